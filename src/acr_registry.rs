@@ -1,0 +1,306 @@
+//! The `AcrRegistry` custom resource: its schema, and the rules that the API server itself enforces.
+//!
+//! The fields are kept as text here, so that one object that an older or laxer schema let in can't break the watch
+//! on all of them. [`crate::registry::Registry`] is what comes of a spec that holds.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::core::Rule;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::login_server::Cloud;
+
+/// Attaches an Azure Container Registry to this cluster: Pods that name its images get a pull secret. Delete it to
+/// detach the registry; every secret that came of it goes.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "pullpass.dev",
+    version = "v1alpha1",
+    kind = "AcrRegistry",
+    plural = "acrregistries",
+    shortname = "acr",
+    status = "AcrRegistryStatus",
+    derive = "PartialEq",
+    validation = Rule::new("size(self.metadata.name) <= 63")
+        .message("metadata.name must be at most 63 characters: it becomes a label's value and a part of Secrets' names"),
+    printcolumn(
+        name = "LOGIN SERVER",
+        type_ = "string",
+        json_path = ".status.loginServer"
+    ),
+    printcolumn(
+        name = "READY",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "REASON",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "EXPIRES", type_ = "string", json_path = ".status.credential.expiresAt"),
+    printcolumn(name = "NAMESPACES", type_ = "integer", json_path = ".status.namespaces.served"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.loginServer) || has(self.resourceId)")
+        .message("set spec.loginServer, for instance myregistry.azurecr.io, or spec.resourceId"),
+    validation = Rule::new(
+        "!has(self.cloud) || !has(self.loginServer) || self.loginServer.endsWith({'Public': '.azurecr.io', 'USGovernment': '.azurecr.us', 'China': '.azurecr.cn'}[self.cloud])"
+    )
+    .message("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it"),
+    validation = Rule::new("!has(self.identity.basic) || !has(self.credential) || !has(self.credential.kind)")
+        .message("spec.credential.kind does not go with spec.identity.basic, whose user name and password are used as they are"),
+    validation = Rule::new("!has(self.credential) || !has(self.credential.kind) || self.credential.kind != 'ServicePrincipalPassword' || (has(self.identity.servicePrincipal) && has(self.identity.servicePrincipal.clientSecretRef))")
+        .message("spec.credential.kind ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AcrRegistrySpec {
+    /// The registry's host, for instance `myregistry.azurecr.io`. This or `resourceId`; with a domain name label this
+    /// is needed, since the host can't be derived from the resource ID then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 75))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]{5,50}(-[A-Za-z0-9]+)?[.]azurecr[.](io|us|cn)$')")
+        .message("must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path"))]
+    pub login_server: Option<String>,
+    /// The registry's resource ID, as `az acr show --name NAME --query id` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    #[x_kube(validation = Rule::new("self.matches('(?i)^/subscriptions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/resourceGroups/[^/]{1,90}/providers/Microsoft[.]ContainerRegistry/registries/[a-z0-9]{5,50}$')")
+        .message("must be /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/registries/{name}"))]
+    pub resource_id: Option<String>,
+    /// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Cloud>,
+    /// The audience to ask Entra ID for. Default: ACR's own, then the cloud's resource manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    #[x_kube(validation = Rule::new("self.matches('^https://[A-Za-z0-9.-]+$')")
+        .message("must be an https URL without a path, for instance https://containerregistry.azure.net"))]
+    pub audience: Option<String>,
+    /// Who pulls: exactly one of the four.
+    pub identity: Identity,
+    /// What the pull secrets hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialSpec>,
+    /// Which namespaces may use the registry. Default: all that are injected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<LabelSelector>,
+    /// When a namespace gets the secret. Default: `OnDemand`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provision: Option<Provision>,
+}
+
+/// Who pulls: exactly one of the four.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("[has(self.servicePrincipal), has(self.workloadIdentity), has(self.managedIdentity), has(self.basic)].filter(x, x).size() == 1")
+    .message("set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic"))]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// An Entra application with a client secret or a client certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_principal: Option<ServicePrincipal>,
+    /// An Entra application that trusts the controller's own service account token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
+    /// The identity of the machine that the controller runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity: Option<ManagedIdentity>,
+    /// A repository-scoped token of the registry, or its admin user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Basic>,
+}
+
+/// An Entra application with a client secret or a client certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.clientSecretRef) != has(self.clientCertificateRef)")
+    .message("set exactly one of clientSecretRef and clientCertificateRef"))]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePrincipal {
+    /// The Entra tenant: its GUID or one of its domains.
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9.-]+$"))]
+    pub tenant_id: String,
+    /// The application's client ID.
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub client_id: String,
+    /// Where the client secret is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_ref: Option<SecretKeyRef>,
+    /// Where the client certificate and its private key are, both in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<SecretKeyRef>,
+}
+
+/// An Entra application that trusts the controller's own service account token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadIdentity {
+    /// The Entra tenant. Default: `AZURE_TENANT_ID` of the controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9.-]+$"))]
+    pub tenant_id: Option<String>,
+    /// The application's client ID. Default: `AZURE_CLIENT_ID` of the controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub client_id: Option<String>,
+}
+
+/// The identity of the machine that the controller runs on; empty for the system-assigned one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!(has(self.clientId) && has(self.resourceId))")
+    .message("set at most one of clientId and resourceId; neither means the system-assigned identity"))]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedIdentity {
+    /// The client ID of a user-assigned identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub client_id: Option<String>,
+    /// The resource ID of a user-assigned identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub resource_id: Option<String>,
+}
+
+/// A user name and a password of the registry's own: a repository-scoped token, or the admin user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Basic {
+    /// Where they are.
+    pub secret_ref: BasicSecretRef,
+}
+
+/// One key of a Secret in pullpass' own namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Two keys of a Secret in pullpass' own namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BasicSecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key of the user name. Default: `username`.
+    #[serde(default = "default_username_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub username_key: String,
+    /// The key of the password. Default: `password`.
+    #[serde(default = "default_password_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub password_key: String,
+}
+
+fn default_username_key() -> String {
+    "username".to_owned()
+}
+
+fn default_password_key() -> String {
+    "password".to_owned()
+}
+
+/// What the pull secrets hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("(has(self.kind) && self.kind == 'AccessToken') == (has(self.repositories) && size(self.repositories) > 0)")
+        .message("repositories goes with kind AccessToken, which needs at least one"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialSpec {
+    /// Default: `RefreshToken`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CredentialKind>,
+    /// For `AccessToken`: the repositories that the token is for. No wildcards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 255), regex(pattern = "^[a-z0-9]+([._/-]+[a-z0-9]+)*$"))
+    )]
+    pub repositories: Vec<String>,
+    /// When to refresh, as a fraction of the token's own lifetime. Default: 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.1, max = 0.9))]
+    pub refresh_fraction: Option<f64>,
+}
+
+/// What a pull secret holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CredentialKind {
+    /// An ACR refresh token: about three hours, every repository that the identity may pull.
+    #[default]
+    RefreshToken,
+    /// An ACR access token: about 75 minutes, the listed repositories only.
+    AccessToken,
+    /// The service principal's client ID and secret: as long-lived as the secret is.
+    ServicePrincipalPassword,
+}
+
+/// When a namespace gets the secret.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Provision {
+    /// When a Pod there needs it.
+    #[default]
+    OnDemand,
+    /// Ahead of time, in every namespace that may use the registry.
+    Eager,
+}
+
+/// What pullpass last saw and did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AcrRegistryStatus {
+    /// The generation of the spec that the rest speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The registry's host, as it was given or as it came of the resource ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_server: Option<String>,
+    /// `Ready`: whether the pull secrets hold a credential that works.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The credential in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialStatus>,
+    /// The namespaces that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespacesStatus>,
+}
+
+/// The credential in use. Times are RFC 3339.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// The audience that Entra ID and the registry accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// When it was minted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<String>,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// When the next one is minted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_refresh: Option<String>,
+}
+
+/// How many namespaces have the pull secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespacesStatus {
+    /// Namespaces whose pull secret holds the credential in use.
+    #[serde(default)]
+    pub served: i64,
+    /// Namespaces in which it could not be written.
+    #[serde(default)]
+    pub failed: i64,
+}
