@@ -4,7 +4,6 @@
 //! on all of them. [`crate::registry::Registry`] is what comes of a spec that holds.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
-use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,125 @@
+//! What people are told. Kept short: the API server cuts a warning at 256 bytes, and all of them at 4,096.
+
+use std::fmt::Write;
+
+use crate::image::{ImageReferenceError, RegistryHost};
+use crate::policy::Rule;
+use crate::registry::lower_case;
+use crate::review::PodImage;
+
+/// How many warnings one answer carries at most.
+const MAX_WARNINGS: usize = 10;
+/// How much of a text that a user wrote is repeated to them, in characters.
+const MAX_QUOTED: usize = 100;
+
+pub(super) fn unknown_label(on: &str, label: &str, value: &str, expected: &str) -> String {
+    format!(
+        "pullpass: the {on}'s label {label} has the unknown value \"{}\" and counts as not set; use {expected}",
+        quoted(value)
+    )
+}
+
+pub(super) fn not_a_reference(image: &PodImage<'_>, error: ImageReferenceError) -> String {
+    let reference = quoted(&image.reference);
+    format!(
+        "pullpass: \"{reference}\" at {} is not an image reference, no kubelet will pull it: {error}",
+        quoted_path(image)
+    )
+}
+
+/// The kubelet compares a pull secret's host with the Pod's by case, and upper-case spellings can't all be listed in
+/// a pull secret.
+pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<String> {
+    let lower = lower_case(host.host());
+    (lower != host.host()).then(|| {
+        format!(
+            "pullpass: {} names {}: write {lower}, since a kubelet matches credentials by case and finds none for it",
+            quoted_path(image),
+            host.host(),
+        )
+    })
+}
+
+pub(super) fn other_repositories(image: &PodImage<'_>, registry: &str, repository: &str) -> String {
+    format!(
+        "pullpass: {} names the repository {}, which spec.credential.repositories of AcrRegistry {registry} does not list: the pull will fail",
+        quoted_path(image),
+        quoted(repository),
+    )
+}
+
+pub(super) fn uncovered(image: &PodImage<'_>, host: &str, debugging: bool) -> String {
+    let hint = if debugging {
+        "use an image that needs no credentials, or label the namespace pullpass.dev/always-inject=true before its Pods are created"
+    } else {
+        "re-create the Pod"
+    };
+    format!(
+        "pullpass: {} is on {host}, this Pod has no pull secret for it, and a live Pod can't get one: {hint}",
+        quoted_path(image)
+    )
+}
+
+pub(super) fn violation(
+    image: &PodImage<'_>,
+    rule: Rule,
+    host: &str,
+    registry: Option<&str>,
+    namespace: &str,
+) -> String {
+    let what = format!("{} names {}", quoted_path(image), quoted(&image.reference));
+    match (rule, registry) {
+        (Rule::Forbidden, Some(registry)) => format!(
+            "pullpass: {what}, and AcrRegistry {registry} is not for namespace {namespace} (rule: forbidden). Whoever \
+             administers the cluster can change spec.namespaces of {registry} or the namespace's labels"
+        ),
+        _ => format!(
+            "pullpass: {what}, and no AcrRegistry has {host} (rule: unattached). Whoever administers the cluster can \
+             attach it: pullpass attach {host}"
+        ),
+    }
+}
+
+/// Keeps the number of warnings bounded, each once; what was left out is counted.
+pub(super) fn bound(warnings: &mut Vec<String>) {
+    let mut seen = Vec::with_capacity(warnings.len().min(MAX_WARNINGS));
+    let mut left_out = 0_usize;
+    for warning in warnings.drain(..) {
+        if seen.contains(&warning) {
+            continue;
+        }
+        if seen.len() < MAX_WARNINGS {
+            seen.push(warning)
+        } else {
+            left_out += 1
+        }
+    }
+    if left_out > 0 {
+        seen.push(format!(
+            "pullpass: and {left_out} more; the audit log has all images"
+        ));
+    }
+    *warnings = seen;
+}
+
+fn quoted_path(image: &PodImage<'_>) -> String {
+    quoted(&image.path().to_string())
+}
+
+/// A user's text with control characters escaped, and cut where it is long.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len().min(MAX_QUOTED) + 4);
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_QUOTED {
+            quoted.push('…');
+            break;
+        }
+        if c.is_control() {
+            // Writing into a `String` can't fail.
+            let _ = write!(quoted, "{}", c.escape_default());
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted
+}

@@ -1,0 +1,444 @@
+use super::*;
+use crate::acr_registry::AcrRegistry;
+use crate::scope::Mode;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn registry(name: &str, host: &str, spec: &Value) -> Registry {
+    let mut object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+        "spec": {"loginServer": host, "identity": {"managedIdentity": {}}},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    let object: AcrRegistry = serde_json::from_value(object).unwrap();
+    Registry::parse(&object).unwrap()
+}
+
+fn registries() -> Registries {
+    [
+        registry("mine", "myregistry.azurecr.io", &json!({})),
+        registry(
+            "team-a",
+            "teamregistry.azurecr.io",
+            &json!({"namespaces": {"matchLabels": {"team": "a"}}}),
+        ),
+        registry(
+            "team-b",
+            "teamregistry.azurecr.io",
+            &json!({"namespaces": {"matchLabels": {"team": "b"}}}),
+        ),
+        registry(
+            "scoped",
+            "scopedregistry.azurecr.io",
+            &json!({"credential": {"kind": "AccessToken", "repositories": ["team/app"]}}),
+        ),
+    ]
+    .into_iter()
+    .collect()
+}
+
+fn pod(images: &[&str]) -> Value {
+    let containers: Vec<_> = images
+        .iter()
+        .enumerate()
+        .map(|(n, image)| json!({"name": format!("c{n}"), "image": image}))
+        .collect();
+    json!({"metadata": {"generateName": "web-"}, "spec": {"containers": containers}})
+}
+
+fn create(pod: &Value) -> Value {
+    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+        "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "namespace": "apps",
+        "userInfo": {"username": "jane"}, "object": pod, "dryRun": false,
+    }})
+}
+
+fn update(old: &Value, new: &Value, sub_resource: &str) -> Value {
+    let mut review = create(new);
+    review["request"]["operation"] = json!("UPDATE");
+    review["request"]["subResource"] = json!(sub_resource);
+    review["request"]["oldObject"] = old.clone();
+    review
+}
+
+/// What a test looks at, owned.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    outcome: Outcome,
+    secrets: Vec<String>,
+    demanded: Vec<String>,
+    violations: Vec<(Rule, String, Action)>,
+    warnings: Vec<String>,
+    denial: Option<String>,
+    hosts: Vec<Option<String>>,
+}
+
+fn seen(review: &Value, labels: Option<&[(&str, &str)]>, settings: &Settings) -> Seen {
+    let body = review.to_string();
+    let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+    let registries = registries();
+    let labels: Option<Labels> = labels.map(|labels| {
+        labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    });
+    let decision = decide(&request, &registries, labels.as_ref(), settings);
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    Seen {
+        outcome: decision.outcome,
+        secrets: owned(&decision.secrets),
+        demanded: owned(&decision.demanded),
+        violations: decision
+            .violations
+            .iter()
+            .map(|violation| (violation.rule, violation.host.to_string(), violation.action))
+            .collect(),
+        warnings: decision.warnings.clone(),
+        denial: decision.denial.clone(),
+        hosts: decision
+            .images
+            .iter()
+            .map(|judged| judged.host.as_ref().map(ToString::to_string))
+            .collect(),
+    }
+}
+
+fn outcome_of(review: &Value) -> (Outcome, Vec<String>) {
+    let seen = seen(review, Some(&[]), &Settings::default());
+    (seen.outcome, seen.secrets)
+}
+
+#[test]
+fn images_are_found_wherever_a_pod_names_them() {
+    let image = "myregistry.azurecr.io/app:1";
+    for spec in [
+        json!({"containers": [{"name": "c", "image": image}]}),
+        json!({"containers": [{"name": "c", "image": "nginx"}], "initContainers": [{"name": "i", "image": image}]}),
+        json!({"containers": [{"name": "c", "image": "nginx"}], "volumes": [{"name": "v", "image": {"reference": image}}]}),
+        json!({"containers": [{"name": "c", "image": "nginx"}], "ephemeralContainers": [{"name": "e", "image": image}]}),
+        json!({"containers": [{"name": "c", "image": "MYREGISTRY.azurecr.io:443/app"}]}),
+    ] {
+        let expected = (Outcome::Injected, vec!["pullpass-mine".to_owned()]);
+        assert_eq!(outcome_of(&create(&json!({"spec": spec}))), expected, "{spec}");
+    }
+}
+
+#[test]
+fn look_alikes_and_other_registries_are_not_touched() {
+    for image in [
+        "nginx",
+        "docker.io/library/nginx",
+        "myregistry.azurecr.io.evil.example/a",
+        "evil.example/myregistry.azurecr.io/a",
+        "azurecr.io/a",
+        "user@myregistry.azurecr.io/a",
+        "myregistry.azurecr.io:5000/a",
+        "myregistry.azurecr.io",
+        "",
+    ] {
+        assert_eq!(
+            outcome_of(&create(&pod(&[image]))),
+            (Outcome::NotApplicable, Vec::new()),
+            "{image}"
+        );
+    }
+}
+
+#[test]
+fn several_registries_are_appended_once_and_in_order_of_name() {
+    let images = [
+        "scopedregistry.azurecr.io/team/app",
+        "myregistry.azurecr.io/a",
+        "myregistry.azurecr.io/b",
+    ];
+    assert_eq!(
+        outcome_of(&create(&pod(&images))),
+        (
+            Outcome::Injected,
+            vec!["pullpass-mine".to_owned(), "pullpass-scoped".to_owned()]
+        )
+    );
+}
+
+#[test]
+fn what_is_there_is_demanded_but_not_added() {
+    let mut pod = pod(&["myregistry.azurecr.io/a"]);
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}, {"name": "pullpass-mine"}]);
+    let seen = seen(&create(&pod), Some(&[]), &Settings::default());
+    assert_eq!((seen.outcome, seen.secrets.len()), (Outcome::AlreadyPresent, 0));
+    assert_eq!(seen.demanded, ["mine"]);
+}
+
+#[test]
+fn exemptions_come_before_images() {
+    let mut opted_out = pod(&["myregistry.azurecr.io/a"]);
+    opted_out["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
+    let mut mirror = pod(&["myregistry.azurecr.io/a"]);
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    let plain = pod(&["myregistry.azurecr.io/a"]);
+    let opt_in = Settings {
+        scope: Scope::new(Mode::OptIn, "own", []),
+        ..Settings::default()
+    };
+    let excluded = Settings {
+        scope: Scope::new(Mode::ClusterWide, "own", ["apps".to_owned()]),
+        ..Settings::default()
+    };
+    let defaults = Settings::default();
+    let none: &[(&str, &str)] = &[];
+    for (pod, labels, settings) in [
+        (&opted_out, none, &defaults),
+        (&mirror, none, &defaults),
+        (&plain, &[("pullpass.dev/inject", "disabled")], &defaults),
+        (&plain, none, &opt_in),
+        (&plain, none, &excluded),
+    ] {
+        let seen = seen(&create(pod), Some(labels), settings);
+        assert_eq!(
+            (seen.outcome, seen.demanded.len()),
+            (Outcome::Skipped, 0),
+            "{pod} {labels:?}"
+        );
+        assert_eq!(seen.hosts, [Some("myregistry.azurecr.io".to_owned())]);
+    }
+    assert_eq!(
+        seen(&create(&plain), None, &opt_in).outcome,
+        Outcome::Injected,
+        "an unknown namespace is trusted"
+    );
+}
+
+#[test]
+fn unknown_label_values_count_as_not_set_and_are_said() {
+    let mut pod = pod(&["myregistry.azurecr.io/a"]);
+    pod["metadata"]["labels"] = json!({"pullpass.dev/inject": "no"});
+    let seen = seen(
+        &create(&pod),
+        Some(&[("pullpass.dev/inject", "yes")]),
+        &Settings::default(),
+    );
+    assert_eq!(seen.outcome, Outcome::Injected);
+    assert_eq!(seen.warnings.len(), 2, "{:?}", seen.warnings);
+}
+
+#[test]
+fn always_inject_gives_every_registry_that_the_namespace_may_use() {
+    let labels = [("pullpass.dev/always-inject", "true"), ("team", "b")];
+    let seen = seen(&create(&pod(&["nginx"])), Some(&labels), &Settings::default());
+    assert_eq!(seen.outcome, Outcome::Injected);
+    assert_eq!(
+        seen.secrets,
+        ["pullpass-mine", "pullpass-scoped", "pullpass-team-b"]
+    );
+}
+
+#[test]
+fn every_row_of_the_policy() {
+    let actions = [Action::Allow, Action::Warn, Action::Deny];
+    for (rule, image) in [
+        (Rule::Unattached, "otherregistry.azurecr.io/a"),
+        (Rule::Forbidden, "teamregistry.azurecr.io/a"),
+    ] {
+        for action in actions {
+            for covered in [false, true] {
+                let policy = match rule {
+                    Rule::Unattached => Policy {
+                        unattached: action,
+                        ..Policy::default()
+                    },
+                    Rule::Forbidden => Policy {
+                        forbidden: action,
+                        ..Policy::default()
+                    },
+                };
+                let settings = Settings {
+                    policy,
+                    ..Settings::default()
+                };
+                let images: &[&str] = if covered {
+                    &[image, "myregistry.azurecr.io/a"]
+                } else {
+                    &[image]
+                };
+                let seen = seen(&create(&pod(images)), Some(&[]), &settings);
+                let context = format!("{rule:?} {action:?} {covered}");
+                let expected = match (action, covered) {
+                    (Action::Deny, _) => Outcome::Denied,
+                    (_, true) => Outcome::Injected,
+                    (_, false) => Outcome::Uncovered,
+                };
+                assert_eq!(seen.outcome, expected, "{context}");
+                assert_eq!(
+                    seen.secrets.is_empty(),
+                    !covered || action == Action::Deny,
+                    "{context}"
+                );
+                assert_eq!(seen.violations.len(), 1, "{context}");
+                assert_eq!(
+                    seen.warnings.len(),
+                    usize::from(action == Action::Warn),
+                    "{context}"
+                );
+                let said = seen
+                    .denial
+                    .iter()
+                    .chain(&seen.warnings)
+                    .all(|text| text.contains(image) && text.contains(rule.as_str()));
+                assert!(
+                    said && seen.denial.is_some() == (action == Action::Deny),
+                    "{context} {seen:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_selector_picks_the_team_whose_identity_is_used() {
+    for (team, secrets) in [("a", ["pullpass-team-a"]), ("b", ["pullpass-team-b"])] {
+        let seen = seen(
+            &create(&pod(&["teamregistry.azurecr.io/x"])),
+            Some(&[("team", team)]),
+            &Settings::default(),
+        );
+        assert_eq!(seen.secrets, secrets);
+    }
+}
+
+#[test]
+fn a_live_pod_is_only_told() {
+    let old = pod(&["nginx"]);
+    let mut new = pod(&["nginx"]);
+    new["spec"]["ephemeralContainers"] =
+        json!([{"name": "debugger", "image": "myregistry.azurecr.io/debug"}]);
+    let seen_now = seen(
+        &update(&old, &new, "ephemeralcontainers"),
+        Some(&[]),
+        &Settings::default(),
+    );
+    assert_eq!(
+        (seen_now.outcome, seen_now.secrets.len()),
+        (Outcome::Uncovered, 0)
+    );
+    assert!(
+        seen_now.warnings[0].contains("spec.ephemeralContainers[debugger]"),
+        "{:?}",
+        seen_now.warnings
+    );
+
+    new["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
+    let seen_now = seen(
+        &update(&old, &new, "ephemeralcontainers"),
+        Some(&[]),
+        &Settings::default(),
+    );
+    assert_eq!(
+        (seen_now.outcome, seen_now.warnings.len()),
+        (Outcome::AlreadyPresent, 0)
+    );
+}
+
+#[test]
+fn an_update_is_judged_by_the_images_that_it_brings() {
+    let deny = Settings {
+        policy: Policy {
+            unattached: Action::Deny,
+            forbidden: Action::Deny,
+        },
+        ..Settings::default()
+    };
+    let old = pod(&["otherregistry.azurecr.io/a"]);
+    assert_eq!(
+        seen(&update(&old, &old, ""), Some(&[]), &deny).outcome,
+        Outcome::NotApplicable
+    );
+    let new = pod(&["otherregistry.azurecr.io/b"]);
+    assert_eq!(
+        seen(&update(&old, &new, ""), Some(&[]), &deny).outcome,
+        Outcome::Denied
+    );
+    let new = pod(&["nginx:2"]);
+    assert_eq!(
+        seen(&update(&old, &new, ""), Some(&[]), &deny).outcome,
+        Outcome::NotApplicable
+    );
+}
+
+#[test]
+fn other_requests_do_not_apply() {
+    let pod = pod(&["myregistry.azurecr.io/a"]);
+    for (operation, sub_resource) in [
+        ("DELETE", ""),
+        ("CONNECT", "exec"),
+        ("CREATE", "eviction"),
+        ("UPDATE", "resize"),
+    ] {
+        let mut review = create(&pod);
+        review["request"]["operation"] = json!(operation);
+        review["request"]["subResource"] = json!(sub_resource);
+        assert_eq!(
+            outcome_of(&review).0,
+            Outcome::NotApplicable,
+            "{operation} {sub_resource}"
+        );
+    }
+    let mut review = create(&pod);
+    review["request"]["kind"] = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+    assert_eq!(outcome_of(&review).0, Outcome::NotApplicable);
+}
+
+#[test]
+fn spellings_that_a_kubelet_will_not_match_are_said() {
+    let warnings = |image: &str| seen(&create(&pod(&[image])), Some(&[]), &Settings::default()).warnings;
+    assert!(warnings("MyRegistry.azurecr.io/a")[0].contains("write myregistry.azurecr.io"));
+    assert!(warnings("myregistry.azurecr.io:443/a").is_empty());
+    assert!(warnings("scopedregistry.azurecr.io/team/other")[0].contains("team/other"));
+    assert!(warnings("scopedregistry.azurecr.io/team/app").is_empty());
+    assert!(warnings("myregistry.azurecr.io/App")[0].contains("lower-case"));
+}
+
+#[test]
+fn warnings_stay_short_and_few_whatever_a_pod_says() {
+    let long = format!("{}\n{}", "\u{1f4a9}".repeat(500), "x".repeat(60_000));
+    let images: Vec<_> = (0..40).map(|n| format!("{long}{n}:")).collect();
+    let images: Vec<_> = images.iter().map(String::as_str).collect();
+    let seen = seen(&create(&pod(&images)), Some(&[]), &Settings::default());
+    assert_eq!(seen.warnings.len(), 11);
+    assert!(
+        seen.warnings
+            .iter()
+            .all(|warning| warning.len() < 800 && !warning.contains('\n'))
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_patched_pod_needs_no_second_patch(
+        images in proptest::collection::vec(prop_oneof![
+            Just("nginx"), Just("myregistry.azurecr.io/a"), Just("MYREGISTRY.azurecr.io/b"),
+            Just("scopedregistry.azurecr.io/team/app"), Just("teamregistry.azurecr.io/a"), Just("otherregistry.azurecr.io/a"),
+        ], 1..6),
+        own in proptest::option::of(proptest::collection::vec(prop_oneof![
+            Just("own"), Just("pullpass-mine"), Just("pullpass-scoped"),
+        ], 0..3)),
+    ) {
+        let mut pod = pod(&images);
+        if let Some(own) = &own {
+            pod["spec"]["imagePullSecrets"] = own.iter().map(|name| json!({"name": name})).collect();
+        }
+        let first = seen(&create(&pod), Some(&[]), &Settings::default());
+        let names: Vec<_> = first.secrets.iter().map(String::as_str).collect();
+        let mut patched = pod.clone();
+        json_patch::patch(&mut patched, &pull_secrets_patch(&names, own.is_some())).unwrap();
+        let kept = own.unwrap_or_default();
+        let list = patched["spec"].get("imagePullSecrets").map_or(Vec::new(), |list| list.as_array().unwrap().clone());
+        let expected: Vec<_> = kept.iter().copied().chain(names.iter().copied()).map(|name| json!({"name": name})).collect();
+        prop_assert_eq!(list, expected);
+        let second = seen(&create(&patched), Some(&[]), &Settings::default());
+        prop_assert!(second.secrets.is_empty());
+        prop_assert_eq!(second.demanded, first.demanded);
+    }
+}

@@ -1,0 +1,25 @@
+//! The labels, annotations and names that users and other programs rely on (design, section 2).
+
+/// The API group of the custom resources.
+pub const GROUP: &str = "pullpass.dev";
+/// The namespace that pullpass runs in, unless it is told otherwise.
+pub const OWN_NAMESPACE: &str = "pullpass-system";
+/// On a namespace: `enabled` or `disabled`. On a Pod: `disabled`.
+pub const INJECT_LABEL: &str = "pullpass.dev/inject";
+/// On a namespace: `"true"` gives every Pod the secret of every registry that the namespace may use.
+pub const ALWAYS_INJECT_LABEL: &str = "pullpass.dev/always-inject";
+/// On a Secret: the AcrRegistry that it came of.
+pub const REGISTRY_LABEL: &str = "pullpass.dev/registry";
+/// Who looks after an object.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
+pub const MANAGER: &str = "pullpass";
+/// The annotation of a Pod that stands for one that a kubelet runs from a file.
+pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
+/// Namespaces that are never injected: the cluster itself depends on them.
+pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// The name of the pull secret of an AcrRegistry, in every namespace that has it.
+pub fn pull_secret(registry: &str) -> String {
+    format!("pullpass-{registry}")
+}

@@ -1,0 +1,250 @@
+//! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use kube::ResourceExt;
+use kube::core::{Selector, SelectorExt};
+use thiserror::Error;
+
+use crate::acr_registry::{AcrRegistry, Provision};
+use crate::image::RegistryHost;
+use crate::login_server::{Cloud, LoginServer, LoginServerError};
+use crate::names::pull_secret;
+use crate::resource_id::{ResourceId, ResourceIdError};
+use crate::scope::Labels;
+
+/// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registry {
+    name: String,
+    login_server: LoginServer,
+    pull_secret: String,
+    namespaces: Option<Selector>,
+    repositories: Vec<String>,
+    provision: Provision,
+}
+
+/// Why an AcrRegistry's spec can't be acted on. The API server refuses these; an older CRD may have let one in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidSpec {
+    /// Neither of the two ways to name the registry is there.
+    #[error("set spec.loginServer or spec.resourceId")]
+    NoRegistry,
+    /// The login server has a bad form.
+    #[error("spec.loginServer: {0}")]
+    LoginServer(#[from] LoginServerError),
+    /// The resource ID has a bad form.
+    #[error("spec.resourceId: {0}")]
+    ResourceId(#[from] ResourceIdError),
+    /// The login server is of another cloud than the one that was named.
+    #[error("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it")]
+    Cloud,
+    /// The namespace selector has a bad form.
+    #[error("spec.namespaces: {0}")]
+    Namespaces(String),
+}
+
+impl Registry {
+    /// Reads the spec of an AcrRegistry.
+    pub fn parse(object: &AcrRegistry) -> Result<Self, InvalidSpec> {
+        let spec = &object.spec;
+        let resource_id = spec.resource_id.as_deref().map(ResourceId::parse).transpose()?;
+        let login_server = match (&spec.login_server, resource_id) {
+            (Some(host), _) => LoginServer::parse(host)?,
+            (None, Some(id)) => LoginServer::of_registry(id.registry(), spec.cloud.unwrap_or(Cloud::Public))?,
+            (None, None) => return Err(InvalidSpec::NoRegistry),
+        };
+        if spec.cloud.is_some_and(|cloud| cloud != login_server.cloud()) {
+            return Err(InvalidSpec::Cloud);
+        }
+        let namespaces = spec
+            .namespaces
+            .clone()
+            .map(Selector::try_from)
+            .transpose()
+            .map_err(|error| InvalidSpec::Namespaces(error.to_string()))?;
+        let name = object.name_any();
+        Ok(Self {
+            pull_secret: pull_secret(&name),
+            name,
+            login_server,
+            namespaces,
+            repositories: spec
+                .credential
+                .as_ref()
+                .map(|credential| credential.repositories.clone())
+                .unwrap_or_default(),
+            provision: spec.provision.unwrap_or_default(),
+        })
+    }
+
+    /// The AcrRegistry's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The registry's host.
+    pub fn login_server(&self) -> &LoginServer {
+        &self.login_server
+    }
+
+    /// The name of its pull secret, in every namespace that has it.
+    pub fn pull_secret(&self) -> &str {
+        &self.pull_secret
+    }
+
+    /// When a namespace gets the secret.
+    pub fn provision(&self) -> Provision {
+        self.provision
+    }
+
+    /// Whether a namespace may use it. A namespace whose labels are not known yet may: what it gets is checked again
+    /// when the secret is written.
+    pub fn allows(&self, labels: Option<&Labels>) -> bool {
+        match (&self.namespaces, labels) {
+            (Some(selector), Some(labels)) => selector.matches(labels),
+            _ => true,
+        }
+    }
+
+    /// Whether its credential is good for a repository of the registry.
+    pub fn covers(&self, repository: &str) -> bool {
+        self.repositories.is_empty() || self.repositories.iter().any(|covered| covered == repository)
+    }
+}
+
+/// The attached registries, by host. Several may share one: teams with an identity of their own each.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    by_host: HashMap<String, Vec<Registry>>,
+}
+
+impl Registries {
+    /// The registries that share the host that an image names, ordered by name; empty when none is attached.
+    pub fn named_by(&self, host: &RegistryHost<'_>) -> &[Registry] {
+        if !host.is_default_port() {
+            return &[];
+        }
+        self.by_host
+            .get(lower_case(host.host()).as_ref())
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Every registry, ordered by name.
+    pub fn all(&self) -> Vec<&Registry> {
+        let mut all: Vec<_> = self.by_host.values().flatten().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The registry of that name.
+    pub fn by_name(&self, name: &str) -> Option<&Registry> {
+        self.by_host
+            .values()
+            .flatten()
+            .find(|registry| registry.name == name)
+    }
+}
+
+impl FromIterator<Registry> for Registries {
+    fn from_iter<T: IntoIterator<Item = Registry>>(registries: T) -> Self {
+        let mut by_host: HashMap<String, Vec<Registry>> = HashMap::new();
+        for registry in registries {
+            by_host
+                .entry(registry.login_server.as_str().to_owned())
+                .or_default()
+                .push(registry);
+        }
+        for sharing in by_host.values_mut() {
+            sharing.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Self { by_host }
+    }
+}
+
+/// The text in lower case, borrowed where it is that already.
+pub(crate) fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ImageReference;
+    use serde_json::json;
+
+    fn object(name: &str, spec: serde_json::Value) -> AcrRegistry {
+        let mut spec = spec;
+        spec["identity"] = json!({"managedIdentity": {}});
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_spec_leads_to_a_host() {
+        let id = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/MyRegistry";
+        for (spec, host) in [
+            (
+                json!({"loginServer": "MyRegistry.azurecr.io"}),
+                Some("myregistry.azurecr.io"),
+            ),
+            (json!({"resourceId": id}), Some("myregistry.azurecr.io")),
+            (
+                json!({"resourceId": id, "cloud": "China"}),
+                Some("myregistry.azurecr.cn"),
+            ),
+            (
+                json!({"resourceId": id, "loginServer": "myregistry-a1b2.azurecr.io"}),
+                Some("myregistry-a1b2.azurecr.io"),
+            ),
+            (
+                json!({"loginServer": "myregistry.azurecr.io", "cloud": "China"}),
+                None,
+            ),
+            (json!({"loginServer": "registry.example"}), None),
+            (json!({"resourceId": "myregistry"}), None),
+            (json!({}), None),
+            (
+                json!({"loginServer": "myregistry.azurecr.io", "namespaces": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}),
+                None,
+            ),
+        ] {
+            let parsed = Registry::parse(&object("r", spec.clone()));
+            assert_eq!(
+                parsed
+                    .as_ref()
+                    .ok()
+                    .map(|registry| registry.login_server().as_str()),
+                host,
+                "{spec} {parsed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn registries_that_share_a_host_are_found_in_order() {
+        let registries: Registries = ["team-b", "team-a"]
+            .iter()
+            .map(|name| Registry::parse(&object(name, json!({"loginServer": "shared.azurecr.io"}))).unwrap())
+            .collect();
+        let names = |image: &str| {
+            let host = ImageReference::parse(image).unwrap().registry().unwrap();
+            registries
+                .named_by(&host)
+                .iter()
+                .map(|registry| registry.name().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("SHARED.azurecr.io:443/app"), ["team-a", "team-b"]);
+        assert!(names("shared.azurecr.io:5000/app").is_empty());
+        assert!(names("other.azurecr.io/app").is_empty());
+    }
+}

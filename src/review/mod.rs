@@ -1,0 +1,7 @@
+//! `AdmissionReview` of `admission.k8s.io/v1`: the part of a request that a decision needs, and the answer.
+
+mod request;
+mod response;
+
+pub use request::{ImageField, Operation, Owner, PodImage, PodView, ReviewError, ReviewRequest};
+pub use response::{AuditAnnotations, ReviewResponse};

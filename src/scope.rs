@@ -1,0 +1,184 @@
+//! Which namespaces are injected: modes, labels and exclusions (design, section 2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, SYSTEM_NAMESPACES};
+
+/// Labels of a Kubernetes object.
+pub type Labels = BTreeMap<String, String>;
+
+/// Which namespaces are injected unless a label says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Every namespace but the excluded ones and those labelled `disabled`.
+    #[default]
+    ClusterWide,
+    /// Only namespaces labelled `enabled`.
+    OptIn,
+}
+
+impl Mode {
+    /// The mode's name, as flags and records have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterWide => "cluster-wide",
+            Self::OptIn => "opt-in",
+        }
+    }
+}
+
+/// What decides whether a namespace is injected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    mode: Mode,
+    excluded: BTreeSet<String>,
+}
+
+/// Whether a namespace is injected, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// Its Pods are injected.
+    Injected {
+        /// Every Pod gets the secret of every registry that the namespace may use.
+        always: bool,
+    },
+    /// It is one that is always excluded, or was excluded by a flag.
+    Excluded,
+    /// Its label says `disabled`.
+    OptedOut,
+    /// The mode is `opt-in`, and its label does not say `enabled`.
+    NotOptedIn,
+}
+
+impl Scope {
+    /// A scope that leaves out the system's namespaces, pullpass' own and those listed.
+    pub fn new(mode: Mode, own_namespace: &str, excluded: impl IntoIterator<Item = String>) -> Self {
+        let always = SYSTEM_NAMESPACES
+            .into_iter()
+            .chain([own_namespace])
+            .map(str::to_owned);
+        Self {
+            mode,
+            excluded: always.chain(excluded).collect(),
+        }
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Decides on one namespace. Labels are absent where the cache does not have the namespace yet: the API server's
+    /// own selector picked it then, and is trusted.
+    pub fn membership(&self, namespace: &str, labels: Option<&Labels>) -> Membership {
+        if self.excluded.contains(namespace) {
+            return Membership::Excluded;
+        }
+        let Some(labels) = labels else {
+            return Membership::Injected { always: false };
+        };
+        let always = labels
+            .get(ALWAYS_INJECT_LABEL)
+            .is_some_and(|value| value == "true");
+        match (labels.get(INJECT_LABEL).map(String::as_str), self.mode) {
+            (Some("disabled"), _) => Membership::OptedOut,
+            (Some("enabled"), _) | (_, Mode::ClusterWide) => Membership::Injected { always },
+            (_, Mode::OptIn) => Membership::NotOptedIn,
+        }
+    }
+}
+
+/// Labels whose value is none of those that mean something, with the values that do. They count as not set.
+pub fn unknown_values(labels: &Labels) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
+    [
+        (INJECT_LABEL, ["enabled", "disabled"], "enabled or disabled"),
+        (ALWAYS_INJECT_LABEL, ["true", "false"], "true or false"),
+    ]
+    .into_iter()
+    .filter_map(|(label, known, expected)| {
+        let value = labels.get(label)?;
+        (!known.contains(&value.as_str())).then_some((label, value.as_str(), expected))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn every_row_of_mode_and_label() {
+        let injected = Membership::Injected { always: false };
+        for (mode, label, expected) in [
+            (Mode::ClusterWide, None, injected),
+            (Mode::ClusterWide, Some("enabled"), injected),
+            (Mode::ClusterWide, Some("disabled"), Membership::OptedOut),
+            (Mode::ClusterWide, Some("Disabled"), injected),
+            (Mode::OptIn, None, Membership::NotOptedIn),
+            (Mode::OptIn, Some("enabled"), injected),
+            (Mode::OptIn, Some("disabled"), Membership::OptedOut),
+            (Mode::OptIn, Some("true"), Membership::NotOptedIn),
+        ] {
+            let scope = Scope::new(mode, "pullpass-system", []);
+            let labels = label.map_or_else(Labels::new, |value| labels(&[(INJECT_LABEL, value)]));
+            assert_eq!(
+                scope.membership("apps", Some(&labels)),
+                expected,
+                "{mode:?} {label:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn exclusion_comes_first_and_the_unknown_namespace_is_trusted() {
+        let scope = Scope::new(Mode::OptIn, "own", ["legacy".to_owned()]);
+        let enabled = labels(&[(INJECT_LABEL, "enabled")]);
+        for namespace in ["kube-system", "kube-public", "kube-node-lease", "own", "legacy"] {
+            assert_eq!(
+                scope.membership(namespace, Some(&enabled)),
+                Membership::Excluded,
+                "{namespace}"
+            );
+            assert_eq!(
+                scope.membership(namespace, None),
+                Membership::Excluded,
+                "{namespace}"
+            );
+        }
+        assert_eq!(
+            scope.membership("new", None),
+            Membership::Injected { always: false }
+        );
+    }
+
+    #[test]
+    fn always_inject_needs_an_injected_namespace_and_the_word_true() {
+        let scope = Scope::new(Mode::OptIn, "own", []);
+        let both = labels(&[(INJECT_LABEL, "enabled"), (ALWAYS_INJECT_LABEL, "true")]);
+        assert_eq!(
+            scope.membership("apps", Some(&both)),
+            Membership::Injected { always: true }
+        );
+        let alone = labels(&[(ALWAYS_INJECT_LABEL, "true")]);
+        assert_eq!(scope.membership("apps", Some(&alone)), Membership::NotOptedIn);
+        let odd = labels(&[(INJECT_LABEL, "enabled"), (ALWAYS_INJECT_LABEL, "yes")]);
+        assert_eq!(
+            scope.membership("apps", Some(&odd)),
+            Membership::Injected { always: false }
+        );
+        assert_eq!(
+            unknown_values(&odd).collect::<Vec<_>>(),
+            [(ALWAYS_INJECT_LABEL, "yes", "true or false")]
+        );
+    }
+}
