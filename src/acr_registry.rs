@@ -4,7 +4,7 @@
 //! on all of them. [`crate::registry::Registry`] is what comes of a spec that holds.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,7 @@ use crate::login_server::Cloud;
     shortname = "acr",
     status = "AcrRegistryStatus",
     derive = "PartialEq",
+    doc = "Attaches an Azure Container Registry to this cluster. Delete it to detach the registry: every secret that came of it goes.",
     validation = Rule::new("size(self.metadata.name) <= 63")
         .message("metadata.name must be at most 63 characters: it becomes a label's value and a part of Secrets' names"),
     printcolumn(
@@ -302,4 +303,9 @@ pub struct NamespacesStatus {
     /// Namespaces in which it could not be written.
     #[serde(default)]
     pub failed: i64,
+}
+
+/// The CustomResourceDefinition as YAML.
+pub fn manifest() -> Result<String, serde_saphyr::ser_error::Error> {
+    serde_saphyr::to_string(&AcrRegistry::crd())
 }

@@ -1,13 +1,21 @@
 //! pullpass: image pull credentials for Azure Container Registry, given to Pods at admission.
 
 pub mod acr_registry;
+pub mod admission;
+pub mod audit;
+pub mod cli;
 pub mod decision;
 pub mod image;
 pub mod json;
 pub mod login_server;
+pub mod manifests;
+pub mod metrics;
 pub mod names;
 pub mod policy;
+mod process_metrics;
 pub mod registry;
 pub mod resource_id;
 pub mod review;
 pub mod scope;
+pub mod server;
+pub mod view;

@@ -1,0 +1,50 @@
+//! Flags that several commands share.
+
+use clap::Args;
+
+use crate::decision::Settings;
+use crate::names::OWN_NAMESPACE;
+use crate::policy::{Action, Policy};
+use crate::scope::{Mode, Scope};
+
+/// What a decision depends on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Decisions")]
+pub(super) struct DecisionFlags {
+    /// Which namespaces are injected unless a label says otherwise
+    #[arg(long, value_enum, default_value_t, env = "PULLPASS_MODE")]
+    pub(super) mode: Mode,
+    /// Namespaces that are never injected, besides the system's and pullpass' own
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "PULLPASS_EXCLUDE_NAMESPACES"
+    )]
+    pub(super) exclude_namespaces: Vec<String>,
+    /// The namespace that pullpass runs in
+    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    pub(super) namespace: String,
+    /// What to do about an image on ACR whose registry is not attached
+    #[arg(long, value_enum, default_value_t = Action::Allow, env = "PULLPASS_UNATTACHED")]
+    pub(super) unattached: Action,
+    /// What to do about an image whose registry is attached, but not for the Pod's namespace
+    #[arg(long, value_enum, default_value_t = Action::Warn, env = "PULLPASS_FORBIDDEN")]
+    pub(super) forbidden: Action,
+}
+
+impl DecisionFlags {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            scope: Scope::new(
+                self.mode,
+                &self.namespace,
+                self.exclude_namespaces.iter().cloned(),
+            ),
+            policy: Policy {
+                unattached: self.unattached,
+                forbidden: self.forbidden,
+            },
+        }
+    }
+}

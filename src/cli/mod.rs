@@ -1,0 +1,100 @@
+//! The command line (design, section 8).
+
+mod crd;
+mod flags;
+mod logging;
+mod review;
+mod serve;
+mod table;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+use crate::manifests::ManifestsError;
+use crate::server::{ServeError, TlsError};
+
+/// Image pull credentials for Azure Container Registry, given to Pods at admission.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pullpass",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the webhook
+    Serve(Box<serve::ServeArgs>),
+    /// Say what the webhook would do with Pods and workloads, without a cluster
+    Review(review::ReviewArgs),
+    /// Print the CustomResourceDefinition of AcrRegistry as YAML
+    Crd,
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+enum CliError {
+    #[error(transparent)]
+    Manifests(#[from] ManifestsError),
+    #[error("{0}")]
+    Input(String),
+    #[error("the serving certificate: {0}. Give files with --tls-cert and --tls-key")]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(
+        "the audit log can't be opened: {0}. Choose another file with --audit-log, or - for standard output"
+    )]
+    Audit(io::Error),
+    #[error("{what}: {error}")]
+    Io { what: &'static str, error: io::Error },
+    #[error("the output could not be written: {0}")]
+    Output(#[source] io::Error),
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Input(_) | Self::Manifests(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Review(args) => review::run(&args),
+        Command::Crd => crd::run(),
+    };
+    match done {
+        Ok(code) => code,
+        // Whoever reads the output has seen enough, as `head` does.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pullpass: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

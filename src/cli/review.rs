@@ -1,0 +1,284 @@
+//! `pullpass review`: the webhook's decision on files, without a cluster.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::flags::DecisionFlags;
+use super::table;
+use crate::admission::encode;
+use crate::decision::{Decision, Outcome, decide, pull_secrets_patch};
+use crate::manifests::{Manifests, kind_and_name, objects};
+use crate::review::ReviewRequest;
+
+/// Says what the webhook would do with Pods, workloads or an AdmissionReview.
+///
+/// Exit code: 0; 2 for bad input; 3 if something would be denied.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --manifests ./cluster"
+)]
+pub(super) struct ReviewArgs {
+    /// A file with Pods, workloads, Lists or an AdmissionReview, in YAML or JSON; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    filename: PathBuf,
+    /// Read AcrRegistry and Namespace objects from the YAML files in this directory
+    #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
+    manifests: Option<PathBuf>,
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// The namespace of objects that name none
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    default_namespace: String,
+    #[command(flatten)]
+    decisions: DecisionFlags,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table of decisions
+    #[default]
+    Table,
+    /// The decisions, for scripts
+    Json,
+    /// The Pods that come out
+    Yaml,
+    /// The JSON Patch of each Pod, one a line
+    Patch,
+    /// The AdmissionReview that answers each Pod, one a line
+    Review,
+}
+
+/// A Pod as the API server would send it, and what it was made from.
+struct Subject {
+    kind: String,
+    name: String,
+    review: Value,
+}
+
+pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
+    let manifests = args
+        .manifests
+        .as_deref()
+        .map(Manifests::read)
+        .transpose()?
+        .unwrap_or_default();
+    let text = read(&args.filename)?;
+    let mut subjects = Vec::new();
+    for object in objects(&args.filename, &text)? {
+        subjects.push(subject(object, &args.default_namespace)?);
+    }
+    if subjects.is_empty() {
+        return Err(CliError::Input(format!(
+            "{} holds no object",
+            args.filename.display()
+        )));
+    }
+    let settings = args.decisions.settings();
+    let mut report = Report::new(args.output);
+    for subject in &subjects {
+        let body = subject.review.to_string();
+        let request = ReviewRequest::decode(body.as_bytes())
+            .map_err(|error| CliError::Input(format!("{} {}: {error}", subject.kind, subject.name)))?;
+        let labels = manifests.labels(&request.namespace);
+        let decision = decide(&request, manifests.registries(), labels, &settings);
+        report.add(subject, &request, &decision)?;
+    }
+    io::stdout()
+        .write_all(report.finish()?.as_bytes())
+        .map_err(CliError::Output)?;
+    Ok(if report.denied {
+        ExitCode::from(3)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    let read = if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    read.map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display())))
+}
+
+fn subject(object: Value, default_namespace: &str) -> Result<Subject, CliError> {
+    let (kind, name) = kind_and_name(&object);
+    if kind == "AdmissionReview" {
+        return Ok(Subject {
+            name: "-".to_owned(),
+            kind,
+            review: object,
+        });
+    }
+    let template = match kind.as_str() {
+        "Pod" => "",
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
+            "/spec/template"
+        }
+        "CronJob" => "/spec/jobTemplate/spec/template",
+        "PodTemplate" => "/template",
+        _ => {
+            return Err(CliError::Input(format!(
+                "{kind} {name} is neither a Pod, a workload that makes Pods, a List nor an AdmissionReview"
+            )));
+        }
+    };
+    let namespace = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .unwrap_or(default_namespace)
+        .to_owned();
+    let Some(mut pod) = object
+        .pointer(template)
+        .filter(|pod| pod.get("spec").is_some_and(Value::is_object))
+        .cloned()
+    else {
+        return Err(CliError::Input(format!("{kind} {name} has no Pod spec")));
+    };
+    complete(&mut pod, &kind, &name, &namespace);
+    let operation = json!({
+        "uid": "00000000-0000-0000-0000-000000000000",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "operation": "CREATE",
+        "namespace": namespace,
+        "userInfo": {"username": "pullpass review"},
+        "object": pod,
+        "dryRun": true,
+    });
+    let review =
+        json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": operation});
+    Ok(Subject { kind, name, review })
+}
+
+/// Makes a template what its controller would make of it.
+fn complete(pod: &mut Value, kind: &str, name: &str, namespace: &str) {
+    let Some(fields) = pod.as_object_mut() else { return };
+    fields.insert("apiVersion".to_owned(), json!("v1"));
+    fields.insert("kind".to_owned(), json!("Pod"));
+    let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+    if metadata.is_null() {
+        *metadata = json!({});
+    }
+    let Some(metadata) = metadata.as_object_mut() else {
+        return;
+    };
+    metadata.insert("namespace".to_owned(), json!(namespace));
+    if kind != "Pod" {
+        metadata.remove("name");
+        metadata.insert("generateName".to_owned(), json!(format!("{name}-")));
+    }
+}
+
+struct Report {
+    output: Output,
+    text: String,
+    rows: Vec<Vec<String>>,
+    notes: Vec<String>,
+    decisions: Vec<Value>,
+    denied: bool,
+}
+
+impl Report {
+    fn new(output: Output) -> Self {
+        Self {
+            output,
+            text: String::new(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+            decisions: Vec::new(),
+            denied: false,
+        }
+    }
+
+    fn add(
+        &mut self,
+        subject: &Subject,
+        request: &ReviewRequest<'_>,
+        decision: &Decision<'_>,
+    ) -> Result<(), CliError> {
+        self.denied |= decision.outcome == Outcome::Denied;
+        let failed = |error: &dyn std::fmt::Display| {
+            CliError::Input(format!("{} {}: {error}", subject.kind, subject.name))
+        };
+        let patch = pull_secrets_patch(&decision.secrets, request.pod.pull_secrets.is_some());
+        match self.output {
+            Output::Table => {
+                let secrets = if decision.secrets.is_empty() {
+                    "-".to_owned()
+                } else {
+                    decision.secrets.join(",")
+                };
+                self.rows.push(vec![
+                    request.namespace.to_string(),
+                    subject.kind.clone(),
+                    subject.name.clone(),
+                    decision.outcome.as_str().to_owned(),
+                    secrets,
+                    decision.reason.to_string(),
+                ]);
+                let about = |text: &String| format!("{} {}: {text}", subject.kind, subject.name);
+                self.notes
+                    .extend(decision.denial.iter().chain(&decision.warnings).map(about));
+            }
+            Output::Json => self.decisions.push(json!({
+                "kind": subject.kind, "name": subject.name, "namespace": request.namespace,
+                "decision": decision.outcome, "reason": decision.reason, "injected": decision.secrets,
+                "violations": decision.violations, "warnings": decision.warnings, "denial": decision.denial,
+            })),
+            Output::Yaml if decision.outcome == Outcome::Denied => {
+                self.text
+                    .push_str(&format!("---\n# {} {}: denied\n", subject.kind, subject.name));
+            }
+            Output::Yaml => {
+                let mut pod = subject
+                    .review
+                    .pointer("/request/object")
+                    .cloned()
+                    .unwrap_or_default();
+                json_patch::patch(&mut pod, &patch).map_err(|error| failed(&error))?;
+                let yaml = serde_saphyr::to_string(&pod).map_err(|error| failed(&error))?;
+                self.text.push_str("---\n");
+                self.text.push_str(&yaml);
+            }
+            Output::Patch => {
+                self.text
+                    .push_str(&serde_json::to_string(&patch).map_err(|error| failed(&error))?);
+                self.text.push('\n');
+            }
+            Output::Review => {
+                let answer = encode(request, decision).map_err(|error| failed(&error))?;
+                self.text.push_str(&String::from_utf8_lossy(&answer));
+                self.text.push('\n');
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<String, CliError> {
+        match self.output {
+            Output::Table => {
+                let header = ["NAMESPACE", "KIND", "NAME", "DECISION", "ADDED", "REASON"];
+                let mut text = table::render(&header, &self.rows);
+                for note in &self.notes {
+                    text.push_str(&format!("\n{note}\n"));
+                }
+                Ok(text)
+            }
+            Output::Json => {
+                let text = serde_json::to_string_pretty(&self.decisions);
+                text.map(|text| text + "\n")
+                    .map_err(|error| CliError::Input(error.to_string()))
+            }
+            Output::Yaml | Output::Patch | Output::Review => Ok(std::mem::take(&mut self.text)),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `pullpass serve`: puts the parts together, and takes them apart again in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::CliError;
+use super::flags::DecisionFlags;
+use super::logging::LogFlags;
+use crate::admission::Admission;
+use crate::audit::{AuditLog, Destination};
+use crate::manifests::{self, Manifests};
+use crate::metrics::Metrics;
+use crate::server::{
+    Limits, Readiness, Server, TlsFiles, TlsReloader, Webhook, admin_router, webhook_router,
+};
+use crate::view::View;
+
+/// Runs the webhook.
+///
+/// With --manifests it needs no cluster: AcrRegistry and Namespace objects are read from YAML files, and read again
+/// when they change. Admission and the audit log work as they do in a cluster; no Secret is written.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  pullpass serve --manifests ./cluster --tls-cert tls.crt --tls-key tls.key"
+)]
+pub(super) struct ServeArgs {
+    /// Read AcrRegistry and Namespace objects from the YAML files in this directory
+    #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
+    manifests: PathBuf,
+    /// Where the webhook listens
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8443",
+        env = "PULLPASS_LISTEN"
+    )]
+    listen: SocketAddr,
+    /// Where health and metrics listen, without TLS
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080",
+        env = "PULLPASS_METRICS_LISTEN"
+    )]
+    metrics_listen: SocketAddr,
+    /// The serving certificate, in PEM; read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/pullpass/tls/tls.crt",
+        env = "PULLPASS_TLS_CERT"
+    )]
+    tls_cert: PathBuf,
+    /// The serving certificate's private key, in PEM; read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/pullpass/tls/tls.key",
+        env = "PULLPASS_TLS_KEY"
+    )]
+    tls_key: PathBuf,
+    /// Require a client certificate that one of these authorities signed
+    #[arg(long, value_name = "FILE", env = "PULLPASS_CLIENT_CA")]
+    client_ca: Option<PathBuf>,
+    /// How often certificate and manifests are looked at for changes
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
+    reload_interval: Duration,
+    /// How many reviews are worked on at once; more wait
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..), env = "PULLPASS_MAX_CONCURRENT")]
+    max_concurrent: u16,
+    /// How long requests are still taken after SIGTERM, until nobody sends any more
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "PULLPASS_SHUTDOWN_DELAY")]
+    shutdown_delay: Duration,
+    /// Where the audit log goes: a file, opened again on SIGHUP, or - for standard output
+    #[arg(long, value_name = "FILE", default_value = "-", env = "PULLPASS_AUDIT_LOG")]
+    audit_log: Destination,
+    #[command(flatten)]
+    decisions: DecisionFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "write a number of seconds, for instance 10 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+pub(super) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
+    args.log.start()?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| CliError::Io {
+        what: "the runtime can't be started",
+        error,
+    })?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
+    let audit = Arc::new(AuditLog::open(&args.audit_log).map_err(CliError::Audit)?);
+    let dropped = Arc::clone(&audit);
+    let metrics = Arc::new(Metrics::new(move || dropped.dropped()));
+    let readiness = Arc::new(Readiness::default());
+    let view = Arc::new(View::default());
+
+    Manifests::read(&args.manifests)?.publish(&view);
+    readiness.registries.store(true, Ordering::Release);
+    readiness.namespaces.store(true, Ordering::Release);
+
+    let files = TlsFiles {
+        certificate: args.tls_cert,
+        key: args.tls_key,
+        client_ca: args.client_ca,
+    };
+    let (reloader, certificate) = TlsReloader::open(files)?;
+    metrics.certificate_expires(certificate.expires);
+    readiness.certificate.store(true, Ordering::Release);
+
+    let limits = Limits::default();
+    let webhook_server = Server::bind(args.listen, limits)?;
+    let admin_server = Server::bind(args.metrics_listen, limits)?;
+    tracing::info!(
+        webhook = %webhook_server.address(),
+        metrics = %admin_server.address(),
+        mode = args.decisions.mode.as_str(),
+        version = env!("CARGO_PKG_VERSION"),
+        "pullpass serves"
+    );
+
+    let admission = Admission::new(
+        Arc::clone(&view),
+        args.decisions.settings(),
+        Arc::clone(&audit),
+        Arc::clone(&metrics),
+    );
+    let webhook = Arc::new(Webhook::new(admission, usize::from(args.max_concurrent)));
+    let end = (webhook_server.ender(), admin_server.ender());
+    let served = reloader.served();
+    let answering = async {
+        tokio::try_join!(
+            webhook_server.serve_tls(served, webhook_router(webhook)),
+            admin_server.serve_plain(admin_router(Arc::clone(&readiness), Arc::clone(&metrics))),
+        )
+    };
+    let following = async {
+        tokio::join!(
+            reloader.run(args.reload_interval, |certificate| metrics
+                .certificate_expires(certificate.expires)),
+            manifests::follow(&args.manifests, &view, args.reload_interval),
+            reopen_on_hangup(&audit),
+        )
+    };
+    let ending = async {
+        let name = Ends::new()?.next().await;
+        tracing::info!(signal = name, delay = ?args.shutdown_delay, "told to end: not ready from now on, still serving");
+        readiness.ending.store(true, Ordering::Release);
+        tokio::time::sleep(args.shutdown_delay).await;
+        tracing::info!("what is being answered is answered, then this ends");
+        end.0();
+        end.1();
+        Ok::<_, CliError>(())
+    };
+    tokio::select! {
+        served = async { tokio::try_join!(async { answering.await.map_err(CliError::from) }, ending) } => { served?; }
+        _ = following => {}
+    }
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that end the program.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn new() -> Result<Self, CliError> {
+        Ok(Self {
+            terminate: listen_for(SignalKind::terminate())?,
+            interrupt: listen_for(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|error| CliError::Io {
+        what: "a signal can't be listened for",
+        error,
+    })
+}
+
+async fn reopen_on_hangup(audit: &AuditLog) {
+    let Ok(mut hangup) = listen_for(SignalKind::hangup()) else {
+        return std::future::pending().await;
+    };
+    while hangup.recv().await.is_some() {
+        tracing::info!("the audit log is opened again");
+        audit.reopen();
+    }
+}

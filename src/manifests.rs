@@ -1,0 +1,310 @@
+//! AcrRegistry and Namespace objects out of a directory of YAML: the cluster, where there is none.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::acr_registry::AcrRegistry;
+use crate::registry::{InvalidSpec, Registries, Registry};
+use crate::scope::Labels;
+use crate::view::View;
+
+/// What a directory holds.
+#[derive(Debug, Clone, Default)]
+pub struct Manifests {
+    registries: Registries,
+    namespaces: HashMap<String, Labels>,
+}
+
+/// Why a directory can't be used, and where in it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ManifestsError {
+    /// A file or the directory can't be read.
+    #[error("{path} can't be read: {error}")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file is not YAML.
+    #[error("{path} is not YAML: {message}")]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        message: String,
+    },
+    /// An object has a field that is wrong, or that there is not.
+    #[error("{path}: {kind} {name}: {message}")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Two objects have one name.
+    #[error("{path}: {kind} {name} is there already")]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The objects' kind.
+        kind: String,
+        /// Their name.
+        name: String,
+    },
+}
+
+impl Manifests {
+    /// Reads every `.yaml`, `.yml` and `.json` of a directory, in the order of their names. Objects of other kinds
+    /// are passed over.
+    pub fn read(directory: &Path) -> Result<Self, ManifestsError> {
+        let mut registries: BTreeMap<String, Registry> = BTreeMap::new();
+        let mut namespaces = HashMap::new();
+        for path in files(directory)? {
+            let text = read_file(&path)?;
+            for object in objects(&path, &text)? {
+                let (kind, name) = kind_and_name(&object);
+                let twice = match (api_group(&object), kind.as_str()) {
+                    (Some("pullpass.dev"), "AcrRegistry") => {
+                        let registry: AcrRegistry = strictly(&path, &object)?;
+                        let registry = Registry::parse(&registry)
+                            .map_err(|error: InvalidSpec| invalid(&path, &object, error.to_string()))?;
+                        registries.insert(name.clone(), registry).is_some()
+                    }
+                    (None, "Namespace") => {
+                        let namespace: Namespace = strictly(&path, &object)?;
+                        let labels = namespace.labels().clone();
+                        namespaces.insert(name.clone(), labels).is_some()
+                    }
+                    _ => false,
+                };
+                if twice {
+                    return Err(ManifestsError::Twice { path, kind, name });
+                }
+            }
+        }
+        Ok(Self {
+            registries: registries.into_values().collect(),
+            namespaces,
+        })
+    }
+
+    /// Puts what was read into the view.
+    pub fn publish(self, view: &View) {
+        view.set_registries(self.registries);
+        view.set_namespaces(self.namespaces);
+    }
+
+    /// The attached registries.
+    pub fn registries(&self) -> &Registries {
+        &self.registries
+    }
+
+    /// The labels of a namespace, if the directory has it.
+    pub fn labels(&self, namespace: &str) -> Option<&Labels> {
+        self.namespaces.get(namespace)
+    }
+}
+
+/// Keeps a view at what a directory holds, for as long as it is polled. What can't be read leaves the view as it is.
+pub async fn follow(directory: &Path, view: &View, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut known = fingerprint(directory);
+    loop {
+        ticks.tick().await;
+        let now = fingerprint(directory);
+        if now == known {
+            continue;
+        }
+        match Manifests::read(directory) {
+            Ok(manifests) => {
+                tracing::info!(
+                    registries = manifests.registries.all().len(),
+                    "the manifests were read again"
+                );
+                manifests.publish(view);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the manifests changed and can't be used; the old ones stay in force")
+            }
+        }
+        known = now;
+    }
+}
+
+/// The files and what is in them; whatever can't be read is as good as not there.
+fn fingerprint(directory: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let files = files(directory).unwrap_or_default();
+    files
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).ok()))
+        .collect()
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>, ManifestsError> {
+    let failed = |error| ManifestsError::Read {
+        path: directory.to_owned(),
+        error,
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let is_manifest = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|extension| ["yaml", "yml", "json"].contains(&extension));
+        if is_manifest && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_file(path: &Path) -> Result<String, ManifestsError> {
+    fs::read_to_string(path).map_err(|error| ManifestsError::Read {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The objects of a YAML text: its documents, and the items of its Lists.
+pub fn objects(path: &Path, text: &str) -> Result<Vec<Value>, ManifestsError> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| ManifestsError::Yaml {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    let mut objects = Vec::new();
+    for mut document in documents {
+        let is_list = document
+            .get("kind")
+            .and_then(Value::as_str)
+            .is_some_and(|kind| kind.ends_with("List"));
+        match document.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) if is_list => objects.extend(items),
+            _ if document.is_null() => {}
+            _ => objects.push(document),
+        }
+    }
+    Ok(objects)
+}
+
+/// Builds an object, and refuses fields that its type does not have: a selector that is misspelt would let everyone in.
+fn strictly<T: DeserializeOwned>(path: &Path, object: &Value) -> Result<T, ManifestsError> {
+    let mut unknown = Vec::new();
+    let built = serde_ignored::deserialize(object, |field| unknown.push(field.to_string()))
+        .map_err(|error: serde_json::Error| invalid(path, object, error.to_string()))?;
+    match unknown.first() {
+        None => Ok(built),
+        Some(field) => Err(invalid(path, object, format!("there is no field {field}"))),
+    }
+}
+
+fn invalid(path: &Path, object: &Value, message: String) -> ManifestsError {
+    let (kind, name) = kind_and_name(object);
+    ManifestsError::Object {
+        path: path.to_owned(),
+        kind,
+        name,
+        message,
+    }
+}
+
+/// The kind and the name of an object; empty where it has none.
+pub fn kind_and_name(object: &Value) -> (String, String) {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Head {
+        kind: String,
+        metadata: Metadata,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Metadata {
+        name: String,
+    }
+    let head = Head::deserialize(object).unwrap_or_default();
+    (head.kind, head.metadata.name)
+}
+
+fn api_group(object: &Value) -> Option<&str> {
+    object
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .and_then(|version| version.split_once('/'))
+        .map(|(group, _)| group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &[(&str, &str)]) -> Result<Manifests, String> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        Manifests::read(directory.path()).map_err(|error| {
+            error
+                .to_string()
+                .replace(directory.path().to_str().unwrap(), "DIR")
+        })
+    }
+
+    const REGISTRY: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata: {name: mine}\nspec:\n  loginServer: myregistry.azurecr.io\n  identity: {managedIdentity: {}}\n";
+
+    #[test]
+    fn documents_lists_and_json_are_read_and_other_kinds_passed_over() {
+        let manifests = read(&[
+            ("a.yaml", &format!("---\n{REGISTRY}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: apps, labels: {{team: a}}}}\n---\n")),
+            ("b.json", r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"web"}}]}"#),
+            ("c.yml", "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\n"),
+            ("notes.txt", "no yaml: at: all"),
+        ])
+        .unwrap();
+        assert_eq!(
+            manifests.registries().by_name("mine").unwrap().pull_secret(),
+            "pullpass-mine"
+        );
+        assert_eq!(manifests.labels("apps").unwrap()["team"], "a");
+        assert!(manifests.labels("web").unwrap().is_empty() && manifests.labels("other").is_none());
+    }
+
+    #[test]
+    fn mistakes_are_said_with_their_place() {
+        for (text, message) in [
+            (
+                REGISTRY.replace("identity", "namespace: {matchLabels: {}}\n  identity"),
+                "DIR/a.yaml: AcrRegistry mine: there is no field spec.namespace",
+            ),
+            (
+                REGISTRY.replace("azurecr.io", "example"),
+                "DIR/a.yaml: AcrRegistry mine: spec.loginServer: a login server ends in",
+            ),
+            (
+                format!("{REGISTRY}---\n{REGISTRY}"),
+                "DIR/a.yaml: AcrRegistry mine is there already",
+            ),
+            ("a: [".to_owned(), "DIR/a.yaml is not YAML"),
+        ] {
+            let error = read(&[("a.yaml", &text)]).unwrap_err();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}

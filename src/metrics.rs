@@ -1,0 +1,159 @@
+//! Metrics in the Prometheus text format (design, section 7).
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::decision::Outcome;
+use crate::policy::{Action, Rule};
+use crate::process_metrics::ProcessCollector;
+use crate::review::Operation;
+
+/// Upper bounds of the admission histogram, in seconds: an answer takes microseconds, and the API server waits for
+/// seconds.
+const ADMISSION_BUCKETS: [f64; 11] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
+];
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    duration: Histogram,
+    violations: Family<ViolationLabels, Counter>,
+    certificate_expiry: Gauge,
+}
+
+/// A value out of a closed set, so that no input can make a new time series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        self.0.encode(encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: Word,
+    decision: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ViolationLabels {
+    rule: Word,
+    action: Word,
+}
+
+impl Metrics {
+    /// The metrics, at zero. `audit_dropped` is asked when they are read.
+    pub fn new(audit_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        let mut registry = Registry::default();
+        let pullpass = registry.sub_registry_with_prefix("pullpass");
+        let requests = Family::default();
+        let duration = Histogram::new(ADMISSION_BUCKETS);
+        let violations = Family::default();
+        let certificate_expiry = Gauge::default();
+        pullpass.register(
+            "admission_requests",
+            "Admission reviews answered",
+            requests.clone(),
+        );
+        pullpass.register(
+            "admission_duration_seconds",
+            "From a review's arrival to its answer",
+            duration.clone(),
+        );
+        pullpass.register(
+            "policy_violations",
+            "Rules that admitted or refused Pods violated",
+            violations.clone(),
+        );
+        pullpass.register(
+            "webhook_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served ends",
+            certificate_expiry.clone(),
+        );
+        pullpass.register(
+            "build",
+            "What is running",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(AuditDrops(Box::new(audit_dropped))));
+        registry.register_collector(Box::new(ProcessCollector));
+        Self {
+            registry,
+            requests,
+            duration,
+            violations,
+            certificate_expiry,
+        }
+    }
+
+    /// Counts an answer.
+    pub fn admission(&self, operation: Operation, outcome: Outcome, took: Duration) {
+        let labels = RequestLabels {
+            operation: Word(operation.as_str()),
+            decision: Word(outcome.as_str()),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a violation.
+    pub fn violation(&self, rule: Rule, action: Action) {
+        let labels = ViolationLabels {
+            rule: Word(rule.as_str()),
+            action: Word(action.as_str()),
+        };
+        self.violations.get_or_create(&labels).inc();
+    }
+
+    /// Takes the end of the certificate that is served, in seconds of Unix time.
+    pub fn certificate_expires(&self, timestamp: i64) {
+        self.certificate_expiry.set(timestamp);
+    }
+
+    /// All metrics as text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+struct AuditDrops(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl fmt::Debug for AuditDrops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditDrops")
+    }
+}
+
+impl prometheus_client::collector::Collector for AuditDrops {
+    fn encode(
+        &self,
+        mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        use prometheus_client::encoding::EncodeMetric;
+        use prometheus_client::metrics::counter::ConstCounter;
+        let counter = ConstCounter::new((self.0)());
+        let encoder = encoder.encode_descriptor(
+            "pullpass_audit_dropped",
+            "Audit records that were lost",
+            None,
+            counter.metric_type(),
+        )?;
+        counter.encode(encoder)
+    }
+}

@@ -1,0 +1,110 @@
+//! `POST /mutate`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Router};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+
+use super::error;
+use super::peer::Peer;
+use crate::admission::{Admission, AdmissionError};
+
+/// The largest body that is read, in bytes. An object in etcd is at most 1.5 MiB, and an update carries two.
+const MAX_BODY: usize = 8 << 20;
+/// How long a body may take. The API server gives up sooner.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The webhook's state.
+#[derive(Debug)]
+pub struct Webhook {
+    admission: Admission,
+    /// Bounds the bodies that are in memory at once; who comes too many waits, as long as the API server does.
+    permits: Semaphore,
+}
+
+impl Webhook {
+    /// A webhook that works on at most so many reviews at once.
+    pub fn new(admission: Admission, max_concurrent: usize) -> Self {
+        Self {
+            admission,
+            permits: Semaphore::new(max_concurrent),
+        }
+    }
+}
+
+/// The routes of the webhook's port.
+pub fn webhook_router(webhook: Arc<Webhook>) -> Router {
+    Router::new()
+        .route("/mutate", post(mutate).fallback(method_not_allowed))
+        .fallback(async || error(StatusCode::NOT_FOUND, "there is only POST /mutate here"))
+        .with_state(webhook)
+}
+
+async fn method_not_allowed() -> Response {
+    let answer = error(StatusCode::METHOD_NOT_ALLOWED, "reviews are sent by POST");
+    ([(header::ALLOW, "POST")], answer).into_response()
+}
+
+async fn mutate(
+    State(webhook): State<Arc<Webhook>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    if !is_json(&headers) {
+        return error(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the body must be of type application/json",
+        );
+    }
+    let Ok(_permit) = webhook.permits.acquire().await else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
+    };
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read(&headers, body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(answer)) => return answer,
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body took longer than 5 seconds"),
+    };
+    match webhook.admission.answer(&body, peer.as_str()) {
+        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(problem @ AdmissionError::Review(_)) => {
+            tracing::warn!(peer = peer.as_str(), %problem, "a request was no review");
+            error(StatusCode::BAD_REQUEST, &problem.to_string())
+        }
+        Err(problem) => {
+            tracing::error!(peer = peer.as_str(), %problem, "a review could not be answered");
+            error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string())
+        }
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Response> {
+    let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 8 MiB");
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(problem) if problem.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(error(StatusCode::BAD_REQUEST, "the body ended early")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,237 @@
+//! A registry's challenge and its token service.
+//!
+//! Source: Azure/acr `docs/AAD-OAuth.md` and `docs/Token-BasicAuth.md`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::config::{DeniedScope, Registry};
+use crate::directory::{Directory, Identity, NULL_GUID, client_of};
+use crate::jwt::{guid, text};
+use crate::reply::{Form, Reply, because, json_reply, registry_error, set, unauthorized};
+use crate::shared::Shared;
+
+/// The issuer of all that a registry signs.
+pub(crate) const ISSUER: &str = "Azure Container Registry";
+
+/// The answer to a call without a token that will do: where to get one, and for what.
+pub(crate) fn challenge(host: &str, realm_host: &str, parameters: &str, reason: &str) -> Reply {
+    let mut reply = unauthorized(reason);
+    let value = format!("Bearer realm=\"https://{realm_host}/oauth2/token\",service=\"{host}\"{parameters}");
+    set(&mut reply, WWW_AUTHENTICATE, &value);
+    reply
+}
+
+/// `POST /oauth2/exchange`: an Entra access token for a refresh token.
+pub(crate) fn exchange(shared: &Shared, host: &str, form: &Form) -> Reply {
+    let now = shared.clock.now();
+    let directory = shared.directory();
+    let Some(registry) = directory.registry(host) else {
+        return unauthorized("no such registry");
+    };
+    if form.get("grant_type") != Some("access_token") {
+        return invalid("grant_type is not access_token");
+    }
+    if form.get("service") != Some(host) {
+        return invalid("service is not this registry");
+    }
+    let Some(token) = form.get("access_token") else {
+        return invalid("access_token is missing");
+    };
+    let claims = match shared.keys.entra.verify(token, now) {
+        Ok(claims) => claims,
+        Err(refused) => return unauthorized(&refused.to_string()),
+    };
+    if !registry.takes(text(&claims, "aud")) {
+        return unauthorized("audience");
+    }
+    let tenant = text(&claims, "tid");
+    if form
+        .get("tenant")
+        .is_some_and(|named| !named.eq_ignore_ascii_case(tenant))
+    {
+        return unauthorized("tenant");
+    }
+    let client_id = client_of(&claims);
+    if !directory.has_role(client_id, host, now) {
+        return unauthorized("no role");
+    }
+
+    let identity = Identity::Principal(client_id.to_owned());
+    let rights = directory.rights(registry, &identity, "", now);
+    let may = |action: &str, verb| rights.iter().any(|right| right == action).then_some(verb);
+    let permissions: Vec<_> = [may("pull", "read"), may("push", "write")]
+        .into_iter()
+        .flatten()
+        .collect();
+    let claims = json!({
+        "jti": guid(),
+        "sub": text(&claims, "oid"),
+        "iss": ISSUER,
+        "aud": host,
+        "iat": now.as_second(),
+        "nbf": now.as_second(),
+        "exp": now.as_second() + i64::from(directory.lifetimes.refresh_seconds),
+        "version": "1.0",
+        "grant_type": "refresh_token",
+        "appid": client_id,
+        "tenant": tenant,
+        "permissions": {"actions": permissions, "notActions": null},
+        "roles": [],
+    });
+    signed(shared, &claims, "refresh_token")
+}
+
+/// Who asks for an access token, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    RefreshToken(String),
+    Password { username: String, password: String },
+}
+
+impl Credentials {
+    /// From HTTP's Basic authentication (RFC 7617).
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, encoded) = value.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (username, password) = decoded.split_once(':')?;
+        Some(Self::from_password(username, password))
+    }
+
+    /// From the `OAuth2` form of `POST /oauth2/token`.
+    pub(crate) fn from_form(form: &Form) -> Option<Self> {
+        match form.get("grant_type")? {
+            "refresh_token" => Some(Self::RefreshToken(form.get("refresh_token")?.to_owned())),
+            "password" => Some(Self::from_password(form.get("username")?, form.get("password")?)),
+            _ => None,
+        }
+    }
+
+    fn from_password(username: &str, password: &str) -> Self {
+        if username == NULL_GUID {
+            Self::RefreshToken(password.to_owned())
+        } else {
+            Self::Password {
+                username: username.to_owned(),
+                password: password.to_owned(),
+            }
+        }
+    }
+}
+
+/// `GET` and `POST /oauth2/token`: an access token for what is asked and granted.
+pub(crate) fn token(
+    shared: &Shared,
+    host: &str,
+    credentials: Option<&Credentials>,
+    parameters: &Form,
+) -> Reply {
+    let now = shared.clock.now();
+    let directory = shared.directory();
+    let Some(registry) = directory.registry(host) else {
+        return unauthorized("no such registry");
+    };
+    if parameters.get("service").is_some_and(|service| service != host) {
+        return invalid("service is not this registry");
+    }
+    let identity = match identify(shared, &directory, registry, credentials, now) {
+        Ok(identity) => identity,
+        Err(reason) => return unauthorized(&reason),
+    };
+
+    let scopes: Vec<_> = parameters.all("scope").flat_map(str::split_whitespace).collect();
+    let access: Vec<_> = scopes
+        .iter()
+        .filter_map(|scope| granted(&directory, registry, &identity, scope, now))
+        .collect();
+    if access.is_empty() && !scopes.is_empty() {
+        match registry.denied_scope {
+            DeniedScope::Unauthorized => return unauthorized("scope"),
+            DeniedScope::Forbidden => {
+                let message = "requested access to the resource is denied";
+                return registry_error(StatusCode::FORBIDDEN, "DENIED", message, "scope");
+            }
+            DeniedScope::Omit => {}
+        }
+    }
+    let claims = json!({
+        "jti": guid(),
+        "sub": identity.name(),
+        "iss": ISSUER,
+        "aud": host,
+        "iat": now.as_second(),
+        "nbf": now.as_second(),
+        "exp": now.as_second() + i64::from(directory.lifetimes.access_seconds),
+        "version": "1.0",
+        "grant_type": "access_token",
+        "appid": identity.name(),
+        "access": access,
+        "roles": [],
+    });
+    signed(shared, &claims, "access_token")
+}
+
+fn identify(
+    shared: &Shared,
+    directory: &Directory,
+    registry: &Registry,
+    credentials: Option<&Credentials>,
+    now: Timestamp,
+) -> Result<Identity, String> {
+    match credentials {
+        None => Err("no credentials".to_owned()),
+        Some(Credentials::RefreshToken(token)) => {
+            let claims = shared
+                .keys
+                .registry
+                .verify(token, now)
+                .map_err(|refused| refused.to_string())?;
+            if text(&claims, "aud") != registry.host || text(&claims, "grant_type") != "refresh_token" {
+                return Err("not a refresh token of this registry".to_owned());
+            }
+            Ok(Identity::Principal(client_of(&claims).to_owned()))
+        }
+        Some(Credentials::Password { username, password }) => directory
+            .log_in(registry, username, password, now)
+            .ok_or_else(|| "user name or password".to_owned()),
+    }
+}
+
+/// The part of a scope, `repository:{name}:{actions}`, that an identity has.
+fn granted(
+    directory: &Directory,
+    registry: &Registry,
+    identity: &Identity,
+    scope: &str,
+    now: Timestamp,
+) -> Option<Value> {
+    let (name, wanted) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+    let wanted: Vec<_> = wanted.split(',').collect();
+    let mut actions = directory.rights(registry, identity, name, now);
+    actions.retain(|action| wanted.iter().any(|want| want == action || *want == "*"));
+    actions.sort_unstable();
+    actions.dedup();
+    (!actions.is_empty()).then(|| json!({"type": "repository", "name": name, "actions": actions}))
+}
+
+fn signed(shared: &Shared, claims: &Value, field: &str) -> Reply {
+    match shared.keys.registry.sign(claims, None) {
+        Ok(token) => json_reply(StatusCode::OK, &json!({ field: token })),
+        Err(ring::error::Unspecified) => because(
+            json_reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({"errors": []})),
+            "signing failed",
+        ),
+    }
+}
+
+fn invalid(reason: &str) -> Reply {
+    registry_error(StatusCode::BAD_REQUEST, "INVALID_REQUEST", reason, reason)
+}

@@ -1,0 +1,313 @@
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::binaries::Binaries;
+use crate::error::Error;
+use crate::files::{Files, audit_log, url, write};
+use crate::kubeconfig::{self, Credential};
+use crate::kubectl::{self, Kubectl, KubectlOutput};
+use crate::process::Supervised;
+use crate::scratch::Scratch;
+use crate::wait::free_port;
+
+/// Generous, since it only bounds how long a broken start takes to be noticed.
+const READY: Duration = Duration::from_secs(90);
+/// What the API server gets to finish requests before it is killed: it would wait a minute for watches,
+/// and etcd has all that it knows.
+const GRACE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(50);
+
+/// What a [`ControlPlane`] is made of.
+#[derive(Debug)]
+pub struct Builder {
+    binaries: Option<Binaries>,
+    controller_manager: bool,
+    api_server_arguments: Vec<String>,
+}
+
+impl Builder {
+    /// Uses these binaries instead of those that [`Binaries::locate`] finds.
+    #[must_use]
+    pub fn binaries(mut self, binaries: Binaries) -> Self {
+        self.binaries = Some(binaries);
+        self
+    }
+
+    /// Whether workloads get Pods and namespaces their service accounts; they do by default.
+    ///
+    /// Without it the `default` service accounts have to be made before Pods are accepted.
+    #[must_use]
+    pub fn controller_manager(mut self, wanted: bool) -> Self {
+        self.controller_manager = wanted;
+        self
+    }
+
+    /// Adds a flag to the API server's command line, as in `--feature-gates=Some=true`.
+    #[must_use]
+    pub fn api_server_argument(mut self, argument: impl Into<String>) -> Self {
+        self.api_server_arguments.push(argument.into());
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    pub fn start(self) -> Result<ControlPlane, Error> {
+        let binaries = match self.binaries {
+            Some(binaries) => binaries,
+            None => Binaries::locate()?,
+        };
+        let scratch = Scratch::new()?;
+        let files = Files::write(scratch.path())?;
+        let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
+        let port = free_port()?;
+
+        let mut api_server_command = files.api_server(binaries.kube_apiserver()?, port, &etcd_url);
+        api_server_command.args(self.api_server_arguments);
+        let controller_manager_command = if self.controller_manager {
+            Some(files.controller_manager(binaries.kube_controller_manager()?, port)?)
+        } else {
+            None
+        };
+        let kubeconfig = files.admin_kubeconfig(port)?;
+        let kubectl = Kubectl {
+            binary: binaries.kubectl()?,
+            cache: scratch.path().join("kubectl"),
+        };
+
+        // The API server comes up while etcd does, and waits for it by itself.
+        let etcd = Supervised::spawn("etcd", &files.etcd(binaries.etcd()?, &etcd_url)?, scratch.path())?;
+        let mut control_plane = ControlPlane {
+            controller_manager: None,
+            api_server: None,
+            etcd,
+            api_server_command,
+            kubectl,
+            kubeconfig,
+            ca_pem: files.authority.pem().to_owned(),
+            port,
+            scratch,
+        };
+        control_plane.start_api_server()?;
+        if let Some(command) = controller_manager_command {
+            control_plane.start_controller_manager(&command)?;
+        }
+        Ok(control_plane)
+    }
+}
+
+/// A Kubernetes control plane without nodes: etcd, API server and controller manager on loopback.
+///
+/// Pods are admitted and stay `Pending`. Everything ends when this value is dropped and also when
+/// the process that holds it is killed, so it may live in a `static`.
+#[derive(Debug)]
+pub struct ControlPlane {
+    // In the order in which they are to be dropped: nobody outlives what it depends on.
+    controller_manager: Option<Supervised>,
+    api_server: Option<Supervised>,
+    etcd: Supervised,
+    api_server_command: Command,
+    kubectl: Kubectl,
+    kubeconfig: PathBuf,
+    ca_pem: String,
+    port: u16,
+    scratch: Scratch,
+}
+
+impl ControlPlane {
+    /// Starts one with a controller manager.
+    pub fn start() -> Result<Self, Error> {
+        Self::builder().start()
+    }
+
+    /// For one that differs from the default.
+    pub fn builder() -> Builder {
+        Builder {
+            binaries: None,
+            controller_manager: true,
+            api_server_arguments: Vec::new(),
+        }
+    }
+
+    /// The API server's address.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// The certificate authority of the API server and of its clients.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Where logs, keys and data lie; files of a test may be put there too.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The kubeconfig of a cluster administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Writes a kubeconfig for a bearer token; `user` only names it.
+    pub fn kubeconfig_for_token(&self, user: &str, token: &str) -> Result<PathBuf, Error> {
+        let plain: String = user
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let content = kubeconfig::render(&self.url(), &self.ca_pem, user, &Credential::Token(token));
+        write(
+            &self.scratch.path().join(format!("token-{plain}.kubeconfig")),
+            &content,
+        )
+    }
+
+    /// Writes a kubeconfig with a fresh token of a service account.
+    pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
+        let token = self
+            .run(&["create", "token", name, "--namespace", namespace])?
+            .stdout;
+        self.kubeconfig_for_token(&format!("{namespace}-{name}"), token.trim())
+    }
+
+    /// The audit log: one JSON event a line for every write of a Pod and every use of a Secret.
+    pub fn audit_log(&self) -> PathBuf {
+        audit_log(self.scratch.path())
+    }
+
+    /// The events of the audit log that are written so far.
+    pub fn audit_events(&self) -> Result<Vec<Value>, Error> {
+        let path = self.audit_log();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // It is made with the first event.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::io(format!("reading {}", path.display()))(error)),
+        };
+        // What does not parse is the end of the file while it is being written.
+        Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+
+    /// A kubectl command of the administrator, to be completed.
+    pub fn kubectl(&self) -> Command {
+        self.kubectl.command(&self.kubeconfig)
+    }
+
+    /// A kubectl command under another kubeconfig.
+    pub fn kubectl_as(&self, kubeconfig: &Path) -> Command {
+        self.kubectl.command(kubeconfig)
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn run(&self, arguments: &[&str]) -> Result<KubectlOutput, Error> {
+        let mut command = self.kubectl();
+        command.args(arguments);
+        kubectl::run(command, "")
+    }
+
+    /// Runs `kubectl apply` on objects in YAML.
+    pub fn apply(&self, yaml: &str) -> Result<KubectlOutput, Error> {
+        let mut command = self.kubectl();
+        command.args(["apply", "--filename", "-"]);
+        kubectl::run(command, yaml)
+    }
+
+    /// Runs `kubectl create` on objects in YAML, which `apply` can't do for `generateName`.
+    pub fn create(&self, yaml: &str) -> Result<KubectlOutput, Error> {
+        let mut command = self.kubectl();
+        command.args(["create", "--filename", "-"]);
+        kubectl::run(command, yaml)
+    }
+
+    /// What `kubectl get ARGUMENTS --output json` prints.
+    pub fn get_json(&self, arguments: &[&str]) -> Result<Value, Error> {
+        let mut command = self.kubectl();
+        command.arg("get").args(arguments).args(["--output", "json"]);
+        kubectl::json(command)
+    }
+
+    /// The API server's process, while there is one.
+    pub fn api_server(&mut self) -> Option<&mut Supervised> {
+        self.api_server.as_mut()
+    }
+
+    /// The controller manager's process, if one was asked for.
+    pub fn controller_manager(&mut self) -> Option<&mut Supervised> {
+        self.controller_manager.as_mut()
+    }
+
+    /// Stops the API server; its state stays in etcd.
+    pub fn stop_api_server(&mut self) -> Result<(), Error> {
+        if let Some(mut api_server) = self.api_server.take() {
+            api_server.stop(GRACE)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the API server if it is stopped, on the port that it had, and waits until it is ready.
+    pub fn start_api_server(&mut self) -> Result<(), Error> {
+        if self.api_server.is_none() {
+            let process = Supervised::spawn("kube-apiserver", &self.api_server_command, self.scratch.path())?;
+            self.api_server = Some(process);
+        }
+        let begin = Instant::now();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        loop {
+            self.etcd.check_running()?;
+            if let Some(api_server) = &mut self.api_server {
+                api_server.check_running()?;
+            }
+            // A connection costs nothing, and kubectl a good part of what the API server starts with.
+            let probe = match TcpStream::connect(address) {
+                Ok(_) => self.run(&["get", "--raw", "/readyz"]).map(drop),
+                Err(error) => Err(Error::io(format!("connecting to {address}"))(error)),
+            };
+            let Err(error) = probe else { return Ok(()) };
+            not_ready_yet(begin, self.api_server.as_ref(), &error)?;
+        }
+    }
+
+    /// Stops the API server and starts it again.
+    pub fn restart_api_server(&mut self) -> Result<(), Error> {
+        self.stop_api_server()?;
+        self.start_api_server()
+    }
+
+    /// It gives up after some seconds without an API server, so it is started after that.
+    fn start_controller_manager(&mut self, command: &Command) -> Result<(), Error> {
+        let mut process = Supervised::spawn("kube-controller-manager", command, self.scratch.path())?;
+        let begin = Instant::now();
+        loop {
+            process.check_running()?;
+            // Pods are refused before this exists.
+            let probe = self.run(&["get", "--namespace", "default", "serviceaccount", "default"]);
+            let Err(error) = probe else { break };
+            not_ready_yet(begin, Some(&process), &error)?;
+        }
+        self.controller_manager = Some(process);
+        Ok(())
+    }
+}
+
+/// Waits a little, or fails when the time is up.
+fn not_ready_yet(begin: Instant, process: Option<&Supervised>, error: &Error) -> Result<(), Error> {
+    if begin.elapsed() < READY {
+        thread::sleep(POLL);
+        return Ok(());
+    }
+    Err(Error::NotReady {
+        process: process
+            .map(|process| process.name().to_owned())
+            .unwrap_or_default(),
+        waited: begin.elapsed(),
+        reason: error.to_string(),
+        tail: process.map(Supervised::log_tail).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,94 @@
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::binaries::Unavailable;
+use crate::wait::TimedOut;
+
+/// Why something could not be started, stopped or asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The control plane's binaries are not to be had.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Keys or certificates could not be made.
+    #[error("certificates: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A process ended that should be running.
+    #[error("{process} ended by itself ({status}); the end of its log:\n{tail}")]
+    Ended {
+        /// The process' name.
+        process: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it wrote.
+        tail: String,
+    },
+    /// A process is not running, so it can't be signalled.
+    #[error("{process} is not running")]
+    NotRunning {
+        /// The process' name.
+        process: String,
+    },
+    /// A process is running but has not become ready.
+    #[error("{process} is not ready after {waited:?}: {reason}; the end of its log:\n{tail}")]
+    NotReady {
+        /// The process' name.
+        process: String,
+        /// How long was waited.
+        waited: Duration,
+        /// What the last probe said.
+        reason: String,
+        /// The end of what the process wrote.
+        tail: String,
+    },
+    /// A process is still running though it was waited for.
+    #[error("{process} is still running after {waited:?}")]
+    StillRunning {
+        /// The process' name.
+        process: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// kubectl ended with an error.
+    #[error("kubectl {arguments} ({status}): {stderr}")]
+    Kubectl {
+        /// The command line after `kubectl`.
+        arguments: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        stderr: String,
+    },
+    /// kubectl's answer is not JSON.
+    #[error("kubectl {arguments} did not answer in JSON: {source}")]
+    NotJson {
+        /// The command line after `kubectl`.
+        arguments: String,
+        /// Where the answer went wrong.
+        source: serde_json::Error,
+    },
+    /// No port of the range that is tried is free.
+    #[error("no free loopback port")]
+    NoFreePort,
+    /// A condition did not come true in time.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+}
+
+impl Error {
+    /// Names what was being done when the operating system refused.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

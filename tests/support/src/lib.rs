@@ -1,0 +1,35 @@
+//! What pullpass' tests and demo run against: a real Kubernetes control plane, and processes that
+//! are gone when the test is gone, however it ended.
+//!
+//! ```no_run
+//! use pullpass_test_support::ControlPlane;
+//!
+//! # fn main() -> Result<(), pullpass_test_support::Error> {
+//! let cluster = ControlPlane::start()?;
+//! cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: apps}}")?;
+//! let namespace = cluster.get_json(&["namespace", "apps"])?;
+//! # drop(namespace);
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod binaries;
+mod control_plane;
+mod error;
+mod files;
+mod kubeconfig;
+mod kubectl;
+mod pki;
+mod process;
+mod scratch;
+mod wait;
+
+pub use binaries::{Binaries, Unavailable};
+pub use control_plane::{Builder, ControlPlane};
+pub use error::Error;
+pub use kubectl::KubectlOutput;
+pub use process::{Signal, Supervised};
+pub use scratch::Scratch;
+pub use wait::{Outcome, TimedOut, free_port, wait_for};
