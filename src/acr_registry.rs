@@ -305,7 +305,7 @@ pub struct NamespacesStatus {
     pub failed: i64,
 }
 
-/// The CustomResourceDefinition as YAML.
+/// The `CustomResourceDefinition` as YAML.
 pub fn manifest() -> Result<String, serde_saphyr::ser_error::Error> {
     serde_saphyr::to_string(&AcrRegistry::crd())
 }

@@ -141,7 +141,7 @@ pub async fn follow(directory: &Path, view: &View, interval: Duration) {
                 manifests.publish(view);
             }
             Err(error) => {
-                tracing::error!(%error, "the manifests changed and can't be used; the old ones stay in force")
+                tracing::error!(%error, "the manifests changed and can't be used; the old ones stay in force");
             }
         }
         known = now;
@@ -208,7 +208,12 @@ pub fn objects(path: &Path, text: &str) -> Result<Vec<Value>, ManifestsError> {
 /// Builds an object, and refuses fields that its type does not have: a selector that is misspelt would let everyone in.
 fn strictly<T: DeserializeOwned>(path: &Path, object: &Value) -> Result<T, ManifestsError> {
     let mut unknown = Vec::new();
-    let built = serde_ignored::deserialize(object, |field| unknown.push(field.to_string()))
+    // Kind and version were read already, and the types don't keep them.
+    let note = |field: serde_ignored::Path<'_>| match field.to_string().as_str() {
+        "apiVersion" | "kind" => {}
+        field => unknown.push(field.to_owned()),
+    };
+    let built = serde_ignored::deserialize(object, note)
         .map_err(|error: serde_json::Error| invalid(path, object, error.to_string()))?;
     match unknown.first() {
         None => Ok(built),

@@ -223,7 +223,7 @@ impl Writer {
         match (self.open)() {
             Ok(sink) => self.sink = BufWriter::new(sink),
             Err(error) => {
-                tracing::error!(%error, "the audit log can't be opened again; the old file is written on")
+                tracing::error!(%error, "the audit log can't be opened again; the old file is written on");
             }
         }
     }
@@ -231,7 +231,7 @@ impl Writer {
     /// Says in the log itself how many records are missing from it.
     fn report_drops(&mut self) {
         #[derive(Serialize)]
-        struct Dropped {
+        struct Gap {
             schema: &'static str,
             time: Micros,
             dropped: u64,
@@ -241,7 +241,7 @@ impl Writer {
         if missing == 0 {
             return;
         }
-        let notice = Dropped {
+        let notice = Gap {
             schema: SCHEMA,
             time: Micros(Timestamp::now()),
             dropped: missing,

@@ -35,7 +35,7 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Say what the webhook would do with Pods and workloads, without a cluster
     Review(review::ReviewArgs),
-    /// Print the CustomResourceDefinition of AcrRegistry as YAML
+    /// Print the `CustomResourceDefinition` of AcrRegistry as YAML
     Crd,
 }
 

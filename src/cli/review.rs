@@ -235,8 +235,15 @@ impl Report {
                 "violations": decision.violations, "warnings": decision.warnings, "denial": decision.denial,
             })),
             Output::Yaml if decision.outcome == Outcome::Denied => {
-                self.text
-                    .push_str(&format!("---\n# {} {}: denied\n", subject.kind, subject.name));
+                self.text.extend([
+                    "---
+# ",
+                    &subject.kind,
+                    " ",
+                    &subject.name,
+                    ": denied
+",
+                ]);
             }
             Output::Yaml => {
                 let mut pod = subject
@@ -269,7 +276,7 @@ impl Report {
                 let header = ["NAMESPACE", "KIND", "NAME", "DECISION", "ADDED", "REASON"];
                 let mut text = table::render(&header, &self.rows);
                 for note in &self.notes {
-                    text.push_str(&format!("\n{note}\n"));
+                    text.extend(["\n", note, "\n"]);
                 }
                 Ok(text)
             }

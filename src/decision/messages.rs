@@ -89,9 +89,9 @@ pub(super) fn bound(warnings: &mut Vec<String>) {
             continue;
         }
         if seen.len() < MAX_WARNINGS {
-            seen.push(warning)
+            seen.push(warning);
         } else {
-            left_out += 1
+            left_out += 1;
         }
     }
     if left_out > 0 {

@@ -1,5 +1,10 @@
 //! The answer, as `admission.k8s.io/v1` has it on the wire.
 
+#![expect(
+    clippy::ref_option_ref,
+    reason = "serde's serialize_with passes fields by reference"
+)]
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};

@@ -207,23 +207,24 @@ impl ControlPlane {
 
     /// Runs kubectl as the administrator.
     pub fn run(&self, arguments: &[&str]) -> Result<KubectlOutput, Error> {
+        self.run_with_input(arguments, "")
+    }
+
+    /// Runs kubectl as the administrator, with `input` on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<KubectlOutput, Error> {
         let mut command = self.kubectl();
         command.args(arguments);
-        kubectl::run(command, "")
+        kubectl::run(command, input)
     }
 
     /// Runs `kubectl apply` on objects in YAML.
     pub fn apply(&self, yaml: &str) -> Result<KubectlOutput, Error> {
-        let mut command = self.kubectl();
-        command.args(["apply", "--filename", "-"]);
-        kubectl::run(command, yaml)
+        self.run_with_input(&["apply", "--filename", "-"], yaml)
     }
 
     /// Runs `kubectl create` on objects in YAML, which `apply` can't do for `generateName`.
     pub fn create(&self, yaml: &str) -> Result<KubectlOutput, Error> {
-        let mut command = self.kubectl();
-        command.args(["create", "--filename", "-"]);
-        kubectl::run(command, yaml)
+        self.run_with_input(&["create", "--filename", "-"], yaml)
     }
 
     /// What `kubectl get ARGUMENTS --output json` prints.

@@ -77,6 +77,25 @@ pub enum Error {
         /// Where the answer went wrong.
         source: serde_json::Error,
     },
+    /// What `manifests` ships is not what an installation is made of.
+    #[error("manifests/base: {0}")]
+    Shipped(String),
+    /// A line of pullpass' audit log is not JSON.
+    #[error("a line of the audit log is not JSON ({source}): {line}")]
+    Record {
+        /// The line.
+        line: String,
+        /// Where it went wrong.
+        source: serde_json::Error,
+    },
+    /// There are more records than there should be.
+    #[error("there are {} instead of {what}: {records:#?}", .records.len())]
+    TooMany {
+        /// What there should be.
+        what: String,
+        /// What there is.
+        records: Vec<serde_json::Value>,
+    },
     /// No port of the range that is tried is free.
     #[error("no free loopback port")]
     NoFreePort,

@@ -1,22 +1,43 @@
+use std::fmt;
+
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-/// The certificate authority of one control plane.
-pub(crate) struct Authority {
+use crate::error::Error;
+
+/// A certificate authority.
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-/// A certificate and its key, both PEM.
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+/// A certificate and its key.
+pub struct Identity {
+    /// The certificate, in PEM.
+    pub certificate: String,
+    /// Its private key, in PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
 }
 
 impl Authority {
-    pub(crate) fn new() -> Result<Self, rcgen::Error> {
+    /// Makes one.
+    pub fn new() -> Result<Self, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("pullpass-test", None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,20 +54,21 @@ impl Authority {
         })
     }
 
-    pub(crate) fn pem(&self) -> &str {
+    /// Its own certificate, in PEM.
+    pub fn pem(&self) -> &str {
         &self.pem
     }
 
     /// A certificate for a server that is reached under `hosts`, names or addresses.
-    pub(crate) fn server(&self, hosts: &[&str]) -> Result<Identity, rcgen::Error> {
-        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
-        let mut params = CertificateParams::new(hosts)?;
-        params.distinguished_name = name("kube-apiserver", None);
+    pub fn server(&self, hosts: &[&str]) -> Result<Identity, Error> {
+        let names: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = name(hosts.first().copied().unwrap_or_default(), None);
         self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A certificate that the API server takes for `user` in `group`.
-    pub(crate) fn client(&self, user: &str, group: Option<&str>) -> Result<Identity, rcgen::Error> {
+    /// A certificate for a client; an API server takes it for `user` in `group`.
+    pub fn client(&self, user: &str, group: Option<&str>) -> Result<Identity, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(user, group);
         self.issue(params, ExtendedKeyUsagePurpose::ClientAuth)
@@ -56,7 +78,7 @@ impl Authority {
         &self,
         mut params: CertificateParams,
         usage: ExtendedKeyUsagePurpose,
-    ) -> Result<Identity, rcgen::Error> {
+    ) -> Result<Identity, Error> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate()?;

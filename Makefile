@@ -1,0 +1,49 @@
+# Everything that one does with a checkout. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+KEEP ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what the tests need and the machine lacks (Debian packages; asks for nothing else)
+	@tests/setup
+
+.PHONY: build
+build: ## Build pullpass (debug)
+	cargo build --locked
+
+.PHONY: demo
+demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
+	cargo build --locked --workspace --bins
+	cargo run --locked --quiet -p pullpass-test-support --bin demo -- --pullpass target/debug/pullpass $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup ## Run all tests: unit, property, integration, and end to end on a real control plane
+	tests/control-plane/build >/dev/null
+	cargo test --locked --workspace
+	cd tests/control-plane && go test ./...
+
+.PHONY: lint
+lint: ## Check formatting, lints, licences, advisories and generated files
+	@tests/lint
+
+.PHONY: bench
+bench: ## Measure the webhook against a floor in the same run
+	cargo bench --locked
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers for a minute each (needs the nightly toolchain and cargo-fuzz)
+	fuzz/run 60
+
+.PHONY: fmt
+fmt: ## Format the sources
+	cargo fmt --all
+	gofmt -w tests/control-plane
+
+.PHONY: generate
+generate: ## Write the generated files anew
+	cargo run --locked --quiet -- crd > manifests/base/crd.yaml.new
+	mv manifests/base/crd.yaml.new manifests/base/crd.yaml

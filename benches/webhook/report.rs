@@ -1,0 +1,211 @@
+//! What was measured, for people and for scripts.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::load::Round;
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For scripts
+    Json,
+}
+
+/// Everything that was measured.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// Resident memory of `pullpass serve` before its first request.
+    pub(crate) idle_memory_kib: f64,
+    /// One for each size.
+    pub(crate) sizes: Vec<Row>,
+}
+
+/// One size.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    size: &'static str,
+    bytes: usize,
+    pullpass: Measured,
+    floor: Measured,
+    /// Requests in a second, as a part of the floor's: the median over the rounds.
+    ratio: f64,
+    /// Processor time for a request, as a multiple of the floor's: the median over the rounds.
+    cpu_ratio: f64,
+    /// Audit records that were lost.
+    audit_dropped: u64,
+}
+
+/// What a server did.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Measured {
+    requests_per_second: f64,
+    p50_micros: f64,
+    p99_micros: f64,
+    cpu_micros_per_request: f64,
+    peak_memory_kib: f64,
+}
+
+/// A server's rounds, and the processor time of each.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    rounds: Vec<(Round, f64)>,
+}
+
+impl Rounds {
+    /// Takes a round, with the seconds of processor time that the server used in it.
+    pub(crate) fn push(&mut self, round: Round, cpu: f64) {
+        self.rounds.push((round, cpu));
+    }
+
+    fn rates(&self) -> impl Iterator<Item = f64> {
+        self.rounds.iter().map(|(round, _)| round.rate())
+    }
+
+    /// Microseconds of processor time for a request, in each round.
+    fn costs(&self) -> impl Iterator<Item = f64> {
+        self.rounds
+            .iter()
+            .map(|(round, cpu)| cpu * 1e6 / (round.rate() * round.elapsed.as_secs_f64()))
+    }
+
+    fn measured(&self, peak_memory_kib: f64) -> Measured {
+        let mut latencies: Vec<_> = self
+            .rounds
+            .iter()
+            .flat_map(|(round, _)| &round.latencies)
+            .collect();
+        latencies.sort_unstable();
+        let percentile = |percent: usize| {
+            let rank = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
+            latencies.get(rank).map_or(f64::NAN, |latency| micros(**latency))
+        };
+        Measured {
+            requests_per_second: median(self.rates()),
+            p50_micros: percentile(50),
+            p99_micros: percentile(99),
+            cpu_micros_per_request: median(self.costs()),
+            peak_memory_kib,
+        }
+    }
+}
+
+/// A server's rounds, and its peak memory in KiB.
+pub(crate) type Loaded = (Rounds, f64);
+
+impl Row {
+    /// Puts two servers' rounds, which took turns, beside each other.
+    pub(crate) fn new(
+        (size, bytes): (&'static str, usize),
+        (pullpass, pullpass_peak): &Loaded,
+        (floor, floor_peak): &Loaded,
+        audit_dropped: u64,
+    ) -> Self {
+        let quotients = |a: Vec<f64>, b: Vec<f64>| median(a.into_iter().zip(b).map(|(a, b)| a / b));
+        Self {
+            size,
+            bytes,
+            pullpass: pullpass.measured(*pullpass_peak),
+            floor: floor.measured(*floor_peak),
+            ratio: quotients(pullpass.rates().collect(), floor.rates().collect()),
+            cpu_ratio: quotients(pullpass.costs().collect(), floor.costs().collect()),
+            audit_dropped,
+        }
+    }
+}
+
+impl Report {
+    /// The report as text.
+    pub(crate) fn render(&self, output: Output) -> serde_json::Result<String> {
+        Ok(match output {
+            Output::Json => serde_json::to_string_pretty(self)? + "\n",
+            Output::Table => self.table(),
+        })
+    }
+
+    fn table(&self) -> String {
+        let head = [
+            "REVIEW",
+            "BYTES",
+            "SERVER",
+            "REQUESTS/S",
+            "P50",
+            "P99",
+            "CPU/REQUEST",
+            "PEAK MEMORY",
+            "RATE RATIO",
+            "CPU RATIO",
+            "AUDIT LOST",
+        ];
+        let mut lines = vec![head.map(str::to_owned)];
+        for row in &self.sizes {
+            let [name, bytes] = [row.size.to_owned(), row.bytes.to_string()];
+            let blank = String::new;
+            let ratios = [
+                format!("{:.2}", row.ratio),
+                format!("{:.2}", row.cpu_ratio),
+                row.audit_dropped.to_string(),
+            ];
+            lines.push(line([name, bytes, "pullpass".to_owned()], &row.pullpass, ratios));
+            lines.push(line(
+                [blank(), blank(), "floor".to_owned()],
+                &row.floor,
+                [blank(), blank(), blank()],
+            ));
+        }
+        let mut text = String::new();
+        for cells in &lines {
+            let padded: Vec<_> = cells
+                .iter()
+                .enumerate()
+                .map(|(column, cell)| {
+                    let width = lines
+                        .iter()
+                        .filter_map(|line| line.get(column))
+                        .map(String::len)
+                        .max();
+                    format!("{cell:<width$}", width = width.unwrap_or_default())
+                })
+                .collect();
+            text.push_str(padded.join("  ").trim_end());
+            text.push('\n');
+        }
+        text + &format!("\nidle: {:.1} MiB resident\n", self.idle_memory_kib / 1024.0)
+    }
+}
+
+fn line(head: [String; 3], measured: &Measured, tail: [String; 3]) -> [String; 11] {
+    let [name, bytes, server] = head;
+    let [ratio, cpu_ratio, lost] = tail;
+    [
+        name,
+        bytes,
+        server,
+        format!("{:.0}", measured.requests_per_second),
+        format!("{:.2} ms", measured.p50_micros / 1e3),
+        format!("{:.2} ms", measured.p99_micros / 1e3),
+        format!("{:.1} us", measured.cpu_micros_per_request),
+        format!("{:.1} MiB", measured.peak_memory_kib / 1024.0),
+        ratio,
+        cpu_ratio,
+        lost,
+    ]
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,20 @@
+//! The program as it ships, against a real API server and real controllers.
+//!
+//! All tests share one control plane; each works in namespaces of its own. They fail where no control plane can be
+//! had. `PULLPASS_E2E=off` leaves them out, and says so.
+
+mod acr_registry;
+mod always_inject;
+mod audit;
+mod certificate;
+mod cluster;
+mod dry_run;
+mod live_pods;
+mod objects;
+mod opt_out;
+mod outage;
+mod own_secrets;
+mod policy;
+mod shipped;
+mod untouched;
+mod workloads;

@@ -1,0 +1,295 @@
+//! The server over real sockets, with a real TLS client: what it answers, refuses, swaps and records.
+
+mod fixture;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use fixture::{Authority, Client, Fixture, review};
+use http::{Method, StatusCode};
+use pullpass::server::{Limits, TlsError, TlsFiles, TlsReloader};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_review_is_answered_over_both_versions_of_http() {
+    let fixture = Fixture::start(Limits::default()).await;
+    for client in [Client::http1(&fixture).await, Client::h2(&fixture).await] {
+        let answer = client.review(&review("myregistry.azurecr.io/app:1")).await;
+        assert_eq!(answer["response"]["uid"], "u-1");
+        assert_eq!(answer["response"]["allowed"], true);
+        assert_eq!(answer["response"]["patchType"], "JSONPatch");
+        assert_eq!(
+            answer["response"]["auditAnnotations"]["injected"],
+            "pullpass-mine"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_review_gets_a_line_of_json_that_says_why() {
+    let fixture = Fixture::start(Limits::default()).await;
+    let client = Client::http1(&fixture).await;
+    let large = vec![b' '; (8 << 20) + 1];
+    for (method, path, kind, body, status) in [
+        (
+            Method::POST,
+            "/mutate",
+            "text/plain",
+            &b"{}"[..],
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (
+            Method::GET,
+            "/mutate",
+            "application/json",
+            b"",
+            StatusCode::METHOD_NOT_ALLOWED,
+        ),
+        (
+            Method::PUT,
+            "/mutate",
+            "application/json",
+            b"{}",
+            StatusCode::METHOD_NOT_ALLOWED,
+        ),
+        (
+            Method::POST,
+            "/mutate",
+            "application/json",
+            &large,
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+        (
+            Method::POST,
+            "/mutate",
+            "application/json",
+            b"{",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            Method::POST,
+            "/mutate",
+            "application/json",
+            b"{}",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            Method::POST,
+            "/other",
+            "application/json",
+            b"{}",
+            StatusCode::NOT_FOUND,
+        ),
+    ] {
+        let client = if status == StatusCode::PAYLOAD_TOO_LARGE {
+            &Client::h2(&fixture).await
+        } else {
+            &client
+        };
+        let (got, text) = client.send(&method, path, kind, body.to_vec()).await;
+        assert_eq!(got, status, "{method} {path} {kind}: {text}");
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert!(
+            value["error"].as_str().is_some_and(|error| !error.is_empty()),
+            "{text}"
+        );
+    }
+    let (status, _) = client
+        .send(
+            &Method::POST,
+            "/mutate?timeout=5s",
+            "application/json; charset=utf-8",
+            review("nginx"),
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK, "as the API server sends it");
+}
+
+#[tokio::test]
+async fn whoever_sends_nothing_is_hung_up_on() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let fixture = Fixture::start(limits).await;
+    let silent = fixture::silent_connection(&fixture).await;
+    assert!(silent.closed_by_server().await, "no TLS handshake");
+    let client = fixture::tls_without_request(&fixture).await;
+    assert!(client.closed_by_server().await, "no request");
+}
+
+#[tokio::test]
+async fn what_is_being_answered_when_the_server_ends_is_answered() {
+    let fixture = Fixture::start(Limits::default()).await;
+    let client = Client::h2(&fixture).await;
+    let body = review("myregistry.azurecr.io/app:1");
+    let upload = client.begin(&body).await;
+    let served = fixture.end();
+    let answer = upload.finish().await;
+    assert_eq!(answer["response"]["allowed"], true);
+    drop(client);
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn every_line_of_the_audit_log_fits_its_schema() {
+    let fixture = Fixture::start(Limits::default()).await;
+    let client = Client::h2(&fixture).await;
+    for image in [
+        "myregistry.azurecr.io/app:1",
+        "nginx",
+        "otherregistry.azurecr.io/a",
+        "not an image",
+        "MYREGISTRY.azurecr.io:443/a",
+    ] {
+        client.review(&review(image)).await;
+    }
+    let mut update: Value = serde_json::from_slice(&review("myregistry.azurecr.io/b")).unwrap();
+    update["request"]["operation"] = json!("UPDATE");
+    update["request"]["oldObject"] = json!({"spec": {"containers": [{"name": "c", "image": "nginx"}]}});
+    update["request"]["name"] = json!("web-1");
+    client.review(&serde_json::to_vec(&update).unwrap()).await;
+    let mut opted_out: Value = serde_json::from_slice(&review("myregistry.azurecr.io/b")).unwrap();
+    opted_out["request"]["namespace"] = json!("kube-system");
+    client.review(&serde_json::to_vec(&opted_out).unwrap()).await;
+
+    let lines = fixture.audit_lines(7).await;
+    let schema: Value = serde_json::from_str(include_str!("../../docs/audit.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for line in &lines {
+        let errors: Vec<_> = schema.iter_errors(line).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{line}: {errors:?}");
+    }
+    let decisions: Vec<_> = lines
+        .iter()
+        .map(|line| line["decision"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        decisions,
+        [
+            "injected",
+            "not-applicable",
+            "uncovered",
+            "not-applicable",
+            "injected",
+            "uncovered",
+            "skipped"
+        ]
+    );
+    let gap = json!({"schema": "pullpass.dev/audit/v1", "time": "2026-11-22T18:00:01.123456Z", "dropped": 3});
+    assert!(schema.is_valid(&gap));
+    assert!(!schema.is_valid(&json!({"schema": "pullpass.dev/audit/v1"})));
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_asked_for_and_names_the_peer() {
+    let clients = Authority::new("clients");
+    let fixture = Fixture::start_with(Limits::default(), Some(&clients)).await;
+    assert!(Client::try_h2(&fixture, None).await.is_err(), "no certificate");
+    let stranger = Authority::new("strangers").issue("kube-apiserver");
+    assert!(
+        Client::try_h2(&fixture, Some(stranger)).await.is_err(),
+        "of another authority"
+    );
+    let client = Client::try_h2(&fixture, Some(clients.issue("kube-apiserver")))
+        .await
+        .unwrap();
+    client.review(&review("nginx")).await;
+    assert_eq!(fixture.audit_lines(1).await[0]["peer"], "CN=kube-apiserver");
+}
+
+#[tokio::test]
+async fn a_secret_volume_that_swaps_its_link_is_taken_up_and_live_connections_go_on() {
+    let mut fixture = Fixture::start(Limits::default()).await;
+    let before = Client::h2(&fixture).await;
+    let old = fixture.served_certificate().await;
+    fixture.swap(&fixture.authority.issue("localhost"));
+    assert!(fixture.reload().unwrap());
+    assert_ne!(fixture.served_certificate().await, old);
+    assert_eq!(before.review(&review("nginx")).await["response"]["allowed"], true);
+    assert!(!fixture.reload().unwrap(), "nothing changed since");
+}
+
+#[tokio::test]
+async fn a_pair_that_does_not_fit_is_refused_and_the_old_one_served_on() {
+    let mut fixture = Fixture::start(Limits::default()).await;
+    let old = fixture.served_certificate().await;
+    let (one, other) = (
+        fixture.authority.issue("localhost"),
+        fixture.authority.issue("localhost"),
+    );
+    fixture.swap_files(&one.certificate, &other.key);
+    assert!(matches!(fixture.reload(), Err(TlsError::Pair(_))));
+    fixture.swap_files("no certificate", &one.key);
+    assert!(matches!(fixture.reload(), Err(TlsError::Pem { .. })));
+    assert_eq!(fixture.served_certificate().await, old);
+    fixture.swap(&one);
+    assert!(fixture.reload().unwrap(), "and the next good one is taken");
+}
+
+#[test]
+fn certificate_and_key_are_read_from_one_version_of_the_volume() {
+    fixture::install_provider();
+    let authority = Authority::new("ca");
+    let directory = tempfile::tempdir().unwrap();
+    let volume = directory.path();
+    for version in ["..1", "..2"] {
+        let pair = authority.issue("localhost");
+        fs::create_dir(volume.join(version)).unwrap();
+        fs::write(volume.join(version).join("tls.crt"), &pair.certificate).unwrap();
+        fs::write(volume.join(version).join("tls.key"), &pair.key).unwrap();
+    }
+    symlink("..1", volume.join("..data")).unwrap();
+    symlink("..data/tls.crt", volume.join("tls.crt")).unwrap();
+    // As if the link were swapped between the two reads: the key's own link leads to the other version.
+    symlink("..2/tls.key", volume.join("tls.key")).unwrap();
+    let files = TlsFiles {
+        certificate: volume.join("tls.crt"),
+        key: volume.join("tls.key"),
+        client_ca: None,
+    };
+    TlsReloader::open(files).unwrap();
+}
+
+#[tokio::test]
+async fn readiness_says_which_check_fails_and_metrics_count_decisions() {
+    let fixture = Fixture::start(Limits::default()).await;
+    let client = Client::h2(&fixture).await;
+    client.review(&review("myregistry.azurecr.io/app:1")).await;
+    assert_eq!(
+        fixture.admin("/healthz").await,
+        (StatusCode::OK, "ok\n".to_owned())
+    );
+    assert_eq!(
+        fixture.admin("/readyz").await,
+        (StatusCode::OK, "ok\n".to_owned())
+    );
+    assert!(
+        fixture
+            .admin("/readyz?verbose")
+            .await
+            .1
+            .contains("[+] certificate\n")
+    );
+    fixture
+        .readiness
+        .ending
+        .store(true, std::sync::atomic::Ordering::Release);
+    let (status, text) = fixture.admin("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("[-] not-ending\n"), "{text}");
+    let (_, metrics) = fixture.admin("/metrics").await;
+    for line in [
+        "pullpass_admission_requests_total{operation=\"CREATE\",decision=\"injected\"} 1",
+        "pullpass_admission_duration_seconds_count 1",
+        "pullpass_audit_dropped_total 0",
+        "pullpass_build_info{version=",
+        "pullpass_webhook_certificate_expiry_timestamp_seconds ",
+        "process_resident_memory_bytes ",
+        "process_cpu_seconds_total ",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}

@@ -1,0 +1,28 @@
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::error::Error;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The body of a plain HTTP answer of a server on loopback; a status other than 200 is an error.
+pub(crate) fn get(port: u16, path: &str) -> Result<String, Error> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    exchange(address, path).map_err(Error::io(format!("getting http://{address}{path}")))
+}
+
+fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(io::Error::other(answer)),
+    }
+}
