@@ -1,0 +1,139 @@
+//! `pullpass review` as a person and as a script meets it: output, exit codes, errors.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const CLUSTER: &str = r"
+apiVersion: pullpass.dev/v1alpha1
+kind: AcrRegistry
+metadata: {name: mine}
+spec:
+  loginServer: myregistry.azurecr.io
+  identity: {managedIdentity: {}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: quiet, labels: {pullpass.dev/inject: disabled}}
+";
+
+const WORKLOADS: &str = r"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: apps}
+spec:
+  template:
+    spec:
+      containers: [{name: web, image: myregistry.azurecr.io/web:1}]
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly}
+spec:
+  jobTemplate: {spec: {template: {spec: {containers: [{name: job, image: nginx}]}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: bare, namespace: quiet}
+spec:
+  containers: [{name: c, image: myregistry.azurecr.io/web:1}]
+  imagePullSecrets: [{name: own}]
+";
+
+fn review(arguments: &[&str], input: &str) -> (Output, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("cluster.yaml"), CLUSTER).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["review", "-f", "-", "--manifests"])
+        .arg(directory.path())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    (child.wait_with_output().unwrap(), directory)
+}
+
+fn stdout(output: &Output) -> &str {
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_table_of_decisions_is_the_default() {
+    let (output, _directory) = review(&[], WORKLOADS);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stdout(&output),
+        "NAMESPACE   KIND         NAME      DECISION         ADDED           REASON\n\
+         apps        Deployment   web       injected         pullpass-mine   the Pod names images of attached registries\n\
+         default     CronJob      nightly   not-applicable   -               the Pod names no image on ACR\n\
+         quiet       Pod          bare      skipped          -               the namespace is labelled pullpass.dev/inject=disabled\n"
+    );
+}
+
+#[test]
+fn patches_answers_and_pods_come_out() {
+    let (output, _directory) = review(&["-o", "patch"], WORKLOADS);
+    let patches: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(patches[0][0]["path"], "/spec/imagePullSecrets");
+    assert_eq!((&patches[1], &patches[2]), (&serde_json::json!([]), &serde_json::json!([])));
+
+    let (output, _directory) = review(&["-o", "review"], WORKLOADS);
+    let first: Value = serde_json::from_str(stdout(&output).lines().next().unwrap()).unwrap();
+    assert_eq!(first["response"]["auditAnnotations"]["decision"], "injected");
+
+    let (output, _directory) = review(&["-o", "yaml"], WORKLOADS);
+    let text = stdout(&output);
+    assert!(text.contains("generateName: web-") && text.contains("- name: pullpass-mine"), "{text}");
+    // What comes out is itself input, and needs nothing more.
+    let (again, _directory) = review(&["-o", "json"], text);
+    let decisions: Value = serde_json::from_str(stdout(&again)).unwrap();
+    assert_eq!(decisions[0]["decision"], "already-present");
+}
+
+#[test]
+fn an_admission_review_is_answered_as_it_is() {
+    let (answer, _directory) = review(
+        &["-o", "review"],
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"abc","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","namespace":"apps","object":{"spec":{"containers":[{"name":"c","image":"myregistry.azurecr.io/a"}]}}}}"#,
+    );
+    let answer: Value = serde_json::from_str(stdout(&answer)).unwrap();
+    assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&Value::from("abc"), &Value::from(true)));
+}
+
+#[test]
+fn what_would_be_denied_is_exit_code_3() {
+    let other = WORKLOADS.replace("myregistry.azurecr.io/web:1", "otherregistry.azurecr.io/web:1");
+    let (output, _directory) = review(&["--unattached", "deny"], &other);
+    assert_eq!(output.status.code(), Some(3));
+    let text = stdout(&output);
+    assert!(text.contains("denied") && text.contains("pullpass attach otherregistry.azurecr.io"), "{text}");
+}
+
+#[test]
+fn bad_input_is_exit_code_2_and_says_where() {
+    for (input, message) in [
+        ("kind: [", "- is not YAML"),
+        ("", "- holds no object"),
+        ("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n", "Service s is neither a Pod, a workload"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n", "Pod p has no Pod spec"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: {}}\n", "Pod p: the body is not a JSON AdmissionReview"),
+    ] {
+        let (output, _directory) = review(&[], input);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{input}: {error}");
+        assert!(error.contains(message) && output.stdout.is_empty(), "{input}: {error}");
+    }
+    let missing = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["review", "-f"])
+        .arg(Path::new("no").join("such.yaml"))
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+}
