@@ -3,8 +3,10 @@
 pub mod acr_registry;
 pub mod admission;
 pub mod audit;
+pub mod azure;
 pub mod cli;
 pub mod decision;
+pub mod docker_config;
 pub mod image;
 pub mod json;
 pub mod login_server;
@@ -17,5 +19,6 @@ pub mod registry;
 pub mod resource_id;
 pub mod review;
 pub mod scope;
+pub mod secret_text;
 pub mod server;
 pub mod view;

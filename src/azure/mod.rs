@@ -1,0 +1,5 @@
+//! Azure, as far as pull credentials need it: Entra ID, the managed identity endpoint, and ACR's token service.
+
+pub mod headers;
+pub mod http;
+pub mod jwt;
