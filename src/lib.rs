@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod names;
 pub mod policy;
 mod process_metrics;
+pub mod reason;
 pub mod registry;
 pub mod resource_id;
 pub mod review;

@@ -14,6 +14,12 @@ impl SecretText {
         &self.0
     }
 
+    /// The text without white space around it, such as the newline that `echo` leaves in a Secret.
+    #[must_use]
+    pub fn trimmed(&self) -> Self {
+        Self::from(self.0.trim())
+    }
+
     /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -48,5 +54,13 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "[redacted]");
         assert_eq!(format!("{:#?}", Some(&secret)), "Some(\n    [redacted],\n)");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn white_space_around_goes_and_inside_stays() {
+        assert_eq!(
+            SecretText::from(" hunter 2\r\n").trimmed(),
+            SecretText::from("hunter 2")
+        );
     }
 }

@@ -1,5 +1,9 @@
 //! Azure, as far as pull credentials need it: Entra ID, the managed identity endpoint, and ACR's token service.
 
+pub mod endpoint;
+pub mod entra;
 pub mod headers;
 pub mod http;
+pub mod identity;
 pub mod jwt;
+pub mod trouble;
