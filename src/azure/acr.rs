@@ -1,0 +1,309 @@
+//! ACR's token service: challenge, exchange, scoped access tokens.
+//!
+//! Source: Azure/acr, `docs/AAD-OAuth.md`.
+
+mod challenge;
+
+use std::fmt;
+
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{Method, Request, StatusCode};
+use hyper::body::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use thiserror::Error;
+
+pub use self::challenge::Challenge;
+use super::headers;
+use super::http::{HttpClient, Response};
+use super::jwt::{Claims, JwtError};
+use super::trouble::Trouble;
+use crate::login_server::LoginServer;
+use crate::secret_text::SecretText;
+
+/// The user name that goes with a token in the place of a password.
+pub const TOKEN_USERNAME: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The longest error code that is passed on.
+const MAX_CODE: usize = 40;
+
+/// A token of a registry's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryToken {
+    /// The token.
+    pub token: SecretText,
+    /// When it ends, by our clock.
+    pub expires_at: Timestamp,
+}
+
+/// Why a registry gave nothing. The same failure always reads the same.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AcrError {
+    /// No sound answer.
+    #[error("{0}")]
+    Trouble(Trouble),
+    /// The registry refuses.
+    #[error("refused ({0})")]
+    Refused(AcrRefusal),
+    /// `/v2/` does not ask for a token in the way that ACR does.
+    #[error("it does not ask for a token as a container registry of Azure does; look for a proxy in between")]
+    NoChallenge,
+    /// The challenge sends clients, with their passwords, to another host.
+    #[error("its challenge sends credentials to another host ({realm}); look for a proxy in between")]
+    WrongRealm {
+        /// The realm's host, or the realm if it has none.
+        realm: String,
+    },
+    /// The token is not one that can be used.
+    #[error("{0}")]
+    Token(JwtError),
+    /// The token is good, and not for this.
+    #[error("the token does not allow pulling from {repository}")]
+    NoAccess {
+        /// The repository.
+        repository: String,
+    },
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcrRefusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The registry's own error code, such as `UNAUTHORIZED`.
+    pub code: Option<String>,
+}
+
+impl fmt::Display for AcrRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "HTTP {} {code}", self.status),
+            None => write!(f, "HTTP {}", self.status),
+        }
+    }
+}
+
+/// Asks `/v2/` without credentials, and holds the challenge against the registry.
+pub async fn challenge(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    now: Timestamp,
+) -> Result<Challenge, AcrError> {
+    let response = send(http, login_server, Method::GET, "/v2/", Bytes::new()).await?;
+    if let Some(trouble) = Trouble::of(&response, now) {
+        return Err(AcrError::Trouble(trouble));
+    }
+    if response.status != StatusCode::UNAUTHORIZED {
+        return Err(if response.status.is_client_error() {
+            AcrError::Refused(refusal(&response))
+        } else {
+            AcrError::NoChallenge
+        });
+    }
+    let values = response.headers.get_all(WWW_AUTHENTICATE);
+    let challenge = values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(Challenge::parse)
+        .ok_or(AcrError::NoChallenge)?;
+    challenge.check(login_server)?;
+    Ok(challenge)
+}
+
+/// Exchanges an Entra token for a refresh token, which has every right that the identity has on the registry.
+pub async fn exchange(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    tenant: Option<&str>,
+    entra_token: &SecretText,
+    now: Timestamp,
+) -> Result<RegistryToken, AcrError> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "access_token")
+        .append_pair("service", login_server.as_str())
+        .append_pair("access_token", entra_token.expose());
+    if let Some(tenant) = tenant {
+        form.append_pair("tenant", tenant);
+    }
+    let body = form.finish().into();
+    let response = send(http, login_server, Method::POST, "/oauth2/exchange", body).await?;
+    let (token, claims) = token_of(&response, "refresh_token", now)?;
+    dated(token, &claims, &response, now)
+}
+
+/// Asks for an access token that allows pulling from these repositories and nothing else.
+pub async fn access_token(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    refresh_token: &SecretText,
+    repositories: &[String],
+    now: Timestamp,
+) -> Result<RegistryToken, AcrError> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token")
+        .append_pair("service", login_server.as_str())
+        .append_pair("refresh_token", refresh_token.expose());
+    for repository in repositories {
+        form.append_pair("scope", &format!("repository:{repository}:pull"));
+    }
+    let body = form.finish().into();
+    let response = send(http, login_server, Method::POST, "/oauth2/token", body).await?;
+    let (token, claims) = token_of(&response, "access_token", now)?;
+    // The distribution specification has a registry leave out what it does not grant, and answer 200.
+    let denied = repositories
+        .iter()
+        .find(|name| claims.may_pull(name) == Some(false));
+    if let Some(repository) = denied {
+        return Err(AcrError::NoAccess {
+            repository: repository.clone(),
+        });
+    }
+    dated(token, &claims, &response, now)
+}
+
+async fn send(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response, AcrError> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("https://{login_server}{path}"));
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    }
+    // A login server is a host by its type, so there is always a request.
+    let request = request.body(body).map_err(|_| AcrError::NoChallenge)?;
+    let answer = http.send(request).await;
+    answer.map_err(|error| AcrError::Trouble(Trouble::NoAnswer(error)))
+}
+
+/// The token in an answer, or why there is none.
+fn token_of(
+    response: &Response,
+    field: &'static str,
+    now: Timestamp,
+) -> Result<(SecretText, Claims), AcrError> {
+    if let Some(trouble) = Trouble::of(response, now) {
+        return Err(AcrError::Trouble(trouble));
+    }
+    if !response.status.is_success() {
+        return Err(AcrError::Refused(refusal(response)));
+    }
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let token = body.get(field).and_then(Value::as_str).unwrap_or_default();
+    if token.is_empty() {
+        return Err(AcrError::Trouble(Trouble::Garbled {
+            status: response.status.as_u16(),
+            what: "no token",
+        }));
+    }
+    let claims = Claims::parse(token).map_err(AcrError::Token)?;
+    Ok((token.into(), claims))
+}
+
+fn dated(
+    token: SecretText,
+    claims: &Claims,
+    response: &Response,
+    now: Timestamp,
+) -> Result<RegistryToken, AcrError> {
+    let expires_at = claims.expiry(now, headers::date(&response.headers));
+    Ok(RegistryToken {
+        token,
+        expires_at: expires_at.map_err(AcrError::Token)?,
+    })
+}
+
+/// Messages are left out, since some name the address that the call came from, which may differ each time.
+fn refusal(response: &Response) -> AcrRefusal {
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let code = body.pointer("/errors/0/code").and_then(Value::as_str);
+    let is_code = |code: &&str| {
+        (1..=MAX_CODE).contains(&code.len())
+            && code
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    AcrRefusal {
+        status: response.status.as_u16(),
+        code: code.filter(is_code).map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use http::HeaderMap;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn answer(status: u16, body: impl AsRef<[u8]>) -> Response {
+        Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: body.as_ref().to_vec().into(),
+        }
+    }
+
+    fn decode(status: u16, body: impl AsRef<[u8]>) -> Result<SecretText, AcrError> {
+        let decoded = token_of(&answer(status, body), "refresh_token", Timestamp::UNIX_EPOCH);
+        decoded.map(|(token, _)| token)
+    }
+
+    #[test]
+    fn a_token_is_taken_and_nothing_less() {
+        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"exp":1}"#));
+        let body = json!({"refresh_token": token, "more": []}).to_string();
+        assert_eq!(decode(200, body), Ok(token.into()));
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "<html>",
+            r#"{"refresh_token":""}"#,
+            r#"{"refresh_token":7}"#,
+            r#"{"access_token":"a.b.c"}"#,
+            r#"{"refresh_token":"a"#,
+        ] {
+            let error = decode(200, body).unwrap_err();
+            assert!(
+                matches!(error, AcrError::Trouble(Trouble::Garbled { .. })),
+                "{body}: {error}"
+            );
+        }
+        let opaque = decode(200, r#"{"refresh_token":"hunter2"}"#).unwrap_err();
+        assert_eq!(opaque, AcrError::Token(JwtError::Malformed));
+        assert!(!opaque.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_refusal_has_status_and_code_and_no_message() {
+        for (body, expected) in [
+            (
+                r#"{"errors":[{"code":"DENIED","message":"client with IP '192.0.2.1' is not allowed access"}]}"#,
+                "refused (HTTP 403 DENIED)",
+            ),
+            (r#"{"errors":[]}"#, "refused (HTTP 403)"),
+            (r#"{"errors":[{"code":"<script>"}]}"#, "refused (HTTP 403)"),
+            (r#"{"errors":[{"code":""}]}"#, "refused (HTTP 403)"),
+            ("<html>", "refused (HTTP 403)"),
+            ("", "refused (HTTP 403)"),
+        ] {
+            assert_eq!(decode(403, body).unwrap_err().to_string(), expected, "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(status in 200_u16..600, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(status, body);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Places that can be given by hand: the Entra authority and the managed identity endpoint.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use thiserror::Error;
+
+/// The origin of an Entra authority, as in `AZURE_AUTHORITY_HOST`: `https://login.microsoftonline.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorityHost(Authority);
+
+/// The origin of a managed identity endpoint: `http://169.254.169.254` on Azure's machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImdsEndpoint(Uri);
+
+/// Why a text is not such an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// Not a URL of a host alone.
+    #[error("write a URL with a host, maybe a port, and nothing else")]
+    Form,
+    /// Not HTTPS.
+    #[error("an Entra authority must be an https:// URL, for instance https://login.microsoftonline.com")]
+    NotHttps,
+}
+
+impl FromStr for AuthorityHost {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (scheme, authority) = origin(text)?;
+        if scheme == Scheme::HTTPS {
+            Ok(Self(authority))
+        } else {
+            Err(EndpointError::NotHttps)
+        }
+    }
+}
+
+impl fmt::Display for AuthorityHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}", self.0)
+    }
+}
+
+impl ImdsEndpoint {
+    /// The same path and query at this endpoint.
+    pub(super) fn rebase(&self, url: &Uri) -> Result<Uri, http::uri::InvalidUriParts> {
+        let mut parts = self.0.clone().into_parts();
+        parts.path_and_query = url.path_and_query().cloned();
+        Uri::from_parts(parts)
+    }
+}
+
+impl FromStr for ImdsEndpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (scheme, authority) = origin(text)?;
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(authority)
+            .path_and_query("/");
+        uri.build().map(Self).map_err(|_| EndpointError::Form)
+    }
+}
+
+fn origin(text: &str) -> Result<(Scheme, Authority), EndpointError> {
+    let parts = text.parse::<Uri>().map_err(|_| EndpointError::Form)?.into_parts();
+    let bare = parts.path_and_query.is_none_or(|path| path.as_str() == "/");
+    match (parts.scheme, parts.authority) {
+        (Some(scheme), Some(authority))
+            if bare && !authority.host().is_empty() && !authority.as_str().contains('@') =>
+        {
+            Ok((scheme, authority))
+        }
+        _ => Err(EndpointError::Form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_an_https_origin() {
+        for text in [
+            "https://login.microsoftonline.us",
+            "https://login.microsoftonline.us/",
+        ] {
+            let host: AuthorityHost = text.parse().unwrap();
+            assert_eq!(host.to_string(), "https://login.microsoftonline.us");
+        }
+        for (text, error) in [
+            ("http://login.example", EndpointError::NotHttps),
+            ("login.example", EndpointError::Form),
+            ("", EndpointError::Form),
+            ("https://login.example/tenant", EndpointError::Form),
+            ("https://login.example/?x", EndpointError::Form),
+            ("https://user:hunter2@login.example", EndpointError::Form),
+        ] {
+            assert_eq!(text.parse::<AuthorityHost>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_moves_to_the_endpoint_with_path_and_query() {
+        let endpoint: ImdsEndpoint = "http://127.0.0.1:8080".parse().unwrap();
+        let url = "http://169.254.169.254/metadata/token?resource=x"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            endpoint.rebase(&url).unwrap(),
+            "http://127.0.0.1:8080/metadata/token?resource=x"
+        );
+    }
+}

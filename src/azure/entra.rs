@@ -1,0 +1,237 @@
+//! Access tokens of Entra ID, and of the managed identity endpoint, which hands out the same.
+//!
+//! `azure_identity` makes the requests; what comes back is decoded here, since the library loses the AADSTS code where
+//! the description has an escape in it, takes an answer without a token for a success, and retries by itself.
+
+mod assertion;
+mod decode;
+mod recorder;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use azure_core::cloud::CustomConfiguration;
+use azure_core::credentials::TokenCredential;
+use azure_core::http::{ClientOptions, RetryOptions, Transport};
+use azure_identity::{
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
+    UserAssignedId,
+};
+use jiff::Timestamp;
+use thiserror::Error;
+
+pub use self::assertion::CertificateError;
+use self::assertion::{Assertion, ClientCertificate};
+pub use self::decode::Refusal;
+use self::decode::token_of;
+use self::recorder::Recorder;
+use super::endpoint::{AuthorityHost, ImdsEndpoint};
+use super::http::HttpClient;
+use super::identity::{Application, ManagedIdentity, MintIdentity};
+use super::trouble::Trouble;
+use crate::login_server::Cloud;
+use crate::secret_text::SecretText;
+
+/// Where tokens come from.
+#[derive(Debug, Clone)]
+pub struct Entra {
+    http: HttpClient,
+    authority_host: Option<AuthorityHost>,
+    imds_endpoint: Option<ImdsEndpoint>,
+}
+
+/// Why there is no token. The same failure always reads the same, and no secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EntraError {
+    /// No sound answer from Entra ID.
+    #[error("no token from Entra ID: {0}")]
+    Trouble(Trouble),
+    /// No sound answer from the managed identity endpoint.
+    #[error("no token from the managed identity endpoint: {0}")]
+    ImdsTrouble(Trouble),
+    /// Entra ID refuses.
+    #[error("Entra ID refused: {0}")]
+    Refused(Refusal),
+    /// The managed identity endpoint refuses.
+    #[error("the managed identity endpoint refused: {0}")]
+    ImdsRefused(Refusal),
+    /// The client certificate can't be used.
+    #[error("the client certificate can't be used: {0}")]
+    Certificate(CertificateError),
+    /// The client secret is empty.
+    #[error("the client secret is empty")]
+    EmptySecret,
+    /// The federated token's file can't be read, or holds nothing.
+    #[error("the federated token file {} can't be used: {cause}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The identity is described in a way that no request can be made of.
+    #[error("no request can be made for this identity: {0}")]
+    Identity(String),
+}
+
+impl Entra {
+    /// Tokens by a client. Without an authority host it is the cloud's own, without an endpoint Azure's own.
+    pub fn new(
+        http: HttpClient,
+        authority_host: Option<AuthorityHost>,
+        imds_endpoint: Option<ImdsEndpoint>,
+    ) -> Self {
+        Self {
+            http,
+            authority_host,
+            imds_endpoint,
+        }
+    }
+
+    /// Asks for a token for an audience. Nothing is cached, and nothing tried twice.
+    pub async fn token(
+        &self,
+        cloud: Cloud,
+        identity: &MintIdentity,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<SecretText, EntraError> {
+        let recorder = Arc::new(Recorder::new(self.http.clone(), self.imds_endpoint.clone()));
+        let credential = self.credential(cloud, identity, &recorder, now).await?;
+        let scope = format!("{}/.default", audience.trim_end_matches('/'));
+        let outcome = credential.get_token(&[&scope], None).await;
+        let is_managed = matches!(identity, MintIdentity::ManagedIdentity(_));
+        match (recorder.take(), outcome) {
+            (Some(Ok(response)), _) => token_of(&response, is_managed, now),
+            (Some(Err(error)), _) => Err(trouble(Trouble::NoAnswer(error), is_managed)),
+            (None, Err(error)) => Err(EntraError::Identity(error.to_string())),
+            (None, Ok(_)) => Err(EntraError::Identity("no request was made".to_owned())),
+        }
+    }
+
+    async fn credential(
+        &self,
+        cloud: Cloud,
+        identity: &MintIdentity,
+        recorder: &Arc<Recorder>,
+        now: Timestamp,
+    ) -> Result<Arc<dyn TokenCredential>, EntraError> {
+        let authority = self.authority(cloud);
+        let options = client_options(&authority, recorder);
+        match identity {
+            MintIdentity::ClientSecret { app, secret, .. } => {
+                let secret = secret.trimmed();
+                if secret.is_empty() {
+                    return Err(EntraError::EmptySecret);
+                }
+                let options = ClientSecretCredentialOptions {
+                    client_options: options,
+                };
+                let secret = secret.expose().to_owned().into();
+                let client_id = app.client_id.clone();
+                let credential =
+                    ClientSecretCredential::new(&app.tenant_id, client_id, secret, Some(options));
+                Ok(credential.map_err(|error| unusable(&error))?)
+            }
+            MintIdentity::ClientCertificate { app, pem, .. } => {
+                let certificate = ClientCertificate::parse(pem).map_err(EntraError::Certificate)?;
+                let assertion = certificate.assertion(app, &authority, now);
+                with_assertion(app, assertion.map_err(EntraError::Certificate)?, options)
+            }
+            MintIdentity::WorkloadIdentity { app, token_file } => {
+                with_assertion(app, federated_token(token_file).await?, options)
+            }
+            MintIdentity::ManagedIdentity(id) => {
+                let options = ManagedIdentityCredentialOptions {
+                    user_assigned_id: match id {
+                        ManagedIdentity::System => None,
+                        ManagedIdentity::ClientId(id) => Some(UserAssignedId::ClientId(id.clone())),
+                        ManagedIdentity::ResourceId(id) => Some(UserAssignedId::ResourceId(id.clone())),
+                    },
+                    client_options: options,
+                };
+                Ok(ManagedIdentityCredential::new(Some(options)).map_err(|error| unusable(&error))?)
+            }
+        }
+    }
+
+    fn authority(&self, cloud: Cloud) -> String {
+        self.authority_host.as_ref().map_or_else(
+            || format!("https://{}", cloud.authority_host()),
+            ToString::to_string,
+        )
+    }
+}
+
+impl EntraError {
+    /// The trouble behind the error, if that is what it is.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::Trouble(trouble) | Self::ImdsTrouble(trouble) => Some(trouble),
+            _ => None,
+        }
+    }
+
+    /// The refusal behind the error, if that is what it is.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) | Self::ImdsRefused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+fn trouble(trouble: Trouble, is_managed: bool) -> EntraError {
+    if is_managed {
+        EntraError::ImdsTrouble(trouble)
+    } else {
+        EntraError::Trouble(trouble)
+    }
+}
+
+fn client_options(authority: &str, recorder: &Arc<Recorder>) -> ClientOptions {
+    let mut cloud = CustomConfiguration::default();
+    authority.clone_into(&mut cloud.authority_host);
+    ClientOptions {
+        retry: RetryOptions::none(),
+        transport: Some(Transport::new(Arc::clone(recorder) as Arc<_>)),
+        cloud: Some(Arc::new(cloud.into())),
+        ..ClientOptions::default()
+    }
+}
+
+fn with_assertion(
+    app: &Application,
+    assertion: Assertion,
+    client_options: ClientOptions,
+) -> Result<Arc<dyn TokenCredential>, EntraError> {
+    let options = ClientAssertionCredentialOptions { client_options };
+    let (tenant_id, client_id) = (app.tenant_id.clone(), app.client_id.clone());
+    let credential = ClientAssertionCredential::new(tenant_id, client_id, assertion, Some(options));
+    Ok(credential.map_err(|error| unusable(&error))?)
+}
+
+/// The kubelet replaces the file's content well before it ends, so it is never kept.
+async fn federated_token(path: &Path) -> Result<Assertion, EntraError> {
+    let file = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;
+    let unusable = |cause: String| EntraError::TokenFile {
+        path: path.to_owned(),
+        cause,
+    };
+    let text = read
+        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+        .map_err(|error| unusable(error.kind().to_string()))?;
+    let token = SecretText::from(text).trimmed();
+    if token.is_empty() {
+        return Err(unusable("it is empty".to_owned()));
+    }
+    Ok(Assertion::new(token))
+}
+
+fn unusable(error: &azure_core::Error) -> EntraError {
+    EntraError::Identity(error.to_string())
+}

@@ -1,0 +1,226 @@
+//! What went wrong on the way, told apart by what a reader would do about it.
+
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
+
+use http::Uri;
+use http_body_util::LengthLimitError;
+use hyper_util::client::legacy;
+use rustls::CertificateError;
+use thiserror::Error;
+
+use super::dialer::{DialError, NoAddress};
+
+/// A request that got no whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{target}: {failure}")]
+pub struct HttpError {
+    target: String,
+    failure: HttpFailure,
+}
+
+/// How a request failed. The same failure always reads the same: no addresses, no times.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HttpFailure {
+    /// The name does not resolve.
+    #[error(
+        "the host name does not resolve; check the name and the cluster's DNS (private DNS zones included)"
+    )]
+    Dns,
+    /// The connection was refused, or there is no way there.
+    #[error("no TCP connection ({0}); check firewalls, network policies and private endpoints")]
+    Connect(String),
+    /// No connection in time.
+    #[error("no TCP connection in time; check firewalls, network policies and private endpoints")]
+    ConnectTimeout,
+    /// The proxy did not pass the connection on.
+    #[error("the proxy did not connect ({0}); check HTTPS_PROXY and NO_PROXY")]
+    Proxy(String),
+    /// No TLS.
+    #[error("TLS failed ({0}); a proxy that opens TLS needs its CA given by --extra-ca")]
+    Tls(String),
+    /// No whole answer in time.
+    #[error("no whole answer in time")]
+    Timeout,
+    /// The connection ended in the middle.
+    #[error("the connection was closed before the whole answer had come")]
+    Reset,
+    /// The answer is not HTTP.
+    #[error("the answer is not HTTP")]
+    Protocol,
+    /// The answer is too long.
+    #[error("the answer is longer than 1 MiB")]
+    TooLarge,
+}
+
+impl HttpError {
+    pub(super) fn new(target: String, failure: HttpFailure) -> Self {
+        Self { target, failure }
+    }
+
+    /// The host that was meant, with its port unless that is the scheme's own.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// How it failed.
+    pub fn failure(&self) -> &HttpFailure {
+        &self.failure
+    }
+}
+
+/// What a URL's host is called in an error.
+pub(super) fn target(url: &Uri) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    // Whatever comes before an at sign is a password.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.to_owned()
+}
+
+impl HttpFailure {
+    /// A request whose answer did not begin.
+    pub(super) fn of_request(error: &legacy::Error) -> Self {
+        if let Some(failure) = dial_failure(error).or_else(|| find(error, tls_failure)) {
+            return failure;
+        }
+        if error.is_connect() {
+            // TCP was there, so it ended in the handshake.
+            return Self::Tls("the connection was closed in the handshake".to_owned());
+        }
+        Self::of_exchange(error)
+    }
+
+    /// An answer whose body did not end.
+    pub(super) fn of_body(error: &(dyn StdError + Send + Sync + 'static)) -> Self {
+        if error.is::<LengthLimitError>() {
+            return Self::TooLarge;
+        }
+        find(error, tls_failure).unwrap_or_else(|| Self::of_exchange(error))
+    }
+
+    fn of_exchange(error: &(dyn StdError + 'static)) -> Self {
+        let is_parse = |error: &(dyn StdError + 'static)| {
+            let hyper = error.downcast_ref::<hyper::Error>();
+            hyper.filter(|error| error.is_parse()).map(|_| Self::Protocol)
+        };
+        find(error, is_parse).unwrap_or(Self::Reset)
+    }
+}
+
+fn dial_failure(error: &(dyn StdError + 'static)) -> Option<HttpFailure> {
+    find(error, |error| {
+        let dial = error.downcast_ref::<DialError>()?;
+        Some(match dial {
+            DialError::Timeout => HttpFailure::ConnectTimeout,
+            DialError::Proxy(cause) => HttpFailure::Proxy(proxy_text(&**cause)),
+            DialError::Connect(cause) => match find(&**cause, |e| e.downcast_ref::<NoAddress>().map(drop)) {
+                Some(()) => HttpFailure::Dns,
+                None => HttpFailure::Connect(io_text(&**cause)),
+            },
+        })
+    })
+}
+
+fn tls_failure(error: &(dyn StdError + 'static)) -> Option<HttpFailure> {
+    error
+        .downcast_ref::<rustls::Error>()
+        .map(|error| HttpFailure::Tls(tls_text(error)))
+}
+
+/// rustls says by which second a certificate has expired, which would differ each time.
+fn tls_text(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return error.to_string();
+    };
+    match certificate {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired, or this machine's clock is wrong".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet, or this machine's clock is wrong".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is of a certificate authority that is not trusted here".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the server's certificate is for another name".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn proxy_text(error: &(dyn StdError + 'static)) -> String {
+    if find(error, |e| e.downcast_ref::<NoAddress>().map(drop)).is_some() {
+        return "the proxy's name does not resolve".to_owned();
+    }
+    match find(error, |e| e.downcast_ref::<io::Error>().map(io::Error::kind)) {
+        Some(kind) => kind.to_string(),
+        None => error.to_string(),
+    }
+}
+
+fn io_text(error: &(dyn StdError + 'static)) -> String {
+    let kind = find(error, |error| {
+        error.downcast_ref::<io::Error>().map(io::Error::kind)
+    });
+    kind.unwrap_or(ErrorKind::Other).to_string()
+}
+
+/// The first error of a chain that `pick` takes.
+///
+/// `io::Error::source` passes by what the error itself was made of, so that is looked at too.
+fn find<T>(
+    error: &(dyn StdError + 'static),
+    pick: impl Fn(&(dyn StdError + 'static)) -> Option<T>,
+) -> Option<T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = pick(error) {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::UnixTime;
+    use std::time::Duration;
+
+    #[test]
+    fn a_target_is_host_and_port_without_user() {
+        for (url, expected) in [
+            ("https://a.example/v2/?x=y", "a.example"),
+            ("https://a.example:8443/", "a.example:8443"),
+            ("https://user:hunter2@a.example/", "a.example"),
+        ] {
+            assert_eq!(target(&url.parse().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_reads_the_same_at_any_time() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let text = |now| {
+            let time = at(now);
+            let not_after = at(5);
+            tls_text(&rustls::Error::InvalidCertificate(
+                CertificateError::ExpiredContext { time, not_after },
+            ))
+        };
+        assert_eq!(text(10), text(20));
+    }
+
+    #[test]
+    fn errors_inside_io_errors_are_found() {
+        let inner = rustls::Error::HandshakeNotComplete;
+        let error = io::Error::other(io::Error::new(ErrorKind::InvalidData, inner));
+        assert!(matches!(find(&error, tls_failure), Some(HttpFailure::Tls(_))));
+    }
+}

@@ -1,0 +1,69 @@
+//! Who asks for a credential, with everything that it takes to ask.
+
+use std::path::PathBuf;
+
+use crate::secret_text::SecretText;
+
+/// An identity of Entra ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MintIdentity {
+    /// An application with a client secret.
+    ClientSecret {
+        /// The application.
+        app: Application,
+        /// The secret's value.
+        secret: SecretText,
+        /// Where the secret is kept, in words for whoever has to replace it: `Secret acr-sp, key password`.
+        origin: String,
+    },
+    /// An application with a client certificate.
+    ClientCertificate {
+        /// The application.
+        app: Application,
+        /// The certificate, its chain if need be, and its private key, all in PEM.
+        pem: SecretText,
+        /// Where they are kept, in words for whoever has to replace them.
+        origin: String,
+    },
+    /// An application that trusts a token which somebody else, mostly the cluster, has signed.
+    WorkloadIdentity {
+        /// The application.
+        app: Application,
+        /// The file with the token, read anew each time since it is replaced while we run.
+        token_file: PathBuf,
+    },
+    /// The identity of the machine.
+    ManagedIdentity(ManagedIdentity),
+}
+
+/// An application in Entra ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// The tenant: its GUID or one of its domains.
+    pub tenant_id: String,
+    /// The application's client ID.
+    pub client_id: String,
+}
+
+/// Which of a machine's identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManagedIdentity {
+    /// The system-assigned one.
+    System,
+    /// A user-assigned one, by client ID.
+    ClientId(String),
+    /// A user-assigned one, by resource ID.
+    ResourceId(String),
+}
+
+impl MintIdentity {
+    /// The application that the identity is said to be; a managed identity's is known to its endpoint only.
+    pub fn app(&self) -> Option<&Application> {
+        match self {
+            Self::ClientSecret { app, .. }
+            | Self::ClientCertificate { app, .. }
+            | Self::WorkloadIdentity { app, .. } => Some(app),
+            Self::ManagedIdentity(_) => None,
+        }
+    }
+}

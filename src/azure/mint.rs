@@ -1,0 +1,277 @@
+//! Pull credentials: which steps make one, and what it means when a step fails.
+
+mod advice;
+mod error;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::error::{MintCause, MintError, MintStep};
+use super::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
+use super::entra::Entra;
+use super::http::HttpClient;
+pub use super::identity::{Application, ManagedIdentity, MintIdentity};
+use crate::docker_config::docker_config;
+use crate::login_server::{Cloud, LoginServer};
+use crate::secret_text::SecretText;
+
+/// The audience of Azure Container Registry itself.
+///
+/// Source: Microsoft Learn, "Disable authentication as ARM template".
+pub const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";
+
+/// A credential to be minted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MintRequest {
+    /// The registry.
+    pub login_server: LoginServer,
+    /// The cloud whose Entra ID is asked.
+    pub cloud: Cloud,
+    /// The one audience to ask for, if it was chosen by hand.
+    pub audience: Option<String>,
+    /// The audience that worked the last time.
+    pub remembered_audience: Option<String>,
+    /// Who asks.
+    pub identity: MintIdentity,
+    /// What for.
+    pub kind: MintKind,
+}
+
+/// What is minted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MintKind {
+    /// A refresh token: everything that the identity may pull.
+    RefreshToken,
+    /// An access token for some repositories.
+    AccessToken {
+        /// The repositories.
+        repositories: Vec<String>,
+    },
+}
+
+/// What a pull secret is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The user name.
+    pub username: String,
+    /// The password, or the token in its place.
+    pub password: SecretText,
+    /// The audience that Entra ID and the registry accepted, where they were asked.
+    pub audience: Option<String>,
+    /// When it was made, by our clock.
+    pub issued_at: Timestamp,
+    /// When it ends, by our clock; none when it does not say.
+    pub expires_at: Option<Timestamp>,
+    /// The repositories it is for; empty: all of the registry's.
+    pub repositories: Vec<String>,
+}
+
+impl Credential {
+    /// The `.dockerconfigjson` that holds it.
+    pub fn docker_config(&self, login_server: &LoginServer) -> Vec<u8> {
+        docker_config(login_server, &self.username, &self.password, &self.repositories)
+    }
+
+    /// A service principal's own client ID and secret, for [`CredentialKind::ServicePrincipalPassword`]. Nobody is
+    /// asked whether they are right.
+    ///
+    /// [`CredentialKind::ServicePrincipalPassword`]: crate::acr_registry::CredentialKind::ServicePrincipalPassword
+    pub fn service_principal_password(
+        client_id: &str,
+        secret: &SecretText,
+        now: Timestamp,
+    ) -> Result<Self, MintError> {
+        Self::long_lived(client_id, secret, now)
+    }
+
+    /// A user name and password of the registry's own: a repository-scoped token, or the admin user. Nobody is asked
+    /// whether they are right.
+    pub fn basic(username: &str, password: &SecretText, now: Timestamp) -> Result<Self, MintError> {
+        Self::long_lived(username, password, now)
+    }
+
+    fn long_lived(username: &str, password: &SecretText, now: Timestamp) -> Result<Self, MintError> {
+        let (username, password) = (username.trim(), password.trimmed());
+        // Basic authentication ends the user name at the first colon (RFC 7617).
+        if username.is_empty() || password.is_empty() || username.contains(':') {
+            return Err(MintError::unusable_password());
+        }
+        Ok(Self {
+            username: username.to_owned(),
+            password,
+            audience: None,
+            issued_at: now,
+            expires_at: None,
+            repositories: Vec::new(),
+        })
+    }
+}
+
+/// Tells the time. A parameter, so that tests need not wait.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Mints credentials. It keeps nothing between calls: no token, no audience, no failure.
+#[derive(Clone)]
+pub struct Minter {
+    http: HttpClient,
+    entra: Entra,
+    clock: Clock,
+}
+
+impl fmt::Debug for Minter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Minter").finish_non_exhaustive()
+    }
+}
+
+impl Minter {
+    /// A minter that asks `entra`, and registries by `http`.
+    pub fn new(http: HttpClient, entra: Entra, clock: Clock) -> Self {
+        Self { http, entra, clock }
+    }
+
+    /// Mints a credential.
+    ///
+    /// Audiences are tried in turn, and the next one only where Entra ID or the registry refuses the last: an outage
+    /// says nothing about an audience, and neither does a wrong secret, which is not tried again and again.
+    pub async fn mint(&self, request: &MintRequest) -> Result<Credential, MintError> {
+        let (first, others) = audiences(request);
+        let mut told = match self.attempt(request, first).await {
+            Err(error) if error.may_be_the_audience() => error,
+            outcome => return outcome,
+        };
+        for audience in others {
+            match self.attempt(request, audience).await {
+                // Of several refusals the one that came furthest says most.
+                Err(error) if error.may_be_the_audience() => told = told.further_of(error),
+                outcome => return outcome,
+            }
+        }
+        Err(told)
+    }
+
+    async fn attempt(&self, request: &MintRequest, audience: &str) -> Result<Credential, MintError> {
+        let entra_token = self
+            .entra
+            .token(request.cloud, &request.identity, audience, (self.clock)())
+            .await
+            .map_err(|error| MintError::in_request(request, MintStep::Entra, MintCause::Entra(error)))?;
+        let tenant = request.identity.app().map(|app| app.tenant_id.as_str());
+        let tenant = tenant.filter(|tenant| is_guid(tenant));
+        let (http, login_server) = (&self.http, &request.login_server);
+        let issued_at = (self.clock)();
+        let refresh = acr::exchange(http, login_server, tenant, &entra_token, issued_at)
+            .await
+            .map_err(|error| registry_error(request, MintStep::Exchange, error))?;
+        let credential = |issued_at, token: RegistryToken, repositories: &[String]| Credential {
+            username: TOKEN_USERNAME.to_owned(),
+            password: token.token,
+            audience: Some(audience.to_owned()),
+            issued_at,
+            expires_at: Some(token.expires_at),
+            repositories: repositories.to_vec(),
+        };
+        match &request.kind {
+            MintKind::RefreshToken => Ok(credential(issued_at, refresh, &[])),
+            MintKind::AccessToken { repositories } => {
+                let issued_at = (self.clock)();
+                let token = acr::access_token(http, login_server, &refresh.token, repositories, issued_at)
+                    .await
+                    .map_err(|error| registry_error(request, MintStep::AccessToken, error))?;
+                Ok(credential(issued_at, token, repositories))
+            }
+        }
+    }
+}
+
+fn registry_error(request: &MintRequest, step: MintStep, error: AcrError) -> MintError {
+    let login_server = request.login_server.clone();
+    MintError::in_request(request, step, MintCause::Registry { login_server, error })
+}
+
+/// The audiences to try: the first, and those after it, each once.
+fn audiences(request: &MintRequest) -> (&str, Vec<&str>) {
+    if let Some(audience) = &request.audience {
+        return (audience, Vec::new());
+    }
+    let known = [REGISTRY_AUDIENCE, request.cloud.resource_manager_audience()];
+    let first = request
+        .remembered_audience
+        .as_deref()
+        .unwrap_or(REGISTRY_AUDIENCE);
+    (
+        first,
+        known.into_iter().filter(|audience| *audience != first).collect(),
+    )
+}
+
+/// The exchange compares `tenant` with the token's, which is a GUID; a domain name would never be equal.
+fn is_guid(text: &str) -> bool {
+    let groups: Vec<_> = text.split('-').map(str::len).collect();
+    groups == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(audience: Option<&str>, remembered_audience: Option<&str>, cloud: Cloud) -> MintRequest {
+        MintRequest {
+            login_server: LoginServer::of_registry("myregistry", cloud).unwrap(),
+            cloud,
+            audience: audience.map(str::to_owned),
+            remembered_audience: remembered_audience.map(str::to_owned),
+            identity: MintIdentity::ManagedIdentity(ManagedIdentity::System),
+            kind: MintKind::RefreshToken,
+        }
+    }
+
+    #[test]
+    fn audiences_are_tried_in_order_and_once() {
+        let arm = "https://management.azure.com";
+        for (explicit, remembered, expected) in [
+            (None, None, (REGISTRY_AUDIENCE, vec![arm])),
+            (None, Some(REGISTRY_AUDIENCE), (REGISTRY_AUDIENCE, vec![arm])),
+            (None, Some(arm), (arm, vec![REGISTRY_AUDIENCE])),
+            (
+                None,
+                Some("https://x"),
+                ("https://x", vec![REGISTRY_AUDIENCE, arm]),
+            ),
+            (Some("https://y"), Some(arm), ("https://y", vec![])),
+        ] {
+            let request = request(explicit, remembered, Cloud::Public);
+            assert_eq!(audiences(&request), expected);
+        }
+        let government = request(None, None, Cloud::USGovernment);
+        assert_eq!(audiences(&government).1, ["https://management.usgovcloudapi.net"]);
+    }
+
+    #[test]
+    fn a_password_of_ones_own_is_taken_as_it_is_but_for_white_space() {
+        let now = Timestamp::UNIX_EPOCH;
+        let credential = Credential::basic("token1\n", &"hunter2\n".into(), now).unwrap();
+        assert_eq!(credential.username, "token1");
+        assert_eq!(credential.password.expose(), "hunter2");
+        assert_eq!((credential.expires_at, credential.audience), (None, None));
+        for (username, password) in [("", "p"), ("u", ""), ("u", " \n"), ("a:b", "p")] {
+            let error = Credential::basic(username, &password.into(), now).unwrap_err();
+            assert_eq!(error.reason(), crate::reason::Reason::CredentialSecretMissing);
+        }
+    }
+
+    #[test]
+    fn only_a_guid_is_a_tenant_for_the_exchange() {
+        assert!(is_guid("7b795fb9-09d3-42f4-a494-38864F99BA3C"));
+        for text in [
+            "contoso.onmicrosoft.com",
+            "",
+            "7b795fb9",
+            "zb795fb9-09d3-42f4-a494-38864f99ba3c",
+        ] {
+            assert!(!is_guid(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Why there is no credential, with what to do about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::MintRequest;
+use super::advice;
+use crate::azure::acr::AcrError;
+use crate::azure::entra::EntraError;
+use crate::azure::trouble::Trouble;
+use crate::login_server::LoginServer;
+use crate::reason::Reason;
+
+/// What was being done, in the order in which it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MintStep {
+    /// Nothing was asked yet.
+    Prepare,
+    /// A token of Entra ID.
+    Entra,
+    /// The exchange for a refresh token.
+    Exchange,
+    /// A scoped access token.
+    AccessToken,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MintCause {
+    /// A user name and password that no client could send.
+    #[error("the user name or the password is empty, or the user name has a colon in it")]
+    Password,
+    /// No token of Entra ID.
+    #[error("{0}")]
+    Entra(EntraError),
+    /// No token of the registry.
+    #[error("no pull token from {login_server}: {error}")]
+    Registry {
+        /// The registry.
+        login_server: LoginServer,
+        /// What it did.
+        error: AcrError,
+    },
+}
+
+/// No credential. It reads the same for the same failure, and no secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MintError {
+    step: MintStep,
+    cause: MintCause,
+    advice: Option<String>,
+}
+
+impl MintError {
+    pub(super) fn unusable_password() -> Self {
+        Self {
+            step: MintStep::Prepare,
+            cause: MintCause::Password,
+            advice: Some("correct the Secret that spec.identity names".to_owned()),
+        }
+    }
+
+    pub(super) fn in_request(request: &MintRequest, step: MintStep, cause: MintCause) -> Self {
+        let advice = advice::advice(request, step, &cause);
+        Self { step, cause, advice }
+    }
+
+    /// The step that failed.
+    pub fn step(&self) -> MintStep {
+        self.step
+    }
+
+    /// What went wrong.
+    pub fn cause(&self) -> &MintCause {
+        &self.cause
+    }
+
+    /// What to do about it, if there is something to say.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// The reason for the condition `Ready`.
+    pub fn reason(&self) -> Reason {
+        match &self.cause {
+            MintCause::Password => Reason::CredentialSecretMissing,
+            MintCause::Entra(error) => match error {
+                EntraError::Trouble(trouble) | EntraError::ImdsTrouble(trouble) => reason_of(trouble),
+                EntraError::Refused(_) | EntraError::ImdsRefused(_) => Reason::EntraRejected,
+                EntraError::Certificate(_) | EntraError::EmptySecret | EntraError::TokenFile { .. } => {
+                    Reason::CredentialSecretMissing
+                }
+                EntraError::Identity(_) => Reason::InvalidSpec,
+            },
+            MintCause::Registry { error, .. } => match error {
+                AcrError::Trouble(trouble) => reason_of(trouble),
+                AcrError::Refused(_) | AcrError::NoAccess { .. } => Reason::ExchangeRejected,
+                AcrError::NoChallenge | AcrError::WrongRealm { .. } | AcrError::Token(_) => {
+                    Reason::Unreachable
+                }
+            },
+        }
+    }
+
+    /// For how long the service that failed asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.trouble()?.retry_after()
+    }
+
+    /// The trouble behind the error, if that is what it is.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        match &self.cause {
+            MintCause::Entra(error) => error.trouble(),
+            MintCause::Registry {
+                error: AcrError::Trouble(trouble),
+                ..
+            } => Some(trouble),
+            MintCause::Password | MintCause::Registry { .. } => None,
+        }
+    }
+
+    /// Whether another audience could do better.
+    pub(super) fn may_be_the_audience(&self) -> bool {
+        match &self.cause {
+            MintCause::Password => false,
+            MintCause::Entra(error) => error
+                .refusal()
+                .is_some_and(|refusal| !refusal.code.is_some_and(advice::is_about_the_identity)),
+            MintCause::Registry { error, .. } => {
+                self.step == MintStep::Exchange && matches!(error, AcrError::Refused(_))
+            }
+        }
+    }
+
+    /// The one that came further; of equals, this one.
+    pub(super) fn further_of(self, other: Self) -> Self {
+        if other.step > self.step { other } else { self }
+    }
+}
+
+impl fmt::Display for MintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(advice) = &self.advice else {
+            return write!(f, "{}", self.cause);
+        };
+        let cause = self.cause.to_string();
+        // Entra's own sentences end in a full stop, ours do not.
+        write!(f, "{}. What to do: {advice}", cause.trim_end_matches('.'))
+    }
+}
+
+impl std::error::Error for MintError {}
+
+fn reason_of(trouble: &Trouble) -> Reason {
+    match trouble {
+        Trouble::Throttled { .. } => Reason::Throttled,
+        _ => Reason::Unreachable,
+    }
+}

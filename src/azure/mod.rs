@@ -1,0 +1,11 @@
+//! Azure, as far as pull credentials need it: Entra ID, the managed identity endpoint, and ACR's token service.
+
+pub mod acr;
+pub mod endpoint;
+pub mod entra;
+pub mod headers;
+pub mod http;
+pub mod identity;
+pub mod jwt;
+pub mod mint;
+pub mod trouble;

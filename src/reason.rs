@@ -1,0 +1,43 @@
+//! Why an `AcrRegistry` is not ready, in one word.
+
+use std::fmt;
+
+/// The `reason` of the condition `Ready=False`. Scripts and alerts lean on these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The spec can't be carried out as it is.
+    InvalidSpec,
+    /// A Secret or token file that the spec leans on is not there, or holds nothing that can be used.
+    CredentialSecretMissing,
+    /// Entra ID, or the managed identity endpoint, refuses the identity.
+    EntraRejected,
+    /// The registry refuses the identity.
+    ExchangeRejected,
+    /// Entra ID or the registry asks to be called less often.
+    Throttled,
+    /// Entra ID or the registry gives no sound answer.
+    Unreachable,
+    /// A foreign object has a name that is needed.
+    NameConflict,
+}
+
+impl Reason {
+    /// The word, as it stands in the condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidSpec => "InvalidSpec",
+            Self::CredentialSecretMissing => "CredentialSecretMissing",
+            Self::EntraRejected => "EntraRejected",
+            Self::ExchangeRejected => "ExchangeRejected",
+            Self::Throttled => "Throttled",
+            Self::Unreachable => "Unreachable",
+            Self::NameConflict => "NameConflict",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
