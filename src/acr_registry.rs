@@ -227,7 +227,8 @@ pub struct CredentialSpec {
     pub repositories: Vec<String>,
     /// When to refresh, as a fraction of the token's own lifetime. Default: 0.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.1, max = 0.9))]
+    // Not the schema's own bounds: the API server truncates them for whole numbers, and lets 0 in.
+    #[x_kube(validation = Rule::new("self >= 0.1 && self <= 0.9").message("must be from 0.1 to 0.9"))]
     pub refresh_fraction: Option<f64>,
 }
 

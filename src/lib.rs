@@ -5,6 +5,7 @@ pub mod admission;
 pub mod audit;
 pub mod azure;
 pub mod cli;
+pub mod controllers;
 pub mod decision;
 pub mod docker_config;
 pub mod image;

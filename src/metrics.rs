@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,9 @@ const ADMISSION_BUCKETS: [f64; 11] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
 ];
 
+/// Upper bounds of the histograms of Secrets, in seconds: a write takes milliseconds, and waits for seconds.
+const WRITE_BUCKETS: [f64; 11] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -31,6 +35,12 @@ pub struct Metrics {
     duration: Histogram,
     violations: Family<ViolationLabels, Counter>,
     certificate_expiry: Gauge,
+    refreshes: Family<RefreshLabels, Counter>,
+    credential_expiry: Family<RegistryLabels, Gauge>,
+    namespaces: Family<NamespaceLabels, Gauge>,
+    write_duration: Histogram,
+    ready_lag: Histogram,
+    leader: Gauge,
 }
 
 /// A value out of a closed set, so that no input can make a new time series.
@@ -55,6 +65,24 @@ struct ViolationLabels {
     action: Word,
 }
 
+/// An AcrRegistry's name: as many as there are objects, which only administrators make.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistryLabels {
+    registry: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefreshLabels {
+    registry: String,
+    result: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NamespaceLabels {
+    registry: String,
+    state: Word,
+}
+
 impl Metrics {
     /// The metrics, at zero. `audit_dropped` is asked when they are read.
     pub fn new(audit_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
@@ -64,6 +92,12 @@ impl Metrics {
         let duration = Histogram::new(ADMISSION_BUCKETS);
         let violations = Family::default();
         let certificate_expiry = Gauge::default();
+        let refreshes = Family::default();
+        let credential_expiry = Family::default();
+        let namespaces = Family::default();
+        let write_duration = Histogram::new(WRITE_BUCKETS);
+        let ready_lag = Histogram::new(WRITE_BUCKETS);
+        let leader = Gauge::default();
         pullpass.register(
             "admission_requests",
             "Admission reviews answered",
@@ -97,6 +131,12 @@ impl Metrics {
             duration,
             violations,
             certificate_expiry,
+            refreshes,
+            credential_expiry,
+            namespaces,
+            write_duration,
+            ready_lag,
+            leader,
         }
     }
 
@@ -122,6 +162,58 @@ impl Metrics {
     /// Takes the end of the certificate that is served, in seconds of Unix time.
     pub fn certificate_expires(&self, timestamp: i64) {
         self.certificate_expiry.set(timestamp);
+    }
+
+    /// Counts an attempt to mint a credential.
+    pub fn refreshed(&self, registry: &str, succeeded: bool) {
+        let result = Word(if succeeded { "success" } else { "failure" });
+        self.refreshes
+            .get_or_create(&RefreshLabels {
+                registry: registry.to_owned(),
+                result,
+            })
+            .inc();
+    }
+
+    /// Takes the end of a registry's credential, if there is one that ends.
+    pub fn credential_expires(&self, registry: &str, at: Option<Timestamp>) {
+        let labels = RegistryLabels {
+            registry: registry.to_owned(),
+        };
+        match at {
+            Some(at) => {
+                self.credential_expiry.get_or_create(&labels).set(at.as_second());
+            }
+            None => {
+                self.credential_expiry.remove(&labels);
+            }
+        }
+    }
+
+    /// Takes in how many namespaces a registry's pull secret is, and in how many it could not be written.
+    pub fn namespaces(&self, registry: &str, served: i64, failed: i64) {
+        for (state, count) in [("served", served), ("failed", failed)] {
+            let labels = NamespaceLabels {
+                registry: registry.to_owned(),
+                state: Word(state),
+            };
+            self.namespaces.get_or_create(&labels).set(count);
+        }
+    }
+
+    /// Takes how long a write of a pull secret took.
+    pub fn secret_written(&self, took: Duration) {
+        self.write_duration.observe(took.as_secs_f64());
+    }
+
+    /// Takes how long after the answer to an admission its pull secret was there.
+    pub fn secret_ready(&self, lag: Duration) {
+        self.ready_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Takes whether this process leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// All metrics as text.

@@ -10,6 +10,14 @@ pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 pub const ALWAYS_INJECT_LABEL: &str = "pullpass.dev/always-inject";
 /// On a Secret: the AcrRegistry that it came of.
 pub const REGISTRY_LABEL: &str = "pullpass.dev/registry";
+/// On a Secret: when its credential ends (RFC 3339).
+pub const EXPIRES_AT_ANNOTATION: &str = "pullpass.dev/expires-at";
+/// On a Secret: when its credential was minted (RFC 3339).
+pub const REFRESHED_AT_ANNOTATION: &str = "pullpass.dev/refreshed-at";
+/// On a minted credential: the audience that was accepted.
+pub const AUDIENCE_ANNOTATION: &str = "pullpass.dev/audience";
+/// On a minted credential: what it was minted from.
+pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
 /// Who looks after an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
@@ -23,3 +31,11 @@ pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-no
 pub fn pull_secret(registry: &str) -> String {
     format!("pullpass-{registry}")
 }
+
+/// The name of the Secret in the own namespace with an AcrRegistry's minted credential.
+pub fn minted_credential(registry: &str) -> String {
+    format!("credential-{registry}")
+}
+
+/// The ValidatingAdmissionPolicy that keeps pullpass off foreign Secrets; its name is in every refusal.
+pub const FENCE: &str = "pullpass-secrets";

@@ -59,4 +59,14 @@ impl View {
             .collect();
         *self.namespaces.write().unwrap_or_else(PoisonError::into_inner) = namespaces;
     }
+
+    /// The names of the known namespaces.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect()
+    }
 }

@@ -1,0 +1,228 @@
+//! Minted credentials: how they lie in pullpass' own namespace, and the copies that every replica holds.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::azure::mint::Credential;
+use crate::login_server::LoginServer;
+use crate::names::{
+    AUDIENCE_ANNOTATION, EXPIRES_AT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
+    REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
+};
+
+/// The type of a Secret that a kubelet takes credentials from.
+pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
+/// The one key in its data.
+pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
+
+/// A minted credential, as it lies in the own namespace.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeldCredential {
+    /// The content of the pull secrets.
+    pub docker_config: ByteString,
+    /// The audience that was accepted, where one was asked for.
+    pub audience: Option<String>,
+    /// When it was minted.
+    pub refreshed_at: Timestamp,
+    /// When it ends; none when it does not say.
+    pub expires_at: Option<Timestamp>,
+    /// What it was minted from: differs when the spec or the Secret that it names changes.
+    pub inputs: String,
+}
+
+impl fmt::Debug for HeldCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldCredential")
+            .field("refreshed_at", &self.refreshed_at)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HeldCredential {
+    /// What is to be held of a credential that was just minted.
+    pub fn of(credential: &Credential, login_server: &LoginServer, inputs: String) -> Self {
+        Self {
+            docker_config: ByteString(credential.docker_config(login_server)),
+            audience: credential.audience.clone(),
+            refreshed_at: credential.issued_at,
+            expires_at: credential.expires_at,
+            inputs,
+        }
+    }
+
+    /// Reads it back; `None` for a Secret that is not one, or that somebody spoilt: it is minted anew then.
+    pub fn parse(secret: &Secret) -> Option<Self> {
+        let annotations = secret.annotations();
+        let time = |key: &str| {
+            annotations
+                .get(key)
+                .map(|text| text.parse::<Timestamp>())
+                .transpose()
+                .ok()
+        };
+        Some(Self {
+            docker_config: secret.data.as_ref()?.get(DOCKER_CONFIG_KEY)?.clone(),
+            audience: annotations.get(AUDIENCE_ANNOTATION).cloned(),
+            refreshed_at: time(REFRESHED_AT_ANNOTATION)??,
+            expires_at: time(EXPIRES_AT_ANNOTATION)?,
+            inputs: annotations.get(INPUTS_ANNOTATION)?.clone(),
+        })
+    }
+
+    /// The Secret in the own namespace, to be applied.
+    pub fn manifest(&self, registry: &str, namespace: &str) -> Value {
+        let mut annotations = self.times();
+        let mut annotate = |key: &str, value: &str| {
+            if let Some(annotations) = annotations.as_object_mut() {
+                annotations.insert(key.to_owned(), json!(value));
+            }
+        };
+        annotate(INPUTS_ANNOTATION, &self.inputs);
+        if let Some(audience) = &self.audience {
+            annotate(AUDIENCE_ANNOTATION, audience);
+        }
+        self.secret(&minted_credential(registry), namespace, registry, annotations)
+    }
+
+    /// The pull secret in a namespace, to be applied. It is the same each time, so that applying it twice writes once.
+    pub fn pull_secret(&self, name: &str, namespace: &str, registry: &str) -> Value {
+        self.secret(name, namespace, registry, self.times())
+    }
+
+    fn times(&self) -> Value {
+        let mut annotations = json!({REFRESHED_AT_ANNOTATION: self.refreshed_at.to_string()});
+        if let (Some(expires_at), Some(annotations)) = (self.expires_at, annotations.as_object_mut()) {
+            annotations.insert(EXPIRES_AT_ANNOTATION.to_owned(), json!(expires_at.to_string()));
+        }
+        annotations
+    }
+
+    fn secret(&self, name: &str, namespace: &str, registry: &str, annotations: Value) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {MANAGED_BY_LABEL: MANAGER, REGISTRY_LABEL: registry},
+                "annotations": annotations,
+            },
+            "type": DOCKER_CONFIG_TYPE,
+            "data": {DOCKER_CONFIG_KEY: self.docker_config},
+        })
+    }
+}
+
+/// The copies that a replica holds, by AcrRegistry.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    held: RwLock<HashMap<String, Arc<HeldCredential>>>,
+}
+
+impl Credentials {
+    /// The credential of a registry, if it was minted.
+    pub fn of(&self, registry: &str) -> Option<Arc<HeldCredential>> {
+        self.held
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(registry)
+            .cloned()
+    }
+
+    /// Takes a credential; false when it was held already.
+    pub fn set(&self, registry: &str, credential: HeldCredential) -> bool {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = held.get(registry).is_none_or(|known| **known != credential);
+        if is_new {
+            held.insert(registry.to_owned(), Arc::new(credential));
+        }
+        is_new
+    }
+
+    /// Forgets a credential.
+    pub fn remove(&self, registry: &str) {
+        self.held
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(registry);
+    }
+
+    /// The registries that have one.
+    pub fn registries(&self) -> Vec<String> {
+        self.held
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held() -> HeldCredential {
+        HeldCredential {
+            docker_config: ByteString(b"{\"auths\":{}}".to_vec()),
+            audience: Some("https://containerregistry.azure.net".to_owned()),
+            refreshed_at: "2026-11-22T18:00:00Z".parse().unwrap(),
+            expires_at: Some("2026-11-22T21:00:00Z".parse().unwrap()),
+            inputs: "abc".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for held in [
+            held(),
+            HeldCredential {
+                audience: None,
+                expires_at: None,
+                ..held()
+            },
+        ] {
+            let secret: Secret = serde_json::from_value(held.manifest("mine", "own")).unwrap();
+            assert_eq!(secret.name_any(), "credential-mine");
+            assert_eq!(HeldCredential::parse(&secret), Some(held));
+        }
+    }
+
+    #[test]
+    fn a_spoilt_secret_holds_nothing() {
+        let good = held().manifest("mine", "own");
+        for (pointer, value) in [
+            ("/data", json!({})),
+            (
+                "/metadata/annotations/pullpass.dev~1refreshed-at",
+                json!("yesterday"),
+            ),
+            (
+                "/metadata/annotations/pullpass.dev~1expires-at",
+                json!("tomorrow"),
+            ),
+            ("/metadata/annotations", json!({})),
+        ] {
+            let mut spoilt = good.clone();
+            *spoilt.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(
+                HeldCredential::parse(&serde_json::from_value(spoilt).unwrap()),
+                None,
+                "{pointer}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_not_printed() {
+        assert!(!format!("{:?}", held()).contains("auths"));
+    }
+}

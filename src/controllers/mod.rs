@@ -1,0 +1,15 @@
+//! What keeps credentials minted, fresh and where Pods need them (design, section 10).
+//!
+//! Every replica watches registries, namespaces and minted credentials, and writes a pull secret the moment that a Pod
+//! is admitted which needs it. The leader alone mints, refreshes, fans out and takes away. Nothing is kept but in the
+//! cluster: a new leader works it out again.
+
+pub mod credentials;
+pub mod demand;
+pub mod leader;
+pub mod pods;
+pub mod pull_secret;
+pub mod refresh;
+pub mod registry;
+pub mod secrets;
+pub mod watches;

@@ -1,0 +1,85 @@
+//! One pull secret in one namespace: written or taken away without ever being read.
+//!
+//! Server-side apply and delete need no right to read. A `ValidatingAdmissionPolicy` refuses both on a Secret that is
+//! not ours, before anything of it is returned, so that a foreign Secret of our name is neither seen nor overwritten.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use thiserror::Error;
+
+use super::credentials::HeldCredential;
+use crate::names::{FENCE, MANAGER};
+
+/// The time for one write. The client's own retries could take minutes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a pull secret is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A Secret that is not ours has the name.
+    #[error("a Secret that is not pullpass' has the name")]
+    Foreign,
+    /// The namespace is not there, or is about to go.
+    #[error("the namespace is going or gone")]
+    NamespaceGone,
+    /// The API server could not do it.
+    #[error("the API server did not write it: {0}")]
+    Api(String),
+    /// The API server did not answer in time.
+    #[error("the API server did not answer in time")]
+    Timeout,
+}
+
+impl WriteError {
+    fn of(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self::Api(error.to_string());
+        };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let terminating = causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating");
+        match status.code {
+            404 => Self::NamespaceGone,
+            403 if terminating => Self::NamespaceGone,
+            403 | 422 if status.message.contains(FENCE) => Self::Foreign,
+            _ => Self::Api(status.message.clone()),
+        }
+    }
+}
+
+/// Writes the pull secret of a registry; writing the same twice changes nothing.
+pub async fn write(
+    client: &Client,
+    namespace: &str,
+    registry: &str,
+    name: &str,
+    credential: &HeldCredential,
+) -> Result<(), WriteError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let parameters = PatchParams::apply(MANAGER).force();
+    let manifest = Patch::Apply(credential.pull_secret(name, namespace, registry));
+    bounded(secrets.patch_metadata(name, &parameters, &manifest))
+        .await
+        .map(|_| ())
+}
+
+/// Takes the pull secret of a registry away; one that is not there is as good.
+pub async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), WriteError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    match bounded(secrets.delete(name, &DeleteParams::default())).await {
+        Ok(_) | Err(WriteError::NamespaceGone) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    match tokio::time::timeout(WRITE_TIMEOUT, call).await {
+        Ok(done) => done.map_err(WriteError::of),
+        Err(_) => Err(WriteError::Timeout),
+    }
+}

@@ -1,0 +1,240 @@
+//! The status of an AcrRegistry, as a pure function of what is known: the same facts give the same text, so that no
+//! write of it leads to another.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::Value;
+
+use super::Failure;
+use crate::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
+use crate::controllers::credentials::HeldCredential;
+use crate::controllers::secrets::Tally;
+use crate::reason::Reason;
+
+/// How many namespaces a message names.
+const MAX_NAMED: usize = 5;
+
+/// How a registry stands.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) login_server: Option<String>,
+    pub(super) held: Option<HeldCredential>,
+    pub(super) failure: Option<Failure>,
+    pub(super) next_refresh: Option<Timestamp>,
+}
+
+/// The status that follows from how a registry stands.
+pub(super) fn next_status(
+    before: &AcrRegistryStatus,
+    generation: Option<i64>,
+    standing: &Standing,
+    tally: &Tally,
+    now: Timestamp,
+) -> AcrRegistryStatus {
+    let (ready, reason, message) = verdict(standing, tally, now);
+    let status = if ready { "True" } else { "False" };
+    let since = before
+        .conditions
+        .iter()
+        .find(|known| known.type_ == "Ready" && known.status == status)
+        .map_or_else(
+            || Time(whole_seconds(now)),
+            |known| known.last_transition_time.clone(),
+        );
+    AcrRegistryStatus {
+        observed_generation: generation,
+        login_server: standing
+            .login_server
+            .clone()
+            .or_else(|| before.login_server.clone()),
+        conditions: vec![Condition {
+            type_: "Ready".to_owned(),
+            status: status.to_owned(),
+            reason,
+            message,
+            last_transition_time: since,
+            observed_generation: generation,
+        }],
+        credential: standing.held.as_ref().map(|held| CredentialStatus {
+            audience: held.audience.clone(),
+            issued_at: Some(whole_seconds(held.refreshed_at).to_string()),
+            expires_at: held.expires_at.map(|at| whole_seconds(at).to_string()),
+            next_refresh: standing.next_refresh.map(|at| whole_seconds(at).to_string()),
+        }),
+        namespaces: Some(NamespacesStatus {
+            served: tally.served,
+            failed: tally.failed,
+        }),
+    }
+}
+
+fn verdict(standing: &Standing, tally: &Tally, now: Timestamp) -> (bool, String, String) {
+    if let Some(failure) = &standing.failure {
+        let rest = match standing.held.as_ref().map(|held| held.expires_at) {
+            None => String::new(),
+            Some(None) => ". Pods go on with the credential of before".to_owned(),
+            Some(Some(end)) if end > now => {
+                format!(
+                    ". Pods go on with the credential of before, until {}",
+                    whole_seconds(end)
+                )
+            }
+            Some(Some(end)) => format!(". The credential of before ended at {}", whole_seconds(end)),
+        };
+        return (
+            false,
+            failure.reason.as_str().to_owned(),
+            format!("{}{rest}", failure.message),
+        );
+    }
+    if !tally.conflicts.is_empty() {
+        let named: Vec<_> = tally
+            .conflicts
+            .iter()
+            .take(MAX_NAMED)
+            .map(String::as_str)
+            .collect();
+        let more = tally.conflicts.len().saturating_sub(MAX_NAMED);
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!(" and {more} more")
+        };
+        let message = format!(
+            "a Secret that is not pullpass' has the pull secret's name in namespace {}{more}: delete or rename it",
+            named.join(", ")
+        );
+        return (false, Reason::NameConflict.as_str().to_owned(), message);
+    }
+    let message = match &standing.held {
+        Some(HeldCredential { expires_at: None, .. }) => {
+            "the credential is in use; it does not say when it ends"
+        }
+        _ => "the credential is fresh",
+    };
+    (true, "Minted".to_owned(), message.to_owned())
+}
+
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The status as a merge patch: what is absent is taken away.
+pub(super) fn as_patch(status: &AcrRegistryStatus) -> Value {
+    let mut patch = serde_json::to_value(status).unwrap_or_default();
+    if let Some(fields) = patch.as_object_mut() {
+        fields.entry("credential").or_insert(Value::Null);
+        if let Some(credential) = fields.get_mut("credential").and_then(Value::as_object_mut) {
+            for field in ["audience", "issuedAt", "expiresAt", "nextRefresh"] {
+                credential.entry(field).or_insert(Value::Null);
+            }
+        }
+    }
+    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn standing(failure: Option<Reason>, held: bool) -> Standing {
+        Standing {
+            login_server: Some("myregistry.azurecr.io".to_owned()),
+            held: held.then(|| HeldCredential {
+                docker_config: ByteString(b"hush".to_vec()),
+                audience: None,
+                refreshed_at: at(0),
+                expires_at: Some(at(10_800)),
+                inputs: String::new(),
+            }),
+            failure: failure.map(|reason| Failure {
+                reason,
+                message: "AADSTS7000215".to_owned(),
+                retry_after: None,
+            }),
+            next_refresh: None,
+        }
+    }
+
+    #[test]
+    fn the_same_facts_give_the_same_status_whenever_they_are_told() {
+        for standing in [
+            standing(None, true),
+            standing(Some(Reason::EntraRejected), true),
+            standing(Some(Reason::Throttled), false),
+        ] {
+            let first = next_status(
+                &AcrRegistryStatus::default(),
+                Some(1),
+                &standing,
+                &Tally::default(),
+                at(5),
+            );
+            let second = next_status(&first, Some(1), &standing, &Tally::default(), at(500));
+            assert_eq!(first, second);
+            assert!(!serde_json::to_string(&first).unwrap().contains("hush"));
+        }
+    }
+
+    #[test]
+    fn a_failed_refresh_says_what_goes_on_working() {
+        let told = |held, now| {
+            let standing = standing(Some(Reason::Unreachable), held);
+            let status = next_status(
+                &AcrRegistryStatus::default(),
+                None,
+                &standing,
+                &Tally::default(),
+                at(now),
+            );
+            (
+                status.conditions[0].reason.clone(),
+                status.conditions[0].message.clone(),
+            )
+        };
+        assert_eq!(told(false, 1).1, "AADSTS7000215");
+        assert_eq!(told(true, 1).0, "Unreachable");
+        assert!(
+            told(true, 1).1.ends_with("until 1970-01-01T03:00:00Z"),
+            "{}",
+            told(true, 1).1
+        );
+        assert!(
+            told(true, 10_801).1.contains("ended at"),
+            "{}",
+            told(true, 10_801).1
+        );
+    }
+
+    #[test]
+    fn conflicts_are_named_but_not_all_of_a_thousand() {
+        let conflicts = (0..1000).map(|number| format!("ns-{number:04}")).collect();
+        let tally = Tally {
+            served: 1,
+            failed: 1000,
+            conflicts,
+        };
+        let status = next_status(
+            &AcrRegistryStatus::default(),
+            None,
+            &standing(None, true),
+            &tally,
+            at(1),
+        );
+        let condition = &status.conditions[0];
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str()),
+            ("False", "NameConflict")
+        );
+        assert!(
+            condition.message.contains("ns-0004 and 995 more"),
+            "{}",
+            condition.message
+        );
+    }
+}

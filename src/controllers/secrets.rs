@@ -1,0 +1,465 @@
+//! The secrets controller: every pull secret in every namespace is what it should be.
+//!
+//! Work is a set of (namespace, registry) pairs to look at; what is done about a pair is decided when its turn comes,
+//! from what is known then. So events may be lost, repeated or come in any order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use kube::{Api, Client};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+
+use super::pods::Sighting;
+use super::pull_secret::{self, WriteError};
+use super::watches::{Change, Watches};
+use crate::acr_registry::Provision;
+use crate::metrics::Metrics;
+use crate::names::{minted_credential, pull_secret as pull_secret_name};
+use crate::registry::{Registries, Registry};
+use crate::scope::{Labels, Membership, Scope};
+
+/// How many writes are under way at once.
+const CONCURRENCY: usize = 32;
+/// How soon a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How soon a foreign Secret of our name is looked at again.
+const RETRY_CONFLICT: Duration = Duration::from_secs(15);
+
+/// A namespace and the name of a registry.
+pub type Pair = (String, String);
+
+/// How the pull secrets of a registry stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Namespaces that have the credential in use.
+    pub served: i64,
+    /// Namespaces in which it could not be written.
+    pub failed: i64,
+    /// Namespaces in which a foreign Secret has the name.
+    pub conflicts: BTreeSet<String>,
+}
+
+/// The tallies of all registries, for their statuses.
+#[derive(Debug)]
+pub struct Tallies {
+    tallies: Mutex<HashMap<String, Tally>>,
+    changed: broadcast::Sender<String>,
+}
+
+impl Default for Tallies {
+    fn default() -> Self {
+        Self {
+            tallies: Mutex::default(),
+            changed: broadcast::Sender::new(256),
+        }
+    }
+}
+
+impl Tallies {
+    /// The tally of a registry.
+    pub fn of(&self, registry: &str) -> Tally {
+        self.tallies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(registry)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Names of registries whose tally changed, from now on.
+    pub fn changes(&self) -> broadcast::Receiver<String> {
+        self.changed.subscribe()
+    }
+
+    fn set(&self, registry: &str, tally: Tally) {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        if tallies.insert(registry.to_owned(), tally.clone()) != Some(tally) {
+            // Nobody listening is fine.
+            let _ = self.changed.send(registry.to_owned());
+        }
+    }
+}
+
+/// What there is to do about a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Write,
+    Delete,
+    Nothing,
+}
+
+/// Decides on a pair. It is pure: what is known of the registry, the namespace and the demand goes in.
+fn step(
+    registry: Option<&Registry>,
+    labels: Option<&Labels>,
+    injected: bool,
+    wanted: bool,
+    minted: bool,
+) -> Step {
+    let (Some(registry), Some(labels)) = (registry, labels) else {
+        // The secrets of a namespace that is gone are gone with it.
+        return if labels.is_some() {
+            Step::Delete
+        } else {
+            Step::Nothing
+        };
+    };
+    if !injected || !registry.allows(Some(labels)) {
+        return Step::Delete;
+    }
+    if minted && (wanted || registry.provision() == Provision::Eager) {
+        Step::Write
+    } else {
+        Step::Nothing
+    }
+}
+
+/// The controller. One runs in the cluster: the leader's.
+pub struct SecretsController {
+    /// Where secrets are written.
+    pub client: Client,
+    /// pullpass' own namespace.
+    pub own_namespace: String,
+    /// What they are written from.
+    pub watches: Arc<Watches>,
+    /// Which namespaces may have any.
+    pub scope: Scope,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the result is told.
+    pub tallies: Arc<Tallies>,
+    /// How often everything is written again, which mends what somebody deleted or edited.
+    pub resync: Duration,
+}
+
+#[derive(Default)]
+struct Work {
+    /// Pairs that Pods need, and when a Pod was last seen that does.
+    wanted: HashMap<Pair, Instant>,
+    /// How the last write of a pair went: the version that was written.
+    written: HashMap<Pair, Result<Timestamp, WriteError>>,
+    queue: VecDeque<Pair>,
+    queued: HashSet<Pair>,
+    /// Pairs being worked on; they are queued again when something happens meanwhile.
+    busy: HashSet<Pair>,
+    again: HashSet<Pair>,
+    retries: BTreeMap<Instant, Vec<Pair>>,
+}
+
+impl Work {
+    fn enqueue(&mut self, pair: Pair) {
+        if self.busy.contains(&pair) {
+            self.again.insert(pair);
+        } else if self.queued.insert(pair.clone()) {
+            self.queue.push_back(pair);
+        }
+    }
+
+    fn next(&mut self) -> Option<Pair> {
+        let pair = self.queue.pop_front()?;
+        self.queued.remove(&pair);
+        self.busy.insert(pair.clone());
+        Some(pair)
+    }
+
+    fn done(&mut self, pair: &Pair) {
+        self.busy.remove(pair);
+        if self.again.remove(pair) {
+            self.enqueue(pair.clone());
+        }
+    }
+
+    fn is_idle_for(&self, registry: &str) -> bool {
+        let of = |pair: &Pair| pair.1 == registry;
+        !self.queued.iter().any(of) && !self.busy.iter().any(of)
+    }
+}
+
+impl SecretsController {
+    /// Works for as long as it is polled.
+    pub async fn run(&self, mut sightings: mpsc::Receiver<Sighting>) {
+        let mut changes = self.watches.changes();
+        let mut work = Work::default();
+        let mut running = FuturesUnordered::new();
+        let mut resync = tokio::time::interval(self.resync);
+        let mut housekeeping = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            while running.len() < CONCURRENCY {
+                let Some(pair) = work.next() else { break };
+                running.push(self.work_on(pair.clone(), work.wanted.contains_key(&pair)));
+            }
+            tokio::select! {
+                Some((pair, step, result)) = running.next() => self.finish(&mut work, pair, step, result),
+                sighting = sightings.recv() => match sighting {
+                    Some(sighting) => self.see(&mut work, sighting),
+                    None => return,
+                },
+                change = changes.recv() => match change {
+                    Ok(change) => self.on_change(&mut work, &change),
+                    Err(RecvError::Lagged(_)) => self.look_at_everything(&mut work),
+                    Err(RecvError::Closed) => return,
+                },
+                _ = resync.tick() => self.look_at_everything(&mut work),
+                now = housekeeping.tick() => {
+                    let due = work.retries.split_off(&now.into_std());
+                    for pair in std::mem::replace(&mut work.retries, due).into_values().flatten() {
+                        work.enqueue(pair);
+                    }
+                    self.tally_all(&work);
+                    self.remove_orphans(&work).await;
+                }
+            }
+        }
+    }
+
+    /// Pairs are told apart by what there is to do; most need nothing and cost no call.
+    fn look_at_everything(&self, work: &mut Work) {
+        let registries = self.watches.view.registries();
+        let names: BTreeSet<String> = registries
+            .all()
+            .iter()
+            .map(|registry| registry.name().to_owned())
+            .chain(self.watches.credentials.registries())
+            .collect();
+        for namespace in self.watches.view.namespaces() {
+            for name in &names {
+                self.look_at(work, &registries, (namespace.clone(), name.clone()));
+            }
+        }
+    }
+
+    fn look_at(&self, work: &mut Work, registries: &Registries, pair: Pair) {
+        if self.step_of(registries, &pair, work.wanted.contains_key(&pair)) != Step::Nothing {
+            work.enqueue(pair);
+        }
+    }
+
+    fn on_change(&self, work: &mut Work, change: &Change) {
+        let registries = self.watches.view.registries();
+        match change {
+            Change::Registries => self.look_at_everything(work),
+            Change::Namespace(namespace) => {
+                let names = registries
+                    .all()
+                    .into_iter()
+                    .map(|registry| registry.name().to_owned());
+                for name in names.chain(self.watches.credentials.registries()) {
+                    self.look_at(work, &registries, (namespace.clone(), name));
+                }
+            }
+            Change::Credential(name) => {
+                for namespace in self.watches.view.namespaces() {
+                    self.look_at(work, &registries, (namespace, name.clone()));
+                }
+            }
+        }
+    }
+
+    fn see(&self, work: &mut Work, sighting: Sighting) {
+        match sighting {
+            Sighting::Needed(pair) => {
+                let is_new = work.wanted.insert(pair.clone(), Instant::now()).is_none();
+                let is_written = self.is_current(work, &pair);
+                if is_new || !is_written {
+                    self.look_at(work, &self.watches.view.registries(), pair);
+                }
+            }
+            Sighting::ScanDone { begun } => {
+                // A Pod may have come and gone during the scan: one more interval is given.
+                let kept_since = begun.checked_sub(self.resync).unwrap_or(begun);
+                let gone: Vec<Pair> = work
+                    .wanted
+                    .iter()
+                    .filter(|(_, seen)| **seen < kept_since)
+                    .map(|(pair, _)| pair.clone())
+                    .collect();
+                for pair in gone {
+                    work.wanted.remove(&pair);
+                }
+            }
+        }
+    }
+
+    fn is_current(&self, work: &Work, pair: &Pair) -> bool {
+        let minted = self.watches.credentials.of(&pair.1);
+        matches!((work.written.get(pair), minted), (Some(Ok(version)), Some(minted)) if *version == minted.refreshed_at)
+    }
+
+    fn step_of(&self, registries: &Registries, (namespace, name): &Pair, wanted: bool) -> Step {
+        let labels = self.watches.view.labels(namespace);
+        let membership = self.scope.membership(namespace, labels.as_deref());
+        step(
+            registries.by_name(name),
+            labels.as_deref(),
+            matches!(membership, Membership::Injected { .. }),
+            wanted,
+            self.watches.credentials.of(name).is_some(),
+        )
+    }
+
+    async fn work_on(&self, pair: Pair, wanted: bool) -> (Pair, Step, Result<Timestamp, WriteError>) {
+        let registries = self.watches.view.registries();
+        let step = self.step_of(&registries, &pair, wanted);
+        let (namespace, name) = &pair;
+        let secret = pull_secret_name(name);
+        let result = match (step, self.watches.credentials.of(name)) {
+            (Step::Write, Some(credential)) => {
+                let begun = Instant::now();
+                let written = pull_secret::write(&self.client, namespace, name, &secret, &credential).await;
+                self.metrics.secret_written(begun.elapsed());
+                written.map(|()| credential.refreshed_at)
+            }
+            (Step::Delete, _) => pull_secret::delete(&self.client, namespace, &secret)
+                .await
+                .map(|()| Timestamp::UNIX_EPOCH),
+            _ => Ok(Timestamp::UNIX_EPOCH),
+        };
+        (pair, step, result)
+    }
+
+    fn finish(&self, work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
+        work.done(&pair);
+        match (step, &result) {
+            (Step::Nothing, _) => return,
+            // A foreign Secret need not go; and with a namespace its secrets go.
+            (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
+                work.written.remove(&pair);
+                return;
+            }
+            (_, Ok(_)) => {}
+            (_, Err(error)) => {
+                tracing::warn!(namespace = pair.0, registry = pair.1, %error, "a pull secret is not as it should be");
+                let wait = if *error == WriteError::Foreign {
+                    RETRY_CONFLICT
+                } else {
+                    RETRY
+                };
+                work.retries
+                    .entry(Instant::now() + wait)
+                    .or_default()
+                    .push(pair.clone());
+            }
+        }
+        work.written.insert(pair, result);
+    }
+
+    fn tally_all(&self, work: &Work) {
+        let mut tallies: HashMap<&str, Tally> = HashMap::new();
+        for ((namespace, name), result) in &work.written {
+            let tally = tallies.entry(name).or_default();
+            match result {
+                Ok(_) if self.watches.view.labels(namespace).is_none() => {}
+                Ok(_) => tally.served += 1,
+                Err(error) => {
+                    tally.failed += 1;
+                    if *error == WriteError::Foreign {
+                        tally.conflicts.insert(namespace.clone());
+                    }
+                }
+            }
+        }
+        for registry in self.watches.view.registries().all() {
+            let tally = tallies.remove(registry.name()).unwrap_or_default();
+            self.metrics
+                .namespaces(registry.name(), tally.served, tally.failed);
+            self.tallies.set(registry.name(), tally);
+        }
+    }
+
+    /// The minted credential of a registry that was detached goes last: as long as it is there, whoever leads knows that
+    /// there may be secrets to take away.
+    async fn remove_orphans(&self, work: &Work) {
+        let registries = self.watches.view.registries();
+        for name in self.watches.credentials.registries() {
+            let failing = work
+                .written
+                .iter()
+                .any(|(pair, result)| pair.1 == name && result.is_err());
+            if registries.by_name(&name).is_some() || failing || !work.is_idle_for(&name) {
+                continue;
+            }
+            let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.own_namespace);
+            match secrets
+                .delete(&minted_credential(&name), &DeleteParams::default())
+                .await
+            {
+                Ok(_) => tracing::info!(
+                    registry = name,
+                    "the registry is detached and its secrets are gone"
+                ),
+                Err(error) => tracing::warn!(registry = name, %error, "a minted credential was not deleted"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn registry(spec: &serde_json::Value) -> Registry {
+        let mut object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+        });
+        for (key, value) in spec.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_row_of_what_a_namespace_should_have() {
+        let team_a: Labels = [("team".to_owned(), "a".to_owned())].into();
+        let other = Labels::new();
+        let plain = registry(&json!({}));
+        let eager = registry(&json!({"provision": "Eager"}));
+        let for_a = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}, "provision": "Eager"}));
+        // (registry, labels, injected, wanted, minted)
+        for (case, expected) in [
+            ((Some(&plain), Some(&other), true, true, true), Step::Write),
+            ((Some(&plain), Some(&other), true, false, true), Step::Nothing),
+            ((Some(&plain), Some(&other), true, true, false), Step::Nothing),
+            ((Some(&plain), Some(&other), false, true, true), Step::Delete),
+            ((Some(&plain), None, true, true, true), Step::Nothing),
+            ((Some(&eager), Some(&other), true, false, true), Step::Write),
+            ((Some(&eager), Some(&other), true, false, false), Step::Nothing),
+            ((Some(&for_a), Some(&team_a), true, false, true), Step::Write),
+            ((Some(&for_a), Some(&other), true, true, true), Step::Delete),
+            ((None, Some(&other), true, true, true), Step::Delete),
+            ((None, None, true, true, true), Step::Nothing),
+        ] {
+            let (registry, labels, injected, wanted, minted) = case;
+            assert_eq!(
+                step(registry, labels, injected, wanted, minted),
+                expected,
+                "{case:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
+        let pair = ("apps".to_owned(), "mine".to_owned());
+        let mut work = Work::default();
+        work.enqueue(pair.clone());
+        work.enqueue(pair.clone());
+        assert_eq!(work.next(), Some(pair.clone()));
+        assert_eq!(work.next(), None, "queued once");
+        work.enqueue(pair.clone());
+        assert_eq!(work.next(), None, "not twice at once");
+        assert!(!work.is_idle_for("mine"));
+        work.done(&pair);
+        assert_eq!(work.next(), Some(pair.clone()));
+        work.done(&pair);
+        assert!(work.next().is_none() && work.is_idle_for("mine"));
+    }
+}

@@ -1,0 +1,214 @@
+//! What every replica watches: registries, namespaces and minted credentials.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::broadcast;
+
+use super::credentials::{Credentials, HeldCredential};
+use crate::acr_registry::AcrRegistry;
+use crate::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
+use crate::registry::{Registries, Registry};
+use crate::server::Readiness;
+use crate::view::View;
+
+/// What changed, for whoever acts on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Registries were attached, changed or detached.
+    Registries,
+    /// A namespace came, or its labels changed.
+    Namespace(String),
+    /// A credential was minted.
+    Credential(String),
+}
+
+/// How many changes may wait for a slow listener; one that missed some looks at everything.
+const BACKLOG: usize = 1024;
+
+/// The caches of a replica.
+#[derive(Debug)]
+pub struct Watches {
+    /// Registries and namespaces.
+    pub view: Arc<View>,
+    /// Minted credentials.
+    pub credentials: Arc<Credentials>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Watches {
+    /// Caches that are still empty.
+    pub fn new(view: Arc<View>) -> Self {
+        Self {
+            view,
+            credentials: Arc::default(),
+            changes: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    /// Changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Keeps the caches, for as long as it is polled. A watch that breaks or expires is begun anew by itself.
+    pub async fn run(&self, client: &Client, own_namespace: &str, readiness: &Readiness) {
+        let ours =
+            watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER},{REGISTRY_LABEL}"));
+        tokio::join!(
+            self.follow_registries(
+                events(watcher(Api::all(client.clone()), watcher::Config::default())),
+                &readiness.registries
+            ),
+            self.follow_namespaces(
+                events(watcher(Api::all(client.clone()), watcher::Config::default())),
+                &readiness.namespaces
+            ),
+            self.follow_credentials(events(watcher(
+                Api::namespaced(client.clone(), own_namespace),
+                ours
+            ))),
+        );
+    }
+
+    async fn follow_registries(&self, events: impl Stream<Item = Event<AcrRegistry>>, filled: &AtomicBool) {
+        let mut known: HashMap<String, Registry> = HashMap::new();
+        let mut listed = HashMap::new();
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            let complete = match event {
+                Event::Init => {
+                    listed.clear();
+                    false
+                }
+                Event::InitApply(object) => {
+                    insert(&mut listed, &object);
+                    false
+                }
+                Event::InitDone => {
+                    known = std::mem::take(&mut listed);
+                    true
+                }
+                Event::Apply(object) => insert(&mut known, &object),
+                Event::Delete(object) => known.remove(&object.name_any()).is_some(),
+            };
+            if complete {
+                self.view
+                    .set_registries(known.values().cloned().collect::<Registries>());
+                filled.store(true, Ordering::Release);
+                self.tell(Change::Registries);
+            }
+        }
+    }
+
+    async fn follow_namespaces(
+        &self,
+        events: impl Stream<Item = Event<PartialObjectMeta<Namespace>>>,
+        filled: &AtomicBool,
+    ) {
+        let mut listed = HashMap::new();
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(namespace) => {
+                    listed.insert(
+                        namespace.name_any(),
+                        namespace.metadata.labels.unwrap_or_default(),
+                    );
+                }
+                Event::InitDone => {
+                    self.view.set_namespaces(std::mem::take(&mut listed));
+                    filled.store(true, Ordering::Release);
+                    self.tell(Change::Registries);
+                }
+                Event::Apply(namespace) => {
+                    let name = namespace.name_any();
+                    let labels = namespace.metadata.labels.unwrap_or_default();
+                    if self.view.labels(&name).is_none_or(|known| *known != labels) {
+                        self.view.set_namespace(name.clone(), labels);
+                        self.tell(Change::Namespace(name));
+                    }
+                }
+                Event::Delete(namespace) => self.view.remove_namespace(&namespace.name_any()),
+            }
+        }
+    }
+
+    async fn follow_credentials(&self, events: impl Stream<Item = Event<Secret>>) {
+        let mut listed = Vec::new();
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(secret) => {
+                    listed.extend(self.take_credential(&secret));
+                }
+                Event::InitDone => {
+                    for gone in self
+                        .credentials
+                        .registries()
+                        .iter()
+                        .filter(|name| !listed.contains(name))
+                    {
+                        self.credentials.remove(gone);
+                    }
+                }
+                Event::Apply(secret) => {
+                    self.take_credential(&secret);
+                }
+                Event::Delete(secret) => {
+                    if let Some(registry) = secret.labels().get(REGISTRY_LABEL) {
+                        self.credentials.remove(registry);
+                        self.tell(Change::Credential(registry.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_credential(&self, secret: &Secret) -> Option<String> {
+        let registry = secret.labels().get(REGISTRY_LABEL)?.clone();
+        let credential = HeldCredential::parse(secret)?;
+        if self.credentials.set(&registry, credential) {
+            self.tell(Change::Credential(registry.clone()));
+        }
+        Some(registry)
+    }
+
+    fn tell(&self, change: Change) {
+        // Nobody listening is fine.
+        let _ = self.changes.send(change);
+    }
+}
+
+fn insert(known: &mut HashMap<String, Registry>, object: &AcrRegistry) -> bool {
+    match Registry::parse(object) {
+        Ok(registry) => known
+            .insert(registry.name().to_owned(), registry.clone())
+            .is_none_or(|old| old != registry),
+        Err(error) => {
+            // What it meant before stays in force: a mistake must not take secrets away.
+            tracing::warn!(registry = object.name_any(), %error, "an AcrRegistry can't be acted on");
+            false
+        }
+    }
+}
+
+/// The events of a watch that never ends: errors are logged, and tried again with growing waits.
+pub(super) fn events<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>) -> impl Stream<Item = Event<K>>
+where
+    K: Send,
+{
+    stream
+        .default_backoff()
+        .inspect_err(|error| tracing::warn!(%error, "a watch broke off and is begun anew"))
+        .filter_map(async |event| event.ok())
+}
