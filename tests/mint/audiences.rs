@@ -1,0 +1,83 @@
+//! Audiences, clouds and authorities.
+
+use jiff::Timestamp;
+use pullpass::azure::entra::Entra;
+use pullpass::azure::mint::{MintRequest, Minter, REGISTRY_AUDIENCE};
+use pullpass::login_server::LoginServer;
+use pullpass_emulator::{Config, Registry, Role, RoleAssignment, Step, Tenant};
+use std::sync::Arc;
+
+use crate::world::{ARM, CLIENT, PASSWORD, TENANT, World, config, with_secret};
+
+#[tokio::test]
+async fn the_second_audience_is_tried_where_the_first_is_refused_and_is_then_remembered() {
+    let mut old_registry = config();
+    old_registry.registries[0].audiences = Some(vec![ARM.to_owned()]);
+    let mut bare_tenant = config();
+    bare_tenant.tenants[0].audiences = Some(vec![ARM.to_owned()]);
+    for config in [old_registry, bare_tenant] {
+        let world = World::new(config).await;
+        let mut request = with_secret(PASSWORD);
+        assert_eq!(world.mint(&request).await.unwrap().audience.as_deref(), Some(ARM));
+        request.remembered_audience = Some(ARM.to_owned());
+        world.emulator.reset_counts();
+        assert_eq!(world.mint(&request).await.unwrap().audience.as_deref(), Some(ARM));
+        assert_eq!(world.emulator.counts().calls(Step::EntraToken), 1);
+
+        request.audience = Some(REGISTRY_AUDIENCE.to_owned());
+        world.emulator.reset_counts();
+        let error = world.mint(&request).await.unwrap_err();
+        assert_eq!(world.emulator.counts().calls(Step::EntraToken), 1);
+        assert!(error.to_string().contains("spec.audience"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_remembered_audience_that_no_longer_works_gives_way() {
+    let mut config = config();
+    config.registries[0].authentication_as_arm = false;
+    let world = World::new(config).await;
+    let request = MintRequest {
+        remembered_audience: Some(ARM.to_owned()),
+        ..with_secret(PASSWORD)
+    };
+    let credential = world.mint(&request).await.unwrap();
+    assert_eq!(credential.audience.as_deref(), Some(REGISTRY_AUDIENCE));
+}
+
+#[tokio::test]
+async fn other_clouds_have_their_own_authority_and_audience() {
+    let host = "myregistry.azurecr.us";
+    let world = World::new(Config {
+        tenants: vec![Tenant {
+            cloud: pullpass_emulator::Cloud::USGovernment,
+            audiences: Some(vec!["https://management.usgovcloudapi.net".to_owned()]),
+            ..Tenant::new(TENANT)
+        }],
+        registries: vec![Registry::new(host)],
+        roles: vec![RoleAssignment::new(CLIENT, host, Role::AcrPull)],
+        ..config()
+    })
+    .await;
+    let login_server = LoginServer::parse(host).unwrap();
+    let request = MintRequest {
+        cloud: login_server.cloud(),
+        login_server,
+        ..with_secret(PASSWORD)
+    };
+    let credential = world.mint(&request).await.unwrap();
+    assert_eq!(
+        credential.audience.as_deref(),
+        Some("https://management.usgovcloudapi.net")
+    );
+}
+
+#[tokio::test]
+async fn an_authority_given_by_hand_goes_before_the_clouds() {
+    let world = World::new(config()).await;
+    let authority = "https://login.microsoftonline.us".parse().unwrap();
+    let entra = Entra::new(world.http.clone(), Some(authority), None);
+    let minter = Minter::new(world.http.clone(), entra, Arc::new(Timestamp::now));
+    let error = minter.mint(&with_secret(PASSWORD)).await.unwrap_err();
+    assert!(error.to_string().contains("AADSTS90002"), "{error}");
+}

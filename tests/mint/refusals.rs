@@ -1,0 +1,173 @@
+//! What Entra ID and the registry refuse, and what is advised.
+
+use pullpass::azure::mint::{Application, MintIdentity, MintStep};
+use pullpass::reason::Reason;
+use pullpass_emulator::{DeniedScope, Failure, Fault, Registry, Role, RoleAssignment, Secret, Step};
+use std::time::Duration;
+
+use crate::world::{
+    CLIENT, HOST, PASSWORD, TENANT, World, as_identity, config, for_repositories, with_secret,
+};
+
+#[tokio::test]
+async fn what_entra_refuses_is_said_with_code_and_cure_and_tried_once() {
+    let mut config = config();
+    config.principals[0].secrets.push(Secret {
+        value: "old~one".to_owned(),
+        expires_at: Some("2020-01-01T00:00:00Z".parse().unwrap()),
+    });
+    let world = World::new(config).await;
+    let of_app = |tenant_id: &str, client_id: &str| {
+        as_identity(MintIdentity::ClientSecret {
+            app: Application {
+                tenant_id: tenant_id.to_owned(),
+                client_id: client_id.to_owned(),
+            },
+            secret: PASSWORD.into(),
+            origin: "Secret acr-sp, key password".to_owned(),
+        })
+    };
+    let other = "00000000-0000-0000-0000-000000000002";
+    for (request, expected) in [
+        (
+            with_secret("wrong"),
+            format!(
+                "Entra ID refused: AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{CLIENT}'. What to do: put the current client secret's value, not its ID, into Secret acr-sp, key password; `az ad sp credential reset --id {CLIENT}` makes a new one"
+            ),
+        ),
+        (
+            with_secret("old~one"),
+            format!(
+                "Entra ID refused: AADSTS7000222: The provided client secret keys for app '{CLIENT}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds. What to do: make a new client secret with `az ad sp credential reset --id {CLIENT}` and put its value into Secret acr-sp, key password"
+            ),
+        ),
+        (
+            of_app(TENANT, other),
+            format!(
+                "What to do: compare clientId {other} and tenantId {TENANT} with what `az ad sp show --id {other}` prints"
+            ),
+        ),
+        (
+            of_app(other, CLIENT),
+            format!(
+                "What to do: compare tenantId {other} with what `az account show --query tenantId` prints, and see that spec.cloud is the tenant's"
+            ),
+        ),
+    ] {
+        world.emulator.reset_counts();
+        let error = world.refused(&request).await;
+        assert_eq!(
+            (error.reason(), error.step()),
+            (Reason::EntraRejected, MintStep::Entra)
+        );
+        let text = error.to_string();
+        assert!(text.ends_with(&expected), "{text}");
+        // Twice, for `refused` mints twice: another audience does not mend a secret.
+        assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
+    }
+    for (request, reason) in [
+        (with_secret(" \n"), Reason::CredentialSecretMissing),
+        (of_app("not a tenant", CLIENT), Reason::InvalidSpec),
+        (of_app(TENANT, ""), Reason::InvalidSpec),
+    ] {
+        world.emulator.reset_counts();
+        assert_eq!(world.refused(&request).await.reason(), reason);
+        assert_eq!(world.emulator.counts().calls(Step::EntraToken), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_role_is_refused_by_the_exchange_until_it_acts() {
+    let mut config = config();
+    config.roles[0].propagation_seconds = 300;
+    let world = World::new(config).await;
+    let error = world.refused(&with_secret(PASSWORD)).await;
+    assert_eq!(
+        (error.reason(), error.step()),
+        (Reason::ExchangeRejected, MintStep::Exchange)
+    );
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "no pull token from {HOST}: refused (HTTP 401 UNAUTHORIZED). What to do: give the identity a role on the \
+             registry: `az role assignment create --role AcrPull --assignee {CLIENT} --scope $(az acr show --name \
+             myregistry --query id --output tsv)` (a role that was just given, or is given through a group, takes some \
+             minutes to act)"
+        )
+    );
+    world.emulator.advance(Duration::from_mins(6));
+    assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
+}
+
+#[tokio::test]
+async fn refusals_of_the_registry_have_a_cure_each() {
+    let world = World::new(config()).await;
+    for (status, cure) in [
+        (401, "--role AcrPull"),
+        (403, "firewall"),
+        (404, "az acr show --name myregistry"),
+        (413, "fewer groups"),
+    ] {
+        world.emulator.clear_failures();
+        world
+            .emulator
+            .inject(Failure::new(Step::Exchange, Fault::status(status)));
+        let error = world.refused(&with_secret(PASSWORD)).await;
+        assert_eq!(error.reason(), Reason::ExchangeRejected);
+        assert!(error.to_string().contains(cure), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_abac_registry_passes_the_exchange_and_refuses_the_pull() {
+    for denied in [
+        DeniedScope::Unauthorized,
+        DeniedScope::Forbidden,
+        DeniedScope::Omit,
+    ] {
+        let mut config = config();
+        config.registries = vec![Registry {
+            denied_scope: denied,
+            ..Registry::abac(HOST)
+        }];
+        let world = World::new(config).await;
+        assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
+        let error = world.refused(&for_repositories(&["team/app"])).await;
+        assert_eq!(
+            (error.reason(), error.step()),
+            (Reason::ExchangeRejected, MintStep::AccessToken)
+        );
+        let role = format!(
+            "az role assignment create --role \"Container Registry Repository Reader\" --assignee {CLIENT} --scope"
+        );
+        assert!(error.to_string().contains(&role), "{error}");
+        world
+            .emulator
+            .grant(RoleAssignment::new(CLIENT, HOST, Role::RepositoryReader))
+            .unwrap();
+        assert!(world.mint(&for_repositories(&["team/app"])).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_is_held_against_the_registry() {
+    let world = World::new(config()).await;
+    let challenge = world.challenge().await.unwrap();
+    assert_eq!(challenge.realm, format!("https://{HOST}/oauth2/token"));
+    assert_eq!(challenge.service.as_deref(), Some(HOST));
+    let wrong_realm = Fault::WrongRealm {
+        host: "evil.example".to_owned(),
+    };
+    for (fault, expected) in [
+        (wrong_realm, "another host (evil.example)"),
+        (Fault::status(403), "refused (HTTP 403 DENIED)"),
+        (Fault::Empty, "does not ask for a token"),
+        (Fault::status(503), "out of order (HTTP 503)"),
+        (Fault::throttled(1), "too many calls"),
+    ] {
+        world.emulator.clear_failures();
+        world.emulator.inject(Failure::new(Step::Challenge, fault));
+        let error = world.challenge().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
