@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::audit::{AuditLog, Record, annotations};
+use crate::controllers::demand::DemandSender;
 use crate::decision::{Decision, Settings, decide, pull_secrets_patch};
 use crate::metrics::Metrics;
 use crate::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
@@ -20,6 +21,7 @@ pub struct Admission {
     settings: Settings,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
+    demand: Option<DemandSender>,
 }
 
 /// Why a review could not be answered.
@@ -42,6 +44,16 @@ impl Admission {
             settings,
             audit,
             metrics,
+            demand: None,
+        }
+    }
+
+    /// The same, and what a Pod needs is told to whoever writes pull secrets.
+    #[must_use]
+    pub fn with_demand(self, demand: DemandSender) -> Self {
+        Self {
+            demand: Some(demand),
+            ..self
         }
     }
 
@@ -53,6 +65,9 @@ impl Admission {
         let labels = self.view.labels(&request.namespace);
         let decision = decide(&request, &registries, labels.as_deref(), &self.settings);
         let answer = encode(&request, &decision)?;
+        if let Some(demand) = self.demand.as_ref().filter(|_| !request.dry_run) {
+            demand.send(&request.namespace, &decision.demanded);
+        }
         self.record(&request, &decision, peer, arrived.elapsed());
         Ok(answer)
     }

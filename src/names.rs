@@ -37,5 +37,5 @@ pub fn minted_credential(registry: &str) -> String {
     format!("credential-{registry}")
 }
 
-/// The ValidatingAdmissionPolicy that keeps pullpass off foreign Secrets; its name is in every refusal.
-pub const FENCE: &str = "pullpass-secrets";
+/// How refusals of the ValidatingAdmissionPolicy that keeps pullpass off foreign Secrets can be told.
+pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";

@@ -119,14 +119,16 @@ pub async fn exchange(
     entra_token: &SecretText,
     now: Timestamp,
 ) -> Result<RegistryToken, AcrError> {
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    form.append_pair("grant_type", "access_token")
-        .append_pair("service", login_server.as_str())
-        .append_pair("access_token", entra_token.expose());
-    if let Some(tenant) = tenant {
-        form.append_pair("tenant", tenant);
-    }
-    let body = form.finish().into();
+    let required = [
+        ("grant_type", "access_token"),
+        ("service", login_server.as_str()),
+        ("access_token", entra_token.expose()),
+    ];
+    let body = form(
+        required
+            .into_iter()
+            .chain(tenant.map(|tenant| ("tenant", tenant))),
+    );
     let response = send(http, login_server, Method::POST, "/oauth2/exchange", body).await?;
     let (token, claims) = token_of(&response, "refresh_token", now)?;
     dated(token, &claims, &response, now)
@@ -140,14 +142,20 @@ pub async fn access_token(
     repositories: &[String],
     now: Timestamp,
 ) -> Result<RegistryToken, AcrError> {
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    form.append_pair("grant_type", "refresh_token")
-        .append_pair("service", login_server.as_str())
-        .append_pair("refresh_token", refresh_token.expose());
-    for repository in repositories {
-        form.append_pair("scope", &format!("repository:{repository}:pull"));
-    }
-    let body = form.finish().into();
+    let scopes: Vec<_> = repositories
+        .iter()
+        .map(|name| format!("repository:{name}:pull"))
+        .collect();
+    let required = [
+        ("grant_type", "refresh_token"),
+        ("service", login_server.as_str()),
+        ("refresh_token", refresh_token.expose()),
+    ];
+    let body = form(
+        required
+            .into_iter()
+            .chain(scopes.iter().map(|scope| ("scope", scope.as_str()))),
+    );
     let response = send(http, login_server, Method::POST, "/oauth2/token", body).await?;
     let (token, claims) = token_of(&response, "access_token", now)?;
     // The distribution specification has a registry leave out what it does not grant, and answer 200.
@@ -160,6 +168,13 @@ pub async fn access_token(
         });
     }
     dated(token, &claims, &response, now)
+}
+
+fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Bytes {
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
+        .into()
 }
 
 async fn send(

@@ -1,5 +1,7 @@
 //! The command line (design, section 8).
 
+mod azure_flags;
+mod cluster;
 mod crd;
 mod flags;
 mod logging;
@@ -57,6 +59,10 @@ enum CliError {
     Audit(io::Error),
     #[error("{what}: {error}")]
     Io { what: &'static str, error: io::Error },
+    #[error("the cluster can't be used: {0}")]
+    Cluster(String),
+    #[error("Azure can't be used: {0}")]
+    Azure(String),
     #[error("the output could not be written: {0}")]
     Output(#[source] io::Error),
 }

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::CliError;
+use super::azure_flags::AzureFlags;
+use super::cluster::{self, ClusterFlags, Replica};
 use super::flags::DecisionFlags;
 use super::logging::LogFlags;
 use crate::admission::Admission;
 use crate::audit::{AuditLog, Destination};
+use crate::controllers::demand;
 use crate::manifests::{self, Manifests};
 use crate::metrics::Metrics;
 use crate::server::{
@@ -31,9 +35,9 @@ use crate::view::View;
     after_help = "Example:\n  pullpass serve --manifests ./cluster --tls-cert tls.crt --tls-key tls.key"
 )]
 pub(super) struct ServeArgs {
-    /// Read AcrRegistry and Namespace objects from the YAML files in this directory
+    /// Read AcrRegistry and Namespace objects from the YAML files in this directory, and use no cluster
     #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
-    manifests: PathBuf,
+    manifests: Option<PathBuf>,
     /// Where the webhook listens
     #[arg(
         long,
@@ -84,10 +88,17 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     decisions: DecisionFlags,
     #[command(flatten)]
+    cluster: ClusterFlags,
+    #[command(flatten)]
+    azure: AzureFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// How long giving the Lease back may take.
+const RELEASE: Duration = Duration::from_secs(5);
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "write a number of seconds, for instance 10 or 0.5".to_owned())?;
@@ -110,10 +121,6 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
     let readiness = Arc::new(Readiness::default());
     let view = Arc::new(View::default());
 
-    Manifests::read(&args.manifests)?.publish(&view);
-    readiness.registries.store(true, Ordering::Release);
-    readiness.namespaces.store(true, Ordering::Release);
-
     let files = TlsFiles {
         certificate: args.tls_cert,
         key: args.tls_key,
@@ -134,12 +141,41 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
         "pullpass serves"
     );
 
+    let settings = args.decisions.settings();
     let admission = Admission::new(
         Arc::clone(&view),
-        args.decisions.settings(),
+        settings.clone(),
         Arc::clone(&audit),
         Arc::clone(&metrics),
     );
+    let (ended, ending_source) = oneshot::channel::<()>();
+    let (admission, mut source) = match args.manifests {
+        Some(directory) => {
+            Manifests::read(&directory)?.publish(&view);
+            readiness.registries.store(true, Ordering::Release);
+            readiness.namespaces.store(true, Ordering::Release);
+            let following =
+                follow_manifests(directory, Arc::clone(&view), args.reload_interval, ending_source);
+            (admission, tokio::spawn(following))
+        }
+        None => {
+            let (sender, demands) = demand::channel();
+            let replica = Replica {
+                client: cluster::client().await?,
+                own_namespace: args.decisions.namespace.clone(),
+                scope: settings.scope,
+                view: Arc::clone(&view),
+                metrics: Arc::clone(&metrics),
+                readiness: Arc::clone(&readiness),
+                minter: args.azure.minter()?,
+                resync: args.cluster.resync_interval,
+            };
+            (
+                admission.with_demand(sender),
+                tokio::spawn(replica.run(demands, ending_source)),
+            )
+        }
+    };
     let webhook = Arc::new(Webhook::new(admission, usize::from(args.max_concurrent)));
     let end = (webhook_server.ender(), admin_server.ender());
     let served = reloader.served();
@@ -153,7 +189,6 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
         tokio::join!(
             reloader.run(args.reload_interval, |certificate| metrics
                 .certificate_expires(certificate.expires)),
-            manifests::follow(&args.manifests, &view, args.reload_interval),
             reopen_on_hangup(&audit),
         )
     };
@@ -169,7 +204,13 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
     };
     tokio::select! {
         served = async { tokio::try_join!(async { answering.await.map_err(CliError::from) }, ending) } => { served?; }
+        source = &mut source => return Err(ended_early(source)),
         _ = following => {}
+    }
+    // Whoever leads gives the Lease back, so that the next one need not wait.
+    drop(ended);
+    if tokio::time::timeout(RELEASE, source).await.is_err() {
+        tracing::warn!("the Lease was not given back in time; it ends by itself");
     }
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
@@ -202,6 +243,28 @@ fn listen_for(kind: SignalKind) -> Result<Signal, CliError> {
         what: "a signal can't be listened for",
         error,
     })
+}
+
+/// What feeds the caches has ended though nobody asked it to: the process ends too, and is started anew.
+fn ended_early(source: Result<Result<(), CliError>, tokio::task::JoinError>) -> CliError {
+    match source {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => CliError::Cluster("what watches it ended by itself".to_owned()),
+        Err(error) => CliError::Cluster(error.to_string()),
+    }
+}
+
+async fn follow_manifests(
+    directory: PathBuf,
+    view: Arc<View>,
+    interval: Duration,
+    ended: oneshot::Receiver<()>,
+) -> Result<(), CliError> {
+    tokio::select! {
+        () = manifests::follow(&directory, &view, interval) => {}
+        _ = ended => {}
+    }
+    Ok(())
 }
 
 async fn reopen_on_hangup(audit: &AuditLog) {

@@ -43,6 +43,11 @@ impl Readiness {
         ]
     }
 
+    /// Whether registries and namespaces were read once.
+    pub fn caches_filled(&self) -> bool {
+        self.registries.load(Ordering::Acquire) && self.namespaces.load(Ordering::Acquire)
+    }
+
     /// Whether every check holds.
     pub fn is_ready(&self) -> bool {
         self.checks().iter().all(|(_, holds)| *holds)

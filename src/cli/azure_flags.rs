@@ -1,0 +1,77 @@
+//! How Azure is reached.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::CliError;
+use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
+use crate::azure::entra::Entra;
+use crate::azure::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
+use crate::azure::mint::Minter;
+
+/// How Azure is reached. `HTTPS_PROXY` and `NO_PROXY` are honoured.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Azure")]
+pub(super) struct AzureFlags {
+    /// Connect to ADDR:PORT in place of HOST:PORT, as curl does
+    #[arg(
+        long,
+        value_name = "HOST:PORT:ADDR:PORT",
+        value_delimiter = ',',
+        env = "PULLPASS_RESOLVE"
+    )]
+    resolve: Vec<ResolveOverride>,
+    /// Trust the certificate authorities in this PEM file too
+    #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
+    extra_ca: Option<PathBuf>,
+    /// The Entra authority, where it is not the cloud's own
+    #[arg(long, value_name = "URL", env = "AZURE_AUTHORITY_HOST")]
+    authority_host: Option<AuthorityHost>,
+    /// The managed identity endpoint, where it is not Azure's own
+    #[arg(long, value_name = "URL", env = "AZURE_POD_IDENTITY_AUTHORITY_HOST")]
+    imds_endpoint: Option<ImdsEndpoint>,
+}
+
+impl AzureFlags {
+    /// What mints credentials over this way.
+    pub(super) fn minter(&self) -> Result<Minter, CliError> {
+        let azure = |error: &dyn std::fmt::Display| CliError::Azure(error.to_string());
+        let options = HttpOptions {
+            resolve: self.resolve.clone(),
+            extra_ca: self.extra_ca()?,
+            proxy: Proxy::from_environment().map_err(|error| azure(&error))?,
+            ..HttpOptions::default()
+        };
+        let http = HttpClient::new(options).map_err(|error| azure(&error))?;
+        let entra = Entra::new(
+            http.clone(),
+            self.authority_host.clone(),
+            self.imds_endpoint.clone(),
+        );
+        Ok(Minter::new(http, entra, Arc::new(Timestamp::now)))
+    }
+
+    fn extra_ca(&self) -> Result<Vec<CertificateDer<'static>>, CliError> {
+        let Some(path) = &self.extra_ca else {
+            return Ok(Vec::new());
+        };
+        let failed = |error: &dyn std::fmt::Display| {
+            CliError::Input(format!("--extra-ca {}: {error}", path.display()))
+        };
+        let pem = fs::read(path).map_err(|error| failed(&error))?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed(&error))?;
+        if certificates.is_empty() {
+            Err(failed(&"it holds no certificate in PEM"))
+        } else {
+            Ok(certificates)
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A replica in a cluster: caches, the demand writer, and the leader's controllers while it leads.
+
+use std::env;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::{mpsc, oneshot};
+
+use super::CliError;
+use super::serve::seconds;
+use crate::azure::mint::Minter;
+use crate::controllers::demand::{DemandReceiver, DemandWriter};
+use crate::controllers::leader::Candidate;
+use crate::controllers::pods::PodsController;
+use crate::controllers::registry::{Parts, RegistryController, Surroundings};
+use crate::controllers::secrets::{SecretsController, Tallies};
+use crate::controllers::watches::Watches;
+use crate::metrics::Metrics;
+use crate::scope::Scope;
+use crate::server::Readiness;
+use crate::view::View;
+
+/// How many sightings of Pods wait for the secrets controller.
+const SIGHTINGS: usize = 1024;
+/// How soon the Lease is tried for again when the API server did not let us.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often the caches are looked at until they are filled.
+const FILLING: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(super) struct ClusterFlags {
+    /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
+    pub(super) resync_interval: Duration,
+}
+
+/// The cluster that the process runs in, or that `KUBECONFIG` names.
+pub(super) async fn client() -> Result<Client, CliError> {
+    Client::try_default()
+        .await
+        .map_err(|error| CliError::Cluster(error.to_string()))
+}
+
+/// What a replica works with.
+pub(super) struct Replica {
+    pub(super) client: Client,
+    pub(super) own_namespace: String,
+    pub(super) scope: Scope,
+    pub(super) view: Arc<View>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) minter: Minter,
+    pub(super) resync: Duration,
+}
+
+impl Replica {
+    /// Works until `ended`, then gives the Lease back. An error means that the process should end.
+    pub(super) async fn run(
+        self,
+        demands: DemandReceiver,
+        ended: oneshot::Receiver<()>,
+    ) -> Result<(), CliError> {
+        let watches = Arc::new(Watches::new(Arc::clone(&self.view)));
+        let writer = DemandWriter {
+            client: self.client.clone(),
+            watches: Arc::clone(&watches),
+            scope: self.scope.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        tokio::select! {
+            () = watches.run(&self.client, &self.own_namespace, &self.readiness) => Ok(()),
+            () = writer.run(demands) => Ok(()),
+            led = self.stand_and_lead(&watches, ended) => led,
+        }
+    }
+
+    async fn stand_and_lead(
+        &self,
+        watches: &Arc<Watches>,
+        mut ended: oneshot::Receiver<()>,
+    ) -> Result<(), CliError> {
+        let stood = tokio::select! {
+            stood = self.stand() => stood,
+            _ = &mut ended => return Ok(()),
+        };
+        let mut candidate = stood;
+        tokio::select! {
+            error = candidate.lead(|| self.lead(watches), |leads| self.tell(leads)) => {
+                return Err(CliError::Cluster(error.to_string()));
+            }
+            _ = ended => {}
+        }
+        candidate.release().await;
+        Ok(())
+    }
+
+    /// Runs for the Lease once the caches are filled: who leads from empty caches would take everything away.
+    async fn stand(&self) -> Candidate {
+        while !self.readiness.caches_filled() {
+            tokio::time::sleep(FILLING).await;
+        }
+        let identity = identity();
+        loop {
+            match Candidate::stand(&self.client, &self.own_namespace, &identity).await {
+                Ok(candidate) => return candidate,
+                Err(error) => tracing::warn!(%error, "the Lease was not tried for; it is again soon"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn tell(&self, leads: bool) {
+        tracing::info!(leads, "leadership");
+        self.metrics.leads(leads);
+    }
+
+    async fn lead(&self, watches: &Arc<Watches>) {
+        let tallies = Arc::new(Tallies::default());
+        let parts = Parts {
+            client: self.client.clone(),
+            own_namespace: self.own_namespace.clone(),
+            watches: Arc::clone(watches),
+            minter: self.minter.clone(),
+            surroundings: Surroundings {
+                tenant_id: env::var("AZURE_TENANT_ID").ok(),
+                client_id: env::var("AZURE_CLIENT_ID").ok(),
+                token_file: env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
+            },
+            tallies: Arc::clone(&tallies),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let registries = Arc::new(RegistryController::new(parts, Arc::new(Timestamp::now)));
+        let pods = PodsController {
+            client: self.client.clone(),
+            watches: Arc::clone(watches),
+            resync: self.resync,
+        };
+        let secrets = SecretsController {
+            client: self.client.clone(),
+            own_namespace: self.own_namespace.clone(),
+            watches: Arc::clone(watches),
+            scope: self.scope.clone(),
+            metrics: Arc::clone(&self.metrics),
+            tallies,
+            resync: self.resync,
+        };
+        let (sender, sightings) = mpsc::channel(SIGHTINGS);
+        tokio::join!(registries.run(), pods.run(&sender), secrets.run(sightings));
+    }
+}
+
+/// A name that no other process has: the Pod's, and when this process began.
+fn identity() -> String {
+    let host = env::var("HOSTNAME")
+        .or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
+    let began = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("{}-{:x}-{:x}", host.trim(), std::process::id(), began.as_nanos())
+}
