@@ -315,6 +315,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_ends_by_the_clock_that_its_answer_was_dated_by() {
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"iat":900,"exp":2000}"#);
+        let claims = Claims::parse(&format!("e30.{claims}.c2ln")).unwrap();
+        let mut response = answer(200, "");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let ends = |response: &Response| dated("t".into(), &claims, response, at(5000)).unwrap().expires_at;
+        assert_eq!(ends(&response), at(6100));
+        let date = "Thu, 01 Jan 1970 00:20:00 GMT".parse().unwrap();
+        response.headers.insert(http::header::DATE, date);
+        assert_eq!(ends(&response), at(5800));
+    }
+
     proptest! {
         #[test]
         fn no_body_panics(status in 200_u16..600, body in proptest::collection::vec(any::<u8>(), 0..300)) {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use pullpass::azure::entra::Entra;
-use pullpass::azure::mint::{MintRequest, Minter, REGISTRY_AUDIENCE};
+use pullpass::azure::mint::{MintRequest, MintStep, Minter, REGISTRY_AUDIENCE};
 use pullpass::login_server::LoginServer;
 use pullpass_emulator::{Config, Registry, Role, RoleAssignment, Step, Tenant};
 use std::sync::Arc;
@@ -80,4 +80,21 @@ async fn an_authority_given_by_hand_goes_before_the_clouds() {
     let minter = Minter::new(world.http.clone(), entra, Arc::new(Timestamp::now));
     let error = minter.mint(&with_secret(PASSWORD)).await.unwrap_err();
     assert!(error.to_string().contains("AADSTS90002"), "{error}");
+}
+
+#[tokio::test]
+async fn of_several_refusals_the_one_that_came_furthest_is_told() {
+    for audience in [REGISTRY_AUDIENCE, ARM] {
+        let mut config = config();
+        config.tenants[0].audiences = Some(vec![audience.to_owned()]);
+        config.roles.clear();
+        let world = World::new(config).await;
+        let error = world.refused(&with_secret(PASSWORD)).await;
+        assert_eq!(error.step(), MintStep::Exchange, "{error}");
+        let counts = world.emulator.counts();
+        assert_eq!(
+            (counts.calls(Step::EntraToken), counts.calls(Step::Exchange)),
+            (4, 2)
+        );
+    }
 }

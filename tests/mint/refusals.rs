@@ -132,7 +132,10 @@ async fn an_abac_registry_passes_the_exchange_and_refuses_the_pull() {
         }];
         let world = World::new(config).await;
         assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
+        world.emulator.reset_counts();
         let error = world.refused(&for_repositories(&["team/app"])).await;
+        // Twice, for `refused` mints twice: another audience does not mend a role.
+        assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
         assert_eq!(
             (error.reason(), error.step()),
             (Reason::ExchangeRejected, MintStep::AccessToken)

@@ -193,3 +193,21 @@ async fn a_proxy_that_is_not_there_is_the_proxys_failure() {
         HttpFailure::Proxy("connection refused".to_owned())
     );
 }
+
+#[tokio::test]
+async fn a_connection_has_a_limit_of_its_own_the_proxys_consent_included() {
+    let silent = server(|stream, _| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let options = HttpOptions {
+        proxy: Some(Proxy::new(&format!("http://{silent}"), "").unwrap()),
+        connect_timeout: Duration::from_millis(50),
+        ..HttpOptions::default()
+    };
+    assert_eq!(
+        failure(options, "https://name.invalid/").await,
+        HttpFailure::ConnectTimeout
+    );
+}
