@@ -119,6 +119,32 @@ impl Metrics {
             certificate_expiry.clone(),
         );
         pullpass.register(
+            "credential_refresh",
+            "Attempts to mint a credential",
+            refreshes.clone(),
+        );
+        pullpass.register(
+            "credential_expiry_timestamp_seconds",
+            "When the credential in use ends",
+            credential_expiry.clone(),
+        );
+        pullpass.register(
+            "namespaces",
+            "Namespaces that should have the pull secret",
+            namespaces.clone(),
+        );
+        pullpass.register(
+            "secret_write_duration_seconds",
+            "One write of a pull secret",
+            write_duration.clone(),
+        );
+        pullpass.register(
+            "secret_ready_lag_seconds",
+            "From the answer to an admission to its pull secret",
+            ready_lag.clone(),
+        );
+        pullpass.register("leader", "Whether this process leads", leader.clone());
+        pullpass.register(
             "build",
             "What is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),

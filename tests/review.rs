@@ -60,7 +60,11 @@ fn review(arguments: &[&str], input: &str) -> (Output, tempfile::TempDir) {
 }
 
 fn stdout(output: &Output) -> &str {
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
@@ -80,9 +84,15 @@ fn a_table_of_decisions_is_the_default() {
 #[test]
 fn patches_answers_and_pods_come_out() {
     let (output, _directory) = review(&["-o", "patch"], WORKLOADS);
-    let patches: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let patches: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(patches[0][0]["path"], "/spec/imagePullSecrets");
-    assert_eq!((&patches[1], &patches[2]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert_eq!(
+        (&patches[1], &patches[2]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
 
     let (output, _directory) = review(&["-o", "review"], WORKLOADS);
     let first: Value = serde_json::from_str(stdout(&output).lines().next().unwrap()).unwrap();
@@ -90,7 +100,10 @@ fn patches_answers_and_pods_come_out() {
 
     let (output, _directory) = review(&["-o", "yaml"], WORKLOADS);
     let text = stdout(&output);
-    assert!(text.contains("generateName: web-") && text.contains("- name: pullpass-mine"), "{text}");
+    assert!(
+        text.contains("generateName: web-") && text.contains("- name: pullpass-mine"),
+        "{text}"
+    );
     // What comes out is itself input, and needs nothing more.
     let (again, _directory) = review(&["-o", "json"], text);
     let decisions: Value = serde_json::from_str(stdout(&again)).unwrap();
@@ -104,7 +117,10 @@ fn an_admission_review_is_answered_as_it_is() {
         r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"abc","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","namespace":"apps","object":{"spec":{"containers":[{"name":"c","image":"myregistry.azurecr.io/a"}]}}}}"#,
     );
     let answer: Value = serde_json::from_str(stdout(&answer)).unwrap();
-    assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&Value::from("abc"), &Value::from(true)));
+    assert_eq!(
+        (&answer["response"]["uid"], &answer["response"]["allowed"]),
+        (&Value::from("abc"), &Value::from(true))
+    );
 }
 
 #[test]
@@ -113,7 +129,10 @@ fn what_would_be_denied_is_exit_code_3() {
     let (output, _directory) = review(&["--unattached", "deny"], &other);
     assert_eq!(output.status.code(), Some(3));
     let text = stdout(&output);
-    assert!(text.contains("denied") && text.contains("pullpass attach otherregistry.azurecr.io"), "{text}");
+    assert!(
+        text.contains("denied") && text.contains("pullpass attach otherregistry.azurecr.io"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -121,14 +140,26 @@ fn bad_input_is_exit_code_2_and_says_where() {
     for (input, message) in [
         ("kind: [", "- is not YAML"),
         ("", "- holds no object"),
-        ("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n", "Service s is neither a Pod, a workload"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n", "Pod p has no Pod spec"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: {}}\n", "Pod p: the body is not a JSON AdmissionReview"),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n",
+            "Service s is neither a Pod, a workload",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n",
+            "Pod p has no Pod spec",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: {}}\n",
+            "Pod p: the body is not a JSON AdmissionReview",
+        ),
     ] {
         let (output, _directory) = review(&[], input);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{input}: {error}");
-        assert!(error.contains(message) && output.stdout.is_empty(), "{input}: {error}");
+        assert!(
+            error.contains(message) && output.stdout.is_empty(),
+            "{input}: {error}"
+        );
     }
     let missing = Command::new(env!("CARGO_BIN_EXE_pullpass"))
         .args(["review", "-f"])

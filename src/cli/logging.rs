@@ -24,7 +24,12 @@ pub(super) struct LogFlags {
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_LOG_FORMAT")]
     log_format: LogFormat,
     /// What is logged: a level, or directives such as info,pullpass=debug
-    #[arg(long, value_name = "FILTER", default_value = "info,azure_identity=warn,typespec_client_core=warn", env = "PULLPASS_LOG")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info,azure_identity=warn,typespec_client_core=warn",
+        env = "PULLPASS_LOG"
+    )]
     log: String,
 }
 

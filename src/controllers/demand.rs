@@ -105,8 +105,8 @@ impl DemandWriter {
         let mut retry = tokio::time::interval(RETRY);
         loop {
             let retry_all = tokio::select! {
-                demand = demands.0.recv(), if writes.len() < CONCURRENCY => {
-                    let Some(Demand { namespace, registry, since }) = demand else { return };
+                Some(demand) = demands.0.recv(), if writes.len() < CONCURRENCY => {
+                    let Demand { namespace, registry, since } = demand;
                     let pair = (namespace, registry);
                     if self.is_recent(&pair, &recent) {
                         continue;

@@ -1,1 +1,364 @@
-//! Later.
+//! What the API server itself says to an AcrRegistry.
+
+use std::error::Error;
+use std::sync::OnceLock;
+
+use pullpass_test_support::ControlPlane;
+use serde_json::{Value, json};
+
+use crate::cluster::{Test, cluster};
+
+const SUBSCRIPTION: &str = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590";
+
+/// The shared control plane, with the custom resource.
+fn with_crd() -> Result<&'static ControlPlane, Box<dyn Error>> {
+    static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
+    let cluster = cluster()?;
+    let installed = INSTALLED.get_or_init(|| {
+        let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
+        let apply = ["apply", "--server-side", "--validate=strict", "--filename", crd];
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "--filename",
+            crd,
+        ];
+        let applied = cluster.run(&apply).and_then(|_| cluster.run(&wait));
+        applied.map(drop).map_err(|error| error.to_string())
+    });
+    installed.clone()?;
+    Ok(cluster)
+}
+
+fn registry(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1",
+        "kind": "AcrRegistry",
+        "metadata": {"name": name},
+        "spec": spec,
+    })
+}
+
+/// A spec that holds, with some of its fields changed; a field that is `null` goes.
+fn changed(change: &Value) -> Value {
+    let mut spec = json!({"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}});
+    if let (Some(fields), Some(changes)) = (spec.as_object_mut(), change.as_object()) {
+        for (field, value) in changes {
+            if value.is_null() {
+                fields.remove(field);
+            } else {
+                fields.insert(field.clone(), value.clone());
+            }
+        }
+    }
+    spec
+}
+
+fn resource_id(name: &str) -> String {
+    format!("{SUBSCRIPTION}/resourceGroups/apps/providers/Microsoft.ContainerRegistry/registries/{name}")
+}
+
+fn service_principal(more: &Value) -> Value {
+    let mut principal =
+        json!({"tenantId": "contoso.example", "clientId": "11111111-2222-3333-4444-555555555555"});
+    if let (Some(fields), Some(more)) = (principal.as_object_mut(), more.as_object()) {
+        fields.extend(more.clone());
+    }
+    json!({"servicePrincipal": principal})
+}
+
+fn secret() -> Value {
+    json!({"clientSecretRef": {"name": "acr-sp", "key": "password"}})
+}
+
+#[test]
+fn sound_specs_are_accepted() -> Test {
+    let cluster = with_crd()?;
+    let both = json!({
+        "loginServer": "myregistry-a1b2c3.azurecr.io",
+        "resourceId": resource_id("myregistry"),
+    });
+    let specs = [
+        json!({}),
+        json!({"loginServer": "MyRegistry.azurecr.io"}),
+        json!({"loginServer": "myregistry.azurecr.us", "cloud": "USGovernment"}),
+        json!({"loginServer": "myregistry.azurecr.cn", "cloud": "China"}),
+        json!({"loginServer": null, "resourceId": resource_id("MyRegistry")}),
+        json!({"loginServer": null, "resourceId": resource_id("myregistry").to_lowercase(), "cloud": "China"}),
+        both,
+        json!({"audience": "https://containerregistry.azure.net"}),
+        json!({"identity": service_principal(&secret())}),
+        json!({"identity": service_principal(&json!({"clientCertificateRef": {"name": "acr-sp", "key": "tls.pem"}}))}),
+        json!({"identity": {"workloadIdentity": {}}}),
+        json!({"identity": {"workloadIdentity": {"tenantId": "contoso.example", "clientId": "1-2"}}}),
+        json!({"identity": {"managedIdentity": {"clientId": "1-2"}}}),
+        json!({"identity": {"managedIdentity": {"resourceId": "/subscriptions/x"}}}),
+        json!({"identity": {"basic": {"secretRef": {"name": "acr-token"}}}}),
+        json!({"identity": {"basic": {"secretRef": {"name": "acr-token"}}, "managedIdentity": null}}),
+        json!({"credential": {}}),
+        json!({"credential": {"kind": "RefreshToken", "refreshFraction": 0.1}}),
+        json!({"credential": {"kind": "AccessToken", "repositories": ["app", "team/app", "a.b_c__d--e/f"], "refreshFraction": 0.9}}),
+        json!({"identity": service_principal(&secret()), "credential": {"kind": "ServicePrincipalPassword"}}),
+        json!({"namespaces": {"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}}),
+        json!({"provision": "Eager"}),
+    ];
+    let items: Vec<_> = specs
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| registry(&format!("sound-{index}"), &changed(spec)))
+        .collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let created = cluster.run_with_input(
+        &["create", "--dry-run=server", "--filename", "-"],
+        &list.to_string(),
+    )?;
+    assert_eq!(created.stdout.lines().count(), specs.len(), "{created:?}");
+    assert_eq!(created.stderr, "");
+    Ok(())
+}
+
+#[test]
+fn what_names_no_registry_is_refused() -> Test {
+    let host = "must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path";
+    let form = "must be /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/registries/{name}";
+    let neither = "set spec.loginServer, for instance myregistry.azurecr.io, or spec.resourceId";
+    let cloud = "spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it";
+    let audience = "must be an https URL without a path, for instance https://containerregistry.azure.net";
+    let clouds = "supported values: \"Public\", \"USGovernment\", \"China\"";
+    for text in [
+        "registry.example",
+        "https://myregistry.azurecr.io",
+        "myregistry.azurecr.io:443",
+        "myregistry.azurecr.io/app",
+        "myregistry.azurecr.io.evil.example",
+        "my.registry.azurecr.io",
+        "four.azurecr.io",
+    ] {
+        rejects(&json!({"loginServer": text}), "spec.loginServer", host)?;
+    }
+    for text in [
+        "myregistry".to_owned(),
+        resource_id("my-registry"),
+        format!("{SUBSCRIPTION}/resourceGroups/apps"),
+    ] {
+        rejects(&json!({"resourceId": text}), "spec.resourceId", form)?;
+    }
+    rejects(&json!({"loginServer": null}), "spec", neither)?;
+    rejects(&json!({"cloud": "China"}), "spec", cloud)?;
+    rejects(&json!({"cloud": "Mars"}), "spec.cloud", clouds)?;
+    rejects(
+        &json!({"audience": "registry.example"}),
+        "spec.audience",
+        audience,
+    )
+}
+
+#[test]
+fn other_than_exactly_one_whole_identity_is_refused() -> Test {
+    let one_of_four = "set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic";
+    let one_reference = "set exactly one of clientSecretRef and clientCertificateRef";
+    let one_name = "set at most one of clientId and resourceId; neither means the system-assigned identity";
+    let reference = json!({"name": "acr-sp", "key": "password"});
+    let both = service_principal(&json!({"clientSecretRef": reference, "clientCertificateRef": reference}));
+    let no_tenant = json!({"servicePrincipal": {"clientId": "1-2", "clientSecretRef": reference}});
+    for (identity, field, words) in [
+        (json!(null), "", "Required value"),
+        (json!({}), "", one_of_four),
+        (
+            json!({"managedIdentity": {}, "workloadIdentity": {}}),
+            "",
+            one_of_four,
+        ),
+        (service_principal(&json!({})), ".servicePrincipal", one_reference),
+        (both, ".servicePrincipal", one_reference),
+        (no_tenant, ".servicePrincipal.tenantId", "Required value"),
+        (
+            json!({"managedIdentity": {"clientId": "1", "resourceId": "/x"}}),
+            ".managedIdentity",
+            one_name,
+        ),
+        (
+            json!({"basic": {"secretRef": {}}}),
+            ".basic.secretRef.name",
+            "Required value",
+        ),
+    ] {
+        rejects(
+            &json!({"identity": identity}),
+            &format!("spec.identity{field}"),
+            words,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_credential_that_can_not_be_had_is_refused() -> Test {
+    let repositories = "repositories goes with kind AccessToken, which needs at least one";
+    let password =
+        "spec.credential.kind ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef";
+    let basic = "spec.credential.kind does not go with spec.identity.basic, whose user name and password are used as they are";
+    let certificate = json!({"clientCertificateRef": {"name": "acr-sp", "key": "tls.pem"}});
+    for credential in [
+        json!({"kind": "AccessToken"}),
+        json!({"kind": "AccessToken", "repositories": []}),
+        json!({"repositories": ["team/app"]}),
+    ] {
+        rejects(
+            &json!({"credential": credential}),
+            "spec.credential",
+            repositories,
+        )?;
+    }
+    // Whole numbers too, for which the API server truncates a schema's own bounds.
+    for fraction in [json!(0), json!(0.05), json!(0.95), json!(1)] {
+        rejects(
+            &json!({"credential": {"refreshFraction": fraction}}),
+            "spec.credential.refreshFraction",
+            "must be from 0.1 to 0.9",
+        )?;
+    }
+    rejects(
+        &json!({"credential": {"kind": "AccessToken", "repositories": ["team/*"]}}),
+        "spec.credential.repositories[0]",
+        "should match",
+    )?;
+    let long_lived = json!({"kind": "ServicePrincipalPassword"});
+    rejects(&json!({"credential": long_lived}), "spec", password)?;
+    rejects(
+        &json!({"credential": long_lived, "identity": service_principal(&certificate)}),
+        "spec",
+        password,
+    )?;
+    rejects(
+        &json!({
+            "credential": {"kind": "RefreshToken"},
+            "identity": {"basic": {"secretRef": {"name": "acr-token"}}},
+        }),
+        "spec",
+        basic,
+    )?;
+    rejects(
+        &json!({"provision": "Later"}),
+        "spec.provision",
+        "supported values: \"OnDemand\", \"Eager\"",
+    )
+}
+
+#[test]
+fn a_name_that_is_no_labels_value_is_refused() -> Test {
+    refuses(
+        &registry(&"a".repeat(64), &changed(&json!({}))),
+        "is invalid",
+        "metadata.name must be at most 63 characters: it becomes a label's value",
+    )
+}
+
+/// A selector that is misspelt would let everyone in.
+#[test]
+fn unknown_fields_are_refused() -> Test {
+    for (change, field) in [
+        (
+            json!({"namespace": {"matchLabels": {"team": "a"}}}),
+            "spec.namespace",
+        ),
+        (
+            json!({"namespaces": {"matchLabel": {"team": "a"}}}),
+            "spec.namespaces.matchLabel",
+        ),
+    ] {
+        refuses(
+            &registry("unsound", &changed(&change)),
+            "strict decoding error",
+            &format!("unknown field \"{field}\""),
+        )?;
+    }
+    Ok(())
+}
+
+/// A spec that holds is refused with this change: what a person sees names the field, and has these words.
+fn rejects(change: &Value, field: &str, words: &str) -> Test {
+    refuses(
+        &registry("unsound", &changed(change)),
+        &format!(" {field}: "),
+        words,
+    )
+}
+
+fn refuses(object: &Value, place: &str, words: &str) -> Test {
+    let arguments = ["create", "--dry-run=server", "--filename", "-"];
+    match with_crd()?.run_with_input(&arguments, &object.to_string()) {
+        Ok(_) => Err(format!("accepted: {object}").into()),
+        Err(error) if [place, words].iter().all(|part| error.to_string().contains(part)) => Ok(()),
+        Err(error) => Err(format!("not in these words: {place} {words}\nbut: {error}").into()),
+    }
+}
+
+#[test]
+fn kubectl_get_acr_tells_what_matters() -> Test {
+    let cluster = with_crd()?;
+    let name = "columns";
+    cluster.create(&registry(name, &changed(&json!({}))).to_string())?;
+    let status = json!({"status": {
+        "observedGeneration": 1,
+        "loginServer": "myregistry.azurecr.io",
+        "conditions": [{
+            "type": "Ready",
+            "status": "True",
+            "reason": "Minted",
+            "message": "The credential is good.",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+        "credential": {"expiresAt": "2026-01-01T03:00:00Z"},
+        "namespaces": {"served": 12, "failed": 0},
+    }});
+    cluster.run(&[
+        "patch",
+        "acr",
+        name,
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+        &status.to_string(),
+    ])?;
+    let table = cluster.run(&["get", "acr", name])?.stdout;
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect();
+    let [header, row] = &rows[..] else {
+        return Err(table.into());
+    };
+    assert_eq!(
+        header[..],
+        [
+            "NAME",
+            "LOGIN SERVER",
+            "READY",
+            "REASON",
+            "EXPIRES",
+            "NAMESPACES",
+            "AGE"
+        ]
+    );
+    assert_eq!(
+        row.get(..6),
+        Some(
+            &[
+                name,
+                "myregistry.azurecr.io",
+                "True",
+                "Minted",
+                "2026-01-01T03:00:00Z",
+                "12"
+            ][..]
+        )
+    );
+    Ok(())
+}

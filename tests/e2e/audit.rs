@@ -38,3 +38,14 @@ fn the_api_servers_audit_log_carries_the_decision() -> Test {
     );
     Ok(())
 }
+
+#[test]
+fn the_metrics_count_the_decision() -> Test {
+    let pullpass = pullpass()?;
+    let namespace = pullpass.new_namespace(&[])?;
+    create(&pod(&namespace, "web", "myregistry.azurecr.io/web:1"))?;
+    let metrics = pullpass.metrics()?;
+    let counter = r#"pullpass_admission_requests_total{operation="CREATE",decision="injected"} "#;
+    assert!(metrics.lines().any(|line| line.starts_with(counter)), "{metrics}");
+    Ok(())
+}

@@ -7,7 +7,7 @@ use std::process;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use pullpass_test_support::{ControlPlane, Installation, InstallationBuilder};
+use pullpass_test_support::{ControlPlane, ControlPlaneBuilder, Installation, InstallationBuilder};
 
 pub type Test = Result<(), Box<dyn Error>>;
 
@@ -28,11 +28,15 @@ const BANNER: &str = "
 /// The control plane.
 pub fn cluster() -> Result<&'static ControlPlane, Box<dyn Error>> {
     static CLUSTER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| {
-        leave_if_off()?;
-        ControlPlane::start().map_err(|error| error.to_string())
-    });
+    wanted()?;
+    let cluster = CLUSTER.get_or_init(|| ControlPlane::start().map_err(|error| error.to_string()));
     Ok(cluster.as_ref().map_err(String::as_str)?)
+}
+
+/// Another control plane, for what can't be shared.
+pub fn cluster_of_its_own() -> Result<ControlPlaneBuilder, Box<dyn Error>> {
+    wanted()?;
+    Ok(ControlPlane::builder())
 }
 
 /// A pullpass with `myregistry` attached and no flags, in namespaces of the caller's making.
@@ -54,14 +58,19 @@ pub fn installation() -> Result<InstallationBuilder<'static>, Box<dyn Error>> {
 }
 
 /// Ends the whole program where the tests are not wanted, so that none is reported as passed.
-fn leave_if_off() -> Result<(), String> {
-    match env::var("PULLPASS_E2E") {
-        Err(env::VarError::NotPresent) => Ok(()),
-        Ok(value) if value == "off" => {
+fn wanted() -> Result<(), Box<dyn Error>> {
+    static WANTED: OnceLock<Result<(), String>> = OnceLock::new();
+    let wanted = WANTED.get_or_init(|| match env::var_os("PULLPASS_E2E") {
+        None => Ok(()),
+        Some(value) if value == "off" => {
             // Past the test harness, which would keep it for itself. Who has closed standard error sees the status.
             let _ = io::stderr().write_all(BANNER.as_bytes());
-            process::exit(i32::from(env::var("CI").is_ok_and(|ci| ci == "true")))
+            process::exit(i32::from(env::var_os("CI").is_some_and(|ci| ci == "true")))
         }
-        other => Err(format!("PULLPASS_E2E can be off or not set; it is {other:?}")),
-    }
+        Some(value) => Err(format!(
+            "PULLPASS_E2E is {}; it can be off, or not set",
+            value.display()
+        )),
+    });
+    Ok(wanted.clone()?)
 }

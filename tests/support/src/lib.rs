@@ -28,6 +28,7 @@ mod pki;
 mod process;
 mod scratch;
 mod wait;
+mod webhook;
 
 pub use binaries::{Binaries, Unavailable};
 pub use control_plane::{Builder as ControlPlaneBuilder, ControlPlane};
@@ -39,3 +40,4 @@ pub use pki::{Authority, Identity};
 pub use process::{Signal, Supervised};
 pub use scratch::Scratch;
 pub use wait::{Outcome, TimedOut, free_port, wait_for};
+pub use webhook::Webhook;

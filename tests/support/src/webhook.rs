@@ -1,0 +1,196 @@
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::files::write;
+use crate::http;
+use crate::mounted_secret::MountedSecret;
+use crate::pki::{Authority, Identity};
+use crate::process::Supervised;
+use crate::scratch::Scratch;
+use crate::wait::{free_port, wait_for};
+
+/// Generous, since it only bounds how long a broken start takes to be noticed.
+pub(crate) const READY: Duration = Duration::from_secs(30);
+/// What a process gets to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// `pullpass serve --manifests` as a process on loopback, with a certificate authority of its own.
+#[derive(Debug)]
+pub struct Webhook {
+    // In the order in which they are to be dropped.
+    process: Supervised,
+    scratch: Scratch,
+    authority: Authority,
+    certificate: MountedSecret,
+    host: String,
+    port: u16,
+    metrics_port: u16,
+}
+
+impl Webhook {
+    /// Starts `binary` with these flags more, for a namespace of its own and with these manifests, and waits until it
+    /// is ready.
+    pub fn start(
+        binary: &Path,
+        own_namespace: &str,
+        manifests: &[String],
+        flags: &[OsString],
+    ) -> Result<Self, Error> {
+        let scratch = Scratch::new()?;
+        let authority = Authority::new()?;
+        let host = format!("pullpass.{own_namespace}.svc");
+        let serving = authority.server(&[&host, "localhost"])?;
+        let certificate = MountedSecret::new(
+            scratch.path().join("tls"),
+            &[(CERTIFICATE, &serving.certificate), (KEY, &serving.key)],
+        )?;
+        let directory = manifests_in(&scratch);
+        fs::create_dir(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
+        for (index, manifest) in manifests.iter().enumerate() {
+            write(&directory.join(format!("{index}.yaml")), manifest)?;
+        }
+
+        let (port, metrics_port) = (free_port()?, free_port()?);
+        let mut command = Command::new(binary);
+        command.args(["serve", "--reload-interval=0.1", "--shutdown-delay=0"]);
+        command.arg("--namespace").arg(own_namespace);
+        command.arg("--manifests").arg(directory);
+        command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
+        command.arg("--tls-key").arg(certificate.path(KEY));
+        command.arg("--audit-log").arg(audit_log_in(&scratch));
+        command.arg(format!("--listen=127.0.0.1:{port}"));
+        command.arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"));
+        command.args(flags);
+        // Whoever tries a setting in their shell does not mean this process.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("PULLPASS_") {
+                command.env_remove(variable);
+            }
+        }
+        let mut process = Supervised::spawn("pullpass", &command, scratch.path())?;
+        wait_for("pullpass to be ready", READY, || {
+            // Nothing comes of waiting for a process that is gone.
+            match process.check_running() {
+                Ok(()) => http::get(metrics_port, "/readyz").map(|_| Ok(())),
+                Err(ended) => Ok(Err(ended)),
+            }
+        })??;
+        Ok(Self {
+            process,
+            scratch,
+            authority,
+            certificate,
+            host,
+            port,
+            metrics_port,
+        })
+    }
+
+    /// Adds objects in YAML to those that it takes for the cluster's; it reads them within a moment.
+    pub fn add_manifest(&self, name: &str, yaml: &str) -> Result<(), Error> {
+        write(&manifests_in(&self.scratch).join(format!("{name}.yaml")), yaml).map(drop)
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Supervised {
+        &mut self.process
+    }
+
+    /// Ends the process; whoever calls it is not told.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        self.process.stop(GRACE).map(drop)
+    }
+
+    /// Where its files are; others may be put there.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The authority that its clients trust.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The host that the API server calls it by, which the serving certificate is for; `localhost` is another.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Where it listens on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Gives it another certificate, as a kubelet does when the Secret has changed.
+    pub fn mount_certificate(&self, identity: &Identity) -> Result<(), Error> {
+        self.certificate
+            .replace(&[(CERTIFICATE, &identity.certificate), (KEY, &identity.key)])
+    }
+
+    /// Gives it another certificate by writing one file after the other where it is.
+    pub fn overwrite_certificate(&self, identity: &Identity) -> Result<(), Error> {
+        self.certificate.overwrite(CERTIFICATE, &identity.certificate)?;
+        self.certificate.overwrite(KEY, &identity.key)
+    }
+
+    /// The metrics in the Prometheus text format.
+    pub fn metrics(&self) -> Result<String, Error> {
+        http::get(self.metrics_port, "/metrics")
+    }
+
+    /// The audit log so far.
+    pub fn records(&self) -> Result<Vec<Value>, Error> {
+        let path = audit_log_in(&self.scratch);
+        let text = fs::read_to_string(&path).map_err(Error::io(format!("reading {}", path.display())))?;
+        // The last line may be half written.
+        let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        complete
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).map_err(|source| Error::Record {
+                    line: line.to_owned(),
+                    source,
+                })
+            })
+            .collect()
+    }
+
+    /// The audit log so far, as far as it is about a namespace.
+    pub fn records_in(&self, namespace: &str) -> Result<Vec<Value>, Error> {
+        let mut records = self.records()?;
+        records.retain(|record| record.get("namespace").and_then(Value::as_str) == Some(namespace));
+        Ok(records)
+    }
+
+    /// Waits for so many records about a namespace; more are an error. A record is written a moment after the answer.
+    pub fn wait_for_records(&self, namespace: &str, count: usize) -> Result<Vec<Value>, Error> {
+        let what = format!("{count} audit records about {namespace}");
+        let records = wait_for(&what, READY, || {
+            let records = self.records_in(namespace).map_err(|error| error.to_string())?;
+            if records.len() < count {
+                return Err(format!("there are {}", records.len()));
+            }
+            Ok(records)
+        })?;
+        if records.len() > count {
+            return Err(Error::TooMany { what, records });
+        }
+        Ok(records)
+    }
+}
+
+fn manifests_in(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("manifests")
+}
+
+fn audit_log_in(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("audit.jsonl")
+}
