@@ -37,5 +37,5 @@ pub fn minted_credential(registry: &str) -> String {
     format!("credential-{registry}")
 }
 
-/// How refusals of the ValidatingAdmissionPolicy that keeps pullpass off foreign Secrets can be told.
+/// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
 pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";

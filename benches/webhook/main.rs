@@ -136,7 +136,7 @@ fn measure(runtime: &Runtime, size: Size, rounds: u16, duration: Duration) -> Re
                 results.push(round, cpu);
             }
         }
-        eprintln!("{name}: {} of {}", number, rounds);
+        eprintln!("{name}: {number} of {rounds}");
     }
     let lost = audit_dropped(metrics)?;
     let [floor, pullpass] =

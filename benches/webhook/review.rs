@@ -1,4 +1,4 @@
-//! The reviews that are sent: the CREATE of a ReplicaSet's Pod, as kube-apiserver sends it.
+//! The reviews that are sent: the CREATE of a `ReplicaSet`'s Pod, as kube-apiserver sends it.
 
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};

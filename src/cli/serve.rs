@@ -149,32 +149,28 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
         Arc::clone(&metrics),
     );
     let (ended, ending_source) = oneshot::channel::<()>();
-    let (admission, mut source) = match args.manifests {
-        Some(directory) => {
-            Manifests::read(&directory)?.publish(&view);
-            readiness.registries.store(true, Ordering::Release);
-            readiness.namespaces.store(true, Ordering::Release);
-            let following =
-                follow_manifests(directory, Arc::clone(&view), args.reload_interval, ending_source);
-            (admission, tokio::spawn(following))
-        }
-        None => {
-            let (sender, demands) = demand::channel();
-            let replica = Replica {
-                client: cluster::client().await?,
-                own_namespace: args.decisions.namespace.clone(),
-                scope: settings.scope,
-                view: Arc::clone(&view),
-                metrics: Arc::clone(&metrics),
-                readiness: Arc::clone(&readiness),
-                minter: args.azure.minter()?,
-                resync: args.cluster.resync_interval,
-            };
-            (
-                admission.with_demand(sender),
-                tokio::spawn(replica.run(demands, ending_source)),
-            )
-        }
+    let (admission, mut source) = if let Some(directory) = args.manifests {
+        Manifests::read(&directory)?.publish(&view);
+        readiness.registries.store(true, Ordering::Release);
+        readiness.namespaces.store(true, Ordering::Release);
+        let following = follow_manifests(directory, Arc::clone(&view), args.reload_interval, ending_source);
+        (admission, tokio::spawn(following))
+    } else {
+        let (sender, demands) = demand::channel();
+        let replica = Replica {
+            client: cluster::client().await?,
+            own_namespace: args.decisions.namespace.clone(),
+            scope: settings.scope,
+            view: Arc::clone(&view),
+            metrics: Arc::clone(&metrics),
+            readiness: Arc::clone(&readiness),
+            minter: args.azure.minter()?,
+            resync: args.cluster.resync_interval,
+        };
+        (
+            admission.with_demand(sender),
+            tokio::spawn(replica.run(demands, ending_source)),
+        )
     };
     let webhook = Arc::new(Webhook::new(admission, usize::from(args.max_concurrent)));
     let end = (webhook_server.ender(), admin_server.ender());

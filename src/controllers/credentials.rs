@@ -89,12 +89,12 @@ impl HeldCredential {
         if let Some(audience) = &self.audience {
             annotate(AUDIENCE_ANNOTATION, audience);
         }
-        self.secret(&minted_credential(registry), namespace, registry, annotations)
+        self.secret(&minted_credential(registry), namespace, registry, &annotations)
     }
 
     /// The pull secret in a namespace, to be applied. It is the same each time, so that applying it twice writes once.
     pub fn pull_secret(&self, name: &str, namespace: &str, registry: &str) -> Value {
-        self.secret(name, namespace, registry, self.times())
+        self.secret(name, namespace, registry, &self.times())
     }
 
     fn times(&self) -> Value {
@@ -105,7 +105,7 @@ impl HeldCredential {
         annotations
     }
 
-    fn secret(&self, name: &str, namespace: &str, registry: &str, annotations: Value) -> Value {
+    fn secret(&self, name: &str, namespace: &str, registry: &str, annotations: &Value) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -137,14 +137,21 @@ impl Credentials {
             .cloned()
     }
 
-    /// Takes a credential; false when it was held already.
-    pub fn set(&self, registry: &str, credential: HeldCredential) -> bool {
+    /// Takes a credential, unless a newer one is held: a watch may bring an old one late. Returns the one that is held,
+    /// and whether that changed.
+    pub fn set(&self, registry: &str, credential: HeldCredential) -> (Arc<HeldCredential>, bool) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = held.get(registry).is_none_or(|known| **known != credential);
-        if is_new {
-            held.insert(registry.to_owned(), Arc::new(credential));
+        let known = held
+            .get(registry)
+            .filter(|known| ***known == credential || known.refreshed_at > credential.refreshed_at);
+        match known {
+            Some(known) => (Arc::clone(known), false),
+            None => {
+                let credential = Arc::new(credential);
+                held.insert(registry.to_owned(), Arc::clone(&credential));
+                (credential, true)
+            }
         }
-        is_new
     }
 
     /// Forgets a credential.

@@ -22,7 +22,7 @@ const CONCURRENCY: usize = 16;
 /// A pull secret that was written so recently is there.
 const RECENT: Duration = Duration::from_secs(5);
 /// How long a demand is kept that can't be met yet. The leader goes on after that.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

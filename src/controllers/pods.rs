@@ -94,7 +94,7 @@ impl PodsController {
                 Ok(()) if sightings.send(Sighting::ScanDone { begun }).await.is_ok() => {}
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "the Pods were not all looked at; the next scan does it again")
+                    tracing::warn!(%error, "the Pods were not all looked at; the next scan does it again");
                 }
             }
         }

@@ -16,9 +16,9 @@ const JITTER: f64 = 0.1;
 /// The wait after the first failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 /// The longest wait after a failure, unless the service asks for a longer one.
-const MAX_BACKOFF: Duration = Duration::from_secs(300);
+const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// The longest wait that a service's `Retry-After` is believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,10 +171,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_refresh_is_due_at_its_fraction_or_a_little_before(life in 1_i64..1_000_000, fraction in 0.1..0.9_f64) {
-            let held = held(1_000, Some(1_000 + life));
+        fn a_refresh_is_due_at_its_fraction_or_a_little_before(life in 1_i32..1_000_000, fraction in 0.1..0.9_f64) {
+            let held = held(1_000, Some(1_000 + i64::from(life)));
             let due = due(&held, fraction).unwrap().duration_since(at(1_000)).as_secs_f64();
-            let whole = life as f64 * fraction;
+            let whole = f64::from(life) * fraction;
             prop_assert!(due <= whole + 0.001 && due >= whole * 0.899, "{} of {}", due, whole);
         }
     }

@@ -196,7 +196,7 @@ impl SecretsController {
                 running.push(self.work_on(pair.clone(), work.wanted.contains_key(&pair)));
             }
             tokio::select! {
-                Some((pair, step, result)) = running.next() => self.finish(&mut work, pair, step, result),
+                Some((pair, step, result)) = running.next() => Self::finish(&mut work, pair, step, result),
                 sighting = sightings.recv() => match sighting {
                     Some(sighting) => self.see(&mut work, sighting),
                     None => return,
@@ -324,7 +324,7 @@ impl SecretsController {
         (pair, step, result)
     }
 
-    fn finish(&self, work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
+    fn finish(work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
         work.done(&pair);
         match (step, &result) {
             (Step::Nothing, _) => return,

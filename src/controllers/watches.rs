@@ -176,11 +176,17 @@ impl Watches {
 
     fn take_credential(&self, secret: &Secret) -> Option<String> {
         let registry = secret.labels().get(REGISTRY_LABEL)?.clone();
-        let credential = HeldCredential::parse(secret)?;
-        if self.credentials.set(&registry, credential) {
-            self.tell(Change::Credential(registry.clone()));
-        }
+        self.learn(&registry, HeldCredential::parse(secret)?);
         Some(registry)
+    }
+
+    /// Takes a credential that was minted, here or elsewhere; the newest is held, and returned.
+    pub fn learn(&self, registry: &str, credential: HeldCredential) -> Arc<HeldCredential> {
+        let (held, is_new) = self.credentials.set(registry, credential);
+        if is_new {
+            self.tell(Change::Credential(registry.to_owned()));
+        }
+        held
     }
 
     fn tell(&self, change: Change) {

@@ -71,13 +71,11 @@ pub struct RegistryController {
     memory: Mutex<HashMap<String, Memory>>,
 }
 
-/// What one process remembers of a registry. Losing it costs a status its history, and nothing else.
-#[derive(Debug, Clone, Default)]
+/// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
+#[derive(Debug, Clone)]
 struct Memory {
-    failures: Option<Failures>,
-    failure: Option<Failure>,
-    /// What was minted last: the watch may not have brought it back yet.
-    minted: Option<HeldCredential>,
+    failures: Failures,
+    failure: Failure,
 }
 
 /// The parts of [`RegistryController`], by name.
@@ -179,7 +177,7 @@ impl RegistryController {
             Ok(()) => next,
             Err(error) => {
                 tracing::warn!(registry = name, %error, "the status was not written");
-                Some(now.saturating_add(RETRY).unwrap_or(Timestamp::MAX))
+                Some(soon(now))
             }
         };
         match next {
@@ -194,126 +192,109 @@ impl RegistryController {
     /// Mints if it is time to; says how it stands, and when to look again.
     async fn bring_about(&self, object: &AcrRegistry, now: Timestamp) -> (Standing, Option<Timestamp>) {
         let name = object.name_any();
-        let mut memory = self.recall(&name);
-        let fraction = object
-            .spec
-            .credential
-            .as_ref()
-            .and_then(|credential| credential.refresh_fraction);
-        let fraction = fraction.unwrap_or(DEFAULT_FRACTION);
-        let resolved = match Registry::parse(object) {
-            Ok(registry) => match resolve(
-                &self.client,
-                &self.own_namespace,
-                object,
-                &registry,
-                &self.surroundings,
-            )
-            .await
-            {
-                Ok(resolved) => Ok((registry, resolved)),
-                Err(failure) => Err(failure),
-            },
-            Err(error) => Err(Failure {
-                reason: Reason::InvalidSpec,
-                message: error.to_string(),
-                retry_after: None,
-            }),
-        };
-        let held = self.held(&name, &memory);
-        let (registry, resolved) = match resolved {
-            Ok(resolved) => resolved,
+        let held = self.watches.credentials.of(&name);
+        match self.identify(object).await {
+            Ok((registry, resolved)) => self.keep_fresh(object, &registry, &resolved, held, now).await,
             Err(failure) => {
                 self.metrics.refreshed(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
-                let retry =
-                    (failure.reason == Reason::Unreachable).then(|| now.saturating_add(RETRY).unwrap_or(now));
-                return (
-                    Standing {
-                        login_server: None,
-                        held,
-                        failure: Some(failure),
-                        next_refresh: None,
-                    },
-                    retry,
-                );
-            }
-        };
-        let login_server = Some(registry.login_server().to_string());
-        match plan(
-            now,
-            &resolved.inputs,
-            held.as_ref(),
-            fraction,
-            memory.failures.as_ref(),
-        ) {
-            Plan::Wait(next) => {
-                let next_refresh = held.as_ref().and_then(|held| refresh::due(held, fraction));
-                (
-                    Standing {
-                        login_server,
-                        held,
-                        failure: memory.failure,
-                        next_refresh,
-                    },
-                    next,
-                )
-            }
-            Plan::Mint => {
-                let minted = self.mint(&registry, &resolved, held.as_ref(), now).await;
-                self.metrics.refreshed(&name, minted.is_ok());
-                let standing = match minted {
-                    Ok(minted) => {
-                        let next_refresh = refresh::due(&minted, fraction);
-                        memory = Memory {
-                            failures: None,
-                            failure: None,
-                            minted: Some(minted.clone()),
-                        };
-                        Standing {
-                            login_server,
-                            held: Some(minted),
-                            failure: None,
-                            next_refresh,
-                        }
-                    }
-                    Err(failure) => {
-                        tracing::warn!(registry = name, reason = %failure.reason, message = failure.message, "no credential was minted");
-                        let now = (self.clock)();
-                        let failures = refresh::failed(
-                            now,
-                            &resolved.inputs,
-                            memory.failures.as_ref(),
-                            failure.retry_after,
-                        );
-                        let next_refresh = Some(failures.retry_at);
-                        memory = Memory {
-                            failures: Some(failures),
-                            failure: Some(failure.clone()),
-                            ..memory
-                        };
-                        Standing {
-                            login_server,
-                            held,
-                            failure: Some(failure),
-                            next_refresh,
-                        }
-                    }
+                let retry = (failure.reason == Reason::Unreachable).then(|| soon(now));
+                let standing = Standing {
+                    login_server: None,
+                    held,
+                    failure: Some(failure),
+                    next_refresh: retry,
                 };
-                let next = standing.next_refresh;
-                self.remember(&name, memory);
-                (standing, next)
+                (standing, retry)
             }
         }
     }
 
-    /// The newer of what the watch brought and what was minted here last.
-    fn held(&self, name: &str, memory: &Memory) -> Option<HeldCredential> {
-        let watched = self.watches.credentials.of(name).map(|held| (*held).clone());
-        [watched, memory.minted.clone()]
-            .into_iter()
-            .flatten()
-            .max_by_key(|held| held.refreshed_at)
+    /// What the spec means, with what the Secrets that it names hold.
+    async fn identify(&self, object: &AcrRegistry) -> Result<(Registry, Resolved), Failure> {
+        let registry = Registry::parse(object).map_err(|error| Failure {
+            reason: Reason::InvalidSpec,
+            message: error.to_string(),
+            retry_after: None,
+        })?;
+        let resolved = resolve(
+            &self.client,
+            &self.own_namespace,
+            object,
+            &registry,
+            &self.surroundings,
+        )
+        .await?;
+        Ok((registry, resolved))
+    }
+
+    async fn keep_fresh(
+        &self,
+        object: &AcrRegistry,
+        registry: &Registry,
+        resolved: &Resolved,
+        held: Option<Arc<HeldCredential>>,
+        now: Timestamp,
+    ) -> (Standing, Option<Timestamp>) {
+        let credential = object.spec.credential.as_ref();
+        let fraction = credential
+            .and_then(|credential| credential.refresh_fraction)
+            .unwrap_or(DEFAULT_FRACTION);
+        // What failed with other inputs says nothing about these.
+        let memory = self
+            .recall(registry.name())
+            .filter(|memory| memory.failures.inputs == resolved.inputs);
+        let failures = memory.as_ref().map(|memory| &memory.failures);
+        let login_server = Some(registry.login_server().to_string());
+        if let Plan::Wait(next) = plan(now, &resolved.inputs, held.as_deref(), fraction, failures) {
+            let failure = memory.map(|memory| memory.failure);
+            return (
+                Standing {
+                    login_server,
+                    held,
+                    failure,
+                    next_refresh: next,
+                },
+                next,
+            );
+        }
+        let minted = self.mint(registry, resolved, held.as_deref(), now).await;
+        self.metrics.refreshed(registry.name(), minted.is_ok());
+        let (held, failure, next) = match minted {
+            Ok(minted) => {
+                self.forget(registry.name());
+                let next = refresh::due(&minted, fraction);
+                (Some(minted), None, next)
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    registry = registry.name(),
+                    reason = %failure.reason,
+                    message = failure.message,
+                    "no credential was minted"
+                );
+                let failures =
+                    refresh::failed((self.clock)(), &resolved.inputs, failures, failure.retry_after);
+                let next = failures.retry_at;
+                self.remember(
+                    registry.name(),
+                    Memory {
+                        failures,
+                        failure: failure.clone(),
+                    },
+                );
+                (held, Some(failure), Some(next))
+            }
+        };
+        (
+            Standing {
+                login_server,
+                held,
+                failure,
+                next_refresh: next,
+            },
+            next,
+        )
     }
 
     async fn mint(
@@ -322,7 +303,7 @@ impl RegistryController {
         resolved: &Resolved,
         held: Option<&HeldCredential>,
         now: Timestamp,
-    ) -> Result<HeldCredential, Failure> {
+    ) -> Result<Arc<HeldCredential>, Failure> {
         let remembered = held.and_then(|held| held.audience.clone());
         let minted = match &resolved.source {
             identity::Source::Mint(request) => {
@@ -342,13 +323,13 @@ impl RegistryController {
         })?;
         let minted = HeldCredential::of(&credential, registry.login_server(), resolved.inputs.clone());
         self.store(registry.name(), &minted).await?;
-        // Known here at once; the other replicas have it from the watch.
         tracing::info!(
             registry = registry.name(),
             expires_at = minted.expires_at.map(tracing::field::display),
             "a credential was minted"
         );
-        Ok(minted)
+        // Known here at once, so that nothing is minted twice until the watch brings it.
+        Ok(self.watches.learn(registry.name(), minted))
     }
 
     async fn store(&self, registry: &str, minted: &HeldCredential) -> Result<(), Failure> {
@@ -427,13 +408,12 @@ impl RegistryController {
         }
     }
 
-    fn recall(&self, name: &str) -> Memory {
+    fn recall(&self, name: &str) -> Option<Memory> {
         self.memory
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .cloned()
-            .unwrap_or_default()
     }
 
     fn remember(&self, name: &str, memory: Memory) {
@@ -442,6 +422,18 @@ impl RegistryController {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned(), memory);
     }
+
+    fn forget(&self, name: &str) {
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+    }
+}
+
+/// When to try again what the API server did not take.
+fn soon(now: Timestamp) -> Timestamp {
+    now.saturating_add(RETRY).unwrap_or(Timestamp::MAX)
 }
 
 /// The messages of a broadcast; what was missed is skipped, since each leads to a look at the whole.

@@ -1,6 +1,8 @@
 //! The status of an AcrRegistry, as a pure function of what is known: the same facts give the same text, so that no
 //! write of it leads to another.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
@@ -18,7 +20,7 @@ const MAX_NAMED: usize = 5;
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
     pub(super) login_server: Option<String>,
-    pub(super) held: Option<HeldCredential>,
+    pub(super) held: Option<Arc<HeldCredential>>,
     pub(super) failure: Option<Failure>,
     pub(super) next_refresh: Option<Timestamp>,
 }
@@ -106,7 +108,7 @@ fn verdict(standing: &Standing, tally: &Tally, now: Timestamp) -> (bool, String,
         );
         return (false, Reason::NameConflict.as_str().to_owned(), message);
     }
-    let message = match &standing.held {
+    let message = match standing.held.as_deref() {
         Some(HeldCredential { expires_at: None, .. }) => {
             "the credential is in use; it does not say when it ends"
         }
@@ -145,12 +147,14 @@ mod tests {
     fn standing(failure: Option<Reason>, held: bool) -> Standing {
         Standing {
             login_server: Some("myregistry.azurecr.io".to_owned()),
-            held: held.then(|| HeldCredential {
-                docker_config: ByteString(b"hush".to_vec()),
-                audience: None,
-                refreshed_at: at(0),
-                expires_at: Some(at(10_800)),
-                inputs: String::new(),
+            held: held.then(|| {
+                Arc::new(HeldCredential {
+                    docker_config: ByteString(b"hush".to_vec()),
+                    audience: None,
+                    refreshed_at: at(0),
+                    expires_at: Some(at(10_800)),
+                    inputs: String::new(),
+                })
             }),
             failure: failure.map(|reason| Failure {
                 reason,

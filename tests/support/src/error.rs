@@ -77,6 +77,17 @@ pub enum Error {
         /// Where the answer went wrong.
         source: serde_json::Error,
     },
+    /// skopeo ended with an error.
+    #[error("skopeo ({status}): {stderr}")]
+    Skopeo {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        stderr: String,
+    },
+    /// The emulator of Azure could not be started or told something.
+    #[error("emulator: {0}")]
+    Emulator(#[from] pullpass_emulator::EmulatorError),
     /// What `manifests` ships is not what an installation is made of.
     #[error("manifests/base: {0}")]
     Shipped(String),

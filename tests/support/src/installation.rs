@@ -10,12 +10,16 @@ use serde_json::{Map, Value, json};
 use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::wait::wait_for;
-use crate::webhook::{READY, Webhook};
+use crate::webhook::{READY, Source, Webhook};
 
 /// On the namespaces of an installation, so that several on one control plane don't meet.
 const LABEL: &str = "pullpass.dev/installation";
 
-/// What of `manifests/base` is applied.
+const OWN_NAMESPACE: &str = "pullpass-system";
+/// The shipped service account.
+const ACCOUNT: &str = "pullpass";
+
+/// What of `manifests/base` is applied for a pullpass that has its objects from files.
 const KINDS: [&str; 3] = [
     "Namespace",
     "CustomResourceDefinition",
@@ -51,6 +55,7 @@ pub struct Builder<'a> {
     failure_policy: FailurePolicy,
     labels: Vec<(String, String)>,
     whole_cluster: Option<String>,
+    in_cluster: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -102,15 +107,28 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Has its objects from the cluster, as the service account and with the rights that are shipped. Several such
+    /// installations on one control plane are replicas: each is asked about namespaces of its own.
+    #[must_use]
+    pub fn in_cluster(mut self) -> Self {
+        self.in_cluster = true;
+        self
+    }
+
     /// Starts pullpass, registers it, and waits until the API server asks it.
     pub fn start(mut self) -> Result<Installation<'a>, Error> {
         static STARTED: AtomicU32 = AtomicU32::new(1);
         let id = format!("pullpass-{}", STARTED.fetch_add(1, Ordering::Relaxed));
         let whole_cluster = self.whole_cluster.is_some();
-        let (name, own_namespace) = if whole_cluster {
-            ("pullpass".to_owned(), "pullpass-system".to_owned())
+        let name = if whole_cluster {
+            "pullpass".to_owned()
         } else {
-            (id.clone(), format!("{id}-system"))
+            id.clone()
+        };
+        let own_namespace = if whole_cluster || self.in_cluster {
+            OWN_NAMESPACE.to_owned()
+        } else {
+            format!("{id}-system")
         };
         let namespace = self.whole_cluster.unwrap_or_else(|| format!("{id}-0"));
         let labels: Vec<_> = self
@@ -121,7 +139,17 @@ impl<'a> Builder<'a> {
         let object = namespace_object(&namespace, &name, &labels);
         self.manifests.push(object.to_string());
 
-        let webhook = Webhook::start(&self.binary, &own_namespace, &self.manifests, &self.flags)?;
+        let webhook = if self.in_cluster {
+            let mut objects = shipped(self.control_plane)?;
+            objects.retain(|object| kind(object) != "MutatingWebhookConfiguration");
+            apply(self.control_plane, &objects)?;
+            let kubeconfig = self
+                .control_plane
+                .service_account_kubeconfig(OWN_NAMESPACE, ACCOUNT)?;
+            Webhook::serve(&self.binary, &own_namespace, Source::Cluster(&kubeconfig), &self.flags)?
+        } else {
+            Webhook::start(&self.binary, &own_namespace, &self.manifests, &self.flags)?
+        };
         let registration = Registration {
             control_plane: self.control_plane,
             name,
@@ -187,6 +215,7 @@ impl<'a> Installation<'a> {
             failure_policy: FailurePolicy::default(),
             labels: Vec::new(),
             whole_cluster: None,
+            in_cluster: false,
         }
     }
 

@@ -15,11 +15,13 @@
 
 #![forbid(unsafe_code)]
 
+mod azure;
 mod binaries;
 mod control_plane;
 mod error;
 mod files;
 mod http;
+mod image;
 mod installation;
 mod kubeconfig;
 mod kubectl;
@@ -30,6 +32,7 @@ mod scratch;
 mod wait;
 mod webhook;
 
+pub use azure::{Azure, Login};
 pub use binaries::{Binaries, Unavailable};
 pub use control_plane::{Builder as ControlPlaneBuilder, ControlPlane};
 pub use error::Error;

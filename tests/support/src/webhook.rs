@@ -22,7 +22,16 @@ const GRACE: Duration = Duration::from_secs(5);
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// `pullpass serve --manifests` as a process on loopback, with a certificate authority of its own.
+/// Where pullpass has its objects from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// From files with these manifests.
+    Manifests(&'a [String]),
+    /// From the cluster of this kubeconfig.
+    Cluster(&'a Path),
+}
+
+/// `pullpass serve` as a process on loopback, with a certificate authority of its own.
 #[derive(Debug)]
 pub struct Webhook {
     // In the order in which they are to be dropped.
@@ -44,6 +53,15 @@ impl Webhook {
         manifests: &[String],
         flags: &[OsString],
     ) -> Result<Self, Error> {
+        Self::serve(binary, own_namespace, Source::Manifests(manifests), flags)
+    }
+
+    pub(crate) fn serve(
+        binary: &Path,
+        own_namespace: &str,
+        source: Source<'_>,
+        flags: &[OsString],
+    ) -> Result<Self, Error> {
         let scratch = Scratch::new()?;
         let authority = Authority::new()?;
         let host = format!("pullpass.{own_namespace}.svc");
@@ -52,17 +70,10 @@ impl Webhook {
             scratch.path().join("tls"),
             &[(CERTIFICATE, &serving.certificate), (KEY, &serving.key)],
         )?;
-        let directory = manifests_in(&scratch);
-        fs::create_dir(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
-        for (index, manifest) in manifests.iter().enumerate() {
-            write(&directory.join(format!("{index}.yaml")), manifest)?;
-        }
-
         let (port, metrics_port) = (free_port()?, free_port()?);
         let mut command = Command::new(binary);
         command.args(["serve", "--reload-interval=0.1", "--shutdown-delay=0"]);
         command.arg("--namespace").arg(own_namespace);
-        command.arg("--manifests").arg(directory);
         command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
         command.arg("--tls-key").arg(certificate.path(KEY));
         command.arg("--audit-log").arg(audit_log_in(&scratch));
@@ -73,6 +84,23 @@ impl Webhook {
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("PULLPASS_") {
                 command.env_remove(variable);
+            }
+        }
+        match source {
+            Source::Manifests(manifests) => {
+                let directory = manifests_in(&scratch);
+                fs::create_dir(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
+                for (index, manifest) in manifests.iter().enumerate() {
+                    write(&directory.join(format!("{index}.yaml")), manifest)?;
+                }
+                command.arg("--manifests").arg(directory);
+            }
+            Source::Cluster(kubeconfig) => {
+                command.env("KUBECONFIG", kubeconfig);
+                // Neither a proxy nor an identity of whoever runs this has a part in it.
+                for variable in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+                    command.env_remove(variable);
+                }
             }
         }
         let mut process = Supervised::spawn("pullpass", &command, scratch.path())?;

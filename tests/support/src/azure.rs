@@ -1,0 +1,236 @@
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::error::Error;
+use crate::files::write;
+use crate::image;
+use crate::process::Supervised;
+use crate::scratch::Scratch;
+use crate::wait::{free_port, wait_for};
+use crate::webhook::READY;
+
+/// The password of every application at first.
+const PASSWORD: &str = "test-secret";
+/// The password of every registry's admin user.
+const ADMIN: &str = "test-admin";
+const INSTALL: &str = "install Debian's docker-registry and skopeo, as tests/setup does";
+
+/// A registry with a tenant and an application of its own, so that what is done to one is nothing to another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Login {
+    /// The registry's name, and its `AcrRegistry`'s.
+    pub name: String,
+    /// Its login server.
+    pub host: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The application.
+    pub client: String,
+    /// The application's password at first.
+    pub password: String,
+}
+
+impl Login {
+    /// The `number` keeps tenants and applications apart.
+    pub fn new(name: &str, number: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            host: format!("{name}.azurecr.io"),
+            tenant: format!("{number:08x}-0000-4000-8000-00000000000a"),
+            client: format!("{number:08x}-0000-4000-8000-00000000000b"),
+            password: PASSWORD.to_owned(),
+        }
+    }
+
+    /// The role that lets the application pull.
+    pub fn role(&self) -> RoleAssignment {
+        RoleAssignment::new(&self.client, &self.host, Role::AcrPull)
+    }
+
+    /// The name of the Secret with the application's password.
+    pub fn password_secret(&self) -> String {
+        format!("{}-sp", self.name)
+    }
+
+    /// The Secret that [`Login::acr_registry`] names, with this password.
+    pub fn secret(&self, password: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": self.password_secret(), "namespace": "pullpass-system"},
+            "stringData": {"password": password},
+        })
+    }
+
+    /// The `AcrRegistry` of the application.
+    pub fn acr_registry(&self) -> Value {
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1",
+            "kind": "AcrRegistry",
+            "metadata": {"name": self.name},
+            "spec": {
+                "loginServer": self.host,
+                "identity": {"servicePrincipal": {
+                    "tenantId": self.tenant,
+                    "clientId": self.client,
+                    "clientSecretRef": {"name": self.password_secret(), "key": "password"},
+                }},
+            },
+        })
+    }
+}
+
+/// Entra ID and Azure Container Registry, imitated in this process; a real docker-registry holds the images.
+pub struct Azure {
+    // In the order in which they are to be dropped.
+    content: OnceLock<Supervised>,
+    emulator: Emulator,
+    _runtime: Runtime,
+    scratch: Scratch,
+}
+
+impl Deref for Azure {
+    type Target = Emulator;
+
+    fn deref(&self) -> &Emulator {
+        &self.emulator
+    }
+}
+
+impl Azure {
+    /// One that has these registries; every application may pull from its own.
+    pub fn start(logins: &[Login]) -> Result<Self, Error> {
+        Self::with(logins, |_| {})
+    }
+
+    /// One that differs from the usual.
+    pub fn with(logins: &[Login], change: impl FnOnce(&mut Config)) -> Result<Self, Error> {
+        let mut config = Config {
+            tenants: logins.iter().map(|login| Tenant::new(&login.tenant)).collect(),
+            principals: logins
+                .iter()
+                .map(|login| Principal::new(&login.tenant, &login.client).with_secret(&login.password))
+                .collect(),
+            registries: logins
+                .iter()
+                .map(|login| Registry::new(&login.host).with_admin(&login.name, ADMIN))
+                .collect(),
+            roles: logins.iter().map(Login::role).collect(),
+            ..Config::default()
+        };
+        change(&mut config);
+        let scratch = Scratch::new()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(Error::io("starting a runtime"))?;
+        let emulator = runtime.block_on(Emulator::start(config))?;
+        write(&scratch.path().join("ca.pem"), &emulator.ca_pem())?;
+        Ok(Self {
+            content: OnceLock::new(),
+            emulator,
+            _runtime: runtime,
+            scratch,
+        })
+    }
+
+    /// What leads pullpass here, and nowhere else.
+    pub fn flags(&self) -> Vec<String> {
+        let authority = format!("--extra-ca={}", self.authority_file().display());
+        self.emulator
+            .resolve()
+            .into_iter()
+            .map(|resolve| format!("--resolve={resolve}"))
+            .chain([authority])
+            .collect()
+    }
+
+    /// Starts a docker-registry and pushes a small image as `REPOSITORY:v1`.
+    pub fn push_image(&self, login: &Login, repository: &str) -> Result<(), Error> {
+        if self.content.get().is_none() {
+            // A race would start two, of which one is ended at once.
+            let _ = self.content.set(self.start_content()?);
+        }
+        let layout = self.scratch.path().join(format!("{}-image", login.name));
+        image::write_layout(&layout)?;
+        let config = docker_config(&login.host, &login.name, ADMIN);
+        let source = format!("oci:{}:v1", layout.display());
+        let target = format!("docker://{}/{repository}:v1", login.host);
+        self.skopeo(&config, &["copy", "--quiet", &source, &target])
+            .map(drop)
+    }
+
+    /// Runs skopeo with a docker config, and returns what it printed; it is an error when it fails.
+    pub fn skopeo(&self, docker_config: &str, arguments: &[&str]) -> Result<String, Error> {
+        static RUNS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let auth_file = write(
+            &self.scratch.path().join(format!("auth-{run}.json")),
+            docker_config,
+        )?;
+        let output = Command::new("skopeo")
+            .arg("--insecure-policy")
+            .args(arguments)
+            .env("REGISTRY_AUTH_FILE", auth_file)
+            .env("SSL_CERT_FILE", self.authority_file())
+            .env("HTTPS_PROXY", format!("http://{}", self.emulator.proxy_addr()))
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(Error::io(format!("running skopeo ({INSTALL})")))?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(Error::Skopeo {
+                status: output.status,
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            })
+        }
+    }
+
+    /// A directory for files that go with it.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    fn authority_file(&self) -> PathBuf {
+        self.scratch.path().join("ca.pem")
+    }
+
+    fn start_content(&self) -> Result<Supervised, Error> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let directory = self.scratch.path().join("registry");
+        fs::create_dir_all(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
+        let config = self.emulator.use_docker_registry(address, &directory)?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(config);
+        let mut process = Supervised::spawn("docker-registry", &command, self.scratch.path())?;
+        wait_for(&format!("docker-registry ({INSTALL})"), READY, || {
+            match process.check_running() {
+                Ok(()) => TcpStream::connect(address).map(|_| Ok(())),
+                Err(ended) => Ok(Err(ended)),
+            }
+        })??;
+        Ok(process)
+    }
+}
+
+fn docker_config(host: &str, username: &str, password: &str) -> String {
+    json!({"auths": {host: {"username": username, "password": password, "auth": base64(username, password)}}})
+        .to_string()
+}
+
+fn base64(username: &str, password: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"))
+}
