@@ -1,5 +1,13 @@
 //! `pullpass review` as a person and as a script meets it: output, exit codes, errors.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

@@ -102,11 +102,11 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    pub async fn start(limits: Limits) -> Self {
-        Self::start_with(limits, None).await
+    pub fn start(limits: Limits) -> Self {
+        Self::start_with(limits, None)
     }
 
-    pub async fn start_with(limits: Limits, clients: Option<&Authority>) -> Self {
+    pub fn start_with(limits: Limits, clients: Option<&Authority>) -> Self {
         install_provider();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -155,7 +155,7 @@ impl Fixture {
         let admin = Server::bind(anywhere, limits).unwrap();
         let (address, admin_address) = (server.address(), admin.address());
         let ender = server.ender();
-        let served = tokio::spawn(server.serve_tls(reloader.served(), webhook_router(webhook)));
+        let serving = tokio::spawn(server.serve_tls(reloader.served(), webhook_router(webhook)));
         tokio::spawn(admin.serve_plain(admin_router(Arc::clone(&readiness), metrics)));
         Self {
             authority,
@@ -165,7 +165,7 @@ impl Fixture {
             address,
             admin_address,
             ender: Some(Box::new(ender)),
-            served: Some(served),
+            served: Some(serving),
             versions: AtomicU32::new(1),
         }
     }

@@ -1,5 +1,13 @@
 //! The server over real sockets, with a real TLS client: what it answers, refuses, swaps and records.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod fixture;
 
 use std::fs;
@@ -13,7 +21,7 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_review_is_answered_over_both_versions_of_http() {
-    let fixture = Fixture::start(Limits::default()).await;
+    let fixture = Fixture::start(Limits::default());
     for client in [Client::http1(&fixture).await, Client::h2(&fixture).await] {
         let answer = client.review(&review("myregistry.azurecr.io/app:1")).await;
         assert_eq!(answer["response"]["uid"], "u-1");
@@ -28,7 +36,7 @@ async fn a_review_is_answered_over_both_versions_of_http() {
 
 #[tokio::test]
 async fn what_is_no_review_gets_a_line_of_json_that_says_why() {
-    let fixture = Fixture::start(Limits::default()).await;
+    let fixture = Fixture::start(Limits::default());
     let client = Client::http1(&fixture).await;
     let large = vec![b' '; (8 << 20) + 1];
     for (method, path, kind, body, status) in [
@@ -113,7 +121,7 @@ async fn whoever_sends_nothing_is_hung_up_on() {
         header_timeout: Duration::from_millis(50),
         ..Limits::default()
     };
-    let fixture = Fixture::start(limits).await;
+    let fixture = Fixture::start(limits);
     let silent = fixture::silent_connection(&fixture).await;
     assert!(silent.closed_by_server().await, "no TLS handshake");
     let client = fixture::tls_without_request(&fixture).await;
@@ -122,7 +130,7 @@ async fn whoever_sends_nothing_is_hung_up_on() {
 
 #[tokio::test]
 async fn what_is_being_answered_when_the_server_ends_is_answered() {
-    let fixture = Fixture::start(Limits::default()).await;
+    let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;
     let body = review("myregistry.azurecr.io/app:1");
     let upload = client.begin(&body).await;
@@ -135,7 +143,7 @@ async fn what_is_being_answered_when_the_server_ends_is_answered() {
 
 #[tokio::test]
 async fn every_line_of_the_audit_log_fits_its_schema() {
-    let fixture = Fixture::start(Limits::default()).await;
+    let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;
     for image in [
         "myregistry.azurecr.io/app:1",
@@ -186,7 +194,7 @@ async fn every_line_of_the_audit_log_fits_its_schema() {
 #[tokio::test]
 async fn a_client_certificate_is_asked_for_and_names_the_peer() {
     let clients = Authority::new("clients");
-    let fixture = Fixture::start_with(Limits::default(), Some(&clients)).await;
+    let fixture = Fixture::start_with(Limits::default(), Some(&clients));
     assert!(Client::try_h2(&fixture, None).await.is_err(), "no certificate");
     let stranger = Authority::new("strangers").issue("kube-apiserver");
     assert!(
@@ -202,7 +210,7 @@ async fn a_client_certificate_is_asked_for_and_names_the_peer() {
 
 #[tokio::test]
 async fn a_secret_volume_that_swaps_its_link_is_taken_up_and_live_connections_go_on() {
-    let mut fixture = Fixture::start(Limits::default()).await;
+    let mut fixture = Fixture::start(Limits::default());
     let before = Client::h2(&fixture).await;
     let old = fixture.served_certificate().await;
     fixture.swap(&fixture.authority.issue("localhost"));
@@ -214,7 +222,7 @@ async fn a_secret_volume_that_swaps_its_link_is_taken_up_and_live_connections_go
 
 #[tokio::test]
 async fn a_pair_that_does_not_fit_is_refused_and_the_old_one_served_on() {
-    let mut fixture = Fixture::start(Limits::default()).await;
+    let mut fixture = Fixture::start(Limits::default());
     let old = fixture.served_certificate().await;
     let (one, other) = (
         fixture.authority.issue("localhost"),
@@ -255,7 +263,7 @@ fn certificate_and_key_are_read_from_one_version_of_the_volume() {
 
 #[tokio::test]
 async fn readiness_says_which_check_fails_and_metrics_count_decisions() {
-    let fixture = Fixture::start(Limits::default()).await;
+    let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;
     client.review(&review("myregistry.azurecr.io/app:1")).await;
     assert_eq!(

@@ -110,6 +110,9 @@ pub enum Error {
     /// No port of the range that is tried is free.
     #[error("no free loopback port")]
     NoFreePort,
+    /// `PULLPASS_E2E` is set to something else.
+    #[error("PULLPASS_E2E is {0}; it can be off, or not set")]
+    Wanted(String),
     /// A condition did not come true in time.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),

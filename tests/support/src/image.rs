@@ -39,7 +39,10 @@ pub(crate) fn write_layout(directory: &Path) -> Result<(), Error> {
     }
     let index = json!({"schemaVersion": 2, "manifests": [entry]});
     put(&directory.join("index.json"), index.to_string().as_bytes())?;
-    put(&directory.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
+    put(
+        &directory.join("oci-layout"),
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
 }
 
 fn store(blobs: &Path, media_type: &str, bytes: &[u8]) -> Result<Value, Error> {

@@ -146,7 +146,12 @@ impl<'a> Builder<'a> {
             let kubeconfig = self
                 .control_plane
                 .service_account_kubeconfig(OWN_NAMESPACE, ACCOUNT)?;
-            Webhook::serve(&self.binary, &own_namespace, Source::Cluster(&kubeconfig), &self.flags)?
+            Webhook::serve(
+                &self.binary,
+                &own_namespace,
+                Source::Cluster(&kubeconfig),
+                &self.flags,
+            )?
         } else {
             Webhook::start(&self.binary, &own_namespace, &self.manifests, &self.flags)?
         };

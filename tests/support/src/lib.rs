@@ -30,6 +30,7 @@ mod pki;
 mod process;
 mod scratch;
 mod wait;
+mod wanted;
 mod webhook;
 
 pub use azure::{Azure, Login};
@@ -43,4 +44,5 @@ pub use pki::{Authority, Identity};
 pub use process::{Signal, Supervised};
 pub use scratch::Scratch;
 pub use wait::{Outcome, TimedOut, free_port, wait_for};
+pub use wanted::end_to_end_wanted;
 pub use webhook::Webhook;

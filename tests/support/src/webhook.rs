@@ -98,7 +98,14 @@ impl Webhook {
             Source::Cluster(kubeconfig) => {
                 command.env("KUBECONFIG", kubeconfig);
                 // Neither a proxy nor an identity of whoever runs this has a part in it.
-                for variable in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+                for variable in [
+                    "HTTPS_PROXY",
+                    "https_proxy",
+                    "HTTP_PROXY",
+                    "http_proxy",
+                    "ALL_PROXY",
+                    "all_proxy",
+                ] {
                     command.env_remove(variable);
                 }
             }

@@ -1,0 +1,9 @@
+//! Credentials, end to end: pullpass in a real cluster with the rights that are shipped, Azure's token services as the
+//! emulator imitates them, a real registry, a real client.
+//!
+//! Most tests share one cluster and one pullpass; each has a registry, a tenant and namespaces of its own. What would
+//! disturb the others has a cluster of its own. They fail where no control plane can be had. `PULLPASS_E2E=off` leaves
+//! them out, and says so.
+
+mod pull;
+mod world;

@@ -1,0 +1,120 @@
+//! From an attached registry to a pull that works.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use pullpass_test_support::Binaries;
+use serde_json::{Value, json};
+
+use crate::world::{Test, World, pull_secret, shared, text};
+
+#[test]
+fn skopeo_pulls_with_the_secret_from_the_pods_namespace_and_not_without_it() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    world.azure.push_image(&login, "app")?;
+    let namespace = world.namespace_in_need(&login)?;
+    let secret = world.wait_for_secret(&namespace, &login)?;
+    let image = format!("docker://{}/app:v1", login.host);
+    let printed = world
+        .azure
+        .skopeo(&World::docker_config(&secret)?, &["inspect", &image])?;
+    let inspected: Value = serde_json::from_str(&printed)?;
+    assert_eq!(text(&inspected, "/Name"), format!("{}/app", login.host));
+    let target = world.azure.directory().join("pulled");
+    let target = format!("dir:{}", target.display());
+    world
+        .azure
+        .skopeo(&World::docker_config(&secret)?, &["copy", &image, &target])?;
+    assert!(world.azure.directory().join("pulled/manifest.json").is_file());
+
+    let without = world.azure.skopeo(r#"{"auths":{}}"#, &["inspect", &image]);
+    let error = without.map_or_else(|error| error.to_string(), |printed| printed);
+    assert!(error.contains("authentication required") || error.contains("unauthorized"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    pullpass_test_support::wait_for("the namespace to be counted", crate::world::SOON, || {
+        let object = world.registry(&login).map_err(|error| error.to_string())?;
+        let served = object.pointer("/status/namespaces/served").and_then(Value::as_u64);
+        if served == Some(1) { Ok(()) } else { Err(object.to_string()) }
+    })?;
+    let object = world.registry(&login)?;
+    assert_eq!(text(&object, "/status/loginServer"), login.host);
+    assert_eq!(
+        text(&object, "/status/credential/audience"),
+        "https://containerregistry.azure.net"
+    );
+    assert_eq!(
+        object.pointer("/status/observedGeneration"),
+        object.pointer("/metadata/generation")
+    );
+    let table = world.cluster.run(&["get", "acr", &login.name])?.stdout;
+    let mut lines = table.lines();
+    let header: Vec<_> = lines.next().unwrap_or_default().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(
+        header,
+        ["NAME", "LOGIN SERVER", "READY", "REASON", "EXPIRES", "NAMESPACES", "AGE"]
+    );
+    let row: Vec<_> = lines.next().unwrap_or_default().split_whitespace().collect();
+    let expires = text(&object, "/status/credential/expiresAt");
+    assert_eq!(
+        row.get(..6),
+        Some([&login.name, login.host.as_str(), "True", "Minted", expires, "1"].as_slice())
+    );
+    Ok(())
+}
+
+/// Which of these Secrets a kubelet would try for an image.
+fn kubelet_tries(image: &str, secrets: &[Value]) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let mut keyring = Command::new(Binaries::locate()?.keyring()?)
+        .args([image, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = keyring.stdin.take() {
+        stdin.write_all(json!(secrets).to_string().as_bytes())?;
+    }
+    let output = keyring.wait_with_output()?;
+    assert!(output.status.success());
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    let credentials = answer.get("credentials").and_then(Value::as_array);
+    Ok(credentials
+        .into_iter()
+        .flatten()
+        .map(|credential| text(credential, "/secret").to_owned())
+        .collect())
+}
+
+#[test]
+fn a_kubelet_finds_the_credential_for_the_registrys_images_and_for_no_look_alike() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    let secrets = [world.wait_for_secret(&namespace, &login)?];
+    let host = &login.host;
+    for image in [
+        format!("{host}/app:v1"),
+        format!("{host}:443/app:v1"),
+        format!("{host}/team/app@sha256:{}", "0".repeat(64)),
+    ] {
+        let tried = kubelet_tries(&image, &secrets)?;
+        assert!(tried.contains(&pull_secret(&login)), "{image}: {tried:?}");
+    }
+    for image in [
+        format!("{host}.evil.example/app"),
+        format!("evil.example/{host}/app"),
+        format!("{host}:8443/app"),
+        format!("x{host}/app"),
+        "azurecr.io/app".to_owned(),
+    ] {
+        assert_eq!(kubelet_tries(&image, &secrets)?, [""; 0], "{image}");
+    }
+    Ok(())
+}

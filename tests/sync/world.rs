@@ -1,0 +1,238 @@
+//! A cluster, Azure, and a pullpass between them.
+
+use std::error::Error;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pullpass_emulator::Config;
+use pullpass_test_support::{
+    Azure, ControlPlane, Installation, KubectlOutput, Login, end_to_end_wanted, wait_for,
+};
+use serde_json::{Value, json};
+
+pub type Test = Result<(), Box<dyn Error>>;
+
+/// Only bounds how long a broken test takes.
+pub const SOON: Duration = Duration::from_secs(60);
+/// How often pullpass looks at everything.
+pub const RESYNC: &str = "--resync-interval=2";
+/// How many tests can have a registry of their own in the shared world.
+const LOGINS: usize = 24;
+
+pub struct World<'a> {
+    // In the order in which they are to be dropped.
+    pub pullpass: Installation<'a>,
+    pub azure: Azure,
+    pub cluster: &'a ControlPlane,
+    logins: Vec<Login>,
+    given: AtomicUsize,
+}
+
+/// The world that most tests share.
+pub fn shared() -> Result<&'static World<'static>, Box<dyn Error>> {
+    static CLUSTER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
+    static WORLD: OnceLock<Result<World<'static>, String>> = OnceLock::new();
+    end_to_end_wanted()?;
+    let cluster = CLUSTER.get_or_init(|| ControlPlane::start().map_err(|error| error.to_string()));
+    let cluster = cluster.as_ref().map_err(String::as_str)?;
+    let world = WORLD.get_or_init(|| World::start(cluster, LOGINS, |_| {}).map_err(|error| error.to_string()));
+    Ok(world.as_ref().map_err(String::as_str)?)
+}
+
+/// A cluster for what can't be shared.
+pub fn cluster_of_its_own() -> Result<ControlPlane, Box<dyn Error>> {
+    end_to_end_wanted()?;
+    Ok(ControlPlane::start()?)
+}
+
+impl<'a> World<'a> {
+    pub fn start(
+        cluster: &'a ControlPlane,
+        logins: usize,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Box<dyn Error>> {
+        let logins: Vec<_> = (1..=logins)
+            .map(|number| Login::new(&format!("registry{number}"), number))
+            .collect();
+        let azure = Azure::with(&logins, change)?;
+        let pullpass = replica(cluster, &azure)?;
+        Ok(Self {
+            pullpass,
+            azure,
+            cluster,
+            logins,
+            given: AtomicUsize::new(0),
+        })
+    }
+
+    /// A registry that nobody else has.
+    pub fn login(&self) -> Result<Login, Box<dyn Error>> {
+        let number = self.given.fetch_add(1, Ordering::Relaxed);
+        Ok(self.logins.get(number).cloned().ok_or("there are no registries left")?)
+    }
+
+    /// Attaches a registry of the caller's own, and waits until its credential is minted.
+    pub fn attached(&self, spec: &Value) -> Result<Login, Box<dyn Error>> {
+        let login = self.login()?;
+        self.attach(&login, &login.password, spec)?;
+        self.wait_for_reason(&login, "Minted")?;
+        Ok(login)
+    }
+
+    /// Attaches a registry with a password and with these fields more in its spec.
+    pub fn attach(&self, login: &Login, password: &str, spec: &Value) -> Test {
+        self.cluster.apply(&login.secret(password).to_string())?;
+        let mut object = login.acr_registry();
+        let fields = object.pointer_mut("/spec").and_then(Value::as_object_mut);
+        if let (Some(fields), Some(more)) = (fields, spec.as_object()) {
+            fields.extend(more.clone());
+        }
+        self.cluster.apply(&object.to_string())?;
+        Ok(())
+    }
+
+    pub fn detach(&self, login: &Login) -> Test {
+        self.cluster.run(&["delete", "acrregistry", &login.name])?;
+        Ok(())
+    }
+
+    /// Waits for the reason of the condition `Ready`, and returns the registry as it is then.
+    pub fn wait_for_reason(&self, login: &Login, reason: &str) -> Result<Value, Box<dyn Error>> {
+        let what = format!("{} to be {reason}", login.name);
+        let object = wait_for(&what, SOON, || {
+            let object = self.registry(login).map_err(|error| error.to_string())?;
+            if text(&object, "/status/conditions/0/reason") == reason {
+                Ok(object)
+            } else {
+                Err(format!("{object:#}"))
+            }
+        })?;
+        let is_ready = text(&object, "/status/conditions/0/status") == "True";
+        assert_eq!(is_ready, reason == "Minted", "{object:#}");
+        Ok(object)
+    }
+
+    pub fn registry(&self, login: &Login) -> Result<Value, Box<dyn Error>> {
+        Ok(self.cluster.get_json(&["acrregistry", &login.name])?)
+    }
+
+    /// A namespace with a Pod that needs the registry.
+    pub fn namespace_in_need(&self, login: &Login) -> Result<String, Box<dyn Error>> {
+        let namespace = self.pullpass.new_namespace(&[])?;
+        self.run_pod(&namespace, login)?;
+        Ok(namespace)
+    }
+
+    /// Creates a Pod with an image of the registry, which then names the pull secret.
+    pub fn run_pod(&self, namespace: &str, login: &Login) -> Test {
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"generateName": "app-", "namespace": namespace},
+            "spec": {"containers": [{"name": "app", "image": format!("{}/app:v1", login.host)}]},
+        });
+        let created: KubectlOutput = self.cluster.run_with_input(
+            &["create", "--output", "json", "--filename", "-"],
+            &pod.to_string(),
+        )?;
+        let pod: Value = serde_json::from_str(&created.stdout)?;
+        assert_eq!(
+            text(&pod, "/spec/imagePullSecrets/0/name"),
+            pull_secret(login),
+            "{pod:#}"
+        );
+        Ok(())
+    }
+
+    /// A Secret, if it is there.
+    pub fn secret(&self, namespace: &str, name: &str) -> Result<Option<Value>, Box<dyn Error>> {
+        let list = self.cluster.get_json(&[
+            "secrets",
+            "--namespace",
+            namespace,
+            "--field-selector",
+            &format!("metadata.name={name}"),
+        ])?;
+        Ok(list.pointer("/items/0").cloned())
+    }
+
+    /// Waits for the pull secret of a registry.
+    pub fn wait_for_secret(&self, namespace: &str, login: &Login) -> Result<Value, Box<dyn Error>> {
+        self.wait_for_secret_that(namespace, login, "be there", |_| true)
+    }
+
+    /// Waits until the pull secret of a registry is as it should be.
+    pub fn wait_for_secret_that(
+        &self,
+        namespace: &str,
+        login: &Login,
+        what: &str,
+        mut is_so: impl FnMut(&Value) -> bool,
+    ) -> Result<Value, Box<dyn Error>> {
+        let what = format!("the pull secret of {} in {namespace} to {what}", login.name);
+        Ok(wait_for(&what, SOON, || {
+            let secret = self
+                .secret(namespace, &pull_secret(login))
+                .map_err(|error| error.to_string())?;
+            match secret {
+                Some(secret) if is_so(&secret) => Ok(secret),
+                other => Err(format!("{other:?}")),
+            }
+        })?)
+    }
+
+    /// Waits until a namespace has no pull secret of a registry.
+    pub fn wait_for_no_secret(&self, namespace: &str, login: &Login) -> Test {
+        let what = format!("the pull secret of {} in {namespace} to go", login.name);
+        wait_for(&what, SOON, || {
+            match self.secret(namespace, &pull_secret(login)) {
+                Ok(None) => Ok(()),
+                Ok(Some(secret)) => Err(secret.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The namespaces that have a pull secret of a registry, or its minted credential.
+    pub fn namespaces_with_secrets(&self, login: &Login) -> Result<Vec<String>, Box<dyn Error>> {
+        let selector = format!("pullpass.dev/registry={}", login.name);
+        let list = self
+            .cluster
+            .get_json(&["secrets", "--all-namespaces", "--selector", &selector])?;
+        let items = list.get("items").and_then(Value::as_array);
+        Ok(items
+            .into_iter()
+            .flatten()
+            .map(|secret| text(secret, "/metadata/namespace").to_owned())
+            .collect())
+    }
+
+    /// The docker config of a pull secret.
+    pub fn docker_config(secret: &Value) -> Result<String, Box<dyn Error>> {
+        let data = text(secret, "/data/.dockerconfigjson");
+        Ok(String::from_utf8(STANDARD.decode(data)?)?)
+    }
+}
+
+/// A pullpass that is led to this Azure.
+pub fn replica<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>, Box<dyn Error>> {
+    let mut builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
+        .in_cluster()
+        .flag(RESYNC);
+    for flag in azure.flags() {
+        builder = builder.flag(flag);
+    }
+    Ok(builder.start()?)
+}
+
+pub fn pull_secret(login: &Login) -> String {
+    format!("pullpass-{}", login.name)
+}
+
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
