@@ -106,7 +106,15 @@ impl Fixture {
         Self::start_with(limits, None)
     }
 
+    pub fn start_one_at_a_time() -> Self {
+        Self::begin(Limits::default(), None, 1)
+    }
+
     pub fn start_with(limits: Limits, clients: Option<&Authority>) -> Self {
+        Self::begin(limits, clients, 8)
+    }
+
+    fn begin(limits: Limits, clients: Option<&Authority>, max_concurrent: usize) -> Self {
         install_provider();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -140,7 +148,7 @@ impl Fixture {
             ..Settings::default()
         };
         let admission = Admission::new(view, settings, audit, Arc::clone(&metrics));
-        let webhook = Arc::new(Webhook::new(admission, 8));
+        let webhook = Arc::new(Webhook::new(admission, max_concurrent));
 
         let readiness = Arc::new(Readiness::default());
         for check in [

@@ -142,6 +142,28 @@ async fn what_is_being_answered_when_the_server_ends_is_answered() {
 }
 
 #[tokio::test]
+async fn who_comes_too_many_waits_and_is_answered() {
+    let fixture = Fixture::start_one_at_a_time();
+    let client = Client::h2(&fixture).await;
+    let upload = client.begin(&review("nginx:first")).await;
+    let second = review("nginx:second");
+    let (waiting, ()) = tokio::join!(client.review(&second), async {
+        // Answered behind the second review, which therefore is at the server, and waits.
+        client
+            .send(&Method::GET, "/probe", "text/plain", Vec::new())
+            .await;
+        upload.finish().await;
+    });
+    assert_eq!(waiting["response"]["allowed"], true);
+    let records = fixture.audit_lines(2).await;
+    let images: Vec<_> = records
+        .iter()
+        .map(|record| &record["images"][0]["reference"])
+        .collect();
+    assert_eq!(images, ["nginx:first", "nginx:second"]);
+}
+
+#[tokio::test]
 async fn every_line_of_the_audit_log_fits_its_schema() {
     let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;

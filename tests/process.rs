@@ -1,0 +1,212 @@
+//! `pullpass serve` as a process: how it ends, reopens its log, follows its manifests, and refuses to start.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use pullpass_test_support::{Authority, free_port, wait_for};
+use serde_json::Value;
+
+/// Only bounds how long a broken test takes.
+const SOON: Duration = Duration::from_secs(30);
+const REGISTRY: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata: {name: mine}\nspec: {loginServer: myregistry.azurecr.io, identity: {managedIdentity: {}}}\n";
+const REVIEW: &str = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","namespace":"apps","object":{"spec":{"containers":[{"name":"c","image":"myregistry.azurecr.io/a"}]}}}}"#;
+
+struct Serve {
+    child: Child,
+    directory: tempfile::TempDir,
+    port: u16,
+    metrics_port: u16,
+}
+
+impl Serve {
+    fn start(flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let authority = Authority::new().unwrap();
+        let identity = authority.server(&["localhost"]).unwrap();
+        fs::write(path("ca.pem"), authority.pem()).unwrap();
+        fs::write(path("tls.crt"), &identity.certificate).unwrap();
+        fs::write(path("tls.key"), &identity.key).unwrap();
+        fs::create_dir(path("cluster")).unwrap();
+        fs::write(path("cluster").join("registry.yaml"), REGISTRY).unwrap();
+        let (port, metrics_port) = (free_port().unwrap(), free_port().unwrap());
+        let child = command(&path("cluster"))
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"))
+            .args([
+                option("--tls-cert", path("tls.crt")),
+                option("--tls-key", path("tls.key")),
+            ])
+            .args([
+                option("--audit-log", path("audit.log")),
+                "--reload-interval=0.02".into(),
+            ])
+            .args(flags)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let serve = Self {
+            child,
+            directory,
+            port,
+            metrics_port,
+        };
+        wait_for("pullpass to be ready", SOON, || serve.readyz() == Some(200)).unwrap();
+        serve
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+
+    fn readyz(&self) -> Option<u16> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.metrics_port);
+        let output = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .parse()
+            .ok()
+            .filter(|code| *code != 0)
+    }
+
+    /// Sends a review with curl; the answer, if there is one.
+    fn review(&self) -> Option<Value> {
+        let output = Command::new("curl")
+            .args(["-s", "--cacert"])
+            .arg(self.path("ca.pem"))
+            .args(["-H", "content-type: application/json", "-d", REVIEW])
+            .arg(format!("https://localhost:{}/mutate", self.port))
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        wait_for("pullpass to end", SOON, || self.child.try_wait().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn option(name: &str, path: PathBuf) -> OsString {
+    let mut option = OsString::from(name);
+    option.push("=");
+    option.push(path);
+    option
+}
+
+fn command(manifests: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    command
+        .arg("serve")
+        .arg(option("--manifests", manifests.to_owned()));
+    command
+}
+
+#[test]
+fn told_to_end_it_is_unready_at_once_serves_on_and_exits_with_0() {
+    let mut serve = Serve::start(&["--shutdown-delay=3"]);
+    serve.signal("TERM");
+    wait_for("pullpass to be unready", SOON, || serve.readyz() == Some(503)).unwrap();
+    let answer = serve.review().expect("an answer during the delay");
+    assert_eq!(answer["response"]["auditAnnotations"]["decision"], "injected");
+    assert_eq!(serve.wait().code(), Some(0));
+    assert!(serve.review().is_none());
+    assert!(
+        fs::read_to_string(serve.path("audit.log"))
+            .unwrap()
+            .ends_with('\n'),
+        "the log is whole"
+    );
+}
+
+#[test]
+fn a_hangup_opens_the_audit_log_again() {
+    let serve = Serve::start(&[]);
+    serve.review().unwrap();
+    let lines = |name: &str| fs::read_to_string(serve.path(name)).map_or(0, |text| text.lines().count());
+    wait_for("the first record", SOON, || lines("audit.log") == 1).unwrap();
+    fs::rename(serve.path("audit.log"), serve.path("audit.log.1")).unwrap();
+    serve.signal("HUP");
+    wait_for("the log to be there again", SOON, || {
+        serve.path("audit.log").exists()
+    })
+    .unwrap();
+    serve.review().unwrap();
+    wait_for("the second record", SOON, || lines("audit.log") == 1).unwrap();
+    assert_eq!(lines("audit.log.1"), 1);
+}
+
+#[test]
+fn manifests_are_followed_and_a_mistake_in_them_changes_nothing() {
+    let serve = Serve::start(&["--unattached=deny"]);
+    let decision = || serve.review().unwrap()["response"]["auditAnnotations"]["decision"].clone();
+    assert_eq!(decision(), "injected");
+    fs::remove_file(serve.path("cluster").join("registry.yaml")).unwrap();
+    wait_for("the registry to be detached", SOON, || decision() == "denied").unwrap();
+    fs::write(serve.path("cluster").join("registry.yaml"), REGISTRY).unwrap();
+    wait_for("the registry to be attached", SOON, || decision() == "injected").unwrap();
+    fs::write(serve.path("cluster").join("broken.yaml"), "kind: [").unwrap();
+    fs::write(serve.path("cluster").join("registry.yaml"), "").unwrap();
+    assert_eq!(decision(), "injected");
+    fs::remove_file(serve.path("cluster").join("broken.yaml")).unwrap();
+    wait_for("the mistake to be mended", SOON, || decision() == "denied").unwrap();
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said_on_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("registry.yaml"), REGISTRY).unwrap();
+    for (flags, code, message) in [
+        (vec!["--tls-cert=missing.crt"], 1, "missing.crt can't be read"),
+        (vec!["--log=pullpass=loud"], 2, "--log pullpass=loud"),
+        (
+            vec!["--audit-log=missing/audit.log"],
+            1,
+            "the audit log can't be opened",
+        ),
+        (vec!["--max-concurrent=0"], 2, "0 is not in 1.."),
+        (
+            vec!["--mode=sometimes"],
+            2,
+            "possible values: cluster-wide, opt-in",
+        ),
+    ] {
+        let output = command(directory.path())
+            .args(&flags)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {error}");
+        assert!(error.contains(message), "{flags:?}: {error}");
+    }
+}
