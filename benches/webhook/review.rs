@@ -28,7 +28,7 @@ pub(crate) enum Size {
     /// 8 containers of 25 environment variables each
     #[value(name = "32k")]
     Medium,
-    /// 16 containers of 72 environment variables each
+    /// 16 containers of 96 environment variables each
     #[value(name = "200k")]
     Large,
 }
@@ -47,7 +47,7 @@ impl Size {
         match self {
             Self::Small => (1, 0),
             Self::Medium => (8, 25),
-            Self::Large => (16, 72),
+            Self::Large => (16, 96),
         }
     }
 }
@@ -150,7 +150,7 @@ fn spec(containers: usize, variables: usize) -> Value {
 
 fn container(number: usize, variables: usize) -> Value {
     let env: Vec<_> = (0..variables)
-        .map(|number| json!({"name": variable(number), "value": format!("https://service-{number}.apps.svc:8443")}))
+        .map(|number| json!({"name": variable(number), "value": format!("service-{number}:8443")}))
         .collect();
     let mut container = json!({
         "name": container_name(number),
@@ -198,5 +198,5 @@ fn container_name(number: usize) -> String {
 }
 
 fn variable(number: usize) -> String {
-    format!("SERVICE_{number}_ENDPOINT")
+    format!("SERVICE_{number}_ADDRESS")
 }

@@ -39,9 +39,12 @@ pub(crate) struct Process {
 impl Process {
     fn start(name: &str, command: &Command, directory: &Path, address: SocketAddr) -> Result<Self> {
         let mut process = Supervised::spawn(name, command, directory)?;
-        wait_for(name, START, || TcpStream::connect(address))
-            .map_err(|error| format!("{error}\n{}", process.log_tail()))?;
-        process.check_running()?;
+        wait_for(name, START, || match process.check_running() {
+            Ok(()) => TcpStream::connect(address)
+                .map(Ok)
+                .map_err(|error| error.to_string()),
+            Err(ended) => Ok(Err(ended)),
+        })??;
         Ok(Self { process, address })
     }
 

@@ -1,12 +1,13 @@
 //! Where the audit log's lines go. A slow sink costs lines, each of them counted, and never an answer.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,8 +20,17 @@ use super::record::{Micros, SCHEMA};
 const BUFFER: usize = 16 << 20;
 /// How long the end of the program waits for a sink that does not take what is left.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How often an idle sink looks whether it shall open its file again.
-const IDLE: Duration = Duration::from_millis(200);
+/// How long the writer rests after what it wrote. Waking it for each line would cost more than the line does.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How many bytes are given to the sink at once, and so how much is lost when it fails.
+const CHUNK: usize = 64 << 10;
+/// How much of a buffer's memory is kept when it is empty again.
+const KEPT: usize = 256 << 10;
+
+thread_local! {
+    /// Where a line is made, before it is queued: memory that is not asked for anew for each.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Where the audit log is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +56,6 @@ impl FromStr for Destination {
 /// The audit log. Writing to it never blocks.
 #[derive(Debug)]
 pub struct AuditLog {
-    lines: Option<Sender<Vec<u8>>>,
     shared: Arc<Shared>,
     /// Closed when the writer has ended.
     ended: Mutex<Receiver<()>>,
@@ -54,10 +63,41 @@ pub struct AuditLog {
 
 #[derive(Debug, Default)]
 struct Shared {
+    queue: Mutex<Queue>,
+    /// Told when the writer, being idle, has something to do.
+    wake: Condvar,
     queued: AtomicUsize,
     written: AtomicU64,
     dropped: AtomicU64,
     reopen: AtomicBool,
+}
+
+/// What the writer has not taken yet.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Whole lines.
+    lines: Vec<u8>,
+    /// Whether the writer waits to be told.
+    idle: bool,
+    /// Whether nothing more comes.
+    closed: bool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the queue, and wakes the writer if it waits for that.
+    fn tell(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = self.queue();
+        change(&mut queue);
+        let idle = std::mem::take(&mut queue.idle);
+        drop(queue);
+        if idle {
+            self.wake.notify_one();
+        }
+    }
 }
 
 impl AuditLog {
@@ -76,23 +116,20 @@ impl AuditLog {
         mut open: impl FnMut() -> io::Result<Box<dyn Write + Send>> + Send + 'static,
     ) -> io::Result<Self> {
         let sink = open()?;
-        let (lines, receiver) = channel();
         let (running, ended) = sync_channel::<()>(0);
         let shared = Arc::new(Shared::default());
         shared.queued.store(usize::MAX - buffer, Ordering::Relaxed);
         let writer = Writer {
             open: Box::new(open),
-            sink: BufWriter::new(sink),
+            sink,
             shared: Arc::clone(&shared),
             reported: 0,
-            pending: 0,
         };
         thread::Builder::new().name("audit".to_owned()).spawn(move || {
-            writer.run(&receiver);
+            writer.run();
             drop(running);
         })?;
         Ok(Self {
-            lines: Some(lines),
             shared,
             ended: Mutex::new(ended),
         })
@@ -100,12 +137,19 @@ impl AuditLog {
 
     /// Writes one record as a line, or counts it as dropped when the buffer is full.
     pub fn write(&self, record: &impl Serialize) {
-        let mut line = Vec::with_capacity(1024);
-        if serde_json::to_writer(&mut line, record).is_err() {
+        let mut line = LINE.take();
+        line.clear();
+        if serde_json::to_writer(&mut line, record).is_ok() {
+            line.push(b'\n');
+            self.queue(&line);
+        } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
         }
-        line.push(b'\n');
+        line.shrink_to(KEPT);
+        LINE.set(line);
+    }
+
+    fn queue(&self, line: &[u8]) {
         let size = line.len();
         // The counter starts so that it overflows when the buffer is full: one atomic step decides.
         let fits = self
@@ -114,15 +158,17 @@ impl AuditLog {
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |queued| {
                 queued.checked_add(size)
             });
-        let sent = fits.is_ok() && self.lines.as_ref().is_some_and(|lines| lines.send(line).is_ok());
-        if !sent {
+        if fits.is_ok() {
+            self.shared.tell(|queue| queue.lines.extend_from_slice(line));
+        } else {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Opens the sink again before the next line: after a log rotation.
     pub fn reopen(&self) {
-        self.shared.reopen.store(true, Ordering::Release);
+        self.shared
+            .tell(|_| self.shared.reopen.store(true, Ordering::Release));
     }
 
     /// Records that were dropped so far.
@@ -138,7 +184,7 @@ impl AuditLog {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        self.lines = None;
+        self.shared.tell(|queue| queue.closed = true);
         // An error is what is hoped for: the writer has ended. A sink that hangs must not keep the program.
         let _ = self
             .ended
@@ -150,67 +196,69 @@ impl Drop for AuditLog {
 
 struct Writer {
     open: Box<dyn FnMut() -> io::Result<Box<dyn Write + Send>> + Send>,
-    sink: BufWriter<Box<dyn Write + Send>>,
+    sink: Box<dyn Write + Send>,
     shared: Arc<Shared>,
     /// Drops that the log itself tells of already.
     reported: u64,
-    /// Lines that the sink's buffer holds.
-    pending: u64,
 }
 
 impl Writer {
-    fn run(mut self, lines: &Receiver<Vec<u8>>) {
-        loop {
-            match lines.recv_timeout(IDLE) {
-                Ok(line) => {
-                    self.line(&line);
-                    while let Ok(line) = lines.try_recv() {
-                        self.line(&line);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.reopen_if_asked(),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.report_drops();
-                    return self.flush();
-                }
-            }
+    fn run(mut self) {
+        let mut lines = Vec::new();
+        while self.take(&mut lines) {
+            self.reopen_if_asked();
+            self.write(&lines);
             self.report_drops();
-            self.flush();
+            thread::sleep(PAUSE);
         }
+        self.report_drops();
     }
 
-    fn line(&mut self, line: &[u8]) {
-        self.reopen_if_asked();
-        let taken = self.sink.write_all(line);
-        self.pending += 1;
-        if let Err(error) = taken {
-            self.lost(&error);
-        }
-        self.shared.queued.fetch_sub(line.len(), Ordering::AcqRel);
-    }
-
-    fn flush(&mut self) {
-        match self.sink.flush() {
-            Ok(()) => {
-                self.shared
-                    .written
-                    .fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+    /// Waits until there is something to do, and takes the lines that are there; false when nothing more comes.
+    fn take(&self, lines: &mut Vec<u8>) -> bool {
+        lines.clear();
+        lines.shrink_to(KEPT);
+        let mut queue = self.shared.queue();
+        while queue.lines.is_empty() && !self.shared.reopen.load(Ordering::Acquire) {
+            if queue.closed {
+                return false;
             }
-            Err(error) => self.lost(&error),
+            queue.idle = true;
+            queue = self
+                .shared
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.idle = false;
+        std::mem::swap(&mut queue.lines, lines);
+        true
+    }
+
+    fn write(&mut self, mut lines: &[u8]) {
+        while let Some((chunk, rest)) = lines
+            .split_at_checked(chunk_end(lines))
+            .filter(|_| !lines.is_empty())
+        {
+            self.reopen_if_asked();
+            let count = chunk.iter().map(|byte| u64::from(*byte == b'\n')).sum();
+            match self.sink.write_all(chunk).and_then(|()| self.sink.flush()) {
+                Ok(()) => {
+                    self.shared.written.fetch_add(count, Ordering::Relaxed);
+                }
+                Err(error) => self.lost(count, &error),
+            }
+            self.shared.queued.fetch_sub(chunk.len(), Ordering::AcqRel);
+            lines = rest;
         }
     }
 
-    /// What the sink's buffer held is lost, and it may have torn a line: the next begins on a new one.
-    fn lost(&mut self, error: &io::Error) {
-        self.shared
-            .dropped
-            .fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+    /// Some of these lines may have been written, and one of them torn: all count as lost.
+    fn lost(&mut self, lines: u64, error: &io::Error) {
+        self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
         tracing::error!(%error, "the audit log can't be written; records are lost until it can be");
         match (self.open)() {
-            Ok(sink) => {
-                // Without this, dropping the old one would try its buffer again.
-                let _ = std::mem::replace(&mut self.sink, BufWriter::new(sink)).into_parts();
-            }
+            Ok(sink) => self.sink = sink,
             Err(error) => tracing::error!(%error, "the audit log can't be opened"),
         }
     }
@@ -219,9 +267,8 @@ impl Writer {
         if !self.shared.reopen.swap(false, Ordering::AcqRel) {
             return;
         }
-        self.flush();
         match (self.open)() {
-            Ok(sink) => self.sink = BufWriter::new(sink),
+            Ok(sink) => self.sink = sink,
             Err(error) => {
                 tracing::error!(%error, "the audit log can't be opened again; the old file is written on");
             }
@@ -258,6 +305,19 @@ impl Writer {
             }
         }
     }
+}
+
+/// Where a chunk ends: behind a line's end, and where a line allows it not behind `CHUNK` bytes.
+fn chunk_end(lines: &[u8]) -> usize {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let end = match lines.get(..CHUNK) {
+        None => None,
+        Some(chunk) => chunk
+            .iter()
+            .rposition(is_end)
+            .or_else(|| lines.iter().position(is_end)),
+    };
+    end.map_or(lines.len(), |end| end + 1)
 }
 
 #[cfg(test)]

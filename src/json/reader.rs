@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::skip::container_end;
+use super::skip::{Kind, container_end, plain_length};
 
 /// Why a document could not be read, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -81,11 +81,9 @@ impl<'a> Reader<'a> {
         self.expect(b'"', "a string")?;
         let start = self.at;
         let rest = self.bytes.get(start..).unwrap_or_default();
-        let plain = rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-        match plain.and_then(|length| Some((length, rest.get(length)?))) {
-            Some((length, b'"')) => {
+        let length = plain_length(rest);
+        match rest.get(length) {
+            Some(b'"') => {
                 let text = rest.get(..length).and_then(|text| std::str::from_utf8(text).ok());
                 self.at = start + length + 1;
                 text.map(Cow::Borrowed).ok_or(JsonError {
@@ -93,7 +91,7 @@ impl<'a> Reader<'a> {
                     at: start,
                 })
             }
-            Some((_, b'\\')) => self.escaped_string(start),
+            Some(b'\\') => self.escaped_string(start),
             _ => Err(JsonError {
                 expected: "the string's end",
                 at: start,
@@ -142,11 +140,16 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn skip(&mut self) -> Result<(), JsonError> {
         match self.peek() {
-            Some(b'{' | b'[') => {
+            Some(bracket @ (b'{' | b'[')) => {
                 self.at += 1;
                 let rest = self.bytes.get(self.at..).unwrap_or_default();
+                let kind = if bracket == b'{' {
+                    Kind::Object
+                } else {
+                    Kind::Array
+                };
                 let length =
-                    container_end(rest).ok_or_else(|| self.error("the end of an object or array"))?;
+                    container_end(rest, kind).ok_or_else(|| self.error("the end of an object or array"))?;
                 self.at += length;
                 Ok(())
             }
@@ -182,15 +185,15 @@ impl<'a> Reader<'a> {
     fn skip_string(&mut self) -> Result<(), JsonError> {
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let length = rest
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\'))
-                .ok_or_else(|| self.error("the string's end"))?;
+            let length = plain_length(rest);
             self.at += length + 1;
             match rest.get(length) {
                 Some(b'"') => return Ok(()),
                 // What a backslash escapes is part of the string, whatever it is.
-                _ => self.at += 1,
+                Some(b'\\') => self.at += 1,
+                // A control character is skipped like any other.
+                Some(_) => {}
+                None => return Err(self.error("the string's end")),
             }
         }
     }

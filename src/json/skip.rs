@@ -2,18 +2,23 @@
 //!
 //! The method is the one of simdjson's first stage (Langdale and Lemire, "Parsing Gigabytes of JSON per Second"):
 //! a bit for each byte of a block, a prefix sum over the quotes that tells what is inside a string, and then only
-//! brackets outside strings are counted.
+//! brackets outside strings are counted. Of these only the container's own kind is looked at: in a document that is
+//! JSON the others are balanced, and most blocks of `env` and of `managedFields`, which are arrays, have none.
 
 use wide::u8x16;
 
 const BLOCK: usize = 64;
+const LANE: usize = 16;
+/// The last of the characters that a string can't hold as they are.
+const LAST_CONTROL: u8 = 0x1F;
 /// Bits at odd positions, counted from zero.
 const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
 
 /// The length of the container whose opening bracket is just before `bytes`, its closing bracket included, or
-/// `None` when it has no end. Objects and arrays count alike.
-pub(super) fn container_end(bytes: &[u8]) -> Option<usize> {
+/// `None` when it has no end.
+pub(super) fn container_end(bytes: &[u8], kind: Kind) -> Option<usize> {
     let mut state = State {
+        kind,
         depth: 1,
         in_string: 0,
         escaped: 0,
@@ -29,7 +34,35 @@ pub(super) fn container_end(bytes: &[u8]) -> Option<usize> {
     state.end_in(&last).map(|offset| blocks.len() * BLOCK + offset)
 }
 
+/// How many bytes come before the first quote, backslash or control character.
+#[inline]
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
+    let (lanes, rest) = bytes.as_chunks::<LANE>();
+    for (number, lane) in lanes.iter().enumerate() {
+        let lane = u8x16::new(*lane);
+        let special = lane.simd_eq(u8x16::splat(b'"'))
+            | lane.simd_eq(u8x16::splat(b'\\'))
+            | lane.min(u8x16::splat(LAST_CONTROL)).simd_eq(lane);
+        let found = special.to_bitmask();
+        if found != 0 {
+            return number * LANE + found.trailing_zeros() as usize;
+        }
+    }
+    let length = rest
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0..=LAST_CONTROL));
+    bytes.len() - rest.len() + length.unwrap_or(rest.len())
+}
+
+/// The kind of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+}
+
 struct State {
+    kind: Kind,
     /// Brackets that are open.
     depth: usize,
     /// All ones where the previous block ended inside a string, else zero.
@@ -39,18 +72,27 @@ struct State {
 }
 
 impl State {
+    #[inline]
     fn end_in(&mut self, block: &[u8; BLOCK]) -> Option<usize> {
-        let Bits {
-            quote,
-            backslash,
-            open,
-            close,
-        } = Bits::of(block);
-        let quote = quote & !self.escapes(backslash);
+        let lanes = Lanes::of(block);
+        // Most blocks have no backslash, and most blocks of arrays no bracket: one look at all lanes tells.
+        let backslash = if lanes.have(b'\\', b'\\') {
+            lanes.positions(b'\\')
+        } else {
+            0
+        };
+        let quote = lanes.positions(b'"') & !self.escapes(backslash);
         let in_string = prefix_xor(quote) ^ self.in_string;
         self.in_string = if in_string >> 63 == 1 { u64::MAX } else { 0 };
-        let open = open & !in_string;
-        let mut close = close & !in_string;
+        let (open, close) = match self.kind {
+            Kind::Object => (b'{', b'}'),
+            Kind::Array => (b'[', b']'),
+        };
+        if !lanes.have(open, close) {
+            return None;
+        }
+        let open = lanes.positions(open) & !in_string;
+        let mut close = lanes.positions(close) & !in_string;
         let closes = close.count_ones() as usize;
         if closes >= self.depth {
             for closed in 1..=closes {
@@ -67,6 +109,7 @@ impl State {
     }
 
     /// The bytes that a backslash before them escapes: those behind an odd-length run of backslashes.
+    #[inline]
     fn escapes(&mut self, backslash: u64) -> u64 {
         if backslash == 0 {
             return std::mem::take(&mut self.escaped);
@@ -83,31 +126,38 @@ impl State {
     }
 }
 
-/// One bit for each byte of a block, the first byte's lowest.
-#[derive(Default)]
-struct Bits {
-    quote: u64,
-    backslash: u64,
-    open: u64,
-    close: u64,
-}
+/// A block, as what can be compared at once.
+struct Lanes([u8x16; BLOCK / LANE]);
 
-impl Bits {
+impl Lanes {
     #[inline]
     fn of(block: &[u8; BLOCK]) -> Self {
-        let mut bits = Self::default();
-        let (lanes, _) = block.as_chunks::<16>();
-        for (number, lane) in lanes.iter().enumerate() {
-            let lane = u8x16::new(*lane);
-            // `[` and `{`, and `]` and `}`, differ in this one bit.
-            let folded = lane | u8x16::splat(0x20);
-            let at = |found: u8x16| u64::from(found.to_bitmask()) << (number * 16);
-            bits.quote |= at(lane.simd_eq(u8x16::splat(b'"')));
-            bits.backslash |= at(lane.simd_eq(u8x16::splat(b'\\')));
-            bits.open |= at(folded.simd_eq(u8x16::splat(b'{')));
-            bits.close |= at(folded.simd_eq(u8x16::splat(b'}')));
+        let mut lanes = [u8x16::default(); BLOCK / LANE];
+        let (bytes, _) = block.as_chunks::<LANE>();
+        for (lane, bytes) in lanes.iter_mut().zip(bytes) {
+            *lane = u8x16::new(*bytes);
+        }
+        Self(lanes)
+    }
+
+    /// One bit for each byte, the first byte's lowest: whether it is that one.
+    #[inline]
+    fn positions(&self, byte: u8) -> u64 {
+        let mut bits = 0;
+        for (number, lane) in self.0.iter().enumerate() {
+            bits |= u64::from(lane.simd_eq(u8x16::splat(byte)).to_bitmask()) << (number * LANE);
         }
         bits
+    }
+
+    /// Whether one of the two bytes is there.
+    #[inline]
+    fn have(&self, one: u8, other: u8) -> bool {
+        let mut found = u8x16::default();
+        for lane in self.0 {
+            found |= lane.simd_eq(u8x16::splat(one)) | lane.simd_eq(u8x16::splat(other));
+        }
+        found.to_bitmask() != 0
     }
 }
 
@@ -126,7 +176,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// The same by the book: one byte at a time. Outside a string, where JSON has no backslash, one hides a quote too.
-    fn reference(bytes: &[u8]) -> Option<usize> {
+    fn reference(bytes: &[u8], kind: Kind) -> Option<usize> {
+        let (open, close) = if kind == Kind::Object {
+            (b'{', b'}')
+        } else {
+            (b'[', b']')
+        };
         let (mut depth, mut in_string, mut escaped) = (1, false, false);
         for (at, byte) in bytes.iter().enumerate() {
             match byte {
@@ -134,8 +189,9 @@ mod tests {
                 b'\\' => escaped = true,
                 _ if std::mem::take(&mut escaped) && in_string => {}
                 b'"' => in_string = !in_string,
-                b'{' | b'[' if !in_string => depth += 1,
-                b'}' | b']' if !in_string => {
+                _ if in_string => {}
+                _ if *byte == open => depth += 1,
+                _ if *byte == close => {
                     depth -= 1;
                     if depth == 0 {
                         return Some(at + 1);
@@ -151,13 +207,17 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
         #[test]
         fn blocks_find_what_single_bytes_find(text in "[\\[\\]{}\"\\\\a ]{0,300}") {
-            prop_assert_eq!(container_end(text.as_bytes()), reference(text.as_bytes()));
+            for kind in [Kind::Object, Kind::Array] {
+                prop_assert_eq!(container_end(text.as_bytes(), kind), reference(text.as_bytes(), kind));
+            }
         }
 
         #[test]
         fn runs_of_backslashes_across_blocks(before in 0..200_usize, run in 0..200_usize) {
-            let text = format!("\"{}{}\"]\"]]", " ".repeat(before), "\\".repeat(run));
-            prop_assert_eq!(container_end(text.as_bytes()), reference(text.as_bytes()));
+            let text = format!("\"{}{}\"]\"]}}]", " ".repeat(before), "\\".repeat(run));
+            for kind in [Kind::Object, Kind::Array] {
+                prop_assert_eq!(container_end(text.as_bytes(), kind), reference(text.as_bytes(), kind));
+            }
         }
     }
 }

@@ -9,6 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
+/// How many bytes most answers fit into.
+const USUAL_SIZE: usize = 512;
+
 /// What a review is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,11 +60,14 @@ impl ReviewResponse<'_> {
             api_version: &'static str,
             response: &'a ReviewResponse<'a>,
         }
-        serde_json::to_vec(&Review {
+        let mut answer = Vec::with_capacity(USUAL_SIZE);
+        let review = Review {
             kind: "AdmissionReview",
             api_version: "admission.k8s.io/v1",
             response: self,
-        })
+        };
+        serde_json::to_writer(&mut answer, &review)?;
+        Ok(answer)
     }
 }
 
