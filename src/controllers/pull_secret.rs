@@ -39,14 +39,16 @@ impl WriteError {
         let kube::Error::Api(status) = error else {
             return Self::Api(error.to_string());
         };
-        let causes = status.details.iter().flat_map(|details| &details.causes);
-        let terminating = causes
-            .into_iter()
-            .any(|cause| cause.reason == "NamespaceTerminating");
+        let causes = || status.details.iter().flat_map(|details| &details.causes);
+        let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
+        // The API server looks at what can't be changed before it asks the fence. Nothing of that is ever changed in a
+        // Secret that is ours.
+        let immutable = causes().any(|cause| ["type", "data", "immutable"].contains(&cause.field.as_str()));
         match status.code {
             404 => Self::NamespaceGone,
             403 if terminating => Self::NamespaceGone,
             403 | 422 if status.message.contains(FENCE) => Self::Foreign,
+            422 if immutable => Self::Foreign,
             _ => Self::Api(status.message.clone()),
         }
     }

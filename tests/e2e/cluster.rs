@@ -4,7 +4,9 @@ use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use pullpass_test_support::{ControlPlane, ControlPlaneBuilder, Installation, InstallationBuilder, end_to_end_wanted};
+use pullpass_test_support::{
+    ControlPlane, ControlPlaneBuilder, Installation, InstallationBuilder, end_to_end_wanted,
+};
 
 pub type Test = Result<(), Box<dyn Error>>;
 

@@ -5,5 +5,10 @@
 //! disturb the others has a cluster of its own. They fail where no control plane can be had. `PULLPASS_E2E=off` leaves
 //! them out, and says so.
 
+mod failures;
 mod pull;
+mod rights;
+mod short_lives;
+mod upheavals;
+mod upkeep;
 mod world;

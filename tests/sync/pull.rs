@@ -29,8 +29,11 @@ fn skopeo_pulls_with_the_secret_from_the_pods_namespace_and_not_without_it() -> 
     assert!(world.azure.directory().join("pulled/manifest.json").is_file());
 
     let without = world.azure.skopeo(r#"{"auths":{}}"#, &["inspect", &image]);
-    let error = without.map_or_else(|error| error.to_string(), |printed| printed);
-    assert!(error.contains("authentication required") || error.contains("unauthorized"), "{error}");
+    let error = without.unwrap_or_else(|error| error.to_string());
+    assert!(
+        error.contains("authentication required") || error.contains("unauthorized"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -40,12 +43,7 @@ fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
     let login = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&login)?;
     world.wait_for_secret(&namespace, &login)?;
-    pullpass_test_support::wait_for("the namespace to be counted", crate::world::SOON, || {
-        let object = world.registry(&login).map_err(|error| error.to_string())?;
-        let served = object.pointer("/status/namespaces/served").and_then(Value::as_u64);
-        if served == Some(1) { Ok(()) } else { Err(object.to_string()) }
-    })?;
-    let object = world.registry(&login)?;
+    let object = world.wait_for_served(&login, 1)?;
     assert_eq!(text(&object, "/status/loginServer"), login.host);
     assert_eq!(
         text(&object, "/status/credential/audience"),
@@ -57,10 +55,24 @@ fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
     );
     let table = world.cluster.run(&["get", "acr", &login.name])?.stdout;
     let mut lines = table.lines();
-    let header: Vec<_> = lines.next().unwrap_or_default().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    let header: Vec<_> = lines
+        .next()
+        .unwrap_or_default()
+        .split("  ")
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty())
+        .collect();
     assert_eq!(
         header,
-        ["NAME", "LOGIN SERVER", "READY", "REASON", "EXPIRES", "NAMESPACES", "AGE"]
+        [
+            "NAME",
+            "LOGIN SERVER",
+            "READY",
+            "REASON",
+            "EXPIRES",
+            "NAMESPACES",
+            "AGE"
+        ]
     );
     let row: Vec<_> = lines.next().unwrap_or_default().split_whitespace().collect();
     let expires = text(&object, "/status/credential/expiresAt");

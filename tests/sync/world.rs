@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub type Test = Result<(), Box<dyn Error>>;
 
 /// Only bounds how long a broken test takes.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(2);
 /// How often pullpass looks at everything.
 pub const RESYNC: &str = "--resync-interval=2";
 /// How many tests can have a registry of their own in the shared world.
@@ -38,14 +38,15 @@ pub fn shared() -> Result<&'static World<'static>, Box<dyn Error>> {
     end_to_end_wanted()?;
     let cluster = CLUSTER.get_or_init(|| ControlPlane::start().map_err(|error| error.to_string()));
     let cluster = cluster.as_ref().map_err(String::as_str)?;
-    let world = WORLD.get_or_init(|| World::start(cluster, LOGINS, |_| {}).map_err(|error| error.to_string()));
+    let world =
+        WORLD.get_or_init(|| World::start(cluster, LOGINS, |_| {}).map_err(|error| error.to_string()));
     Ok(world.as_ref().map_err(String::as_str)?)
 }
 
-/// A cluster for what can't be shared.
+/// A cluster for what can't be shared. Nobody tidies up in it, and nobody makes Pods.
 pub fn cluster_of_its_own() -> Result<ControlPlane, Box<dyn Error>> {
     end_to_end_wanted()?;
-    Ok(ControlPlane::start()?)
+    Ok(ControlPlane::builder().controller_manager(false).start()?)
 }
 
 impl<'a> World<'a> {
@@ -71,7 +72,11 @@ impl<'a> World<'a> {
     /// A registry that nobody else has.
     pub fn login(&self) -> Result<Login, Box<dyn Error>> {
         let number = self.given.fetch_add(1, Ordering::Relaxed);
-        Ok(self.logins.get(number).cloned().ok_or("there are no registries left")?)
+        Ok(self
+            .logins
+            .get(number)
+            .cloned()
+            .ok_or("there are no registries left")?)
     }
 
     /// Attaches a registry of the caller's own, and waits until its credential is minted.
@@ -117,6 +122,22 @@ impl<'a> World<'a> {
 
     pub fn registry(&self, login: &Login) -> Result<Value, Box<dyn Error>> {
         Ok(self.cluster.get_json(&["acrregistry", &login.name])?)
+    }
+
+    /// Waits until the status counts so many namespaces.
+    pub fn wait_for_served(&self, login: &Login, count: u64) -> Result<Value, Box<dyn Error>> {
+        let what = format!("{} to be served in {count} namespaces", login.name);
+        Ok(wait_for(&what, SOON, || {
+            let object = self.registry(login).map_err(|error| error.to_string())?;
+            let served = object
+                .pointer("/status/namespaces/served")
+                .and_then(Value::as_u64);
+            if served == Some(count) {
+                Ok(object)
+            } else {
+                Err(object.to_string())
+            }
+        })?)
     }
 
     /// A namespace with a Pod that needs the registry.

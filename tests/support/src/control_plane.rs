@@ -2,6 +2,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,8 +84,8 @@ impl Builder {
         let etcd = Supervised::spawn("etcd", &files.etcd(binaries.etcd()?, &etcd_url)?, scratch.path())?;
         let mut control_plane = ControlPlane {
             controller_manager: None,
-            api_server: None,
-            etcd,
+            api_server: Mutex::default(),
+            etcd: Mutex::new(etcd),
             api_server_command,
             kubectl,
             kubeconfig,
@@ -108,8 +109,8 @@ impl Builder {
 pub struct ControlPlane {
     // In the order in which they are to be dropped: nobody outlives what it depends on.
     controller_manager: Option<Supervised>,
-    api_server: Option<Supervised>,
-    etcd: Supervised,
+    api_server: Mutex<Option<Supervised>>,
+    etcd: Mutex<Supervised>,
     api_server_command: Command,
     kubectl: Kubectl,
     kubeconfig: PathBuf,
@@ -236,7 +237,10 @@ impl ControlPlane {
 
     /// The API server's process, while there is one.
     pub fn api_server(&mut self) -> Option<&mut Supervised> {
-        self.api_server.as_mut()
+        self.api_server
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
     }
 
     /// The controller manager's process, if one was asked for.
@@ -245,24 +249,28 @@ impl ControlPlane {
     }
 
     /// Stops the API server; its state stays in etcd.
-    pub fn stop_api_server(&mut self) -> Result<(), Error> {
-        if let Some(mut api_server) = self.api_server.take() {
+    pub fn stop_api_server(&self) -> Result<(), Error> {
+        if let Some(mut api_server) = self.lock_api_server().take() {
             api_server.stop(GRACE)?;
         }
         Ok(())
     }
 
     /// Starts the API server if it is stopped, on the port that it had, and waits until it is ready.
-    pub fn start_api_server(&mut self) -> Result<(), Error> {
-        if self.api_server.is_none() {
+    pub fn start_api_server(&self) -> Result<(), Error> {
+        let mut api_server = self.lock_api_server();
+        if api_server.is_none() {
             let process = Supervised::spawn("kube-apiserver", &self.api_server_command, self.scratch.path())?;
-            self.api_server = Some(process);
+            *api_server = Some(process);
         }
         let begin = Instant::now();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         loop {
-            self.etcd.check_running()?;
-            if let Some(api_server) = &mut self.api_server {
+            self.etcd
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .check_running()?;
+            if let Some(api_server) = &mut *api_server {
                 api_server.check_running()?;
             }
             // A connection costs nothing, and kubectl a good part of what the API server starts with.
@@ -271,14 +279,18 @@ impl ControlPlane {
                 Err(error) => Err(Error::io(format!("connecting to {address}"))(error)),
             };
             let Err(error) = probe else { return Ok(()) };
-            not_ready_yet(begin, self.api_server.as_ref(), &error)?;
+            not_ready_yet(begin, api_server.as_ref(), &error)?;
         }
     }
 
     /// Stops the API server and starts it again.
-    pub fn restart_api_server(&mut self) -> Result<(), Error> {
+    pub fn restart_api_server(&self) -> Result<(), Error> {
         self.stop_api_server()?;
         self.start_api_server()
+    }
+
+    fn lock_api_server(&self) -> MutexGuard<'_, Option<Supervised>> {
+        self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It gives up after some seconds without an API server, so it is started after that.

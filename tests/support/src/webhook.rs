@@ -129,11 +129,6 @@ impl Webhook {
         })
     }
 
-    /// Adds objects in YAML to those that it takes for the cluster's; it reads them within a moment.
-    pub fn add_manifest(&self, name: &str, yaml: &str) -> Result<(), Error> {
-        write(&manifests_in(&self.scratch).join(format!("{name}.yaml")), yaml).map(drop)
-    }
-
     /// The process.
     pub fn process(&mut self) -> &mut Supervised {
         &mut self.process

@@ -103,7 +103,7 @@ fn workloads_get_pods_and_nothing_is_left() -> Test {
 
 #[test]
 fn the_api_server_restarts_and_knows_service_accounts() -> Test {
-    let mut control_plane = ControlPlane::builder().controller_manager(false).start()?;
+    let control_plane = ControlPlane::builder().controller_manager(false).start()?;
     control_plane
         .apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: default}}")?;
     let kubeconfig = control_plane.service_account_kubeconfig("default", "robot")?;

@@ -4,14 +4,23 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pullpass_test_support::{ControlPlane, Error, Installation, wait_for};
-use serde_json::{Value, json};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pullpass_test_support::{Azure, ControlPlane, Error, Installation, InstallationBuilder, Login, wait_for};
+use serde_json::Value;
 
 use crate::paper::{Paper, line, output};
-use crate::{Args, DEPLOYMENT, EXAMPLES, REGISTRY, example, joined, show_records, text};
+use crate::{Args, DEPLOYMENT, EXAMPLES, REGISTRY, joined, show_records, text};
 
 const NAMESPACE: &str = "apps";
 const SOON: Duration = Duration::from_secs(30);
+/// The name of the registry of the examples, and its `AcrRegistry`'s.
+const NAME: &str = "mycontainerregistry";
+const PULL_SECRET: &str = "pullpass-mycontainerregistry";
+/// The repository that the Deployment of the examples names.
+const REPOSITORY: &str = "nginx";
+/// The tenant and the client ID that stand in the example.
+const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
 
 pub fn run(
     paper: &mut Paper,
@@ -20,10 +29,14 @@ pub fn run(
     started: Duration,
 ) -> Result<(), Error> {
     show_control_plane(paper, &control_plane, started)?;
-    let installation = install(paper, &control_plane, &args.pullpass)?;
-    attach(paper, &control_plane, &installation)?;
+    let (azure, login, has_image) = show_azure(paper)?;
+    let installation = install(paper, &control_plane, &azure, &args.pullpass)?;
+    attach(paper, &control_plane, &azure, &login)?;
     deploy(paper, &control_plane)?;
     show_audit_log(paper, &installation)?;
+    if has_image {
+        pull(paper, &control_plane, &azure, &login)?;
+    }
     if args.keep {
         keep(paper, &control_plane);
     }
@@ -54,20 +67,51 @@ fn show_control_plane(
     Ok(())
 }
 
+/// Azure, its registry, and whether there is an image in it.
+fn show_azure(paper: &mut Paper) -> Result<(Azure, Login, bool), Error> {
+    paper.step("Azure, imitated");
+    paper.text(
+        "Entra ID's token endpoint and the registry's token service are imitated on loopback, under their real names. \
+         The image lies in a real docker-registry.",
+    );
+    let login = Login {
+        tenant: PLACEHOLDER.to_owned(),
+        client: PLACEHOLDER.to_owned(),
+        ..Login::new(NAME, 0)
+    };
+    let azure = Azure::start(std::slice::from_ref(&login))?;
+    let begin = Instant::now();
+    let pushed = azure.push_image(&login, REPOSITORY);
+    match &pushed {
+        Ok(()) => paper.took(
+            &format!("until {}/{REPOSITORY}:v1 was pushed", login.host),
+            begin.elapsed(),
+        ),
+        Err(error) => paper.warning(&format!("So nothing is pulled at the end: {error}.")),
+    }
+    Ok((azure, login, pushed.is_ok()))
+}
+
 fn install<'a>(
     paper: &mut Paper,
     control_plane: &'a ControlPlane,
+    azure: &Azure,
     pullpass: &Path,
 ) -> Result<Installation<'a>, Error> {
     paper.step("pullpass is installed");
     paper.text(
-        "The objects of manifests/base: the namespace, the custom resource, and the webhook configuration, which asks \
-         only about Pods with an image on *.azurecr.io, .us or .cn. pullpass itself runs as a process next to the \
-         cluster.",
+        "The objects of manifests/base: the namespace, the custom resource, the service account with its rights, and \
+         the webhook configuration, which asks only about Pods with an image on *.azurecr.io, .us or .cn. pullpass \
+         itself runs as a process next to the cluster, as that service account.",
     );
     let begin = Instant::now();
-    let installation = Installation::builder(control_plane, pullpass)
+    let builder = Installation::builder(control_plane, pullpass)
         .whole_cluster(NAMESPACE)
+        .in_cluster();
+    let installation = azure
+        .flags()
+        .into_iter()
+        .fold(builder, InstallationBuilder::flag)
         .start()?;
     paper.took(
         "until the API server asked it for the first time",
@@ -79,31 +123,36 @@ fn install<'a>(
 fn attach(
     paper: &mut Paper,
     control_plane: &ControlPlane,
-    installation: &Installation<'_>,
+    azure: &Azure,
+    login: &Login,
 ) -> Result<(), Error> {
     paper.step("A registry is attached");
+    let file = azure.directory().join("password");
+    std::fs::write(&file, &login.password).map_err(|source| Error::Io {
+        what: format!("writing {}", file.display()),
+        source,
+    })?;
+    let command = [
+        "create",
+        "secret",
+        "generic",
+        "acr-sp",
+        "--namespace",
+        "pullpass-system",
+    ];
+    paper.command(&format!(
+        "kubectl {} --from-file=password=FILE",
+        command.join(" ")
+    ));
+    let from_file = format!("--from-file=password={}", file.display());
+    output(&control_plane.run(&[&command[..], &[&from_file]].concat())?.stdout);
     let begin = Instant::now();
     kubectl(paper, control_plane, &["apply"], REGISTRY)?;
-    // This pullpass reads the objects from files.
-    installation.add_manifest("registry", &example(REGISTRY)?)?;
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "probe", "namespace": "default"},
-        "spec": {"containers": [{"name": "probe", "image": "mycontainerregistry.azurecr.io/probe"}]},
-    });
-    wait_for("pullpass to know the registry", SOON, || {
-        let arguments = ["create", "--dry-run=server", "--output=json", "--filename=-"];
-        let created = control_plane
-            .run_with_input(&arguments, &pod.to_string())
-            .map_err(|error| error.to_string())?;
-        if created.stdout.contains("pullpass-mycontainerregistry") {
-            Ok(())
-        } else {
-            Err(created.stdout)
-        }
-    })?;
-    paper.took("until a Pod would get its pull secret", begin.elapsed());
+    let resource = format!("acrregistry/{NAME}");
+    control_plane.run(&["wait", "--for=condition=Ready", "--timeout=30s", &resource])?;
+    paper.took("until its credential was minted", begin.elapsed());
+    paper.command("kubectl get acrregistries");
+    output(&control_plane.run(&["get", "acrregistries"])?.stdout);
     Ok(())
 }
 
@@ -147,6 +196,42 @@ fn show_audit_log(paper: &mut Paper, installation: &Installation<'_>) -> Result<
     let records = installation.wait_for_records(NAMESPACE, 2)?;
     show_records(paper, &records);
     Ok(())
+}
+
+fn pull(paper: &mut Paper, control_plane: &ControlPlane, azure: &Azure, login: &Login) -> Result<(), Error> {
+    paper.step("The image is pulled with the Secret from the Pods' namespace");
+    paper.text(
+        "skopeo is given that Secret's docker config, as a kubelet would use it, and then an empty one.",
+    );
+    let image = format!("docker://{}/{REPOSITORY}:v1", login.host);
+    let begin = Instant::now();
+    let secret = wait_for("the pull secret", SOON, || {
+        control_plane.get_json(&["secret", PULL_SECRET, "--namespace", NAMESPACE])
+    })?;
+    let broken = |error: &dyn std::fmt::Display| Error::Io {
+        what: format!("reading the Secret {PULL_SECRET}"),
+        source: std::io::Error::other(error.to_string()),
+    };
+    let config = STANDARD
+        .decode(text(&secret, "/data/.dockerconfigjson"))
+        .map_err(|error| broken(&error))?;
+    let config = String::from_utf8(config).map_err(|error| broken(&error))?;
+    paper.command(&format!("skopeo inspect {image}"));
+    let printed = azure.skopeo(&config, &["inspect", "--format", "{{.Name}} {{.Digest}}", &image])?;
+    output(&printed);
+    paper.took("until it was pulled", begin.elapsed());
+    paper.command(&format!("skopeo inspect {image}   # without the Secret"));
+    match azure.skopeo(r#"{"auths":{}}"#, &["inspect", &image]) {
+        Ok(_) => Err(broken(&"the image can be pulled without it")),
+        Err(Error::Skopeo { stderr, .. }) => {
+            let said = stderr.lines().last().unwrap_or_default();
+            // What comes before the message is for machines.
+            let said = said.split_once("msg=").map_or(said, |(_, message)| message);
+            output(&said.trim_matches('"').replace(r#"\""#, "\""));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Ends with the signal that Ctrl-C sends; the processes and files end with this one.

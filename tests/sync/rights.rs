@@ -1,0 +1,266 @@
+//! What pullpass may do in the cluster and what it may not: with its own token, and in what it really did.
+
+use std::error::Error;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use pullpass_test_support::wait_for;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, Test, World, pull_secret, shared, text};
+
+const ACCOUNT: &str = "system:serviceaccount:pullpass-system:pullpass";
+/// "hush hush", which nobody may be shown.
+const CONTENT: &str = "aHVzaCBodXNo";
+
+/// The API server's status and answer.
+struct Answer {
+    status: u16,
+    body: String,
+}
+
+/// Calls the API server with pullpass' own token.
+fn call(
+    world: &World,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &Value,
+) -> Result<Answer, Box<dyn Error>> {
+    let token = world
+        .cluster
+        .run(&["create", "token", "pullpass", "--namespace", "pullpass-system"])?;
+    let mut curl = Command::new("curl")
+        .args([
+            "--disable",
+            "--noproxy",
+            "*",
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "10",
+        ])
+        .args(["--write-out", "\n%{http_code}", "--request", method])
+        .arg("--cacert")
+        .arg(world.cluster.directory().join("ca.crt"))
+        .arg("--header")
+        .arg(format!("Authorization: Bearer {}", token.stdout.trim()))
+        .arg("--header")
+        .arg(format!("Content-Type: {content_type}"))
+        .args(["--data-binary", "@-"])
+        .arg(format!("{}{path}", world.cluster.url()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = curl.stdin.take() {
+        stdin.write_all(body.to_string().as_bytes())?;
+    }
+    let output = String::from_utf8(curl.wait_with_output()?.stdout)?;
+    let (body, status) = output.rsplit_once('\n').ok_or("curl printed nothing")?;
+    Ok(Answer {
+        status: status.parse()?,
+        body: body.to_owned(),
+    })
+}
+
+fn secret(namespace: &str, name: &str, kind: &str, key: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": kind,
+        "data": {key: CONTENT},
+    })
+}
+
+/// A docker config that holds something to be kept.
+fn docker_config_secret(namespace: &str, name: &str) -> Value {
+    let mut secret = secret(namespace, name, "kubernetes.io/dockerconfigjson", "note");
+    if let Some(data) = secret.get_mut("data").and_then(Value::as_object_mut) {
+        data.insert(".dockerconfigjson".to_owned(), json!("eyJhdXRocyI6e319"));
+    }
+    secret
+}
+
+#[test]
+fn its_account_can_not_read_secrets_but_its_own_namespaces() -> Test {
+    let world = shared()?;
+    let namespace = world.pullpass.new_namespace(&[])?;
+    for verb in ["get", "list", "watch", "update", "deletecollection"] {
+        for scope in [vec!["--all-namespaces"], vec!["--namespace", &namespace]] {
+            let question = [vec!["auth", "can-i", verb, "secrets", "--as", ACCOUNT], scope].concat();
+            let answer = world.cluster.run(&question);
+            let said = answer.map_or_else(|error| error.to_string(), |output| output.stdout);
+            assert!(!said.contains("yes"), "{question:?}: {said}");
+        }
+    }
+    for verb in ["create", "patch", "delete"] {
+        let question = [
+            "auth",
+            "can-i",
+            verb,
+            "secrets",
+            "--as",
+            ACCOUNT,
+            "--namespace",
+            &namespace,
+        ];
+        assert_eq!(world.cluster.run(&question)?.stdout.trim(), "yes", "{verb}");
+    }
+    world
+        .cluster
+        .apply(&secret(&namespace, "foreign", "Opaque", "key").to_string())?;
+    let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
+    for path in [
+        "/api/v1/secrets".to_owned(),
+        "/api/v1/secrets?watch=true".to_owned(),
+        secrets.clone(),
+        format!("{secrets}/foreign"),
+        format!("{secrets}?watch=true&fieldSelector=metadata.name=foreign"),
+    ] {
+        let answer = call(world, "GET", &path, "application/json", &json!({}))?;
+        assert_eq!(answer.status, 403, "{path}: {}", answer.body);
+    }
+    Ok(())
+}
+
+#[test]
+fn it_never_read_a_secret_outside_its_own_namespace() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    world.detach(&login)?;
+    world.wait_for_no_secret(&namespace, &login)?;
+    let events = world.cluster.audit_events()?;
+    // Those of the tests in this program's other places are curl's.
+    let own = events.iter().filter(|event| {
+        text(event, "/user/username") == ACCOUNT
+            && text(event, "/objectRef/resource") == "secrets"
+            && !text(event, "/userAgent").starts_with("curl/")
+    });
+    let mut written = 0;
+    for event in own {
+        let verb = text(event, "/verb");
+        if text(event, "/objectRef/namespace") == "pullpass-system" {
+            continue;
+        }
+        assert!(["patch", "delete"].contains(&verb), "{event:#}");
+        assert!(
+            text(event, "/objectRef/name").starts_with("pullpass-"),
+            "{event:#}"
+        );
+        written += usize::from(text(event, "/objectRef/namespace") == namespace);
+    }
+    assert!(written >= 2, "{written}");
+    Ok(())
+}
+
+#[test]
+fn foreign_secrets_are_refused_to_it_unseen() -> Test {
+    const APPLY: &str = "application/apply-patch+yaml";
+    const MERGE: &str = "application/merge-patch+json";
+    let world = shared()?;
+    let namespace = world.pullpass.new_namespace(&[])?;
+    let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
+    let foreign = [
+        secret(&namespace, "foreign", "Opaque", "key"),
+        secret(&namespace, "pullpass-opaque", "Opaque", "key"),
+        docker_config_secret(&namespace, "registry-login"),
+        docker_config_secret(&namespace, "pullpass-login"),
+    ];
+    for object in &foreign {
+        world.cluster.apply(&object.to_string())?;
+        let name = text(object, "/metadata/name");
+        let before = world.secret(&namespace, name)?;
+        let own = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "pullpass"}},
+            "type": text(object, "/type"),
+        });
+        for (method, query, content_type, body) in [
+            ("PATCH", "", MERGE, json!({})),
+            ("PATCH", "?dryRun=All", MERGE, json!({})),
+            ("PATCH", "", MERGE, own.clone()),
+            ("PATCH", "?fieldManager=pullpass&force=true", APPLY, own.clone()),
+            (
+                "PATCH",
+                "?fieldManager=pullpass&force=true&dryRun=All",
+                APPLY,
+                own.clone(),
+            ),
+            ("DELETE", "", "application/json", json!({})),
+            ("DELETE", "?dryRun=All", "application/json", json!({})),
+        ] {
+            let answer = call(
+                world,
+                method,
+                &format!("{secrets}/{name}{query}"),
+                content_type,
+                &body,
+            )?;
+            let case = format!("{method} {name}{query}: {} {}", answer.status, answer.body);
+            assert!([403, 422].contains(&answer.status), "{case}");
+            assert!(!answer.body.contains(CONTENT), "{case}");
+        }
+        assert_eq!(world.secret(&namespace, name)?, before);
+    }
+    for object in [
+        secret(&namespace, "new", "Opaque", "key"),
+        secret(&namespace, "pullpass-new", "Opaque", "key"),
+        docker_config_secret(&namespace, "pullpass-new"),
+    ] {
+        let answer = call(world, "POST", &secrets, "application/json", &object)?;
+        assert!(
+            [403, 422].contains(&answer.status),
+            "{} {}",
+            answer.status,
+            answer.body
+        );
+    }
+    let answer = call(world, "DELETE", &secrets, "application/json", &json!({}))?;
+    assert_eq!(answer.status, 403, "{}", answer.body);
+    Ok(())
+}
+
+#[test]
+fn a_foreign_secret_of_a_pull_secrets_name_is_said_and_left_alone() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let name = pull_secret(&login);
+    for kind in ["Opaque", "kubernetes.io/dockerconfigjson"] {
+        let namespace = world.pullpass.new_namespace(&[])?;
+        let object = match kind {
+            "Opaque" => secret(&namespace, &name, kind, "key"),
+            _ => docker_config_secret(&namespace, &name),
+        };
+        world.cluster.apply(&object.to_string())?;
+        let before = world.secret(&namespace, &name)?;
+        world.run_pod(&namespace, &login)?;
+        let registry = world.wait_for_reason(&login, "NameConflict")?;
+        let message = text(&registry, "/status/conditions/0/message");
+        assert!(message.contains(&namespace), "{message}");
+        let uid = text(&registry, "/metadata/uid").to_owned();
+        wait_for("the Event", SOON, || {
+            let events = world
+                .cluster
+                .get_json(&["events", "--all-namespaces"])
+                .map_err(|error| error.to_string())?;
+            let items = events.get("items").and_then(Value::as_array);
+            let found = items.into_iter().flatten().any(|event| {
+                text(event, "/reason") == "NameConflict"
+                    && text(event, "/involvedObject/uid") == uid
+                    && text(event, "/type") == "Warning"
+            });
+            if found { Ok(()) } else { Err(events.to_string()) }
+        })?;
+        assert_eq!(world.secret(&namespace, &name)?, before);
+        world
+            .cluster
+            .run(&["delete", "secret", "--namespace", &namespace, &name])?;
+        world.wait_for_secret(&namespace, &login)?;
+        world.wait_for_reason(&login, "Minted")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Credentials that live for seconds, so that a test sees them refreshed.
+
+use pullpass_emulator::{Failure, Fault, Lifetimes, Step};
+use pullpass_test_support::Login;
+use serde_json::{Value, json};
+
+use crate::world::{Test, World, cluster_of_its_own, text};
+
+const LIFE: Lifetimes = Lifetimes {
+    entra_seconds: 3599,
+    refresh_seconds: 16,
+    access_seconds: 16,
+};
+
+fn refreshed(secret: &Value) -> String {
+    text(secret, "/metadata/annotations/pullpass.dev~1refreshed-at").to_owned()
+}
+
+fn wait_for_refresh(
+    world: &World,
+    namespace: &str,
+    login: &Login,
+    before: &str,
+) -> Result<Value, Box<dyn std::error::Error>> {
+    world.wait_for_secret_that(namespace, login, "be refreshed", |secret| {
+        refreshed(secret).as_str() > before
+    })
+}
+
+#[test]
+fn credentials_are_refreshed_before_they_end_and_survive_an_outage_of_entra() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::start(&cluster, 1, |config| config.lifetimes = LIFE)?;
+    let login = world.attached(&json!({}))?;
+    world.azure.push_image(&login, "app")?;
+    let namespace = world.namespace_in_need(&login)?;
+    let image = format!("docker://{}/app:v1", login.host);
+    let mut secret = world.wait_for_secret(&namespace, &login)?;
+    for _ in 0..2 {
+        let ends = text(&secret, "/metadata/annotations/pullpass.dev~1expires-at").to_owned();
+        secret = wait_for_refresh(&world, &namespace, &login, &refreshed(&secret))?;
+        assert!(
+            refreshed(&secret) < ends,
+            "{} is after {ends}",
+            refreshed(&secret)
+        );
+        world
+            .azure
+            .skopeo(&World::docker_config(&secret)?, &["inspect", &image])?;
+    }
+
+    world
+        .azure
+        .inject(Failure::new(Step::EntraToken, Fault::status(503)).at(&login.tenant));
+    world
+        .azure
+        .inject(Failure::new(Step::Exchange, Fault::status(503)).at(&login.host));
+    let object = world.wait_for_reason(&login, "Unreachable")?;
+    let message = text(&object, "/status/conditions/0/message");
+    assert!(message.contains("the credential of before"), "{message}");
+    assert!(
+        world
+            .secret(&namespace, &format!("pullpass-{}", login.name))?
+            .is_some()
+    );
+    let kept = world.wait_for_secret(&namespace, &login)?;
+
+    world.azure.clear_failures();
+    world.wait_for_reason(&login, "Minted")?;
+    wait_for_refresh(&world, &namespace, &login, &refreshed(&kept))?;
+    Ok(())
+}

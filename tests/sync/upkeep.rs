@@ -1,0 +1,187 @@
+//! Pull secrets are where they should be, and nowhere else.
+
+use std::time::Duration;
+
+use pullpass_emulator::Step;
+use pullpass_test_support::{Login, wait_for};
+use serde_json::{Value, json};
+
+use crate::world::{SOON, Test, World, pull_secret, shared, text};
+
+#[test]
+fn detaching_leaves_no_secret_anywhere() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespaces = [
+        world.namespace_in_need(&login)?,
+        world.namespace_in_need(&login)?,
+        world.namespace_in_need(&login)?,
+    ];
+    for namespace in &namespaces {
+        world.wait_for_secret(namespace, &login)?;
+    }
+    world.detach(&login)?;
+    wait_for("all secrets of the registry to go", SOON, || {
+        let left = world
+            .namespaces_with_secrets(&login)
+            .map_err(|error| error.to_string())?;
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_namespace_that_opts_out_loses_its_secret_and_gets_it_back() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    let label = |label: &str| world.cluster.run(&["label", "namespace", &namespace, label]);
+    label("pullpass.dev/inject=disabled")?;
+    world.wait_for_no_secret(&namespace, &login)?;
+    // Its Pod is still there.
+    label("pullpass.dev/inject-")?;
+    world.wait_for_secret(&namespace, &login)?;
+    Ok(())
+}
+
+#[test]
+fn a_selector_that_changes_takes_secrets_away_and_gives_them() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespaces = ["a", "b"].map(|team| world.pullpass.new_namespace(&[("team", team)]));
+    let [a, b] = namespaces;
+    let (a, b) = (a?, b?);
+    world.run_pod(&a, &login)?;
+    world.run_pod(&b, &login)?;
+    world.wait_for_secret(&a, &login)?;
+    world.wait_for_secret(&b, &login)?;
+    let only = |team: &str| {
+        let patch = json!({"spec": {"namespaces": {"matchLabels": {"team": team}}}}).to_string();
+        world
+            .cluster
+            .run(&["patch", "acr", &login.name, "--type=merge", "--patch", &patch])
+    };
+    only("a")?;
+    world.wait_for_no_secret(&b, &login)?;
+    world.wait_for_secret(&a, &login)?;
+    only("b")?;
+    world.wait_for_no_secret(&a, &login)?;
+    world.wait_for_secret(&b, &login)?;
+    Ok(())
+}
+
+#[test]
+fn an_eager_registry_gives_every_namespace_that_may_use_it_a_secret_ahead_of_time() -> Test {
+    let world = shared()?;
+    let before = world.pullpass.new_namespace(&[("team", "eager")])?;
+    let other = world.pullpass.new_namespace(&[])?;
+    let login = world.attached(&json!({
+        "provision": "Eager",
+        "namespaces": {"matchLabels": {"team": "eager"}},
+    }))?;
+    world.wait_for_secret(&before, &login)?;
+    let after = world.pullpass.new_namespace(&[("team", "eager")])?;
+    world.wait_for_secret(&after, &login)?;
+    assert_eq!(world.secret(&other, &pull_secret(&login))?, None);
+    Ok(())
+}
+
+#[test]
+fn a_secret_that_is_deleted_or_edited_comes_back() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    let secret = world.wait_for_secret(&namespace, &login)?;
+    let data = |secret: &Value| text(secret, "/data/.dockerconfigjson").to_owned();
+    let name = pull_secret(&login);
+    world
+        .cluster
+        .run(&["delete", "secret", "--namespace", &namespace, &name])?;
+    let back = world.wait_for_secret(&namespace, &login)?;
+    assert_eq!(data(&back), data(&secret));
+    let spoilt = r#"{"data": {".dockerconfigjson": "e30="}}"#;
+    world.cluster.run(&[
+        "patch",
+        "secret",
+        "--namespace",
+        &namespace,
+        &name,
+        "--patch",
+        spoilt,
+    ])?;
+    world.wait_for_secret_that(&namespace, &login, "be mended", |mended| {
+        data(mended) == data(&secret)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn fifty_namespaces_cost_one_call_to_entra_and_one_exchange() -> Test {
+    let world = shared()?;
+    let team = [("team", "fifty")];
+    let namespaces: Vec<_> = (0..50)
+        .map(|_| world.pullpass.new_namespace(&team))
+        .collect::<Result<_, _>>()?;
+    let login = world.attached(&json!({
+        "provision": "Eager",
+        "namespaces": {"matchLabels": {"team": "fifty"}},
+    }))?;
+    wait_for("every namespace to be served", SOON, || {
+        let served = world
+            .namespaces_with_secrets(&login)
+            .map_err(|error| error.to_string())?;
+        // The minted credential is one more.
+        if served.len() == namespaces.len() + 1 {
+            Ok(())
+        } else {
+            Err(format!("{} are", served.len()))
+        }
+    })?;
+    let counts = world.azure.counts();
+    assert_eq!(counts.calls_at(Step::EntraToken, &login.tenant), 1);
+    assert_eq!(counts.calls_at(Step::Exchange, &login.host), 1);
+    Ok(())
+}
+
+/// How often pullpass wrote a pull secret, as the API server saw it.
+fn writes(world: &World, namespace: &str, login: &Login) -> Result<usize, Box<dyn std::error::Error>> {
+    let events = world.cluster.audit_events()?;
+    Ok(events
+        .iter()
+        .filter(|event| {
+            text(event, "/verb") == "patch"
+                && text(event, "/objectRef/namespace") == namespace
+                && text(event, "/objectRef/name") == pull_secret(login)
+        })
+        .count())
+}
+
+#[test]
+fn nothing_is_written_over_and_over() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    world.wait_for_served(&login, 1)?;
+    let versions = || -> Result<[String; 3], Box<dyn std::error::Error>> {
+        let secret = world.wait_for_secret(&namespace, &login)?;
+        let minted = world
+            .secret("pullpass-system", &format!("credential-{}", login.name))?
+            .unwrap_or_default();
+        Ok([secret, minted, world.registry(&login)?]
+            .map(|object| text(&object, "/metadata/resourceVersion").to_owned()))
+    };
+    let before = versions()?;
+    let written = writes(world, &namespace, &login)?;
+    // It is applied again at each look at everything, which changes nothing.
+    wait_for("three looks at everything", Duration::from_secs(30), || {
+        writes(world, &namespace, &login).is_ok_and(|now| now >= written + 3)
+    })?;
+    assert_eq!(versions()?, before);
+    Ok(())
+}
