@@ -32,7 +32,7 @@ lint: ## Check formatting, lints, licences, advisories and generated files
 
 .PHONY: bench
 bench: ## Measure the webhook against a floor in the same run
-	cargo bench --locked
+	cargo bench --locked --bench webhook
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers for a minute each (needs the nightly toolchain and cargo-fuzz)

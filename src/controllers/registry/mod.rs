@@ -39,7 +39,7 @@ use crate::registry::Registry;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon something is tried again that the API server did not take.
 const RETRY: Duration = Duration::from_secs(5);
-/// The soonest that a refresh is looked at again, whatever a credential says of its life.
+/// The soonest that a registry is looked at again, whatever a credential says of its life.
 const SOONEST: Duration = Duration::from_millis(200);
 
 /// Why there is no credential, or no new one: the condition's reason, and what is said.
@@ -169,6 +169,9 @@ impl RegistryController {
 
     async fn reconcile(&self, object: &AcrRegistry) -> Action {
         let name = object.name_any();
+        if !self.is_known_to_admission(object) {
+            return Action::requeue(SOONEST);
+        }
         let now = (self.clock)();
         let (standing, next) = self.bring_about(object, now).await;
         self.metrics
@@ -187,6 +190,14 @@ impl RegistryController {
                 Action::requeue(Duration::try_from(wait).unwrap_or_default().max(SOONEST))
             }
         }
+    }
+
+    /// Whether admission in this process acts on the spec as it is now. Its watch is another one and may be behind, most
+    /// of all after an outage of the API server; nobody is to be told that a registry is ready which Pods don't get yet.
+    fn is_known_to_admission(&self, object: &AcrRegistry) -> bool {
+        Registry::parse(object).map_or(true, |registry| {
+            self.watches.view.registries().by_name(registry.name()) == Some(&registry)
+        })
     }
 
     /// Mints if it is time to; says how it stands, and when to look again.
