@@ -17,6 +17,7 @@ build: ## Build pullpass (debug)
 
 .PHONY: demo
 demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
+	-@tests/setup
 	cargo build --locked --workspace --bins
 	cargo run --locked --quiet -p pullpass-test-support --bin demo -- --pullpass target/debug/pullpass $(if $(KEEP),--keep)
 
