@@ -27,9 +27,17 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Namespaces that are never injected: the cluster itself depends on them.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
+/// What the name of every pull secret begins with; `manifests/base/fence.yaml` holds to it too.
+const PULL_SECRET_PREFIX: &str = "pullpass-";
+
 /// The name of the pull secret of an AcrRegistry, in every namespace that has it.
 pub fn pull_secret(registry: &str) -> String {
-    format!("pullpass-{registry}")
+    format!("{PULL_SECRET_PREFIX}{registry}")
+}
+
+/// The AcrRegistry whose pull secret has this name, if it can be one; the other way round of [`pull_secret`].
+pub fn registry_of(pull_secret: &str) -> Option<&str> {
+    pull_secret.strip_prefix(PULL_SECRET_PREFIX)
 }
 
 /// The name of the Secret in the own namespace with an AcrRegistry's minted credential.

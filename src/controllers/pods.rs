@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::watches::{Watches, events};
+use crate::names::registry_of;
 
 /// How many Pods a page of the scan has.
 const PAGE: u32 = 250;
@@ -65,14 +66,14 @@ impl PodsController {
         tokio::join!(self.watch_pending(sightings), self.scan_repeatedly(sightings));
     }
 
-    fn pods(&self) -> (Api<SlimPod>, ApiResource) {
+    fn pods(&self) -> Api<SlimPod> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-        (Api::all_with(self.client.clone(), &resource), resource)
+        Api::all_with(self.client.clone(), &resource)
     }
 
     /// Only a Pod that is Pending can still be waiting for its secret.
     async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>) {
-        let (pods, _) = self.pods();
+        let pods = self.pods();
         let pending = watcher::Config::default().fields("status.phase=Pending");
         let mut events = std::pin::pin!(events(watcher(pods, pending)));
         while let Some(event) = events.next().await {
@@ -101,7 +102,7 @@ impl PodsController {
     }
 
     async fn scan(&self, sightings: &mpsc::Sender<Sighting>) -> kube::Result<()> {
-        let (pods, _) = self.pods();
+        let pods = self.pods();
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
             let page = pods.list(&parameters).await?;
@@ -131,10 +132,7 @@ impl PodsController {
         };
         let registries = self.watches.view.registries();
         for secret in &pod.spec.image_pull_secrets {
-            let name = secret
-                .name
-                .strip_prefix("pullpass-")
-                .filter(|name| registries.by_name(name).is_some());
+            let name = registry_of(&secret.name).filter(|name| registries.by_name(name).is_some());
             if let Some(name) = name {
                 sightings
                     .send(Sighting::Needed((namespace.clone(), name.to_owned())))
