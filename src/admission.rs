@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use crate::audit::{AuditLog, Record, annotations};
 use crate::controllers::demand::DemandSender;
-use crate::decision::{Decision, Settings, decide, pull_secrets_patch};
+use crate::controllers::denials::DenialSender;
+use crate::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
 use crate::metrics::Metrics;
 use crate::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
 use crate::view::View;
@@ -21,7 +22,16 @@ pub struct Admission {
     settings: Settings,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
-    demand: Option<DemandSender>,
+    cluster: Option<ClusterSenders>,
+}
+
+/// Who acts in a cluster on what is decided here.
+#[derive(Debug, Clone)]
+pub struct ClusterSenders {
+    /// Takes which namespace needs which pull secrets.
+    pub demand: DemandSender,
+    /// Takes whose Pods are refused.
+    pub denials: DenialSender,
 }
 
 /// Why a review could not be answered.
@@ -44,15 +54,15 @@ impl Admission {
             settings,
             audit,
             metrics,
-            demand: None,
+            cluster: None,
         }
     }
 
-    /// The same, and what a Pod needs is told to whoever writes pull secrets.
+    /// The same, in a cluster: what is decided is told to whoever acts on it.
     #[must_use]
-    pub fn with_demand(self, demand: DemandSender) -> Self {
+    pub fn in_cluster(self, cluster: ClusterSenders) -> Self {
         Self {
-            demand: Some(demand),
+            cluster: Some(cluster),
             ..self
         }
     }
@@ -65,8 +75,8 @@ impl Admission {
         let labels = self.view.labels(&request.namespace);
         let decision = decide(&request, &registries, labels.as_deref(), &self.settings);
         let answer = encode(&request, &decision)?;
-        if let Some(demand) = self.demand.as_ref().filter(|_| !request.dry_run) {
-            demand.send(&request.namespace, &decision.demanded);
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| !request.dry_run) {
+            cluster.tell(&request, &decision);
         }
         self.record(&request, &decision, peer, arrived.elapsed());
         Ok(answer)
@@ -88,6 +98,17 @@ impl Admission {
     }
 }
 
+impl ClusterSenders {
+    fn tell(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>) {
+        self.demand.send(&request.namespace, &decision.demanded);
+        if let Some(owner) = &request.pod.owner {
+            for Denial { rule, message } in &decision.denials {
+                self.denials.send(&request.namespace, owner, *rule, message);
+            }
+        }
+    }
+}
+
 /// The answer that a decision leads to, as an `AdmissionReview` in JSON.
 pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Vec<u8>, serde_json::Error> {
     let patch = if decision.secrets.is_empty() {
@@ -97,10 +118,11 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
         Some(serde_json::to_vec(&patch)?)
     };
     let (injected, violations) = annotations(decision);
+    let refusal = decision.refusal();
     ReviewResponse {
         uid: &request.uid,
-        allowed: decision.denial.is_none(),
-        denial: decision.denial.as_deref(),
+        allowed: refusal.is_none(),
+        denial: refusal.as_deref(),
         patch: patch.as_deref(),
         warnings: &decision.warnings,
         audit_annotations: AuditAnnotations {

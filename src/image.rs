@@ -4,6 +4,8 @@
 //! before the first slash is a registry only when it has a dot or a colon, is `localhost`, or has an
 //! upper-case letter; everything else lives on Docker Hub. A registry is never found by searching for text.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 /// The longest repository name, registry included, that the grammar allows (`NameTotalLengthMax`).
@@ -173,6 +175,25 @@ impl<'a> RegistryHost<'a> {
     /// Whether the port is absent or is HTTPS' own.
     pub fn is_default_port(&self) -> bool {
         self.port.is_none_or(|port| port == "443")
+    }
+
+    /// Whether the host has no upper-case letter.
+    pub fn is_lower_case(&self) -> bool {
+        !self.host.bytes().any(|byte| byte.is_ascii_uppercase())
+    }
+
+    /// The form in which hosts are compared: in lower case, and with the port only where it is not HTTPS' own.
+    pub fn canonical(&self) -> Cow<'a, str> {
+        let written = if self.is_default_port() {
+            self.host
+        } else {
+            self.authority
+        };
+        if self.is_lower_case() {
+            Cow::Borrowed(written)
+        } else {
+            Cow::Owned(written.to_ascii_lowercase())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Metrics in the Prometheus text format (design, section 7).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::coverage::{State, Summary};
 use crate::decision::Outcome;
 use crate::policy::{Action, Rule};
 use crate::process_metrics::ProcessCollector;
@@ -41,6 +43,8 @@ pub struct Metrics {
     write_duration: Histogram,
     ready_lag: Histogram,
     leader: Gauge,
+    uncovered: Gauge,
+    uncovered_by: Family<UncoveredLabels, Gauge>,
 }
 
 /// A value out of a closed set, so that no input can make a new time series.
@@ -83,6 +87,15 @@ struct NamespaceLabels {
     state: Word,
 }
 
+/// As many as there are namespaces with uncovered Pods.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UncoveredLabels {
+    namespace: String,
+    /// Empty where none is attached: hosts are what users write.
+    registry: String,
+    reason: Word,
+}
+
 impl Metrics {
     /// The metrics, at zero. `audit_dropped` is asked when they are read.
     pub fn new(audit_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
@@ -98,6 +111,8 @@ impl Metrics {
         let write_duration = Histogram::new(WRITE_BUCKETS);
         let ready_lag = Histogram::new(WRITE_BUCKETS);
         let leader = Gauge::default();
+        let uncovered = Gauge::default();
+        let uncovered_by = Family::default();
         pullpass.register(
             "admission_requests",
             "Admission reviews answered",
@@ -145,6 +160,16 @@ impl Metrics {
         );
         pullpass.register("leader", "Whether this process leads", leader.clone());
         pullpass.register(
+            "uncovered_pods",
+            "Running Pods with an image on ACR and no pull secret for it, as the leader last saw them",
+            uncovered.clone(),
+        );
+        pullpass.register(
+            "uncovered_pods_by_reason",
+            "The same, by namespace, AcrRegistry and reason",
+            uncovered_by.clone(),
+        );
+        pullpass.register(
             "build",
             "What is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
@@ -163,6 +188,8 @@ impl Metrics {
             write_duration,
             ready_lag,
             leader,
+            uncovered,
+            uncovered_by,
         }
     }
 
@@ -237,9 +264,34 @@ impl Metrics {
         self.ready_lag.observe(lag.as_secs_f64());
     }
 
-    /// Takes whether this process leads.
+    /// Takes whether this process leads. Who does not sees no Pods.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+        if !leads {
+            self.covers(&Summary::default());
+        }
+    }
+
+    /// Takes how running Pods stand.
+    pub fn covers(&self, summary: &Summary) {
+        self.uncovered
+            .set(i64::try_from(summary.uncovered).unwrap_or(i64::MAX));
+        let mut counts: HashMap<UncoveredLabels, i64> = HashMap::new();
+        for (group, pods) in &summary.groups {
+            let State::Uncovered(gap) = group.state else {
+                continue;
+            };
+            let labels = UncoveredLabels {
+                namespace: group.namespace.clone(),
+                registry: group.registry.clone().unwrap_or_default(),
+                reason: Word(gap.as_str()),
+            };
+            *counts.entry(labels).or_default() += i64::try_from(*pods).unwrap_or(i64::MAX);
+        }
+        self.uncovered_by.clear();
+        for (labels, count) in counts {
+            self.uncovered_by.get_or_create(&labels).set(count);
+        }
     }
 
     /// All metrics as text.

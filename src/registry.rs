@@ -1,6 +1,5 @@
 //! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kube::ResourceExt;
@@ -115,6 +114,19 @@ impl Registry {
     }
 }
 
+/// What there is for an image's registry in a namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Access<'a> {
+    /// The host is no ACR login server: whatever it needs, it is not ours to give.
+    Elsewhere,
+    /// No AcrRegistry has the host.
+    Unattached,
+    /// The host is attached, but not for the namespace; this is the first `AcrRegistry` that has it.
+    Forbidden(&'a Registry),
+    /// These may be used, ordered by name; there is at least one.
+    Granted(Vec<&'a Registry>),
+}
+
 /// The attached registries, by host. Several may share one: teams with an identity of their own each.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
@@ -128,8 +140,23 @@ impl Registries {
             return &[];
         }
         self.by_host
-            .get(lower_case(host.host()).as_ref())
+            .get(host.canonical().as_ref())
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// What there is for an image of this host in a namespace with these labels.
+    pub fn access(&self, host: &RegistryHost<'_>, labels: Option<&Labels>) -> Access<'_> {
+        let sharing = self.named_by(host);
+        let usable: Vec<_> = sharing
+            .iter()
+            .filter(|registry| registry.allows(labels))
+            .collect();
+        match sharing.first() {
+            _ if !usable.is_empty() => Access::Granted(usable),
+            Some(registry) => Access::Forbidden(registry),
+            None if LoginServer::is_named_by(host) => Access::Unattached,
+            None => Access::Elsewhere,
+        }
     }
 
     /// Every registry, ordered by name.
@@ -161,15 +188,6 @@ impl FromIterator<Registry> for Registries {
             sharing.sort_by(|a, b| a.name.cmp(&b.name));
         }
         Self { by_host }
-    }
-}
-
-/// The text in lower case, borrowed where it is that already.
-pub(crate) fn lower_case(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(text.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(text)
     }
 }
 

@@ -14,6 +14,7 @@ use super::CliError;
 use super::serve::seconds;
 use crate::azure::mint::Minter;
 use crate::controllers::demand::{DemandReceiver, DemandWriter};
+use crate::controllers::denials::{DenialReceiver, write_events};
 use crate::controllers::leader::Candidate;
 use crate::controllers::pods::PodsController;
 use crate::controllers::registry::{Parts, RegistryController, Surroundings};
@@ -63,6 +64,7 @@ impl Replica {
     pub(super) async fn run(
         self,
         demands: DemandReceiver,
+        denied: DenialReceiver,
         ended: oneshot::Receiver<()>,
     ) -> Result<(), CliError> {
         let watches = Arc::new(Watches::new(Arc::clone(&self.view)));
@@ -75,6 +77,7 @@ impl Replica {
         tokio::select! {
             () = watches.run(&self.client, &self.own_namespace, &self.readiness) => Ok(()),
             () = writer.run(demands) => Ok(()),
+            () = write_events(self.client.clone(), denied) => Ok(()),
             led = self.stand_and_lead(&watches, ended) => led,
         }
     }
@@ -138,6 +141,8 @@ impl Replica {
         let pods = PodsController {
             client: self.client.clone(),
             watches: Arc::clone(watches),
+            scope: self.scope.clone(),
+            metrics: Arc::clone(&self.metrics),
             resync: self.resync,
         };
         let secrets = SecretsController {

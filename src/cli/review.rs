@@ -227,12 +227,12 @@ impl Report {
                 ]);
                 let about = |text: &String| format!("{} {}: {text}", subject.kind, subject.name);
                 self.notes
-                    .extend(decision.denial.iter().chain(&decision.warnings).map(about));
+                    .extend(decision.refusal().iter().chain(&decision.warnings).map(about));
             }
             Output::Json => self.decisions.push(json!({
                 "kind": subject.kind, "name": subject.name, "namespace": request.namespace,
                 "decision": decision.outcome, "reason": decision.reason, "injected": decision.secrets,
-                "violations": decision.violations, "warnings": decision.warnings, "denial": decision.denial,
+                "violations": decision.violations, "warnings": decision.warnings, "denial": decision.refusal(),
             })),
             Output::Yaml if decision.outcome == Outcome::Denied => {
                 self.text.extend([

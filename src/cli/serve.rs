@@ -16,9 +16,9 @@ use super::azure_flags::AzureFlags;
 use super::cluster::{self, ClusterFlags, Replica};
 use super::flags::DecisionFlags;
 use super::logging::LogFlags;
-use crate::admission::Admission;
+use crate::admission::{Admission, ClusterSenders};
 use crate::audit::{AuditLog, Destination};
-use crate::controllers::demand;
+use crate::controllers::{demand, denials};
 use crate::manifests::{self, Manifests};
 use crate::metrics::Metrics;
 use crate::server::{
@@ -156,7 +156,8 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
         let following = follow_manifests(directory, Arc::clone(&view), args.reload_interval, ending_source);
         (admission, tokio::spawn(following))
     } else {
-        let (sender, demands) = demand::channel();
+        let (demand, demands) = demand::channel();
+        let (denials, denied) = denials::channel();
         let replica = Replica {
             client: cluster::client().await?,
             own_namespace: args.decisions.namespace.clone(),
@@ -168,8 +169,8 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
             resync: args.cluster.resync_interval,
         };
         (
-            admission.with_demand(sender),
-            tokio::spawn(replica.run(demands, ending_source)),
+            admission.in_cluster(ClusterSenders { demand, denials }),
+            tokio::spawn(replica.run(demands, denied, ending_source)),
         )
     };
     let webhook = Arc::new(Webhook::new(admission, usize::from(args.max_concurrent)));

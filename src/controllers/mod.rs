@@ -6,7 +6,9 @@
 
 pub mod credentials;
 pub mod demand;
+pub mod denials;
 pub mod leader;
+pub mod pages;
 pub mod pods;
 pub mod pull_secret;
 pub mod refresh;

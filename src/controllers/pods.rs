@@ -1,21 +1,21 @@
-//! Which namespaces need which registries, told from Pods: nothing is kept, so nothing is lost.
+//! What running Pods tell: which namespaces need which registries, and which Pods have no pull secret. Nothing is kept,
+//! so nothing is lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use kube::api::ListParams;
-use kube::core::{ApiResource, GroupVersionKind, Object};
+use futures::{StreamExt, TryStreamExt};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
-use serde::{Deserialize, Serialize};
+use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
+use super::pages::pages;
 use super::watches::{Watches, events};
+use crate::coverage::{Summary, findings};
+use crate::metrics::Metrics;
 use crate::names::registry_of;
-
-/// How many Pods a page of the scan has.
-const PAGE: u32 = 250;
+use crate::pod::{self, Pod, has_ended};
+use crate::scope::Scope;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,33 +29,16 @@ pub enum Sighting {
     },
 }
 
-/// The part of a Pod that matters here; the rest is dropped while it is read.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodSpec {
-    image_pull_secrets: Vec<PullSecret>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct PullSecret {
-    name: String,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct PodStatus {
-    phase: String,
-}
-
-type SlimPod = Object<PodSpec, PodStatus>;
-
 /// The controller. One runs in the cluster: the leader's.
 pub struct PodsController {
     /// Where Pods are read.
     pub client: Client,
     /// The attached registries.
     pub watches: Arc<Watches>,
+    /// Which Pods should have pull secrets.
+    pub scope: Scope,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// How often all Pods are looked at.
     pub resync: Duration,
 }
@@ -66,14 +49,9 @@ impl PodsController {
         tokio::join!(self.watch_pending(sightings), self.scan_repeatedly(sightings));
     }
 
-    fn pods(&self) -> Api<SlimPod> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-        Api::all_with(self.client.clone(), &resource)
-    }
-
     /// Only a Pod that is Pending can still be waiting for its secret.
     async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>) {
-        let pods = self.pods();
+        let pods = pod::api(self.client.clone(), None);
         let pending = watcher::Config::default().fields("status.phase=Pending");
         let mut events = std::pin::pin!(events(watcher(pods, pending)));
         while let Some(event) = events.next().await {
@@ -92,8 +70,12 @@ impl PodsController {
             ticks.tick().await;
             let begun = Instant::now();
             match self.scan(sightings).await {
-                Ok(()) if sightings.send(Sighting::ScanDone { begun }).await.is_ok() => {}
-                Ok(()) => return,
+                Ok(summary) => {
+                    self.metrics.covers(&summary);
+                    if sightings.send(Sighting::ScanDone { begun }).await.is_err() {
+                        return;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the Pods were not all looked at; the next scan does it again");
                 }
@@ -101,38 +83,37 @@ impl PodsController {
         }
     }
 
-    async fn scan(&self, sightings: &mpsc::Sender<Sighting>) -> kube::Result<()> {
-        let pods = self.pods();
-        let mut parameters = ListParams::default().limit(PAGE);
-        loop {
-            let page = pods.list(&parameters).await?;
-            for pod in &page.items {
-                let ended = pod
-                    .status
-                    .as_ref()
-                    .is_some_and(|status| ["Succeeded", "Failed"].contains(&status.phase.as_str()));
-                if !ended && self.report(pod, sightings).await.is_err() {
-                    return Ok(());
+    async fn scan(&self, sightings: &mpsc::Sender<Sighting>) -> kube::Result<Summary> {
+        let mut summary = Summary::default();
+        let mut pages = std::pin::pin!(pages(pod::api(self.client.clone(), None)));
+        while let Some(page) = pages.try_next().await? {
+            let registries = self.watches.view.registries();
+            for pod in page.iter().filter(|pod| !has_ended(pod)) {
+                let Some(namespace) = pod.namespace() else {
+                    continue;
+                };
+                let labels = self.watches.view.labels(&namespace);
+                let findings = findings(pod, &namespace, &registries, labels.as_deref(), &self.scope);
+                summary.add(&namespace, &findings);
+                if self.report(pod, sightings).await.is_err() {
+                    return Ok(summary);
                 }
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = parameters.continue_token(&token),
-                None => return Ok(()),
-            }
         }
+        Ok(summary)
     }
 
     async fn report(
         &self,
-        pod: &SlimPod,
+        pod: &Pod,
         sightings: &mpsc::Sender<Sighting>,
     ) -> Result<(), mpsc::error::SendError<Sighting>> {
         let Some(namespace) = pod.namespace() else {
             return Ok(());
         };
         let registries = self.watches.view.registries();
-        for secret in &pod.spec.image_pull_secrets {
-            let name = registry_of(&secret.name).filter(|name| registries.by_name(name).is_some());
+        for secret in pod.spec.pull_secrets() {
+            let name = registry_of(secret).filter(|name| registries.by_name(name).is_some());
             if let Some(name) = name {
                 sightings
                     .send(Sighting::Needed((namespace.clone(), name.to_owned())))

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use crate::image::{ImageReferenceError, RegistryHost};
 use crate::policy::Rule;
-use crate::registry::lower_case;
 use crate::review::PodImage;
 
 /// How many warnings one answer carries at most.
@@ -30,8 +29,8 @@ pub(super) fn not_a_reference(image: &PodImage<'_>, error: ImageReferenceError) 
 /// The kubelet compares a pull secret's host with the Pod's by case, and upper-case spellings can't all be listed in
 /// a pull secret.
 pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<String> {
-    let lower = lower_case(host.host());
-    (lower != host.host()).then(|| {
+    let lower = host.canonical();
+    (!host.is_lower_case()).then(|| {
         format!(
             "pullpass: {} names {}: write {lower}, since a kubelet matches credentials by case and finds none for it",
             quoted_path(image),

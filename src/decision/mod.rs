@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::image::{ImageReference, RegistryHost};
-use crate::login_server::LoginServer;
+use crate::exemption::Subject;
+use crate::image::ImageReference;
 use crate::policy::{Action, Policy, Rule};
-use crate::registry::{Registries, Registry, lower_case};
+use crate::registry::{Access, Registries, Registry};
 use crate::review::{Operation, PodImage, ReviewRequest};
-use crate::scope::{Labels, Membership, Scope, unknown_values};
+use crate::scope::{Labels, Scope, unknown_values};
 
 pub use patch::pull_secrets_patch;
 
@@ -88,8 +88,17 @@ pub struct Decision<'a> {
     pub violations: Vec<Violation<'a>>,
     /// What is said to whoever sent the request.
     pub warnings: Vec<String>,
-    /// Why the request is refused.
-    pub denial: Option<String>,
+    /// Why the request is refused: one for each rule that refuses it.
+    pub denials: Vec<Denial>,
+}
+
+/// A rule that refuses a Pod, and what is said about the first image that violates it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The rule.
+    pub rule: Rule,
+    /// What whoever sent the request is told.
+    pub message: String,
 }
 
 /// An image, and the attached registry that it is on.
@@ -142,7 +151,7 @@ pub fn decide<'a>(
         demanded: Vec::new(),
         violations: Vec::new(),
         warnings: Vec::new(),
-        denial: None,
+        denials: Vec::new(),
     };
     let (outcome, reason) = match exemption(request, labels, settings) {
         Err(exemption) => {
@@ -176,7 +185,6 @@ fn exemption(
     settings: &Settings,
 ) -> Result<bool, (Outcome, Cow<'static, str>)> {
     let not_applicable = |reason| Err((Outcome::NotApplicable, Cow::Borrowed(reason)));
-    let skipped = |reason| Err((Outcome::Skipped, Cow::Borrowed(reason)));
     if !request.is_pod {
         return not_applicable("the object is not a Pod");
     }
@@ -185,23 +193,15 @@ fn exemption(
         | (Operation::Update, None | Some("" | "ephemeralcontainers")) => {}
         _ => return not_applicable("the operation changes no image"),
     }
-    if request.pod.is_mirror {
-        return skipped("the Pod mirrors a static Pod, whose kubelet reads it from a file");
-    }
-    let always = match settings.scope.membership(&request.namespace, labels) {
-        Membership::Excluded => return skipped("the namespace is excluded"),
-        Membership::OptedOut => return skipped("the namespace is labelled pullpass.dev/inject=disabled"),
-        Membership::NotOptedIn => {
-            return skipped(
-                "the mode is opt-in and the namespace is not labelled pullpass.dev/inject=enabled",
-            );
-        }
-        Membership::Injected { always } => always,
+    let subject = Subject {
+        namespace: &request.namespace,
+        labels,
+        is_mirror: request.pod.is_mirror,
+        inject_label: request.pod.inject_label.as_deref(),
     };
-    if request.pod.inject_label.as_deref() == Some("disabled") {
-        return skipped("the Pod is labelled pullpass.dev/inject=disabled");
-    }
-    Ok(always)
+    subject
+        .exemption(&settings.scope)
+        .map_err(|exemption| (Outcome::Skipped, Cow::Borrowed(exemption.sentence())))
 }
 
 fn label_warnings(request: &ReviewRequest<'_>, labels: Option<&Labels>) -> Vec<String> {
@@ -221,12 +221,22 @@ fn label_warnings(request: &ReviewRequest<'_>, labels: Option<&Labels>) -> Vec<S
 }
 
 impl Decision<'_> {
+    /// What is said to whoever sent a request that is refused.
+    pub fn refusal(&self) -> Option<String> {
+        let messages: Vec<_> = self
+            .denials
+            .iter()
+            .map(|denial| denial.message.as_str())
+            .collect();
+        (!messages.is_empty()).then(|| messages.join("; "))
+    }
+
     fn name_hosts(&mut self) {
         for judged in &mut self.images {
             let parsed = ImageReference::parse(&judged.image.reference).ok();
             judged.host = parsed
                 .and_then(|parsed| parsed.registry())
-                .map(|host| canonical(&host));
+                .map(|host| host.canonical());
         }
     }
 }
@@ -260,7 +270,7 @@ impl<'a> Judge<'a, '_> {
             let Some(host) = reference.registry() else {
                 continue;
             };
-            let named = canonical(&host);
+            let named = host.canonical();
             judged.host = Some(named.clone());
             // What was admitted before is not judged again because something else changed.
             let is_new = !live
@@ -269,30 +279,35 @@ impl<'a> Judge<'a, '_> {
                     .old_images
                     .iter()
                     .any(|old| old.reference == image.reference);
-            let sharing = self.registries.named_by(&host);
-            let usable: Vec<_> = sharing
-                .iter()
-                .filter(|registry| registry.allows(self.labels))
-                .collect();
-            judged.registry = usable.first().map(|registry| registry.name());
-            if !is_new || (sharing.is_empty() && !LoginServer::is_named_by(&host)) {
+            let access = self.registries.access(&host, self.labels);
+            if let Access::Granted(usable) = &access {
+                judged.registry = usable.first().map(|registry| registry.name());
+            }
+            if !is_new {
                 continue;
             }
-            on_acr = true;
-            let Some(first) = usable.first() else {
-                let (rule, registry) = match sharing.first() {
-                    Some(registry) => (Rule::Forbidden, Some(registry.name())),
-                    None => (Rule::Unattached, None),
-                };
-                self.violate(decision, image, rule, named, registry);
-                continue;
+            let usable = match access {
+                Access::Elsewhere => continue,
+                Access::Unattached => {
+                    on_acr = true;
+                    self.violate(decision, image, Rule::Unattached, named, None);
+                    continue;
+                }
+                Access::Forbidden(registry) => {
+                    on_acr = true;
+                    self.violate(decision, image, Rule::Forbidden, named, Some(registry.name()));
+                    continue;
+                }
+                Access::Granted(usable) => usable,
             };
+            on_acr = true;
             if let Some(warning) = messages::spelling(image, &host) {
                 decision.warnings.push(warning);
             }
-            if !usable
-                .iter()
-                .any(|registry| registry.covers(reference.repository()))
+            if let Some(first) = usable.first()
+                && !usable
+                    .iter()
+                    .any(|registry| registry.covers(reference.repository()))
             {
                 decision.warnings.push(messages::other_repositories(
                     image,
@@ -328,7 +343,7 @@ impl<'a> Judge<'a, '_> {
         on_acr: bool,
         uncovered: Option<String>,
     ) -> (Outcome, Cow<'static, str>) {
-        if decision.denial.is_some() {
+        if !decision.denials.is_empty() {
             return (Outcome::Denied, Cow::Borrowed("the policy refuses an image"));
         }
         if let Some(host) = uncovered {
@@ -388,9 +403,11 @@ impl<'a> Judge<'a, '_> {
         match action {
             Action::Allow => {}
             Action::Warn => decision.warnings.push(message()),
-            Action::Deny => {
-                decision.denial.get_or_insert_with(message);
-            }
+            Action::Deny if decision.denials.iter().any(|denial| denial.rule == rule) => {}
+            Action::Deny => decision.denials.push(Denial {
+                rule,
+                message: message(),
+            }),
         }
         if !decision
             .violations
@@ -405,15 +422,6 @@ impl<'a> Judge<'a, '_> {
             });
         }
     }
-}
-
-/// The host in lower case, and the port only where it is not HTTPS' own.
-fn canonical<'a>(host: &RegistryHost<'a>) -> Cow<'a, str> {
-    lower_case(if host.is_default_port() {
-        host.host()
-    } else {
-        host.as_str()
-    })
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ fn seen(review: &Value, labels: Option<&[(&str, &str)]>, settings: &Settings) ->
             .map(|violation| (violation.rule, violation.host.to_string(), violation.action))
             .collect(),
         warnings: decision.warnings.clone(),
-        denial: decision.denial.clone(),
+        denial: decision.refusal(),
         hosts: decision
             .images
             .iter()

@@ -1,0 +1,245 @@
+//! Events on the owners of Pods that the policy refuses: a Deployment's author never sees the answer to the request that
+//! its `ReplicaSet` made.
+//!
+//! One Event stands for an owner and a rule, whichever replica writes it: its name follows from the two. It is written
+//! again, with a new time, for as long as the denials go on, and goes with the API server's time to live for Events.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use ring::digest::{SHA256, digest};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::names::MANAGER;
+use crate::policy::Rule;
+use crate::review::Owner;
+
+/// How many denials may wait for their Events. More are in the audit log alone.
+const BACKLOG: usize = 256;
+/// How long nothing more is said of an owner and a rule.
+const QUIET: Duration = Duration::from_mins(5);
+/// How long the writer rests after each Event.
+const PACE: Duration = Duration::from_millis(100);
+/// How long an Event may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many owners and rules are remembered.
+const MEMORY: usize = 10_000;
+/// How long a message the API server takes, in bytes.
+const MAX_MESSAGE: usize = 1024;
+/// The reason of the Event.
+const REASON: &str = "ImageDenied";
+
+/// A Pod was refused that somebody owns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnerDenied {
+    namespace: String,
+    owner: ObjectReference,
+    rule: Rule,
+    message: String,
+}
+
+/// Takes denials from admission; it never blocks.
+#[derive(Debug, Clone)]
+pub struct DenialSender(mpsc::Sender<OwnerDenied>);
+
+/// What the writer reads denials from.
+#[derive(Debug)]
+pub struct DenialReceiver(mpsc::Receiver<OwnerDenied>);
+
+/// A way from admission to the writer.
+pub fn channel() -> (DenialSender, DenialReceiver) {
+    let (sender, receiver) = mpsc::channel(BACKLOG);
+    (DenialSender(sender), DenialReceiver(receiver))
+}
+
+impl DenialSender {
+    /// Says that a Pod of this owner was refused.
+    pub fn send(&self, namespace: &str, owner: &Owner<'_>, rule: Rule, message: &str) {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let denied = OwnerDenied {
+            namespace: namespace.to_owned(),
+            owner: ObjectReference {
+                api_version: text(&owner.api_version),
+                kind: text(&owner.kind),
+                name: text(&owner.name),
+                namespace: Some(namespace.to_owned()),
+                uid: text(&owner.uid),
+                ..ObjectReference::default()
+            },
+            rule,
+            message: message
+                .get(..message.floor_char_boundary(MAX_MESSAGE))
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        if self.0.try_send(denied).is_err() {
+            tracing::debug!(namespace, "too many denials at once: no Event for this one");
+        }
+    }
+}
+
+impl OwnerDenied {
+    /// The name of the Event. An owner's own name and uid are what a user wrote, and may be no part of a name.
+    fn event_name(&self) -> String {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let identity = format!(
+            "{}/{}/{}/{}",
+            self.namespace,
+            text(&self.owner.kind),
+            text(&self.owner.name),
+            text(&self.owner.uid)
+        );
+        let digest = digest(&SHA256, identity.as_bytes());
+        let hash = digest
+            .as_ref()
+            .iter()
+            .take(8)
+            .fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+        format!("pullpass-{}-{hash:016x}", self.rule.as_str())
+    }
+
+    fn event(&self, name: &str, now: Timestamp) -> Event {
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: self.owner.clone(),
+            type_: Some("Warning".to_owned()),
+            reason: Some(REASON.to_owned()),
+            action: Some("Admit".to_owned()),
+            message: Some(self.message.clone()),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            source: Some(EventSource {
+                component: Some(MANAGER.to_owned()),
+                host: None,
+            }),
+            reporting_component: Some(MANAGER.to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+/// What was said of late, by the Event's namespace and name.
+#[derive(Debug, Default)]
+struct Said(HashMap<(String, String), Instant>);
+
+impl Said {
+    /// Whether it is to be said now. What is, counts as said.
+    fn take(&mut self, event: (String, String), now: Instant) -> bool {
+        let is_recent = |said: &Instant| now.duration_since(*said) < QUIET;
+        if self.0.get(&event).is_some_and(is_recent) {
+            return false;
+        }
+        if self.0.len() >= MEMORY {
+            self.0.retain(|_, said| is_recent(said));
+        }
+        // Who can make so many owners would like to have an Event for each.
+        self.0.len() < MEMORY && {
+            self.0.insert(event, now);
+            true
+        }
+    }
+}
+
+/// Writes the Events, for as long as it is polled.
+pub async fn write_events(client: Client, mut denials: DenialReceiver) {
+    let mut said = Said::default();
+    while let Some(denied) = denials.0.recv().await {
+        let event = (denied.namespace.clone(), denied.event_name());
+        if !said.take(event.clone(), Instant::now()) {
+            continue;
+        }
+        let problem = match timeout(PATIENCE, write(&client, &denied, &event.1)).await {
+            Ok(written) => written.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("the API server took longer than {PATIENCE:?}")),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(namespace = denied.namespace, %problem, "the Event about a denial was not written");
+            said.0.remove(&event);
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    // Without admission there is nothing to write, and nothing to end either.
+    std::future::pending::<()>().await;
+}
+
+async fn write(client: &Client, denied: &OwnerDenied, name: &str) -> kube::Result<()> {
+    let events: Api<Event> = Api::namespaced(client.clone(), &denied.namespace);
+    let event = denied.event(name, Timestamp::now());
+    match events.create(&PostParams::default(), &event).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let again = json!({"lastTimestamp": event.last_timestamp, "message": event.message});
+            let parameters = PatchParams::default();
+            events.patch(name, &parameters, &Patch::Merge(again)).await?;
+            Ok(())
+        }
+        written => written.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(owner: &str, rule: Rule) -> OwnerDenied {
+        let (sender, mut receiver) = channel();
+        let owner = Owner {
+            api_version: "apps/v1".into(),
+            kind: "ReplicaSet".into(),
+            name: owner.into(),
+            uid: "d9607e19".into(),
+            is_controller: true,
+        };
+        sender.send("apps", &owner, rule, &"é".repeat(MAX_MESSAGE));
+        receiver.0.try_recv().unwrap()
+    }
+
+    #[test]
+    fn an_owner_and_a_rule_have_one_name_and_no_other_has() {
+        let name = denied("web", Rule::Unattached).event_name();
+        assert_eq!(name, denied("web", Rule::Unattached).event_name());
+        assert_ne!(name, denied("web", Rule::Forbidden).event_name());
+        assert_ne!(name, denied("api", Rule::Unattached).event_name());
+        assert!(name.starts_with("pullpass-unattached-"), "{name}");
+    }
+
+    #[test]
+    fn a_message_is_cut_to_what_the_api_server_takes() {
+        let event = denied("web", Rule::Unattached).event("name", Timestamp::UNIX_EPOCH);
+        assert_eq!(event.message.map(|message| message.len()), Some(MAX_MESSAGE));
+    }
+
+    #[test]
+    fn nothing_is_said_twice_in_five_minutes() {
+        let mut said = Said::default();
+        let begin = Instant::now();
+        let event = |name: &str| ("apps".to_owned(), name.to_owned());
+        assert!(said.take(event("a"), begin));
+        assert!(said.take(event("b"), begin));
+        assert!(!said.take(event("a"), begin + QUIET - Duration::from_secs(1)));
+        assert!(said.take(event("a"), begin + QUIET));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_comes_back() {
+        let mut said = Said::default();
+        let begin = Instant::now();
+        let event = |number: usize| ("apps".to_owned(), number.to_string());
+        for number in 0..MEMORY {
+            assert!(said.take(event(number), begin));
+        }
+        assert!(!said.take(event(MEMORY), begin));
+        assert!(said.take(event(MEMORY), begin + QUIET));
+        assert_eq!(said.0.len(), 1);
+    }
+}

@@ -1,0 +1,249 @@
+//! Which Pods have the pull secrets that their images need, and why others have not: what admission would say of Pods
+//! that run already. A pure function of the Pod, the attached registries and the namespace's labels.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::exemption::{Exemption, Subject};
+use crate::image::ImageReference;
+use crate::pod::{Pod, inject_label, is_mirror};
+use crate::registry::{Access, Registries};
+use crate::scope::{Labels, Scope};
+
+/// How a Pod stands to a registry that its images are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// It has no pull secret that its images can be pulled with.
+    Uncovered(Gap),
+    /// It names the pull secret of an AcrRegistry that has the images.
+    Covered,
+    /// It is left alone: somebody wants it so.
+    Skipped(Exemption),
+}
+
+/// Why a Pod is uncovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gap {
+    /// No AcrRegistry has the host.
+    Unattached,
+    /// The AcrRegistry is not for the namespace.
+    Forbidden,
+    /// The Pod was admitted without the secret: before the registry was attached, or while nobody answered.
+    NotInjected,
+    /// The same, but it names pull secrets that are not pullpass'. They may work; nobody keeps them fresh.
+    OtherSecret,
+    /// The AcrRegistry's credential is not for the image's repository.
+    OtherRepository,
+    /// The host has upper-case letters, and kubelets match credentials by case.
+    Spelling,
+}
+
+impl Gap {
+    /// Every gap.
+    pub const ALL: [Self; 6] = [
+        Self::Unattached,
+        Self::Forbidden,
+        Self::NotInjected,
+        Self::OtherSecret,
+        Self::OtherRepository,
+        Self::Spelling,
+    ];
+
+    /// The gap's name, as tables and metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unattached => "unattached",
+            Self::Forbidden => "forbidden",
+            Self::NotInjected => "not-injected",
+            Self::OtherSecret => "other-secret",
+            Self::OtherRepository => "other-repository",
+            Self::Spelling => "spelling",
+        }
+    }
+
+    /// What it means, and what to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unattached => "no AcrRegistry has the registry: attach it",
+            Self::Forbidden => {
+                "the AcrRegistry is not for the namespace: change its spec.namespaces or the namespace's labels"
+            }
+            Self::NotInjected => {
+                "admitted before the registry was attached, or while pullpass was away: re-create the Pods (kubectl rollout restart)"
+            }
+            Self::OtherSecret => {
+                "they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does"
+            }
+            Self::OtherRepository => {
+                "spec.credential.repositories of the AcrRegistry does not list the repository: add it"
+            }
+            Self::Spelling => {
+                "the registry's name is written with upper-case letters, for which a kubelet finds no credentials: write it in lower case"
+            }
+        }
+    }
+}
+
+impl State {
+    /// The state's name: one word of `covered`, `uncovered` and `skipped`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Uncovered(_) => "uncovered",
+            Self::Covered => "covered",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
+    /// Why it is so, in a word; none for what is covered.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Uncovered(gap) => Some(gap.as_str()),
+            Self::Covered => None,
+            Self::Skipped(exemption) => Some(exemption.as_str()),
+        }
+    }
+}
+
+/// How a Pod stands to one registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding<'a> {
+    /// The registry's host, in lower case.
+    pub host: Cow<'a, str>,
+    /// The AcrRegistry that has it, if one does.
+    pub registry: Option<&'a str>,
+    /// How the Pod stands to it.
+    pub state: State,
+    /// The images that this is about.
+    pub images: Vec<&'a str>,
+}
+
+/// How a Pod stands to the registries of its images; empty where none of them is on ACR.
+pub fn findings<'a>(
+    pod: &'a Pod,
+    namespace: &str,
+    registries: &'a Registries,
+    labels: Option<&Labels>,
+    scope: &Scope,
+) -> Vec<Finding<'a>> {
+    let subject = Subject {
+        namespace,
+        labels,
+        is_mirror: is_mirror(pod),
+        inject_label: inject_label(pod),
+    };
+    let exemption = subject.exemption(scope).err();
+    let mut findings: Vec<Finding<'a>> = Vec::new();
+    for image in pod.spec.images() {
+        let Some((host, registry, state)) = look_at(pod, image, registries, labels) else {
+            continue;
+        };
+        // A Pod that is left alone may be covered all the same: it may name the secret by itself.
+        let state = match (state, exemption) {
+            (State::Uncovered(_), Some(exemption)) => State::Skipped(exemption),
+            (state, _) => state,
+        };
+        match findings
+            .iter_mut()
+            .find(|known| (&known.host, known.registry, known.state) == (&host, registry, state))
+        {
+            Some(known) => known.images.push(image),
+            None => findings.push(Finding {
+                host,
+                registry,
+                state,
+                images: vec![image],
+            }),
+        }
+    }
+    findings
+}
+
+/// How a Pod stands to the registry of one image; none where that is not on ACR.
+fn look_at<'a>(
+    pod: &Pod,
+    image: &'a str,
+    registries: &'a Registries,
+    labels: Option<&Labels>,
+) -> Option<(Cow<'a, str>, Option<&'a str>, State)> {
+    let reference = ImageReference::parse(image).ok()?;
+    let host = reference.registry()?;
+    let usable = match registries.access(&host, labels) {
+        Access::Elsewhere => return None,
+        Access::Unattached => return Some((host.canonical(), None, State::Uncovered(Gap::Unattached))),
+        Access::Forbidden(registry) => {
+            let state = State::Uncovered(Gap::Forbidden);
+            return Some((host.canonical(), Some(registry.name()), state));
+        }
+        Access::Granted(usable) => usable,
+    };
+    let is_named = |secret: &str| pod.spec.pull_secrets().any(|named| named == secret);
+    let held: Vec<_> = usable
+        .iter()
+        .filter(|registry| is_named(registry.pull_secret()))
+        .collect();
+    let covering = held
+        .iter()
+        .find(|registry| registry.covers(reference.repository()));
+    let state = match (covering, held.is_empty()) {
+        (Some(_), _) if !host.is_lower_case() => State::Uncovered(Gap::Spelling),
+        (Some(_), _) => State::Covered,
+        (None, false) => State::Uncovered(Gap::OtherRepository),
+        (None, true) if pod.spec.pull_secrets().next().is_some() => State::Uncovered(Gap::OtherSecret),
+        (None, true) => State::Uncovered(Gap::NotInjected),
+    };
+    let registry = covering.or(held.first()).copied().or(usable.first());
+    Some((host.canonical(), registry.map(|registry| registry.name()), state))
+}
+
+/// Pods that stand alike to a registry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group {
+    /// The Pods' namespace.
+    pub namespace: String,
+    /// The registry's host.
+    pub host: String,
+    /// The AcrRegistry that has it, if one does.
+    pub registry: Option<String>,
+    /// How they stand to it.
+    pub state: State,
+}
+
+/// How the Pods of a cluster stand, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Pods that have every pull secret that they need.
+    pub covered: u64,
+    /// Pods that lack one.
+    pub uncovered: u64,
+    /// Pods that are left alone.
+    pub skipped: u64,
+    /// Pods by namespace, registry and state. A Pod with images of several registries is in several groups.
+    pub groups: BTreeMap<Group, u64>,
+}
+
+impl Summary {
+    /// Counts a Pod. One without images on ACR counts nowhere.
+    pub fn add(&mut self, namespace: &str, findings: &[Finding<'_>]) {
+        for finding in findings {
+            let group = Group {
+                namespace: namespace.to_owned(),
+                host: finding.host.clone().into_owned(),
+                registry: finding.registry.map(str::to_owned),
+                state: finding.state,
+            };
+            *self.groups.entry(group).or_default() += 1;
+        }
+        match findings.iter().map(|finding| finding.state).min() {
+            Some(State::Uncovered(_)) => self.uncovered += 1,
+            Some(State::Covered) => self.covered += 1,
+            Some(State::Skipped(_)) => self.skipped += 1,
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

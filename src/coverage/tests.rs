@@ -1,0 +1,229 @@
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::registry::Registry;
+use crate::scope::Mode;
+
+fn registries() -> Registries {
+    [
+        ("open", json!({"loginServer": "openreg.azurecr.io"})),
+        (
+            "team-b",
+            json!({"loginServer": "teamb.azurecr.io", "namespaces": {"matchLabels": {"team": "b"}}}),
+        ),
+        (
+            "listed",
+            json!({"loginServer": "listed.azurecr.io", "credential": {"kind": "AccessToken", "repositories": ["team/app"]}}),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, mut spec)| {
+        spec["identity"] = json!({"managedIdentity": {}});
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        });
+        Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    })
+    .collect()
+}
+
+fn pod(images: &[&str], secrets: &[&str]) -> Value {
+    let named = |key: &str, values: &[&str]| -> Vec<Value> {
+        values.iter().map(|value| json!({key: value})).collect()
+    };
+    json!({
+        "metadata": {"name": "web", "namespace": "apps"},
+        "spec": {"containers": named("image", images), "imagePullSecrets": named("name", secrets)},
+    })
+}
+
+fn judged(pod: Value, labels: &[(&str, &str)], mode: Mode) -> Vec<(String, Option<String>, State)> {
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let labels: Labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let scope = Scope::new(mode, "pullpass-system", []);
+    findings(
+        &pod,
+        &pod.namespace().unwrap(),
+        &registries(),
+        Some(&labels),
+        &scope,
+    )
+    .into_iter()
+    .map(|finding| {
+        (
+            finding.host.into_owned(),
+            finding.registry.map(str::to_owned),
+            finding.state,
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn every_state_has_its_pod() {
+    for (images, secrets, host, registry, state) in [
+        (
+            "openreg.azurecr.io/a",
+            &["pullpass-open"][..],
+            "openreg.azurecr.io",
+            Some("open"),
+            State::Covered,
+        ),
+        (
+            "openreg.azurecr.io/a",
+            &[],
+            "openreg.azurecr.io",
+            Some("open"),
+            State::Uncovered(Gap::NotInjected),
+        ),
+        (
+            "openreg.azurecr.io:443/a",
+            &["by-hand"],
+            "openreg.azurecr.io",
+            Some("open"),
+            State::Uncovered(Gap::OtherSecret),
+        ),
+        (
+            "OpenReg.azurecr.io/a",
+            &["pullpass-open"],
+            "openreg.azurecr.io",
+            Some("open"),
+            State::Uncovered(Gap::Spelling),
+        ),
+        (
+            "teamb.azurecr.io/a",
+            &[],
+            "teamb.azurecr.io",
+            Some("team-b"),
+            State::Uncovered(Gap::Forbidden),
+        ),
+        (
+            "stranger.azurecr.io/a",
+            &["by-hand"],
+            "stranger.azurecr.io",
+            None,
+            State::Uncovered(Gap::Unattached),
+        ),
+        (
+            "listed.azurecr.io/team/app",
+            &["pullpass-listed"],
+            "listed.azurecr.io",
+            Some("listed"),
+            State::Covered,
+        ),
+        (
+            "listed.azurecr.io/team/other",
+            &["pullpass-listed"],
+            "listed.azurecr.io",
+            Some("listed"),
+            State::Uncovered(Gap::OtherRepository),
+        ),
+    ] {
+        assert_eq!(
+            judged(pod(&[images], secrets), &[], Mode::ClusterWide),
+            [(host.to_owned(), registry.map(str::to_owned), state)],
+            "{images} {secrets:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_on_acr_is_nobodys_business() {
+    let images = [
+        "nginx",
+        "registry.example/a",
+        "openreg.azurecr.io.evil.example/a",
+        "openreg.azurecr.io:5000/a",
+        "not a reference",
+    ];
+    assert!(judged(pod(&images, &[]), &[], Mode::ClusterWide).is_empty());
+}
+
+#[test]
+fn who_is_left_alone_is_not_uncovered_and_may_be_covered_all_the_same() {
+    let image = ["openreg.azurecr.io/a"];
+    let alone = pod(&image, &[]);
+    let opted_out = [("pullpass.dev/inject", "disabled")];
+    let state = |pod: Value, labels: &[(&str, &str)], mode| judged(pod, labels, mode)[0].2;
+    assert_eq!(
+        state(alone.clone(), &opted_out, Mode::ClusterWide),
+        State::Skipped(Exemption::NamespaceOptedOut)
+    );
+    assert_eq!(
+        state(alone.clone(), &[], Mode::OptIn),
+        State::Skipped(Exemption::NamespaceNotOptedIn)
+    );
+    assert_eq!(
+        state(pod(&image, &["pullpass-open"]), &opted_out, Mode::ClusterWide),
+        State::Covered
+    );
+    let mut labelled = alone.clone();
+    labelled["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
+    assert_eq!(
+        state(labelled, &[], Mode::ClusterWide),
+        State::Skipped(Exemption::PodOptedOut)
+    );
+    let mut mirror = alone;
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+    assert_eq!(
+        state(mirror, &[], Mode::ClusterWide),
+        State::Skipped(Exemption::MirrorPod)
+    );
+}
+
+#[test]
+fn images_count_wherever_they_stand() {
+    let pod = json!({
+        "metadata": {"name": "web", "namespace": "apps"},
+        "spec": {
+            "containers": [{"image": "nginx"}],
+            "initContainers": [{"image": "openreg.azurecr.io/init"}],
+            "ephemeralContainers": [{"image": "openreg.azurecr.io/debug"}],
+            "volumes": [{"name": "empty", "emptyDir": {}}, {"name": "model", "image": {"reference": "teamb.azurecr.io/model"}}],
+        },
+    });
+    let found = judged(pod, &[("team", "b")], Mode::ClusterWide);
+    let hosts: Vec<_> = found.iter().map(|(host, ..)| host.as_str()).collect();
+    assert_eq!(hosts, ["openreg.azurecr.io", "teamb.azurecr.io"]);
+}
+
+#[test]
+fn a_pod_counts_once_and_its_worst_state_tells() {
+    let registries = registries();
+    let scope = Scope::new(Mode::ClusterWide, "pullpass-system", []);
+    let mut summary = Summary::default();
+    for (images, secrets) in [
+        (
+            &["openreg.azurecr.io/a", "stranger.azurecr.io/b"][..],
+            &["pullpass-open"][..],
+        ),
+        (
+            &["openreg.azurecr.io/a", "openreg.azurecr.io/b"],
+            &["pullpass-open"],
+        ),
+        (&["nginx"], &[]),
+    ] {
+        let pod: Pod = serde_json::from_value(pod(images, secrets)).unwrap();
+        summary.add(
+            "apps",
+            &findings(&pod, "apps", &registries, Some(&Labels::new()), &scope),
+        );
+    }
+    assert_eq!((summary.covered, summary.uncovered, summary.skipped), (1, 1, 0));
+    let groups: Vec<_> = summary
+        .groups
+        .iter()
+        .map(|(group, pods)| (group.host.as_str(), group.state.as_str(), *pods))
+        .collect();
+    assert_eq!(
+        groups,
+        [
+            ("openreg.azurecr.io", "covered", 2),
+            ("stranger.azurecr.io", "uncovered", 1)
+        ]
+    );
+}

@@ -1,0 +1,79 @@
+//! Why a Pod is left alone whatever its images are (design, section 2). Admission and the view on running Pods share it,
+//! so that they can't tell different tales.
+
+use serde::Serialize;
+
+use crate::scope::{Labels, Membership, Scope};
+
+/// Why a Pod is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exemption {
+    /// It mirrors a static Pod, which no admission can change.
+    MirrorPod,
+    /// Its namespace is always excluded, or was excluded by a flag.
+    NamespaceExcluded,
+    /// Its namespace's label says `disabled`.
+    NamespaceOptedOut,
+    /// The mode is `opt-in`, and its namespace's label does not say `enabled`.
+    NamespaceNotOptedIn,
+    /// Its own label says `disabled`.
+    PodOptedOut,
+}
+
+impl Exemption {
+    /// The exemption's name, as tables and metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MirrorPod => "mirror-pod",
+            Self::NamespaceExcluded => "namespace-excluded",
+            Self::NamespaceOptedOut => "namespace-opted-out",
+            Self::NamespaceNotOptedIn => "namespace-not-opted-in",
+            Self::PodOptedOut => "pod-opted-out",
+        }
+    }
+
+    /// Why, in a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::MirrorPod => "the Pod mirrors a static Pod, whose kubelet reads it from a file",
+            Self::NamespaceExcluded => "the namespace is excluded",
+            Self::NamespaceOptedOut => "the namespace is labelled pullpass.dev/inject=disabled",
+            Self::NamespaceNotOptedIn => {
+                "the mode is opt-in and the namespace is not labelled pullpass.dev/inject=enabled"
+            }
+            Self::PodOptedOut => "the Pod is labelled pullpass.dev/inject=disabled",
+        }
+    }
+}
+
+/// What of a Pod can exempt it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The Pod's namespace.
+    pub namespace: &'a str,
+    /// The namespace's labels; absent where the cache does not have it yet.
+    pub labels: Option<&'a Labels>,
+    /// Whether the Pod mirrors a static Pod.
+    pub is_mirror: bool,
+    /// The value of the Pod's own inject label.
+    pub inject_label: Option<&'a str>,
+}
+
+impl Subject<'_> {
+    /// Why the Pod is left alone; or else whether it gets the secrets of all registries that its namespace may use.
+    pub fn exemption(&self, scope: &Scope) -> Result<bool, Exemption> {
+        if self.is_mirror {
+            return Err(Exemption::MirrorPod);
+        }
+        match scope.membership(self.namespace, self.labels) {
+            Membership::Excluded => Err(Exemption::NamespaceExcluded),
+            Membership::OptedOut => Err(Exemption::NamespaceOptedOut),
+            Membership::NotOptedIn => Err(Exemption::NamespaceNotOptedIn),
+            Membership::Injected { .. } if self.inject_label == Some("disabled") => {
+                Err(Exemption::PodOptedOut)
+            }
+            Membership::Injected { always } => Ok(always),
+        }
+    }
+}
