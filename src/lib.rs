@@ -27,3 +27,4 @@ pub mod scope;
 pub mod secret_text;
 pub mod server;
 pub mod view;
+pub mod webhook_configuration;

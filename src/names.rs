@@ -45,5 +45,10 @@ pub fn minted_credential(registry: &str) -> String {
     format!("credential-{registry}")
 }
 
+/// The `MutatingWebhookConfiguration` that is shipped.
+pub const WEBHOOK_CONFIGURATION: &str = "pullpass";
+/// The webhook in it that Pods with images on ACR are sent to.
+pub const PODS_WEBHOOK: &str = "pods.pullpass.dev";
+
 /// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
 pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";

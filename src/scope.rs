@@ -67,6 +67,12 @@ impl Scope {
         }
     }
 
+    /// The same, in another mode.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode

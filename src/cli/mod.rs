@@ -1,9 +1,11 @@
 //! The command line (design, section 8).
 
+mod audit;
 mod azure_flags;
 mod cluster;
 mod crd;
 mod flags;
+mod kube_flags;
 mod logging;
 mod review;
 mod serve;
@@ -37,6 +39,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Say what the webhook would do with Pods and workloads, without a cluster
     Review(review::ReviewArgs),
+    /// Say which running Pods have the pull secrets that their images need, and which have not
+    Audit(audit::AuditArgs),
     /// Print the `CustomResourceDefinition` of AcrRegistry as YAML
     Crd,
 }
@@ -76,11 +80,21 @@ impl CliError {
     }
 }
 
+/// Runs what waits for a network.
+fn block_on<F: Future>(future: F) -> Result<F::Output, CliError> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| CliError::Io {
+        what: "the runtime can't be started",
+        error,
+    })?;
+    Ok(runtime.block_on(future))
+}
+
 /// Runs the program.
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Review(args) => review::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Crd => crd::run(),
     };
     match done {

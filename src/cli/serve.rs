@@ -11,11 +11,11 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::CliError;
 use super::azure_flags::AzureFlags;
 use super::cluster::{self, ClusterFlags, Replica};
 use super::flags::DecisionFlags;
 use super::logging::LogFlags;
+use super::{CliError, block_on};
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::{AuditLog, Destination};
 use crate::controllers::{demand, denials};
@@ -107,11 +107,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
     args.log.start()?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| CliError::Io {
-        what: "the runtime can't be started",
-        error,
-    })?;
-    runtime.block_on(serve(args))
+    block_on(serve(args))?
 }
 
 async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {

@@ -1,0 +1,199 @@
+//! `pullpass audit`: which running Pods have the pull secrets that their images need.
+
+mod report;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use futures::TryStreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+
+use self::report::{Findings, PodRow};
+use super::kube_flags::{KubeFlags, refusal};
+use super::{CliError, block_on};
+use crate::acr_registry::AcrRegistry;
+use crate::controllers::pages::pages;
+use crate::coverage::{State, Summary, findings};
+use crate::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
+use crate::pod::{self, has_ended};
+use crate::registry::{Registries, Registry};
+use crate::scope::{Labels, Mode, Scope};
+use crate::webhook_configuration;
+
+/// Says which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
+///
+/// Reads Pods, Namespaces and `AcrRegistries`, and no Secret. Exit code: 0; 1 if the cluster can't be read; 2 for bad
+/// input; 3 if some Pods are uncovered.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json"
+)]
+pub(super) struct AuditArgs {
+    /// Look at this namespace only
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Leave out what is covered or left alone
+    #[arg(long)]
+    uncovered: bool,
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    cluster: KubeFlags,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table of how many Pods stand how, by namespace and registry
+    #[default]
+    Table,
+    /// A table of Pods
+    Wide,
+    /// Both, for scripts
+    Json,
+}
+
+pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
+    let findings = block_on(look(args))??;
+    let text = match args.output {
+        Output::Table => findings.table(args.uncovered),
+        Output::Wide => findings.wide(),
+        Output::Json => findings.json(args.uncovered)?,
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(CliError::Output)?;
+    Ok(if findings.summary.uncovered > 0 {
+        ExitCode::from(3)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
+    let client = args.cluster.client().await?;
+    let installed = installed_scope(&client).await?;
+    let is_installed = installed.is_some();
+    let scope = installed.unwrap_or_else(|| Scope::new(Mode::default(), OWN_NAMESPACE, []));
+    let scope = match args.mode {
+        Some(mode) => scope.with_mode(mode),
+        None => scope,
+    };
+    let (registries, unready) = attached(&client).await?;
+    let namespaces = namespaces(&client, args.namespace.as_deref()).await?;
+
+    let progress = ProgressBar::no_length().with_style(progress_style());
+    let (mut summary, mut rows) = (Summary::default(), Vec::new());
+    let mut pages = std::pin::pin!(pages(pod::api(client, args.namespace.as_deref())));
+    while let Some(page) = pages
+        .try_next()
+        .await
+        .map_err(|error| refusal("Pods can't be listed", &error))?
+    {
+        for pod in page.iter().filter(|pod| !has_ended(pod)) {
+            let namespace = pod.namespace().unwrap_or_default();
+            let found = findings(pod, &namespace, &registries, namespaces.get(&namespace), &scope);
+            summary.add(&namespace, &found);
+            if args.output != Output::Table {
+                let wanted = found
+                    .iter()
+                    .filter(|finding| !args.uncovered || matches!(finding.state, State::Uncovered(_)));
+                rows.extend(wanted.map(|finding| PodRow::new(pod, &namespace, finding)));
+            }
+        }
+        progress.inc(page.len() as u64);
+    }
+    progress.finish_and_clear();
+    rows.sort();
+    Ok(Findings {
+        mode: scope.mode(),
+        summary,
+        pods: rows,
+        unready,
+        is_installed,
+    })
+}
+
+/// It is drawn on a terminal alone.
+fn progress_style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {human_pos} Pods read")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// What the installed webhook's selectors say, if it is installed.
+async fn installed_scope(client: &Client) -> Result<Option<Scope>, CliError> {
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let installed = configurations
+        .get_opt(WEBHOOK_CONFIGURATION)
+        .await
+        .map_err(|error| refusal("the webhook's configuration can't be read", &error))?;
+    Ok(installed.as_ref().and_then(webhook_configuration::scope))
+}
+
+/// The attached registries, and what is wrong with those that are not ready.
+async fn attached(client: &Client) -> Result<(Registries, BTreeMap<String, String>), CliError> {
+    let api: Api<AcrRegistry> = Api::all(client.clone());
+    let mut pages = std::pin::pin!(pages(api));
+    let (mut registries, mut unready) = (Vec::new(), BTreeMap::new());
+    while let Some(page) = pages
+        .try_next()
+        .await
+        .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
+    {
+        for object in page {
+            match Registry::parse(&object) {
+                Ok(registry) => registries.push(registry),
+                Err(error) => {
+                    unready.insert(object.name_any(), error.to_string());
+                }
+            }
+            let ready = object
+                .status
+                .iter()
+                .flat_map(|status| &status.conditions)
+                .find(|condition| condition.type_ == "Ready");
+            if let Some(condition) = ready.filter(|condition| condition.status != "True") {
+                unready.insert(
+                    object.name_any(),
+                    format!("{}: {}", condition.reason, condition.message),
+                );
+            }
+        }
+    }
+    Ok((registries.into_iter().collect(), unready))
+}
+
+async fn namespaces(client: &Client, only: Option<&str>) -> Result<HashMap<String, Labels>, CliError> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    if let Some(name) = only {
+        let namespace = api
+            .get_metadata_opt(name)
+            .await
+            .map_err(|error| refusal("the namespace can't be read", &error))?
+            .ok_or_else(|| CliError::Input(format!("there is no namespace {name}")))?;
+        return Ok([(name.to_owned(), namespace.metadata.labels.unwrap_or_default())].into());
+    }
+    let mut pages = std::pin::pin!(pages(api));
+    let mut namespaces = HashMap::new();
+    while let Some(page) = pages
+        .try_next()
+        .await
+        .map_err(|error| refusal("namespaces can't be listed", &error))?
+    {
+        namespaces.extend(page.into_iter().map(|namespace| {
+            (
+                namespace.name_any(),
+                namespace.metadata.labels.unwrap_or_default(),
+            )
+        }));
+    }
+    Ok(namespaces)
+}

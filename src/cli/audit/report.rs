@@ -1,0 +1,171 @@
+//! What `pullpass audit` prints.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::cli::{CliError, table};
+use crate::coverage::{Finding, Gap, Group, State, Summary};
+use crate::names::{WEBHOOK_CONFIGURATION, pull_secret};
+use crate::pod::Pod;
+use crate::scope::Mode;
+
+/// A Pod and a registry.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodRow {
+    namespace: String,
+    pod: String,
+    host: String,
+    registry: Option<String>,
+    state: &'static str,
+    reason: Option<&'static str>,
+    /// The secret that covers the Pod.
+    secret: Option<String>,
+    /// Every pull secret that it names.
+    pull_secrets: Vec<String>,
+    images: Vec<String>,
+}
+
+/// Everything that the command knows at its end.
+pub(super) struct Findings {
+    pub(super) mode: Mode,
+    pub(super) summary: Summary,
+    pub(super) pods: Vec<PodRow>,
+    /// What is wrong with registries that Pods lean on.
+    pub(super) unready: BTreeMap<String, String>,
+    /// Whether the cluster has the webhook at all.
+    pub(super) is_installed: bool,
+}
+
+impl PodRow {
+    pub(super) fn new(pod: &Pod, namespace: &str, finding: &Finding<'_>) -> Self {
+        let is_covered = finding.state == State::Covered;
+        Self {
+            namespace: namespace.to_owned(),
+            pod: pod.name_any(),
+            host: finding.host.clone().into_owned(),
+            registry: finding.registry.map(str::to_owned),
+            state: finding.state.as_str(),
+            reason: finding.state.reason(),
+            secret: finding.registry.filter(|_| is_covered).map(pull_secret),
+            pull_secrets: pod.spec.pull_secrets().map(str::to_owned).collect(),
+            images: finding.images.iter().map(|&image| image.to_owned()).collect(),
+        }
+    }
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+impl Findings {
+    fn groups(&self, uncovered: bool) -> impl Iterator<Item = (&Group, u64)> {
+        self.summary
+            .groups
+            .iter()
+            .map(|(group, pods)| (group, *pods))
+            .filter(move |(group, _)| !uncovered || matches!(group.state, State::Uncovered(_)))
+    }
+
+    pub(super) fn table(&self, uncovered: bool) -> String {
+        let rows: Vec<Vec<String>> = self
+            .groups(uncovered)
+            .map(|(group, pods)| {
+                vec![
+                    group.namespace.clone(),
+                    group.host.clone(),
+                    or_dash(group.registry.as_deref()),
+                    group.state.as_str().to_owned(),
+                    pods.to_string(),
+                    or_dash(group.state.reason()),
+                ]
+            })
+            .collect();
+        let header = ["NAMESPACE", "REGISTRY", "ACRREGISTRY", "STATE", "PODS", "REASON"];
+        self.with_notes(&header, &rows)
+    }
+
+    pub(super) fn wide(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .pods
+            .iter()
+            .map(|row| {
+                vec![
+                    row.namespace.clone(),
+                    row.pod.clone(),
+                    row.host.clone(),
+                    row.state.to_owned(),
+                    or_dash(row.secret.as_deref()),
+                    or_dash(row.reason),
+                ]
+            })
+            .collect();
+        let header = ["NAMESPACE", "POD", "REGISTRY", "STATE", "SECRET", "REASON"];
+        self.with_notes(&header, &rows)
+    }
+
+    /// A table, and what a reader should know or do.
+    fn with_notes(&self, header: &[&str], rows: &[Vec<String>]) -> String {
+        let Summary {
+            covered,
+            uncovered,
+            skipped,
+            ..
+        } = self.summary;
+        let mut notes = vec![match covered + uncovered + skipped {
+            0 => "No running Pod has an image on Azure Container Registry.".to_owned(),
+            all => format!(
+                "Pods with images on Azure Container Registry: {all}. Covered: {covered}; uncovered: {uncovered}; left alone: {skipped}."
+            ),
+        }];
+        let has = |gap| {
+            self.groups(true)
+                .any(|(group, _)| group.state == State::Uncovered(gap))
+        };
+        let gaps = Gap::ALL.into_iter().filter(|gap| has(*gap));
+        notes.extend(gaps.map(|gap| format!("{}: {}.", gap.as_str(), gap.advice())));
+        let unready = self.unready.iter();
+        notes.extend(unready.map(|(registry, why)| format!("AcrRegistry {registry} is not ready: {why}")));
+        if !self.is_installed {
+            notes.push(format!(
+                "There is no MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION}: new Pods get no pull secrets. Namespaces are judged as in mode {}.",
+                self.mode.as_str()
+            ));
+        }
+        let table = if rows.is_empty() {
+            String::new()
+        } else {
+            table::render(header, rows) + "\n"
+        };
+        table + &notes.join("\n") + "\n"
+    }
+
+    pub(super) fn json(&self, uncovered: bool) -> Result<String, CliError> {
+        let groups: Vec<_> = self
+            .groups(uncovered)
+            .map(|(group, pods)| {
+                serde_json::json!({
+                    "namespace": group.namespace, "host": group.host, "registry": group.registry,
+                    "state": group.state.as_str(), "reason": group.state.reason(), "pods": pods,
+                })
+            })
+            .collect();
+        let report = serde_json::json!({
+            "mode": self.mode,
+            "installed": self.is_installed,
+            "summary": {
+                "covered": self.summary.covered,
+                "uncovered": self.summary.uncovered,
+                "skipped": self.summary.skipped,
+            },
+            "groups": groups,
+            "pods": self.pods,
+            "unreadyRegistries": self.unready,
+        });
+        serde_json::to_string_pretty(&report)
+            .map(|text| text + "\n")
+            .map_err(|error| CliError::Input(error.to_string()))
+    }
+}
