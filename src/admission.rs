@@ -83,6 +83,14 @@ impl Admission {
     }
 
     fn record(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, peer: &str, took: Duration) {
+        tracing::debug!(
+            uid = %request.uid,
+            namespace = %request.namespace,
+            decision = decision.outcome.as_str(),
+            injected = ?decision.secrets,
+            ?took,
+            "answered"
+        );
         self.audit.write(&Record {
             time: Timestamp::now(),
             request,

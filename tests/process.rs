@@ -10,7 +10,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use pullpass_test_support::{Authority, free_port, wait_for};
@@ -49,10 +49,11 @@ impl Serve {
             ])
             .args([
                 option("--audit-log", path("audit.log")),
+                option("--log-file", path("log.filter")),
                 "--reload-interval=0.02".into(),
             ])
             .args(flags)
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(path("log")).unwrap())
             .spawn()
             .unwrap();
         let serve = Self {
@@ -179,6 +180,37 @@ fn manifests_are_followed_and_a_mistake_in_them_changes_nothing() {
     assert_eq!(decision(), "injected");
     fs::remove_file(serve.path("cluster").join("broken.yaml")).unwrap();
     wait_for("the mistake to be mended", SOON, || decision() == "denied").unwrap();
+}
+
+#[test]
+fn what_is_logged_changes_while_it_runs_and_never_shows_libraries_traces() {
+    let serve = Serve::start(&["--log=warn"]);
+    let logged = |what: &str| {
+        wait_for(what, SOON, || {
+            let log = fs::read_to_string(serve.path("log")).unwrap();
+            if log.contains(what) { Ok(log) } else { Err(log) }
+        })
+        .unwrap()
+    };
+    fs::write(serve.path("log.filter"), "trace\n").unwrap();
+    logged(r#""filter":"trace""#);
+    serve.review().unwrap();
+    let log = logged(r#""message":"answered","uid":"u","namespace":"apps""#);
+    for line in log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+    {
+        let target = line["target"].as_str().unwrap();
+        assert!(
+            target.starts_with("pullpass") || line["level"] == "INFO",
+            "{line}"
+        );
+    }
+
+    fs::write(serve.path("log.filter"), "pullpass=loud").unwrap();
+    logged("the log's filter is wrong and not used");
+    fs::write(serve.path("log.filter"), "info").unwrap();
+    logged(r#""filter":"info""#);
 }
 
 #[test]

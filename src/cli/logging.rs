@@ -1,9 +1,21 @@
 //! The operational log: standard error, one line an event. The audit log is another one.
 
-use std::io::{self, IsTerminal};
+//!
+//! What is logged can be changed while the process runs. Whatever is asked for, libraries never log below `info`: their
+//! traces hold whole requests and headers, and so what nobody may read.
+
+use std::fs;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::CliError;
 
@@ -31,24 +43,95 @@ pub(super) struct LogFlags {
         env = "PULLPASS_LOG"
     )]
     log: String,
+    /// A file with a filter that is used instead of --log for as long as it is there; looked at every
+    /// --reload-interval, so that a mounted volume changes what is logged without a restart
+    #[arg(long, value_name = "FILE", env = "PULLPASS_LOG_FILE")]
+    log_file: Option<PathBuf>,
 }
 
 impl LogFlags {
     /// Begins to log.
-    pub(super) fn start(&self) -> Result<(), CliError> {
+    pub(super) fn start(&self) -> Result<LogFilter, CliError> {
         let filter = EnvFilter::try_new(&self.log)
             .map_err(|error| CliError::Input(format!("--log {}: {error}", self.log)))?;
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(io::stderr);
-        let started = match self.log_format {
-            LogFormat::Json => builder
+        let (filter, handle) = reload::Layer::new(filter);
+        let lines = match self.log_format {
+            LogFormat::Json => tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
                 .with_current_span(false)
-                .try_init(),
-            LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+                .with_writer(io::stderr)
+                .boxed(),
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_ansi(io::stderr().is_terminal())
+                .with_writer(io::stderr)
+                .boxed(),
         };
-        started.map_err(|error| CliError::Input(format!("the log can't be started: {error}")))
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(filter_fn(may_be_logged))
+            .with(lines)
+            .try_init()
+            .map_err(|error| CliError::Input(format!("the log can't be started: {error}")))?;
+        let mut filter = LogFilter {
+            handle,
+            flag: self.log.clone(),
+            file: self.log_file.clone(),
+            in_force: self.log.clone(),
+        };
+        filter.look();
+        Ok(filter)
+    }
+}
+
+/// Libraries' traces are never logged, since they may hold secrets.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let is_ours = target == "pullpass" || target.starts_with("pullpass::");
+    is_ours || *metadata.level() <= Level::INFO
+}
+
+/// What is logged, while the process runs.
+#[derive(Debug)]
+pub(super) struct LogFilter {
+    handle: Handle<EnvFilter, Registry>,
+    /// What `--log` says.
+    flag: String,
+    file: Option<PathBuf>,
+    in_force: String,
+}
+
+impl LogFilter {
+    /// Follows the file, for as long as it is polled.
+    pub(super) async fn follow(mut self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            self.look();
+        }
+    }
+
+    /// Takes what the file says, or the flag where there is no file.
+    fn look(&mut self) {
+        let Some(path) = &self.file else { return };
+        let wanted = match fs::read_to_string(path) {
+            Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%error, "the file with the log's filter can't be read");
+                return;
+            }
+        };
+        let wanted = wanted.unwrap_or_else(|| self.flag.clone());
+        if wanted == self.in_force {
+            return;
+        }
+        let applied = EnvFilter::try_new(&wanted)
+            .map_err(|error| error.to_string())
+            .and_then(|filter| self.handle.reload(filter).map_err(|error| error.to_string()));
+        match applied {
+            Ok(()) => tracing::info!(filter = wanted, "what is logged has changed"),
+            Err(error) => tracing::warn!(filter = wanted, %error, "the log's filter is wrong and not used"),
+        }
+        self.in_force = wanted;
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::azure_flags::AzureFlags;
 use super::cluster::{self, ClusterFlags, Replica};
 use super::flags::DecisionFlags;
-use super::logging::LogFlags;
+use super::logging::{LogFilter, LogFlags};
 use super::{CliError, block_on};
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::{AuditLog, Destination};
@@ -73,7 +73,7 @@ pub(super) struct ServeArgs {
     /// Require a client certificate that one of these authorities signed
     #[arg(long, value_name = "FILE", env = "PULLPASS_CLIENT_CA")]
     client_ca: Option<PathBuf>,
-    /// How often certificate and manifests are looked at for changes
+    /// How often certificate, manifests and the log's filter are looked at for changes
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
     reload_interval: Duration,
     /// How many reviews are worked on at once; more wait
@@ -106,11 +106,11 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
-    args.log.start()?;
-    block_on(serve(args))?
+    let log = args.log.start()?;
+    block_on(serve(args, log))?
 }
 
-async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
+async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
     let audit = Arc::new(AuditLog::open(&args.audit_log).map_err(CliError::Audit)?);
     let dropped = Arc::clone(&audit);
     let metrics = Arc::new(Metrics::new(move || dropped.dropped()));
@@ -183,6 +183,7 @@ async fn serve(args: ServeArgs) -> Result<ExitCode, CliError> {
             reloader.run(args.reload_interval, |certificate| metrics
                 .certificate_expires(certificate.expires)),
             reopen_on_hangup(&audit),
+            log.follow(args.reload_interval),
         )
     };
     let ending = async {

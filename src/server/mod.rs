@@ -12,8 +12,32 @@ pub use peer::Peer;
 pub use tls::{Certificate, TlsError, TlsFiles, TlsReloader};
 pub use webhook::{Webhook, webhook_router};
 
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+
+/// The name of a request that is no review: a review has a `uid`. The log and the answer have it.
+#[derive(Debug, Clone, Copy)]
+struct RequestId(u64);
+
+impl RequestId {
+    /// One that no other request has, here; and that is unlikely to be another process'.
+    fn next() -> Self {
+        static BASE: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("request"));
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(BASE.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// An error as a line of JSON.
 fn error(status: StatusCode, message: &str) -> Response {

@@ -12,8 +12,8 @@ use axum::{Extension, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
-use super::error;
 use super::peer::Peer;
+use super::{RequestId, error};
 use crate::admission::{Admission, AdmissionError};
 
 /// The largest body that is read, in bytes. An object in etcd is at most 1.5 MiB, and an update carries two.
@@ -74,15 +74,22 @@ async fn mutate(
     };
     match webhook.admission.answer(&body, peer.as_str()) {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
-        Err(problem @ AdmissionError::Review(_)) => {
-            tracing::warn!(peer = peer.as_str(), %problem, "a request was no review");
-            error(StatusCode::BAD_REQUEST, &problem.to_string())
-        }
-        Err(problem) => {
-            tracing::error!(peer = peer.as_str(), %problem, "a review could not be answered");
-            error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string())
-        }
+        Err(problem) => refuse(&problem, &peer),
     }
+}
+
+/// Says in the log and to the caller why there is no answer; both have the request's id.
+fn refuse(problem: &AdmissionError, peer: &Peer) -> Response {
+    let (request, peer) = (RequestId::next(), peer.as_str());
+    let status = if matches!(problem, AdmissionError::Review(_)) {
+        tracing::warn!(%request, peer, %problem, "a request was no review");
+        StatusCode::BAD_REQUEST
+    } else {
+        tracing::error!(%request, peer, %problem, "a review could not be answered");
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
+    let id = [("x-request-id", request.to_string())];
+    (id, error(status, &problem.to_string())).into_response()
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Response> {

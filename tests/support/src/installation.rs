@@ -26,6 +26,17 @@ const KINDS: [&str; 3] = [
     "MutatingWebhookConfiguration",
 ];
 
+/// What is shipped and has no place where pullpass runs as a process beside the cluster, or is made anew here.
+const IN_CLUSTER_ONLY: [&str; 7] = [
+    "Deployment",
+    "HorizontalPodAutoscaler",
+    "MutatingWebhookConfiguration",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "PriorityClass",
+    "Service",
+];
+
 /// What the webhook configuration says about a webhook that does not answer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum FailurePolicy {
@@ -56,6 +67,7 @@ pub struct Builder<'a> {
     labels: Vec<(String, String)>,
     whole_cluster: Option<String>,
     in_cluster: bool,
+    overlay: String,
 }
 
 impl<'a> Builder<'a> {
@@ -85,7 +97,7 @@ impl<'a> Builder<'a> {
         self.manifest(object.to_string())
     }
 
-    /// Adds a label to [`Installation::namespace`].
+    /// Adds a label to [`Installation::namespace`], and to the one in which it is seen whether it is asked.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.push((key.to_owned(), value.to_owned()));
@@ -115,6 +127,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Registers as another of `manifests/overlays` says.
+    #[must_use]
+    pub fn overlay(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.overlay);
+        self
+    }
+
     /// Starts pullpass, registers it, and waits until the API server asks it.
     pub fn start(mut self) -> Result<Installation<'a>, Error> {
         static STARTED: AtomicU32 = AtomicU32::new(1);
@@ -140,8 +159,8 @@ impl<'a> Builder<'a> {
         self.manifests.push(object.to_string());
 
         let webhook = if self.in_cluster {
-            let mut objects = shipped(self.control_plane)?;
-            objects.retain(|object| kind(object) != "MutatingWebhookConfiguration");
+            let mut objects = shipped(self.control_plane, &self.overlay)?;
+            objects.retain(|object| !IN_CLUSTER_ONLY.contains(&kind(object)));
             apply(self.control_plane, &objects)?;
             let kubeconfig = self
                 .control_plane
@@ -158,6 +177,7 @@ impl<'a> Builder<'a> {
         let registration = Registration {
             control_plane: self.control_plane,
             name,
+            overlay: self.overlay,
         };
         let mut objects =
             registration.objects(&own_namespace, &webhook, self.failure_policy, whole_cluster)?;
@@ -173,7 +193,7 @@ impl<'a> Builder<'a> {
         let probed = if whole_cluster {
             "default".to_owned()
         } else {
-            installation.new_namespace(&[])?
+            installation.new_namespace(&labels)?
         };
         installation.wait_until_asked(&probed)?;
         Ok(installation)
@@ -221,6 +241,7 @@ impl<'a> Installation<'a> {
             labels: Vec::new(),
             whole_cluster: None,
             in_cluster: false,
+            overlay: "cluster-wide".to_owned(),
         }
     }
 
@@ -234,9 +255,14 @@ impl<'a> Installation<'a> {
     pub fn new_namespace(&self, labels: &[(&str, &str)]) -> Result<String, Error> {
         let number = self.namespaces.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", self.id);
-        let object = namespace_object(&name, &self.registration.name, labels);
-        apply(self.registration.control_plane, &with_account(object, &name))?;
+        self.add_namespace(&name, labels)?;
         Ok(name)
+    }
+
+    /// The same, under a name of the caller's choosing.
+    pub fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Result<(), Error> {
+        let object = namespace_object(name, &self.registration.name, labels);
+        apply(self.registration.control_plane, &with_account(object, name))
     }
 
     /// The name of its webhook configuration.
@@ -276,6 +302,7 @@ impl<'a> Installation<'a> {
 struct Registration<'a> {
     control_plane: &'a ControlPlane,
     name: String,
+    overlay: String,
 }
 
 impl Registration<'_> {
@@ -287,7 +314,7 @@ impl Registration<'_> {
         failure_policy: FailurePolicy,
         whole_cluster: bool,
     ) -> Result<Vec<Value>, Error> {
-        let mut objects = shipped(self.control_plane)?;
+        let mut objects = shipped(self.control_plane, &self.overlay)?;
         // The rest is for a pullpass that runs in the cluster.
         objects.retain(|object| KINDS.contains(&kind(object)));
         for object in &mut objects {
@@ -346,10 +373,12 @@ impl Drop for Registration<'_> {
     }
 }
 
-/// The objects of `manifests/base`.
-fn shipped(control_plane: &ControlPlane) -> Result<Vec<Value>, Error> {
-    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/base");
-    let yaml = control_plane.run(&["kustomize", base])?.stdout;
+/// The objects of one of `manifests/overlays`.
+fn shipped(control_plane: &ControlPlane, overlay: &str) -> Result<Vec<Value>, Error> {
+    let overlays = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/overlays");
+    let yaml = control_plane
+        .run(&["kustomize", &format!("{overlays}/{overlay}")])?
+        .stdout;
     serde_saphyr::from_multiple(&yaml).map_err(|error| Error::Shipped(error.to_string()))
 }
 

@@ -1,0 +1,210 @@
+//! `pullpass audit` and the leader's gauges: the same findings.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use pullpass_test_support::{ControlPlane, wait_for};
+use serde_json::{Value, json};
+
+use crate::world::{OPEN, SOON, Test, attach, cluster, items, list, namespace, pullpass, text};
+
+fn audit(cluster: &ControlPlane, flags: &[&str]) -> Result<Output, std::io::Error> {
+    audit_with(cluster.kubeconfig(), flags)
+}
+
+fn audit_with(kubeconfig: &Path, flags: &[&str]) -> Result<Output, std::io::Error> {
+    Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .arg("audit")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(flags)
+        .output()
+}
+
+fn pod(namespace: &str, name: &str, image: &str, secret: Option<&str>) -> Value {
+    let secrets: Vec<_> = secret.iter().map(|name| json!({"name": name})).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"containers": [{"name": "main", "image": image}], "imagePullSecrets": secrets},
+    })
+}
+
+const TABLE: &str = "\
+NAMESPACE   REGISTRY                     ACRREGISTRY      STATE       PODS   REASON
+after       closedregistry.azurecr.io    closedregistry   uncovered   1      forbidden
+after       openregistry.azurecr.io      openregistry     covered     2      -
+after       strangeregistry.azurecr.io   -                uncovered   1      unattached
+before      openregistry.azurecr.io      openregistry     uncovered   2      not-injected
+before      openregistry.azurecr.io      openregistry     uncovered   1      other-secret
+out         openregistry.azurecr.io      openregistry     skipped     1      namespace-opted-out
+
+Pods with images on Azure Container Registry: 8. Covered: 2; uncovered: 5; left alone: 1.
+unattached: no AcrRegistry has the registry: attach it.
+forbidden: the AcrRegistry is not for the namespace: change its spec.namespaces or the namespace's labels.
+not-injected: admitted before the registry was attached, or while pullpass was away: re-create the Pods (kubectl rollout restart).
+other-secret: they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does.
+";
+
+const WIDE: &str = "\
+NAMESPACE   POD    REGISTRY                  STATE       SECRET   REASON
+before      a      openregistry.azurecr.io   uncovered   -        not-injected
+before      b      openregistry.azurecr.io   uncovered   -        not-injected
+before      hand   openregistry.azurecr.io   uncovered   -        other-secret
+
+Pods with images on Azure Container Registry: 3. Covered: 0; uncovered: 3; left alone: 0.
+not-injected: admitted before the registry was attached, or while pullpass was away: re-create the Pods (kubectl rollout restart).
+other-secret: they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does.
+";
+
+/// Pods from before pullpass, or left alone.
+fn before(cluster: &ControlPlane, open: &str) -> Test {
+    // Where it is seen whether pullpass is asked.
+    namespace(cluster, "default", &Value::Null)?;
+    namespace(cluster, "before", &Value::Null)?;
+    namespace(cluster, "out", &json!({"pullpass.dev/inject": "disabled"}))?;
+    cluster.apply(&list(&[
+        pod("before", "a", open, None),
+        pod("before", "b", open, None),
+        pod("before", "hand", open, Some("by-hand")),
+        pod("before", "elsewhere", "nginx", None),
+        pod("out", "a", open, None),
+    ]))?;
+    Ok(())
+}
+
+/// Pods that pullpass was asked about.
+fn after(cluster: &ControlPlane, open: &str) -> Test {
+    attach(cluster)?;
+    wait_for("the registry to be known", SOON, || {
+        let probe = pod("after", "probe", open, None).to_string();
+        let created = cluster
+            .run_with_input(
+                &["create", "--dry-run=server", "--output=json", "--filename=-"],
+                &probe,
+            )
+            .map_err(|error| error.to_string())?;
+        let is_known = created.stdout.contains(&format!("pullpass-{OPEN}"));
+        if is_known { Ok(()) } else { Err(created.stdout) }
+    })?;
+    cluster.apply(&list(&[
+        pod("after", "a", open, None),
+        pod("after", "b", open, None),
+        pod("after", "forbidden", "closedregistry.azurecr.io/app:v1", None),
+        pod("after", "stranger", "strangeregistry.azurecr.io/app:v1", None),
+    ]))?;
+    Ok(())
+}
+
+#[test]
+fn it_says_which_pods_have_no_pull_secret_and_why() -> Test {
+    let cluster = cluster()?;
+    let open = format!("{OPEN}.azurecr.io/app:v1");
+    before(&cluster, &open)?;
+    let missing = audit(&cluster, &[])?;
+    assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+    let said = String::from_utf8(missing.stderr)?;
+    assert!(
+        said.contains("AcrRegistries can't be listed; is pullpass installed"),
+        "{said}"
+    );
+    let pullpass = pullpass(&cluster).whole_cluster("after").start()?;
+    after(&cluster, &open)?;
+
+    let found = audit(&cluster, &[])?;
+    assert_eq!(String::from_utf8(found.stdout)?, TABLE);
+    assert_eq!(found.status.code(), Some(3));
+    let found = audit(&cluster, &["--namespace=before", "--uncovered", "--output=wide"])?;
+    assert_eq!(String::from_utf8(found.stdout)?, WIDE);
+    let found = audit(&cluster, &["--output=json"])?;
+    let report: Value = serde_json::from_slice(&found.stdout)?;
+    assert_eq!(
+        report["summary"],
+        json!({"covered": 2, "uncovered": 5, "skipped": 1})
+    );
+    let hand = items(&report, "/pods")
+        .find(|row| text(row, "/pod") == "hand")
+        .ok_or("the Pod is not there")?;
+    let expected = json!({
+        "namespace": "before", "pod": "hand", "host": "openregistry.azurecr.io", "registry": OPEN,
+        "state": "uncovered", "reason": "other-secret", "secret": null, "pullSecrets": ["by-hand"],
+        "images": [open],
+    });
+    assert_eq!(*hand, expected);
+
+    let gauges = |expected: &[&str]| {
+        wait_for("the leader's gauges", SOON, || {
+            let metrics = pullpass.metrics().map_err(|error| error.to_string())?;
+            let lines: Vec<_> = metrics
+                .lines()
+                .filter(|line| line.starts_with("pullpass_uncovered_pods"))
+                .collect();
+            let all = expected.iter().all(|line| lines.contains(line)) && lines.len() == expected.len();
+            if all { Ok(()) } else { Err(lines.join("\n")) }
+        })
+    };
+    let by = |namespace: &str, registry: &str, reason: &str, pods: u32| {
+        format!(
+            "pullpass_uncovered_pods_by_reason{{namespace=\"{namespace}\",registry=\"{registry}\",reason=\"{reason}\"}} {pods}"
+        )
+    };
+    gauges(&[
+        "pullpass_uncovered_pods 5",
+        &by("after", "closedregistry", "forbidden", 1),
+        &by("after", "", "unattached", 1),
+        &by("before", OPEN, "not-injected", 2),
+        &by("before", OPEN, "other-secret", 1),
+    ])?;
+
+    // Where nobody is uncovered, the exit code says so.
+    cluster.run(&[
+        "delete",
+        "pods",
+        "--all",
+        "--namespace=before",
+        "--grace-period=0",
+        "--force",
+    ])?;
+    cluster.run(&[
+        "delete",
+        "pod",
+        "forbidden",
+        "stranger",
+        "--namespace=after",
+        "--grace-period=0",
+        "--force",
+    ])?;
+    let found = audit(&cluster, &["--output=wide"])?;
+    assert_eq!(found.status.code(), Some(0), "{found:?}");
+    gauges(&["pullpass_uncovered_pods 0"])?;
+
+    let unknown = audit(&cluster, &["--namespace=nowhere"])?;
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(unknown.stderr)?,
+        "pullpass: there is no namespace nowhere\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_said_with_what_to_do() -> Test {
+    let scratch = pullpass_test_support::Scratch::new()?;
+    let kubeconfig = scratch.path().join("kubeconfig");
+    let port = pullpass_test_support::free_port()?;
+    std::fs::write(
+        &kubeconfig,
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:{port}'}}}}], users: [{{name: u, user: {{}}}}]}}"
+        ),
+    )?;
+    let found = audit_with(&kubeconfig, &[])?;
+    assert_eq!(found.status.code(), Some(1));
+    let said = String::from_utf8(found.stderr)?;
+    assert!(said.contains("refused"), "{said}");
+    let found = audit_with(&kubeconfig, &["--context=other"])?;
+    let said = String::from_utf8(found.stderr)?;
+    assert!(said.contains("other") && said.contains("--context"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Who owns a Pod that was refused is told by an Event: its controller made the request, and nobody reads its answer.
+
+use pullpass_test_support::wait_for;
+use serde_json::{Value, json};
+
+use crate::world::{CLOSED, SOON, Test, attach, cluster, items, pullpass, text};
+
+fn pod(namespace: &str, name: &str, image: &str, owner: &Value) -> String {
+    let reference = json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": text(owner, "/metadata/name"),
+        "uid": text(owner, "/metadata/uid"),
+        "controller": true,
+    });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "ownerReferences": [reference]},
+        "spec": {"containers": [{"name": "main", "image": image}]},
+    })
+    .to_string()
+}
+
+#[test]
+fn an_owner_is_told_once_for_each_rule() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster)
+        .flag("--unattached=deny")
+        .flag("--forbidden=deny")
+        .start()?;
+    attach(&cluster)?;
+    let namespace = pullpass.new_namespace(&[])?;
+    let owner = |name: &str| {
+        let labels = json!({"app": name});
+        let object = json!({
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": "main", "image": "nginx"}]},
+                },
+            },
+        });
+        cluster.apply(&object.to_string())?;
+        cluster.get_json(&["replicaset", name, "--namespace", &namespace])
+    };
+    let (web, dry) = (owner("web")?, owner("dry")?);
+    let strange = "strangeregistry.azurecr.io/app:v1";
+    let closed = format!("{CLOSED}.azurecr.io/app:v1");
+    let create = |flags: &[&str], pod: &str| {
+        let arguments = [&["create", "--filename", "-"], flags].concat();
+        assert!(
+            cluster.run_with_input(&arguments, pod).is_err(),
+            "it was admitted"
+        );
+    };
+    // Nothing was refused that was to be stored: nobody is told.
+    create(&["--dry-run=server"], &pod(&namespace, "dry", strange, &dry));
+    for number in 0..5 {
+        create(&[], &pod(&namespace, &format!("strange-{number}"), strange, &web));
+    }
+    // The namespace may not be known yet, in which case the registry counts as its own.
+    wait_for("the registry to be refused", SOON, || {
+        let pod = pod(&namespace, "closed", &closed, &web);
+        match cluster.run_with_input(&["create", "--dry-run=server", "--filename", "-"], &pod) {
+            Err(_) => Ok(()),
+            Ok(created) => Err(created.stdout),
+        }
+    })?;
+    create(&[], &pod(&namespace, "closed", &closed, &web));
+
+    let events = wait_for("two Events", SOON, || {
+        let events = cluster
+            .get_json(&["events", "--namespace", &namespace])
+            .map_err(|error| error.to_string())?;
+        let ours: Vec<_> = items(&events, "/items")
+            .filter(|event| text(event, "/reason") == "ImageDenied")
+            .cloned()
+            .collect();
+        if ours.len() >= 2 {
+            Ok(ours)
+        } else {
+            Err(format!("{ours:?}"))
+        }
+    })?;
+    assert_eq!(events.len(), 2, "{events:#?}");
+    for (rule, what) in [
+        ("unattached", "no AcrRegistry has strangeregistry.azurecr.io"),
+        ("forbidden", "AcrRegistry closedregistry is not for namespace"),
+    ] {
+        let event = events
+            .iter()
+            .find(|event| text(event, "/message").contains(&format!("(rule: {rule})")))
+            .ok_or(rule)?;
+        assert!(text(event, "/message").contains(what), "{event:#}");
+        assert_eq!(text(event, "/type"), "Warning");
+        assert_eq!(text(event, "/involvedObject/uid"), text(&web, "/metadata/uid"));
+    }
+    let described = cluster.run(&["describe", "replicaset", "web", "--namespace", &namespace])?;
+    assert!(described.stdout.contains("ImageDenied"), "{}", described.stdout);
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! A cluster with two registries, both with a user and a password of their own, so that nobody has to be asked for a
+//! credential.
+
+use std::error::Error;
+use std::time::Duration;
+
+use pullpass_test_support::{ControlPlane, Installation, InstallationBuilder, end_to_end_wanted};
+use serde_json::{Value, json};
+
+pub type Test = Result<(), Box<dyn Error>>;
+
+/// Only bounds how long a broken test takes.
+pub const SOON: Duration = Duration::from_mins(1);
+
+/// For every namespace.
+pub const OPEN: &str = "openregistry";
+/// For namespaces of nobody.
+pub const CLOSED: &str = "closedregistry";
+
+/// A control plane with the CRD, the rights and both registries, of which pullpass knows from its start.
+pub fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
+    end_to_end_wanted()?;
+    Ok(ControlPlane::builder().controller_manager(false).start()?)
+}
+
+/// A pullpass of that cluster.
+pub fn pullpass(cluster: &ControlPlane) -> InstallationBuilder<'_> {
+    Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
+        .in_cluster()
+        .flag("--resync-interval=1")
+}
+
+/// Attaches both registries.
+pub fn attach(cluster: &ControlPlane) -> Test {
+    let password = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "token", "namespace": "pullpass-system"},
+        "stringData": {"username": "token", "password": "of-a-test"},
+    });
+    cluster.apply(&list(&[vec![password], registries()].concat()))?;
+    Ok(())
+}
+
+/// Both registries, as objects.
+pub fn registries() -> Vec<Value> {
+    let nobody = json!({"matchLabels": {"team": "nobody"}});
+    [(OPEN, Value::Null), (CLOSED, nobody)]
+        .into_iter()
+        .map(|(name, namespaces)| {
+            json!({
+                "apiVersion": "pullpass.dev/v1alpha1",
+                "kind": "AcrRegistry",
+                "metadata": {"name": name},
+                "spec": {
+                    "loginServer": format!("{name}.azurecr.io"),
+                    "identity": {"basic": {"secretRef": {"name": "token"}}},
+                    "namespaces": namespaces,
+                },
+            })
+        })
+        .collect()
+}
+
+/// Objects as one.
+pub fn list(items: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+/// A namespace in which Pods can be made though no controller runs.
+pub fn namespace(cluster: &ControlPlane, name: &str, labels: &Value) -> Test {
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let account = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": name},
+    });
+    cluster.apply(&list(&[namespace, account]))?;
+    Ok(())
+}
+
+/// The names in a Pod's `spec.imagePullSecrets`.
+pub fn pull_secrets(pod: &Value) -> Vec<&str> {
+    items(pod, "/spec/imagePullSecrets")
+        .filter_map(|secret| secret.get("name")?.as_str())
+        .collect()
+}
+
+pub fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
