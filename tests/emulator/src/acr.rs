@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::config::{DeniedScope, Registry};
+use crate::content::grants;
 use crate::directory::{Directory, Identity, NULL_GUID, client_of};
 use crate::jwt::{guid, text};
 use crate::reply::{Form, Reply, because, json_reply, registry_error, set, unauthorized};
@@ -90,7 +91,12 @@ pub(crate) fn exchange(shared: &Shared, host: &str, form: &Form) -> Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
     RefreshToken(String),
-    Password { username: String, password: String },
+    /// A refresh token or an access token, in the place of a password.
+    TokenAsPassword(String),
+    Password {
+        username: String,
+        password: String,
+    },
 }
 
 impl Credentials {
@@ -117,7 +123,7 @@ impl Credentials {
 
     fn from_password(username: &str, password: &str) -> Self {
         if username == NULL_GUID {
-            Self::RefreshToken(password.to_owned())
+            Self::TokenAsPassword(password.to_owned())
         } else {
             Self::Password {
                 username: username.to_owned(),
@@ -142,15 +148,15 @@ pub(crate) fn token(
     if parameters.get("service").is_some_and(|service| service != host) {
         return invalid("service is not this registry");
     }
-    let identity = match identify(shared, &directory, registry, credentials, now) {
-        Ok(identity) => identity,
+    let caller = match identify(shared, &directory, registry, credentials, now) {
+        Ok(caller) => caller,
         Err(reason) => return unauthorized(&reason),
     };
 
     let scopes: Vec<_> = parameters.all("scope").flat_map(str::split_whitespace).collect();
     let access: Vec<_> = scopes
         .iter()
-        .filter_map(|scope| granted(&directory, registry, &identity, scope, now))
+        .filter_map(|scope| granted(&directory, registry, &caller, scope, now))
         .collect();
     if access.is_empty() && !scopes.is_empty() {
         match registry.denied_scope {
@@ -162,21 +168,45 @@ pub(crate) fn token(
             DeniedScope::Omit => {}
         }
     }
+    let ends = now.as_second() + i64::from(directory.lifetimes.access_seconds);
     let claims = json!({
         "jti": guid(),
-        "sub": identity.name(),
+        "sub": caller.identity.name(),
         "iss": ISSUER,
         "aud": host,
         "iat": now.as_second(),
         "nbf": now.as_second(),
-        "exp": now.as_second() + i64::from(directory.lifetimes.access_seconds),
+        "exp": caller.ends().map_or(ends, |first| first.min(ends)),
         "version": "1.0",
         "grant_type": "access_token",
-        "appid": identity.name(),
+        "appid": caller.identity.name(),
         "access": access,
         "roles": [],
     });
     signed(shared, &claims, "access_token")
+}
+
+/// Who asks, as far as it is known.
+struct Caller {
+    identity: Identity,
+    /// The claims of the access token that it came with, beyond which nothing is given.
+    bounds: Option<Value>,
+}
+
+impl Caller {
+    /// When the access token ends that it came with.
+    fn ends(&self) -> Option<i64> {
+        self.bounds.as_ref()?.get("exp")?.as_i64()
+    }
+}
+
+impl From<Identity> for Caller {
+    fn from(identity: Identity) -> Self {
+        Self {
+            identity,
+            bounds: None,
+        }
+    }
 }
 
 fn identify(
@@ -185,22 +215,32 @@ fn identify(
     registry: &Registry,
     credentials: Option<&Credentials>,
     now: Timestamp,
-) -> Result<Identity, String> {
+) -> Result<Caller, String> {
     match credentials {
         None => Err("no credentials".to_owned()),
-        Some(Credentials::RefreshToken(token)) => {
+        Some(Credentials::RefreshToken(token) | Credentials::TokenAsPassword(token)) => {
             let claims = shared
                 .keys
                 .registry
                 .verify(token, now)
                 .map_err(|refused| refused.to_string())?;
-            if text(&claims, "aud") != registry.host || text(&claims, "grant_type") != "refresh_token" {
-                return Err("not a refresh token of this registry".to_owned());
+            if text(&claims, "aud") != registry.host {
+                return Err("not a token of this registry".to_owned());
             }
-            Ok(Identity::Principal(client_of(&claims).to_owned()))
+            let identity = Identity::Principal(client_of(&claims).to_owned());
+            let as_password = matches!(credentials, Some(Credentials::TokenAsPassword(_)));
+            match text(&claims, "grant_type") {
+                "refresh_token" => Ok(identity.into()),
+                "access_token" if as_password => Ok(Caller {
+                    identity,
+                    bounds: Some(claims),
+                }),
+                _ => Err("not a refresh token".to_owned()),
+            }
         }
         Some(Credentials::Password { username, password }) => directory
             .log_in(registry, username, password, now)
+            .map(Caller::from)
             .ok_or_else(|| "user name or password".to_owned()),
     }
 }
@@ -209,14 +249,17 @@ fn identify(
 fn granted(
     directory: &Directory,
     registry: &Registry,
-    identity: &Identity,
+    caller: &Caller,
     scope: &str,
     now: Timestamp,
 ) -> Option<Value> {
     let (name, wanted) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
     let wanted: Vec<_> = wanted.split(',').collect();
-    let mut actions = directory.rights(registry, identity, name, now);
+    let mut actions = directory.rights(registry, &caller.identity, name, now);
     actions.retain(|action| wanted.iter().any(|want| want == action || *want == "*"));
+    if let Some(bounds) = &caller.bounds {
+        actions.retain(|action| grants(bounds, name, action));
+    }
     actions.sort_unstable();
     actions.dedup();
     (!actions.is_empty()).then(|| json!({"type": "repository", "name": name, "actions": actions}))

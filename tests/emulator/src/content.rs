@@ -83,7 +83,8 @@ pub(crate) async fn answer(shared: &Shared, host: &str, name: &str, request: Req
     }
 }
 
-fn grants(claims: &Value, name: &str, action: &str) -> bool {
+/// Whether an access token's claims allow an action on a repository.
+pub(crate) fn grants(claims: &Value, name: &str, action: &str) -> bool {
     let entries = claims.get("access").and_then(Value::as_array);
     entries.into_iter().flatten().any(|entry| {
         text(entry, "type") == "repository"

@@ -291,8 +291,14 @@ async fn tokens_of_a_registry_are_good_there_and_for_their_time_only() {
         .await
         .unwrap()
         .token("access_token");
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("service", REGISTRY),
+        ("scope", PULL_APP),
+        ("refresh_token", &access),
+    ];
     let as_refresh = client
-        .scoped(REGISTRY, (NULL_GUID, &access), PULL_APP)
+        .post(&format!("https://{REGISTRY}/oauth2/token"), &form)
         .await
         .unwrap();
     assert_eq!(as_refresh.status, 401);
@@ -316,6 +322,26 @@ async fn tokens_of_a_registry_are_good_there_and_for_their_time_only() {
         .token("access_token");
     emulator.advance(Duration::from_secs(20));
     unauthorized(&client.scoped(REGISTRY, user, PULL_APP).await.unwrap(), "expired");
+}
+
+#[tokio::test]
+async fn an_access_token_in_place_of_a_password_gives_no_more_and_no_longer_than_it_says() {
+    let (emulator, client) = start().await;
+    let refresh = client.refresh_token(REGISTRY).await;
+    let access = client
+        .scoped(REGISTRY, (NULL_GUID, &refresh), PULL_APP)
+        .await
+        .unwrap()
+        .token("access_token");
+    emulator.advance(Duration::from_mins(10));
+    let user = (NULL_GUID, access.as_str());
+    let scope = "repository:team/app:pull,push";
+    let again = client.scoped(REGISTRY, user, scope).await.unwrap();
+    let again = again.token("access_token");
+    assert!(pulls_from(&again, "team/app"));
+    assert_eq!(claims(&again)["exp"], claims(&access)["exp"]);
+    let other = "repository:team/other:pull";
+    unauthorized(&client.scoped(REGISTRY, user, other).await.unwrap(), "scope");
 }
 
 #[tokio::test]
