@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ impl Login {
 /// Entra ID and Azure Container Registry, imitated in this process; a real docker-registry holds the images.
 pub struct Azure {
     // In the order in which they are to be dropped.
-    content: OnceLock<Supervised>,
+    content: Mutex<Option<Supervised>>,
     emulator: Emulator,
     _runtime: Runtime,
     scratch: Scratch,
@@ -136,7 +136,7 @@ impl Azure {
         let emulator = runtime.block_on(Emulator::start(config))?;
         write(&scratch.path().join("ca.pem"), &emulator.ca_pem())?;
         Ok(Self {
-            content: OnceLock::new(),
+            content: Mutex::default(),
             emulator,
             _runtime: runtime,
             scratch,
@@ -146,21 +146,28 @@ impl Azure {
     /// What leads pullpass here, and nowhere else.
     pub fn flags(&self) -> Vec<String> {
         let authority = format!("--extra-ca={}", self.authority_file().display());
+        let metadata = format!("--imds-endpoint=http://{}", self.emulator.imds_addr());
         self.emulator
             .resolve()
             .into_iter()
             .map(|resolve| format!("--resolve={resolve}"))
-            .chain([authority])
+            .chain([authority, metadata])
             .collect()
     }
 
     /// Starts a docker-registry and pushes a small image as `REPOSITORY:v1`.
     pub fn push_image(&self, login: &Login, repository: &str) -> Result<(), Error> {
-        if self.content.get().is_none() {
-            // A race would start two, of which one is ended at once.
-            let _ = self.content.set(self.start_content()?);
+        {
+            // Two at once would each lead the emulator to a docker-registry of its own.
+            let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+            if content.is_none() {
+                *content = Some(self.start_content()?);
+            }
         }
-        let layout = self.scratch.path().join(format!("{}-image", login.name));
+        let layout = self
+            .scratch
+            .path()
+            .join(format!("{}-{}", login.name, repository.replace('/', "-")));
         image::write_layout(&layout)?;
         let config = docker_config(&login.host, &login.name, ADMIN);
         let source = format!("oci:{}:v1", layout.display());

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::binaries::Binaries;
 use crate::error::Error;
 use crate::files::{Files, audit_log, url, write};
+use crate::http;
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
 use crate::process::Supervised;
@@ -64,7 +65,8 @@ impl Builder {
         };
         let scratch = Scratch::new()?;
         let files = Files::write(scratch.path())?;
-        let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
+        let etcd_port = free_port()?;
+        let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let port = free_port()?;
 
         let mut api_server_command = files.api_server(binaries.kube_apiserver()?, port, &etcd_url);
@@ -91,6 +93,7 @@ impl Builder {
             kubeconfig,
             ca_pem: files.authority.pem().to_owned(),
             port,
+            etcd_port,
             scratch,
         };
         control_plane.start_api_server()?;
@@ -116,6 +119,7 @@ pub struct ControlPlane {
     kubeconfig: PathBuf,
     ca_pem: String,
     port: u16,
+    etcd_port: u16,
     scratch: Scratch,
 }
 
@@ -287,6 +291,22 @@ impl ControlPlane {
     pub fn restart_api_server(&self) -> Result<(), Error> {
         self.stop_api_server()?;
         self.start_api_server()
+    }
+
+    /// Makes etcd forget all states but the present one: a watch that goes on from an earlier one has expired, but for
+    /// what the API server itself still remembers.
+    pub fn compact_etcd(&self) -> Result<(), Error> {
+        // Any read tells the present revision; a number of 64 bits is a string in the gRPC gateway's JSON.
+        let any_key = r#"{"key": "AA==", "limit": "1"}"#;
+        let answer = http::post(self.etcd_port, "/v3/kv/range", any_key)?;
+        let no_revision = || Error::io("reading etcd's revision")(std::io::Error::other(answer.clone()));
+        let parsed: Value = serde_json::from_str(&answer).map_err(|_| no_revision())?;
+        let revision = parsed
+            .pointer("/header/revision")
+            .and_then(Value::as_str)
+            .ok_or_else(no_revision)?;
+        let request = serde_json::json!({"revision": revision, "physical": true});
+        http::post(self.etcd_port, "/v3/kv/compaction", &request.to_string()).map(drop)
     }
 
     fn lock_api_server(&self) -> MutexGuard<'_, Option<Supervised>> {

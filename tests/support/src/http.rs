@@ -8,16 +8,26 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of a plain HTTP answer of a server on loopback; a status other than 200 is an error.
 pub(crate) fn get(port: u16, path: &str) -> Result<String, Error> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    exchange(address, path).map_err(Error::io(format!("getting http://{address}{path}")))
+    call(port, "GET", path, "")
 }
 
-fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
+/// The body of the answer to a plain HTTP POST of JSON to a server on loopback; a status other than 200 is an error.
+pub(crate) fn post(port: u16, path: &str, json: &str) -> Result<String, Error> {
+    call(port, "POST", path, json)
+}
+
+fn call(port: u16, method: &str, path: &str, body: &str) -> Result<String, Error> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    exchange(address, method, path, body).map_err(Error::io(format!("{method} http://{address}{path}")))
+}
+
+fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

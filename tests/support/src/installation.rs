@@ -62,6 +62,7 @@ pub struct Builder<'a> {
     control_plane: &'a ControlPlane,
     binary: PathBuf,
     flags: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     manifests: Vec<String>,
     failure_policy: FailurePolicy,
     labels: Vec<(String, String)>,
@@ -75,6 +76,13 @@ impl<'a> Builder<'a> {
     #[must_use]
     pub fn flag(mut self, flag: impl Into<OsString>) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -170,9 +178,16 @@ impl<'a> Builder<'a> {
                 &own_namespace,
                 Source::Cluster(&kubeconfig),
                 &self.flags,
+                &self.environment,
             )?
         } else {
-            Webhook::start(&self.binary, &own_namespace, &self.manifests, &self.flags)?
+            Webhook::serve(
+                &self.binary,
+                &own_namespace,
+                Source::Manifests(&self.manifests),
+                &self.flags,
+                &self.environment,
+            )?
         };
         let registration = Registration {
             control_plane: self.control_plane,
@@ -236,6 +251,7 @@ impl<'a> Installation<'a> {
             control_plane,
             binary: binary.into(),
             flags: Vec::new(),
+            environment: Vec::new(),
             manifests: Vec::new(),
             failure_policy: FailurePolicy::default(),
             labels: Vec::new(),

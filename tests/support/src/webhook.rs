@@ -53,7 +53,7 @@ impl Webhook {
         manifests: &[String],
         flags: &[OsString],
     ) -> Result<Self, Error> {
-        Self::serve(binary, own_namespace, Source::Manifests(manifests), flags)
+        Self::serve(binary, own_namespace, Source::Manifests(manifests), flags, &[])
     }
 
     pub(crate) fn serve(
@@ -61,6 +61,7 @@ impl Webhook {
         own_namespace: &str,
         source: Source<'_>,
         flags: &[OsString],
+        environment: &[(OsString, OsString)],
     ) -> Result<Self, Error> {
         let scratch = Scratch::new()?;
         let authority = Authority::new()?;
@@ -82,7 +83,8 @@ impl Webhook {
         command.args(flags);
         // Whoever tries a setting in their shell does not mean this process.
         for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("PULLPASS_") {
+            let name = variable.to_string_lossy();
+            if name.starts_with("PULLPASS_") || name.starts_with("AZURE_") {
                 command.env_remove(variable);
             }
         }
@@ -110,6 +112,7 @@ impl Webhook {
                 }
             }
         }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut process = Supervised::spawn("pullpass", &command, scratch.path())?;
         wait_for("pullpass to be ready", READY, || {
             // Nothing comes of waiting for a process that is gone.
