@@ -81,11 +81,13 @@ fn a_role_that_arrives_late_is_waited_for() -> Test {
     let message = text(&object, "/status/conditions/0/message");
     assert!(message.contains("AcrPull"), "{message}");
     let namespace = world.namespace_in_need(&login)?;
+    let begin = std::time::Instant::now();
     world.azure.grant(RoleAssignment {
-        propagation_seconds: 4,
+        propagation_seconds: 20,
         ..login.role()
     })?;
     world.wait_for_reason(&login, "Minted")?;
+    assert!(begin.elapsed().as_secs() >= 20, "{:?}", begin.elapsed());
     world.wait_for_secret(&namespace, &login)?;
     Ok(())
 }

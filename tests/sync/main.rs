@@ -5,10 +5,15 @@
 //! disturb the others has a cluster of its own. They fail where no control plane can be had. `PULLPASS_E2E=off` leaves
 //! them out, and says so.
 
+mod client;
 mod failures;
+mod identities;
+mod leadership;
+mod metrics;
 mod pull;
 mod rights;
 mod short_lives;
+mod static_credentials;
 mod upheavals;
 mod upkeep;
 mod world;

@@ -1,39 +1,17 @@
 //! From an attached registry to a pull that works.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use serde_json::json;
 
-use pullpass_test_support::Binaries;
-use serde_json::{Value, json};
-
-use crate::world::{Test, World, pull_secret, shared, text};
+use crate::client::{assert_pulls_when_attached, kubelet_tries};
+use crate::world::{Test, pull_secret, shared, text};
 
 #[test]
 fn skopeo_pulls_with_the_secret_from_the_pods_namespace_and_not_without_it() -> Test {
     let world = shared()?;
-    let login = world.attached(&json!({}))?;
+    let login = world.login()?;
     world.azure.push_image(&login, "app")?;
-    let namespace = world.namespace_in_need(&login)?;
-    let secret = world.wait_for_secret(&namespace, &login)?;
-    let image = format!("docker://{}/app:v1", login.host);
-    let printed = world
-        .azure
-        .skopeo(&World::docker_config(&secret)?, &["inspect", &image])?;
-    let inspected: Value = serde_json::from_str(&printed)?;
-    assert_eq!(text(&inspected, "/Name"), format!("{}/app", login.host));
-    let target = world.azure.directory().join("pulled");
-    let target = format!("dir:{}", target.display());
-    world
-        .azure
-        .skopeo(&World::docker_config(&secret)?, &["copy", &image, &target])?;
-    assert!(world.azure.directory().join("pulled/manifest.json").is_file());
-
-    let without = world.azure.skopeo(r#"{"auths":{}}"#, &["inspect", &image]);
-    let error = without.unwrap_or_else(|error| error.to_string());
-    assert!(
-        error.contains("authentication required") || error.contains("unauthorized"),
-        "{error}"
-    );
+    world.cluster.apply(&login.secret(&login.password).to_string())?;
+    assert_pulls_when_attached(world, &login, &json!({}))?;
     Ok(())
 }
 
@@ -81,27 +59,6 @@ fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
         Some([&login.name, login.host.as_str(), "True", "Minted", expires, "1"].as_slice())
     );
     Ok(())
-}
-
-/// Which of these Secrets a kubelet would try for an image.
-fn kubelet_tries(image: &str, secrets: &[Value]) -> Result<Vec<String>, Box<dyn std::error::Error>> {
-    let mut keyring = Command::new(Binaries::locate()?.keyring()?)
-        .args([image, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = keyring.stdin.take() {
-        stdin.write_all(json!(secrets).to_string().as_bytes())?;
-    }
-    let output = keyring.wait_with_output()?;
-    assert!(output.status.success());
-    let answer: Value = serde_json::from_slice(&output.stdout)?;
-    let credentials = answer.get("credentials").and_then(Value::as_array);
-    Ok(credentials
-        .into_iter()
-        .flatten()
-        .map(|credential| text(credential, "/secret").to_owned())
-        .collect())
 }
 
 #[test]

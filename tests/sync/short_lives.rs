@@ -8,8 +8,8 @@ use crate::world::{Test, World, cluster_of_its_own, text};
 
 const LIFE: Lifetimes = Lifetimes {
     entra_seconds: 3599,
-    refresh_seconds: 16,
-    access_seconds: 16,
+    refresh_seconds: 30,
+    access_seconds: 30,
 };
 
 fn refreshed(secret: &Value) -> String {

@@ -1,130 +1,12 @@
-//! Replicas that die, an API server that restarts, a cluster of a thousand namespaces.
+//! An API server that restarts, watches that expire, a cluster of a thousand namespaces.
 
-use std::error::Error;
+use std::fs;
 
 use pullpass_emulator::Step;
-use pullpass_test_support::{ControlPlane, Installation, Login, wait_for};
-use serde_json::{Value, json};
+use pullpass_test_support::{Login, Signal, wait_for};
+use serde_json::json;
 
-use crate::world::{SOON, Test, World, cluster_of_its_own, replica, text};
-
-fn wait_until_it_leads(replica: &Installation<'_>) -> Test {
-    wait_for("a replica to lead", SOON, || {
-        let metrics = replica.metrics().map_err(|error| error.to_string())?;
-        if metrics.lines().any(|line| line == "pullpass_leader 1") {
-            Ok(())
-        } else {
-            Err("another one leads".to_owned())
-        }
-    })?;
-    Ok(())
-}
-
-fn leads(replica: &Installation<'_>) -> Result<bool, Box<dyn Error>> {
-    Ok(replica.metrics()?.lines().any(|line| line == "pullpass_leader 1"))
-}
-
-/// Makes so many namespaces at once.
-fn make_namespaces(cluster: &ControlPlane, count: usize) -> Test {
-    let items: Vec<_> = (0..count)
-        .map(|number| {
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-                "name": format!("many-{number}"), "labels": {"team": "many"},
-            }})
-        })
-        .collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    cluster.run_with_input(&["create", "--filename", "-"], &list.to_string())?;
-    Ok(())
-}
-
-fn eager() -> Value {
-    json!({"provision": "Eager", "namespaces": {"matchLabels": {"team": "many"}}})
-}
-
-/// Waits until so many namespaces have the pull secret.
-fn wait_for_secrets(world: &World, login: &Login, count: usize) -> Test {
-    wait_for("every namespace to have the secret", SOON, || {
-        let there = world
-            .namespaces_with_secrets(login)
-            .map_err(|error| error.to_string())?;
-        // The minted credential is one more.
-        if there.len() == count + 1 {
-            Ok(())
-        } else {
-            Err(format!("{} have", there.len()))
-        }
-    })?;
-    Ok(())
-}
-
-#[test]
-fn when_the_leader_is_killed_another_one_goes_on_and_nothing_is_missing() -> Test {
-    const COUNT: usize = 100;
-    let cluster = cluster_of_its_own()?;
-    let mut world = World::start(&cluster, 2, |_| {})?;
-    wait_until_it_leads(&world.pullpass)?;
-    let second = replica(&cluster, &world.azure)?;
-    let login = world.attached(&json!({}))?;
-    // Each is asked about a namespace, and each writes on demand; one of them leads.
-    let by_the_first = world.namespace_in_need(&login)?;
-    let by_the_second = second.new_namespace(&[])?;
-    world.run_pod(&by_the_second, &login)?;
-    let mut before = Vec::new();
-    for namespace in [&by_the_first, &by_the_second] {
-        before.push(world.wait_for_secret(namespace, &login)?);
-    }
-    assert!(!leads(&second)?);
-
-    make_namespaces(&cluster, COUNT)?;
-    let fanned_out = world.login()?;
-    world.attach(&fanned_out, &fanned_out.password, &eager())?;
-    // In the midst of it.
-    wait_for("the first secret", SOON, || {
-        world
-            .namespaces_with_secrets(&fanned_out)
-            .is_ok_and(|there| there.len() > 1)
-    })?;
-    world.pullpass.process().kill()?;
-    let meanwhile = second.new_namespace(&[])?;
-    world.run_pod(&meanwhile, &login)?;
-    world.wait_for_secret(&meanwhile, &login)?;
-    wait_until_it_leads(&second)?;
-    wait_for_secrets(&world, &fanned_out, COUNT)?;
-    world.wait_for_served(&login, 3)?;
-    let mut after = Vec::new();
-    for namespace in [&by_the_first, &by_the_second] {
-        after.push(world.wait_for_secret(namespace, &login)?);
-    }
-    assert_eq!(after, before, "they were written twice");
-    assert_eq!(world.azure.counts().calls_at(Step::Exchange, &login.host), 1);
-    assert_eq!(world.azure.counts().calls_at(Step::Exchange, &fanned_out.host), 1);
-    Ok(())
-}
-
-#[test]
-fn a_registry_detached_while_nobody_ran_leaves_no_secret() -> Test {
-    let cluster = cluster_of_its_own()?;
-    let mut world = World::start(&cluster, 1, |_| {})?;
-    let login = world.attached(&json!({}))?;
-    let namespace = world.namespace_in_need(&login)?;
-    world.wait_for_secret(&namespace, &login)?;
-    world.pullpass.process().kill()?;
-    world.detach(&login)?;
-    assert_eq!(world.namespaces_with_secrets(&login)?.len(), 2);
-    let _next = replica(&cluster, &world.azure)?;
-    wait_for("all secrets of the registry to go", SOON, || {
-        let left = world
-            .namespaces_with_secrets(&login)
-            .map_err(|error| error.to_string())?;
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{left:?}"))
-        }
-    })?;
-    Ok(())
-}
+use crate::world::{SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pull_secret, text};
 
 #[test]
 fn it_goes_on_after_the_api_server_restarted() -> Test {
@@ -144,29 +26,92 @@ fn it_goes_on_after_the_api_server_restarted() -> Test {
     Ok(())
 }
 
+/// A namespace that the API server asks nobody about, and a Pod in it that names a pull secret all the same.
+fn namespace_with_pod(world: &World, name: &str, login: &Login) -> Test {
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "namespace": name}, "spec": {
+            "containers": [{"name": "app", "image": format!("{}/app:v1", login.host)}],
+            "imagePullSecrets": [{"name": pull_secret(login)}],
+        }},
+    ]});
+    world.cluster.apply(&objects.to_string())?;
+    Ok(())
+}
+
+#[test]
+fn watches_that_expired_miss_nothing() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let mut world = World::start(&cluster, 4, |_| {})?;
+    make_namespaces(&cluster, "before", 2)?;
+    let stays = world.attached(&eager_for("before"))?;
+    let goes = world.attached(&eager_for("before"))?;
+    let rotated = world.attached(&json!({}))?;
+    for login in [&stays, &goes] {
+        world.wait_for_secrets(login, 2)?;
+    }
+
+    // Stopped while nobody answers, it has no connection that would bring it anything of what follows.
+    cluster.stop_api_server()?;
+    world.pullpass.process().signal(Signal::Stop)?;
+    cluster.start_api_server()?;
+    let comes = world.login()?;
+    world.attach(&comes, &comes.password, &eager_for("before"))?;
+    world.detach(&goes)?;
+    assert!(world.azure.rotate_secret(&rotated.client, "rotated")?);
+    cluster.apply(&rotated.secret("rotated").to_string())?;
+    cluster.run(&["label", "namespace", "before-0", "pullpass.dev/inject=disabled"])?;
+    let new = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new", "labels": {"team": "before"}}});
+    cluster.apply(&new.to_string())?;
+    namespace_with_pod(&world, "needs", &rotated)?;
+    // etcd forgets what it was before, and the API server, which remembers some of it, is another one.
+    cluster.compact_etcd()?;
+    cluster.restart_api_server()?;
+    let log = world.pullpass.process().stderr().to_owned();
+    let told_before = fs::read_to_string(&log)?.len();
+    world.pullpass.process().signal(Signal::Continue)?;
+
+    world.wait_for_reason(&comes, "Minted")?;
+    world.wait_until_nothing_is_left(&goes)?;
+    world.wait_for_secret("needs", &rotated)?;
+    for login in [&stays, &comes] {
+        world.wait_for_secret("new", login)?;
+        world.wait_for_no_secret("before-0", login)?;
+    }
+    wait_for("the rotated password to be taken up", SOON, || {
+        world.azure.counts().calls_at(Step::Exchange, &rotated.host) == 2
+    })?;
+    world.wait_for_reason(&rotated, "Minted")?;
+    // What was there before goes on to be upheld.
+    cluster.run(&["label", "namespace", "before-0", "pullpass.dev/inject-"])?;
+    for login in [&stays, &comes] {
+        world.wait_for_secret("before-0", login)?;
+    }
+
+    let told = fs::read_to_string(&log)?.split_off(told_before);
+    let expired: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains("a watch broke off") && line.contains("too old resource version"))
+        .collect();
+    // Registries, namespaces, Pods and minted credentials are what is watched, and logged when it breaks off.
+    assert!(expired.len() >= 2, "{told}");
+    Ok(())
+}
+
 #[test]
 fn a_thousand_namespaces_cost_one_call_to_entra_and_one_exchange() -> Test {
     const COUNT: usize = 1000;
     let cluster = cluster_of_its_own()?;
     let world = World::start(&cluster, 1, |_| {})?;
-    make_namespaces(&cluster, COUNT)?;
-    let login = world.attached(&eager())?;
-    wait_for_secrets(&world, &login, COUNT)?;
+    make_namespaces(&cluster, "many", COUNT)?;
+    let login = world.attached(&eager_for("many"))?;
+    world.wait_for_secrets(&login, COUNT)?;
     let object = world.wait_for_served(&login, 1000)?;
     assert_eq!(text(&object, "/status/conditions/0/reason"), "Minted");
     let counts = world.azure.counts();
     assert_eq!(counts.calls_at(Step::EntraToken, &login.tenant), 1);
     assert_eq!(counts.calls_at(Step::Exchange, &login.host), 1);
     world.detach(&login)?;
-    wait_for("all secrets of the registry to go", SOON, || {
-        let left = world
-            .namespaces_with_secrets(&login)
-            .map_err(|error| error.to_string())?;
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{} are left", left.len()))
-        }
-    })?;
-    Ok(())
+    world.wait_until_nothing_is_left(&login)
 }

@@ -6,7 +6,7 @@ use pullpass_emulator::Step;
 use pullpass_test_support::{Login, wait_for};
 use serde_json::{Value, json};
 
-use crate::world::{SOON, Test, World, pull_secret, shared, text};
+use crate::world::{Test, World, eager_for, make_namespaces, pull_secret, shared, text};
 
 #[test]
 fn detaching_leaves_no_secret_anywhere() -> Test {
@@ -21,17 +21,7 @@ fn detaching_leaves_no_secret_anywhere() -> Test {
         world.wait_for_secret(namespace, &login)?;
     }
     world.detach(&login)?;
-    wait_for("all secrets of the registry to go", SOON, || {
-        let left = world
-            .namespaces_with_secrets(&login)
-            .map_err(|error| error.to_string())?;
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{left:?}"))
-        }
-    })?;
-    Ok(())
+    world.wait_until_nothing_is_left(&login)
 }
 
 #[test]
@@ -80,10 +70,7 @@ fn an_eager_registry_gives_every_namespace_that_may_use_it_a_secret_ahead_of_tim
     let world = shared()?;
     let before = world.pullpass.new_namespace(&[("team", "eager")])?;
     let other = world.pullpass.new_namespace(&[])?;
-    let login = world.attached(&json!({
-        "provision": "Eager",
-        "namespaces": {"matchLabels": {"team": "eager"}},
-    }))?;
+    let login = world.attached(&eager_for("eager"))?;
     world.wait_for_secret(&before, &login)?;
     let after = world.pullpass.new_namespace(&[("team", "eager")])?;
     world.wait_for_secret(&after, &login)?;
@@ -123,25 +110,9 @@ fn a_secret_that_is_deleted_or_edited_comes_back() -> Test {
 #[test]
 fn fifty_namespaces_cost_one_call_to_entra_and_one_exchange() -> Test {
     let world = shared()?;
-    let team = [("team", "fifty")];
-    let namespaces: Vec<_> = (0..50)
-        .map(|_| world.pullpass.new_namespace(&team))
-        .collect::<Result<_, _>>()?;
-    let login = world.attached(&json!({
-        "provision": "Eager",
-        "namespaces": {"matchLabels": {"team": "fifty"}},
-    }))?;
-    wait_for("every namespace to be served", SOON, || {
-        let served = world
-            .namespaces_with_secrets(&login)
-            .map_err(|error| error.to_string())?;
-        // The minted credential is one more.
-        if served.len() == namespaces.len() + 1 {
-            Ok(())
-        } else {
-            Err(format!("{} are", served.len()))
-        }
-    })?;
+    make_namespaces(world.cluster, "fifty", 50)?;
+    let login = world.attached(&eager_for("fifty"))?;
+    world.wait_for_secrets(&login, 50)?;
     let counts = world.azure.counts();
     assert_eq!(counts.calls_at(Step::EntraToken, &login.tenant), 1);
     assert_eq!(counts.calls_at(Step::Exchange, &login.host), 1);

@@ -1,6 +1,7 @@
 //! A cluster, Azure, and a pullpass between them.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub const SOON: Duration = Duration::from_mins(2);
 /// How often pullpass looks at everything.
 pub const RESYNC: &str = "--resync-interval=2";
 /// How many tests can have a registry of their own in the shared world.
-const LOGINS: usize = 24;
+const LOGINS: usize = 40;
 
 pub struct World<'a> {
     // In the order in which they are to be dropped.
@@ -90,6 +91,11 @@ impl<'a> World<'a> {
     /// Attaches a registry with a password and with these fields more in its spec.
     pub fn attach(&self, login: &Login, password: &str, spec: &Value) -> Test {
         self.cluster.apply(&login.secret(password).to_string())?;
+        self.attach_with(login, spec)
+    }
+
+    /// Attaches a registry with these fields in its spec, in place of the usual ones.
+    pub fn attach_with(&self, login: &Login, spec: &Value) -> Test {
         let mut object = login.acr_registry();
         let fields = object.pointer_mut("/spec").and_then(Value::as_object_mut);
         if let (Some(fields), Some(more)) = (fields, spec.as_object()) {
@@ -232,6 +238,39 @@ impl<'a> World<'a> {
             .collect())
     }
 
+    /// Waits until so many namespaces have the pull secret of a registry.
+    pub fn wait_for_secrets(&self, login: &Login, count: usize) -> Test {
+        let what = format!("{count} namespaces to have the pull secret of {}", login.name);
+        wait_for(&what, SOON, || {
+            let there = self
+                .namespaces_with_secrets(login)
+                .map_err(|error| error.to_string())?;
+            // The minted credential is one more.
+            if there.len() == count + 1 {
+                Ok(())
+            } else {
+                Err(format!("{} Secrets are there", there.len()))
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Waits until no Secret of a registry is left anywhere, be it a pull secret or the minted credential.
+    pub fn wait_until_nothing_is_left(&self, login: &Login) -> Test {
+        let what = format!("all Secrets of {} to go", login.name);
+        wait_for(&what, SOON, || {
+            let left = self
+                .namespaces_with_secrets(login)
+                .map_err(|error| error.to_string())?;
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} are left, as in {:?}", left.len(), left.first()))
+            }
+        })?;
+        Ok(())
+    }
+
     /// The docker config of a pull secret.
     pub fn docker_config(secret: &Value) -> Result<String, Box<dyn Error>> {
         let data = text(secret, "/data/.dockerconfigjson");
@@ -239,10 +278,35 @@ impl<'a> World<'a> {
     }
 }
 
+/// Makes so many namespaces of a team at once, which nobody is asked about.
+pub fn make_namespaces(cluster: &ControlPlane, team: &str, count: usize) -> Test {
+    let items: Vec<_> = (0..count)
+        .map(|number| {
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+                "name": format!("{team}-{number}"), "labels": {"team": team},
+            }})
+        })
+        .collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    cluster.run_with_input(&["create", "--filename", "-"], &list.to_string())?;
+    Ok(())
+}
+
+/// The spec of a registry that gives every namespace of a team the secret ahead of time.
+pub fn eager_for(team: &str) -> Value {
+    json!({"provision": "Eager", "namespaces": {"matchLabels": {"team": team}}})
+}
+
+/// Where a kubelet would put the token for workload identity.
+pub fn federated_token_file(azure: &Azure) -> PathBuf {
+    azure.directory().join("federated-token")
+}
+
 /// A pullpass that is led to this Azure.
 pub fn replica<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>, Box<dyn Error>> {
     let mut builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
+        .environment("AZURE_FEDERATED_TOKEN_FILE", federated_token_file(azure))
         .flag(RESYNC);
     for flag in azure.flags() {
         builder = builder.flag(flag);

@@ -1,0 +1,170 @@
+//! Every kind of identity that mints, up to a pull.
+
+use pullpass_emulator::{FederatedCredential, Jwks, ManagedIdentity, Principal, Step};
+use pullpass_test_support::Login;
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+
+use crate::client::{assert_pulls_when_attached, assert_refused, kubelet_tries, pull};
+use crate::world::{Test, World, federated_token_file, pull_secret, shared, text};
+
+/// The registry's application without its password.
+fn principal(login: &Login) -> Principal {
+    Principal::new(&login.tenant, &login.client)
+}
+
+#[test]
+fn a_client_certificate_leads_to_a_pull() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    world.azure.push_image(&login, "app")?;
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
+    world.azure.put_principal(Principal {
+        certificates: vec![certificate.clone()],
+        ..principal(&login)
+    })?;
+    let name = format!("{}-certificate", login.name);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "pullpass-system"},
+        "stringData": {"tls.pem": format!("{certificate}{}", key.serialize_pem())},
+    });
+    world.cluster.apply(&secret.to_string())?;
+    let identity = json!({"servicePrincipal": {
+        "tenantId": login.tenant,
+        "clientId": login.client,
+        "clientCertificateRef": {"name": name, "key": "tls.pem"},
+    }});
+    assert_pulls_when_attached(world, &login, &json!({"identity": identity}))?;
+    Ok(())
+}
+
+/// What an application trusts when it trusts a service account of this cluster.
+fn trust(world: &World) -> Result<FederatedCredential, Box<dyn std::error::Error>> {
+    let keys = world.cluster.run(&["get", "--raw", "/openid/v1/jwks"])?.stdout;
+    let discovery = world
+        .cluster
+        .run(&["get", "--raw", "/.well-known/openid-configuration"])?
+        .stdout;
+    let discovery: Value = serde_json::from_str(&discovery)?;
+    Ok(FederatedCredential {
+        issuer: text(&discovery, "/issuer").to_owned(),
+        subject: "system:serviceaccount:pullpass-system:pullpass".to_owned(),
+        audience: "api://AzureADTokenExchange".to_owned(),
+        jwks: serde_json::from_str::<Jwks>(&keys)?,
+    })
+}
+
+/// A token of a service account in pullpass' namespace, as a kubelet would mount it for workload identity.
+fn federated_token(world: &World, account: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let arguments = [
+        "create",
+        "token",
+        account,
+        "--namespace",
+        "pullpass-system",
+        "--audience",
+        "api://AzureADTokenExchange",
+    ];
+    Ok(world.cluster.run(&arguments)?.stdout)
+}
+
+#[test]
+fn workload_identity_leads_to_a_pull_with_the_clusters_own_token() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    world.azure.push_image(&login, "app")?;
+    world.azure.put_principal(Principal {
+        federated_credentials: vec![trust(world)?],
+        ..principal(&login)
+    })?;
+    let identity = json!({"identity": {"workloadIdentity": {
+        "tenantId": login.tenant,
+        "clientId": login.client,
+    }}});
+
+    // The token of somebody else is refused, and the right one is taken up when the kubelet brings it.
+    std::fs::write(
+        federated_token_file(&world.azure),
+        federated_token(world, "default")?,
+    )?;
+    world.attach_with(&login, &identity)?;
+    let object = world.wait_for_reason(&login, "EntraRejected")?;
+    let message = text(&object, "/status/conditions/0/message");
+    assert!(message.contains("AADSTS700213"), "{message}");
+    std::fs::write(
+        federated_token_file(&world.azure),
+        federated_token(world, "pullpass")?,
+    )?;
+    assert_pulls_when_attached(world, &login, &identity)?;
+    Ok(())
+}
+
+#[test]
+fn managed_identities_lead_to_a_pull() -> Test {
+    const RESOURCE: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/puller";
+    let world = shared()?;
+    for (resource_id, by_client_id) in [(Some(RESOURCE), false), (Some("/other"), true), (None, false)] {
+        let login = world.login()?;
+        world.azure.push_image(&login, "app")?;
+        world.azure.put_principal(Principal {
+            managed_identity: Some(ManagedIdentity {
+                resource_id: resource_id.map(str::to_owned),
+            }),
+            ..principal(&login)
+        })?;
+        let identity = match resource_id {
+            Some(_) if by_client_id => json!({"clientId": login.client}),
+            Some(resource_id) => json!({"resourceId": resource_id}),
+            None => json!({}),
+        };
+        let spec = json!({"identity": {"managedIdentity": identity}});
+        assert_pulls_when_attached(world, &login, &spec)?;
+        let counts = world.azure.counts();
+        assert_eq!(counts.calls_at(Step::EntraToken, &login.tenant), 0);
+        assert_eq!(counts.calls_at(Step::Exchange, &login.host), 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_access_token_pulls_from_its_repositories_and_from_no_other() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    for repository in ["app", "team/app", "other", "apps"] {
+        world.azure.push_image(&login, repository)?;
+    }
+    world.cluster.apply(&login.secret(&login.password).to_string())?;
+    let spec = json!({"credential": {"kind": "AccessToken", "repositories": ["app", "team/app"]}});
+    let secret = assert_pulls_when_attached(world, &login, &spec)?;
+    let config = World::docker_config(&secret)?;
+    pull(world, &login, "team/app", &config)?;
+    for repository in ["other", "apps"] {
+        assert_refused(world, &login, repository, &config);
+    }
+
+    // The token itself is for no more, whoever uses it for what.
+    let mut parsed: Value = serde_json::from_str(&config)?;
+    let auths = parsed.pointer_mut("/auths").and_then(Value::as_object_mut);
+    let auths = auths.ok_or("there are no auths")?;
+    let repositories = ["app", "team/app"];
+    assert!(auths.keys().all(|key| {
+        repositories.iter().any(|repository| {
+            key.ends_with(&format!(".azurecr.io/{repository}"))
+                || key.ends_with(&format!(".azurecr.io:443/{repository}"))
+        })
+    }));
+    let token = auths.remove(&format!("{}/app", login.host));
+    let token = token.ok_or("there is no token for app")?;
+    let everywhere = json!({"auths": {&login.host: token}}).to_string();
+    pull(world, &login, "app", &everywhere)?;
+    assert_refused(world, &login, "other", &everywhere);
+
+    let secrets = [secret];
+    let image = |repository: &str| format!("{}/{repository}:v1", login.host);
+    assert!(kubelet_tries(&image("team/app"), &secrets)?.contains(&pull_secret(&login)));
+    assert_eq!(kubelet_tries(&image("other"), &secrets)?, [""; 0]);
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The metrics of credentials and secrets, held against what the cluster and Azure have.
+
+use std::error::Error;
+
+use jiff::Timestamp;
+use pullpass_emulator::Step;
+use pullpass_test_support::{Installation, wait_for};
+use serde_json::{Value, json};
+
+use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, replica, text};
+
+/// The value of a series, written as Prometheus does: name, then labels.
+fn value(replica: &Installation<'_>, series: &str) -> Result<Option<f64>, Box<dyn Error>> {
+    let metrics = replica.metrics()?;
+    let value = metrics.lines().find_map(|line| {
+        let rest = line.strip_prefix(series)?;
+        rest.strip_prefix(' ')
+    });
+    Ok(value.map(str::parse).transpose()?)
+}
+
+fn wait_for_value(replica: &Installation<'_>, series: &str, expected: f64) -> Test {
+    wait_for(&format!("{series} to be {expected}"), SOON, || {
+        match value(replica, series) {
+            Ok(Some(value)) if (value - expected).abs() < f64::EPSILON => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    Ok(())
+}
+
+/// How many pull secrets pullpass wrote, as the API server saw it.
+fn writes(world: &World) -> Result<f64, Box<dyn Error>> {
+    let events = world.cluster.audit_events()?;
+    let count = events
+        .iter()
+        .filter(|event| {
+            text(event, "/verb") == "patch"
+                && text(event, "/objectRef/resource") == "secrets"
+                && text(event, "/objectRef/namespace") != "pullpass-system"
+        })
+        .count();
+    Ok(f64::from(u32::try_from(count)?))
+}
+
+#[test]
+fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::start(&cluster, 2, |_| {})?;
+    wait_for_value(&world.pullpass, "pullpass_leader", 1.0)?;
+    let login = world.attached(&json!({}))?;
+    let name = &login.name;
+    let namespaces = [world.namespace_in_need(&login)?, world.namespace_in_need(&login)?];
+    for namespace in &namespaces {
+        world.wait_for_secret(namespace, &login)?;
+    }
+    // Where a foreign Secret has the name, none can be written.
+    let taken = world.pullpass.new_namespace(&[])?;
+    let foreign = pull_secret(&login);
+    cluster.run(&["create", "secret", "generic", &foreign, "--namespace", &taken])?;
+    world.run_pod(&taken, &login)?;
+
+    let state = |state: &str| format!("pullpass_namespaces{{registry=\"{name}\",state=\"{state}\"}}");
+    wait_for_value(&world.pullpass, &state("served"), 2.0)?;
+    wait_for_value(&world.pullpass, &state("failed"), 1.0)?;
+    let object = world.wait_for_served(&login, 2)?;
+    assert_eq!(
+        object
+            .pointer("/status/namespaces/failed")
+            .and_then(Value::as_i64),
+        Some(1)
+    );
+    let expires: Timestamp = text(&object, "/status/credential/expiresAt").parse()?;
+    let expiry = format!("pullpass_credential_expiry_timestamp_seconds{{registry=\"{name}\"}}");
+    let seconds = f64::from(u32::try_from(expires.as_second())?);
+    wait_for_value(&world.pullpass, &expiry, seconds)?;
+
+    // One for each Pod that got its secret: the third waits.
+    wait_for_value(&world.pullpass, "pullpass_secret_ready_lag_seconds_count", 2.0)?;
+    let lag = value(&world.pullpass, "pullpass_secret_ready_lag_seconds_sum")?.unwrap_or_default();
+    assert!(lag > 0.0 && lag < 60.0, "{lag}");
+    // Everything is written again every other second, so that the two are equal only in between.
+    wait_for("the writes to be those that the API server saw", SOON, || {
+        let seen = writes(&world).map_err(|error| error.to_string())?;
+        match value(&world.pullpass, "pullpass_secret_write_duration_seconds_count") {
+            Ok(Some(count)) if (count - seen).abs() < f64::EPSILON && count > 2.0 => Ok(()),
+            other => Err(format!("{other:?} where the API server saw {seen}")),
+        }
+    })?;
+
+    // The third Pod gets its secret when the foreign one is gone.
+    cluster.run(&["delete", "secret", &foreign, "--namespace", &taken])?;
+    wait_for_value(&world.pullpass, &state("served"), 3.0)?;
+    wait_for_value(&world.pullpass, &state("failed"), 0.0)?;
+    world.wait_for_reason(&login, "Minted")?;
+
+    // A password that is refused, and one that is not.
+    let refreshes = |result: &str| {
+        format!("pullpass_credential_refresh_total{{registry=\"{name}\",result=\"{result}\"}}")
+    };
+    wait_for_value(&world.pullpass, &refreshes("success"), 1.0)?;
+    assert_eq!(value(&world.pullpass, &refreshes("failure"))?, None);
+    world.cluster.apply(&login.secret("wrong").to_string())?;
+    world.wait_for_reason(&login, "EntraRejected")?;
+    let failures = value(&world.pullpass, &refreshes("failure"))?.unwrap_or_default();
+    assert!(failures >= 1.0, "{failures}");
+    // The old one is in use until there is another.
+    wait_for_value(&world.pullpass, &expiry, seconds)?;
+    world.cluster.apply(&login.secret(&login.password).to_string())?;
+    world.wait_for_reason(&login, "Minted")?;
+    wait_for_value(&world.pullpass, &refreshes("success"), 2.0)?;
+    assert_eq!(world.azure.counts().calls_at(Step::Exchange, &login.host), 2);
+
+    // Another replica does not lead, and says of registries nothing that it does not know.
+    let second = replica(&cluster, &world.azure)?;
+    wait_for_value(&second, "pullpass_leader", 0.0)?;
+    wait_for_value(&world.pullpass, "pullpass_leader", 1.0)?;
+    assert_eq!(value(&second, &expiry)?, None);
+    Ok(())
+}
