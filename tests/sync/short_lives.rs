@@ -4,6 +4,7 @@ use pullpass_emulator::{Failure, Fault, Lifetimes, Step};
 use pullpass_test_support::Login;
 use serde_json::{Value, json};
 
+use crate::client::pull;
 use crate::world::{Test, World, cluster_of_its_own, text};
 
 const LIFE: Lifetimes = Lifetimes {
@@ -34,7 +35,6 @@ fn credentials_are_refreshed_before_they_end_and_survive_an_outage_of_entra() ->
     let login = world.attached(&json!({}))?;
     world.azure.push_image(&login, "app")?;
     let namespace = world.namespace_in_need(&login)?;
-    let image = format!("docker://{}/app:v1", login.host);
     let mut secret = world.wait_for_secret(&namespace, &login)?;
     for _ in 0..2 {
         let ends = text(&secret, "/metadata/annotations/pullpass.dev~1expires-at").to_owned();
@@ -44,9 +44,7 @@ fn credentials_are_refreshed_before_they_end_and_survive_an_outage_of_entra() ->
             "{} is after {ends}",
             refreshed(&secret)
         );
-        world
-            .azure
-            .skopeo(&World::docker_config(&secret)?, &["inspect", &image])?;
+        pull(&world, &login, "app", &World::docker_config(&secret)?)?;
     }
 
     world
