@@ -129,6 +129,7 @@ impl Replica {
             own_namespace: self.own_namespace.clone(),
             watches: Arc::clone(watches),
             minter: self.minter.clone(),
+            clock: Arc::new(Timestamp::now),
             surroundings: Surroundings {
                 tenant_id: env::var("AZURE_TENANT_ID").ok(),
                 client_id: env::var("AZURE_CLIENT_ID").ok(),
@@ -137,7 +138,7 @@ impl Replica {
             tallies: Arc::clone(&tallies),
             metrics: Arc::clone(&self.metrics),
         };
-        let registries = Arc::new(RegistryController::new(parts, Arc::new(Timestamp::now)));
+        let registries = Arc::new(RegistryController::new(parts));
         let pods = PodsController {
             client: self.client.clone(),
             watches: Arc::clone(watches),
