@@ -151,6 +151,8 @@ struct Work {
     busy: HashSet<Pair>,
     again: HashSet<Pair>,
     retries: BTreeMap<Instant, Vec<Pair>>,
+    /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
+    cleared: HashMap<String, HashSet<String>>,
 }
 
 impl Work {
@@ -175,11 +177,6 @@ impl Work {
             self.enqueue(pair.clone());
         }
     }
-
-    fn is_idle_for(&self, registry: &str) -> bool {
-        let of = |pair: &Pair| pair.1 == registry;
-        !self.queued.iter().any(of) && !self.busy.iter().any(of)
-    }
 }
 
 impl SecretsController {
@@ -196,7 +193,7 @@ impl SecretsController {
                 running.push(self.work_on(pair.clone(), work.wanted.contains_key(&pair)));
             }
             tokio::select! {
-                Some((pair, step, result)) = running.next() => Self::finish(&mut work, pair, step, result),
+                Some((pair, step, result)) = running.next() => self.finish(&mut work, pair, step, result),
                 sighting = sightings.recv() => match sighting {
                     Some(sighting) => self.see(&mut work, sighting),
                     None => return,
@@ -213,7 +210,7 @@ impl SecretsController {
                         work.enqueue(pair);
                     }
                     self.tally_all(&work);
-                    self.remove_orphans(&work).await;
+                    self.remove_orphans(&mut work).await;
                 }
             }
         }
@@ -324,13 +321,16 @@ impl SecretsController {
         (pair, step, result)
     }
 
-    fn finish(work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
+    fn finish(&self, work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
         work.done(&pair);
         match (step, &result) {
             (Step::Nothing, _) => return,
             // A foreign Secret need not go; and with a namespace its secrets go.
             (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
+                if self.watches.view.registries().by_name(&pair.1).is_none() {
+                    work.cleared.entry(pair.1).or_default().insert(pair.0);
+                }
                 return;
             }
             (_, Ok(_)) => {}
@@ -375,14 +375,17 @@ impl SecretsController {
 
     /// The minted credential of a registry that was detached goes last: as long as it is there, whoever leads knows that
     /// there may be secrets to take away.
-    async fn remove_orphans(&self, work: &Work) {
+    async fn remove_orphans(&self, work: &mut Work) {
         let registries = self.watches.view.registries();
+        work.cleared.retain(|name, _| registries.by_name(name).is_none());
         for name in self.watches.credentials.registries() {
-            let failing = work
-                .written
-                .iter()
-                .any(|(pair, result)| pair.1 == name && result.is_err());
-            if registries.by_name(&name).is_some() || failing || !work.is_idle_for(&name) {
+            // Not whether there is work left: a look at everything makes some again before the last is done.
+            let is_cleared = |namespace: &String| {
+                work.cleared
+                    .get(&name)
+                    .is_some_and(|cleared| cleared.contains(namespace))
+            };
+            if registries.by_name(&name).is_some() || !self.watches.view.namespaces().iter().all(is_cleared) {
                 continue;
             }
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.own_namespace);
@@ -390,10 +393,13 @@ impl SecretsController {
                 .delete(&minted_credential(&name), &DeleteParams::default())
                 .await
             {
-                Ok(_) => tracing::info!(
-                    registry = name,
-                    "the registry is detached and its secrets are gone"
-                ),
+                Ok(_) => {
+                    work.cleared.remove(&name);
+                    tracing::info!(
+                        registry = name,
+                        "the registry is detached and its secrets are gone"
+                    );
+                }
                 Err(error) => tracing::warn!(registry = name, %error, "a minted credential was not deleted"),
             }
         }
@@ -456,10 +462,9 @@ mod tests {
         assert_eq!(work.next(), None, "queued once");
         work.enqueue(pair.clone());
         assert_eq!(work.next(), None, "not twice at once");
-        assert!(!work.is_idle_for("mine"));
         work.done(&pair);
         assert_eq!(work.next(), Some(pair.clone()));
         work.done(&pair);
-        assert!(work.next().is_none() && work.is_idle_for("mine"));
+        assert!(work.next().is_none() && work.busy.is_empty());
     }
 }
