@@ -254,6 +254,23 @@ impl Metrics {
         }
     }
 
+    /// Ends the series of a registry that is not attached any more.
+    pub fn detached(&self, registry: &str) {
+        self.credential_expires(registry, None);
+        for state in ["served", "failed"] {
+            self.namespaces.remove(&NamespaceLabels {
+                registry: registry.to_owned(),
+                state: Word(state),
+            });
+        }
+        for result in ["success", "failure"] {
+            self.refreshes.remove(&RefreshLabels {
+                registry: registry.to_owned(),
+                result: Word(result),
+            });
+        }
+    }
+
     /// Takes how long a write of a pull secret took.
     pub fn secret_written(&self, took: Duration) {
         self.write_duration.observe(took.as_secs_f64());
@@ -264,11 +281,13 @@ impl Metrics {
         self.ready_lag.observe(lag.as_secs_f64());
     }
 
-    /// Takes whether this process leads. Who does not sees no Pods.
+    /// Takes whether this process leads. Who does not, knows nothing of credentials, namespaces and Pods.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
         if !leads {
             self.covers(&Summary::default());
+            self.credential_expiry.clear();
+            self.namespaces.clear();
         }
     }
 

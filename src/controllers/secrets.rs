@@ -153,6 +153,8 @@ struct Work {
     retries: BTreeMap<Instant, Vec<Pair>>,
     /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
     cleared: HashMap<String, HashSet<String>>,
+    /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
+    seen: BTreeSet<String>,
 }
 
 impl Work {
@@ -209,7 +211,7 @@ impl SecretsController {
                     for pair in std::mem::replace(&mut work.retries, due).into_values().flatten() {
                         work.enqueue(pair);
                     }
-                    self.tally_all(&work);
+                    self.tally_all(&mut work);
                     self.remove_orphans(&mut work).await;
                 }
             }
@@ -350,7 +352,7 @@ impl SecretsController {
         work.written.insert(pair, result);
     }
 
-    fn tally_all(&self, work: &Work) {
+    fn tally_all(&self, work: &mut Work) {
         let mut tallies: HashMap<&str, Tally> = HashMap::new();
         for ((namespace, name), result) in &work.written {
             let tally = tallies.entry(name).or_default();
@@ -365,11 +367,17 @@ impl SecretsController {
                 }
             }
         }
-        for registry in self.watches.view.registries().all() {
+        let registries = self.watches.view.registries();
+        for registry in registries.all() {
+            work.seen.insert(registry.name().to_owned());
             let tally = tallies.remove(registry.name()).unwrap_or_default();
             self.metrics
                 .namespaces(registry.name(), tally.served, tally.failed);
             self.tallies.set(registry.name(), tally);
+        }
+        // Each time, since an attempt to mint that was under way can bring a series back.
+        for name in work.seen.iter().filter(|name| registries.by_name(name).is_none()) {
+            self.metrics.detached(name);
         }
     }
 

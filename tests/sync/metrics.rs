@@ -116,5 +116,19 @@ fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     wait_for_value(&second, "pullpass_leader", 0.0)?;
     wait_for_value(&world.pullpass, "pullpass_leader", 1.0)?;
     assert_eq!(value(&second, &expiry)?, None);
+
+    // Of a registry that is detached nothing is said any more.
+    world.detach(&login)?;
+    world.wait_until_nothing_is_left(&login)?;
+    let series = format!("registry=\"{name}\"");
+    wait_for("the series of the registry to end", SOON, || {
+        let metrics = world.pullpass.metrics().map_err(|error| error.to_string())?;
+        let left: Vec<_> = metrics.lines().filter(|line| line.contains(&series)).collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join("; "))
+        }
+    })?;
     Ok(())
 }
