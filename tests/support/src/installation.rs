@@ -26,16 +26,8 @@ const KINDS: [&str; 3] = [
     "MutatingWebhookConfiguration",
 ];
 
-/// What is shipped and has no place where pullpass runs as a process beside the cluster, or is made anew here.
-const IN_CLUSTER_ONLY: [&str; 7] = [
-    "Deployment",
-    "HorizontalPodAutoscaler",
-    "MutatingWebhookConfiguration",
-    "NetworkPolicy",
-    "PodDisruptionBudget",
-    "PriorityClass",
-    "Service",
-];
+/// What of `manifests/base` a pullpass outside of the cluster, which is registered on its own, stands in for.
+const STOOD_IN_FOR: [&str; 3] = ["MutatingWebhookConfiguration", "Deployment", "Service"];
 
 /// What the webhook configuration says about a webhook that does not answer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -168,7 +160,7 @@ impl<'a> Builder<'a> {
 
         let webhook = if self.in_cluster {
             let mut objects = shipped(self.control_plane, &self.overlay)?;
-            objects.retain(|object| !IN_CLUSTER_ONLY.contains(&kind(object)));
+            objects.retain(|object| !STOOD_IN_FOR.contains(&kind(object)));
             apply(self.control_plane, &objects)?;
             let kubeconfig = self
                 .control_plane
