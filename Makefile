@@ -24,6 +24,7 @@ demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
 .PHONY: test
 test: setup ## Run all tests: unit, property, integration, and end to end on a real control plane
 	tests/control-plane/build >/dev/null
+	tests/tools/helm >/dev/null
 	cargo test --locked --workspace
 	cd tests/control-plane && go test ./...
 
@@ -48,3 +49,4 @@ fmt: ## Format the sources
 generate: ## Write the generated files anew
 	cargo run --locked --quiet -- crd > manifests/base/crd.yaml.new
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
+	manifests/chart/generate
