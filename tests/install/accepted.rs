@@ -1,0 +1,317 @@
+//! The API server takes every object, with strict field validation and without a warning.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::process::Output;
+use std::time::Duration;
+
+use pullpass_test_support::{ControlPlane, Scratch, end_to_end_wanted, wait_for};
+use serde_json::{Value, json};
+
+use crate::render::{CHART, Choice, Test, chart, find, helm, succeeded};
+
+const SOON: Duration = Duration::from_mins(1);
+const STRICT: [&str; 4] = ["apply", "--server-side", "--validate=strict", "--filename"];
+/// Not what those projects ship: see the file.
+const OPERATORS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/install/testdata/operators.yaml"
+);
+const ACR_IMAGE: &str = "--image=myregistry.azurecr.io/web:1";
+
+/// A cluster with stand-ins for the operators' `CustomResourceDefinitions`.
+fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
+    end_to_end_wanted()?;
+    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    cluster.run(&["apply", "--filename", OPERATORS])?;
+    cluster.run(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "--filename",
+        OPERATORS,
+    ])?;
+    Ok(cluster)
+}
+
+fn list(objects: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
+}
+
+/// Applies on the server side, as a dry run, without a word of complaint.
+fn try_out(cluster: &ControlPlane, objects: &[Value]) -> Test {
+    let arguments = [&STRICT[..], &["-", "--dry-run=server"]].concat();
+    let applied = cluster.run_with_input(&arguments, &list(objects))?;
+    assert_eq!(applied.stderr, "");
+    assert_eq!(
+        applied.stdout.lines().count(),
+        objects.len(),
+        "{}",
+        applied.stdout
+    );
+    Ok(())
+}
+
+/// Every value of the chart that adds something.
+fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
+    let mut objects = chart(&json!({
+        "mode": "opt-in",
+        "excludeNamespaces": ["one", "two"],
+        "policy": {"unattached": "deny", "forbidden": "deny"},
+        "webhook": {"failurePolicy": "Fail", "timeoutSeconds": 10},
+        "replicas": 3,
+        "image": {"repository": "images.test/pullpass", "tag": "1", "digest": format!("sha256:{}", "0".repeat(64))},
+        "imagePullSecrets": [{"name": "pull"}],
+        "auditLog": "/var/log/pullpass/audit.log",
+        "tls": {"source": "files", "files": {
+            "secretName": "mine",
+            "caBundle": pullpass_test_support::Authority::new()?.pem(),
+        }},
+        "rescue": true,
+        "workloadIdentity": {"clientId": "22222222-2222-2222-2222-222222222222"},
+        "serviceAccount": {"annotations": {"some.test/key": "value"}},
+        "networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]},
+        "monitoring": {"enabled": true, "labels": {"release": "prometheus"}, "runbookUrl": "https://docs.test/operations"},
+        "podAnnotations": {"some.test/key": "value"},
+        "podLabels": {"some.test/key": "value"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.test:3128"}],
+        "extraVolumes": [{"name": "log", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "log", "mountPath": "/var/log/pullpass"}],
+    }))?;
+    objects.extend(chart(&json!({
+        "tls": {"source": "cert-manager", "certManager": {"issuerRef": {"kind": "ClusterIssuer", "name": "mine"}}},
+        "networkPolicy": {"enabled": false},
+        "crds": {"install": false},
+    }))?);
+    Ok(objects)
+}
+
+#[test]
+fn the_api_server_takes_every_object_of_every_overlay_and_component_and_of_the_chart() -> Test {
+    let cluster = cluster()?;
+    cluster.run(&["create", "namespace", "pullpass-system"])?;
+    let mut distinct = BTreeSet::new();
+    for choice in Choice::all() {
+        for object in choice.kustomize()?.into_iter().chain(chart(&choice.values())?) {
+            distinct.insert(object.to_string());
+        }
+    }
+    for object in chart_with_everything()? {
+        distinct.insert(object.to_string());
+    }
+    let objects: Vec<Value> = distinct
+        .iter()
+        .map(|object| serde_json::from_str(object))
+        .collect::<Result<_, _>>()?;
+    try_out(&cluster, &objects)
+}
+
+#[test]
+fn a_field_that_does_not_exist_is_noticed_in_stand_ins_too() -> Test {
+    let cluster = cluster()?;
+    cluster.run(&["create", "namespace", "pullpass-system"])?;
+    let choice = Choice {
+        overlay: "opt-in",
+        components: vec!["cert-manager", "rescue", "monitoring"],
+    };
+    let objects = choice.kustomize()?;
+    for (kind, name) in [
+        ("Certificate", "pullpass"),
+        ("Issuer", "pullpass"),
+        ("ServiceMonitor", "pullpass"),
+        ("PrometheusRule", "pullpass"),
+        ("Deployment", "pullpass"),
+    ] {
+        let mut object = find(&objects, kind, name)?.clone();
+        try_out(&cluster, std::slice::from_ref(&object))?;
+        let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+        spec.ok_or("there is no spec")?
+            .insert("noSuchField".to_owned(), json!(1));
+        let refused = try_out(&cluster, &[object]);
+        let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("noSuchField"), "{kind}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_deployments_pods_are_admitted_under_the_restricted_pod_security() -> Test {
+    let cluster = cluster()?;
+    for choice in Choice::all() {
+        let objects = choice.kustomize()?;
+        cluster.run_with_input(&[&STRICT[..], &["-"]].concat(), &list(&objects))?;
+        let template = find(&objects, "Deployment", "pullpass")?
+            .pointer("/spec/template")
+            .ok_or("there is no template")?;
+        let mut pod = template.clone();
+        for (pointer, key, value) in [
+            ("", "apiVersion", "v1"),
+            ("", "kind", "Pod"),
+            ("/metadata", "name", "pullpass"),
+            ("/metadata", "namespace", "pullpass-system"),
+        ] {
+            let map = pod.pointer_mut(pointer).and_then(Value::as_object_mut);
+            map.ok_or("the template is none")?
+                .insert(key.to_owned(), json!(value));
+        }
+        let created = cluster.run_with_input(
+            &[
+                "create",
+                "--dry-run=server",
+                "--validate=strict",
+                "--output=json",
+                "--filename",
+                "-",
+            ],
+            &pod.to_string(),
+        )?;
+        assert_eq!(created.stderr, "");
+        let created: Value = serde_json::from_str(&created.stdout)?;
+        // Where no PriorityClass were found, the Pod would be refused.
+        assert_eq!(created.pointer("/spec/priority"), Some(&json!(1_000_000_000)));
+    }
+    Ok(())
+}
+
+/// What pullpass does once it has a certificate authority.
+fn write_ca_bundle(cluster: &ControlPlane) -> Test {
+    let webhooks: Vec<_> = ["pods.pullpass.dev", "always.pullpass.dev"]
+        .map(|name| json!({"name": name, "clientConfig": {"caBundle": "Q0E="}}))
+        .into();
+    let configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "pullpass"},
+        "webhooks": webhooks,
+    });
+    cluster.run_with_input(
+        &[
+            "apply",
+            "--server-side",
+            "--field-manager=pullpass",
+            "--filename",
+            "-",
+        ],
+        &configuration.to_string(),
+    )?;
+    Ok(())
+}
+
+#[test]
+fn helm_installs_upgrades_and_uninstalls_the_chart() -> Test {
+    let cluster = cluster()?;
+    let scratch = Scratch::new()?;
+    let run = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
+        let mut command = helm(&scratch)?;
+        command.arg("--kubeconfig").arg(cluster.kubeconfig());
+        Ok(command
+            .args(["--namespace", "pullpass-system"])
+            .args(arguments)
+            .output()?)
+    };
+    let installed = succeeded(
+        "helm install",
+        &run(&["install", "pullpass", CHART, "--create-namespace"])?,
+    )?;
+    assert!(
+        installed.contains("kubectl rollout status deployment/pullpass"),
+        "{installed}"
+    );
+    write_ca_bundle(&cluster)?;
+
+    let upgrade = [
+        "upgrade",
+        "pullpass",
+        CHART,
+        "--set",
+        "mode=opt-in",
+        "--set",
+        "replicas=3",
+    ];
+    succeeded("helm upgrade", &run(&upgrade)?)?;
+    let webhooks = cluster.get_json(&["mutatingwebhookconfiguration", "pullpass"])?;
+    for index in 0..2 {
+        let webhook = |pointer: &str| webhooks.pointer(&format!("/webhooks/{index}{pointer}")).cloned();
+        assert_eq!(
+            webhook("/clientConfig/caBundle"),
+            Some(json!("Q0E=")),
+            "the upgrade took it away"
+        );
+        assert_eq!(
+            webhook("/namespaceSelector/matchExpressions/1"),
+            Some(json!({"key": "pullpass.dev/inject", "operator": "In", "values": ["enabled"]}))
+        );
+    }
+
+    succeeded("helm uninstall", &run(&["uninstall", "pullpass"])?)?;
+    // Every AcrRegistry would have gone with it.
+    cluster.run(&["get", "crd", "acrregistries.pullpass.dev"])?;
+    let left = cluster.run(&[
+        "get",
+        "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies,priorityclasses",
+        "--selector=app.kubernetes.io/part-of=pullpass",
+        "--output=name",
+    ])?;
+    assert_eq!(left.stdout, "");
+
+    // What was kept is taken over by the next release.
+    succeeded("helm install", &run(&["install", "pullpass", CHART])?)?;
+    Ok(())
+}
+
+#[test]
+fn the_api_server_counts_what_it_could_not_ask_under_the_names_that_the_alert_reads() -> Test {
+    let cluster = cluster()?;
+    let choice = Choice {
+        overlay: "cluster-wide",
+        components: Vec::new(),
+    };
+    for (policy, series) in [
+        (
+            "Ignore",
+            vec![
+                "apiserver_admission_webhook_fail_open_count{",
+                r#"name="pods.pullpass.dev""#,
+            ],
+        ),
+        (
+            "Fail",
+            vec![
+                "apiserver_admission_webhook_rejection_count{",
+                r#"name="pods.pullpass.dev""#,
+                r#"error_type="calling_webhook_error""#,
+            ],
+        ),
+    ] {
+        let mut objects = choice.kustomize()?;
+        for object in &mut objects {
+            let webhooks = object.get_mut("webhooks").and_then(Value::as_array_mut);
+            for webhook in webhooks.into_iter().flatten().filter_map(Value::as_object_mut) {
+                webhook.insert("failurePolicy".to_owned(), json!(policy));
+            }
+        }
+        cluster.run_with_input(&[&STRICT[..], &["-"]].concat(), &list(&objects))?;
+        let account = json!({
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": "default"},
+        });
+        cluster.apply(&account.to_string())?;
+        // The API server takes about a second to act on a new configuration, and nobody is there to be asked.
+        wait_for("a failure to be counted", SOON, || {
+            let _ = cluster.run(&["run", "web", ACR_IMAGE, "--dry-run=server"]);
+            let metrics = cluster
+                .run(&["get", "--raw", "/metrics"])
+                .map_err(|error| error.to_string())?
+                .stdout;
+            let counted = |line: &str| series.iter().all(|part| line.contains(part));
+            if metrics.lines().any(counted) {
+                Ok(())
+            } else {
+                Err(format!("{series:?} is not there"))
+            }
+        })?;
+    }
+    Ok(())
+}

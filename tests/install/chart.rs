@@ -1,0 +1,132 @@
+//! What only the chart has: a schema of its values, notes, and copies of what kustomize ships.
+
+use std::error::Error;
+use std::process::Command;
+
+use pullpass_test_support::Scratch;
+use serde_json::{Value, json};
+
+use crate::render::{CHART, Test, chart, find, helm, succeeded, template};
+
+#[test]
+fn the_copies_in_the_chart_are_fresh() -> Test {
+    let output = Command::new(format!("{CHART}/generate"))
+        .arg("--check")
+        .output()?;
+    succeeded("run make generate: manifests/chart/generate --check", &output)?;
+    Ok(())
+}
+
+#[test]
+fn helm_has_nothing_to_say_against_the_chart() -> Test {
+    let output = helm(&Scratch::new()?)?
+        .args(["lint", "--strict", CHART])
+        .output()?;
+    succeeded("helm lint", &output)?;
+    Ok(())
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() -> Test {
+    for (values, named) in [
+        (json!({"mode": "sometimes"}), "mode"),
+        (json!({"replicas": 0}), "replicas"),
+        (json!({"policy": {"unattached": "refuse"}}), "unattached"),
+        (json!({"policy": {"unatached": "deny"}}), "unatached"),
+        (json!({"excludeNamespaces": ["Not A Name"]}), "excludeNamespaces"),
+        (json!({"webhook": {"failurePolicy": "Retry"}}), "failurePolicy"),
+        (json!({"tls": {"source": "somewhere"}}), "source"),
+        (json!({"tls": {"source": "files"}}), "secretName"),
+        (json!({"tls": {"files": {"caBundle": "Q0E="}}}), "caBundle"),
+        (json!({"image": {"digest": "latest"}}), "digest"),
+        (json!({"auditLog": "audit.log"}), "auditLog"),
+        (json!({"rescue": "evict"}), "rescue"),
+        (json!({"noSuchValue": true}), "noSuchValue"),
+    ] {
+        let output = template("pullpass-system", &values)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{values}");
+        assert!(
+            said.contains("values don't meet the specifications"),
+            "{values}: {said}"
+        );
+        assert!(said.contains(named), "{values}: {said}");
+    }
+    Ok(())
+}
+
+/// What the schema does not know can be set by nobody.
+#[test]
+fn the_schema_has_every_value() -> Test {
+    let read = |name: &str| std::fs::read_to_string(format!("{CHART}/{name}"));
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
+    let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
+    let mut left = vec![(String::new(), &values, &schema)];
+    while let Some((path, value, schema)) = left.pop() {
+        let Some(properties) = schema.get("properties") else {
+            continue;
+        };
+        for (key, value) in value.as_object().into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            let property = properties
+                .get(key)
+                .ok_or_else(|| format!("{path} is not in the schema"))?;
+            left.push((path, value, property));
+        }
+    }
+    Ok(())
+}
+
+/// Environment variables of the only container.
+fn env(values: &Value) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+    let objects = chart(values)?;
+    let env = find(&objects, "Deployment", "pullpass")?
+        .pointer("/spec/template/spec/containers/0/env")
+        .and_then(Value::as_array)
+        .ok_or("there is no environment")?;
+    let text = |variable: &Value, key| variable.get(key).and_then(Value::as_str).map(str::to_owned);
+    Ok(env
+        .iter()
+        .filter_map(|variable| Some((text(variable, "name")?, text(variable, "value")?)))
+        .collect())
+}
+
+#[test]
+fn values_reach_the_program() -> Test {
+    let set = env(&json!({
+        "mode": "opt-in",
+        "excludeNamespaces": ["one", "two"],
+        "policy": {"unattached": "deny", "forbidden": "allow"},
+        "auditLog": "/log/audit",
+        "rescue": true,
+        "extraEnv": [{"name": "PULLPASS_LOG", "value": "debug"}],
+    }))?;
+    for (name, value) in [
+        ("PULLPASS_MODE", "opt-in"),
+        ("PULLPASS_EXCLUDE_NAMESPACES", "one,two"),
+        ("PULLPASS_UNATTACHED", "deny"),
+        ("PULLPASS_FORBIDDEN", "allow"),
+        ("PULLPASS_AUDIT_LOG", "/log/audit"),
+        ("PULLPASS_RESCUE", "evict"),
+        ("PULLPASS_LOG", "debug"),
+    ] {
+        assert!(
+            set.contains(&(name.to_owned(), value.to_owned())),
+            "{name}: {set:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A variable with another name would be ignored without a word.
+#[test]
+fn the_program_knows_every_variable_that_is_set() -> Test {
+    let help = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["serve", "--help"])
+        .output()?;
+    let help = succeeded("pullpass serve --help", &help)?;
+    for (name, _) in env(&json!({"excludeNamespaces": ["one"], "tls": {"source": "cert-manager"}}))? {
+        assert!(help.contains(&format!("[env: {name}=")), "{name}: {help}");
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! What `manifests` ships: that both ways of installing give the same, that the API server takes it, that the alerts fire
+//! when they should, and that nothing is left when it is taken away.
+//!
+//! What needs an API server has one of its own. `PULLPASS_E2E=off` leaves it out, and says so.
+
+mod accepted;
+mod alerts;
+mod chart;
+mod render;
+mod same;
+mod selectors;
+mod uninstall;

@@ -1,0 +1,194 @@
+//! What kustomize and Helm make of the manifests.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use pullpass_test_support::{Binaries, Scratch};
+use serde_json::{Value, json};
+
+pub type Test = Result<(), Box<dyn Error>>;
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
+
+/// A way to install pullpass, in kustomize's terms.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub overlay: &'static str,
+    pub components: Vec<&'static str>,
+}
+
+impl Choice {
+    /// Every overlay with every set of components.
+    pub fn all() -> Vec<Self> {
+        let mut sets = vec![Vec::new()];
+        for component in ["cert-manager", "rescue", "monitoring"] {
+            let with: Vec<Vec<&str>> = sets
+                .iter()
+                .map(|set| [set.as_slice(), &[component]].concat())
+                .collect();
+            sets.extend(with);
+        }
+        ["cluster-wide", "opt-in"]
+            .into_iter()
+            .flat_map(|overlay| {
+                sets.iter().map(move |components| Self {
+                    overlay,
+                    components: components.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// The chart's values that mean the same.
+    pub fn values(&self) -> Value {
+        let has = |component| self.components.contains(&component);
+        json!({
+            "mode": self.overlay,
+            "tls": {"source": if has("cert-manager") { "cert-manager" } else { "own" }},
+            "rescue": has("rescue"),
+            "monitoring": {"enabled": has("monitoring")},
+            // Helm makes it by --create-namespace; that it can render it is for those who use no helm install.
+            "namespace": {"create": true},
+        })
+    }
+
+    /// What kustomize makes of it.
+    pub fn kustomize(&self) -> Result<Vec<Value>, Box<dyn Error>> {
+        let scratch = Scratch::new()?;
+        // kustomize takes no absolute paths.
+        let up = "../".repeat(scratch.path().components().count() - 1);
+        let manifests = format!("{up}{}", format!("{ROOT}/manifests").trim_start_matches('/'));
+        let kustomization = json!({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [format!("{manifests}/overlays/{}", self.overlay)],
+            "components": self.components.iter().map(|component| format!("{manifests}/components/{component}"))
+                .collect::<Vec<_>>(),
+        });
+        fs::write(
+            scratch.path().join("kustomization.yaml"),
+            kustomization.to_string(),
+        )?;
+        let output = Command::new(kubectl()?)
+            .arg("kustomize")
+            .arg(scratch.path())
+            .output()?;
+        objects(&succeeded("kubectl kustomize", &output)?)
+    }
+}
+
+/// kubectl, which has kustomize in it.
+pub fn kubectl() -> Result<PathBuf, Box<dyn Error>> {
+    static KUBECTL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = KUBECTL.get_or_init(|| {
+        Binaries::locate()
+            .and_then(|binaries| binaries.kubectl())
+            .map_err(|error| error.to_string())
+    });
+    Ok(found.as_ref().map_err(String::as_str)?.clone())
+}
+
+/// Helm, which Go builds from its module the first time and keeps in its own cache.
+pub fn helm_binary() -> Result<&'static Path, Box<dyn Error>> {
+    static HELM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = HELM.get_or_init(|| {
+        let script = format!("{ROOT}/tests/tools/helm");
+        let output = Command::new(&script)
+            .output()
+            .map_err(|error| format!("{script} can't be started: {error}"))?;
+        let printed = succeeded(&script, &output).map_err(|error| error.to_string())?;
+        Ok(PathBuf::from(printed.trim()))
+    });
+    Ok(found.as_ref().map_err(String::as_str)?)
+}
+
+/// A Helm that knows nothing of the user's own settings, to be completed.
+pub fn helm(scratch: &Scratch) -> Result<Command, Box<dyn Error>> {
+    let mut command = Command::new(helm_binary()?);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("HELM_") {
+            command.env_remove(variable);
+        }
+    }
+    for (variable, directory) in [
+        ("HELM_CACHE_HOME", "cache"),
+        ("HELM_CONFIG_HOME", "config"),
+        ("HELM_DATA_HOME", "data"),
+    ] {
+        command.env(variable, scratch.path().join(directory));
+    }
+    command.env_remove("KUBECONFIG");
+    Ok(command)
+}
+
+/// Runs `helm template` in a namespace with these values.
+pub fn template(namespace: &str, values: &Value) -> Result<Output, Box<dyn Error>> {
+    let scratch = Scratch::new()?;
+    let file = scratch.path().join("values.json");
+    fs::write(&file, values.to_string())?;
+    let mut command = helm(&scratch)?;
+    command
+        .args(["template", "pullpass", CHART, "--namespace", namespace])
+        // What Helm takes a cluster for that it does not ask.
+        .args(["--kube-version", "1.30.0", "--values"])
+        .arg(file);
+    Ok(command.output()?)
+}
+
+/// What the chart makes of these values.
+pub fn chart(values: &Value) -> Result<Vec<Value>, Box<dyn Error>> {
+    objects(&succeeded(
+        "helm template",
+        &template("pullpass-system", values)?,
+    )?)
+}
+
+/// The standard output of a command that must have succeeded.
+pub fn succeeded(what: &str, output: &Output) -> Result<String, Box<dyn Error>> {
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout.clone())?)
+    } else {
+        let said = [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream));
+        Err(format!("{what}: {}: {}", output.status, said.concat()).into())
+    }
+}
+
+pub fn objects(yaml: &str) -> Result<Vec<Value>, Box<dyn Error>> {
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(yaml)?;
+    objects.retain(|object| !object.is_null());
+    Ok(objects)
+}
+
+/// Objects by kind, namespace and name.
+pub fn by_name(objects: Vec<Value>) -> Result<BTreeMap<String, Value>, Box<dyn Error>> {
+    let mut named = BTreeMap::new();
+    for object in objects {
+        let part = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
+        let name = format!(
+            "{} {} {}",
+            part("/kind"),
+            part("/metadata/namespace"),
+            part("/metadata/name")
+        );
+        if named.insert(name.clone(), object).is_some() {
+            return Err(format!("there are two of {name}").into());
+        }
+    }
+    Ok(named)
+}
+
+/// The only object of a kind with this name.
+pub fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value, Box<dyn Error>> {
+    objects
+        .iter()
+        .find(|object| {
+            object.get("kind").and_then(Value::as_str) == Some(kind)
+                && object.pointer("/metadata/name").and_then(Value::as_str) == Some(name)
+        })
+        .ok_or_else(|| format!("there is no {kind} {name}").into())
+}

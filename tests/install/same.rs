@@ -1,0 +1,84 @@
+//! The chart and kustomize give the same objects.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::render::{Choice, Test, by_name, chart, succeeded, template};
+
+/// What Helm's conventions add to every object, and nothing else does.
+const HELM_LABELS: [&str; 4] = [
+    "helm.sh/chart",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+];
+/// What keeps the `CustomResourceDefinition` when a release is uninstalled.
+const HELM_ANNOTATION: &str = "helm.sh/resource-policy";
+
+fn remove(object: &mut Value, map: &str, keys: &[&str]) {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    let Some(metadata) = metadata else { return };
+    if let Some(entries) = metadata.get_mut(map).and_then(Value::as_object_mut) {
+        entries.retain(|key, _| !keys.contains(&key.as_str()));
+        if entries.is_empty() {
+            metadata.remove(map);
+        }
+    }
+}
+
+/// Takes away what may differ: Helm's own metadata, and the order of environment variables.
+fn comparable(mut object: Value) -> Value {
+    remove(&mut object, "labels", &HELM_LABELS);
+    remove(&mut object, "annotations", &[HELM_ANNOTATION]);
+    let containers = object
+        .pointer_mut("/spec/template/spec/containers")
+        .and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
+            env.sort_by_key(|variable| variable.get("name").map(ToString::to_string));
+        }
+    }
+    object
+}
+
+#[test]
+fn the_chart_gives_what_every_overlay_gives_with_every_set_of_components() -> Test {
+    for choice in Choice::all() {
+        let ours = by_name(choice.kustomize()?.into_iter().map(comparable).collect())?;
+        let theirs = by_name(chart(&choice.values())?.into_iter().map(comparable).collect())?;
+        let names = |objects: &BTreeMap<String, Value>| -> Vec<String> { objects.keys().cloned().collect() };
+        assert_eq!(names(&theirs), names(&ours), "{choice:?}");
+        for (name, object) in &ours {
+            assert_eq!(theirs.get(name), Some(object), "{name} of {choice:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_object_of_the_chart_has_helms_labels() -> Test {
+    for object in chart(&json!({"monitoring": {"enabled": true}, "rescue": true}))? {
+        let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+        for label in HELM_LABELS {
+            assert!(
+                labels.is_some_and(|labels: &Map<String, Value>| labels.contains_key(label)),
+                "{label}: {object}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_can_be_installed_in_any_namespace() -> Test {
+    let values = json!({
+        "monitoring": {"enabled": true},
+        "rescue": true,
+        "tls": {"source": "cert-manager"},
+        "namespace": {"create": true},
+    });
+    let yaml = succeeded("helm template", &template("elsewhere", &values)?)?;
+    assert!(!yaml.contains("pullpass-system"), "{yaml}");
+    Ok(())
+}

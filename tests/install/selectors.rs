@@ -1,0 +1,136 @@
+//! The namespaces that the API server asks about are those that pullpass injects: the webhook configuration's selector and
+//! the Deployment's environment say the same.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use clap::ValueEnum;
+use pullpass::scope::{Labels, Membership, Mode, Scope};
+use serde_json::{Value, json};
+
+use crate::render::{Choice, Test, chart, find};
+
+const NAMESPACES: [&str; 6] = [
+    "apps",
+    "tests",
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "pullpass-system",
+];
+const VALUES: [Option<&str>; 4] = [None, Some("enabled"), Some("disabled"), Some("yes")];
+
+fn strings(value: Option<&Value>) -> Vec<&str> {
+    let values = value.and_then(Value::as_array);
+    values.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// What the API server makes of a selector.
+fn selects(webhook: &Value, labels: &Labels) -> Result<bool, Box<dyn Error>> {
+    let selector = webhook.get("namespaceSelector").ok_or("there is no selector")?;
+    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+    for expression in expressions.ok_or("there are no expressions")? {
+        let key = expression
+            .get("key")
+            .and_then(Value::as_str)
+            .ok_or("there is no key")?;
+        let value = labels.get(key).map(String::as_str);
+        let listed = value.is_some_and(|value| strings(expression.get("values")).contains(&value));
+        let holds = match expression.get("operator").and_then(Value::as_str) {
+            Some("In") => listed,
+            Some("NotIn") => !listed,
+            other => return Err(format!("{other:?} is not known here").into()),
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The scope that the Deployment's environment makes.
+fn scope(objects: &[Value]) -> Result<Scope, Box<dyn Error>> {
+    let deployment = find(objects, "Deployment", "pullpass")?;
+    let env = deployment
+        .pointer("/spec/template/spec/containers/0/env")
+        .and_then(Value::as_array)
+        .ok_or("there is no environment")?;
+    let variables: BTreeMap<_, _> = env
+        .iter()
+        .filter_map(|variable| Some((variable.get("name")?.as_str()?, variable.get("value")?.as_str()?)))
+        .collect();
+    let mode = variables.get("PULLPASS_MODE").ok_or("there is no mode")?;
+    let excluded = variables.get("PULLPASS_EXCLUDE_NAMESPACES").copied();
+    Ok(Scope::new(
+        Mode::from_str(mode, false)?,
+        "pullpass-system",
+        excluded
+            .into_iter()
+            .flat_map(|list| list.split(','))
+            .map(str::to_owned),
+    ))
+}
+
+/// Both say the same about every namespace, with every label.
+fn agree(objects: &[Value]) -> Test {
+    let scope = scope(objects)?;
+    let configuration = find(objects, "MutatingWebhookConfiguration", "pullpass")?;
+    let webhook = |name: &str| {
+        let webhooks = configuration.get("webhooks").and_then(Value::as_array);
+        webhooks
+            .into_iter()
+            .flatten()
+            .find(|webhook| webhook.get("name").and_then(Value::as_str) == Some(name))
+            .ok_or_else(|| format!("there is no webhook {name}"))
+    };
+    for namespace in NAMESPACES {
+        for inject in VALUES {
+            for always in [None, Some("true"), Some("false")] {
+                let own = [
+                    ("pullpass.dev/inject", inject),
+                    ("pullpass.dev/always-inject", always),
+                ];
+                let labels: Labels = own
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+                    .chain([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())])
+                    .collect();
+                let membership = scope.membership(namespace, Some(&labels));
+                let injected = matches!(membership, Membership::Injected { .. });
+                assert_eq!(
+                    selects(webhook("pods.pullpass.dev")?, &labels)?,
+                    injected,
+                    "{labels:?}"
+                );
+                assert_eq!(
+                    selects(webhook("always.pullpass.dev")?, &labels)?,
+                    membership == Membership::Injected { always: true },
+                    "{labels:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_overlays_ask_about_the_namespaces_that_are_injected() -> Test {
+    for overlay in ["cluster-wide", "opt-in"] {
+        let choice = Choice {
+            overlay,
+            components: Vec::new(),
+        };
+        agree(&choice.kustomize()?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_asks_about_no_namespace_that_it_excludes() -> Test {
+    for mode in ["cluster-wide", "opt-in"] {
+        agree(&chart(
+            &json!({"mode": mode, "excludeNamespaces": ["tests", "more"]}),
+        )?)?;
+    }
+    Ok(())
+}
