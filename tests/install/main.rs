@@ -1,7 +1,8 @@
 //! What `manifests` ships: that both ways of installing give the same, that the API server takes it, that the alerts fire
 //! when they should, and that nothing is left when it is taken away.
 //!
-//! What needs an API server has one of its own. `PULLPASS_E2E=off` leaves it out, and says so.
+//! What needs an API server has one of its own. They fail where none can be had. `PULLPASS_E2E=off` leaves all of them out,
+//! and says so.
 
 mod accepted;
 mod alerts;
