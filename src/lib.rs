@@ -4,6 +4,7 @@ pub mod acr_registry;
 pub mod admission;
 pub mod audit;
 pub mod azure;
+pub mod certificates;
 pub mod cli;
 pub mod controllers;
 pub mod coverage;

@@ -52,3 +52,12 @@ pub const PODS_WEBHOOK: &str = "pods.pullpass.dev";
 
 /// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
 pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";
+
+/// The Service that the API server calls the webhook by.
+pub const SERVICE: &str = "pullpass";
+/// The Secret in the own namespace with pullpass' own certificate authority and serving certificate.
+pub const WEBHOOK_CERTIFICATE: &str = "webhook-certificate";
+/// On that Secret: since when the API server was told to trust the next authority (RFC 3339).
+pub const NEXT_CA_TRUSTED_SINCE_ANNOTATION: &str = "pullpass.dev/next-ca-trusted-since";
+/// On that Secret: when the previous authority signed no more (RFC 3339).
+pub const PREVIOUS_CA_RETIRED_AT_ANNOTATION: &str = "pullpass.dev/previous-ca-retired-at";

@@ -1,0 +1,211 @@
+//! What to do next.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Authority, Held, Live, Next, State};
+
+/// A step from one good state to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A new serving certificate of the same authority.
+    RenewLeaf,
+    /// The next authority is made, to be published.
+    AddNext,
+    /// The next authority was seen to be published.
+    Trust,
+    /// The next authority was seen not to be published any more.
+    Distrust,
+    /// The next authority takes over and signs the serving certificate.
+    Promote,
+    /// The previous authority is not to be trusted any more.
+    DropPrevious,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make everything anew: there is nothing to build on.
+    Create,
+    /// Write what was held before, with this change if any.
+    Restore(Box<State>, Option<Change>),
+    /// Keep the authority and make the rest anew.
+    Repair(Box<Authority>),
+    /// Write the next state.
+    Change(Box<State>, Change),
+    /// Write the bundle into the configuration.
+    Publish(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// What to do, and when to look again if nothing happens before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do.
+    pub action: Action,
+    /// When there will be something else to do, by the clock on the wall.
+    pub again: Timestamp,
+}
+
+/// Decides on the next step from what the Secret holds, what is published (nothing, where there is no configuration or
+/// nothing is known of it), what the Secret held when it was good last, and the time.
+///
+/// Whoever serves, serves what the Secret holds. So a certificate of another authority gets there only after that
+/// authority was published for the time of `overlap`, and its predecessor stays published for as long.
+pub fn plan(
+    held: &Held,
+    live: Option<&Live>,
+    remembered: Option<&State>,
+    host: &str,
+    overlap: SignedDuration,
+    now: Timestamp,
+) -> Plan {
+    let at_once = |action| Plan { action, again: now };
+    let remembered = remembered.filter(|state| state.is_good(host, now));
+    match (held, remembered) {
+        (Held::Whole(state), _) => whole(state, live, overlap, now),
+        // Who deletes it wants another one: it gets there by a rotation, so that nothing is lost on the way.
+        (Held::Absent, Some(state)) => {
+            let change = state.next.is_none().then_some(Change::AddNext);
+            at_once(Action::Restore(Box::new(state.clone()), change))
+        }
+        (Held::Broken { .. }, Some(state)) => at_once(Action::Restore(Box::new(state.clone()), None)),
+        (
+            Held::Broken {
+                authority: Some(authority),
+                ..
+            },
+            None,
+        ) => at_once(Action::Repair(authority.clone())),
+        (Held::Absent | Held::Broken { .. }, None) => at_once(Action::Create),
+    }
+}
+
+fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Timestamp) -> Plan {
+    let change = |change| Plan {
+        action: Action::Change(Box::new(state.clone()), change),
+        again: now,
+    };
+    let authority_ends = state.authority.certificate().validity().until;
+    let leaf = state.leaf.validity();
+    // One that ends with its authority is not renewed again and again on the last days.
+    let renewable = leaf.until < authority_ends;
+    if renewable && leaf.renew_at() <= now {
+        return change(Change::RenewLeaf);
+    }
+    let bundle = state.bundle();
+    let published = live.is_some_and(|live| live.publishes(&bundle));
+    if live.is_some() && !published {
+        // Whatever was seen before does not count: the time begins anew.
+        return match &state.next {
+            Some(Next {
+                trusted_since: Some(_),
+                ..
+            }) => change(Change::Distrust),
+            _ => Plan {
+                action: Action::Publish(bundle),
+                again: now,
+            },
+        };
+    }
+    let mut again = if renewable { leaf.renew_at() } else { leaf.until };
+    match &state.next {
+        Some(next) => match next.trusted_since {
+            // A time that is still to come was written under another clock.
+            Some(since) if since <= now => {
+                let over = since.saturating_add(overlap).unwrap_or(Timestamp::MAX);
+                if published && over <= now {
+                    return change(Change::Promote);
+                }
+                if published {
+                    again = again.min(over);
+                }
+            }
+            _ if published => return change(Change::Trust),
+            _ => {}
+        },
+        None => {
+            let due = state.authority.certificate().validity().renew_at();
+            if due <= now {
+                return change(Change::AddNext);
+            }
+            again = again.min(due);
+        }
+    }
+    if let Some(previous) = &state.previous {
+        let over = previous
+            .retired_at
+            .saturating_add(overlap)
+            .unwrap_or(Timestamp::MAX)
+            .min(previous.certificate.validity().until);
+        if over <= now {
+            return change(Change::DropPrevious);
+        }
+        again = again.min(over);
+    }
+    Plan {
+        action: Action::Nothing,
+        again,
+    }
+}
+
+impl Action {
+    /// The state that is to be written, where one is. Keys are drawn here.
+    pub fn state(self, host: &str, now: Timestamp) -> Result<Option<State>, rcgen::Error> {
+        Ok(Some(match self {
+            Self::Create => State::create(host, now)?,
+            Self::Repair(authority) => State::of(*authority, host, now)?,
+            Self::Restore(state, None) => *state,
+            Self::Restore(state, Some(change)) | Self::Change(state, change) => {
+                changed(*state, change, host, now)?
+            }
+            Self::Publish(_) | Self::Nothing => return Ok(None),
+        }))
+    }
+}
+
+fn changed(mut state: State, change: Change, host: &str, now: Timestamp) -> Result<State, rcgen::Error> {
+    match change {
+        Change::RenewLeaf => state.leaf = super::Leaf::issue(&state.authority, host, now)?,
+        Change::AddNext => {
+            state.next = Some(Next {
+                authority: Authority::make(now)?,
+                trusted_since: None,
+            });
+        }
+        Change::Trust | Change::Distrust => {
+            if let Some(next) = &mut state.next {
+                next.trusted_since = (change == Change::Trust).then_some(now);
+            }
+        }
+        Change::Promote => state = state.promoted(host, now)?,
+        Change::DropPrevious => state.previous = None,
+    }
+    Ok(state)
+}
+
+/// What an operator reads.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "made a certificate authority and a serving certificate",
+            Self::Restore(_, None) => "wrote back what was held before",
+            Self::Restore(_, Some(_)) => {
+                "wrote back what was held before, with another certificate authority to come"
+            }
+            Self::Repair(_) => "made another serving certificate of the same authority",
+            Self::Change(_, change) => match change {
+                Change::RenewLeaf => "renewed the serving certificate",
+                Change::AddNext => "made the next certificate authority",
+                Change::Trust => "saw that the next certificate authority is published",
+                Change::Distrust => "saw that the next certificate authority is not published any more",
+                Change::Promote => "the next certificate authority took over",
+                Change::DropPrevious => "the previous certificate authority is not trusted any more",
+            },
+            Self::Publish(_) => "published the certificate authorities",
+            Self::Nothing => "nothing to do",
+        })
+    }
+}
