@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
 
 use super::CliError;
 use super::serve::seconds;
 use crate::azure::mint::Minter;
+use crate::certificates::OVERLAP;
+use crate::controllers::certificate::OwnCertificate;
 use crate::controllers::demand::{DemandReceiver, DemandWriter};
 use crate::controllers::denials::{DenialReceiver, write_events};
 use crate::controllers::leader::Candidate;
@@ -21,8 +23,9 @@ use crate::controllers::registry::{Parts, RegistryController, Surroundings};
 use crate::controllers::secrets::{SecretsController, Tallies};
 use crate::controllers::watches::Watches;
 use crate::metrics::Metrics;
+use crate::names::MANAGER;
 use crate::scope::Scope;
-use crate::server::Readiness;
+use crate::server::{Readiness, ServedTls, TlsMaker};
 use crate::view::View;
 
 /// How many sightings of Pods wait for the secrets controller.
@@ -38,6 +41,28 @@ pub(super) struct ClusterFlags {
     /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     pub(super) resync_interval: Duration,
+    /// The MutatingWebhookConfiguration that is told which certificate authority to trust, unless --tls-cert is given
+    #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
+    webhook_configuration: String,
+    /// How long a new certificate authority is trusted before it signs, and the old one after
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
+    ca_overlap: Duration,
+}
+
+impl ClusterFlags {
+    /// The certificate that pullpass looks after itself.
+    pub(super) fn own_certificate(&self, client: &Client, own_namespace: &str) -> Arc<OwnCertificate> {
+        let overlap = SignedDuration::try_from(self.ca_overlap).unwrap_or(OVERLAP);
+        let clock = Arc::new(Timestamp::now);
+        let configuration = &self.webhook_configuration;
+        Arc::new(OwnCertificate::new(
+            client.clone(),
+            own_namespace,
+            configuration,
+            overlap,
+            clock,
+        ))
+    }
 }
 
 /// The cluster that the process runs in, or that `KUBECONFIG` names.
@@ -47,9 +72,19 @@ pub(super) async fn client() -> Result<Client, CliError> {
         .map_err(|error| CliError::Cluster(error.to_string()))
 }
 
+/// What a replica needs to serve the certificate that pullpass looks after itself.
+pub(super) struct ReplicaCertificate {
+    pub(super) own: Arc<OwnCertificate>,
+    pub(super) served: Arc<ServedTls>,
+    pub(super) maker: TlsMaker,
+    pub(super) interval: Duration,
+}
+
 /// What a replica works with.
 pub(super) struct Replica {
     pub(super) client: Client,
+    /// None where it comes from files.
+    pub(super) own_certificate: Option<ReplicaCertificate>,
     pub(super) own_namespace: String,
     pub(super) scope: Scope,
     pub(super) view: Arc<View>,
@@ -62,11 +97,15 @@ pub(super) struct Replica {
 impl Replica {
     /// Works until `ended`, then gives the Lease back. An error means that the process should end.
     pub(super) async fn run(
-        self,
+        mut self,
         demands: DemandReceiver,
         denied: DenialReceiver,
         ended: oneshot::Receiver<()>,
     ) -> Result<(), CliError> {
+        let certificate = self.own_certificate.take();
+        let own = certificate
+            .as_ref()
+            .map(|certificate| Arc::clone(&certificate.own));
         let watches = Arc::new(Watches::new(Arc::clone(&self.view)));
         let writer = DemandWriter {
             client: self.client.clone(),
@@ -78,13 +117,15 @@ impl Replica {
             () = watches.run(&self.client, &self.own_namespace, &self.readiness) => Ok(()),
             () = writer.run(demands) => Ok(()),
             () = write_events(self.client.clone(), denied) => Ok(()),
-            led = self.stand_and_lead(&watches, ended) => led,
+            () = follow_certificate(certificate) => Ok(()),
+            led = self.stand_and_lead(&watches, own.as_deref(), ended) => led,
         }
     }
 
     async fn stand_and_lead(
         &self,
         watches: &Arc<Watches>,
+        own: Option<&OwnCertificate>,
         mut ended: oneshot::Receiver<()>,
     ) -> Result<(), CliError> {
         let stood = tokio::select! {
@@ -93,7 +134,7 @@ impl Replica {
         };
         let mut candidate = stood;
         tokio::select! {
-            error = candidate.lead(|| self.lead(watches), |leads| self.tell(leads)) => {
+            error = candidate.lead(|| self.lead(watches, own), |leads| self.tell(leads)) => {
                 return Err(CliError::Cluster(error.to_string()));
             }
             _ = ended => {}
@@ -122,7 +163,7 @@ impl Replica {
         self.metrics.leads(leads);
     }
 
-    async fn lead(&self, watches: &Arc<Watches>) {
+    async fn lead(&self, watches: &Arc<Watches>, own: Option<&OwnCertificate>) {
         let tallies = Arc::new(Tallies::default());
         let parts = Parts {
             client: self.client.clone(),
@@ -156,7 +197,29 @@ impl Replica {
             resync: self.resync,
         };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
-        tokio::join!(registries.run(), pods.run(&sender), secrets.run(sightings));
+        let certificate = async {
+            if let Some(own) = own {
+                own.run().await;
+            }
+        };
+        tokio::join!(
+            registries.run(),
+            pods.run(&sender),
+            secrets.run(sightings),
+            certificate
+        );
+    }
+}
+
+async fn follow_certificate(certificate: Option<ReplicaCertificate>) {
+    match certificate {
+        Some(ReplicaCertificate {
+            own,
+            served,
+            maker,
+            interval,
+        }) => own.follow(&served, maker, interval).await,
+        None => std::future::pending().await,
     }
 }
 

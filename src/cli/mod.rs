@@ -10,6 +10,7 @@ mod logging;
 mod review;
 mod serve;
 mod table;
+mod tls;
 
 use std::io;
 use std::process::ExitCode;

@@ -12,18 +12,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::azure_flags::AzureFlags;
-use super::cluster::{self, ClusterFlags, Replica};
+use super::cluster::{self, ClusterFlags, Replica, ReplicaCertificate};
 use super::flags::DecisionFlags;
 use super::logging::{LogFilter, LogFlags};
+use super::tls::{self, TlsFlags};
 use super::{CliError, block_on};
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::{AuditLog, Destination};
 use crate::controllers::{demand, denials};
 use crate::manifests::{self, Manifests};
 use crate::metrics::Metrics;
-use crate::server::{
-    Limits, Readiness, Server, TlsFiles, TlsReloader, Webhook, admin_router, webhook_router,
-};
+use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
 use crate::view::View;
 
 /// Runs the webhook.
@@ -54,25 +53,8 @@ pub(super) struct ServeArgs {
         env = "PULLPASS_METRICS_LISTEN"
     )]
     metrics_listen: SocketAddr,
-    /// The serving certificate, in PEM; read again when it changes
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/etc/pullpass/tls/tls.crt",
-        env = "PULLPASS_TLS_CERT"
-    )]
-    tls_cert: PathBuf,
-    /// The serving certificate's private key, in PEM; read again when it changes
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/etc/pullpass/tls/tls.key",
-        env = "PULLPASS_TLS_KEY"
-    )]
-    tls_key: PathBuf,
-    /// Require a client certificate that one of these authorities signed
-    #[arg(long, value_name = "FILE", env = "PULLPASS_CLIENT_CA")]
-    client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// How often certificate, manifests and the log's filter are looked at for changes
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
     reload_interval: Duration,
@@ -117,15 +99,9 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
     let readiness = Arc::new(Readiness::default());
     let view = Arc::new(View::default());
 
-    let files = TlsFiles {
-        certificate: args.tls_cert,
-        key: args.tls_key,
-        client_ca: args.client_ca,
-    };
-    let (reloader, certificate) = TlsReloader::open(files)?;
-    metrics.certificate_expires(certificate.expires);
-    readiness.certificate.store(true, Ordering::Release);
-
+    let served = Arc::new(ServedTls::new(Arc::clone(&metrics), Arc::clone(&readiness)));
+    let files = args.tls.files(args.manifests.is_some());
+    let reloader = files.map(|files| tls::open(files, &served)).transpose()?;
     let limits = Limits::default();
     let webhook_server = Server::bind(args.listen, limits)?;
     let admin_server = Server::bind(args.metrics_listen, limits)?;
@@ -154,8 +130,16 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
     } else {
         let (demand, demands) = demand::channel();
         let (denials, denied) = denials::channel();
+        let client = cluster::client().await?;
+        let own_certificate = reloader.is_none().then(|| ReplicaCertificate {
+            own: args.cluster.own_certificate(&client, &args.decisions.namespace),
+            served: Arc::clone(&served),
+            maker: args.tls.maker(),
+            interval: args.reload_interval,
+        });
         let replica = Replica {
-            client: cluster::client().await?,
+            client,
+            own_certificate,
             own_namespace: args.decisions.namespace.clone(),
             scope: settings.scope,
             view: Arc::clone(&view),
@@ -171,17 +155,20 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
     };
     let webhook = Arc::new(Webhook::new(admission, usize::from(args.max_concurrent)));
     let end = (webhook_server.ender(), admin_server.ender());
-    let served = reloader.served();
     let answering = async {
         tokio::try_join!(
-            webhook_server.serve_tls(served, webhook_router(webhook)),
+            async {
+                match served.first().await {
+                    Some(config) => webhook_server.serve_tls(config, webhook_router(webhook)).await,
+                    None => Ok(()),
+                }
+            },
             admin_server.serve_plain(admin_router(Arc::clone(&readiness), Arc::clone(&metrics))),
         )
     };
     let following = async {
         tokio::join!(
-            reloader.run(args.reload_interval, |certificate| metrics
-                .certificate_expires(certificate.expires)),
+            tls::follow(reloader, args.reload_interval, &served),
             reopen_on_hangup(&audit),
             log.follow(args.reload_interval),
         )
@@ -192,6 +179,7 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
         readiness.ending.store(true, Ordering::Release);
         tokio::time::sleep(args.shutdown_delay).await;
         tracing::info!("what is being answered is answered, then this ends");
+        served.end();
         end.0();
         end.1();
         Ok::<_, CliError>(())

@@ -3,12 +3,14 @@
 mod health;
 mod listen;
 mod peer;
+mod served;
 mod tls;
 mod webhook;
 
 pub use health::{Readiness, admin_router};
 pub use listen::{Limits, ServeError, Server};
 pub use peer::Peer;
+pub use served::{ServedTls, TlsMaker};
 pub use tls::{Certificate, TlsError, TlsFiles, TlsReloader};
 pub use webhook::{Webhook, webhook_router};
 

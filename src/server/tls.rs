@@ -5,6 +5,7 @@
 //! once for both, and the files are looked at in intervals. The whole `ServerConfig` is swapped, because one that
 //! only swaps its certificate resolver resumes old sessions.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,22 +68,35 @@ pub struct Certificate {
     pub expires: i64,
 }
 
-/// The files' content, to tell whether they changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Content {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+impl Certificate {
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+}
+
+/// What a certificate is made of, to tell whether it changed.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) certificate: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    pub(super) client_ca: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").finish_non_exhaustive()
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::Read {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 impl TlsFiles {
     fn read(&self) -> Result<Content, TlsError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|error| TlsError::Read {
-                path: path.to_owned(),
-                error,
-            })
-        };
         // One resolution of `..data` for both files, where they come from the same volume.
         let directory = self
             .certificate
@@ -101,42 +115,52 @@ impl TlsFiles {
     }
 
     fn parse(&self, content: &Content) -> Result<Certificate, TlsError> {
-        let pem = |path: &PathBuf, expected| TlsError::Pem {
-            path: path.clone(),
-            expected,
-        };
-        let chain = certificates(&content.certificate)
-            .filter(|chain| !chain.is_empty())
-            .ok_or_else(|| pem(&self.certificate, "a certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(&content.key).map_err(|_| pem(&self.key, "a private key"))?;
-        let expires = chain
-            .first()
-            .and_then(|certificate| parse_x509_certificate(certificate).ok())
-            .map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp());
-        let builder = ServerConfig::builder();
-        let builder = match (&content.client_ca, &self.client_ca) {
-            (Some(content), Some(path)) => {
-                let authorities = certificates(content).ok_or_else(|| pem(path, "certificates"))?;
-                let mut roots = RootCertStore::empty();
-                for authority in authorities {
-                    roots
-                        .add(authority)
-                        .map_err(|error| TlsError::ClientCa(error.to_string()))?;
-                }
-                let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-                    .build()
-                    .map_err(|error| TlsError::ClientCa(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Certificate {
-            config: Arc::new(config),
-            expires,
-        })
+        parse(content, &self.certificate, &self.key, self.client_ca.as_deref())
     }
+}
+
+/// Makes a certificate that can be served; the paths are for errors.
+pub(super) fn parse(
+    content: &Content,
+    certificate_path: &Path,
+    key_path: &Path,
+    client_ca_path: Option<&Path>,
+) -> Result<Certificate, TlsError> {
+    let pem = |path: &Path, expected| TlsError::Pem {
+        path: path.to_owned(),
+        expected,
+    };
+    let chain = certificates(&content.certificate)
+        .filter(|chain| !chain.is_empty())
+        .ok_or_else(|| pem(certificate_path, "a certificate"))?;
+    let key = PrivateKeyDer::from_pem_slice(&content.key).map_err(|_| pem(key_path, "a private key"))?;
+    let expires = chain
+        .first()
+        .and_then(|certificate| parse_x509_certificate(certificate).ok())
+        .map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp());
+    let builder = ServerConfig::builder();
+    let builder = match (&content.client_ca, client_ca_path) {
+        (Some(content), Some(path)) => {
+            let authorities = certificates(content).ok_or_else(|| pem(path, "certificates"))?;
+            let mut roots = RootCertStore::empty();
+            for authority in authorities {
+                roots
+                    .add(authority)
+                    .map_err(|error| TlsError::ClientCa(error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+                .build()
+                .map_err(|error| TlsError::ClientCa(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Certificate {
+        config: Arc::new(config),
+        expires,
+    })
 }
 
 fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {

@@ -1,0 +1,263 @@
+//! The webhook's own certificate in a cluster: every replica serves what the Secret holds, and the leader looks after the
+//! Secret and after what the API server trusts (design, section 10).
+
+mod configuration;
+mod secret;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::azure::mint::Clock;
+use crate::certificates::{Action, Held, Live, State, host, plan};
+use crate::names::{SERVICE, WEBHOOK_CERTIFICATE};
+use crate::server::{ServedTls, TlsMaker};
+use secret::{Seen, Written};
+
+/// The longest wait until the clock is looked at again: a clock may be set, and a machine may sleep.
+const LOOK: Duration = Duration::from_mins(1);
+/// The shortest.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a write may take to be seen in the watch before it is tried again.
+const SETTLE: Duration = Duration::from_secs(5);
+/// The longest wait after failures in a row.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// How long a call may take. The client tries again by itself, for longer than anybody should wait here.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Why a step failed. It is tried again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// A key or certificate could not be made.
+    #[error("a certificate could not be made: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The API server refused, or could not be reached.
+    #[error("{what}: {error}")]
+    Call {
+        /// What was asked.
+        what: &'static str,
+        /// What came back.
+        error: Box<kube::Error>,
+    },
+    /// The API server did not answer.
+    #[error("{0}: no answer in 10 seconds")]
+    Slow(&'static str),
+}
+
+/// The certificate of this cluster's webhook.
+pub struct OwnCertificate {
+    client: Client,
+    namespace: String,
+    host: String,
+    configuration: String,
+    overlap: SignedDuration,
+    clock: Clock,
+    seen: watch::Sender<Seen>,
+    /// What the Secret held when it was good last.
+    good: ArcSwapOption<State>,
+}
+
+impl OwnCertificate {
+    /// For the webhook in this namespace and the configuration of this name.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        configuration: &str,
+        overlap: SignedDuration,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            host: host(SERVICE, namespace),
+            configuration: configuration.to_owned(),
+            overlap,
+            clock,
+            seen: watch::Sender::new(Seen::Unknown),
+            good: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Serves what the Secret holds, for as long as it is polled. While it can't be used, what is served is served on.
+    /// The client authorities are looked at in intervals.
+    pub async fn follow(&self, served: &ServedTls, maker: TlsMaker, interval: Duration) {
+        tokio::join!(
+            secret::follow(&self.client, &self.namespace, &self.seen),
+            self.serve(served, maker, interval)
+        );
+    }
+
+    async fn serve(&self, served: &ServedTls, mut maker: TlsMaker, interval: Duration) {
+        let mut seen = self.seen.subscribe();
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let secret = seen.borrow_and_update().clone();
+            self.take(&secret);
+            self.hand_over(served, &mut maker);
+            loop {
+                tokio::select! {
+                    changed = seen.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    _ = ticks.tick() => if maker.has_client_ca() { self.hand_over(served, &mut maker) },
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, served: &ServedTls, maker: &mut TlsMaker) {
+        let Some(state) = self.good.load_full() else {
+            return;
+        };
+        match maker.make(state.leaf.pem(), state.leaf.key()) {
+            Ok(None) => {}
+            Ok(Some(certificate)) => {
+                served.swap(&certificate);
+                tracing::info!(ends = %state.leaf.validity().until, "a new serving certificate is served");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the serving certificate can't be used; the old one is served on");
+            }
+        }
+    }
+
+    /// Remembers what the Secret holds, or says why it can't be used.
+    fn take(&self, seen: &Seen) {
+        let secret = match seen {
+            Seen::Unknown => return,
+            Seen::Absent => None,
+            Seen::There(secret) => Some(&**secret),
+        };
+        match Held::of(secret, &self.host, (self.clock)()) {
+            Held::Whole(state) => self.good.store(Some(Arc::from(state))),
+            Held::Absent => {
+                if self.good.load().is_some() {
+                    tracing::warn!(
+                        secret = WEBHOOK_CERTIFICATE,
+                        "the Secret was deleted; the serving certificate is served on"
+                    );
+                }
+            }
+            Held::Broken { flaw, .. } => {
+                tracing::error!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret can't be used; what is served is served on");
+            }
+        }
+    }
+
+    /// Looks after the Secret and the configuration, for as long as it is polled. One replica at a time should; two do
+    /// no harm.
+    pub async fn run(&self) {
+        let live = watch::Sender::new(None);
+        let steps = self.steps(live.subscribe());
+        tokio::join!(
+            configuration::follow(&self.client, &self.configuration, &live),
+            steps
+        );
+    }
+
+    async fn steps(&self, mut live: watch::Receiver<Option<Live>>) {
+        let mut seen = self.seen.subscribe();
+        let mut failures = 0;
+        loop {
+            let secret = seen.borrow_and_update().clone();
+            let published = live.borrow_and_update().clone();
+            let wait = match self.step(&secret, published.as_ref()).await {
+                Ok(wait) => {
+                    failures = 0;
+                    wait
+                }
+                Err(error) => {
+                    failures += 1;
+                    let wait = Duration::from_secs(1 << (failures - 1).min(5)).min(MAX_BACKOFF);
+                    tracing::warn!(%error, again = ?wait, "the webhook's certificate could not be looked after");
+                    // Nothing is asked for more often, whatever changes.
+                    tokio::time::sleep(wait).await;
+                    Duration::ZERO
+                }
+            };
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() { return },
+                changed = live.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Does what is due, and says how long to wait for a change.
+    async fn step(&self, seen: &Seen, live: Option<&Live>) -> Result<Duration, CertificateError> {
+        let secret = match seen {
+            Seen::Unknown => return Ok(LOOK),
+            Seen::Absent => None,
+            Seen::There(secret) => Some(&**secret),
+        };
+        let now = (self.clock)();
+        let held = Held::of(secret, &self.host, now);
+        let good = self.good.load_full();
+        let plan = plan(&held, live, good.as_deref(), &self.host, self.overlap, now);
+        match (&plan.action, live) {
+            (Action::Nothing, _) => return Ok(until(plan.again, now)),
+            (Action::Publish(bundle), Some(live)) => {
+                configuration::publish(&self.client, &self.configuration, live, bundle).await?;
+                tracing::info!(configuration = self.configuration, "{}", plan.action);
+                return Ok(SETTLE);
+            }
+            _ => {}
+        }
+        let did = plan.action.to_string();
+        let Some(state) = plan.action.state(&self.host, now)? else {
+            return Ok(LOOK);
+        };
+        let known = match secret::write(&self.client, &self.namespace, secret, &state).await? {
+            Written::Ours(secret) => {
+                if let Held::Broken { flaw, .. } = &held {
+                    tracing::warn!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret was mended: {did}");
+                } else {
+                    tracing::info!(secret = WEBHOOK_CERTIFICATE, ends = %state.leaf.validity().until, "{did}");
+                }
+                Seen::There(Arc::new(secret))
+            }
+            Written::Theirs(secret) => secret.map_or(Seen::Absent, |secret| Seen::There(Arc::new(secret))),
+        };
+        self.seen.send_replace(known);
+        Ok(Duration::ZERO)
+    }
+}
+
+fn until(again: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(again.duration_since(now))
+        .unwrap_or_default()
+        .clamp(PAUSE, LOOK)
+}
+
+/// Makes a call that is not waited for too long.
+async fn call<T>(
+    what: &'static str,
+    asked: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, CertificateError> {
+    match tokio::time::timeout(CALL, asked).await {
+        Ok(answer) => answer.map_err(|error| CertificateError::Call {
+            what,
+            error: Box::new(error),
+        }),
+        Err(_) => Err(CertificateError::Slow(what)),
+    }
+}
+
+/// The HTTP status of a refusal.
+fn status(error: &CertificateError) -> Option<u16> {
+    match error {
+        CertificateError::Call { error, .. } => match &**error {
+            kube::Error::Api(status) => Some(status.code),
+            _ => None,
+        },
+        _ => None,
+    }
+}

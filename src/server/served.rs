@@ -1,0 +1,121 @@
+//! What the listener serves, wherever it comes from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::sync::watch;
+
+use super::health::Readiness;
+use super::tls::{Certificate, Content, TlsError, parse, read};
+use crate::metrics::Metrics;
+use crate::secret_text::SecretText;
+
+/// What there is to serve.
+#[derive(Debug)]
+enum Offer {
+    Nothing,
+    Certificate(RustlsConfig),
+    Ended,
+}
+
+/// What the listener serves: nothing until there is a certificate, and then always the last one.
+#[derive(Debug)]
+pub struct ServedTls {
+    config: watch::Sender<Offer>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+}
+
+impl ServedTls {
+    /// Nothing is served yet.
+    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Self {
+        Self {
+            config: watch::Sender::new(Offer::Nothing),
+            metrics,
+            readiness,
+        }
+    }
+
+    /// Serves what somebody else swaps, who tells of it by [`ServedTls::tell`].
+    pub fn begin(&self, config: RustlsConfig, certificate: &Certificate) {
+        self.config.send_replace(Offer::Certificate(config));
+        self.tell(certificate);
+    }
+
+    /// Serves this certificate to whoever connects from now on; connections that there are go on.
+    pub fn swap(&self, certificate: &Certificate) {
+        self.config.send_if_modified(|offer| match offer {
+            Offer::Nothing => {
+                *offer = Offer::Certificate(RustlsConfig::from_config(certificate.config()));
+                true
+            }
+            Offer::Certificate(config) => {
+                config.reload_from_config(certificate.config());
+                false
+            }
+            Offer::Ended => false,
+        });
+        self.tell(certificate);
+    }
+
+    /// Says what is served to those who measure it.
+    pub fn tell(&self, certificate: &Certificate) {
+        self.metrics.certificate_expires(certificate.expires);
+        self.readiness.certificate.store(true, Ordering::Release);
+    }
+
+    /// Nobody needs to wait any longer.
+    pub fn end(&self) {
+        self.config.send_replace(Offer::Ended);
+    }
+
+    /// Waits until there is something to serve, which follows later swaps; nothing when it ended before.
+    pub async fn first(&self) -> Option<RustlsConfig> {
+        let mut offers = self.config.subscribe();
+        let offer = offers.wait_for(|offer| !matches!(offer, Offer::Nothing)).await;
+        match offer.as_deref() {
+            Ok(Offer::Certificate(config)) => Some(config.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Makes what can be served of a certificate that is not in a file, and of the client authorities, which may be.
+#[derive(Debug)]
+pub struct TlsMaker {
+    client_ca: Option<PathBuf>,
+    made: Option<Content>,
+}
+
+impl TlsMaker {
+    /// Where `client_ca` is set, a client must present a certificate that one of the authorities in this file signed.
+    pub fn new(client_ca: Option<PathBuf>) -> Self {
+        Self {
+            client_ca,
+            made: None,
+        }
+    }
+
+    /// Whether there are client authorities, whose file may change.
+    pub fn has_client_ca(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
+    /// Makes it of a certificate and a key, both in PEM; nothing when it is what was made last.
+    pub fn make(&mut self, certificate: &str, key: &SecretText) -> Result<Option<Certificate>, TlsError> {
+        let content = Content {
+            certificate: certificate.as_bytes().to_vec(),
+            key: key.expose().as_bytes().to_vec(),
+            client_ca: self.client_ca.as_deref().map(read).transpose()?,
+        };
+        if self.made.as_ref() == Some(&content) {
+            return Ok(None);
+        }
+        let in_memory = PathBuf::from("the Secret");
+        let made = parse(&content, &in_memory, &in_memory, self.client_ca.as_deref())?;
+        self.made = Some(content);
+        Ok(Some(made))
+    }
+}
