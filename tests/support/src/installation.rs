@@ -382,7 +382,7 @@ impl Drop for Registration<'_> {
 }
 
 /// The objects of one of `manifests/overlays`.
-fn shipped(control_plane: &ControlPlane, overlay: &str) -> Result<Vec<Value>, Error> {
+pub fn shipped(control_plane: &ControlPlane, overlay: &str) -> Result<Vec<Value>, Error> {
     let overlays = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/overlays");
     let yaml = control_plane
         .run(&["kustomize", &format!("{overlays}/{overlay}")])?

@@ -37,7 +37,7 @@ pub use azure::{Azure, Login};
 pub use binaries::{Binaries, Unavailable};
 pub use control_plane::{Builder as ControlPlaneBuilder, ControlPlane};
 pub use error::Error;
-pub use installation::{Builder as InstallationBuilder, FailurePolicy, Installation};
+pub use installation::{Builder as InstallationBuilder, FailurePolicy, Installation, shipped};
 pub use kubectl::KubectlOutput;
 pub use mounted_secret::MountedSecret;
 pub use pki::{Authority, Identity};

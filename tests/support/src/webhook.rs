@@ -29,6 +29,8 @@ pub(crate) enum Source<'a> {
     Manifests(&'a [String]),
     /// From the cluster of this kubeconfig.
     Cluster(&'a Path),
+    /// The same, and it looks after its certificate itself.
+    ClusterWithCertificate(&'a Path),
 }
 
 /// `pullpass serve` as a process on loopback, with a certificate authority of its own.
@@ -56,6 +58,18 @@ impl Webhook {
         Self::serve(binary, own_namespace, Source::Manifests(manifests), flags, &[])
     }
 
+    /// Starts `binary` with these flags more as a replica in the cluster of this kubeconfig, without a certificate: it
+    /// looks after one itself. Waits until it is ready.
+    pub fn start_in_cluster(
+        binary: &Path,
+        own_namespace: &str,
+        kubeconfig: &Path,
+        flags: &[OsString],
+    ) -> Result<Self, Error> {
+        let source = Source::ClusterWithCertificate(kubeconfig);
+        Self::serve(binary, own_namespace, source, flags)
+    }
+
     pub(crate) fn serve(
         binary: &Path,
         own_namespace: &str,
@@ -75,8 +89,10 @@ impl Webhook {
         let mut command = Command::new(binary);
         command.args(["serve", "--reload-interval=0.1", "--shutdown-delay=0"]);
         command.arg("--namespace").arg(own_namespace);
-        command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
-        command.arg("--tls-key").arg(certificate.path(KEY));
+        if !matches!(source, Source::ClusterWithCertificate(_)) {
+            command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
+            command.arg("--tls-key").arg(certificate.path(KEY));
+        }
         command.arg("--audit-log").arg(audit_log_in(&scratch));
         command.arg(format!("--listen=127.0.0.1:{port}"));
         command.arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"));
@@ -97,7 +113,7 @@ impl Webhook {
                 }
                 command.arg("--manifests").arg(directory);
             }
-            Source::Cluster(kubeconfig) => {
+            Source::Cluster(kubeconfig) | Source::ClusterWithCertificate(kubeconfig) => {
                 command.env("KUBECONFIG", kubeconfig);
                 // Neither a proxy nor an identity of whoever runs this has a part in it.
                 for variable in [

@@ -1,0 +1,13 @@
+//! The certificate that pullpass looks after itself, end to end: replicas with the rights that are shipped, called by a
+//! real API server through a stand-in for their Service.
+//!
+//! Each test has a control plane of its own, because the names are the shipped ones. They fail where no control plane can
+//! be had. `PULLPASS_E2E=off` leaves them out, and says so.
+
+mod files;
+mod first_start;
+mod load;
+mod mending;
+mod rotation;
+mod service;
+mod world;
