@@ -41,7 +41,7 @@ pub(super) struct ClusterFlags {
     /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     pub(super) resync_interval: Duration,
-    /// The MutatingWebhookConfiguration that is told which certificate authority to trust, unless --tls-cert is given
+    /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
     /// How long a new certificate authority is trusted before it signs, and the old one after

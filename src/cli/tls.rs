@@ -55,7 +55,7 @@ pub(super) async fn follow(reloader: Option<TlsReloader>, interval: Duration, se
         Some(reloader) => {
             reloader
                 .run(interval, |certificate| served.tell(certificate))
-                .await
+                .await;
         }
         None => std::future::pending().await,
     }
