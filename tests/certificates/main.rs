@@ -4,6 +4,8 @@
 //! Each test has a control plane of its own, because the names are the shipped ones. They fail where no control plane can
 //! be had. `PULLPASS_E2E=off` leaves them out, and says so.
 
+mod development;
+mod ending;
 mod files;
 mod first_start;
 mod load;
