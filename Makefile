@@ -33,8 +33,10 @@ lint: ## Check formatting, lints, licences, advisories and generated files
 	@tests/lint
 
 .PHONY: bench
-bench: ## Measure the webhook against a floor in the same run
+bench: ## Measure the webhook and the secret sync, each against a floor in the same run
+	tests/control-plane/build >/dev/null
 	cargo bench --locked --bench webhook
+	cargo bench --locked --bench sync
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers for a minute each (needs the nightly toolchain and cargo-fuzz)

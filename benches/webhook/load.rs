@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::Result;
+use crate::support::Result;
 
 /// Connections to a server. kube-apiserver opens another one when its streams are taken.
 const CONNECTIONS: usize = 4;

@@ -5,6 +5,8 @@ mod load;
 mod report;
 mod review;
 mod servers;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,11 +23,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use load::Load;
-use report::{Output, Report, Rounds, Row};
+use report::{Report, Rounds, Row};
 use review::{PULL_SECRET, Size, review};
 use servers::{Process, audit_dropped, prepare, serve_floor, start_floor, start_pullpass};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use support::{Output, Result};
 
 /// How long a server is left alone before its memory counts as idle.
 const SETTLE: Duration = Duration::from_secs(1);

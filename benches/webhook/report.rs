@@ -2,20 +2,10 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::load::Round;
-
-/// How the result is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// For scripts
-    Json,
-}
+use crate::support::{Output, median, percentile, table};
 
 /// Everything that was measured.
 #[derive(Serialize)]
@@ -84,10 +74,8 @@ impl Rounds {
             .flat_map(|(round, _)| &round.latencies)
             .collect();
         latencies.sort_unstable();
-        let percentile = |percent: usize| {
-            let rank = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
-            latencies.get(rank).map_or(f64::NAN, |latency| micros(**latency))
-        };
+        let percentile =
+            |percent| percentile(&latencies, percent).map_or(f64::NAN, |latency| micros(*latency));
         Measured {
             requests_per_second: median(self.rates()),
             p50_micros: percentile(50),
@@ -161,24 +149,7 @@ impl Report {
                 [blank(), blank(), blank()],
             ));
         }
-        let mut text = String::new();
-        for cells in &lines {
-            let padded: Vec<_> = cells
-                .iter()
-                .enumerate()
-                .map(|(column, cell)| {
-                    let width = lines
-                        .iter()
-                        .filter_map(|line| line.get(column))
-                        .map(String::len)
-                        .max();
-                    format!("{cell:<width$}", width = width.unwrap_or_default())
-                })
-                .collect();
-            text.push_str(padded.join("  ").trim_end());
-            text.push('\n');
-        }
-        text + &format!("\nidle: {:.1} MiB resident\n", self.idle_memory_kib / 1024.0)
+        table(&lines) + &format!("\nidle: {:.1} MiB resident\n", self.idle_memory_kib / 1024.0)
     }
 }
 
@@ -202,10 +173,4 @@ fn line(head: [String; 3], measured: &Measured, tail: [String; 3]) -> [String; 1
 
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -17,8 +17,8 @@ use pullpass_test_support::{Supervised, free_port, wait_for};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use rustls::pki_types::CertificateDer;
 
-use crate::Result;
 use crate::review::MANIFEST;
+use crate::support::{Result, memory};
 
 /// Clock ticks in a second: the value of `USER_HZ`, which Linux keeps at 100 for programs on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -64,14 +64,7 @@ impl Process {
 
     /// The memory that it has in use (`VmRSS`) or had at most (`VmHWM`), in KiB.
     pub(crate) fn memory(&self, field: &str) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let value = status
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| *name == field)
-            .and_then(|(_, value)| value.trim().strip_suffix(" kB"))
-            .ok_or_else(|| format!("no {field} in /proc/PID/status"))?;
-        Ok(value.parse()?)
+        memory(self.process.pid(), field)
     }
 }
 

@@ -1,0 +1,64 @@
+//! The floor: the same Secrets, applied through the same client and under the same rights as pullpass does it, with as
+//! many at once, and nothing else.
+
+use std::time::Instant;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use pullpass::controllers::credentials::HeldCredential;
+use pullpass::names::{MANAGER, pull_secret};
+
+use crate::support::Result;
+
+/// As many as pullpass' secrets controller has under way.
+const CONCURRENCY: usize = 32;
+
+/// What writes.
+pub(crate) struct Floor {
+    client: Client,
+    credential: HeldCredential,
+    registry: String,
+}
+
+impl Floor {
+    /// One that writes this credential as this client.
+    pub(crate) fn new(client: Client, registry: &str, credential: HeldCredential) -> Self {
+        Self {
+            client,
+            credential,
+            registry: registry.to_owned(),
+        }
+    }
+
+    /// Makes the credential another one, and returns its version.
+    pub(crate) fn renew(&mut self) -> String {
+        self.credential.refreshed_at = Timestamp::now();
+        self.credential.refreshed_at.to_string()
+    }
+
+    /// Writes it to all of these namespaces; returns when it began.
+    pub(crate) async fn fan_out(&self, namespaces: &[String]) -> Result<Instant> {
+        let begun = Instant::now();
+        stream::iter(namespaces)
+            .map(|namespace| self.write(namespace))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
+        Ok(begun)
+    }
+
+    /// Writes it to one namespace.
+    pub(crate) async fn write(&self, namespace: &str) -> Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let name = pull_secret(&self.registry);
+        let manifest = self.credential.pull_secret(&name, namespace, &self.registry);
+        let parameters = PatchParams::apply(MANAGER).force();
+        secrets
+            .patch_metadata(&name, &parameters, &Patch::Apply(manifest))
+            .await?;
+        Ok(())
+    }
+}

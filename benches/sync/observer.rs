@@ -1,0 +1,110 @@
+//! What an administrator sees of the Secrets of a registry: one watch, so that all that is seen has one clock and one
+//! order.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, ResourceExt};
+use pullpass::names::{OWN_NAMESPACE, REFRESHED_AT_ANNOTATION, REGISTRY_LABEL};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::support::Result;
+
+/// How long nothing may be seen. It only bounds how long a broken run takes.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A Secret that was written.
+pub(crate) struct Sight {
+    /// Where it is.
+    pub(crate) namespace: String,
+    /// Which credential it has: when that was minted.
+    pub(crate) version: String,
+    /// When its event came.
+    pub(crate) at: Instant,
+}
+
+/// The watch.
+pub(crate) struct Observer {
+    sights: mpsc::UnboundedReceiver<Sight>,
+    task: JoinHandle<()>,
+}
+
+impl Observer {
+    /// Begins to watch.
+    pub(crate) fn start(client: Client, registry: &str) -> Self {
+        let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client);
+        let config = watcher::Config::default().labels(&format!("{REGISTRY_LABEL}={registry}"));
+        let (sender, sights) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher(secrets, config).default_backoff());
+            while let Some(event) = events.next().await {
+                let at = Instant::now();
+                match event {
+                    Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => {
+                        let version = secret.annotations().get(REFRESHED_AT_ANNOTATION);
+                        let sight = Sight {
+                            namespace: secret.namespace().unwrap_or_default(),
+                            version: version.cloned().unwrap_or_default(),
+                            at,
+                        };
+                        if sender.send(sight).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => eprintln!("the watch is begun anew: {error}"),
+                }
+            }
+        });
+        Self { sights, task }
+    }
+
+    /// Forgets what was seen so far.
+    pub(crate) fn forget(&mut self) {
+        while self.sights.try_recv().is_ok() {}
+    }
+
+    /// The next Secret that is written.
+    async fn next(&mut self) -> Result<Sight> {
+        let next = tokio::time::timeout(PATIENCE, self.sights.recv());
+        next.await
+            .map_err(|_| format!("no Secret was written for {PATIENCE:?}"))?
+            .ok_or_else(|| "the watch has ended".into())
+    }
+
+    /// The next Secret in that namespace.
+    pub(crate) async fn written_in(&mut self, namespace: &str) -> Result<Sight> {
+        loop {
+            let sight = self.next().await?;
+            if sight.namespace == namespace {
+                return Ok(sight);
+            }
+        }
+    }
+
+    /// Waits until so many namespaces have this version, and returns when the last one got it.
+    pub(crate) async fn written_everywhere(&mut self, count: usize, version: &str) -> Result<Instant> {
+        let mut written = HashSet::new();
+        loop {
+            let sight = self.next().await?;
+            if sight.namespace != OWN_NAMESPACE && sight.version == version {
+                written.insert(sight.namespace);
+                if written.len() == count {
+                    return Ok(sight.at);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

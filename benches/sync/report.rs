@@ -1,0 +1,307 @@
+//! What was measured, for people and for scripts.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::calls::Calls;
+use crate::support::{Output, median, percentile, table};
+
+/// What is aimed at: docs/benchmarks.md says why.
+const AIMS: Aims = Aims {
+    ratio: 0.8,
+    calls_per_refresh: 1.0,
+    memory_mib: 40.0,
+    p99_ms: 50.0,
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Aims {
+    /// The floor's time as a part of pullpass', at least.
+    ratio: f64,
+    /// To Entra ID and to the registry, each.
+    calls_per_refresh: f64,
+    /// Resident, at most.
+    memory_mib: f64,
+    /// From the Pod to its Secret, at most.
+    p99_ms: f64,
+}
+
+/// Everything that was measured.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    aims: Aims,
+    /// One for each number of namespaces.
+    pub(crate) sizes: Vec<Row>,
+    /// A process that was started when all of them were there already.
+    pub(crate) restarted: Option<Memory>,
+    /// From a Pod to its Secret.
+    pub(crate) lags: Option<Lags>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            aims: AIMS,
+            sizes: Vec::new(),
+            restarted: None,
+            lags: None,
+        }
+    }
+}
+
+/// One number of namespaces.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    namespaces: usize,
+    rounds: usize,
+    pullpass_seconds: f64,
+    floor_seconds: f64,
+    /// The median of the rounds' own ratios.
+    ratio: f64,
+    entra_calls_per_refresh: f64,
+    registry_calls_per_refresh: f64,
+    api_calls: Vec<ApiCalls>,
+    memory: Memory,
+}
+
+/// Calls of one kind to the API server.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiCalls {
+    verb: String,
+    resource: String,
+    per_refresh: f64,
+    per_namespace: f64,
+}
+
+/// The memory of a process.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Memory {
+    resident_kib: f64,
+    peak_kib: f64,
+}
+
+impl From<(f64, f64)> for Memory {
+    fn from((resident_kib, peak_kib): (f64, f64)) -> Self {
+        Self {
+            resident_kib,
+            peak_kib,
+        }
+    }
+}
+
+/// What the rounds gave.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    times: Vec<(Duration, Duration)>,
+    entra_calls: u64,
+    registry_calls: u64,
+    calls: Calls,
+}
+
+impl Rounds {
+    /// Takes the times of pullpass and of the floor.
+    pub(crate) fn push(&mut self, pullpass: Duration, floor: Duration) {
+        self.times.push((pullpass, floor));
+    }
+
+    /// Takes calls to Entra ID and to the registry.
+    pub(crate) fn add_azure_calls(&mut self, before: (u64, u64), after: (u64, u64)) {
+        self.entra_calls += after.0 - before.0;
+        self.registry_calls += after.1 - before.1;
+    }
+
+    /// Takes calls to the API server.
+    pub(crate) fn add_calls(&mut self, before: &Calls, after: &Calls) {
+        self.calls.add(before, after);
+    }
+
+    /// Takes the calls of another one.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.entra_calls += other.entra_calls;
+        self.registry_calls += other.registry_calls;
+        self.calls.add(&Calls::default(), &other.calls);
+    }
+
+    /// Puts them together.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    pub(crate) fn row(&self, namespaces: usize, memory: Memory) -> Row {
+        let refreshes = self.times.len() as f64;
+        let pullpass = || self.times.iter().map(|(pullpass, _)| pullpass.as_secs_f64());
+        let floor = || self.times.iter().map(|(_, floor)| floor.as_secs_f64());
+        Row {
+            namespaces,
+            rounds: self.times.len(),
+            pullpass_seconds: median(pullpass()),
+            floor_seconds: median(floor()),
+            ratio: median(floor().zip(pullpass()).map(|(floor, pullpass)| floor / pullpass)),
+            entra_calls_per_refresh: self.entra_calls as f64 / refreshes,
+            registry_calls_per_refresh: self.registry_calls as f64 / refreshes,
+            api_calls: self
+                .calls
+                .iter()
+                .map(|(verb, resource, count)| ApiCalls {
+                    verb: verb.to_owned(),
+                    resource: resource.to_owned(),
+                    per_refresh: count / refreshes,
+                    per_namespace: count / refreshes / namespaces as f64,
+                })
+                .collect(),
+            memory,
+        }
+    }
+}
+
+/// From a Pod to its Secret.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lags {
+    /// From the answer to the Pod's creation to the Secret's event.
+    pub(crate) answered: Lag,
+    /// From the Pod's creation being asked for to the Secret's event: the API server's own work on the Pod is in it.
+    pub(crate) asked: Lag,
+    /// From a Secret being asked for to its event.
+    pub(crate) floor: Lag,
+}
+
+/// A distribution of times.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lag {
+    count: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    worst_ms: f64,
+}
+
+impl Lag {
+    /// Of these times.
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let millis = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3);
+        Self {
+            count: times.len(),
+            p50_ms: millis(percentile(&times, 50)),
+            p99_ms: millis(percentile(&times, 99)),
+            worst_ms: millis(times.last().copied()),
+        }
+    }
+}
+
+impl Report {
+    /// The report as text.
+    pub(crate) fn render(&self, output: Output) -> serde_json::Result<String> {
+        Ok(match output {
+            Output::Json => serde_json::to_string_pretty(self)? + "\n",
+            Output::Table => [self.fan_out(), self.api_calls(), self.memory(), self.lags()].join("\n"),
+        })
+    }
+
+    fn fan_out(&self) -> String {
+        let head = [
+            "NAMESPACES",
+            "ROUNDS",
+            "PULLPASS",
+            "FLOOR",
+            "FLOOR/PULLPASS",
+            "AIM",
+            "ENTRA CALLS",
+            "ACR CALLS",
+            "AIM",
+        ];
+        let rows = self.sizes.iter().map(|row| {
+            [
+                row.namespaces.to_string(),
+                row.rounds.to_string(),
+                format!("{:.3} s", row.pullpass_seconds),
+                format!("{:.3} s", row.floor_seconds),
+                format!("{:.2}", row.ratio),
+                format!(">= {:.2}", self.aims.ratio),
+                format!("{:.2}", row.entra_calls_per_refresh),
+                format!("{:.2}", row.registry_calls_per_refresh),
+                format!("{:.0} each", self.aims.calls_per_refresh),
+            ]
+        });
+        with_head(head, rows)
+    }
+
+    fn api_calls(&self) -> String {
+        let head = ["NAMESPACES", "VERB", "RESOURCE", "PER REFRESH", "PER NAMESPACE"];
+        let rows = self.sizes.iter().flat_map(|row| {
+            row.api_calls.iter().enumerate().map(|(index, calls)| {
+                let namespaces = if index == 0 {
+                    row.namespaces.to_string()
+                } else {
+                    String::new()
+                };
+                [
+                    namespaces,
+                    calls.verb.clone(),
+                    calls.resource.clone(),
+                    format!("{:.1}", calls.per_refresh),
+                    format!("{:.4}", calls.per_namespace),
+                ]
+            })
+        });
+        with_head(head, rows)
+    }
+
+    fn memory(&self) -> String {
+        let line = |namespaces: usize, process: &str, memory: &Memory| {
+            [
+                namespaces.to_string(),
+                process.to_owned(),
+                format!("{:.1} MiB", memory.resident_kib / 1024.0),
+                format!("{:.1} MiB", memory.peak_kib / 1024.0),
+                format!("<= {:.0} MiB", self.aims.memory_mib),
+            ]
+        };
+        let most = self.sizes.last().map_or(0, |row| row.namespaces);
+        let rows = self
+            .sizes
+            .iter()
+            .map(|row| line(row.namespaces, "grew with them", &row.memory))
+            .chain(
+                self.restarted
+                    .iter()
+                    .map(|memory| line(most, "started anew", memory)),
+            );
+        with_head(["NAMESPACES", "PROCESS", "RESIDENT", "PEAK", "AIM"], rows)
+    }
+
+    fn lags(&self) -> String {
+        let aim = format!("<= {:.0} ms", self.aims.p99_ms);
+        let rows = self.lags.iter().flat_map(|lags| {
+            [
+                (
+                    "pullpass: Pod answered to Secret seen",
+                    &lags.answered,
+                    aim.as_str(),
+                ),
+                ("pullpass: Pod asked for to Secret seen", &lags.asked, ""),
+                ("floor: Secret asked for to Secret seen", &lags.floor, ""),
+            ]
+            .map(|(what, lag, aim)| {
+                [
+                    what.to_owned(),
+                    lag.count.to_string(),
+                    format!("{:.1} ms", lag.p50_ms),
+                    format!("{:.1} ms", lag.p99_ms),
+                    format!("{:.1} ms", lag.worst_ms),
+                    aim.to_owned(),
+                ]
+            })
+        });
+        with_head(["FROM, TO", "COUNT", "P50", "P99", "WORST", "AIM OF P99"], rows)
+    }
+}
+
+fn with_head<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let lines: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    table(&lines)
+}
