@@ -9,12 +9,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::controllers::credentials::HeldCredential;
+use pullpass::controllers::secrets::CONCURRENCY;
 use pullpass::names::{MANAGER, pull_secret};
 
 use crate::support::Result;
-
-/// As many as pullpass' secrets controller has under way.
-const CONCURRENCY: usize = 32;
 
 /// What writes.
 pub(crate) struct Floor {

@@ -26,7 +26,7 @@ use crate::registry::{Registries, Registry};
 use crate::scope::{Labels, Membership, Scope};
 
 /// How many writes are under way at once.
-const CONCURRENCY: usize = 32;
+pub const CONCURRENCY: usize = 32;
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How soon a foreign Secret of our name is looked at again.
@@ -254,8 +254,13 @@ impl SecretsController {
                 }
             }
             Change::Credential(name) => {
+                // What must not be there was taken away when that came about; another credential is no reason to ask
+                // for it again.
                 for namespace in self.watches.view.namespaces() {
-                    self.look_at(work, &registries, (namespace, name.clone()));
+                    let pair = (namespace, name.clone());
+                    if self.step_of(&registries, &pair, work.wanted.contains_key(&pair)) == Step::Write {
+                        work.enqueue(pair);
+                    }
                 }
             }
         }
@@ -458,6 +463,61 @@ mod tests {
                 "{case:?}"
             );
         }
+    }
+
+    /// A controller that knows this registry, with a credential, and these namespaces. It is never to ask for anything.
+    fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
+        let view = Arc::new(crate::view::View::default());
+        let watches = Watches::new(Arc::clone(&view));
+        let credential = super::super::credentials::HeldCredential {
+            docker_config: k8s_openapi::ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: String::new(),
+        };
+        watches.credentials.set(registry.name(), credential);
+        view.set_registries(std::iter::once(registry).collect());
+        for (namespace, label) in namespaces {
+            let labels = label.map(|value| (crate::names::INJECT_LABEL.to_owned(), value.to_owned()));
+            view.set_namespace((*namespace).to_owned(), labels.into_iter().collect());
+        }
+        let nobody = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            Err::<http::Response<kube::client::Body>, _>("nothing is to be asked for")
+        });
+        SecretsController {
+            client: Client::new(nobody, "own"),
+            own_namespace: "own".to_owned(),
+            watches: Arc::new(watches),
+            scope: Scope::new(crate::scope::Mode::ClusterWide, "own", []),
+            metrics: Arc::new(Metrics::new(|| 0)),
+            tallies: Arc::default(),
+            resync: Duration::from_mins(10),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_costs_a_call_for_each_namespace_that_has_the_secret_and_none_for_others() {
+        let namespaces = [
+            ("needs", None),
+            ("does-not", None),
+            ("opted-out", Some("disabled")),
+        ];
+        let controller = controller(registry(&json!({})), &namespaces);
+        let pair = |namespace: &str| (namespace.to_owned(), "mine".to_owned());
+        let mut work = Work::default();
+        work.wanted.insert(pair("needs"), Instant::now());
+        work.wanted.insert(pair("opted-out"), Instant::now());
+        controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
+        assert_eq!(work.queue, [pair("needs")]);
+
+        let mut work = Work::default();
+        controller.on_change(&mut work, &Change::Registries);
+        assert_eq!(
+            work.queue,
+            [pair("opted-out")],
+            "what must not be there is taken away"
+        );
     }
 
     #[test]
