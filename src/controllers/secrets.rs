@@ -32,8 +32,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How soon a foreign Secret of our name is looked at again.
 const RETRY_CONFLICT: Duration = Duration::from_secs(15);
 
-/// A namespace and the name of a registry.
-pub type Pair = (String, String);
+/// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
+/// several places at once.
+pub type Pair = Arc<(String, String)>;
 
 /// How the pull secrets of a registry stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,6 +159,15 @@ struct Work {
 }
 
 impl Work {
+    /// The pair as it is known already, if it is.
+    fn pair(&self, namespace: String, registry: String) -> Pair {
+        let pair = (namespace, registry);
+        match self.wanted.get_key_value(&pair) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(pair),
+        }
+    }
+
     fn enqueue(&mut self, pair: Pair) {
         if self.busy.contains(&pair) {
             self.again.insert(pair);
@@ -229,7 +239,7 @@ impl SecretsController {
             .collect();
         for namespace in self.watches.view.namespaces() {
             for name in &names {
-                self.look_at(work, &registries, (namespace.clone(), name.clone()));
+                self.look_at(work, &registries, work.pair(namespace.clone(), name.clone()));
             }
         }
     }
@@ -250,14 +260,14 @@ impl SecretsController {
                     .into_iter()
                     .map(|registry| registry.name().to_owned());
                 for name in names.chain(self.watches.credentials.registries()) {
-                    self.look_at(work, &registries, (namespace.clone(), name));
+                    self.look_at(work, &registries, work.pair(namespace.clone(), name));
                 }
             }
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.
                 for namespace in self.watches.view.namespaces() {
-                    let pair = (namespace, name.clone());
+                    let pair = work.pair(namespace, name.clone());
                     if self.step_of(&registries, &pair, work.wanted.contains_key(&pair)) == Step::Write {
                         work.enqueue(pair);
                     }
@@ -268,7 +278,8 @@ impl SecretsController {
 
     fn see(&self, work: &mut Work, sighting: Sighting) {
         match sighting {
-            Sighting::Needed(pair) => {
+            Sighting::Needed((namespace, registry)) => {
+                let pair = work.pair(namespace, registry);
                 let is_new = work.wanted.insert(pair.clone(), Instant::now()).is_none();
                 let is_written = self.is_current(work, &pair);
                 if is_new || !is_written {
@@ -296,7 +307,8 @@ impl SecretsController {
         matches!((work.written.get(pair), minted), (Some(Ok(version)), Some(minted)) if *version == minted.refreshed_at)
     }
 
-    fn step_of(&self, registries: &Registries, (namespace, name): &Pair, wanted: bool) -> Step {
+    fn step_of(&self, registries: &Registries, pair: &Pair, wanted: bool) -> Step {
+        let (namespace, name) = &**pair;
         let labels = self.watches.view.labels(namespace);
         let membership = self.scope.membership(namespace, labels.as_deref());
         step(
@@ -311,7 +323,7 @@ impl SecretsController {
     async fn work_on(&self, pair: Pair, wanted: bool) -> (Pair, Step, Result<Timestamp, WriteError>) {
         let registries = self.watches.view.registries();
         let step = self.step_of(&registries, &pair, wanted);
-        let (namespace, name) = &pair;
+        let (namespace, name) = &*pair;
         let secret = pull_secret_name(name);
         let result = match (step, self.watches.credentials.of(name)) {
             (Step::Write, Some(credential)) => {
@@ -359,7 +371,8 @@ impl SecretsController {
 
     fn tally_all(&self, work: &mut Work) {
         let mut tallies: HashMap<&str, Tally> = HashMap::new();
-        for ((namespace, name), result) in &work.written {
+        for (pair, result) in &work.written {
+            let (namespace, name) = &**pair;
             let tally = tallies.entry(name).or_default();
             match result {
                 Ok(_) if self.watches.view.labels(namespace).is_none() => {}
@@ -504,7 +517,7 @@ mod tests {
             ("opted-out", Some("disabled")),
         ];
         let controller = controller(registry(&json!({})), &namespaces);
-        let pair = |namespace: &str| (namespace.to_owned(), "mine".to_owned());
+        let pair = |namespace: &str| Arc::new((namespace.to_owned(), "mine".to_owned()));
         let mut work = Work::default();
         work.wanted.insert(pair("needs"), Instant::now());
         work.wanted.insert(pair("opted-out"), Instant::now());
@@ -522,7 +535,7 @@ mod tests {
 
     #[test]
     fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
-        let pair = ("apps".to_owned(), "mine".to_owned());
+        let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
         let mut work = Work::default();
         work.enqueue(pair.clone());
         work.enqueue(pair.clone());
