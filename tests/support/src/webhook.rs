@@ -67,7 +67,7 @@ impl Webhook {
         flags: &[OsString],
     ) -> Result<Self, Error> {
         let source = Source::ClusterWithCertificate(kubeconfig);
-        Self::serve(binary, own_namespace, source, flags)
+        Self::serve(binary, own_namespace, source, flags, &[])
     }
 
     pub(crate) fn serve(
