@@ -41,6 +41,17 @@ pub(super) struct AzureFlags {
 impl AzureFlags {
     /// What mints credentials over this way.
     pub(super) fn minter(&self) -> Result<Minter, CliError> {
+        let http = self.http()?;
+        let entra = Entra::new(
+            http.clone(),
+            self.authority_host.clone(),
+            self.imds_endpoint.clone(),
+        );
+        Ok(Minter::new(http, entra, Arc::new(Timestamp::now)))
+    }
+
+    /// A client of its own for this way.
+    pub(super) fn http(&self) -> Result<HttpClient, CliError> {
         let azure = |error: &dyn std::fmt::Display| CliError::Azure(error.to_string());
         let options = HttpOptions {
             resolve: self.resolve.clone(),
@@ -48,13 +59,7 @@ impl AzureFlags {
             proxy: Proxy::from_environment().map_err(|error| azure(&error))?,
             ..HttpOptions::default()
         };
-        let http = HttpClient::new(options).map_err(|error| azure(&error))?;
-        let entra = Entra::new(
-            http.clone(),
-            self.authority_host.clone(),
-            self.imds_endpoint.clone(),
-        );
-        Ok(Minter::new(http, entra, Arc::new(Timestamp::now)))
+        HttpClient::new(options).map_err(|error| azure(&error))
     }
 
     fn extra_ca(&self) -> Result<Vec<CertificateDer<'static>>, CliError> {

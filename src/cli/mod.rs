@@ -1,6 +1,7 @@
 //! The command line (design, section 8).
 
 mod audit;
+mod audit_flags;
 mod azure_flags;
 mod cluster;
 mod crd;

@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::audit_flags::AuditFlags;
 use super::azure_flags::AzureFlags;
 use super::cluster::{self, ClusterFlags, Replica, ReplicaCertificate};
 use super::flags::DecisionFlags;
@@ -18,7 +19,7 @@ use super::logging::{LogFilter, LogFlags};
 use super::tls::{self, TlsFlags};
 use super::{CliError, block_on};
 use crate::admission::{Admission, ClusterSenders};
-use crate::audit::{AuditLog, Destination};
+use crate::audit::AuditLog;
 use crate::controllers::{demand, denials};
 use crate::manifests::{self, Manifests};
 use crate::metrics::Metrics;
@@ -64,9 +65,8 @@ pub(super) struct ServeArgs {
     /// How long requests are still taken after SIGTERM, until nobody sends any more
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "PULLPASS_SHUTDOWN_DELAY")]
     shutdown_delay: Duration,
-    /// Where the audit log goes: a file, opened again on SIGHUP, or - for standard output
-    #[arg(long, value_name = "FILE", default_value = "-", env = "PULLPASS_AUDIT_LOG")]
-    audit_log: Destination,
+    #[command(flatten)]
+    audit: AuditFlags,
     #[command(flatten)]
     decisions: DecisionFlags,
     #[command(flatten)]
@@ -93,7 +93,7 @@ pub(super) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
 }
 
 async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
-    let audit = Arc::new(AuditLog::open(&args.audit_log).map_err(CliError::Audit)?);
+    let audit = Arc::new(args.audit.open(&args.azure)?);
     let dropped = Arc::clone(&audit);
     let metrics = Arc::new(Metrics::new(move || dropped.dropped()));
     let readiness = Arc::new(Readiness::default());
