@@ -32,6 +32,10 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 lint: ## Check formatting, lints, licences, advisories and generated files
 	@tests/lint
 
+.PHONY: queries
+queries: ## Try the queries of docs/audit.md that need Loki's and Kusto's own parsers
+	@tests/audit/queries/run
+
 .PHONY: bench
 bench: ## Measure the webhook and the secret sync, each against a floor in the same run
 	tests/control-plane/build >/dev/null

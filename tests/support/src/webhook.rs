@@ -93,7 +93,10 @@ impl Webhook {
             command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
             command.arg("--tls-key").arg(certificate.path(KEY));
         }
-        command.arg("--audit-log").arg(audit_log_in(&scratch));
+        let elsewhere = |flag: &OsString| flag.to_string_lossy().starts_with("--audit-log=");
+        if !flags.iter().any(elsewhere) {
+            command.arg("--audit-log").arg(audit_log_in(&scratch));
+        }
         command.arg(format!("--listen=127.0.0.1:{port}"));
         command.arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"));
         command.args(flags);
@@ -195,7 +198,7 @@ impl Webhook {
         http::get(self.metrics_port, "/metrics")
     }
 
-    /// The audit log so far.
+    /// The audit log so far, unless the flags put it elsewhere.
     pub fn records(&self) -> Result<Vec<Value>, Error> {
         let path = audit_log_in(&self.scratch);
         let text = fs::read_to_string(&path).map_err(Error::io(format!("reading {}", path.display())))?;
