@@ -152,7 +152,7 @@ fn the_sample_is_what_the_program_writes_for_every_decision_and_fits_the_schema(
         .collect();
     let (gap, sample) = sample.split_last().unwrap();
     assert!(schema.is_valid(gap) && gap["dropped"] == 17, "{gap}");
-    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     assert_eq!(sample, lines, "queries/audit.log is stale; it would be\n{text}");
 }
 

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 /// Only bounds how long a broken test takes.
-pub const SOON: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_mins(2);
 
 const REGISTRY: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata: {name: mine}\nspec: {loginServer: myregistry.azurecr.io, identity: {managedIdentity: {}}}\n";
 
@@ -71,7 +71,7 @@ pub fn flag(name: &str, value: impl Into<OsString>) -> OsString {
     flag
 }
 
-/// A review of a Pod with these images, which a ReplicaSet makes.
+/// A review of a Pod with these images, which a controller makes.
 pub fn review(uid: &str, namespace: &str, images: &[&str]) -> Value {
     let containers: Vec<_> = images
         .iter()

@@ -21,11 +21,9 @@ const symbols = Object.entries(tables).map(([name, columns]) => new Symbols.Tabl
 const globals = GlobalState.Default.WithDatabase(new Symbols.DatabaseSymbol.ctor("monitor", symbols));
 
 for (const file of process.argv.slice(2)) {
-  const code = KustoCode.ParseAndAnalyze(readFileSync(file, "utf8"), globals);
-  const found = code.GetDiagnostics();
+  const found = KustoCode.ParseAndAnalyze(readFileSync(file, "utf8"), globals).GetDiagnostics();
   for (let index = 0; index < found.Count; index++) {
     console.error(`${file}: ${found.getItem(index).Message}`);
     process.exitCode = 1;
   }
-  console.log(`${file}: columns ${code.ResultType?.Display}`);
 }
