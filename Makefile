@@ -49,7 +49,7 @@ fuzz: ## Fuzz the parsers for a minute each (needs the nightly toolchain and car
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
-	gofmt -w tests/control-plane
+	gofmt -w tests/control-plane tests/audit/queries
 
 .PHONY: generate
 generate: ## Write the generated files anew

@@ -1,6 +1,7 @@
 //! The records as an OTLP collector gets them.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -160,4 +161,31 @@ async fn over_tls_a_collector_is_told_a_header_that_is_read_anew_and_never_shown
     assert_eq!(tokens, ["Bearer hunter1", "Bearer hunter2"]);
     let log = fs::read_to_string(world.webhook.process().stderr()).unwrap();
     assert!(!log.contains("hunter"), "{log}");
+}
+
+#[test]
+fn a_collector_that_can_not_be_meant_is_refused_on_one_line() {
+    for (flags, message) in [
+        (vec!["--audit-otlp=collector:4317"], "write the collector's URL"),
+        (
+            vec![
+                "--audit-otlp=http://c",
+                "--audit-otlp-header=authorization=missing",
+            ],
+            "missing can't be read",
+        ),
+        (
+            vec!["--audit-otlp-header=authorization=missing"],
+            "--audit-otlp <URL>",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+            .args(["serve", "--manifests=missing"])
+            .args(&flags)
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
+        assert!(error.contains(message), "{flags:?}: {error}");
+    }
 }
