@@ -174,11 +174,7 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
         )
     };
     let ending = async {
-        let name = Ends::new()?.next().await;
-        tracing::info!(signal = name, delay = ?args.shutdown_delay, "told to end: not ready from now on, still serving");
-        readiness.ending.store(true, Ordering::Release);
-        tokio::time::sleep(args.shutdown_delay).await;
-        tracing::info!("what is being answered is answered, then this ends");
+        told_to_end(&readiness, args.shutdown_delay).await?;
         served.end();
         end.0();
         end.1();
@@ -196,6 +192,20 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
     }
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for a signal, and then until requests have had time to go elsewhere.
+async fn told_to_end(readiness: &Readiness, delay: Duration) -> Result<(), CliError> {
+    let name = Ends::new()?.next().await;
+    tracing::info!(
+        signal = name,
+        ?delay,
+        "told to end: not ready from now on, still serving"
+    );
+    readiness.ending.store(true, Ordering::Release);
+    tokio::time::sleep(delay).await;
+    tracing::info!("what is being answered is answered, then this ends");
+    Ok(())
 }
 
 /// The signals that end the program.

@@ -348,7 +348,10 @@ impl SecretsController {
             (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
                 if self.watches.view.registries().by_name(&pair.1).is_none() {
-                    work.cleared.entry(pair.1.clone()).or_default().insert(pair.0.clone());
+                    work.cleared
+                        .entry(pair.1.clone())
+                        .or_default()
+                        .insert(pair.0.clone());
                 }
                 return;
             }
