@@ -23,9 +23,50 @@ pub struct PodSpec {
 
 /// The part of a Pod's status that is read.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     phase: String,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    state: ContainerState,
+    last_state: ContainerState,
+    restart_count: i32,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    waiting: Option<Waiting>,
+    running: Option<Ran>,
+    terminated: Option<Ran>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Waiting {
+    reason: String,
+}
+
+/// That it ran; how does not matter.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Ran {}
+
+impl ContainerStatus {
+    fn has_started(&self) -> bool {
+        let ran = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+        self.restart_count > 0 || ran(&self.state) || ran(&self.last_state)
+    }
+
+    /// The reasons are the kubelet's own (`pkg/kubelet/images/types.go` of Kubernetes).
+    fn waits_for_an_image(&self) -> bool {
+        let waiting = self.state.waiting.as_ref();
+        waiting.is_some_and(|waiting| ["ErrImagePull", "ImagePullBackOff"].contains(&waiting.reason.as_str()))
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -76,6 +117,27 @@ pub fn has_ended(pod: &Pod) -> bool {
     pod.status
         .as_ref()
         .is_some_and(|status| ["Succeeded", "Failed"].contains(&status.phase.as_str()))
+}
+
+/// Whether a controller looks after the Pod, and makes another where it goes.
+pub fn is_controlled(pod: &Pod) -> bool {
+    pod.owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true))
+}
+
+/// Whether the Pod never started a container, and a kubelet has said that it can't pull one's image. One that is being
+/// deleted is not stuck.
+pub fn is_stuck_on_a_pull(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let mut all = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses);
+    status.phase == "Pending"
+        && pod.metadata.deletion_timestamp.is_none()
+        && !all.clone().any(ContainerStatus::has_started)
+        && all.any(ContainerStatus::waits_for_an_image)
 }
 
 /// Whether the Pod mirrors a static Pod.

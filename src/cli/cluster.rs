@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +20,7 @@ use crate::controllers::denials::{DenialReceiver, write_events};
 use crate::controllers::leader::Candidate;
 use crate::controllers::pods::PodsController;
 use crate::controllers::registry::{Parts, RegistryController, Surroundings};
+use crate::controllers::rescue::Rescuer;
 use crate::controllers::secrets::{SecretsController, Tallies};
 use crate::controllers::watches::Watches;
 use crate::metrics::Metrics;
@@ -35,12 +36,26 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How often the caches are looked at until they are filled.
 const FILLING: Duration = Duration::from_millis(50);
 
+/// What is done about Pods that are stuck.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Rescue {
+    /// Nothing: they are counted
+    #[default]
+    Off,
+    /// Eviction
+    Evict,
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct ClusterFlags {
     /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     pub(super) resync_interval: Duration,
+    /// What to do about Pods that were admitted without their pull secret and never started: evict those that a controller
+    /// makes anew. It needs the right of the component rescue
+    #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
+    pub(super) rescue: Rescue,
     /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
@@ -92,6 +107,7 @@ pub(super) struct Replica {
     pub(super) readiness: Arc<Readiness>,
     pub(super) minter: Minter,
     pub(super) resync: Duration,
+    pub(super) rescue: Rescue,
 }
 
 impl Replica {
@@ -185,6 +201,7 @@ impl Replica {
             watches: Arc::clone(watches),
             scope: self.scope.clone(),
             metrics: Arc::clone(&self.metrics),
+            rescuer: (self.rescue == Rescue::Evict).then(|| Rescuer::new(self.client.clone())),
             resync: self.resync,
         };
         let secrets = SecretsController {

@@ -147,6 +147,7 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
             readiness: Arc::clone(&readiness),
             minter: args.azure.minter()?,
             resync: args.cluster.resync_interval,
+            rescue: args.cluster.rescue,
         };
         (
             admission.in_cluster(ClusterSenders { demand, denials }),

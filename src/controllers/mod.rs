@@ -14,5 +14,6 @@ pub mod pods;
 pub mod pull_secret;
 pub mod refresh;
 pub mod registry;
+pub mod rescue;
 pub mod secrets;
 pub mod watches;

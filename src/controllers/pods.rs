@@ -10,12 +10,17 @@ use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::pages::pages;
+use super::rescue::{Candidate, Rescuer};
 use super::watches::{Watches, events};
-use crate::coverage::{Summary, findings};
+use crate::coverage::{Finding, Summary, findings};
 use crate::metrics::Metrics;
 use crate::names::registry_of;
 use crate::pod::{self, Pod, has_ended};
+use crate::rescue::would_help;
 use crate::scope::Scope;
+
+/// How many Pods wait for their eviction.
+const CANDIDATES: usize = 256;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct PodsController {
     pub scope: Scope,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who evicts Pods that it would help; nobody, unless it is asked for.
+    pub rescuer: Option<Rescuer>,
     /// How often all Pods are looked at.
     pub resync: Duration,
 }
@@ -46,30 +53,41 @@ pub struct PodsController {
 impl PodsController {
     /// Watches Pending Pods and scans all of them, for as long as it is polled.
     pub async fn run(&self, sightings: &mpsc::Sender<Sighting>) {
-        tokio::join!(self.watch_pending(sightings), self.scan_repeatedly(sightings));
+        let (stuck, candidates) = mpsc::channel(CANDIDATES);
+        tokio::join!(
+            self.watch_pending(sightings, &stuck),
+            self.scan_repeatedly(sightings, &stuck),
+            async {
+                if let Some(rescuer) = &self.rescuer {
+                    rescuer.run(candidates).await;
+                }
+            },
+        );
     }
 
     /// Only a Pod that is Pending can still be waiting for its secret.
-    async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>) {
+    async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>, stuck: &mpsc::Sender<Candidate>) {
         let pods = pod::api(self.client.clone(), None);
         let pending = watcher::Config::default().fields("status.phase=Pending");
         let mut events = std::pin::pin!(events(watcher(pods, pending)));
         while let Some(event) = events.next().await {
-            if let Event::Apply(pod) | Event::InitApply(pod) = event
-                && self.report(&pod, sightings).await.is_err()
-            {
+            let (Event::Apply(pod) | Event::InitApply(pod)) = event else {
+                continue;
+            };
+            self.look_at(&pod, stuck);
+            if self.report(&pod, sightings).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn scan_repeatedly(&self, sightings: &mpsc::Sender<Sighting>) {
+    async fn scan_repeatedly(&self, sightings: &mpsc::Sender<Sighting>, stuck: &mpsc::Sender<Candidate>) {
         let mut ticks = tokio::time::interval(self.resync);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let begun = Instant::now();
-            match self.scan(sightings).await {
+            match self.scan(sightings, stuck).await {
                 Ok(summary) => {
                     self.metrics.covers(&summary);
                     if sightings.send(Sighting::ScanDone { begun }).await.is_err() {
@@ -83,7 +101,11 @@ impl PodsController {
         }
     }
 
-    async fn scan(&self, sightings: &mpsc::Sender<Sighting>) -> kube::Result<Summary> {
+    async fn scan(
+        &self,
+        sightings: &mpsc::Sender<Sighting>,
+        stuck: &mpsc::Sender<Candidate>,
+    ) -> kube::Result<Summary> {
         let mut summary = Summary::default();
         let mut pages = std::pin::pin!(pages(pod::api(self.client.clone(), None)));
         while let Some(page) = pages.try_next().await? {
@@ -95,12 +117,38 @@ impl PodsController {
                 let labels = self.watches.view.labels(&namespace);
                 let findings = findings(pod, &namespace, &registries, labels.as_deref(), &self.scope);
                 summary.add(&namespace, &findings);
+                self.propose(pod, &findings, stuck);
                 if self.report(pod, sightings).await.is_err() {
                     return Ok(summary);
                 }
             }
         }
         Ok(summary)
+    }
+
+    /// Looks at a Pod that is Pending.
+    fn look_at(&self, pod: &Pod, stuck: &mpsc::Sender<Candidate>) {
+        if self.rescuer.is_none() {
+            return;
+        }
+        let namespace = pod.namespace().unwrap_or_default();
+        let registries = self.watches.view.registries();
+        let labels = self.watches.view.labels(&namespace);
+        let findings = findings(pod, &namespace, &registries, labels.as_deref(), &self.scope);
+        self.propose(pod, &findings, stuck);
+    }
+
+    /// Proposes a Pod that is stuck for an eviction that would help. What finds no place is seen again: by the next scan, or
+    /// since its kubelet goes on saying that it can't pull.
+    fn propose(&self, pod: &Pod, findings: &[Finding<'_>], stuck: &mpsc::Sender<Candidate>) {
+        let has_credential = |name: &&str| self.watches.credentials.of(name).is_some();
+        let registry = would_help(pod, findings).filter(has_credential);
+        if registry.is_some()
+            && self.rescuer.is_some()
+            && let Some(candidate) = Candidate::of(pod)
+        {
+            let _ = stuck.try_send(candidate);
+        }
     }
 
     async fn report(

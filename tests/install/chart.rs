@@ -125,7 +125,8 @@ fn the_program_knows_every_variable_that_is_set() -> Test {
         .args(["serve", "--help"])
         .output()?;
     let help = succeeded("pullpass serve --help", &help)?;
-    for (name, _) in env(&json!({"excludeNamespaces": ["one"], "tls": {"source": "cert-manager"}}))? {
+    let values = json!({"excludeNamespaces": ["one"], "rescue": true, "tls": {"source": "cert-manager"}});
+    for (name, _) in env(&values)? {
         assert!(help.contains(&format!("[env: {name}=")), "{name}: {help}");
     }
     Ok(())

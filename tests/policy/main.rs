@@ -1,8 +1,9 @@
 //! Who may use what, on a real control plane: every row of the tables of modes, labels and policies, the Events about what
-//! was refused, and `pullpass audit`.
+//! was refused, `pullpass audit`, and what is done about Pods that pullpass was not asked about.
 
 mod audit_command;
 mod denial_events;
 mod every_row;
+mod rescue;
 mod rows;
 mod world;
