@@ -73,7 +73,7 @@ impl Admission {
         let request = ReviewRequest::decode(body)?;
         let registries = self.view.registries();
         let labels = self.view.labels(&request.namespace);
-        let decision = decide(&request, &registries, labels.as_deref(), &self.settings);
+        let decision = decide(&request, &registries, labels.as_ref(), &self.settings);
         let answer = encode(&request, &decision)?;
         if let Some(cluster) = self.cluster.as_ref().filter(|_| !request.dry_run) {
             cluster.tell(&request, &decision);

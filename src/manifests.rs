@@ -107,7 +107,8 @@ impl Manifests {
     /// Puts what was read into the view.
     pub fn publish(self, view: &View) {
         view.set_registries(self.registries);
-        view.set_namespaces(self.namespaces);
+        let namespaces = self.namespaces.iter();
+        view.set_namespaces(namespaces.map(|(name, labels)| (name.as_str(), labels)).collect());
     }
 
     /// The attached registries.

@@ -1,7 +1,7 @@
 //! What admission knows of the cluster: attached registries and namespaces' labels, in memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
@@ -12,7 +12,70 @@ use crate::scope::Labels;
 #[derive(Debug, Default)]
 pub struct View {
     registries: ArcSwap<Registries>,
-    namespaces: RwLock<HashMap<String, Arc<Labels>>>,
+    namespaces: RwLock<Namespaces>,
+}
+
+/// Namespaces and their labels.
+#[derive(Debug, Default)]
+pub struct Namespaces(HashMap<Box<str>, PackedLabels>);
+
+/// Labels in one piece of memory: as a map, those of ten thousand namespaces would take megabytes more. Neither a label's
+/// key nor its value can hold a line's end.
+#[derive(Debug, PartialEq, Eq)]
+struct PackedLabels(Box<str>);
+
+impl PackedLabels {
+    fn pack(labels: &Labels) -> Self {
+        let mut text = String::with_capacity(
+            labels
+                .iter()
+                .map(|(key, value)| key.len() + value.len() + 2)
+                .sum(),
+        );
+        for (key, value) in labels {
+            text.extend([key, "\n", value, "\n"]);
+        }
+        Self(text.into_boxed_str())
+    }
+
+    fn unpack(&self) -> Labels {
+        let mut lines = self.0.split_terminator('\n');
+        let mut labels = Labels::new();
+        while let (Some(key), Some(value)) = (lines.next(), lines.next()) {
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        labels
+    }
+}
+
+impl Namespaces {
+    /// Takes a namespace's labels; returns whether anything is new.
+    pub fn insert(&mut self, name: &str, labels: &Labels) -> bool {
+        let packed = PackedLabels::pack(labels);
+        match self.0.get_mut(name) {
+            Some(known) if *known == packed => false,
+            Some(known) => {
+                *known = packed;
+                true
+            }
+            None => self.0.insert(name.into(), packed).is_none(),
+        }
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a Labels)> for Namespaces {
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a Labels)>>(namespaces: T) -> Self {
+        let mut all = Self::default();
+        for (name, labels) in namespaces {
+            all.insert(name, labels);
+        }
+        all
+    }
 }
 
 impl View {
@@ -22,12 +85,18 @@ impl View {
     }
 
     /// The labels of a namespace; none where it is not known (yet). The lock is held for the look-up alone.
-    pub fn labels(&self, namespace: &str) -> Option<Arc<Labels>> {
-        self.namespaces
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(namespace)
-            .cloned()
+    pub fn labels(&self, namespace: &str) -> Option<Labels> {
+        self.read().0.get(namespace).map(PackedLabels::unpack)
+    }
+
+    /// Whether a namespace is known.
+    pub fn knows(&self, namespace: &str) -> bool {
+        self.read().0.contains_key(namespace)
+    }
+
+    /// The names of the known namespaces.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.read().0.keys().map(ToString::to_string).collect()
     }
 
     /// Takes a new set of registries.
@@ -35,38 +104,55 @@ impl View {
         self.registries.store(Arc::new(registries));
     }
 
-    /// Takes a namespace's labels.
-    pub fn set_namespace(&self, name: String, labels: Labels) {
-        self.namespaces
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, Arc::new(labels));
+    /// Takes a namespace's labels; returns whether anything is new.
+    pub fn set_namespace(&self, name: &str, labels: &Labels) -> bool {
+        self.write().insert(name, labels)
     }
 
     /// Forgets a namespace.
     pub fn remove_namespace(&self, name: &str) {
-        self.namespaces
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        self.write().0.remove(name);
     }
 
     /// Takes all namespaces anew.
-    pub fn set_namespaces(&self, namespaces: HashMap<String, Labels>) {
-        let namespaces = namespaces
-            .into_iter()
-            .map(|(name, labels)| (name, Arc::new(labels)))
-            .collect();
-        *self.namespaces.write().unwrap_or_else(PoisonError::into_inner) = namespaces;
+    pub fn set_namespaces(&self, namespaces: Namespaces) {
+        *self.write() = namespaces;
     }
 
-    /// The names of the known namespaces.
-    pub fn namespaces(&self) -> Vec<String> {
-        self.namespaces
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
+    fn read(&self) -> RwLockReadGuard<'_, Namespaces> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Namespaces> {
+        self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn labels_come_out_as_they_went_in() {
+        let view = View::default();
+        for labels in [
+            labels(&[]),
+            labels(&[("team", "a")]),
+            labels(&[("empty", ""), ("kubernetes.io/metadata.name", "apps")]),
+            labels(&[("a", ""), ("b", ""), ("c", "d")]),
+        ] {
+            assert!(view.set_namespace("apps", &labels));
+            assert!(!view.set_namespace("apps", &labels), "nothing is new");
+            assert_eq!(view.labels("apps"), Some(labels));
+        }
+        view.remove_namespace("apps");
+        assert!(!view.knows("apps") && view.labels("apps").is_none());
     }
 }

@@ -169,7 +169,7 @@ impl DemandWriter {
     }
 
     fn can_try(&self, (namespace, registry): &Pair) -> bool {
-        self.watches.credentials.of(registry).is_some() && self.watches.view.labels(namespace).is_some()
+        self.watches.credentials.of(registry).is_some() && self.watches.view.knows(namespace)
     }
 
     async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, Standing) {

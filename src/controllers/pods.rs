@@ -115,7 +115,7 @@ impl PodsController {
                     continue;
                 };
                 let labels = self.watches.view.labels(&namespace);
-                let findings = findings(pod, &namespace, &registries, labels.as_deref(), &self.scope);
+                let findings = findings(pod, &namespace, &registries, labels.as_ref(), &self.scope);
                 summary.add(&namespace, &findings);
                 self.propose(pod, &findings, stuck);
                 if self.report(pod, sightings).await.is_err() {
@@ -134,7 +134,7 @@ impl PodsController {
         let namespace = pod.namespace().unwrap_or_default();
         let registries = self.watches.view.registries();
         let labels = self.watches.view.labels(&namespace);
-        let findings = findings(pod, &namespace, &registries, labels.as_deref(), &self.scope);
+        let findings = findings(pod, &namespace, &registries, labels.as_ref(), &self.scope);
         self.propose(pod, &findings, stuck);
     }
 

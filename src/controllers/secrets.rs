@@ -310,10 +310,10 @@ impl SecretsController {
     fn step_of(&self, registries: &Registries, pair: &Pair, wanted: bool) -> Step {
         let (namespace, name) = &**pair;
         let labels = self.watches.view.labels(namespace);
-        let membership = self.scope.membership(namespace, labels.as_deref());
+        let membership = self.scope.membership(namespace, labels.as_ref());
         step(
             registries.by_name(name),
-            labels.as_deref(),
+            labels.as_ref(),
             matches!(membership, Membership::Injected { .. }),
             wanted,
             self.watches.credentials.of(name).is_some(),
@@ -378,7 +378,7 @@ impl SecretsController {
             let (namespace, name) = &**pair;
             let tally = tallies.entry(name).or_default();
             match result {
-                Ok(_) if self.watches.view.labels(namespace).is_none() => {}
+                Ok(_) if !self.watches.view.knows(namespace) => {}
                 Ok(_) => tally.served += 1,
                 Err(error) => {
                     tally.failed += 1;
@@ -496,7 +496,7 @@ mod tests {
         view.set_registries(std::iter::once(registry).collect());
         for (namespace, label) in namespaces {
             let labels = label.map(|value| (crate::names::INJECT_LABEL.to_owned(), value.to_owned()));
-            view.set_namespace((*namespace).to_owned(), labels.into_iter().collect());
+            view.set_namespace(namespace, &labels.into_iter().collect());
         }
         let nobody = tower::service_fn(async |_: http::Request<kube::client::Body>| {
             Err::<http::Response<kube::client::Body>, _>("nothing is to be asked for")

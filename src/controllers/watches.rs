@@ -17,7 +17,7 @@ use crate::acr_registry::AcrRegistry;
 use crate::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
 use crate::registry::{Registries, Registry};
 use crate::server::Readiness;
-use crate::view::View;
+use crate::view::{Namespaces, View};
 
 /// What changed, for whoever acts on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,16 +113,13 @@ impl Watches {
         events: impl Stream<Item = Event<PartialObjectMeta<Namespace>>>,
         filled: &AtomicBool,
     ) {
-        let mut listed = HashMap::new();
+        let mut listed = Namespaces::default();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
                 Event::Init => listed.clear(),
                 Event::InitApply(namespace) => {
-                    listed.insert(
-                        namespace.name_any(),
-                        namespace.metadata.labels.unwrap_or_default(),
-                    );
+                    listed.insert(&namespace.name_any(), namespace.labels());
                 }
                 Event::InitDone => {
                     self.view.set_namespaces(std::mem::take(&mut listed));
@@ -131,9 +128,7 @@ impl Watches {
                 }
                 Event::Apply(namespace) => {
                     let name = namespace.name_any();
-                    let labels = namespace.metadata.labels.unwrap_or_default();
-                    if self.view.labels(&name).is_none_or(|known| *known != labels) {
-                        self.view.set_namespace(name.clone(), labels);
+                    if self.view.set_namespace(&name, namespace.labels()) {
                         self.tell(Change::Namespace(name));
                     }
                 }
