@@ -3,8 +3,11 @@
 //! Work is a set of (namespace, registry) pairs to look at; what is done about a pair is decided when its turn comes,
 //! from what is known then. So events may be lost, repeated or come in any order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+mod tally;
+mod work;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -14,8 +17,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use kube::{Api, Client};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
+pub use self::tally::{Tallies, Tally};
+pub use self::work::Pair;
+use self::work::Work;
 use super::pods::Sighting;
 use super::pull_secret::{self, WriteError};
 use super::watches::{Change, Watches};
@@ -31,62 +37,6 @@ pub const CONCURRENCY: usize = 32;
 const RETRY: Duration = Duration::from_secs(5);
 /// How soon a foreign Secret of our name is looked at again.
 const RETRY_CONFLICT: Duration = Duration::from_secs(15);
-
-/// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
-/// several places at once.
-pub type Pair = Arc<(String, String)>;
-
-/// How the pull secrets of a registry stand.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Namespaces that have the credential in use.
-    pub served: i64,
-    /// Namespaces in which it could not be written.
-    pub failed: i64,
-    /// Namespaces in which a foreign Secret has the name.
-    pub conflicts: BTreeSet<String>,
-}
-
-/// The tallies of all registries, for their statuses.
-#[derive(Debug)]
-pub struct Tallies {
-    tallies: Mutex<HashMap<String, Tally>>,
-    changed: broadcast::Sender<String>,
-}
-
-impl Default for Tallies {
-    fn default() -> Self {
-        Self {
-            tallies: Mutex::default(),
-            changed: broadcast::Sender::new(256),
-        }
-    }
-}
-
-impl Tallies {
-    /// The tally of a registry.
-    pub fn of(&self, registry: &str) -> Tally {
-        self.tallies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(registry)
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    /// Names of registries whose tally changed, from now on.
-    pub fn changes(&self) -> broadcast::Receiver<String> {
-        self.changed.subscribe()
-    }
-
-    fn set(&self, registry: &str, tally: Tally) {
-        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        if tallies.insert(registry.to_owned(), tally.clone()) != Some(tally) {
-            // Nobody listening is fine.
-            let _ = self.changed.send(registry.to_owned());
-        }
-    }
-}
 
 /// What there is to do about a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,57 +90,6 @@ pub struct SecretsController {
     pub resync: Duration,
 }
 
-#[derive(Default)]
-struct Work {
-    /// Pairs that Pods need, and when a Pod was last seen that does.
-    wanted: HashMap<Pair, Instant>,
-    /// How the last write of a pair went: the version that was written.
-    written: HashMap<Pair, Result<Timestamp, WriteError>>,
-    queue: VecDeque<Pair>,
-    queued: HashSet<Pair>,
-    /// Pairs being worked on; they are queued again when something happens meanwhile.
-    busy: HashSet<Pair>,
-    again: HashSet<Pair>,
-    retries: BTreeMap<Instant, Vec<Pair>>,
-    /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
-    cleared: HashMap<String, HashSet<String>>,
-    /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
-    seen: BTreeSet<String>,
-}
-
-impl Work {
-    /// The pair as it is known already, if it is.
-    fn pair(&self, namespace: String, registry: String) -> Pair {
-        let pair = (namespace, registry);
-        match self.wanted.get_key_value(&pair) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(pair),
-        }
-    }
-
-    fn enqueue(&mut self, pair: Pair) {
-        if self.busy.contains(&pair) {
-            self.again.insert(pair);
-        } else if self.queued.insert(pair.clone()) {
-            self.queue.push_back(pair);
-        }
-    }
-
-    fn next(&mut self) -> Option<Pair> {
-        let pair = self.queue.pop_front()?;
-        self.queued.remove(&pair);
-        self.busy.insert(pair.clone());
-        Some(pair)
-    }
-
-    fn done(&mut self, pair: &Pair) {
-        self.busy.remove(pair);
-        if self.again.remove(pair) {
-            self.enqueue(pair.clone());
-        }
-    }
-}
-
 impl SecretsController {
     /// Works for as long as it is polled.
     pub async fn run(&self, mut sightings: mpsc::Receiver<Sighting>) {
@@ -212,7 +111,7 @@ impl SecretsController {
                 },
                 change = changes.recv() => match change {
                     Ok(change) => self.on_change(&mut work, &change),
-                    Err(RecvError::Lagged(_)) => self.look_at_everything(&mut work),
+                    Err(RecvError::Lagged(_)) => self.on_change(&mut work, &Change::Registries),
                     Err(RecvError::Closed) => return,
                 },
                 _ = resync.tick() => self.look_at_everything(&mut work),
@@ -230,16 +129,21 @@ impl SecretsController {
 
     /// Pairs are told apart by what there is to do; most need nothing and cost no call.
     fn look_at_everything(&self, work: &mut Work) {
-        let registries = self.watches.view.registries();
+        let view = &self.watches.view;
+        work.keep_namespaces(|namespace| view.knows(namespace));
+        let registries = view.registries();
         let names: BTreeSet<String> = registries
             .all()
             .iter()
             .map(|registry| registry.name().to_owned())
             .chain(self.watches.credentials.registries())
             .collect();
-        for namespace in self.watches.view.namespaces() {
+        for namespace in view.namespaces() {
             for name in &names {
-                self.look_at(work, &registries, work.pair(namespace.clone(), name.clone()));
+                let pair = work.pair(namespace.clone(), name.clone());
+                if !(registries.by_name(name).is_some() && work.is_absent(&pair)) {
+                    self.look_at(work, &registries, pair);
+                }
             }
         }
     }
@@ -253,8 +157,12 @@ impl SecretsController {
     fn on_change(&self, work: &mut Work, change: &Change) {
         let registries = self.watches.view.registries();
         match change {
-            Change::Registries => self.look_at_everything(work),
+            Change::Registries => {
+                work.registries_changed();
+                self.look_at_everything(work);
+            }
             Change::Namespace(namespace) => {
+                work.namespace_changed(namespace);
                 let names = registries
                     .all()
                     .into_iter()
@@ -347,12 +255,8 @@ impl SecretsController {
             // A foreign Secret need not go; and with a namespace its secrets go.
             (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
-                if self.watches.view.registries().by_name(&pair.1).is_none() {
-                    work.cleared
-                        .entry(pair.1.clone())
-                        .or_default()
-                        .insert(pair.0.clone());
-                }
+                let is_attached = self.watches.view.registries().by_name(&pair.1).is_some();
+                work.has_none(&pair, is_attached);
                 return;
             }
             (_, Ok(_)) => {}
@@ -436,119 +340,4 @@ impl SecretsController {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn registry(spec: &serde_json::Value) -> Registry {
-        let mut object = json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
-            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
-        });
-        for (key, value) in spec.as_object().unwrap() {
-            object["spec"][key] = value.clone();
-        }
-        Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn every_row_of_what_a_namespace_should_have() {
-        let team_a: Labels = [("team".to_owned(), "a".to_owned())].into();
-        let other = Labels::new();
-        let plain = registry(&json!({}));
-        let eager = registry(&json!({"provision": "Eager"}));
-        let for_a = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}, "provision": "Eager"}));
-        // (registry, labels, injected, wanted, minted)
-        for (case, expected) in [
-            ((Some(&plain), Some(&other), true, true, true), Step::Write),
-            ((Some(&plain), Some(&other), true, false, true), Step::Nothing),
-            ((Some(&plain), Some(&other), true, true, false), Step::Nothing),
-            ((Some(&plain), Some(&other), false, true, true), Step::Delete),
-            ((Some(&plain), None, true, true, true), Step::Nothing),
-            ((Some(&eager), Some(&other), true, false, true), Step::Write),
-            ((Some(&eager), Some(&other), true, false, false), Step::Nothing),
-            ((Some(&for_a), Some(&team_a), true, false, true), Step::Write),
-            ((Some(&for_a), Some(&other), true, true, true), Step::Delete),
-            ((None, Some(&other), true, true, true), Step::Delete),
-            ((None, None, true, true, true), Step::Nothing),
-        ] {
-            let (registry, labels, injected, wanted, minted) = case;
-            assert_eq!(
-                step(registry, labels, injected, wanted, minted),
-                expected,
-                "{case:?}"
-            );
-        }
-    }
-
-    /// A controller that knows this registry, with a credential, and these namespaces. It is never to ask for anything.
-    fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
-        let view = Arc::new(crate::view::View::default());
-        let watches = Watches::new(Arc::clone(&view));
-        let credential = super::super::credentials::HeldCredential {
-            docker_config: k8s_openapi::ByteString(Vec::new()),
-            audience: None,
-            refreshed_at: Timestamp::UNIX_EPOCH,
-            expires_at: None,
-            inputs: String::new(),
-        };
-        watches.credentials.set(registry.name(), credential);
-        view.set_registries(std::iter::once(registry).collect());
-        for (namespace, label) in namespaces {
-            let labels = label.map(|value| (crate::names::INJECT_LABEL.to_owned(), value.to_owned()));
-            view.set_namespace(namespace, &labels.into_iter().collect());
-        }
-        let nobody = tower::service_fn(async |_: http::Request<kube::client::Body>| {
-            Err::<http::Response<kube::client::Body>, _>("nothing is to be asked for")
-        });
-        SecretsController {
-            client: Client::new(nobody, "own"),
-            own_namespace: "own".to_owned(),
-            watches: Arc::new(watches),
-            scope: Scope::new(crate::scope::Mode::ClusterWide, "own", []),
-            metrics: Arc::new(Metrics::new(|| 0)),
-            tallies: Arc::default(),
-            resync: Duration::from_mins(10),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_refresh_costs_a_call_for_each_namespace_that_has_the_secret_and_none_for_others() {
-        let namespaces = [
-            ("needs", None),
-            ("does-not", None),
-            ("opted-out", Some("disabled")),
-        ];
-        let controller = controller(registry(&json!({})), &namespaces);
-        let pair = |namespace: &str| Arc::new((namespace.to_owned(), "mine".to_owned()));
-        let mut work = Work::default();
-        work.wanted.insert(pair("needs"), Instant::now());
-        work.wanted.insert(pair("opted-out"), Instant::now());
-        controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
-        assert_eq!(work.queue, [pair("needs")]);
-
-        let mut work = Work::default();
-        controller.on_change(&mut work, &Change::Registries);
-        assert_eq!(
-            work.queue,
-            [pair("opted-out")],
-            "what must not be there is taken away"
-        );
-    }
-
-    #[test]
-    fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
-        let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
-        let mut work = Work::default();
-        work.enqueue(pair.clone());
-        work.enqueue(pair.clone());
-        assert_eq!(work.next(), Some(pair.clone()));
-        assert_eq!(work.next(), None, "queued once");
-        work.enqueue(pair.clone());
-        assert_eq!(work.next(), None, "not twice at once");
-        work.done(&pair);
-        assert_eq!(work.next(), Some(pair.clone()));
-        work.done(&pair);
-        assert!(work.next().is_none() && work.busy.is_empty());
-    }
-}
+mod tests;

@@ -1,0 +1,148 @@
+use super::*;
+use serde_json::json;
+
+fn registry(spec: &serde_json::Value) -> Registry {
+    let mut object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+        "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+    });
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+}
+
+#[test]
+fn every_row_of_what_a_namespace_should_have() {
+    let team_a: Labels = [("team".to_owned(), "a".to_owned())].into();
+    let other = Labels::new();
+    let plain = registry(&json!({}));
+    let eager = registry(&json!({"provision": "Eager"}));
+    let for_a = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}, "provision": "Eager"}));
+    // (registry, labels, injected, wanted, minted)
+    for (case, expected) in [
+        ((Some(&plain), Some(&other), true, true, true), Step::Write),
+        ((Some(&plain), Some(&other), true, false, true), Step::Nothing),
+        ((Some(&plain), Some(&other), true, true, false), Step::Nothing),
+        ((Some(&plain), Some(&other), false, true, true), Step::Delete),
+        ((Some(&plain), None, true, true, true), Step::Nothing),
+        ((Some(&eager), Some(&other), true, false, true), Step::Write),
+        ((Some(&eager), Some(&other), true, false, false), Step::Nothing),
+        ((Some(&for_a), Some(&team_a), true, false, true), Step::Write),
+        ((Some(&for_a), Some(&other), true, true, true), Step::Delete),
+        ((None, Some(&other), true, true, true), Step::Delete),
+        ((None, None, true, true, true), Step::Nothing),
+    ] {
+        let (registry, labels, injected, wanted, minted) = case;
+        assert_eq!(
+            step(registry, labels, injected, wanted, minted),
+            expected,
+            "{case:?}"
+        );
+    }
+}
+
+/// A controller that knows this registry, with a credential, and these namespaces. It is never to ask for anything.
+fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
+    let view = Arc::new(crate::view::View::default());
+    let watches = Watches::new(Arc::clone(&view));
+    let credential = super::super::credentials::HeldCredential {
+        docker_config: k8s_openapi::ByteString(Vec::new()),
+        audience: None,
+        refreshed_at: Timestamp::UNIX_EPOCH,
+        expires_at: None,
+        inputs: String::new(),
+    };
+    watches.credentials.set(registry.name(), credential);
+    view.set_registries(std::iter::once(registry).collect());
+    for (namespace, label) in namespaces {
+        let labels = label.map(|value| (crate::names::INJECT_LABEL.to_owned(), value.to_owned()));
+        view.set_namespace(namespace, &labels.into_iter().collect());
+    }
+    let nobody = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+        Err::<http::Response<kube::client::Body>, _>("nothing is to be asked for")
+    });
+    SecretsController {
+        client: Client::new(nobody, "own"),
+        own_namespace: "own".to_owned(),
+        watches: Arc::new(watches),
+        scope: Scope::new(crate::scope::Mode::ClusterWide, "own", []),
+        metrics: Arc::new(Metrics::new(|| 0)),
+        tallies: Arc::default(),
+        resync: Duration::from_mins(10),
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_costs_a_call_for_each_namespace_that_has_the_secret_and_none_for_others() {
+    let namespaces = [
+        ("needs", None),
+        ("does-not", None),
+        ("opted-out", Some("disabled")),
+    ];
+    let controller = controller(registry(&json!({})), &namespaces);
+    let pair = |namespace: &str| Arc::new((namespace.to_owned(), "mine".to_owned()));
+    let mut work = Work::default();
+    work.wanted.insert(pair("needs"), Instant::now());
+    work.wanted.insert(pair("opted-out"), Instant::now());
+    controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
+    assert_eq!(work.queue, [pair("needs")]);
+
+    let mut work = Work::default();
+    controller.on_change(&mut work, &Change::Registries);
+    assert_eq!(
+        work.queue,
+        [pair("opted-out")],
+        "what must not be there is taken away"
+    );
+}
+
+#[tokio::test]
+async fn what_is_known_to_be_absent_is_not_deleted_again_at_every_resync() {
+    let controller = controller(registry(&json!({})), &[("opted-out", Some("disabled"))]);
+    let pair = Arc::new(("opted-out".to_owned(), "mine".to_owned()));
+    let mut work = Work::default();
+    let asked = |work: &mut Work| {
+        let next = work.next();
+        if let Some(pair) = &next {
+            controller.finish(work, Arc::clone(pair), Step::Delete, Ok(Timestamp::UNIX_EPOCH));
+        }
+        next
+    };
+    controller.look_at_everything(&mut work);
+    assert_eq!(
+        asked(&mut work),
+        Some(Arc::clone(&pair)),
+        "nothing is known at first"
+    );
+    controller.look_at_everything(&mut work);
+    assert_eq!(asked(&mut work), None);
+    // A replica that has not heard of the label yet may write it for a Pod.
+    work.wanted.insert(Arc::clone(&pair), Instant::now());
+    controller.look_at_everything(&mut work);
+    assert_eq!(asked(&mut work), Some(Arc::clone(&pair)));
+    work.wanted.clear();
+    for change in [Change::Namespace("opted-out".to_owned()), Change::Registries] {
+        controller.on_change(&mut work, &change);
+        assert_eq!(asked(&mut work), Some(Arc::clone(&pair)), "{change:?}");
+    }
+    controller.watches.view.remove_namespace("opted-out");
+    controller.look_at_everything(&mut work);
+    assert!(!work.is_absent(&pair), "a namespace that is gone is forgotten");
+}
+
+#[test]
+fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
+    let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
+    let mut work = Work::default();
+    work.enqueue(pair.clone());
+    work.enqueue(pair.clone());
+    assert_eq!(work.next(), Some(pair.clone()));
+    assert_eq!(work.next(), None, "queued once");
+    work.enqueue(pair.clone());
+    assert_eq!(work.next(), None, "not twice at once");
+    work.done(&pair);
+    assert_eq!(work.next(), Some(pair.clone()));
+    work.done(&pair);
+    assert!(work.next().is_none() && work.busy.is_empty());
+}

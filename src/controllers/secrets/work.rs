@@ -1,0 +1,106 @@
+//! What the secrets controller has to do, and what it remembers of what it did.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::controllers::pull_secret::WriteError;
+
+/// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
+/// several places at once.
+pub type Pair = Arc<(String, String)>;
+
+#[derive(Default)]
+pub(super) struct Work {
+    /// Pairs that Pods need, and when a Pod was last seen that does.
+    pub(super) wanted: HashMap<Pair, Instant>,
+    /// How the last write of a pair went: the version that was written.
+    pub(super) written: HashMap<Pair, Result<Timestamp, WriteError>>,
+    pub(super) queue: VecDeque<Pair>,
+    pub(super) queued: HashSet<Pair>,
+    /// Pairs being worked on; they are queued again when something happens meanwhile.
+    pub(super) busy: HashSet<Pair>,
+    again: HashSet<Pair>,
+    pub(super) retries: BTreeMap<Instant, Vec<Pair>>,
+    /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
+    pub(super) cleared: HashMap<String, HashSet<String>>,
+    /// Of registries that are attached: the same, until registries or the namespace's labels change.
+    absent: HashMap<String, HashSet<String>>,
+    /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
+    pub(super) seen: BTreeSet<String>,
+}
+
+impl Work {
+    /// The pair as it is known already, if it is.
+    pub(super) fn pair(&self, namespace: String, registry: String) -> Pair {
+        let pair = (namespace, registry);
+        match self.wanted.get_key_value(&pair) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(pair),
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, pair: Pair) {
+        if self.busy.contains(&pair) {
+            self.again.insert(pair);
+        } else if self.queued.insert(pair.clone()) {
+            self.queue.push_back(pair);
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Pair> {
+        let pair = self.queue.pop_front()?;
+        self.queued.remove(&pair);
+        self.busy.insert(pair.clone());
+        Some(pair)
+    }
+
+    pub(super) fn done(&mut self, pair: &Pair) {
+        self.busy.remove(pair);
+        if self.again.remove(pair) {
+            self.enqueue(pair.clone());
+        }
+    }
+
+    /// Remembers that a namespace has no pull secret of a registry.
+    pub(super) fn has_none(&mut self, (namespace, registry): &(String, String), is_attached: bool) {
+        let known = if is_attached {
+            &mut self.absent
+        } else {
+            &mut self.cleared
+        };
+        known
+            .entry(registry.clone())
+            .or_default()
+            .insert(namespace.clone());
+    }
+
+    /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
+    /// not heard of a change yet may write it at any time.
+    pub(super) fn is_absent(&self, pair: &Pair) -> bool {
+        let known = self.absent.get(&pair.1);
+        !self.wanted.contains_key(pair) && known.is_some_and(|known| known.contains(&pair.0))
+    }
+
+    /// Forgets what is known to be absent, as registries changed.
+    pub(super) fn registries_changed(&mut self) {
+        self.absent.clear();
+    }
+
+    /// Forgets what is known to be absent from a namespace, as its labels changed.
+    pub(super) fn namespace_changed(&mut self, namespace: &str) {
+        for known in self.absent.values_mut() {
+            known.remove(namespace);
+        }
+    }
+
+    /// Forgets namespaces that are gone.
+    pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
+        self.written.retain(|pair, _| exists(&pair.0));
+        for known in self.absent.values_mut().chain(self.cleared.values_mut()) {
+            known.retain(|namespace| exists(namespace));
+        }
+    }
+}
