@@ -22,6 +22,7 @@ pub mod policy;
 mod process_metrics;
 pub mod reason;
 pub mod registry;
+pub mod registry_target;
 pub mod rescue;
 pub mod resource_id;
 pub mod review;

@@ -1,0 +1,384 @@
+//! How a person names a registry: by its name, its login server or its resource ID; and which attached registry that is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use kube::ResourceExt;
+use thiserror::Error;
+
+use crate::acr_registry::AcrRegistry;
+use crate::login_server::{Cloud, LoginServer, LoginServerError, NAME_LENGTH};
+use crate::registry::Registry;
+use crate::resource_id::{ResourceId, ResourceIdError};
+
+/// The longest name of an AcrRegistry: it becomes a label's value.
+const MAX_OBJECT_NAME: usize = 63;
+/// The longest name of a Secret.
+const MAX_SUBDOMAIN: usize = 253;
+
+/// A registry, as Azure knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryTarget {
+    /// The name of the resource: 5 to 50 letters and digits.
+    Name(String),
+    /// The host.
+    LoginServer(LoginServer),
+    /// The resource.
+    ResourceId(ResourceId),
+}
+
+/// Why a text names no registry.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegistryTargetError {
+    /// It has a slash.
+    #[error("{0}")]
+    ResourceId(#[from] ResourceIdError),
+    /// It has a dot.
+    #[error(
+        "{0}. Name the registry as myregistry, as myregistry.azurecr.io, or by the resource ID that `az acr show --name \
+         myregistry --query id` prints"
+    )]
+    LoginServer(#[from] LoginServerError),
+    /// It has neither.
+    #[error(
+        "a registry's name has 5 to 50 letters and digits. Name the registry as myregistry, as myregistry.azurecr.io, or \
+         by the resource ID that `az acr show --name myregistry --query id` prints"
+    )]
+    Name,
+}
+
+impl RegistryTarget {
+    /// The name that its AcrRegistry gets unless another is chosen: the registry's, in lower case.
+    pub fn default_name(&self) -> ObjectName {
+        ObjectName(self.registry().to_ascii_lowercase())
+    }
+
+    /// The name of the resource. What follows a hyphen in a login server is the hash of a domain name label.
+    pub fn registry(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::LoginServer(host) => registry_of(host),
+            Self::ResourceId(id) => id.registry(),
+        }
+    }
+
+    /// The host, as far as it can be told: a domain name label's hash is in the login server alone.
+    pub fn login_server(&self, cloud: Option<Cloud>) -> Result<LoginServer, LoginServerError> {
+        match self {
+            Self::LoginServer(host) => Ok(host.clone()),
+            Self::Name(name) => LoginServer::of_registry(name, cloud.unwrap_or(Cloud::Public)),
+            Self::ResourceId(id) => LoginServer::of_registry(id.registry(), cloud.unwrap_or(Cloud::Public)),
+        }
+    }
+
+    /// Whether an AcrRegistry is for it.
+    pub fn is_named_by(&self, object: &AcrRegistry) -> bool {
+        let Ok(registry) = Registry::parse(object) else {
+            return false;
+        };
+        let host = registry.login_server();
+        match self {
+            Self::LoginServer(wanted) => wanted == host,
+            Self::Name(name) => registry_of(host).eq_ignore_ascii_case(name),
+            Self::ResourceId(id) => {
+                // A name is nobody else's in a cloud, wherever the resource was moved to, but with a domain name label.
+                let is_labelled = host.as_str().contains('-');
+                let known = object.spec.resource_id.as_deref().map(ResourceId::parse);
+                match known {
+                    Some(Ok(known)) if is_labelled => known == *id,
+                    _ => registry_of(host).eq_ignore_ascii_case(id.registry()),
+                }
+            }
+        }
+    }
+}
+
+/// The part of a host that is the resource's name.
+fn registry_of(host: &LoginServer) -> &str {
+    let host = host.as_str();
+    host.split(['.', '-']).next().unwrap_or(host)
+}
+
+impl FromStr for RegistryTarget {
+    type Err = RegistryTargetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with('/') {
+            return Ok(Self::ResourceId(ResourceId::parse(text)?));
+        }
+        if text.contains(['.', '/', ':']) {
+            return Ok(Self::LoginServer(LoginServer::parse(text)?));
+        }
+        let is_name =
+            NAME_LENGTH.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_name {
+            Ok(Self::Name(text.to_owned()))
+        } else {
+            Err(RegistryTargetError::Name)
+        }
+    }
+}
+
+impl fmt::Display for RegistryTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::LoginServer(host) => host.fmt(f),
+            Self::ResourceId(id) => id.fmt(f),
+        }
+    }
+}
+
+/// The name of an AcrRegistry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName(String);
+
+impl ObjectName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text can't be the name of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "a name has at most {0} lower-case letters, digits, hyphens and dots, and begins and ends with a letter or digit"
+)]
+pub struct ObjectNameError(usize);
+
+impl FromStr for ObjectName {
+    type Err = ObjectNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        subdomain(text, MAX_OBJECT_NAME).map(Self)
+    }
+}
+
+/// The name of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretName(String);
+
+impl SecretName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretName {
+    type Err = ObjectNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        subdomain(text, MAX_SUBDOMAIN).map(Self)
+    }
+}
+
+/// A DNS subdomain (RFC 1123), as most objects' names are.
+fn subdomain(text: &str, max: usize) -> Result<String, ObjectNameError> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    if text.len() <= max && text.split('.').all(is_label) {
+        Ok(text.to_owned())
+    } else {
+        Err(ObjectNameError(max))
+    }
+}
+
+/// An attached registry, as a person names it: also by its AcrRegistry's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedTarget {
+    text: String,
+    object: Option<ObjectName>,
+    registry: Option<RegistryTarget>,
+}
+
+/// What an [`AttachedTarget`] leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attached<'a> {
+    /// Nothing has the name or the host.
+    Nothing,
+    /// This one.
+    One(&'a AcrRegistry),
+    /// Several share the host: teams with an identity of their own each.
+    Several(Vec<&'a AcrRegistry>),
+}
+
+impl AttachedTarget {
+    /// The attached registry that is meant. The AcrRegistry's own name comes first.
+    pub fn find<'a>(&self, attached: &'a [AcrRegistry]) -> Attached<'a> {
+        let named = |object: &&AcrRegistry| {
+            self.object
+                .as_ref()
+                .is_some_and(|name| object.name_any() == name.as_str())
+        };
+        if let Some(object) = attached.iter().find(named) {
+            return Attached::One(object);
+        }
+        let Some(target) = &self.registry else {
+            return Attached::Nothing;
+        };
+        let mut matching: Vec<_> = attached
+            .iter()
+            .filter(|object| target.is_named_by(object))
+            .collect();
+        match matching.pop() {
+            None => Attached::Nothing,
+            Some(object) if matching.is_empty() => Attached::One(object),
+            Some(object) => {
+                matching.push(object);
+                matching.sort_by_key(|object| object.name_any());
+                Attached::Several(matching)
+            }
+        }
+    }
+}
+
+impl FromStr for AttachedTarget {
+    type Err = RegistryTargetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let object = text.parse().ok();
+        let registry = text.parse::<RegistryTarget>();
+        if let (None, Err(error)) = (&object, &registry) {
+            return Err(error.clone());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            object,
+            registry: registry.ok(),
+        })
+    }
+}
+
+impl fmt::Display for AttachedTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/MyRegistry";
+
+    fn object(name: &str, spec: &serde_json::Value) -> AcrRegistry {
+        let mut spec = spec.clone();
+        spec["identity"] = json!({"managedIdentity": {}});
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_three_forms_lead_to_a_name_and_a_host() {
+        for (text, name, host) in [
+            ("MyRegistry", "myregistry", "myregistry.azurecr.io"),
+            ("MyRegistry.AzureCR.io", "myregistry", "myregistry.azurecr.io"),
+            (
+                "myregistry-a1b2.azurecr.cn",
+                "myregistry",
+                "myregistry-a1b2.azurecr.cn",
+            ),
+            (ID, "myregistry", "myregistry.azurecr.io"),
+        ] {
+            let target: RegistryTarget = text.parse().unwrap();
+            assert_eq!(target.default_name().as_str(), name, "{text}");
+            assert_eq!(target.login_server(None).unwrap().as_str(), host, "{text}");
+        }
+        let target: RegistryTarget = "myregistry".parse().unwrap();
+        let china = target.login_server(Some(Cloud::China)).unwrap();
+        assert_eq!(china.as_str(), "myregistry.azurecr.cn");
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_the_forms_there_are() {
+        for text in [
+            "",
+            "abcd",
+            "my-registry",
+            "my_registry",
+            "registry.example",
+            "https://myregistry.azurecr.io",
+            "myregistry.azurecr.io/app",
+            "myregistry.azurecr.io:443",
+            "/subscriptions/x",
+            "--help",
+        ] {
+            let error = text.parse::<RegistryTarget>().unwrap_err().to_string();
+            assert!(error.contains("az acr show --name"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_of_objects_are_dns_subdomains() {
+        for good in ["a", "team-a", "team-a.prod", "0"] {
+            assert_eq!(good.parse::<ObjectName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-a", "a-", "a..b", "A", "a_b", &"a".repeat(64)] {
+            assert!(bad.parse::<ObjectName>().is_err(), "{bad}");
+        }
+        assert!("a".repeat(64).parse::<SecretName>().is_ok());
+    }
+
+    #[test]
+    fn an_attached_registry_is_found_by_each_of_its_names() {
+        let attached = [
+            object("myregistry", &json!({"loginServer": "myregistry.azurecr.io"})),
+            object("team-a", &json!({"loginServer": "shared.azurecr.io"})),
+            object(
+                "team-b",
+                &json!({"resourceId": ID.replace("MyRegistry", "shared")}),
+            ),
+            object("labelled", &json!({"loginServer": "hashed-a1b2.azurecr.io"})),
+            object(
+                "both",
+                &json!({"loginServer": "twice-a1b2.azurecr.io", "resourceId": ID.replace("MyRegistry", "twice")}),
+            ),
+            object("broken", &json!({})),
+        ];
+        let found = |text: &str| match text.parse::<AttachedTarget>().unwrap().find(&attached) {
+            Attached::Nothing => Vec::new(),
+            Attached::One(object) => vec![object.name_any()],
+            Attached::Several(objects) => objects.into_iter().map(ResourceExt::name_any).collect(),
+        };
+        let moved = |name: &str| {
+            ID.replace("MyRegistry", name)
+                .replace("resourceGroups/g/", "resourceGroups/h/")
+        };
+        for (text, names) in [
+            ("myregistry", vec!["myregistry"]),
+            ("MYREGISTRY", vec!["myregistry"]),
+            ("MyRegistry.azurecr.io", vec!["myregistry"]),
+            (ID, vec!["myregistry"]),
+            (&moved("shared"), vec!["team-a", "team-b"]),
+            (&moved("twice"), vec![]),
+            (&ID.replace("MyRegistry", "twice"), vec!["both"]),
+            ("team-a", vec!["team-a"]),
+            ("shared", vec!["team-a", "team-b"]),
+            ("shared.azurecr.io", vec!["team-a", "team-b"]),
+            ("hashed", vec!["labelled"]),
+            ("hashed.azurecr.io", vec![]),
+            ("broken", vec!["broken"]),
+            ("other", vec![]),
+        ] {
+            assert_eq!(found(text), names, "{text}");
+        }
+        assert!("Team_A".parse::<AttachedTarget>().is_err());
+    }
+}
