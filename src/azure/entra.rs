@@ -22,8 +22,8 @@ use azure_identity::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-pub use self::assertion::CertificateError;
 use self::assertion::{Assertion, ClientCertificate};
+pub use self::assertion::{CertificateError, check_certificate};
 pub use self::decode::Refusal;
 use self::decode::token_of;
 use self::recorder::Recorder;

@@ -1,10 +1,12 @@
 //! The command line (design, section 8).
 
+mod attach;
 mod audit;
 mod audit_flags;
 mod azure_flags;
 mod cluster;
 mod crd;
+mod detach;
 mod flags;
 mod kube_flags;
 mod logging;
@@ -12,6 +14,7 @@ mod review;
 mod serve;
 mod table;
 mod tls;
+mod waiting;
 
 use std::io;
 use std::process::ExitCode;
@@ -41,6 +44,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Say what the webhook would do with Pods and workloads, without a cluster
     Review(review::ReviewArgs),
+    Attach(Box<attach::AttachArgs>),
+    Detach(detach::DetachArgs),
     /// Say which running Pods have the pull secrets that their images need, and which have not
     Audit(audit::AuditArgs),
     /// Print the `CustomResourceDefinition` of AcrRegistry as YAML
@@ -67,6 +72,8 @@ enum CliError {
     Io { what: &'static str, error: io::Error },
     #[error("the cluster can't be used: {0}")]
     Cluster(String),
+    #[error("{0}")]
+    Failed(String),
     #[error("Azure can't be used: {0}")]
     Azure(String),
     #[error("the output could not be written: {0}")]
@@ -96,6 +103,8 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Review(args) => review::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Detach(args) => detach::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Crd => crd::run(),
     };

@@ -76,6 +76,11 @@ enum Key {
     P256(EcdsaKeyPair),
 }
 
+/// Whether a certificate and its key can be used, before they are given to anybody.
+pub fn check_certificate(pem: &SecretText) -> Result<(), CertificateError> {
+    ClientCertificate::parse(pem).map(drop)
+}
+
 impl ClientCertificate {
     pub(super) fn parse(pem: &SecretText) -> Result<Self, CertificateError> {
         let pem = pem.expose().as_bytes();

@@ -1,0 +1,250 @@
+//! Writing what was planned.
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+
+use super::plan::{Content, FIELD_MANAGER, Plan, Write, identity_secret, is_ours, owner, secret_manifest};
+use super::readiness::Evidence;
+use crate::acr_registry::AcrRegistry;
+use crate::cli::CliError;
+use crate::cli::kube_flags::refusal;
+use crate::registry_target::ObjectName;
+
+/// What became of an object, in kubectl's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Created,
+    Configured,
+    Unchanged,
+    Deleted,
+}
+
+impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// What was done.
+pub(super) struct Done {
+    /// The name of the identity's Secret, and what became of it; none where it was not touched.
+    pub(super) secret: Option<(String, Outcome)>,
+    pub(super) registry: Outcome,
+    pub(super) object: AcrRegistry,
+    /// By what it is seen that pullpass has taken it up.
+    pub(super) evidence: Evidence,
+}
+
+/// The cluster, for one AcrRegistry.
+pub(super) struct Cluster<'a> {
+    pub(super) client: Client,
+    pub(super) own_namespace: &'a ObjectName,
+    pub(super) name: &'a ObjectName,
+}
+
+impl Cluster<'_> {
+    pub(super) fn registries(&self) -> Api<AcrRegistry> {
+        Api::all(self.client.clone())
+    }
+
+    /// The AcrRegistry as it is, if it is there.
+    pub(super) async fn existing(&self) -> Result<Option<AcrRegistry>, CliError> {
+        self.registries()
+            .get_opt(self.name.as_str())
+            .await
+            .map_err(|error| match &error {
+                // Of a kind that it does not know, the API server says 404 in another form than of an object.
+                kube::Error::Api(status) if status.code == 404 => not_installed(),
+                _ => refusal("the AcrRegistry can't be read", &error),
+            })
+    }
+
+    /// Writes a plan: the Secret first, so that pullpass never looks for it in vain.
+    pub(super) async fn write(
+        &self,
+        plan: &Plan,
+        content: Option<&Content>,
+        existing: Option<&AcrRegistry>,
+    ) -> Result<Done, CliError> {
+        let secret = if content.is_some() || plan.leaves_secret {
+            Some(IdentitySecret::look(self).await?)
+        } else {
+            None
+        };
+        let given = secret.as_ref().zip(content);
+        if let Some((secret, _)) = given {
+            secret.must_be_ours()?;
+        }
+        // The API server's own rules come before anything is written.
+        self.write_registry(plan, true).await?;
+
+        let known_owner = existing.and_then(owner);
+        // As it is now: whoever was asked for a password may have taken their time.
+        let status = match given.and(existing) {
+            Some(_) => self.existing().await?.and_then(|object| object.status),
+            None => None,
+        };
+        let mut version = None;
+        if let Some((secret, content)) = given {
+            version = secret.apply(content, known_owner.as_ref()).await?;
+        }
+        let object = self.write_registry(plan, false).await?;
+        if let Some((secret, content)) = given
+            && known_owner.is_none()
+        {
+            version = secret.apply(content, owner(&object).as_ref()).await?;
+        }
+        let secret_outcome = match (&secret, content) {
+            (None, _) => None,
+            (Some(secret), None) => secret.delete_ours().await?,
+            (Some(secret), Some(_)) => Some(match &secret.before {
+                None => Outcome::Created,
+                Some(before) if before.resource_version == version => Outcome::Unchanged,
+                Some(_) => Outcome::Configured,
+            }),
+        };
+        let generation = object.metadata.generation.unwrap_or_default();
+        let registry = match existing {
+            None => Outcome::Created,
+            Some(before) if before.metadata.generation == object.metadata.generation => Outcome::Unchanged,
+            Some(_) => Outcome::Configured,
+        };
+        let is_secret_alone = registry == Outcome::Unchanged
+            && matches!(secret_outcome, Some(Outcome::Created | Outcome::Configured));
+        let evidence = match existing {
+            Some(_) if is_secret_alone => Evidence::After(status),
+            _ => Evidence::Generation(generation),
+        };
+        Ok(Done {
+            secret: secret.map(|secret| secret.name).zip(secret_outcome),
+            registry,
+            object,
+            evidence,
+        })
+    }
+
+    async fn write_registry(&self, plan: &Plan, dry_run: bool) -> Result<AcrRegistry, CliError> {
+        let registries = self.registries();
+        let written = match &plan.write {
+            Write::Nothing => Ok(plan.object.clone()),
+            Write::Create => {
+                let parameters = PostParams {
+                    dry_run,
+                    field_manager: Some(FIELD_MANAGER.to_owned()),
+                };
+                registries.create(&parameters, &plan.object).await
+            }
+            Write::Patch(patch) => {
+                let parameters = PatchParams {
+                    dry_run,
+                    field_manager: Some(FIELD_MANAGER.to_owned()),
+                    ..PatchParams::default()
+                };
+                registries
+                    .patch(self.name.as_str(), &parameters, &Patch::Merge(patch))
+                    .await
+            }
+        };
+        written.map_err(|error| match &error {
+            kube::Error::Api(status) if status.code == 422 => CliError::Input(status.message.clone()),
+            kube::Error::Api(status) if status.code == 404 => not_installed(),
+            _ => refusal("the AcrRegistry can't be written", &error),
+        })
+    }
+}
+
+fn not_installed() -> CliError {
+    CliError::Failed("the cluster has no AcrRegistries: install pullpass first".to_owned())
+}
+
+/// The Secret that attaching writes, as it was before. Only its metadata is ever read.
+struct IdentitySecret<'a> {
+    api: Api<Secret>,
+    namespace: &'a ObjectName,
+    registry: &'a ObjectName,
+    name: String,
+    before: Option<ObjectMeta>,
+}
+
+impl<'a> IdentitySecret<'a> {
+    async fn look(cluster: &Cluster<'a>) -> Result<Self, CliError> {
+        let api: Api<Secret> = Api::namespaced(cluster.client.clone(), cluster.own_namespace.as_str());
+        let name = identity_secret(cluster.name.as_str());
+        let before = api
+            .get_metadata_opt(&name)
+            .await
+            .map_err(|error| refusal(&format!("Secret {name} can't be looked at"), &error))?;
+        Ok(Self {
+            api,
+            namespace: cluster.own_namespace,
+            registry: cluster.name,
+            name,
+            before: before.map(|secret| secret.metadata),
+        })
+    }
+
+    fn must_be_ours(&self) -> Result<(), CliError> {
+        match &self.before {
+            Some(metadata) if !is_ours(metadata) => {
+                let Self {
+                    name,
+                    namespace,
+                    registry,
+                    ..
+                } = self;
+                Err(CliError::Failed(format!(
+                    "Secret {name} in namespace {namespace} was not written by pullpass attach, and is left alone. Name it \
+                     in --client-secret, --client-certificate or --basic to use it as it is; delete it with `kubectl \
+                     delete secret {name} --namespace {namespace}`; or attach under another name than {registry} with \
+                     --name"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the version that was written.
+    async fn apply(
+        &self,
+        content: &Content,
+        owner: Option<&OwnerReference>,
+    ) -> Result<Option<String>, CliError> {
+        let manifest = secret_manifest(&self.name, self.namespace.as_str(), Some(content), owner);
+        let written = self
+            .api
+            .patch_metadata(
+                &self.name,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(manifest),
+            )
+            .await
+            .map_err(|error| match &error {
+                kube::Error::Api(status) if status.code == 404 => CliError::Failed(format!(
+                    "there is no namespace {}: install pullpass first, or name the namespace that it runs in with \
+                     --namespace",
+                    self.namespace
+                )),
+                _ => refusal(&format!("Secret {} can't be written", self.name), &error),
+            })?;
+        Ok(written.metadata.resource_version)
+    }
+
+    /// Takes away what attaching wrote and nobody names any more.
+    async fn delete_ours(&self) -> Result<Option<Outcome>, CliError> {
+        if !self.before.as_ref().is_some_and(is_ours) {
+            return Ok(None);
+        }
+        match self.api.delete(&self.name, &DeleteParams::default()).await {
+            Ok(_) => Ok(Some(Outcome::Deleted)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(refusal(&format!("Secret {} can't be deleted", self.name), &error)),
+        }
+    }
+}

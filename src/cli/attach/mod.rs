@@ -1,0 +1,143 @@
+//! `pullpass attach`: a registry is attached, and ready before the command ends.
+
+mod apply;
+mod flags;
+mod namespaces;
+mod plan;
+mod readiness;
+mod report;
+mod secret_input;
+
+use std::process::ExitCode;
+
+pub(super) use self::flags::{AttachArgs, WaitFlags};
+pub(super) use self::plan::identity_secret;
+pub(super) use self::report::{KIND, print};
+
+use self::apply::{Cluster, Done};
+use self::plan::{Content, Plan, PlanError, Wanted};
+use self::readiness::{Problem, Standing, judge};
+use super::waiting::{Look, Progress, failed_look, wait};
+use super::{CliError, block_on};
+use crate::acr_registry::AcrRegistry;
+use crate::registry_target::ObjectName;
+
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> Self {
+        Self::Input(error.to_string())
+    }
+}
+
+pub(super) fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
+    args.check()?;
+    let name = args.object_name();
+    if args.dry_run {
+        return dry_run(args, &name);
+    }
+    block_on(attach(args, &name))??;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dry_run(args: &AttachArgs, name: &ObjectName) -> Result<ExitCode, CliError> {
+    let (plan, wanted) = decide(args, name, None)?;
+    let content = wanted.as_ref().map(secret_input::read).transpose()?;
+    match args.output {
+        Some(output) => print(&report::objects(
+            &plan,
+            &args.namespace,
+            content.as_ref(),
+            output,
+        )?)?,
+        None => {
+            print(&report::would_write(&plan, &args.namespace, content.as_ref()))?;
+            eprintln!("pullpass: nothing was written, and no cluster was asked");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn decide(
+    args: &AttachArgs,
+    name: &ObjectName,
+    existing: Option<&AcrRegistry>,
+) -> Result<(Plan, Option<Wanted>), PlanError> {
+    let (identity, wanted) = match args.who() {
+        None => (None, None),
+        Some(who) => {
+            let (identity, wanted) = plan::identity(who, name, existing)?;
+            (Some(identity), wanted)
+        }
+    };
+    let plan = plan::plan(&args.target, name, &args.spec, identity.as_ref(), existing)?;
+    Ok((plan, wanted))
+}
+
+async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
+    let cluster = Cluster {
+        client: args.cluster.client().await?,
+        own_namespace: &args.namespace,
+        name,
+    };
+    let existing = cluster.existing().await?;
+    let (plan, wanted) = decide(args, name, existing.as_ref())?;
+    // Nobody is asked for a password before it is known that it can be put to use.
+    let content: Option<Content> = wanted.as_ref().map(secret_input::read).transpose()?;
+    let done = cluster.write(&plan, content.as_ref(), existing.as_ref()).await?;
+    if args.output.is_none() {
+        print(&report::written(&done))?;
+    }
+    let object = if args.waiting.no_wait {
+        done.object
+    } else {
+        let ready = until_ready(args, &cluster, &plan, &done).await?;
+        let text = report::ready(&ready, &plan.login_server);
+        if args.output.is_none() {
+            print(&text)?;
+        } else {
+            eprint!("{text}");
+        }
+        ready
+    };
+    match args.output {
+        Some(output) => print(&report::live(&object, output)?),
+        None => Ok(()),
+    }
+}
+
+async fn until_ready(
+    args: &AttachArgs,
+    cluster: &Cluster<'_>,
+    plan: &Plan,
+    done: &Done,
+) -> Result<AcrRegistry, CliError> {
+    let host = &plan.login_server;
+    let name = cluster.name;
+    let begin = format!("Waiting for pullpass to mint a credential for {host}");
+    let mut last: Option<Problem> = None;
+    let registries = cluster.registries();
+    let waited = wait(
+        args.waiting.timeout,
+        Progress::start(begin.clone()),
+        async |waited| {
+            let object = match registries.get(name.as_str()).await {
+                Ok(object) => object,
+                Err(error) => return failed_look("the AcrRegistry can't be read", &error),
+            };
+            match judge(object.status.as_ref(), &done.evidence, waited) {
+                Standing::Ready => Ok(Look::Done(object)),
+                Standing::Failed(problem) => Err(report::not_ready(host, name, &problem)),
+                Standing::NotYet(problem) => {
+                    let text = problem.as_ref().map_or_else(
+                        || begin.clone(),
+                        |problem| format!("Not ready yet: {}: {}", problem.reason, problem.message),
+                    );
+                    last = problem;
+                    Ok(Look::NotYet(text))
+                }
+            }
+        },
+    )
+    .await?;
+    let seconds = args.waiting.timeout.as_secs();
+    waited.ok_or_else(|| report::too_late(host, name, cluster.own_namespace, seconds, last.as_ref()))
+}

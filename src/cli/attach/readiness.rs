@@ -1,0 +1,181 @@
+//! Whether a registry is ready, as its status says; and whether that speaks of what was just written.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::acr_registry::AcrRegistryStatus;
+use crate::reason::Reason;
+
+/// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
+/// again is not written again, so it can't be told apart; pullpass itself tries at once.
+const OLD_NEWS: Duration = Duration::from_secs(15);
+
+/// What of a status speaks of the present.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Evidence {
+    /// One of this generation, or a later one.
+    Generation(i64),
+    /// One that differs from this in its credential or its condition: the spec is the same, and the Secret is not.
+    After(Option<AcrRegistryStatus>),
+}
+
+/// How it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Standing {
+    /// A credential is minted.
+    Ready,
+    /// Waiting will not mend it.
+    Failed(Problem),
+    /// It may still come.
+    NotYet(Option<Problem>),
+}
+
+/// What a condition says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// Judges a status, some time after the writing.
+pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, waited: Duration) -> Standing {
+    let Some((status, condition)) =
+        status.and_then(|status| ready(status).map(|condition| (status, condition)))
+    else {
+        return Standing::NotYet(None);
+    };
+    let is_ready = condition.status == "True";
+    let is_news = match evidence {
+        Evidence::Generation(generation) => status
+            .observed_generation
+            .is_some_and(|observed| observed >= *generation),
+        Evidence::After(before) => {
+            let said = before.as_ref().and_then(ready);
+            let is_new = said.is_none_or(|said| {
+                (&said.status, &said.reason, &said.message)
+                    != (&condition.status, &condition.reason, &condition.message)
+            });
+            let is_other = before
+                .as_ref()
+                .is_none_or(|before| before.credential != status.credential);
+            is_new || is_other || (!is_ready && waited >= OLD_NEWS)
+        }
+    };
+    if !is_news {
+        return Standing::NotYet(None);
+    }
+    if is_ready {
+        return Standing::Ready;
+    }
+    let problem = Problem {
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+    };
+    let is_final = [Reason::EntraRejected, Reason::InvalidSpec, Reason::NameConflict]
+        .iter()
+        .any(|reason| reason.as_str() == problem.reason);
+    if is_final {
+        Standing::Failed(problem)
+    } else {
+        Standing::NotYet(Some(problem))
+    }
+}
+
+fn ready(status: &AcrRegistryStatus) -> Option<&Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn status(generation: i64, reason: &str, issued_at: Option<&str>) -> AcrRegistryStatus {
+        let ready = if reason == "Minted" { "True" } else { "False" };
+        serde_json::from_value(json!({
+            "observedGeneration": generation,
+            "conditions": [{
+                "type": "Ready", "status": ready, "reason": reason, "message": "said",
+                "lastTransitionTime": "2026-11-22T18:00:00Z",
+            }],
+            "credential": {"issuedAt": issued_at},
+        }))
+        .unwrap()
+    }
+
+    fn problem(reason: &str) -> Problem {
+        Problem {
+            reason: reason.to_owned(),
+            message: "said".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_waiting_can_not_mend_fails_at_once_and_the_rest_is_waited_for() {
+        let at = Evidence::Generation(1);
+        let judged = |reason| judge(Some(&status(1, reason, None)), &at, NOW);
+        assert_eq!(judged("Minted"), Standing::Ready);
+        for reason in ["EntraRejected", "InvalidSpec", "NameConflict"] {
+            assert_eq!(judged(reason), Standing::Failed(problem(reason)));
+        }
+        for reason in [
+            "CredentialSecretMissing",
+            "ExchangeRejected",
+            "Throttled",
+            "Unreachable",
+        ] {
+            assert_eq!(judged(reason), Standing::NotYet(Some(problem(reason))));
+        }
+    }
+
+    #[test]
+    fn a_status_of_an_older_spec_says_nothing() {
+        let at = Evidence::Generation(2);
+        assert_eq!(
+            judge(Some(&status(1, "Minted", None)), &at, NOW),
+            Standing::NotYet(None)
+        );
+        assert_eq!(judge(Some(&status(2, "Minted", None)), &at, NOW), Standing::Ready);
+        assert_eq!(judge(None, &at, NOW), Standing::NotYet(None));
+        assert_eq!(
+            judge(Some(&AcrRegistryStatus::default()), &at, NOW),
+            Standing::NotYet(None)
+        );
+    }
+
+    #[test]
+    fn after_a_new_password_the_old_credential_does_not_count() {
+        let old = status(1, "Minted", Some("2026-11-22T18:00:00Z"));
+        let after = Evidence::After(Some(old.clone()));
+        let hour = Duration::from_hours(1);
+        assert_eq!(judge(Some(&old), &after, hour), Standing::NotYet(None));
+        let new = status(1, "Minted", Some("2026-11-22T18:00:07Z"));
+        assert_eq!(judge(Some(&new), &after, NOW), Standing::Ready);
+        let refused = status(1, "EntraRejected", Some("2026-11-22T18:00:00Z"));
+        assert_eq!(
+            judge(Some(&refused), &after, NOW),
+            Standing::Failed(problem("EntraRejected"))
+        );
+    }
+
+    #[test]
+    fn a_failure_that_is_said_again_counts_after_a_while() {
+        let refused = status(1, "EntraRejected", None);
+        let after = Evidence::After(Some(refused.clone()));
+        assert_eq!(judge(Some(&refused), &after, NOW), Standing::NotYet(None));
+        assert_eq!(
+            judge(Some(&refused), &after, OLD_NEWS),
+            Standing::Failed(problem("EntraRejected"))
+        );
+        assert_eq!(
+            judge(Some(&status(1, "Minted", Some("now"))), &after, NOW),
+            Standing::Ready
+        );
+    }
+}

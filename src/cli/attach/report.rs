@@ -1,0 +1,198 @@
+//! What `pullpass attach` prints.
+
+use std::io::{self, IsTerminal, Write as _};
+
+use kube::ResourceExt;
+use kube::core::Selector;
+use serde_json::{Value, json};
+
+use super::apply::Done;
+use super::flags::Output;
+use super::plan::{Content, Plan, identity_secret, secret_manifest};
+use super::readiness::Problem;
+use crate::acr_registry::{AcrRegistry, Identity};
+use crate::cli::CliError;
+use crate::manifests::kind_and_name;
+use crate::registry_target::ObjectName;
+
+/// The kind of the custom resource, as `kubectl get --output name` has it.
+pub(in crate::cli) const KIND: &str = "acrregistry.pullpass.dev";
+
+/// Prints to standard output.
+pub(in crate::cli) fn print(text: &str) -> Result<(), CliError> {
+    io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
+}
+
+/// What was done, an object a line.
+pub(super) fn written(done: &Done) -> String {
+    let secret = done
+        .secret
+        .iter()
+        .map(|(name, outcome)| format!("secret/{name} {}\n", outcome.as_str()));
+    let registry = format!("{KIND}/{} {}\n", done.object.name_any(), done.registry.as_str());
+    secret.chain([registry]).collect()
+}
+
+/// What there is now.
+pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
+    let spec = &object.spec;
+    let credential = object
+        .status
+        .as_ref()
+        .and_then(|status| status.credential.as_ref());
+    let end = match credential.and_then(|credential| credential.expires_at.as_ref()) {
+        Some(at) => format!("its credential ends at {at}, and is refreshed before"),
+        None => "its credential does not say when it ends".to_owned(),
+    };
+    let namespaces = match spec.namespaces.clone().map(Selector::try_from) {
+        Some(Ok(selector)) => format!("injected namespaces with {selector}"),
+        _ => "every injected namespace".to_owned(),
+    };
+    let images = match spec
+        .credential
+        .as_ref()
+        .map(|credential| &credential.repositories)
+    {
+        Some(repositories) if !repositories.is_empty() => format!("{} of it", repositories.join(", ")),
+        _ => "its images".to_owned(),
+    };
+    format!("{login_server} is ready: {end}. Pods in {namespaces} can pull {images}.\n")
+}
+
+/// Why it is not ready, and what to do next.
+pub(super) fn not_ready(login_server: &str, name: &ObjectName, problem: &Problem) -> CliError {
+    CliError::Failed(format!(
+        "{login_server} is attached, but not ready: {}: {}\nTo see which step fails: pullpass check {name}",
+        problem.reason, problem.message
+    ))
+}
+
+/// What to do when the time was up.
+pub(super) fn too_late(
+    login_server: &str,
+    name: &ObjectName,
+    own_namespace: &ObjectName,
+    seconds: u64,
+    problem: Option<&Problem>,
+) -> CliError {
+    CliError::Failed(match problem {
+        Some(problem) => format!(
+            "{login_server} is attached, but not ready after {seconds} s: {}: {}\npullpass goes on trying: kubectl get \
+             acr {name} --watch. To see which step fails: pullpass check {name}",
+            problem.reason, problem.message
+        ),
+        None => format!(
+            "{login_server} is attached, but pullpass said nothing of it for {seconds} s: see that it runs, with kubectl \
+             get pods --namespace {own_namespace}"
+        ),
+    })
+}
+
+/// What a dry run would have done.
+pub(super) fn would_write(plan: &Plan, own_namespace: &ObjectName, content: Option<&Content>) -> String {
+    let name = plan.object.name_any();
+    let secret = content.map(|content| {
+        let keys: Vec<_> = content.keys().copied().collect();
+        format!(
+            "would write secret/{} in namespace {own_namespace}, with {}\n",
+            identity_secret(&name),
+            keys.join(" and ")
+        )
+    });
+    let registry = format!(
+        "would write {KIND}/{name}: {}, {}\n",
+        plan.login_server,
+        describe(&plan.object.spec.identity)
+    );
+    secret.into_iter().chain([registry]).collect()
+}
+
+fn describe(identity: &Identity) -> String {
+    let or = |id: &Option<String>, default: &str| id.clone().unwrap_or_else(|| default.to_owned());
+    if let Some(principal) = &identity.service_principal {
+        format!(
+            "service principal {} of tenant {}",
+            principal.client_id, principal.tenant_id
+        )
+    } else if let Some(workload) = &identity.workload_identity {
+        format!(
+            "workload identity {}",
+            or(&workload.client_id, "that pullpass was given")
+        )
+    } else if let Some(managed) = &identity.managed_identity {
+        let id = managed.client_id.clone().or_else(|| managed.resource_id.clone());
+        format!("managed identity {}", or(&id, "of the system"))
+    } else {
+        "a user name and a password of the registry".to_owned()
+    }
+}
+
+/// The objects of a plan. The value of a Secret is not shown on a terminal.
+pub(super) fn objects(
+    plan: &Plan,
+    own_namespace: &ObjectName,
+    content: Option<&Content>,
+    output: Output,
+) -> Result<String, CliError> {
+    let secret_name = identity_secret(&plan.object.name_any());
+    let hides = io::stdout().is_terminal() && output != Output::Name;
+    let secret = content.map(|content| {
+        let shown = (!hides).then_some(content);
+        secret_manifest(&secret_name, own_namespace.as_str(), shown, None)
+    });
+    if secret.is_some() && output != Output::Name {
+        if hides {
+            eprintln!(
+                "pullpass: the data of secret/{secret_name} is not shown on a terminal; write the output to a file or a pipe"
+            );
+        } else {
+            eprintln!("pullpass: the output has the value of secret/{secret_name}");
+        }
+    }
+    let objects: Vec<Value> = secret.into_iter().chain([bare(&plan.object)?]).collect();
+    render(&objects, output)
+}
+
+/// An object as the server has it.
+pub(super) fn live(object: &AcrRegistry, output: Output) -> Result<String, CliError> {
+    let mut object = object.clone();
+    object.metadata.managed_fields = None;
+    let object = serde_json::to_value(&object).map_err(unwritable)?;
+    render(&[object], output)
+}
+
+/// An object without what only the server gives it.
+fn bare(object: &AcrRegistry) -> Result<Value, CliError> {
+    serde_json::to_value(AcrRegistry::new(&object.name_any(), object.spec.clone())).map_err(unwritable)
+}
+
+fn render(objects: &[Value], output: Output) -> Result<String, CliError> {
+    match output {
+        Output::Yaml => {
+            let documents: Result<Vec<_>, _> = objects.iter().map(serde_saphyr::to_string).collect();
+            Ok(documents.map_err(unwritable)?.join("---\n"))
+        }
+        Output::Json => {
+            let text = match objects {
+                [object] => serde_json::to_string_pretty(object),
+                _ => {
+                    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+                    serde_json::to_string_pretty(&list)
+                }
+            };
+            Ok(text.map_err(unwritable)? + "\n")
+        }
+        Output::Name => {
+            let lines = objects.iter().map(|object| {
+                let (kind, name) = kind_and_name(object);
+                let kind = if kind == "Secret" { "secret" } else { KIND };
+                format!("{kind}/{name}\n")
+            });
+            Ok(lines.collect::<Vec<_>>().concat())
+        }
+    }
+}
+
+fn unwritable(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(format!("the object can't be printed: {error}"))
+}

@@ -1,0 +1,181 @@
+//! `pullpass detach`: a registry is detached, and its secrets are gone before the command ends.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+
+use super::attach::{KIND, WaitFlags, identity_secret, print};
+use super::kube_flags::{KubeFlags, refusal};
+use super::waiting::{Look, Progress, failed_look, wait};
+use super::{CliError, block_on};
+use crate::acr_registry::AcrRegistry;
+use crate::names::{OWN_NAMESPACE, minted_credential};
+use crate::registry::Registry;
+use crate::registry_target::{Attached, AttachedTarget, ObjectName};
+
+/// Detach a registry: every secret that came of it goes.
+///
+/// Deletes the AcrRegistry, and waits until the secrets are gone. Pods that run go on running. Exit code: 0, also where it
+/// was not attached; 1 if the secrets did not go or the cluster refused; 2 for bad input.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  pullpass detach myregistry\n  pullpass detach myregistry.azurecr.io --dry-run"
+)]
+pub(super) struct DetachArgs {
+    /// The registry: the name of its AcrRegistry or its own, its login server or its resource ID
+    #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
+    target: AttachedTarget,
+    /// The namespace that pullpass runs in
+    #[arg(short, long, visible_alias = "own-namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    namespace: ObjectName,
+    /// Delete nothing: say what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    waiting: WaitFlags,
+    #[command(flatten)]
+    cluster: KubeFlags,
+}
+
+pub(super) fn run(args: &DetachArgs) -> Result<ExitCode, CliError> {
+    block_on(detach(args))??;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn detach(args: &DetachArgs) -> Result<(), CliError> {
+    let client = args.cluster.client().await?;
+    let registries: Api<AcrRegistry> = Api::all(client.clone());
+    let attached = registries
+        .list(&kube::api::ListParams::default())
+        .await
+        .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?;
+    let object = match args.target.find(&attached.items) {
+        Attached::One(object) => object,
+        Attached::Nothing => return print(&format!("{} is not attached.\n", args.target)),
+        Attached::Several(objects) => {
+            let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();
+            return Err(CliError::Input(format!(
+                "{} is attached several times, as AcrRegistries {}: name the one to detach, as in `pullpass detach {}`",
+                args.target,
+                names.join(", "),
+                names.first().map_or("NAME", String::as_str)
+            )));
+        }
+    };
+    let name = object.name_any();
+    let served = served(object);
+    if args.dry_run {
+        return print(&format!(
+            "would delete {KIND}/{name}, and with it the pull secrets in {served}\n"
+        ));
+    }
+    delete(&registries, object).await?;
+    print(&format!("{KIND}/{name} deleted\n"))?;
+    if args.waiting.no_wait {
+        return Ok(());
+    }
+    let host = Registry::parse(object).map_or(name.clone(), |registry| registry.login_server().to_string());
+    if until_gone(args, &client, object, &served).await? {
+        print(&format!(
+            "{host} is detached: its secrets are gone, its pull secrets were in {served}.\n"
+        ))
+    } else {
+        print(&format!(
+            "{host} is detached. pullpass takes the pull secrets away, which were in {served}.\n"
+        ))
+    }
+}
+
+/// In how many namespaces there are pull secrets.
+fn served(object: &AcrRegistry) -> String {
+    let namespaces = object
+        .status
+        .as_ref()
+        .and_then(|status| status.namespaces.as_ref());
+    match namespaces.map_or(0, |namespaces| namespaces.served) {
+        0 => "no namespace".to_owned(),
+        1 => "1 namespace".to_owned(),
+        many => format!("{many} namespaces"),
+    }
+}
+
+/// Deletes this AcrRegistry, and not one that has its name by now.
+async fn delete(registries: &Api<AcrRegistry>, object: &AcrRegistry) -> Result<(), CliError> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: object.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match registries.delete(&object.name_any(), &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(refusal("the AcrRegistry can't be deleted", &error)),
+    }
+}
+
+/// Waits until the AcrRegistry is gone; its minted credential, which goes after the pull secrets; and the Secret that
+/// attaching wrote. Says whether they could be looked for, which is done by their metadata alone.
+async fn until_gone(
+    args: &DetachArgs,
+    client: &Client,
+    object: &AcrRegistry,
+    served: &str,
+) -> Result<bool, CliError> {
+    let name = object.name_any();
+    let registries: Api<AcrRegistry> = Api::all(client.clone());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), args.namespace.as_str());
+    let (credential, identity) = (minted_credential(&name), identity_secret(&name));
+    let is_owned = |metadata: &ObjectMeta| {
+        let owners = metadata.owner_references.iter().flatten();
+        owners
+            .into_iter()
+            .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+    };
+    let pull_secrets = format!("Waiting until the pull secrets in {served} are gone");
+    let progress = Progress::start(pull_secrets.clone());
+    let gone = wait(args.waiting.timeout, progress, async |_: Duration| {
+        match registries.get_metadata_opt(&name).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(Look::NotYet(format!("Waiting until {KIND}/{name} is gone"))),
+            Err(error) => return failed_look("the AcrRegistry can't be read", &error),
+        }
+        let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
+        match secrets.get_metadata_opt(&credential).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(Look::NotYet(pull_secrets.clone())),
+            Err(error) if forbidden(&error) => return Ok(Look::Done(false)),
+            Err(error) => return failed_look("the minted credential can't be looked for", &error),
+        }
+        match secrets.get_metadata_opt(&identity).await {
+            Ok(Some(secret)) if is_owned(&secret.metadata) => {
+                Ok(Look::NotYet(format!("Waiting until secret/{identity} is gone")))
+            }
+            Ok(_) => Ok(Look::Done(true)),
+            Err(error) => failed_look("the identity's Secret can't be looked for", &error),
+        }
+    })
+    .await?;
+    match gone {
+        Some(true) => Ok(true),
+        Some(false) => {
+            eprintln!(
+                "pullpass: you may not look for Secrets in namespace {}, so it can't be seen when the pull secrets are gone",
+                args.namespace
+            );
+            Ok(false)
+        }
+        None => Err(CliError::Failed(format!(
+            "the AcrRegistry is deleted, but its secrets are not gone after {} s: see that pullpass runs, with kubectl get \
+             pods --namespace {}",
+            args.waiting.timeout.as_secs(),
+            args.namespace
+        ))),
+    }
+}

@@ -1,0 +1,435 @@
+//! `pullpass attach`, on a cluster where pullpass runs.
+
+use std::error::Error;
+
+use pullpass_emulator::Principal;
+use pullpass_test_support::{ControlPlane, Login, wait_for};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+
+use crate::command::{Ran, plain, run, run_with};
+use crate::world::{SOON, Test, World, cluster_of_its_own, shared, text};
+
+/// Runs `attach` on a registry.
+fn attach(world: &World<'_>, login: &Login, flags: &[&str], input: &str) -> Result<Ran, Box<dyn Error>> {
+    run_with(
+        world.cluster.kubeconfig(),
+        &[&["attach", &login.name], flags].concat(),
+        input,
+    )
+}
+
+/// Runs it with the service principal's password.
+fn attach_with(
+    world: &World<'_>,
+    login: &Login,
+    password: &str,
+    flags: &[&str],
+) -> Result<Ran, Box<dyn Error>> {
+    let ids = [
+        "--tenant-id",
+        &login.tenant,
+        "--client-id",
+        &login.client,
+        "--client-secret-file=-",
+    ];
+    attach(world, login, &[&ids[..], flags].concat(), password)
+}
+
+fn identity_secret(world: &World<'_>, login: &Login) -> Result<Option<Value>, Box<dyn Error>> {
+    world.secret("pullpass-system", &format!("identity-{}", login.name))
+}
+
+const WAITING: &str = "Waiting for pullpass to mint a credential for REGISTRY.azurecr.io\n";
+const READY: &str = "REGISTRY.azurecr.io is ready: its credential ends at TIME, and is refreshed before. Pods in every \
+                     injected namespace can pull its images.\n";
+
+#[test]
+fn a_service_principal_is_attached_and_attaching_it_again_changes_nothing() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let attached = attach_with(world, &login, &login.password, &[])?;
+    assert_eq!(plain(&attached.stderr, &login), WAITING);
+    assert_eq!(
+        plain(&attached.ok()?, &login),
+        format!("secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY created\n{READY}")
+    );
+    let object = world.registry(&login)?;
+    let secret = identity_secret(world, &login)?.ok_or("there is no Secret")?;
+    assert_eq!(text(&secret, "/data/password"), "dGVzdC1zZWNyZXQ=");
+    assert_eq!(secret.pointer("/metadata/labels"), None);
+    assert_eq!(
+        text(&secret, "/metadata/ownerReferences/0/uid"),
+        text(&object, "/metadata/uid")
+    );
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+
+    for flags in [&[][..], &["--name", &login.name]] {
+        let again = attach_with(world, &login, &login.password, flags)?.ok()?;
+        assert_eq!(
+            plain(&again, &login),
+            format!(
+                "secret/identity-REGISTRY unchanged\nacrregistry.pullpass.dev/REGISTRY unchanged\n{READY}"
+            )
+        );
+    }
+    let untouched = attach(world, &login, &[], "")?.ok()?;
+    assert_eq!(
+        plain(&untouched, &login),
+        format!("acrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
+    );
+    assert_eq!(identity_secret(world, &login)?, Some(secret));
+    let now = world.registry(&login)?;
+    assert_eq!(now["metadata"]["generation"], object["metadata"]["generation"]);
+
+    // What was lost is put back.
+    let name = format!("identity-{}", login.name);
+    world
+        .cluster
+        .run(&["delete", "secret", &name, "--namespace=pullpass-system"])?;
+    let again = attach_with(world, &login, &login.password, &[])?.ok()?;
+    assert_eq!(
+        plain(&again, &login),
+        format!("secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_wrong_password_is_said_at_once_and_the_right_one_put_in_by_attaching_again() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let said = attach_with(world, &login, "hunter2", &[])?.failed(1)?;
+    assert!(!said.contains("hunter2"), "{said}");
+    let said = plain(&said, &login);
+    let begin = format!(
+        "{WAITING}pullpass: REGISTRY.azurecr.io is attached, but not ready: EntraRejected: Entra ID refused"
+    );
+    assert!(said.starts_with(&begin), "{said}");
+    assert!(said.contains("AADSTS7000215"), "{said}");
+    assert!(said.contains("Secret identity-REGISTRY, key password"), "{said}");
+    assert!(
+        said.ends_with("\nTo see which step fails: pullpass check REGISTRY\n"),
+        "{said}"
+    );
+    // Neither tenant nor client have to be said again.
+    let reset = attach(world, &login, &["--client-secret-file=-"], &login.password)?.ok()?;
+    assert_eq!(
+        plain(&reset, &login),
+        format!("secret/identity-REGISTRY configured\nacrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
+    );
+    // Ready is what the old password made it.
+    let said = attach(world, &login, &["--client-secret-file=-"], "hunter3")?.failed(1)?;
+    assert!(
+        said.contains("EntraRejected") && said.contains("Pods go on"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_service_principal_is_adopted_and_its_rotated_password_waited_for() -> Test {
+    let world = shared()?;
+    // By hand, with a Secret by hand.
+    let spec = json!({"namespaces": {"matchLabels": {"team": "a"}}, "provision": "Eager"});
+    let login = world.attached(&spec)?;
+    let file = ["--client-secret-file=-", "--output=json"];
+    let adopted = attach(world, &login, &file, &login.password)?.ok()?;
+    let before: Value = serde_json::from_str(&adopted)?;
+    let reference = "/spec/identity/servicePrincipal/clientSecretRef/name";
+    assert_eq!(text(&before, reference), format!("identity-{}", login.name));
+    assert_eq!(before["spec"]["namespaces"], spec["namespaces"]);
+
+    assert!(world.azure.rotate_secret(&login.client, "rotated")?);
+    let after = attach(world, &login, &file, "rotated")?;
+    let said = plain(&after.stderr, &login);
+    assert!(
+        said.ends_with("Pods in injected namespaces with team=a can pull its images.\n"),
+        "{said}"
+    );
+    let after: Value = serde_json::from_str(&after.ok()?)?;
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(after["spec"]["provision"], "Eager");
+    assert_ne!(after["status"]["credential"], before["status"]["credential"]);
+    assert_eq!(text(&after, "/status/conditions/0/reason"), "Minted");
+    // The Secret by hand may go now.
+    world.cluster.run(&[
+        "delete",
+        "secret",
+        &login.password_secret(),
+        "--namespace=pullpass-system",
+    ])?;
+    let still = attach(world, &login, &[], "")?.ok()?;
+    assert!(
+        still.contains("unchanged") && still.contains("is ready"),
+        "{still}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_missing_role_is_waited_for_and_said_with_the_command_that_gives_it() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    world.azure.revoke(&login.client, &login.host)?;
+    let said = attach_with(world, &login, &login.password, &["--timeout=5"])?.failed(1)?;
+    let said = plain(&said, &login);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    assert_eq!(format!("{}\n", lines[0]), WAITING);
+    assert!(
+        lines[1].starts_with("Not ready yet: ExchangeRejected: "),
+        "{said}"
+    );
+    assert!(
+        lines[2].starts_with(
+            "pullpass: REGISTRY.azurecr.io is attached, but not ready after 5 s: ExchangeRejected: "
+        ) && lines[2].contains("az role assignment create --role AcrPull --assignee CLIENT"),
+        "{said}"
+    );
+    assert_eq!(
+        lines[3],
+        "pullpass goes on trying: kubectl get acr REGISTRY --watch. To see which step fails: pullpass check REGISTRY"
+    );
+    world.azure.grant(login.role())?;
+    let ready = attach(world, &login, &[], "")?.ok()?;
+    assert!(plain(&ready, &login).ends_with(READY), "{ready}");
+    Ok(())
+}
+
+#[test]
+fn an_identity_is_replaced_as_a_whole() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    attach_with(
+        world,
+        &login,
+        &login.password,
+        &["--namespaces=team=a", "--no-wait"],
+    )?
+    .ok()?;
+    let token = ["--token-name=puller", "--token-password-file=-"];
+    let said = attach(world, &login, &token, "of-a-token")?.ok()?;
+    assert_eq!(
+        plain(&said, &login),
+        "secret/identity-REGISTRY configured\nacrregistry.pullpass.dev/REGISTRY configured\nREGISTRY.azurecr.io is \
+         ready: its credential does not say when it ends. Pods in injected namespaces with team=a can pull its images.\n"
+    );
+    let secret = identity_secret(world, &login)?.ok_or("there is no Secret")?;
+    assert_eq!(
+        secret["data"],
+        json!({"username": "cHVsbGVy", "password": "b2YtYS10b2tlbg=="})
+    );
+    let said = attach(world, &login, &["--managed-identity", "--no-wait"], "")?.ok()?;
+    assert_eq!(
+        plain(&said, &login),
+        "secret/identity-REGISTRY deleted\nacrregistry.pullpass.dev/REGISTRY configured\n"
+    );
+    let object = world.registry(&login)?;
+    assert_eq!(object["spec"]["identity"], json!({"managedIdentity": {}}));
+    assert_eq!(
+        object["spec"]["namespaces"],
+        json!({"matchLabels": {"team": "a"}})
+    );
+    assert_eq!(identity_secret(world, &login)?, None);
+    Ok(())
+}
+
+#[test]
+fn a_secret_that_is_there_is_used_and_left_as_it_is() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let reference = login.password_secret();
+    let flags = [
+        "--tenant-id",
+        &login.tenant,
+        "--client-id",
+        &login.client,
+        "--client-secret",
+        &reference,
+    ];
+    let missing = attach(world, &login, &[&flags[..], &["--timeout=3"]].concat(), "")?.failed(1)?;
+    assert!(
+        missing.contains("Not ready yet: CredentialSecretMissing: "),
+        "{missing}"
+    );
+    assert!(missing.contains("create it with the key password"), "{missing}");
+    world.cluster.apply(&login.secret(&login.password).to_string())?;
+    let ready = attach(world, &login, &flags, "")?.ok()?;
+    assert_eq!(
+        plain(&ready, &login),
+        format!("acrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
+    );
+    let secret = world.secret("pullpass-system", &reference)?.ok_or("it is gone")?;
+    assert_eq!(secret.pointer("/metadata/ownerReferences"), None);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_written_over_what_is_not_ours() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let name = format!("identity-{}", login.name);
+    let literal = "--from-literal=password=theirs";
+    world.cluster.run(&[
+        "create",
+        "secret",
+        "generic",
+        &name,
+        literal,
+        "--namespace=pullpass-system",
+    ])?;
+    let before = identity_secret(world, &login)?;
+    let said = attach_with(world, &login, &login.password, &[])?.failed(1)?;
+    assert_eq!(
+        plain(&said, &login),
+        "pullpass: Secret identity-REGISTRY in namespace pullpass-system was not written by pullpass attach, and is left \
+         alone. Name it in --client-secret, --client-certificate or --basic to use it as it is; delete it with `kubectl \
+         delete secret identity-REGISTRY --namespace pullpass-system`; or attach under another name than REGISTRY with \
+         --name\n"
+    );
+    assert_eq!(identity_secret(world, &login)?, before);
+    assert!(world.registry(&login).is_err());
+
+    let other = world.attached(&json!({}))?;
+    let flags = ["--managed-identity", "--name", &other.name];
+    let said = attach(world, &login, &flags, "")?.failed(2)?;
+    let said = plain(&said, &other);
+    assert!(
+        said.contains(
+            "AcrRegistry REGISTRY is there for another registry, REGISTRY.azurecr.io: choose another name"
+        ),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_the_api_server_refuses_is_said_before_anything_is_written() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let pem = certificate()?.1;
+    let flags = [
+        "--tenant-id",
+        &login.tenant,
+        "--client-id",
+        &login.client,
+        "--client-certificate-file=-",
+        "--credential-kind=ServicePrincipalPassword",
+    ];
+    let said = attach(world, &login, &flags, &pem)?.failed(2)?;
+    assert!(
+        said.contains("ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef"),
+        "{said}"
+    );
+    assert_eq!(identity_secret(world, &login)?, None);
+    let said = attach_with(world, &login, &login.password, &["--namespace=nowhere"])?.failed(1)?;
+    assert!(said.contains("there is no namespace nowhere"), "{said}");
+    assert!(world.registry(&login).is_err());
+    Ok(())
+}
+
+/// A certificate, and it with its key.
+pub fn certificate() -> Result<(String, String), Box<dyn Error>> {
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
+    let both = format!("{leaf}{}", key.serialize_pem());
+    Ok((leaf, both))
+}
+
+#[test]
+fn a_certificate_is_attached_by_resource_id() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let (leaf, pem) = certificate()?;
+    let mut principal = Principal::new(&login.tenant, &login.client);
+    principal.certificates.push(leaf);
+    world.azure.put_principal(principal)?;
+    let id = format!(
+        "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/{}",
+        login.name
+    );
+    let file = world.azure.directory().join(format!("{}.pem", login.name));
+    std::fs::write(&file, pem)?;
+    let file = file.display().to_string();
+    let arguments = [
+        "attach",
+        &id,
+        "--tenant-id",
+        &login.tenant,
+        "--client-id",
+        &login.client,
+        "--client-certificate-file",
+        &file,
+        "--repository=team/app",
+    ];
+    let said = run(world.cluster.kubeconfig(), &arguments)?.ok()?;
+    assert_eq!(
+        plain(&said, &login),
+        "secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY created\nREGISTRY.azurecr.io is ready: its \
+         credential ends at TIME, and is refreshed before. Pods in every injected namespace can pull team/app of it.\n"
+    );
+    let object = world.registry(&login)?;
+    assert_eq!(text(&object, "/spec/resourceId"), id);
+    assert_eq!(object.pointer("/spec/loginServer"), None);
+    Ok(())
+}
+
+/// Installs the custom resource, and nothing else of pullpass.
+fn without_pullpass(cluster: &ControlPlane) -> Test {
+    let mut crd = crate::command::pullpass();
+    crd.arg("crd");
+    let crd = crate::command::finish(crd, "")?.ok()?;
+    cluster.apply(&crd)?;
+    cluster.run(&["create", "namespace", "pullpass-system"])?;
+    wait_for("the AcrRegistries to be served", SOON, || {
+        cluster.run(&["get", "acr"])
+    })?;
+    Ok(())
+}
+
+#[test]
+fn it_is_said_when_pullpass_is_not_installed_or_does_not_run() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let attach = |flags: &[&str]| {
+        run(
+            cluster.kubeconfig(),
+            &[&["attach", "myregistry", "--managed-identity"], flags].concat(),
+        )
+    };
+    let said = attach(&[])?.failed(1)?;
+    assert_eq!(
+        said,
+        "pullpass: the cluster has no AcrRegistries: install pullpass first\n"
+    );
+    let said = run(cluster.kubeconfig(), &["detach", "myregistry"])?.failed(1)?;
+    assert!(said.contains("is pullpass installed"), "{said}");
+
+    without_pullpass(&cluster)?;
+    let said = attach(&["--timeout=1"])?.failed(1)?;
+    assert_eq!(
+        said,
+        "Waiting for pullpass to mint a credential for myregistry.azurecr.io\npullpass: myregistry.azurecr.io is attached, \
+         but pullpass said nothing of it for 1 s: see that it runs, with kubectl get pods --namespace pullpass-system\n"
+    );
+    let said = attach(&["--no-wait", "--output=name"])?.ok()?;
+    assert_eq!(said, "acrregistry.pullpass.dev/myregistry\n");
+
+    // A minted credential that nobody takes away.
+    cluster.run(&[
+        "create",
+        "secret",
+        "generic",
+        "credential-myregistry",
+        "--namespace=pullpass-system",
+    ])?;
+    let said = run(cluster.kubeconfig(), &["detach", "myregistry", "--timeout=1"])?;
+    assert_eq!(said.stdout, "acrregistry.pullpass.dev/myregistry deleted\n");
+    assert_eq!(
+        said.failed(1)?,
+        "Waiting until the pull secrets in no namespace are gone\npullpass: the AcrRegistry is deleted, but its secrets are \
+         not gone after 1 s: see that pullpass runs, with kubectl get pods --namespace pullpass-system\n"
+    );
+    Ok(())
+}

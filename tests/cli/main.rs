@@ -1,0 +1,14 @@
+//! The command line as a person and a script meet it: the built binary, a real cluster with a pullpass in it, and the
+//! emulator for Azure.
+//!
+//! Most tests share one cluster and one pullpass; each has a registry and a tenant of its own. They fail where no control
+//! plane can be had. `PULLPASS_E2E=off` leaves them out, and says so.
+
+mod attach;
+mod command;
+mod detach;
+mod dry_run;
+mod terminal;
+#[path = "../sync/world.rs"]
+#[allow(dead_code, reason = "the sync tests' world, of which not all is needed here")]
+mod world;
