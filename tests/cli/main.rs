@@ -8,6 +8,7 @@ mod attach;
 mod command;
 mod detach;
 mod dry_run;
+mod from_az;
 mod terminal;
 #[path = "../sync/world.rs"]
 #[allow(dead_code, reason = "the sync tests' world, of which not all is needed here")]
