@@ -5,6 +5,7 @@ pub mod admission;
 pub mod audit;
 pub mod azure;
 pub mod certificates;
+pub mod check;
 pub mod cli;
 pub mod controllers;
 pub mod coverage;

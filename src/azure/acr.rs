@@ -3,10 +3,14 @@
 //! Source: Azure/acr, `docs/AAD-OAuth.md`.
 
 mod challenge;
+mod content;
 
 use std::fmt;
 
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Builder;
 use http::{Method, Request, StatusCode};
 use hyper::body::Bytes;
 use jiff::Timestamp;
@@ -14,6 +18,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use self::challenge::Challenge;
+pub use self::content::{Manifest, first_tag, manifest};
 use super::headers;
 use super::http::{HttpClient, Response};
 use super::jwt::{Claims, JwtError};
@@ -73,6 +78,8 @@ pub struct AcrRefusal {
     pub status: u16,
     /// The registry's own error code, such as `UNAUTHORIZED`.
     pub code: Option<String>,
+    /// Whether its words are about the customer-managed key that its content is encrypted with.
+    pub is_about_encryption: bool,
 }
 
 impl fmt::Display for AcrRefusal {
@@ -90,13 +97,27 @@ pub async fn challenge(
     login_server: &LoginServer,
     now: Timestamp,
 ) -> Result<Challenge, AcrError> {
-    let response = send(http, login_server, Method::GET, "/v2/", Bytes::new()).await?;
-    if let Some(trouble) = Trouble::of(&response, now) {
+    let response = greet(http, login_server).await?;
+    challenge_in(&response, login_server, now)
+}
+
+/// Asks `/v2/` without credentials.
+pub async fn greet(http: &HttpClient, login_server: &LoginServer) -> Result<Response, AcrError> {
+    send(http, login_server, Method::GET, "/v2/", Bytes::new()).await
+}
+
+/// Holds the answer of [`greet`] against the registry.
+pub fn challenge_in(
+    response: &Response,
+    login_server: &LoginServer,
+    now: Timestamp,
+) -> Result<Challenge, AcrError> {
+    if let Some(trouble) = Trouble::of(response, now) {
         return Err(AcrError::Trouble(trouble));
     }
     if response.status != StatusCode::UNAUTHORIZED {
         return Err(if response.status.is_client_error() {
-            AcrError::Refused(refusal(&response))
+            AcrError::Refused(refusal(response))
         } else {
             AcrError::NoChallenge
         });
@@ -157,7 +178,38 @@ pub async fn access_token(
             .chain(scopes.iter().map(|scope| ("scope", scope.as_str()))),
     );
     let response = send(http, login_server, Method::POST, "/oauth2/token", body).await?;
-    let (token, claims) = token_of(&response, "access_token", now)?;
+    access_token_in(&response, repositories, now)
+}
+
+/// Asks for an access token in the way of a client that has a user name and a password; for no repository, only whether
+/// they are right.
+pub async fn password_token(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    username: &str,
+    password: &SecretText,
+    repository: Option<&str>,
+    now: Timestamp,
+) -> Result<RegistryToken, AcrError> {
+    let scope = repository.map(|name| format!("repository:{name}:pull"));
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("service", login_server.as_str())
+        .extend_pairs(scope.iter().map(|scope| ("scope", scope)))
+        .finish();
+    let credentials = STANDARD.encode(format!("{username}:{}", password.expose()));
+    let request = request(login_server, Method::GET, &format!("/oauth2/token?{query}"))
+        .header(AUTHORIZATION, format!("Basic {credentials}"));
+    let response = answer(http, request, Bytes::new()).await?;
+    let repositories: Vec<_> = repository.iter().map(|&name| name.to_owned()).collect();
+    access_token_in(&response, &repositories, now)
+}
+
+fn access_token_in(
+    response: &Response,
+    repositories: &[String],
+    now: Timestamp,
+) -> Result<RegistryToken, AcrError> {
+    let (token, claims) = token_of(response, "access_token", now)?;
     // The distribution specification has a registry leave out what it does not grant, and answer 200.
     let denied = repositories
         .iter()
@@ -167,7 +219,7 @@ pub async fn access_token(
             repository: repository.clone(),
         });
     }
-    dated(token, &claims, &response, now)
+    dated(token, &claims, response, now)
 }
 
 fn form<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Bytes {
@@ -184,12 +236,20 @@ async fn send(
     path: &str,
     body: Bytes,
 ) -> Result<Response, AcrError> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("https://{login_server}{path}"));
+    let mut request = request(login_server, method, path);
     if !body.is_empty() {
         request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     }
+    answer(http, request, body).await
+}
+
+fn request(login_server: &LoginServer, method: Method, path: &str) -> Builder {
+    Request::builder()
+        .method(method)
+        .uri(format!("https://{login_server}{path}"))
+}
+
+async fn answer(http: &HttpClient, request: Builder, body: Bytes) -> Result<Response, AcrError> {
     // A login server is a host by its type, so there is always a request.
     let request = request.body(body).map_err(|_| AcrError::NoChallenge)?;
     let answer = http.send(request).await;
@@ -243,7 +303,11 @@ fn refusal(response: &Response) -> AcrRefusal {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
+    let message = body.pointer("/errors/0/message").and_then(Value::as_str);
+    let message = message.unwrap_or_default().to_ascii_lowercase();
+    let about_encryption = ["customer-managed key", "customer managed key", "key vault"];
     AcrRefusal {
+        is_about_encryption: about_encryption.iter().any(|words| message.contains(words)),
         status: response.status.as_u16(),
         code: code.filter(is_code).map(str::to_owned),
     }

@@ -6,6 +6,7 @@
 
 mod dialer;
 mod error;
+mod probe;
 mod proxy;
 mod resolve;
 
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 use self::dialer::Dialer;
 pub use self::error::{HttpError, HttpFailure};
+pub use self::probe::Resolution;
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::resolve::{ResolveOverride, ResolveOverrideError};
 
@@ -86,6 +88,8 @@ pub enum HttpClientError {
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<HttpsConnector<Dialer>, Full<Bytes>>,
+    connector: HttpsConnector<Dialer>,
+    dialer: Dialer,
     request_timeout: Duration,
 }
 
@@ -108,13 +112,15 @@ impl HttpClient {
             .with_tls_config(tls_config(options.extra_ca)?)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(dialer);
+            .wrap_connector(dialer.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .build(connector);
+            .build(connector.clone());
         Ok(Self {
             client,
+            connector,
+            dialer,
             request_timeout: options.request_timeout,
         })
     }

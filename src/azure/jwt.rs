@@ -97,6 +97,11 @@ impl Claims {
         received_at.checked_add(left).map_err(|_| JwtError::NoExpiry)
     }
 
+    /// When the token was made, or from when on it is good, by its issuer's clock.
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.issued_at
+    }
+
     /// Whether the token lets its bearer pull from a repository; none when it does not say what it is for.
     pub fn may_pull(&self, repository: &str) -> Option<bool> {
         let access = self.access.as_ref()?;

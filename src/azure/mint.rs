@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub(crate) use self::advice::{assignee, registry_name};
 pub use self::error::{MintCause, MintError, MintStep};
 use super::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use super::entra::Entra;
@@ -137,13 +138,22 @@ impl Minter {
     /// Audiences are tried in turn, and the next one only where Entra ID or the registry refuses the last: an outage
     /// says nothing about an audience, and neither does a wrong secret, which is not tried again and again.
     pub async fn mint(&self, request: &MintRequest) -> Result<Credential, MintError> {
+        self.mint_watched(request, &mut |_| {}).await
+    }
+
+    /// The same, and tells of each step when it succeeds; with several audiences, of each time.
+    pub async fn mint_watched(
+        &self,
+        request: &MintRequest,
+        passed: &mut (dyn FnMut(MintStep) + Send),
+    ) -> Result<Credential, MintError> {
         let (first, others) = audiences(request);
-        let mut told = match self.attempt(request, first).await {
+        let mut told = match self.attempt(request, first, passed).await {
             Err(error) if error.may_be_the_audience() => error,
             outcome => return outcome,
         };
         for audience in others {
-            match self.attempt(request, audience).await {
+            match self.attempt(request, audience, passed).await {
                 // Of several refusals the one that came furthest says most.
                 Err(error) if error.may_be_the_audience() => told = told.further_of(error),
                 outcome => return outcome,
@@ -152,12 +162,18 @@ impl Minter {
         Err(told)
     }
 
-    async fn attempt(&self, request: &MintRequest, audience: &str) -> Result<Credential, MintError> {
+    async fn attempt(
+        &self,
+        request: &MintRequest,
+        audience: &str,
+        passed: &mut (dyn FnMut(MintStep) + Send),
+    ) -> Result<Credential, MintError> {
         let entra_token = self
             .entra
             .token(request.cloud, &request.identity, audience, (self.clock)())
             .await
             .map_err(|error| MintError::in_request(request, MintStep::Entra, MintCause::Entra(error)))?;
+        passed(MintStep::Entra);
         let tenant = request.identity.app().map(|app| app.tenant_id.as_str());
         let tenant = tenant.filter(|tenant| is_guid(tenant));
         let (http, login_server) = (&self.http, &request.login_server);
@@ -165,6 +181,7 @@ impl Minter {
         let refresh = acr::exchange(http, login_server, tenant, &entra_token, issued_at)
             .await
             .map_err(|error| registry_error(request, MintStep::Exchange, error))?;
+        passed(MintStep::Exchange);
         let credential = |issued_at, token: RegistryToken, repositories: &[String]| Credential {
             username: TOKEN_USERNAME.to_owned(),
             password: token.token,
@@ -180,6 +197,7 @@ impl Minter {
                 let token = acr::access_token(http, login_server, &refresh.token, repositories, issued_at)
                     .await
                     .map_err(|error| registry_error(request, MintStep::AccessToken, error))?;
+                passed(MintStep::AccessToken);
                 Ok(credential(issued_at, token, repositories))
             }
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -41,23 +42,33 @@ pub(super) struct AzureFlags {
 impl AzureFlags {
     /// What mints credentials over this way.
     pub(super) fn minter(&self) -> Result<Minter, CliError> {
-        let http = self.http()?;
+        Ok(self.minter_by(self.http()?))
+    }
+
+    /// What mints credentials by a client that [`Self::http_within`] gave.
+    pub(super) fn minter_by(&self, http: HttpClient) -> Minter {
         let entra = Entra::new(
             http.clone(),
             self.authority_host.clone(),
             self.imds_endpoint.clone(),
         );
-        Ok(Minter::new(http, entra, Arc::new(Timestamp::now)))
+        Minter::new(http, entra, Arc::new(Timestamp::now))
     }
 
     /// A client of its own for this way.
     pub(super) fn http(&self) -> Result<HttpClient, CliError> {
+        self.http_within(HttpOptions::default().request_timeout)
+    }
+
+    /// The same, with a time for a whole request.
+    pub(super) fn http_within(&self, request_timeout: Duration) -> Result<HttpClient, CliError> {
         let azure = |error: &dyn std::fmt::Display| CliError::Azure(error.to_string());
         let options = HttpOptions {
             resolve: self.resolve.clone(),
             extra_ca: self.extra_ca()?,
             proxy: Proxy::from_environment().map_err(|error| azure(&error))?,
-            ..HttpOptions::default()
+            request_timeout,
+            connect_timeout: HttpOptions::default().connect_timeout.min(request_timeout),
         };
         HttpClient::new(options).map_err(|error| azure(&error))
     }

@@ -4,6 +4,7 @@ mod attach;
 mod audit;
 mod audit_flags;
 mod azure_flags;
+mod check;
 mod cluster;
 mod crd;
 mod detach;
@@ -48,6 +49,8 @@ enum Command {
     Detach(detach::DetachArgs),
     /// Say which running Pods have the pull secrets that their images need, and which have not
     Audit(audit::AuditArgs),
+    /// Say what stands between an identity and the images of a registry, and what to do about it
+    Check(Box<check::CheckArgs>),
     /// Print the `CustomResourceDefinition` of AcrRegistry as YAML
     Crd,
 }
@@ -106,6 +109,7 @@ pub fn run() -> ExitCode {
         Command::Attach(args) => attach::run(&args),
         Command::Detach(args) => detach::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Crd => crd::run(),
     };
     match done {

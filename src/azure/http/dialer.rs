@@ -82,12 +82,19 @@ impl Dialer {
         tunnelled.map_err(|error| DialError::Proxy(error.into()))
     }
 
+    /// Whether a URL is asked for by the proxy.
+    pub(super) fn proxied(&self, url: &Uri) -> bool {
+        let proxy = self.proxy.as_ref();
+        proxy.is_some_and(|proxy| proxy.intercept(url).is_some())
+    }
+
     async fn connect(&mut self, url: Uri) -> Result<TokioIo<TcpStream>, DialError> {
         let connected = self.connector.call(url).await;
         connected.map_err(|error| DialError::Connect(error.into()))
     }
 
-    fn overridden(&self, url: &Uri) -> Option<SocketAddr> {
+    /// The address that was given by hand for a URL's host and port.
+    pub(super) fn overridden(&self, url: &Uri) -> Option<SocketAddr> {
         let host = url.host()?;
         let default_port = if url.scheme_str() == Some("http") { 80 } else { 443 };
         let port = url.port_u16().unwrap_or(default_port);
@@ -116,6 +123,15 @@ impl Service<Uri> for Dialer {
     }
 }
 
+/// Asks the system's resolver; there is at least one address.
+pub(super) async fn lookup(host: &str) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<_> = tokio::net::lookup_host((host, 0)).await?.collect();
+    if addresses.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(addresses)
+}
+
 /// The system's resolver, with an error of its own, which the connector's hides.
 #[derive(Clone)]
 pub(super) struct Resolver;
@@ -131,13 +147,7 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map_err(NoAddress)?;
-            let addresses: Vec<_> = found.collect();
-            if addresses.is_empty() {
-                return Err(NoAddress(io::ErrorKind::NotFound.into()));
-            }
+            let addresses = lookup(name.as_str()).await.map_err(NoAddress)?;
             Ok(addresses.into_iter())
         })
     }

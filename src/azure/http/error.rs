@@ -81,14 +81,17 @@ pub(super) fn target(url: &Uri) -> String {
 impl HttpFailure {
     /// A request whose answer did not begin.
     pub(super) fn of_request(error: &legacy::Error) -> Self {
-        if let Some(failure) = dial_failure(error).or_else(|| find(error, tls_failure)) {
-            return failure;
-        }
         if error.is_connect() {
-            // TCP was there, so it ended in the handshake.
-            return Self::Tls("the connection was closed in the handshake".to_owned());
+            return Self::of_connection(error);
         }
-        Self::of_exchange(error)
+        find(error, tls_failure).unwrap_or_else(|| Self::of_exchange(error))
+    }
+
+    /// A connection that did not come about.
+    pub(super) fn of_connection(error: &(dyn StdError + 'static)) -> Self {
+        let known = dial_failure(error).or_else(|| find(error, tls_failure));
+        // TCP was there, so it ended in the handshake.
+        known.unwrap_or_else(|| Self::Tls("the connection was closed in the handshake".to_owned()))
     }
 
     /// An answer whose body did not end.

@@ -6,6 +6,7 @@ use super::{MintCause, MintRequest, MintStep};
 use crate::azure::acr::{AcrError, AcrRefusal};
 use crate::azure::entra::{EntraError, Refusal};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
+use crate::login_server::LoginServer;
 
 /// Codes that another audience can't mend: they speak of the client, its secret, or its tenant.
 const ABOUT_THE_IDENTITY: [u32; 14] = [
@@ -151,7 +152,7 @@ fn of_exchange(request: &MintRequest, refusal: &AcrRefusal) -> Option<String> {
         }
         404 => format!(
             "see that there is such a registry: `az acr show --name {}`",
-            registry_name(request)
+            registry_name(&request.login_server)
         ),
         413 => "use an identity that is in fewer groups: its Entra token is too large for the registry"
             .to_owned(),
@@ -176,7 +177,22 @@ fn repository_reader(request: &MintRequest) -> String {
 }
 
 fn role_assignment(request: &MintRequest, role: &str) -> String {
-    let assignee = match &request.identity {
+    let assignee = assignee(&request.identity);
+    let role = if role.contains(' ') {
+        format!("\"{role}\"")
+    } else {
+        role.to_owned()
+    };
+    let registry = registry_name(&request.login_server);
+    format!(
+        "`az role assignment create --role {role} --assignee {assignee} \
+         --scope $(az acr show --name {registry} --query id --output tsv)`"
+    )
+}
+
+/// Whom `az role assignment create --assignee` gives a role to.
+pub(crate) fn assignee(identity: &MintIdentity) -> String {
+    match identity {
         MintIdentity::ManagedIdentity(ManagedIdentity::System) => "PRINCIPAL-ID".to_owned(),
         MintIdentity::ManagedIdentity(ManagedIdentity::ClientId(id)) => id.clone(),
         MintIdentity::ManagedIdentity(ManagedIdentity::ResourceId(id)) => {
@@ -185,22 +201,12 @@ fn role_assignment(request: &MintRequest, role: &str) -> String {
         MintIdentity::ClientSecret { app, .. }
         | MintIdentity::ClientCertificate { app, .. }
         | MintIdentity::WorkloadIdentity { app, .. } => app.client_id.clone(),
-    };
-    let role = if role.contains(' ') {
-        format!("\"{role}\"")
-    } else {
-        role.to_owned()
-    };
-    let registry = registry_name(request);
-    format!(
-        "`az role assignment create --role {role} --assignee {assignee} \
-         --scope $(az acr show --name {registry} --query id --output tsv)`"
-    )
+    }
 }
 
 /// The resource's name: what comes before the suffix, and before a domain name label's hash.
-fn registry_name(request: &MintRequest) -> &str {
-    let host = request.login_server.as_str();
+pub(crate) fn registry_name(login_server: &LoginServer) -> &str {
+    let host = login_server.as_str();
     host.split(['.', '-']).next().unwrap_or(host)
 }
 

@@ -28,7 +28,7 @@ pub struct Surroundings {
 }
 
 /// How a credential is come by.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// From Entra ID and the registry.
     Mint(Box<MintRequest>),
     /// As it is.
@@ -38,8 +38,8 @@ pub(super) enum Source {
 }
 
 /// An identity that is complete.
-pub(super) struct Resolved {
-    pub(super) source: Source,
+pub(crate) struct Resolved {
+    pub(crate) source: Source,
     /// Differs whenever the spec or a Secret that it names differs.
     pub(super) inputs: String,
 }
@@ -58,7 +58,7 @@ pub(super) fn names_secret(identity: &Identity, name: &str) -> bool {
 }
 
 /// Puts the identity of a spec together.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     client: &Client,
     own_namespace: &str,
     object: &AcrRegistry,

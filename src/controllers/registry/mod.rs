@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 
 pub use self::identity::Surroundings;
+pub(crate) use self::identity::{Source, resolve};
 use self::minting::Memory;
 use self::status::{Standing, next_status};
 use super::secrets::Tallies;
@@ -41,9 +42,9 @@ const SOONEST: Duration = Duration::from_millis(200);
 
 /// Why there is no credential, or no new one: the condition's reason, and what is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    reason: Reason,
-    message: String,
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
     retry_after: Option<Duration>,
 }
 

@@ -1,0 +1,85 @@
+//! What a client that may pull asks for first: tags, and a manifest.
+//!
+//! Source: OCI distribution specification, "Pull" and "Content discovery".
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use hyper::body::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{AcrError, answer, refusal, request};
+use crate::azure::headers;
+use crate::azure::http::{HttpClient, Response};
+use crate::azure::trouble::Trouble;
+use crate::login_server::LoginServer;
+use crate::secret_text::SecretText;
+
+/// Every kind of manifest that a container runtime takes.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json, \
+                         application/vnd.docker.distribution.manifest.v2+json";
+
+/// What a registry says of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its media type, if it was said.
+    pub media_type: Option<String>,
+}
+
+/// The first of a repository's tags; none where it has none.
+pub async fn first_tag(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    repository: &str,
+    token: &SecretText,
+    now: Timestamp,
+) -> Result<Option<String>, AcrError> {
+    let path = format!("/v2/{repository}/tags/list?n=1");
+    let response = ask(http, login_server, Method::GET, &path, token, now).await?;
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let tag = body.pointer("/tags/0").and_then(Value::as_str);
+    Ok(tag.map(str::to_owned))
+}
+
+/// Looks for a manifest by a tag or a digest.
+pub async fn manifest(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    repository: &str,
+    reference: &str,
+    token: &SecretText,
+    now: Timestamp,
+) -> Result<Manifest, AcrError> {
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    let asked = |method| ask(http, login_server, method, &path, token, now);
+    let response = match asked(Method::HEAD).await {
+        // Only a body tells an unknown repository from an unknown tag.
+        Err(AcrError::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => {
+            asked(Method::GET).await?
+        }
+        outcome => outcome?,
+    };
+    Ok(Manifest {
+        media_type: headers::text(&response.headers, &CONTENT_TYPE).map(str::to_owned),
+    })
+}
+
+async fn ask(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    method: Method,
+    path: &str,
+    token: &SecretText,
+    now: Timestamp,
+) -> Result<Response, AcrError> {
+    let request = request(login_server, method, path)
+        .header(AUTHORIZATION, format!("Bearer {}", token.expose()))
+        .header(ACCEPT, MANIFESTS);
+    let response = answer(http, request, Bytes::new()).await?;
+    match Trouble::of(&response, now) {
+        Some(trouble) => Err(AcrError::Trouble(trouble)),
+        None if response.status.is_success() => Ok(response),
+        None => Err(AcrError::Refused(refusal(&response))),
+    }
+}

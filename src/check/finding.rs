@@ -1,0 +1,174 @@
+//! What comes of a step.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A step of a check, in the order in which they are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// The registry's name has an address.
+    Dns,
+    /// A connection, with a certificate that is trusted.
+    Tls,
+    /// `/v2/` asks for a token of the registry itself.
+    Challenge,
+    /// A token of Entra ID.
+    Entra,
+    /// The registry exchanges it for a refresh token.
+    Exchange,
+    /// A token that allows pulling from the repository.
+    AccessToken,
+    /// A manifest of the repository.
+    Manifest,
+    /// This machine's clock agrees with the registry's.
+    Clock,
+    /// In the cluster: the spec of the AcrRegistry.
+    Spec,
+    /// In the cluster: a controller has looked at it.
+    Controller,
+    /// In the cluster: the condition `Ready`.
+    Ready,
+    /// In the cluster: the minted credential.
+    Credential,
+    /// In the cluster: the pull secrets made of it.
+    PullSecrets,
+}
+
+impl Step {
+    /// What a person reads.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Dns => "DNS",
+            Self::Tls => "TCP and TLS",
+            Self::Challenge => "Challenge",
+            Self::Entra => "Entra ID token",
+            Self::Exchange => "Exchange",
+            Self::AccessToken => "Access token",
+            Self::Manifest => "Manifest",
+            Self::Clock => "Clock",
+            Self::Spec => "Spec",
+            Self::Controller => "Controller",
+            Self::Ready => "Ready",
+            Self::Credential => "Credential",
+            Self::PullSecrets => "Pull secrets",
+        }
+    }
+}
+
+/// What kind of failure it is. The first nine are those of the Azure CLI's registry health check; the others are for what
+/// it does not look at.
+///
+/// Source: Microsoft Learn, "Health check error reference" of Azure Container Registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The host name does not resolve.
+    Dns,
+    /// The registry's firewall, or public access is off.
+    Forbidden,
+    /// `/v2/` does not ask for a token as it should.
+    Challenge,
+    /// No token of Entra ID.
+    AadLogin,
+    /// No refresh token.
+    RefreshToken,
+    /// No access token for the repository.
+    AccessToken,
+    /// No TLS connection that can be trusted.
+    Ssl,
+    /// There is no such login server.
+    LoginServer,
+    /// The registry can't read its content: the key or its identity is gone.
+    Cmk,
+    /// No TCP connection.
+    Tcp,
+    /// The repository or the manifest is not there.
+    Manifest,
+    /// The clocks are too far apart.
+    ClockSkew,
+    /// No controller has done its part.
+    Controller,
+    /// A pull secret could not be written.
+    PullSecret,
+}
+
+impl Code {
+    /// The code, as scripts know it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "CONNECTIVITY_DNS_ERROR",
+            Self::Forbidden => "CONNECTIVITY_FORBIDDEN_ERROR",
+            Self::Challenge => "CONNECTIVITY_CHALLENGE_ERROR",
+            Self::AadLogin => "CONNECTIVITY_AAD_LOGIN_ERROR",
+            Self::RefreshToken => "CONNECTIVITY_REFRESH_TOKEN_ERROR",
+            Self::AccessToken => "CONNECTIVITY_ACCESS_TOKEN_ERROR",
+            Self::Ssl => "CONNECTIVITY_SSL_ERROR",
+            Self::LoginServer => "LOGIN_SERVER_ERROR",
+            Self::Cmk => "CMK_ERROR",
+            Self::Tcp => "CONNECTIVITY_TCP_ERROR",
+            Self::Manifest => "MANIFEST_ERROR",
+            Self::ClockSkew => "CLOCK_SKEW_ERROR",
+            Self::Controller => "CONTROLLER_ERROR",
+            Self::PullSecret => "PULL_SECRET_ERROR",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cure {
+    /// What to do, in words.
+    pub text: String,
+    /// The command that does it, or that shows what to look at.
+    pub command: Option<String>,
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub code: Code,
+    /// The likely cause.
+    pub cause: String,
+    /// What to do, the likeliest first.
+    pub cures: Vec<Cure>,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is as it should be.
+    Passed {
+        /// What was found.
+        detail: String,
+    },
+    /// It is not.
+    Failed(Failure),
+    /// It was not looked at.
+    Skipped {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// A step and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The step.
+    pub step: Step,
+    /// How long it took; none where nothing was asked.
+    pub took: Option<Duration>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Finding {
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Passed { .. } | Outcome::Skipped { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What the running pullpass says of a registry, by what it has left in the cluster: the status of the AcrRegistry and the
+//! metadata of the minted credential. Nothing is asked of pullpass itself, or of Azure.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::advice::{SECRETS, kubectl, new_secret, sentence};
+use super::finding::{Code, Cure, Failure, Finding, Outcome, Step};
+use super::judge::span;
+use crate::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
+use crate::azure::identity::Application;
+use crate::names::minted_credential;
+use crate::reason::Reason;
+use crate::registry::Registry;
+
+/// How late a refresh may be: the leader may just have changed.
+const LATE: SignedDuration = SignedDuration::from_mins(5);
+
+/// The Secret with the minted credential, as far as its metadata goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Minted {
+    /// It is there.
+    There {
+        /// When it was minted, if it says so.
+        refreshed_at: Option<String>,
+    },
+    /// It is not there.
+    Missing,
+    /// Whoever asks may not read it.
+    Unreadable(String),
+}
+
+/// What was read.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The AcrRegistry.
+    pub object: AcrRegistry,
+    /// Its minted credential.
+    pub minted: Minted,
+    /// pullpass' own namespace.
+    pub own_namespace: String,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Facts {
+    /// How it stands.
+    pub fn findings(&self) -> Vec<Finding> {
+        let status = self.object.status.clone().unwrap_or_default();
+        let finding = |step, outcome| Finding {
+            step,
+            took: None,
+            outcome,
+        };
+        let spec = self.spec();
+        let seen = self.controller(&status);
+        let is_seen = !matches!(seen, Outcome::Failed(_));
+        let mut findings = vec![finding(Step::Spec, spec), finding(Step::Controller, seen)];
+        let rest = [
+            (Step::Ready, self.ready(&status)),
+            (Step::Credential, self.credential(&status)),
+            (Step::PullSecrets, self.pull_secrets(&status)),
+        ];
+        findings.extend(rest.map(|(step, outcome)| {
+            let outcome = if is_seen {
+                outcome
+            } else {
+                Outcome::Skipped {
+                    why: "nobody has looked at the spec as it is now".to_owned(),
+                }
+            };
+            finding(step, outcome)
+        }));
+        findings
+    }
+
+    fn spec(&self) -> Outcome {
+        match Registry::parse(&self.object) {
+            Ok(registry) => passed(registry.login_server().to_string()),
+            Err(error) => failed(
+                Code::LoginServer,
+                error.to_string(),
+                vec![self.edit("Correct the spec:")],
+            ),
+        }
+    }
+
+    fn controller(&self, status: &AcrRegistryStatus) -> Outcome {
+        let generation = self.object.metadata.generation.unwrap_or_default();
+        let is_seen = status.observed_generation == self.object.metadata.generation;
+        if is_seen && !status.conditions.is_empty() {
+            return passed(format!("has seen generation {generation} of the spec"));
+        }
+        let namespace = &self.own_namespace;
+        failed(
+            Code::Controller,
+            format!("no controller has looked at generation {generation} of the spec"),
+            vec![
+                kubectl(
+                    "If it was just written, wait some seconds. Else see that pullpass runs:",
+                    format!("kubectl --namespace {namespace} get pods"),
+                ),
+                kubectl(
+                    "And which replica leads:",
+                    format!("kubectl --namespace {namespace} get lease pullpass"),
+                ),
+            ],
+        )
+    }
+
+    fn ready(&self, status: &AcrRegistryStatus) -> Outcome {
+        let Some(condition) = status.conditions.iter().find(|known| known.type_ == "Ready") else {
+            return failed(
+                Code::Controller,
+                "there is no condition Ready".to_owned(),
+                Vec::new(),
+            );
+        };
+        if condition.status == "True" {
+            return passed(format!("{}: {}", condition.reason, condition.message));
+        }
+        let (cause, advice) = match condition.message.split_once(". What to do: ") {
+            Some((cause, advice)) => (cause, Some(advice)),
+            None => (condition.message.as_str(), None),
+        };
+        let code = code_of(&condition.reason, cause);
+        let mut cures = self.new_secret(cause);
+        if cures.is_empty() {
+            cures.extend(advice.map(sentence));
+        }
+        if condition.reason == Reason::CredentialSecretMissing.as_str() {
+            cures.push(kubectl(
+                "See which Secrets there are:",
+                format!("kubectl --namespace {} get secrets", self.own_namespace),
+            ));
+        }
+        if condition.reason == Reason::InvalidSpec.as_str() {
+            cures.push(self.edit("Correct the spec:"));
+        }
+        failed(code, format!("{}: {cause}", condition.reason), cures)
+    }
+
+    /// What to do about a client secret that Entra ID refuses; nothing for another cause.
+    fn new_secret(&self, cause: &str) -> Vec<Cure> {
+        let is_secret = SECRETS
+            .iter()
+            .any(|code| cause.contains(&format!("AADSTS{code}:")));
+        let principal = self.object.spec.identity.service_principal.as_ref();
+        let registry = Registry::parse(&self.object).ok();
+        match (registry, principal) {
+            (Some(registry), Some(principal)) if is_secret => {
+                let app = Application {
+                    tenant_id: principal.tenant_id.clone(),
+                    client_id: principal.client_id.clone(),
+                };
+                new_secret(registry.login_server(), Some(registry.name()), &app)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn credential(&self, status: &AcrRegistryStatus) -> Outcome {
+        let Some(credential) = &status.credential else {
+            return Outcome::Skipped {
+                why: "none was minted yet".to_owned(),
+            };
+        };
+        if self.minted == Minted::Missing {
+            return failed(
+                Code::Controller,
+                format!(
+                    "Secret {} in namespace {} is gone; a controller mints it anew",
+                    minted_credential(&self.object.name_any()),
+                    self.own_namespace
+                ),
+                vec![self.logs()],
+            );
+        }
+        let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok();
+        let CredentialStatus {
+            expires_at,
+            next_refresh,
+            ..
+        } = credential;
+        if let Some(ended) = time(expires_at).map(|end| self.now.duration_since(end))
+            && ended.is_positive()
+        {
+            return failed(
+                Code::Controller,
+                format!("the credential ended {} ago", span(ended)),
+                vec![self.logs()],
+            );
+        }
+        if let Some(late) = time(next_refresh).map(|next| self.now.duration_since(next))
+            && late > LATE
+        {
+            return failed(
+                Code::Controller,
+                format!("the credential should have been refreshed {} ago", span(late)),
+                vec![self.logs()],
+            );
+        }
+        let minted = match (&self.minted, &credential.issued_at) {
+            (
+                Minted::There {
+                    refreshed_at: Some(at),
+                },
+                _,
+            )
+            | (_, Some(at)) => format!("minted {}", seconds(at)),
+            _ => "minted".to_owned(),
+        };
+        let ends = match expires_at {
+            Some(end) => format!(", ends {end}"),
+            None => ", does not say when it ends".to_owned(),
+        };
+        let unread = match &self.minted {
+            Minted::Unreadable(why) => format!(" (by the status: {why})"),
+            _ => String::new(),
+        };
+        passed(format!("{minted}{ends}{unread}"))
+    }
+
+    fn pull_secrets(&self, status: &AcrRegistryStatus) -> Outcome {
+        let (served, failures) = status
+            .namespaces
+            .as_ref()
+            .map_or((0, 0), |namespaces| (namespaces.served, namespaces.failed));
+        if failures == 0 {
+            return passed(format!("in {served} namespaces"));
+        }
+        failed(
+            Code::PullSecret,
+            format!("could not be written in {failures} namespaces, and were in {served}"),
+            vec![kubectl(
+                "The condition Ready and the Events name the namespaces:",
+                format!("kubectl describe acrregistry {}", self.object.name_any()),
+            )],
+        )
+    }
+
+    fn logs(&self) -> Cure {
+        kubectl(
+            "See what pullpass says:",
+            format!(
+                "kubectl --namespace {} logs --selector app.kubernetes.io/name=pullpass",
+                self.own_namespace
+            ),
+        )
+    }
+
+    fn edit(&self, text: &str) -> Cure {
+        kubectl(
+            text,
+            format!("kubectl edit acrregistry {}", self.object.name_any()),
+        )
+    }
+}
+
+/// The code that fits a reason best; what `Unreachable` and `Throttled` are about stands in the message alone.
+fn code_of(reason: &str, cause: &str) -> Code {
+    let is = |known: Reason| reason == known.as_str();
+    let is_entra = cause.contains("Entra ID") || cause.contains("managed identity endpoint");
+    if is(Reason::InvalidSpec) {
+        Code::LoginServer
+    } else if is(Reason::CredentialSecretMissing) || is(Reason::EntraRejected) || is_entra {
+        Code::AadLogin
+    } else if is(Reason::NameConflict) {
+        Code::PullSecret
+    } else if cause.contains("the token does not allow pulling from") {
+        Code::AccessToken
+    } else if is(Reason::ExchangeRejected) && cause.contains("HTTP 403") {
+        Code::Forbidden
+    } else if is(Reason::ExchangeRejected) || is(Reason::Throttled) {
+        Code::RefreshToken
+    } else if cause.contains("does not resolve") {
+        Code::Dns
+    } else if cause.contains("TLS failed") {
+        Code::Ssl
+    } else if cause.contains("no TCP connection") || cause.contains("the proxy did not connect") {
+        Code::Tcp
+    } else if cause.contains("no pull token from") {
+        Code::RefreshToken
+    } else {
+        Code::Controller
+    }
+}
+
+fn passed(detail: String) -> Outcome {
+    Outcome::Passed { detail }
+}
+
+fn failed(code: Code, cause: String, cures: Vec<Cure>) -> Outcome {
+    Outcome::Failed(Failure { code, cause, cures })
+}
+
+/// A time without the parts of a second.
+fn seconds(text: &str) -> String {
+    let time = text.parse::<Timestamp>().ok();
+    let whole = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
+    whole.map_or_else(|| text.to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests;

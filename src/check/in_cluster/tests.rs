@@ -1,0 +1,137 @@
+//! How a registry stands, by what is found in the cluster.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn facts(status: &Value) -> Facts {
+    let object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry",
+        "metadata": {"name": "myregistry", "generation": 2},
+        "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+        "status": status,
+    });
+    Facts {
+        object: serde_json::from_value(object).unwrap(),
+        minted: Minted::There { refreshed_at: None },
+        own_namespace: "pullpass-system".to_owned(),
+        now: "2026-11-22T18:00:00Z".parse().unwrap(),
+    }
+}
+
+fn codes(facts: &Facts) -> Vec<&'static str> {
+    facts
+        .findings()
+        .iter()
+        .map(|finding| match &finding.outcome {
+            Outcome::Passed { .. } => "ok",
+            Outcome::Skipped { .. } => "skipped",
+            Outcome::Failed(failure) => failure.code.as_str(),
+        })
+        .collect()
+}
+
+fn status(ready: &str, reason: &str, message: &str) -> Value {
+    json!({
+        "observedGeneration": 2,
+        "conditions": [{
+            "type": "Ready", "status": ready, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-11-22T17:00:00Z",
+        }],
+        "credential": {
+            "issuedAt": "2026-11-22T17:00:00Z", "expiresAt": "2026-11-22T20:00:00Z",
+            "nextRefresh": "2026-11-22T18:30:00Z",
+        },
+        "namespaces": {"served": 3, "failed": 0},
+    })
+}
+
+#[test]
+fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
+    let well = status("True", "Minted", "the credential is fresh");
+    assert_eq!(codes(&facts(&well)), ["ok"; 5]);
+    let unseen = ["ok", "CONTROLLER_ERROR", "skipped", "skipped", "skipped"];
+    assert_eq!(codes(&facts(&Value::Null)), unseen);
+    let mut old = well.clone();
+    old["observedGeneration"] = json!(1);
+    assert_eq!(codes(&facts(&old)), unseen);
+    for (field, value) in [
+        ("expiresAt", "2026-11-22T17:59:00Z"),
+        ("nextRefresh", "2026-11-22T17:30:00Z"),
+    ] {
+        let mut late = well.clone();
+        late["credential"][field] = json!(value);
+        assert_eq!(codes(&facts(&late))[3], "CONTROLLER_ERROR", "{field}");
+    }
+    let mut gone = facts(&well);
+    gone.minted = Minted::Missing;
+    assert_eq!(codes(&gone)[3], "CONTROLLER_ERROR");
+    let mut unwritten = well;
+    unwritten["namespaces"]["failed"] = json!(1);
+    assert_eq!(codes(&facts(&unwritten))[4], "PULL_SECRET_ERROR");
+}
+
+#[test]
+fn reasons_have_codes_and_messages_are_parted_into_cause_and_cure() {
+    for (reason, message, code) in [
+        ("InvalidSpec", "set one", "LOGIN_SERVER_ERROR"),
+        (
+            "CredentialSecretMissing",
+            "no Secret",
+            "CONNECTIVITY_AAD_LOGIN_ERROR",
+        ),
+        (
+            "EntraRejected",
+            "Entra ID refused",
+            "CONNECTIVITY_AAD_LOGIN_ERROR",
+        ),
+        (
+            "ExchangeRejected",
+            "no pull token from r: refused (HTTP 401)",
+            "CONNECTIVITY_REFRESH_TOKEN_ERROR",
+        ),
+        (
+            "ExchangeRejected",
+            "no pull token from r: refused (HTTP 403)",
+            "CONNECTIVITY_FORBIDDEN_ERROR",
+        ),
+        (
+            "ExchangeRejected",
+            "no pull token from r: the token does not allow pulling from app",
+            "CONNECTIVITY_ACCESS_TOKEN_ERROR",
+        ),
+        (
+            "Throttled",
+            "no pull token from r: too many calls",
+            "CONNECTIVITY_REFRESH_TOKEN_ERROR",
+        ),
+        (
+            "Throttled",
+            "no token from Entra ID: too many calls",
+            "CONNECTIVITY_AAD_LOGIN_ERROR",
+        ),
+        (
+            "Unreachable",
+            "r: the host name does not resolve",
+            "CONNECTIVITY_DNS_ERROR",
+        ),
+        ("Unreachable", "r: TLS failed (x)", "CONNECTIVITY_SSL_ERROR"),
+        (
+            "Unreachable",
+            "r: no TCP connection in time",
+            "CONNECTIVITY_TCP_ERROR",
+        ),
+        (
+            "Unreachable",
+            "the minted credential could not be stored",
+            "CONTROLLER_ERROR",
+        ),
+        ("NameConflict", "a Secret", "PULL_SECRET_ERROR"),
+    ] {
+        let told = facts(&status("False", reason, &format!("{message}. What to do: act")));
+        let findings = told.findings();
+        let failure = findings[2].failure().unwrap();
+        assert_eq!(failure.code.as_str(), code, "{reason} {message}");
+        assert_eq!(failure.cause, format!("{reason}: {message}"));
+        assert_eq!(failure.cures[0].text, "Act.");
+    }
+}

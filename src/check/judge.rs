@@ -1,0 +1,322 @@
+//! From what was observed of a step to what it means.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::advice;
+use super::finding::{Code, Cure, Failure, Outcome, Step};
+use super::subject::{Subject, Target};
+use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
+use crate::azure::http::{HttpError, HttpFailure, Resolution};
+use crate::azure::mint::{MintCause, MintError};
+use crate::azure::trouble::Trouble;
+
+/// How far clocks may be apart. Entra ID and what verifies JSON Web Tokens elsewhere allow as much.
+///
+/// Source: Microsoft.IdentityModel, `TokenValidationParameters.DefaultClockSkew`.
+const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// `Date` has whole seconds, and an answer is some time on its way.
+const SAME_TIME: SignedDuration = SignedDuration::from_secs(3);
+
+/// What was observed of a step.
+#[derive(Debug)]
+pub enum Observation {
+    /// Whether the registry's name has an address.
+    Resolved(Result<Resolution, HttpError>),
+    /// Whether there is a connection, and its version of TLS.
+    Connected(Result<&'static str, HttpError>),
+    /// What `/v2/` asks for.
+    Challenged(Result<(), AcrError>),
+    /// Entra ID or the registry gave what was asked for.
+    Given,
+    /// It did not.
+    Refused(MintError),
+    /// The identity has a part that is missing; what, and what to do.
+    Incomplete(String),
+    /// Whether a user name and a password were taken, and let pull.
+    LoggedIn(Result<(), AcrError>),
+    /// A manifest.
+    Manifest {
+        /// Which, with the tag that was chosen.
+        target: Target,
+        /// What the registry said.
+        answer: Result<Manifest, AcrError>,
+    },
+    /// Times.
+    Clock(ClockReading),
+}
+
+/// What tells how clocks stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// This machine's time when the registry answered.
+    pub local: Timestamp,
+    /// The `Date` of the answer.
+    pub date: Option<Timestamp>,
+    /// When a token was made that had come by then: it can be set back on purpose, but never lies in the future.
+    pub token_issued_at: Option<Timestamp>,
+}
+
+/// What an observation of a step means.
+pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> Outcome {
+    match observation {
+        Observation::Resolved(Ok(resolution)) => passed(match resolution {
+            Resolution::Override(address) => format!("{address}, by --resolve"),
+            Resolution::Proxy => "left to the proxy".to_owned(),
+            Resolution::Addresses(addresses) => {
+                let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                texts.join(", ")
+            }
+        }),
+        Observation::Connected(Ok(version)) => passed(format!("{version}, the certificate is trusted")),
+        Observation::Resolved(Err(error)) | Observation::Connected(Err(error)) => unreached(subject, error),
+        Observation::Challenged(Ok(())) => passed("asks for a token of its own".to_owned()),
+        Observation::Challenged(Err(error)) | Observation::LoggedIn(Err(error)) => {
+            refused(subject, step, error)
+        }
+        Observation::LoggedIn(Ok(())) => passed(subject.target.as_ref().map_or_else(
+            || "user name and password are right".to_owned(),
+            |target| format!("may pull from {}", target.repository),
+        )),
+        Observation::Given => passed(match step {
+            Step::Entra => subject.identity.to_string(),
+            Step::Exchange => "a refresh token".to_owned(),
+            _ => subject
+                .target
+                .as_ref()
+                .map(|target| format!("may pull from {}", target.repository))
+                .unwrap_or_default(),
+        }),
+        Observation::Refused(error) => minted(subject, step, error),
+        Observation::Incomplete(message) => Outcome::Failed(Failure {
+            code: Code::AadLogin,
+            cause: message.clone(),
+            cures: vec![advice::attach_again(subject)],
+        }),
+        Observation::Manifest {
+            target,
+            answer: Ok(manifest),
+        } => passed(match &manifest.media_type {
+            Some(media_type) => format!("{target} ({media_type})"),
+            None => target.to_string(),
+        }),
+        Observation::Manifest {
+            target,
+            answer: Err(error),
+        } => manifest(subject, target, error),
+        Observation::Clock(reading) => clock(*reading),
+    }
+}
+
+fn passed(detail: String) -> Outcome {
+    Outcome::Passed { detail }
+}
+
+fn failed(code: Code, cause: String, cures: Vec<Cure>) -> Outcome {
+    Outcome::Failed(Failure { code, cause, cures })
+}
+
+fn unreached(subject: &Subject, error: &HttpError) -> Outcome {
+    let code = code_of_failure(error.failure()).unwrap_or(Code::Tcp);
+    failed(code, error.to_string(), advice::network(subject, code))
+}
+
+fn code_of_failure(failure: &HttpFailure) -> Option<Code> {
+    match failure {
+        HttpFailure::Dns => Some(Code::Dns),
+        HttpFailure::Tls(_) => Some(Code::Ssl),
+        HttpFailure::Connect(_) | HttpFailure::ConnectTimeout | HttpFailure::Proxy(_) => Some(Code::Tcp),
+        _ => None,
+    }
+}
+
+/// What a step is about when nothing more is known.
+fn code_of_step(step: Step) -> Code {
+    match step {
+        Step::Entra => Code::AadLogin,
+        Step::Exchange => Code::RefreshToken,
+        Step::AccessToken | Step::Manifest => Code::AccessToken,
+        _ => Code::Challenge,
+    }
+}
+
+fn code_of(step: Step, error: &AcrError) -> Code {
+    let is_early = matches!(step, Step::Challenge | Step::Exchange);
+    match error {
+        AcrError::Refused(AcrRefusal {
+            is_about_encryption: true,
+            ..
+        }) => Code::Cmk,
+        AcrError::Refused(refusal) if is_early && refusal.status == 403 => Code::Forbidden,
+        AcrError::Refused(refusal) if is_early && refusal.status == 404 => Code::LoginServer,
+        AcrError::Trouble(Trouble::NoAnswer(error)) => {
+            code_of_failure(error.failure()).unwrap_or(code_of_step(step))
+        }
+        _ => code_of_step(step),
+    }
+}
+
+fn refused(subject: &Subject, step: Step, error: &AcrError) -> Outcome {
+    let code = code_of(step, error);
+    let host = &subject.login_server;
+    let cause = match (step, error) {
+        (Step::Challenge, AcrError::Refused(refusal)) if code == Code::Forbidden => {
+            format!(
+                "{host} keeps this machine out ({refusal}): its firewall does not know the address, or public access \
+                 is off"
+            )
+        }
+        (_, AcrError::Refused(refusal)) if code == Code::Cmk => format!(
+            "{host} can't read its content ({refusal}): its customer-managed key, or the identity that may use the \
+             key, is gone"
+        ),
+        (_, AcrError::Refused(refusal)) if code == Code::LoginServer => {
+            format!("there is no registry at {host} ({refusal})")
+        }
+        (Step::Exchange, AcrError::Refused(refusal)) if matches!(refusal.status, 400 | 401) => format!(
+            "{host} does not take the identity ({refusal}): it has no role there, or the role does not act yet"
+        ),
+        (Step::Exchange, AcrError::Refused(refusal)) if refusal.status == 413 => {
+            format!("the identity's Entra token is too large for {host} ({refusal})")
+        }
+        (Step::AccessToken, AcrError::Refused(refusal)) => {
+            format!("{host} gives the identity no access ({refusal})")
+        }
+        (_, AcrError::NoAccess { repository }) => {
+            format!("the identity has no right to pull from {repository}")
+        }
+        (_, AcrError::Trouble(Trouble::NoAnswer(error))) => error.to_string(),
+        _ => format!("{host}: {error}"),
+    };
+    failed(code, cause, advice::registry(subject, step, code, error))
+}
+
+fn minted(subject: &Subject, step: Step, error: &MintError) -> Outcome {
+    match error.cause() {
+        MintCause::Registry { error, .. } => refused(subject, step, error),
+        cause @ (MintCause::Entra(_) | MintCause::Password) => {
+            failed(Code::AadLogin, cause.to_string(), advice::entra(subject, error))
+        }
+    }
+}
+
+fn manifest(subject: &Subject, target: &Target, error: &AcrError) -> Outcome {
+    let host = &subject.login_server;
+    match error {
+        AcrError::Refused(refusal) if refusal.status == 404 => {
+            let is_repository = refusal.code.as_deref() == Some("NAME_UNKNOWN");
+            let cause = if is_repository {
+                format!("{host} has no repository {}", target.repository)
+            } else {
+                format!("{host} has no {target}")
+            };
+            failed(
+                Code::Manifest,
+                cause,
+                advice::missing(subject, target, is_repository),
+            )
+        }
+        AcrError::Refused(refusal) if matches!(refusal.status, 401 | 403) && !refusal.is_about_encryption => {
+            let cause = format!("{host} does not let the identity pull {target} ({refusal})");
+            failed(Code::AccessToken, cause, advice::repository(subject, target))
+        }
+        _ => refused(subject, Step::Manifest, error),
+    }
+}
+
+fn clock(reading: ClockReading) -> Outcome {
+    let behind_token = reading
+        .token_issued_at
+        .map(|issued_at| issued_at.duration_since(reading.local))
+        .filter(|ahead| *ahead > MAX_SKEW);
+    let Some(skew) = reading
+        .date
+        .map(|date| date.duration_since(reading.local))
+        .or(behind_token)
+    else {
+        return Outcome::Skipped {
+            why: "no answer had the time".to_owned(),
+        };
+    };
+    let skew = if skew.abs() > MAX_SKEW {
+        skew
+    } else {
+        behind_token.unwrap_or(skew)
+    };
+    if skew.abs() <= SAME_TIME {
+        return passed("agrees with the registry's".to_owned());
+    }
+    // A registry that is ahead means that we are behind.
+    let direction = if skew.is_positive() { "behind" } else { "ahead of" };
+    let text = format!(
+        "this machine's clock is {} {direction} the registry's",
+        span(skew.abs())
+    );
+    if skew.abs() <= MAX_SKEW {
+        return passed(text);
+    }
+    failed(Code::ClockSkew, text, advice::clock())
+}
+
+/// A time span in its two largest units.
+pub(super) fn span(time: SignedDuration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{minutes} min {} s", seconds % 60),
+        _ => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn told(date: Option<i64>, token: Option<i64>) -> String {
+        let reading = ClockReading {
+            local: at(100_000),
+            date: date.map(at),
+            token_issued_at: token.map(at),
+        };
+        match clock(reading) {
+            Outcome::Passed { detail } => format!("ok: {detail}"),
+            Outcome::Failed(failure) => format!("{}: {}", failure.code.as_str(), failure.cause),
+            Outcome::Skipped { why } => format!("skipped: {why}"),
+        }
+    }
+
+    #[test]
+    fn clocks_are_compared_by_dates_and_by_tokens_that_are_from_the_future() {
+        let behind = "CLOCK_SKEW_ERROR: this machine's clock is 10 min 0 s behind the registry's".to_owned();
+        for (date, token, expected) in [
+            (None, None, "skipped: no answer had the time".to_owned()),
+            // Entra ID and proxies set tokens back.
+            (None, Some(50_000), "skipped: no answer had the time".to_owned()),
+            (
+                Some(100_001),
+                Some(99_000),
+                "ok: agrees with the registry's".to_owned(),
+            ),
+            (
+                Some(99_880),
+                None,
+                "ok: this machine's clock is 2 min 0 s ahead of the registry's".to_owned(),
+            ),
+            (Some(100_600), Some(100_600), behind.clone()),
+            (None, Some(100_600), behind.clone()),
+            // A cache in between that dates its answers itself.
+            (Some(100_000), Some(100_600), behind),
+            (
+                Some(92_000),
+                None,
+                "CLOCK_SKEW_ERROR: this machine's clock is 2 h 13 min ahead of the registry's".to_owned(),
+            ),
+        ] {
+            assert_eq!(told(date, token), expected, "{date:?} {token:?}");
+        }
+    }
+}

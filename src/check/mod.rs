@@ -1,0 +1,15 @@
+//! What stands between an identity and an image of a registry, one step after the other (design, section 8).
+//!
+//! Judging is pure: what was observed of a step becomes an outcome, on failure with a code, the likely cause and what to
+//! do about it. [`runner`] observes from where it runs; [`in_cluster`] reads what the running pullpass has left behind.
+
+mod advice;
+mod finding;
+pub mod in_cluster;
+mod judge;
+pub mod runner;
+mod subject;
+
+pub use self::finding::{Code, Cure, Failure, Finding, Outcome, Step};
+pub use self::judge::{ClockReading, Observation, judge};
+pub use self::subject::{Identity, Subject, Target, TargetError};

@@ -1,0 +1,260 @@
+//! Observes each step from where it runs, and tells of it when it has ended.
+
+use std::time::Instant;
+
+use http::Uri;
+use jiff::Timestamp;
+
+use super::finding::{Finding, Outcome, Step};
+use super::judge::{ClockReading, Observation, judge};
+use super::subject::{Identity, Subject, Target};
+use crate::azure::acr::{self, AcrError, Manifest};
+use crate::azure::http::HttpClient;
+use crate::azure::jwt::Claims;
+use crate::azure::mint::{Clock, MintKind, MintRequest, MintStep, Minter};
+use crate::secret_text::SecretText;
+
+/// The tag that is tried where none is named and none can be listed.
+const DEFAULT_TAG: &str = "latest";
+
+/// What a check works with.
+pub struct Runner<'a> {
+    /// What asks the registry.
+    pub http: &'a HttpClient,
+    /// What asks for tokens.
+    pub minter: &'a Minter,
+    /// This machine's time.
+    pub clock: Clock,
+    /// What is checked, and as whom.
+    pub subject: &'a Subject,
+}
+
+/// What is told of each step.
+pub type Tell<'a> = &'a mut (dyn FnMut(Finding) + Send);
+
+/// The steps that have ended. A step's time is what has passed since the one before it ended.
+struct Log<'a> {
+    subject: &'a Subject,
+    tell: Tell<'a>,
+    since: Instant,
+    last: Option<Step>,
+    failed: Option<Step>,
+}
+
+impl Log<'_> {
+    /// Judges a step, tells of it, and says whether it passed.
+    fn observed(&mut self, step: Step, observation: &Observation) -> bool {
+        let outcome = judge(self.subject, step, observation);
+        let passed = matches!(outcome, Outcome::Passed { .. });
+        if matches!(outcome, Outcome::Failed(_)) {
+            self.failed.get_or_insert(step);
+        }
+        let now = Instant::now();
+        let took = Some(now.duration_since(self.since));
+        self.since = now;
+        self.last = Some(step);
+        (self.tell)(Finding { step, took, outcome });
+        passed
+    }
+
+    fn skipped(&mut self, step: Step, why: String) {
+        self.last = Some(step);
+        let outcome = Outcome::Skipped { why };
+        (self.tell)(Finding {
+            step,
+            took: None,
+            outcome,
+        });
+    }
+
+    /// A step that succeeds more than once, with one audience after the other, is told of once.
+    fn given(&mut self, step: Step) {
+        if self.last.is_none_or(|last| last < step) {
+            self.observed(step, &Observation::Given);
+        }
+    }
+}
+
+impl Runner<'_> {
+    /// Goes through the steps, and leaves out those that a failed one is needed for.
+    pub async fn run(&self, tell: Tell<'_>) {
+        let mut log = Log {
+            subject: self.subject,
+            tell,
+            since: Instant::now(),
+            last: None,
+            failed: None,
+        };
+        let mut reading = None;
+        let token = if self.reach(&mut log, &mut reading).await {
+            self.token(&mut log).await
+        } else {
+            None
+        };
+        if let (Some(token), Some(target)) = (&token, &self.subject.target) {
+            let (target, answer) = self.manifest(target, token).await;
+            log.observed(Step::Manifest, &Observation::Manifest { target, answer });
+        }
+        self.leave_out(&mut log);
+        match reading {
+            Some(mut reading) => {
+                let claims = token.and_then(|token| Claims::parse(token.expose()).ok());
+                reading.token_issued_at = claims.and_then(|claims| claims.issued_at());
+                log.observed(Step::Clock, &Observation::Clock(reading));
+            }
+            None => log.skipped(Step::Clock, "no answer had the time".to_owned()),
+        }
+    }
+
+    /// Everything that needs no identity.
+    async fn reach(&self, log: &mut Log<'_>, reading: &mut Option<ClockReading>) -> bool {
+        // A login server is a host by its type.
+        let url = Uri::builder()
+            .scheme("https")
+            .authority(self.subject.login_server.as_str())
+            .path_and_query("/v2/")
+            .build()
+            .unwrap_or_default();
+        let resolved = self.http.resolve(&url).await;
+        if !log.observed(Step::Dns, &Observation::Resolved(resolved)) {
+            return false;
+        }
+        let connected = self.http.connect(&url).await;
+        if !log.observed(Step::Tls, &Observation::Connected(connected)) {
+            return false;
+        }
+        let asked = (self.clock)();
+        let answer = acr::greet(self.http, &self.subject.login_server).await;
+        let local = (self.clock)();
+        let challenged = answer.and_then(|answer| {
+            *reading = Some(ClockReading {
+                local: midway(asked, local),
+                date: answer.date(),
+                token_issued_at: None,
+            });
+            acr::challenge_in(&answer, &self.subject.login_server, local).map(drop)
+        });
+        log.observed(Step::Challenge, &Observation::Challenged(challenged))
+    }
+
+    /// The token that the identity is given in the end.
+    async fn token(&self, log: &mut Log<'_>) -> Option<SecretText> {
+        match &self.subject.identity {
+            Identity::Nobody { .. } => None,
+            Identity::Broken { message } => {
+                log.observed(Step::Entra, &Observation::Incomplete(message.clone()));
+                None
+            }
+            Identity::Mint(request) => self.mint(log, request).await,
+            Identity::Password { username, password } => {
+                let not_needed = "the user name and the password are used as they are";
+                log.skipped(Step::Entra, not_needed.to_owned());
+                log.skipped(Step::Exchange, not_needed.to_owned());
+                let given = self.log_in(username, password).await;
+                let token = given.as_ref().ok().cloned();
+                log.observed(Step::AccessToken, &Observation::LoggedIn(given.map(drop)));
+                token
+            }
+        }
+    }
+
+    async fn mint(&self, log: &mut Log<'_>, request: &MintRequest) -> Option<SecretText> {
+        let mut request = request.clone();
+        if let Some(target) = &self.subject.target {
+            request.kind = MintKind::AccessToken {
+                repositories: vec![target.repository.clone()],
+            };
+        }
+        let minted = self
+            .minter
+            .mint_watched(&request, &mut |step| log.given(step_of(step)))
+            .await;
+        match minted {
+            Ok(credential) => Some(credential.password),
+            Err(error) => {
+                // With a second audience an earlier step may fail than the one that had been reached.
+                let next = match log.last {
+                    Some(Step::Entra) => Step::Exchange,
+                    Some(Step::Exchange) => Step::AccessToken,
+                    _ => Step::Entra,
+                };
+                let step = step_of(error.step()).max(next);
+                log.observed(step, &Observation::Refused(error));
+                None
+            }
+        }
+    }
+
+    /// First without a repository: a wrong password is another matter than a missing right.
+    async fn log_in(&self, username: &str, password: &SecretText) -> Result<SecretText, AcrError> {
+        let ask = |repository| {
+            let login_server = &self.subject.login_server;
+            acr::password_token(
+                self.http,
+                login_server,
+                username,
+                password,
+                repository,
+                (self.clock)(),
+            )
+        };
+        let mut given = ask(None).await?;
+        if let Some(target) = &self.subject.target {
+            given = ask(Some(target.repository.as_str())).await?;
+        }
+        Ok(given.token)
+    }
+
+    async fn manifest(&self, target: &Target, token: &SecretText) -> (Target, Result<Manifest, AcrError>) {
+        let (http, login_server) = (self.http, &self.subject.login_server);
+        let repository = &target.repository;
+        let reference = match &target.reference {
+            Some(reference) => reference.clone(),
+            None => {
+                let listed = acr::first_tag(http, login_server, repository, token, (self.clock)()).await;
+                // A scope map may allow pulling and not listing.
+                listed.ok().flatten().unwrap_or_else(|| DEFAULT_TAG.to_owned())
+            }
+        };
+        let answer = acr::manifest(http, login_server, repository, &reference, token, (self.clock)()).await;
+        let target = Target {
+            repository: repository.clone(),
+            reference: Some(reference),
+        };
+        (target, answer)
+    }
+
+    /// The steps that were not come to.
+    fn leave_out(&self, log: &mut Log<'_>) {
+        let why = match (log.failed, &self.subject.identity) {
+            (Some(step), _) => format!("not tried, since this failed: {}", step.title()),
+            (None, Identity::Nobody { why }) => why.clone(),
+            (None, _) => return,
+        };
+        let mut steps = vec![Step::Tls, Step::Challenge, Step::Entra, Step::Exchange];
+        if self.subject.target.is_some() {
+            steps.extend([Step::AccessToken, Step::Manifest]);
+        }
+        let mut why = Some(why);
+        for step in steps {
+            if log.last.is_none_or(|last| last < step) {
+                // Said once; what follows hangs on the same.
+                let why = why.take().unwrap_or_else(|| "left out with it".to_owned());
+                log.skipped(step, why);
+            }
+        }
+    }
+}
+
+fn step_of(step: MintStep) -> Step {
+    match step {
+        MintStep::Prepare | MintStep::Entra => Step::Entra,
+        MintStep::Exchange => Step::Exchange,
+        MintStep::AccessToken => Step::AccessToken,
+    }
+}
+
+fn midway(one: Timestamp, other: Timestamp) -> Timestamp {
+    let half = other.duration_since(one) / 2;
+    one.checked_add(half).unwrap_or(other)
+}

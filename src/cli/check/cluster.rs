@@ -1,0 +1,285 @@
+//! What the cluster knows of a registry: its AcrRegistry, who that pulls as, and what came of it.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
+
+use super::identity::Given;
+use crate::acr_registry::AcrRegistry;
+use crate::check::in_cluster::{Facts, Minted};
+use crate::check::{Identity, Subject};
+use crate::cli::CliError;
+use crate::cli::kube_flags::{KubeFlags, refusal};
+use crate::controllers::pages::pages;
+use crate::controllers::registry::{Source, Surroundings, resolve};
+use crate::login_server::LoginServer;
+use crate::names::{REFRESHED_AT_ANNOTATION, minted_credential};
+use crate::reason::Reason;
+use crate::registry::Registry;
+use crate::resource_id::ResourceId;
+
+/// How long the cluster is waited for.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest name of an object.
+const MAX_NAME: usize = 253;
+/// How many Events are told, the latest.
+const MAX_EVENTS: usize = 5;
+
+/// What the user calls the registry.
+#[derive(Debug, Clone)]
+pub(super) enum Named {
+    LoginServer(LoginServer),
+    /// An AcrRegistry, by name.
+    Registry(String),
+}
+
+/// An Event about an AcrRegistry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Told {
+    pub(super) time: Option<String>,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+impl Named {
+    pub(super) fn parse(text: &str) -> Result<Self, CliError> {
+        let error = match LoginServer::parse(text) {
+            Ok(login_server) => return Ok(Self::LoginServer(login_server)),
+            Err(error) => error,
+        };
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+        if (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits) {
+            Ok(Self::Registry(text.to_owned()))
+        } else {
+            Err(CliError::Input(format!(
+                "{text} is neither the name of an AcrRegistry nor a login server ({error})"
+            )))
+        }
+    }
+}
+
+/// The AcrRegistry of that name, and who it pulls as unless somebody else is given.
+pub(super) async fn named(
+    flags: &KubeFlags,
+    own_namespace: &str,
+    name: &str,
+    given: Option<Given>,
+) -> Result<Subject, CliError> {
+    within(async {
+        let client = flags.client().await?;
+        let object = by_name(&client, name).await?;
+        subject(&client, own_namespace, &object, given).await
+    })
+    .await
+}
+
+/// The AcrRegistry with that login server, if there is one, and who it pulls as.
+pub(super) async fn attached(
+    flags: &KubeFlags,
+    own_namespace: &str,
+    login_server: &LoginServer,
+) -> Result<Option<Subject>, CliError> {
+    within(async {
+        let client = flags.client().await?;
+        match by_login_server(&client, login_server).await? {
+            Some(object) => subject(&client, own_namespace, &object, None).await.map(Some),
+            None => Ok(None),
+        }
+    })
+    .await
+}
+
+/// What the running pullpass has left in the cluster, and the latest Events, if they may be read.
+pub(super) async fn facts(
+    flags: &KubeFlags,
+    own_namespace: &str,
+    named: &Named,
+) -> Result<(Facts, Result<Vec<Told>, String>), CliError> {
+    within(async {
+        let client = flags.client().await?;
+        let object = match named {
+            Named::Registry(name) => by_name(&client, name).await?,
+            Named::LoginServer(login_server) => {
+                by_login_server(&client, login_server).await?.ok_or_else(|| {
+                    CliError::Input(format!("no AcrRegistry has the login server {login_server}"))
+                })?
+            }
+        };
+        let name = object.name_any();
+        let minted = minted(&client, own_namespace, &name).await;
+        let events = events(&client, &name).await;
+        let facts = Facts {
+            object,
+            minted,
+            own_namespace: own_namespace.to_owned(),
+            now: Timestamp::now(),
+        };
+        Ok((facts, events))
+    })
+    .await
+}
+
+/// An API server that does not answer is told of in time.
+async fn within<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let done = tokio::time::timeout(TIMEOUT, work).await;
+    done.unwrap_or_else(|_| {
+        Err(CliError::Cluster(
+            "the API server did not answer in time".to_owned(),
+        ))
+    })
+}
+
+async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
+    let api: Api<AcrRegistry> = Api::all(client.clone());
+    let found = api
+        .get_opt(name)
+        .await
+        .map_err(|error| refusal("the AcrRegistry can't be read; is pullpass installed", &error))?;
+    found.ok_or_else(|| {
+        CliError::Input(format!(
+            "there is no AcrRegistry {name}: see `kubectl get acrregistries`, or name a login server, as in {name}.azurecr.io"
+        ))
+    })
+}
+
+async fn by_login_server(
+    client: &Client,
+    login_server: &LoginServer,
+) -> Result<Option<AcrRegistry>, CliError> {
+    let api: Api<AcrRegistry> = Api::all(client.clone());
+    let mut pages = std::pin::pin!(pages(api));
+    let mut found: Vec<AcrRegistry> = Vec::new();
+    while let Some(page) = pages
+        .try_next()
+        .await
+        .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
+    {
+        let has_it = |object: &AcrRegistry| {
+            Registry::parse(object).is_ok_and(|registry| registry.login_server() == login_server)
+        };
+        found.extend(page.into_iter().filter(has_it));
+    }
+    if found.len() > 1 {
+        let names: Vec<_> = found.iter().map(ResourceExt::name_any).collect();
+        return Err(CliError::Input(format!(
+            "several AcrRegistries have the login server {login_server}; name one of them: {}",
+            names.join(", ")
+        )));
+    }
+    Ok(found.pop())
+}
+
+async fn subject(
+    client: &Client,
+    own_namespace: &str,
+    object: &AcrRegistry,
+    given: Option<Given>,
+) -> Result<Subject, CliError> {
+    let name = object.name_any();
+    let registry = Registry::parse(object)
+        .map_err(|error| CliError::Input(format!("LOGIN_SERVER_ERROR: AcrRegistry {name}: {error}")))?;
+    let login_server = registry.login_server().clone();
+    let identity = match given {
+        Some(given) => given.identity(&login_server, object.spec.audience.clone()),
+        None => identity(client, own_namespace, object, &registry).await,
+    };
+    let resource_id = object.spec.resource_id.as_deref();
+    Ok(Subject {
+        login_server,
+        registry: Some(name),
+        resource_id: resource_id.and_then(|text| ResourceId::parse(text).ok()),
+        identity,
+        target: None,
+    })
+}
+
+async fn identity(
+    client: &Client,
+    own_namespace: &str,
+    object: &AcrRegistry,
+    registry: &Registry,
+) -> Identity {
+    let of_pullpass = |what: &str| Identity::Nobody {
+        why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),
+    };
+    if object.spec.identity.workload_identity.is_some() {
+        return of_pullpass("workload identity");
+    }
+    if object.spec.identity.managed_identity.is_some() {
+        return of_pullpass("managed identity");
+    }
+    // Whatever the pull secrets hold, a service principal shows by its tokens whether its password and its role are right.
+    let mut object = object.clone();
+    object.spec.credential = None;
+    match resolve(client, own_namespace, &object, registry, &Surroundings::default()).await {
+        Ok(resolved) => match resolved.source {
+            Source::Mint(request) => Identity::Mint(request),
+            Source::Basic { username, password }
+            | Source::ServicePrincipalPassword {
+                client_id: username,
+                secret: password,
+            } => Identity::Password {
+                username: username.trim().to_owned(),
+                password: password.trimmed(),
+            },
+        },
+        Err(failure) if failure.reason == Reason::Unreachable => Identity::Nobody { why: failure.message },
+        Err(failure) => Identity::Broken {
+            message: failure.message,
+        },
+    }
+}
+
+/// Metadata alone: what the Secret holds is not fetched.
+async fn minted(client: &Client, own_namespace: &str, registry: &str) -> Minted {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), own_namespace);
+    match secrets.get_metadata_opt(&minted_credential(registry)).await {
+        Ok(Some(secret)) => Minted::There {
+            refreshed_at: secret.annotations().get(REFRESHED_AT_ANNOTATION).cloned(),
+        },
+        Ok(None) => Minted::Missing,
+        Err(error) => Minted::Unreadable(words(&error)),
+    }
+}
+
+async fn events(client: &Client, registry: &str) -> Result<Vec<Told>, String> {
+    let events: Api<Event> = Api::all(client.clone());
+    let about = ListParams::default().fields(&format!(
+        "involvedObject.kind=AcrRegistry,involvedObject.name={registry}"
+    ));
+    let found = events.list(&about).await.map_err(|error| words(&error))?;
+    let mut told: Vec<_> = found.items.into_iter().map(told).collect();
+    told.sort_by(|a, b| a.time.cmp(&b.time));
+    let old = told.len().saturating_sub(MAX_EVENTS);
+    Ok(told.split_off(old))
+}
+
+fn told(event: Event) -> Told {
+    let series = event.series.and_then(|series| series.last_observed_time);
+    let time = series.or(event.event_time).map(|time| time.0);
+    let time = time
+        .or(event.last_timestamp.map(|time| time.0))
+        .or(event.metadata.creation_timestamp.map(|time| time.0));
+    let whole = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
+    Told {
+        time: whole.map(|time| time.to_string()),
+        kind: event.type_.unwrap_or_default(),
+        reason: event.reason.unwrap_or_default(),
+        message: event.message.unwrap_or_default(),
+    }
+}
+
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,166 @@
+//! `pullpass check`: what stands between an identity and the images of a registry.
+
+mod cluster;
+mod identity;
+mod report;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use self::cluster::Named;
+use self::identity::IdentityFlags;
+use self::report::{About, Report};
+use super::azure_flags::AzureFlags;
+use super::kube_flags::KubeFlags;
+use super::serve::seconds;
+use super::{CliError, block_on};
+use crate::check::runner::Runner;
+use crate::check::{Identity, Subject, Target};
+use crate::names::OWN_NAMESPACE;
+
+/// Says what stands between an identity and the images of a registry, and what to do about it.
+///
+/// Goes from DNS to a pull token, step by step, as the identity of an AcrRegistry or of the flags; with --repository on to
+/// a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the cluster can't be read; 2 for bad input.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    pullpass check myregistry\n  \
+    pullpass check myregistry --repository team/app:v1\n  \
+    pullpass check myregistry --in-cluster\n  \
+    pullpass check myregistry.azurecr.io --anonymous\n  \
+    pullpass check myregistry.azurecr.io --tenant-id TENANT --client-id ID --client-secret-file secret.txt\n  \
+    pullpass check myregistry --output json | jq -r .code")]
+pub(super) struct CheckArgs {
+    /// The registry: an AcrRegistry by its name, or a login server
+    #[arg(value_name = "NAME|LOGIN-SERVER")]
+    registry: String,
+    /// Go on to a manifest of this repository; without a tag or digest to its first tag
+    #[arg(long, value_name = "REPOSITORY[:TAG]", conflicts_with = "in_cluster")]
+    repository: Option<String>,
+    /// Say how the running pullpass stands with the registry, by what it has left in the cluster, and ask nobody else
+    #[arg(long, conflicts_with = "kind")]
+    in_cluster: bool,
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// How long a step may take
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+    /// The namespace that pullpass runs in
+    #[arg(
+        short,
+        long,
+        visible_alias = "own-namespace",
+        value_name = "NAME",
+        default_value = OWN_NAMESPACE,
+        env = "PULLPASS_NAMESPACE"
+    )]
+    namespace: String,
+    #[command(flatten)]
+    identity: IdentityFlags,
+    #[command(flatten)]
+    azure: AzureFlags,
+    #[command(flatten)]
+    cluster: KubeFlags,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A line for each step, and what to do
+    #[default]
+    Text,
+    /// The same, for scripts
+    Json,
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
+    let report = block_on(async {
+        if args.in_cluster {
+            in_cluster(args).await
+        } else {
+            from_here(args).await
+        }
+    })??;
+    Ok(if report.finish()? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn from_here(args: &CheckArgs) -> Result<Report, CliError> {
+    // The shortest mistakes to make are told of before anybody is asked.
+    let http = args.azure.http_within(args.timeout)?;
+    let minter = args.azure.minter_by(http.clone());
+    let subject = subject(args).await?;
+    let mut report = Report::begin(args.output, About::of(&subject));
+    let clock = Arc::new(Timestamp::now);
+    let runner = Runner {
+        http: &http,
+        minter: &minter,
+        clock,
+        subject: &subject,
+    };
+    runner.run(&mut |finding| report.add(finding)).await;
+    Ok(report)
+}
+
+async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
+    let named = Named::parse(&args.registry)?;
+    let given = args.identity.given()?;
+    let mut subject = match (named, given) {
+        (Named::LoginServer(login_server), Some(given)) => Subject {
+            identity: given.identity(&login_server, None),
+            login_server,
+            registry: None,
+            resource_id: None,
+            target: None,
+        },
+        (Named::LoginServer(login_server), None) => {
+            match cluster::attached(&args.cluster, &args.namespace, &login_server).await {
+                Ok(Some(subject)) => subject,
+                // A registry can be looked at from where there is no cluster.
+                outcome @ (Ok(None) | Err(CliError::Cluster(_))) => Subject {
+                    identity: Identity::Nobody {
+                        why: match outcome {
+                            Err(error) => format!("no identity was named, and {error}"),
+                            Ok(_) => {
+                                "no identity was named, and no AcrRegistry has this login server".to_owned()
+                            }
+                        },
+                    },
+                    login_server,
+                    registry: None,
+                    resource_id: None,
+                    target: None,
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        (Named::Registry(name), given) => {
+            cluster::named(&args.cluster, &args.namespace, &name, given).await?
+        }
+    };
+    subject.target = args
+        .repository
+        .as_deref()
+        .map(|text| Target::parse(text, &subject.login_server))
+        .transpose()
+        .map_err(|error| CliError::Input(format!("--repository: {error}")))?;
+    Ok(subject)
+}
+
+async fn in_cluster(args: &CheckArgs) -> Result<Report, CliError> {
+    let named = Named::parse(&args.registry)?;
+    let (facts, events) = cluster::facts(&args.cluster, &args.namespace, &named).await?;
+    let mut report = Report::begin(args.output, About::in_cluster(&facts));
+    for finding in facts.findings() {
+        report.add(finding);
+    }
+    report.events(events);
+    Ok(report)
+}
