@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::finding::{Finding, Outcome, Step};
 use super::judge::{ClockReading, Observation, judge};
 use super::subject::{Identity, Subject, Target};
-use crate::azure::acr::{self, AcrError, Manifest};
+use crate::azure::acr::{self, AcrError, AcrRefusal, Manifest};
 use crate::azure::http::HttpClient;
 use crate::azure::jwt::Claims;
 use crate::azure::mint::{Clock, MintKind, MintRequest, MintStep, Minter};
@@ -208,20 +208,23 @@ impl Runner<'_> {
     async fn manifest(&self, target: &Target, token: &SecretText) -> (Target, Result<Manifest, AcrError>) {
         let (http, login_server) = (self.http, &self.subject.login_server);
         let repository = &target.repository;
+        let of = |reference| Target {
+            repository: repository.clone(),
+            reference,
+        };
         let reference = match &target.reference {
             Some(reference) => reference.clone(),
-            None => {
-                let listed = acr::first_tag(http, login_server, repository, token, (self.clock)()).await;
+            None => match acr::first_tag(http, login_server, repository, token, (self.clock)()).await {
+                Ok(Some(tag)) => tag,
+                Err(error @ AcrError::Refused(AcrRefusal { status: 404, .. })) => {
+                    return (of(None), Err(error));
+                }
                 // A scope map may allow pulling and not listing.
-                listed.ok().flatten().unwrap_or_else(|| DEFAULT_TAG.to_owned())
-            }
+                Ok(None) | Err(_) => DEFAULT_TAG.to_owned(),
+            },
         };
         let answer = acr::manifest(http, login_server, repository, &reference, token, (self.clock)()).await;
-        let target = Target {
-            repository: repository.clone(),
-            reference: Some(reference),
-        };
-        (target, answer)
+        (of(Some(reference)), answer)
     }
 
     /// The steps that were not come to.

@@ -1,0 +1,152 @@
+//! A registry by the name of its AcrRegistry, on a real control plane with a pullpass that runs.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use pullpass_test_support::{Azure, ControlPlane, Installation, Login, end_to_end_wanted, wait_for};
+use serde_json::{Value, json};
+
+use crate::world::{Test, assert_text, plain, pullpass, run};
+
+/// Only bounds how long a broken test takes.
+const SOON: Duration = Duration::from_mins(2);
+
+fn check(kubeconfig: &Path, azure: &Azure, arguments: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
+    let mut command: Command = pullpass();
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .args(azure.flags())
+        .args(arguments);
+    run(&mut command)
+}
+
+fn assert_said(azure: &Azure, name: &str, output: &Output, code: i32) -> Test {
+    let said = String::from_utf8(output.stdout.clone())?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{name}: {said}{errors}");
+    // RFC 3339, to the second.
+    let words = plain(azure, &said);
+    let words = words.split_inclusive([' ', '\n', ',']).map(|word| {
+        let time = word.trim_end_matches([' ', '\n', ',']);
+        if time.parse::<jiff::Timestamp>().is_ok() {
+            word.replace(time, "INSTANT")
+        } else {
+            word.to_owned()
+        }
+    });
+    assert_text(name, &words.collect::<String>())
+}
+
+/// The admin user, in place of the application.
+fn with_password(login: &Login) -> [Value; 2] {
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "admin", "namespace": "pullpass-system"},
+        "stringData": {"username": login.name, "password": "test-admin"},
+    });
+    let object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1",
+        "kind": "AcrRegistry",
+        "metadata": {"name": login.name},
+        "spec": {"loginServer": login.host, "identity": {"basic": {"secretRef": {"name": "admin"}}}},
+    });
+    [secret, object]
+}
+
+fn wait_for_reason(cluster: &ControlPlane, login: &Login, reason: &str) -> Test {
+    let what = format!("{} to be {reason}", login.name);
+    wait_for(&what, SOON, || {
+        let object = cluster
+            .get_json(&["acrregistry", &login.name])
+            .map_err(|error| error.to_string())?;
+        let found = object
+            .pointer("/status/conditions/0/reason")
+            .and_then(Value::as_str);
+        if found == Some(reason) {
+            Ok(())
+        } else {
+            Err(object.to_string())
+        }
+    })?;
+    Ok(())
+}
+
+/// Somebody who may read `AcrRegistries` and nothing else.
+fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "viewer", "namespace": "default"}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "viewer"},
+         "rules": [{"apiGroups": ["pullpass.dev"], "resources": ["acrregistries"], "verbs": ["get", "list"]}]},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "viewer"},
+         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "viewer"},
+         "subjects": [{"kind": "ServiceAccount", "name": "viewer", "namespace": "default"}]},
+    ]});
+    cluster.apply(&list.to_string())?;
+    Ok(cluster.service_account_kubeconfig("default", "viewer")?)
+}
+
+#[test]
+fn an_acr_registry_is_checked_from_here_and_as_pullpass_sees_it() -> Test {
+    end_to_end_wanted()?;
+    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    let logins: Vec<_> = ["wellregistry", "wrongregistry", "basicregistry"]
+        .iter()
+        .zip(1..)
+        .map(|(name, number)| Login::new(name, number))
+        .collect();
+    let [well, wrong, basic] = logins.as_slice() else {
+        return Err("three registries".into());
+    };
+    let azure = Azure::start(&logins)?;
+    azure.push_image(basic, "app")?;
+    let mut builder = Installation::builder(&cluster, env!("CARGO_BIN_EXE_pullpass")).in_cluster();
+    for flag in azure.flags() {
+        builder = builder.flag(flag);
+    }
+    let _pullpass = builder.start()?;
+    for object in [
+        well.secret(&well.password),
+        well.acr_registry(),
+        wrong.secret("wrong~one"),
+        wrong.acr_registry(),
+    ]
+    .into_iter()
+    .chain(with_password(basic))
+    {
+        cluster.apply(&object.to_string())?;
+    }
+    wait_for_reason(&cluster, well, "Minted")?;
+    wait_for_reason(&cluster, wrong, "EntraRejected")?;
+    wait_for_reason(&cluster, basic, "Minted")?;
+
+    let admin = cluster.kubeconfig().to_owned();
+    let said = |name: &str, arguments: &[&str], code| {
+        assert_said(&azure, name, &check(&admin, &azure, arguments)?, code)
+    };
+    said("cluster-well", &[&well.name], 0)?;
+    said("cluster-well", &[&well.host], 0)?;
+    said("cluster-wrong", &[&wrong.name], 1)?;
+    said("cluster-basic", &[&basic.name, "--repository=app:v1"], 0)?;
+    said("in-cluster-well", &[&well.name, "--in-cluster"], 0)?;
+    said("in-cluster-wrong", &[&wrong.host, "--in-cluster"], 1)?;
+    let output = check(&admin, &azure, &[&wrong.name, "--in-cluster", "--output=json"])?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(report["code"], "CONNECTIVITY_AAD_LOGIN_ERROR");
+    assert_eq!(report["events"][0]["reason"], "EntraRejected");
+
+    let viewer = viewer(&cluster)?;
+    assert_said(&azure, "viewer", &check(&viewer, &azure, &[&well.name])?, 0)?;
+    let output = check(&viewer, &azure, &[&well.name, "--in-cluster"])?;
+    assert_said(&azure, "viewer-in-cluster", &output, 0)?;
+
+    let unknown = check(&admin, &azure, &["otherregistry"])?;
+    assert_eq!(unknown.status.code(), Some(2));
+    let errors = String::from_utf8(unknown.stderr)?;
+    assert!(
+        errors.contains("there is no AcrRegistry otherregistry"),
+        "{errors}"
+    );
+    Ok(())
+}

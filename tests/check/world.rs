@@ -1,0 +1,122 @@
+//! Azure with one registry, and a pullpass that checks it.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use pullpass_test_support::{Azure, Login};
+
+pub type Test = Result<(), Box<dyn Error>>;
+
+/// Where the time of a step stands in its line, in characters.
+const TIME: std::ops::Range<usize> = 17..25;
+
+/// A pullpass that knows no cluster, no proxy and no identity of Azure.
+pub fn pullpass() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    let unset = [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "AZURE_TENANT_ID",
+        "AZURE_CLIENT_ID",
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "AZURE_AUTHORITY_HOST",
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+        "PULLPASS_NAMESPACE",
+    ];
+    for variable in unset {
+        command.env_remove(variable);
+    }
+    command
+        .arg("check")
+        .env("KUBECONFIG", "/nowhere/kubeconfig")
+        .stdin(Stdio::null());
+    command
+}
+
+pub fn login() -> Login {
+    Login::new("myregistry", 1)
+}
+
+/// The flags of the application, with a file that holds this password.
+pub fn identity(azure: &Azure, login: &Login, password: &str) -> Result<Vec<String>, Box<dyn Error>> {
+    let file = secret_file(azure.directory(), password)?;
+    Ok(vec![
+        format!("--tenant-id={}", login.tenant),
+        format!("--client-id={}", login.client),
+        format!("--client-secret-file={}", file.display()),
+    ])
+}
+
+fn secret_file(directory: &Path, password: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let file = directory.join(format!("password-{password}"));
+    fs::write(&file, format!("{password}\n"))?;
+    Ok(file)
+}
+
+/// Runs a check, and sees that nothing secret is in what it says.
+pub fn run(command: &mut Command) -> Result<Output, Box<dyn Error>> {
+    let output = command.output()?;
+    for printed in [&output.stdout, &output.stderr] {
+        let text = String::from_utf8_lossy(printed);
+        for secret in ["test-secret", "wrong~one", "old~one", "test-admin", "eyJ"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    Ok(output)
+}
+
+/// Checks the registry of a login as its application, with these arguments more.
+pub fn check(azure: &Azure, login: &Login, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    let identity = identity(azure, login, &login.password)?;
+    run(pullpass()
+        .arg(&login.host)
+        .args(azure.flags())
+        .args(identity)
+        .args(arguments))
+}
+
+/// What was said, without what differs each time: times, ports.
+pub fn plain(azure: &Azure, text: &str) -> String {
+    let text = text.replace(&azure.addr().to_string(), "ADDRESS");
+    let lines = text.lines().map(|line| {
+        let characters: Vec<char> = line.chars().collect();
+        let is_step = matches!(characters.as_slice(), ['✓' | '✗' | '-', ' ', ..]);
+        let time = characters.get(TIME).filter(|_| is_step);
+        match time {
+            Some(time) if time.iter().any(|character| *character != ' ') => {
+                let before: String = characters.iter().take(TIME.start).collect();
+                let after: String = characters.iter().skip(TIME.end).collect();
+                format!("{before}    TIME{after}\n")
+            }
+            _ => format!("{line}\n"),
+        }
+    });
+    lines.collect()
+}
+
+/// Holds what was said against a file, and the exit code against another.
+pub fn assert_said(azure: &Azure, name: &str, output: &Output, code: i32) -> Test {
+    let said = plain(azure, &String::from_utf8(output.stdout.clone())?);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors, "", "{name}");
+    assert_text(name, &said)?;
+    assert_eq!(output.status.code(), Some(code), "{name}: {said}");
+    Ok(())
+}
+
+pub fn assert_text(name: &str, said: &str) -> Test {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/check/said/{name}.txt"));
+    if std::env::var("PULLPASS_SAID").as_deref() == Ok("write") {
+        fs::write(&file, said)?;
+    }
+    let expected = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    assert_eq!(said, expected, "{name}");
+    Ok(())
+}
