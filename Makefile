@@ -46,6 +46,11 @@ bench: ## Measure the webhook and the secret sync, each against a floor in the s
 fuzz: ## Fuzz the parsers for a minute each (needs the nightly toolchain and cargo-fuzz)
 	fuzz/run 60
 
+.PHONY: image-check
+image-check: ## Build the image's root twice for each architecture, compare, and run it, all without a container engine
+	tests/setup image
+	tests/image/check
+
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
