@@ -94,14 +94,20 @@ impl Serve {
 
     /// Sends a review with curl; the answer, if there is one.
     fn review(&self) -> Option<Value> {
+        serde_json::from_str(&self.post(REVIEW, &[])).ok()
+    }
+
+    /// What curl says of the answer to this body.
+    fn post(&self, body: &str, flags: &[&str]) -> String {
         let output = Command::new("curl")
             .args(["-s", "--cacert"])
             .arg(self.path("ca.pem"))
-            .args(["-H", "content-type: application/json", "-d", REVIEW])
+            .args(["-H", "content-type: application/json", "-d", body])
+            .args(flags)
             .arg(format!("https://localhost:{}/mutate", self.port))
             .output()
             .unwrap();
-        serde_json::from_slice(&output.stdout).ok()
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -211,6 +217,26 @@ fn what_is_logged_changes_while_it_runs_and_never_shows_libraries_traces() {
     logged("the log's filter is wrong and not used");
     fs::write(serve.path("log.filter"), "info").unwrap();
     logged(r#""filter":"info""#);
+}
+
+#[test]
+fn what_is_no_review_has_an_id_that_the_log_and_the_answer_share() {
+    let serve = Serve::start(&[]);
+    let ids: Vec<String> = ["{}", "{"]
+        .iter()
+        .map(|body| {
+            let answer = serve.post(
+                body,
+                &["-o", "/dev/null", "-w", "%{http_code} %header{x-request-id}"],
+            );
+            answer.strip_prefix("400 ").expect(&answer).to_owned()
+        })
+        .collect();
+    assert!(ids[0] != ids[1] && ids.iter().all(|id| id.len() == 16), "{ids:?}");
+    let log = fs::read_to_string(serve.path("log")).unwrap();
+    for id in ids {
+        assert!(log.contains(&format!(r#""request":"{id}""#)), "{log}");
+    }
 }
 
 #[test]

@@ -27,17 +27,24 @@ fn remove(object: &mut Value, map: &str, keys: &[&str]) {
     }
 }
 
-/// Takes away what may differ: Helm's own metadata, and the order of environment variables.
+/// The order of what has names says nothing.
+fn sort_by_name(list: Option<&mut Value>) {
+    if let Some(list) = list.and_then(Value::as_array_mut) {
+        list.sort_by_key(|entry| entry.get("name").map(ToString::to_string));
+    }
+}
+
+/// Takes away what may differ: Helm's own metadata, and the order of environment variables and volumes.
 fn comparable(mut object: Value) -> Value {
     remove(&mut object, "labels", &HELM_LABELS);
     remove(&mut object, "annotations", &[HELM_ANNOTATION]);
+    sort_by_name(object.pointer_mut("/spec/template/spec/volumes"));
     let containers = object
         .pointer_mut("/spec/template/spec/containers")
         .and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
-        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-            env.sort_by_key(|variable| variable.get("name").map(ToString::to_string));
-        }
+        sort_by_name(container.get_mut("env"));
+        sort_by_name(container.get_mut("volumeMounts"));
     }
     object
 }
