@@ -61,3 +61,5 @@ generate: ## Write the generated files anew
 	cargo run --locked --quiet -- crd > manifests/base/crd.yaml.new
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 	manifests/chart/generate
+	cargo run --locked --quiet -- man --format markdown > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md

@@ -2,16 +2,28 @@
 
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+
+fn check(file: &str, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+    let printed = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(arguments)
+        .output()?;
+    assert!(printed.status.success(), "{printed:?}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    assert!(
+        fs::read_to_string(path)? == String::from_utf8(printed.stdout)?,
+        "{file} is out of date: make generate"
+    );
+    Ok(())
+}
 
 #[test]
 fn the_crd_in_the_manifests_is_the_one_that_the_program_prints() -> Result<(), Box<dyn Error>> {
-    let printed = Command::new(env!("CARGO_BIN_EXE_pullpass")).arg("crd").output()?;
-    assert!(printed.status.success(), "{printed:?}");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
-    assert!(
-        fs::read_to_string(path)? == String::from_utf8(printed.stdout)?,
-        "manifests/base/crd.yaml is out of date: cargo run -- crd > manifests/base/crd.yaml"
-    );
-    Ok(())
+    check("manifests/base/crd.yaml", &["crd"])
+}
+
+#[test]
+fn the_page_about_the_command_line_says_what_the_help_texts_say() -> Result<(), Box<dyn Error>> {
+    check("docs/cli.md", &["man", "--format", "markdown"])
 }

@@ -1,15 +1,20 @@
 //! `pullpass crd`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::CliError;
+use clap::Args;
+
+use super::{CliError, print};
 use crate::acr_registry::manifest;
+
+/// Prints the definition of the AcrRegistry resource, in YAML.
+///
+/// The manifests and the Helm chart have it already. Exit code: 0.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  pullpass crd | kubectl apply --server-side -f -")]
+pub(super) struct CrdArgs {}
 
 pub(super) fn run() -> Result<ExitCode, CliError> {
     let yaml = manifest().map_err(|error| CliError::Input(error.to_string()))?;
-    io::stdout()
-        .write_all(yaml.as_bytes())
-        .map_err(CliError::Output)?;
-    Ok(ExitCode::SUCCESS)
+    print(yaml.as_bytes())
 }

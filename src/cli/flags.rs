@@ -26,10 +26,10 @@ pub(super) struct DecisionFlags {
     #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
     pub(super) namespace: String,
     /// What to do about an image on ACR whose registry is not attached
-    #[arg(long, value_enum, default_value_t = Action::Allow, env = "PULLPASS_UNATTACHED")]
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Action::Allow, env = "PULLPASS_UNATTACHED")]
     pub(super) unattached: Action,
     /// What to do about an image whose registry is attached, but not for the Pod's namespace
-    #[arg(long, value_enum, default_value_t = Action::Warn, env = "PULLPASS_FORBIDDEN")]
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Action::Warn, env = "PULLPASS_FORBIDDEN")]
     pub(super) forbidden: Action,
 }
 

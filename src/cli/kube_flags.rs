@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -16,8 +17,15 @@ pub(super) struct KubeFlags {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context, instead of its current one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(contexts))]
     context: Option<String>,
+}
+
+/// What --context can be, as far as the files that are read without --kubeconfig say.
+fn contexts() -> Vec<CompletionCandidate> {
+    let kubeconfig = Kubeconfig::read().unwrap_or_default();
+    let names = kubeconfig.contexts.into_iter().map(|context| context.name);
+    names.map(CompletionCandidate::new).collect()
 }
 
 impl KubeFlags {

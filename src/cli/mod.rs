@@ -6,23 +6,29 @@ mod audit_flags;
 mod azure_flags;
 mod check;
 mod cluster;
+mod completions;
 mod crd;
 mod detach;
 mod flags;
+mod invocation;
 mod kube_flags;
+mod kubectl_completion;
 mod logging;
+mod manual;
 mod review;
 mod serve;
 mod table;
 mod tls;
 mod waiting;
 
-use std::io;
+use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
+use self::invocation::Invocation;
 use crate::manifests::ManifestsError;
 use crate::server::{ServeError, TlsError};
 
@@ -32,27 +38,30 @@ use crate::server::{ServeError, TlsError};
     name = "pullpass",
     version,
     arg_required_else_help = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = "Exit code: 0, it is done; 1, it failed; 2, the command line or the input is wrong; 3, something was found \
+                  that needs a person. COMMAND --help says which.\n\n\
+                  Examples:\n  \
+                  pullpass review -f deployment.yaml --manifests ./cluster\n  \
+                  pullpass audit --help"
 )]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// Each says what it is for at its arguments: a comment here would replace that, and with it the exit codes.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the webhook
     Serve(Box<serve::ServeArgs>),
-    /// Say what the webhook would do with Pods and workloads, without a cluster
     Review(review::ReviewArgs),
     Attach(Box<attach::AttachArgs>),
     Detach(detach::DetachArgs),
-    /// Say which running Pods have the pull secrets that their images need, and which have not
     Audit(audit::AuditArgs),
-    /// Say what stands between an identity and the images of a registry, and what to do about it
     Check(Box<check::CheckArgs>),
-    /// Print the `CustomResourceDefinition` of AcrRegistry as YAML
-    Crd,
+    Crd(crd::CrdArgs),
+    Completions(completions::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 /// Why a command failed.
@@ -101,16 +110,19 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, CliError> {
     Ok(runtime.block_on(future))
 }
 
+/// Writes what was asked for.
+fn print(text: &[u8]) -> Result<ExitCode, CliError> {
+    io::stdout().write_all(text).map_err(CliError::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Runs the program.
 pub fn run() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Serve(args) => serve::run(*args),
-        Command::Review(args) => review::run(&args),
-        Command::Attach(args) => attach::run(&args),
-        Command::Detach(args) => detach::run(&args),
-        Command::Audit(args) => audit::run(&args),
-        Command::Check(args) => check::run(&args),
-        Command::Crd => crd::run(),
+    let mut words = env::args_os();
+    let invocation = Invocation::of(&words.next().unwrap_or_default());
+    let done = match invocation {
+        Invocation::KubectlCompletion => kubectl_completion::run(words),
+        Invocation::Program | Invocation::KubectlPlugin => run_command(invocation),
     };
     match done {
         Ok(code) => code,
@@ -123,13 +135,48 @@ pub fn run() -> ExitCode {
     }
 }
 
+fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
+    let matches = invocation.command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Review(args) => review::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Detach(args) => detach::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Crd(_) => crd::run(),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => manual::run(&args),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_exit_codes_and_help_for_every_argument() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.clone().render_long_help().to_string();
+            assert!(
+                help.contains("Example") && help.contains(&format!("pullpass {name}")),
+                "{name} has no example: give it one in after_help"
+            );
+            assert!(
+                help.contains("Exit code: 0"),
+                "{name} does not say its exit codes: put them into the comment of its arguments, and none on its variant"
+            );
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {argument} has no help");
+            }
+        }
     }
 }

@@ -16,9 +16,10 @@ use crate::decision::{Decision, Outcome, decide, pull_secrets_patch};
 use crate::manifests::{Manifests, kind_and_name, objects};
 use crate::review::ReviewRequest;
 
-/// Says what the webhook would do with Pods, workloads or an AdmissionReview.
+/// Says what the webhook would do with Pods and workloads, without a cluster.
 ///
-/// Exit code: 0; 2 for bad input; 3 if something would be denied.
+/// Which registries are attached, and how namespaces are labelled, comes from --manifests; without it no registry is
+/// attached. Exit code: 0; 2 for bad input; 3 if something would be denied.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --manifests ./cluster"
@@ -31,7 +32,7 @@ pub(super) struct ReviewArgs {
     #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
     manifests: Option<PathBuf>,
     /// What to print
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
     /// The namespace of objects that name none
     #[arg(long, value_name = "NAME", default_value = "default")]

@@ -26,13 +26,15 @@ use crate::metrics::Metrics;
 use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
 use crate::view::View;
 
-/// Runs the webhook.
+/// Runs the webhook and, in a cluster, the controllers that keep pull secrets.
 ///
 /// With --manifests it needs no cluster: AcrRegistry and Namespace objects are read from YAML files, and read again
 /// when they change. Admission and the audit log work as they do in a cluster; no Secret is written.
+///
+/// Exit code: 0 after SIGTERM or SIGINT; 1 if it can't start or can't go on; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  pullpass serve --manifests ./cluster --tls-cert tls.crt --tls-key tls.key"
+    after_help = "Examples:\n  pullpass serve\n  pullpass serve --manifests ./cluster --tls-cert tls.crt --tls-key tls.key"
 )]
 pub(super) struct ServeArgs {
     /// Read AcrRegistry and Namespace objects from the YAML files in this directory, and use no cluster

@@ -34,14 +34,14 @@ use crate::webhook_configuration;
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json"
 )]
 pub(super) struct AuditArgs {
-    /// Look at this namespace only
+    /// Look at this namespace only; without it all are looked at, whichever the context names
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Leave out what is covered or left alone
     #[arg(long)]
     uncovered: bool,
     /// What to print
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
     /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
     #[arg(long, value_enum)]
