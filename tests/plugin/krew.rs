@@ -1,0 +1,173 @@
+//! The manifest that a release gives to krew: it has what krew documents, and the plugin that comes of it works.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pullpass_test_support::Scratch;
+use serde::Deserialize;
+
+use crate::kubectl::{Kubectl, Test};
+
+/// <https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/>, as far as it is used; krew ignores what it does not
+/// know, so that a misspelt field would go unseen.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Manifest {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Spec {
+    version: String,
+    homepage: String,
+    short_description: String,
+    description: String,
+    caveats: String,
+    platforms: Vec<Platform>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Platform {
+    selector: Selector,
+    uri: String,
+    sha256: String,
+    bin: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Selector {
+    match_labels: BTreeMap<String, String>,
+}
+
+const URL: &str = "https://downloads.example/v0.1.0";
+
+fn script(name: &str) -> Command {
+    Command::new(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("packaging/krew")
+            .join(name),
+    )
+}
+
+const PULLPASS: &str = env!("CARGO_BIN_EXE_pullpass");
+/// Any file, where nobody runs it: a debug build takes seconds to pack.
+const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+fn archive(binary: &str, arch: &str, directory: &Path) -> Test {
+    let packed = script("archive").args([binary, arch]).arg(directory).output()?;
+    assert!(packed.status.success(), "{packed:?}");
+    Ok(())
+}
+
+fn render(directory: &Path) -> Result<std::process::Output, Box<dyn Error>> {
+    let output = script("render")
+        .args([env!("CARGO_PKG_VERSION"), "https://home.example", URL])
+        .arg(directory)
+        .output()?;
+    Ok(output)
+}
+
+fn sha256(path: &Path) -> Result<String, Box<dyn Error>> {
+    let output = Command::new("sha256sum").arg(path).output()?;
+    let line = String::from_utf8(output.stdout)?;
+    Ok(line.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// The archive that krew would have downloaded.
+fn downloaded(platform: &Platform, directory: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let file = platform.uri.strip_prefix(&format!("{URL}/"));
+    Ok(directory.join(file.ok_or("another URL")?))
+}
+
+#[test]
+fn the_manifest_is_what_krew_takes_and_the_plugin_in_its_archive_works() -> Test {
+    let scratch = Scratch::new()?;
+    archive(PULLPASS, "amd64", scratch.path())?;
+    let incomplete = render(scratch.path())?;
+    assert_eq!(incomplete.status.code(), Some(1));
+    let said = String::from_utf8(incomplete.stderr)?;
+    assert!(
+        incomplete.stdout.is_empty() && said.contains("packaging/krew/archive makes it"),
+        "{said}"
+    );
+    archive(STAND_IN, "arm64", scratch.path())?;
+    let rendered = String::from_utf8(render(scratch.path())?.stdout)?;
+    assert!(!rendered.contains('@'), "{rendered}");
+    let manifest: Manifest = serde_saphyr::from_str(&rendered)?;
+
+    assert_eq!(
+        manifest.api_version,
+        "krew.googlecontainertools.github.com/v1alpha2"
+    );
+    assert_eq!(
+        (manifest.kind.as_str(), manifest.metadata.name.as_str()),
+        ("Plugin", "pullpass")
+    );
+    let spec = manifest.spec;
+    assert_eq!(spec.version, concat!("v", env!("CARGO_PKG_VERSION")));
+    assert_eq!(spec.homepage, "https://home.example");
+    let short = spec.short_description;
+    assert!(
+        !short.is_empty() && short.len() <= 50 && !short.contains('\n'),
+        "{short}"
+    );
+    assert!(!spec.description.is_empty() && spec.caveats.contains("kubectl_complete-pullpass"));
+    let selected: Vec<_> = spec
+        .platforms
+        .iter()
+        .map(|platform| platform.selector.match_labels.clone())
+        .collect();
+    let expected = ["amd64", "arm64"]
+        .map(|arch| BTreeMap::from([("os", "linux"), ("arch", arch)].map(|(k, v)| (k.into(), v.into()))));
+    assert_eq!(selected, expected);
+    for platform in &spec.platforms {
+        let archive = downloaded(platform, scratch.path())?;
+        assert_eq!(platform.sha256, sha256(&archive)?);
+    }
+
+    // As krew does: unpack all, and link what `bin` names under the plugin's name.
+    let platform = spec.platforms.first().ok_or("no platform")?;
+    let store = scratch.path().join("store");
+    fs::create_dir(&store)?;
+    let unpacked = Command::new("tar")
+        .arg("--extract")
+        .arg("--file")
+        .arg(downloaded(platform, scratch.path())?)
+        .arg("--directory")
+        .arg(&store)
+        .status()?;
+    assert!(unpacked.success());
+    assert!(store.join("LICENSE").is_file());
+    let kubectl = Kubectl::with_plugin(&store.join(&platform.bin))?;
+    let version = kubectl.run(&["pullpass", "--version"])?;
+    assert_eq!(
+        String::from_utf8(version.stdout)?,
+        concat!("pullpass ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn the_same_binary_makes_the_same_archive() -> Test {
+    let (one, two) = (Scratch::new()?, Scratch::new()?);
+    archive(STAND_IN, "amd64", one.path())?;
+    archive(STAND_IN, "amd64", two.path())?;
+    let file = "pullpass-linux-amd64.tar.gz";
+    assert_eq!(sha256(&one.path().join(file))?, sha256(&two.path().join(file))?);
+    Ok(())
+}
