@@ -51,12 +51,20 @@ fn as_plugin(command: clap::Command) -> clap::Command {
 }
 
 fn in_examples(command: clap::Command, names: &[String]) -> clap::Command {
-    let Some(examples) = command.get_after_help().map(ToString::to_string) else {
+    let Some(help) = command.get_after_help().map(ToString::to_string) else {
         return command;
     };
-    command.after_help(names.iter().fold(examples, |text, name| {
-        text.replace(&format!("pullpass {name}"), &format!("{PLUGIN} {name}"))
-    }))
+    let mut parts = help.split("pullpass ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_command = part
+            .split_whitespace()
+            .next()
+            .is_some_and(|word| names.iter().any(|name| name == word));
+        text.push_str(if is_command { PLUGIN } else { "pullpass" });
+        text.extend([" ", part]);
+    }
+    command.after_help(text)
 }
 
 #[cfg(test)]

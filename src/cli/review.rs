@@ -77,7 +77,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     }
     if subjects.is_empty() {
         return Err(CliError::Input(format!(
-            "{} holds no object",
+            "{} holds no object: give Pods, workloads, a List or an AdmissionReview",
             args.filename.display()
         )));
     }
