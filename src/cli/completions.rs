@@ -7,7 +7,7 @@ use clap_complete::{Shell, generate};
 
 use super::{Cli, CliError, print};
 
-/// Prints a script that makes a shell complete pullpass' commands and flags.
+/// Print a script that makes a shell complete pullpass' commands and flags.
 ///
 /// Exit code: 0; 2 for a shell that is not known.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{CliError, print};
 use crate::acr_registry::manifest;
 
-/// Prints the definition of the AcrRegistry resource, in YAML.
+/// Print the definition of the AcrRegistry resource, in YAML.
 ///
 /// The manifests and the Helm chart have it already. Exit code: 0.
 #[derive(Debug, Args)]

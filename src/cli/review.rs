@@ -16,7 +16,7 @@ use crate::decision::{Decision, Outcome, decide, pull_secrets_patch};
 use crate::manifests::{Manifests, kind_and_name, objects};
 use crate::review::ReviewRequest;
 
-/// Says what the webhook would do with Pods and workloads, without a cluster.
+/// Say what the webhook would do with Pods and workloads, without a cluster.
 ///
 /// Which registries are attached, and how namespaces are labelled, comes from --manifests; without it no registry is
 /// attached. Exit code: 0; 2 for bad input; 3 if something would be denied.

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
 use crate::view::View;
 
-/// Runs the webhook and, in a cluster, the controllers that keep pull secrets.
+/// Run the webhook and, in a cluster, the controllers that keep pull secrets.
 ///
 /// With --manifests it needs no cluster: AcrRegistry and Namespace objects are read from YAML files, and read again
 /// when they change. Admission and the audit log work as they do in a cluster; no Secret is written.

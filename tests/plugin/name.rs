@@ -24,7 +24,7 @@ fn usage_examples_and_errors_say_kubectl_pullpass() -> Test {
     let kubectl = kubectl()?;
     for (arguments, said) in [
         (vec!["pullpass", "--help"], "Usage: kubectl pullpass <COMMAND>"),
-        (vec!["pullpass", "--help"], "\n  kubectl pullpass audit --help"),
+        (vec!["pullpass", "--help"], "\n  kubectl pullpass audit"),
         (
             vec!["pullpass", "audit", "--help"],
             "Usage: kubectl pullpass audit [OPTIONS]",

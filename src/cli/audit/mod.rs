@@ -25,7 +25,7 @@ use crate::registry::{Registries, Registry};
 use crate::scope::{Labels, Mode, Scope};
 use crate::webhook_configuration;
 
-/// Says which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
+/// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
 ///
 /// Reads Pods, Namespaces and `AcrRegistries`, and no Secret. Exit code: 0; 1 if the cluster can't be read; 2 for bad
 /// input; 3 if some Pods are uncovered.

@@ -71,7 +71,11 @@ fn item(page: &mut String, argument: &Arg) {
     if let (Some(short), Some(_)) = (argument.get_short(), argument.get_long()) {
         page.extend(["`-", short.encode_utf8(&mut [0; 4]), "`, "]);
     }
-    page.extend(["`", &argument.to_string(), "`: "]);
+    page.extend(["`", &argument.to_string(), "`"]);
+    for alias in argument.get_visible_aliases().unwrap_or_default() {
+        page.extend([", `--", alias, "`"]);
+    }
+    page.push_str(": ");
     let help = argument.get_long_help().or(argument.get_help());
     let help = help.map(ToString::to_string).unwrap_or_default();
     page.push_str(&escaped(&help.split_whitespace().collect::<Vec<_>>().join(" ")));
