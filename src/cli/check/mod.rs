@@ -22,7 +22,7 @@ use crate::check::runner::Runner;
 use crate::check::{Identity, Subject, Target};
 use crate::names::OWN_NAMESPACE;
 
-/// Says what stands between an identity and the images of a registry, and what to do about it.
+/// Say what stands between an identity and the images of a registry, and what to do about it.
 ///
 /// Goes from DNS to a pull token, step by step, as the identity of an AcrRegistry or of the flags; with --repository on to
 /// a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the cluster can't be read; 2 for bad input.
