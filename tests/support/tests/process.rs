@@ -62,7 +62,10 @@ fn a_frozen_process_is_killed_when_dropped() -> Test {
     ready(&process)?;
     process.signal(Signal::Stop)?;
     let status = format!("/proc/{}/status", process.pid());
-    assert!(fs::read_to_string(&status)?.contains("State:\tT"));
+    // A signal acts a moment after it was sent.
+    wait_for("it to freeze", SOON, || {
+        fs::read_to_string(&status).is_ok_and(|status| status.contains("State:\tT"))
+    })?;
     drop(process);
     assert!(!fs::exists(status)?);
     Ok(())
