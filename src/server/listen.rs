@@ -15,8 +15,12 @@ use super::peer::PeerAcceptor;
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For the TLS handshake, and for the headers of a request.
+    /// For the TLS handshake, and for the first request's headers.
     pub header_timeout: Duration,
+    /// Between two requests of a connection, the headers of the second included. The API server ends a connection that
+    /// was idle for 90 seconds; where this end is sooner, a review that is just being sent is lost, because a POST is not
+    /// sent again.
+    pub idle_timeout: Duration,
     /// For requests that are still being answered when the server ends.
     pub drain: Duration,
 }
@@ -25,6 +29,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_mins(2),
             drain: Duration::from_secs(15),
         }
     }
@@ -91,7 +96,7 @@ impl Server {
         let mut server = axum_server::from_tcp(self.listener)?
             .handle(self.handle)
             .acceptor(acceptor);
-        limit(server.http_builder(), timeout);
+        limit(server.http_builder(), self.limits.idle_timeout);
         Ok(server
             .first_request_timeout(timeout)
             .serve(routes.into_make_service())
@@ -102,7 +107,7 @@ impl Server {
     pub async fn serve_plain(self, routes: Router) -> Result<(), ServeError> {
         let timeout = self.limits.header_timeout;
         let mut server = axum_server::from_tcp(self.listener)?.handle(self.handle);
-        limit(server.http_builder(), timeout);
+        limit(server.http_builder(), self.limits.idle_timeout);
         Ok(server
             .first_request_timeout(timeout)
             .serve(routes.into_make_service())
@@ -112,12 +117,13 @@ impl Server {
 
 fn limit(
     builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
-    timeout: Duration,
+    idle_timeout: Duration,
 ) {
+    // The time for headers begins when the connection is idle.
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(timeout);
+        .header_read_timeout(idle_timeout);
     // A peer that is gone without a word is found out; its streams would be held for ever.
     builder
         .http2()
