@@ -31,8 +31,6 @@ use crate::view::View;
 
 /// How many sightings of Pods wait for the secrets controller.
 const SIGHTINGS: usize = 1024;
-/// How soon the Lease is tried for again when the API server did not let us.
-const RETRY: Duration = Duration::from_secs(2);
 /// How often the caches are looked at until they are filled.
 const FILLING: Duration = Duration::from_millis(50);
 
@@ -150,9 +148,7 @@ impl Replica {
         };
         let mut candidate = stood;
         tokio::select! {
-            error = candidate.lead(|| self.lead(watches, own), |leads| self.tell(leads)) => {
-                return Err(CliError::Cluster(error.to_string()));
-            }
+            never = candidate.lead(|| self.lead(watches, own), |leads| self.tell(leads)) => match never {},
             _ = ended => {}
         }
         candidate.release().await;
@@ -164,14 +160,7 @@ impl Replica {
         while !self.readiness.caches_filled() {
             tokio::time::sleep(FILLING).await;
         }
-        let identity = identity();
-        loop {
-            match Candidate::stand(&self.client, &self.own_namespace, &identity).await {
-                Ok(candidate) => return candidate,
-                Err(error) => tracing::warn!(%error, "the Lease was not tried for; it is again soon"),
-            }
-            tokio::time::sleep(RETRY).await;
-        }
+        Candidate::new(&self.client, &self.own_namespace, &identity())
     }
 
     fn tell(&self, leads: bool) {
