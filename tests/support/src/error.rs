@@ -110,6 +110,16 @@ pub enum Error {
     /// No port of the range that is tried is free.
     #[error("no free loopback port")]
     NoFreePort,
+    /// There can't be a network namespace with links.
+    #[error(
+        "a network for a Pod can't be made ({what}: {reason}); run these tests on Linux as root, with Debian's iproute2 and iptables"
+    )]
+    Network {
+        /// What was being done.
+        what: String,
+        /// What was said to it.
+        reason: String,
+    },
     /// `PULLPASS_E2E` is set to something else.
     #[error("PULLPASS_E2E is {0}; it can be off, or not set")]
     Wanted(String),

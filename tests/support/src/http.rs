@@ -6,18 +6,17 @@ use crate::error::Error;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of a plain HTTP answer of a server on loopback; a status other than 200 is an error.
-pub(crate) fn get(port: u16, path: &str) -> Result<String, Error> {
-    call(port, "GET", path, "")
+/// The body of a plain HTTP answer; a status other than 200 is an error.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, Error> {
+    call(address, "GET", path, "")
 }
 
 /// The body of the answer to a plain HTTP POST of JSON to a server on loopback; a status other than 200 is an error.
 pub(crate) fn post(port: u16, path: &str, json: &str) -> Result<String, Error> {
-    call(port, "POST", path, json)
+    call(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "POST", path, json)
 }
 
-fn call(port: u16, method: &str, path: &str, body: &str) -> Result<String, Error> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<String, Error> {
     exchange(address, method, path, body).map_err(Error::io(format!("{method} http://{address}{path}")))
 }
 

@@ -27,6 +27,7 @@ mod kubeconfig;
 mod kubectl;
 mod mounted_secret;
 mod pki;
+mod pod_network;
 mod process;
 mod scratch;
 mod wait;
@@ -41,6 +42,7 @@ pub use installation::{Builder as InstallationBuilder, FailurePolicy, Installati
 pub use kubectl::KubectlOutput;
 pub use mounted_secret::MountedSecret;
 pub use pki::{Authority, Identity};
+pub use pod_network::PodNetwork;
 pub use process::{Signal, Supervised};
 pub use scratch::Scratch;
 pub use wait::{Outcome, TimedOut, free_port, wait_for};

@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::files::write;
 use crate::http;
 use crate::mounted_secret::MountedSecret;
 use crate::pki::{Authority, Identity};
+use crate::pod_network::PodNetwork;
 use crate::process::Supervised;
 use crate::scratch::Scratch;
 use crate::wait::{free_port, wait_for};
@@ -31,9 +33,14 @@ pub(crate) enum Source<'a> {
     Cluster(&'a Path),
     /// The same, and it looks after its certificate itself.
     ClusterWithCertificate(&'a Path),
+    /// The same, in a Pod's network.
+    Pod(&'a Path, &'a PodNetwork),
 }
 
-/// `pullpass serve` as a process on loopback, with a certificate authority of its own.
+/// The shipped ports.
+const POD_PORTS: (u16, u16) = (8443, 8080);
+
+/// `pullpass serve` as a process on loopback or in a Pod's network, with a certificate authority of its own.
 #[derive(Debug)]
 pub struct Webhook {
     // In the order in which they are to be dropped.
@@ -42,8 +49,8 @@ pub struct Webhook {
     authority: Authority,
     certificate: MountedSecret,
     host: String,
-    port: u16,
-    metrics_port: u16,
+    address: SocketAddr,
+    metrics_address: SocketAddr,
 }
 
 impl Webhook {
@@ -70,6 +77,18 @@ impl Webhook {
         Self::serve(binary, own_namespace, source, flags, &[])
     }
 
+    /// The same in a Pod's network, where it listens everywhere and on the ports that are shipped.
+    pub fn start_in_pod(
+        binary: &Path,
+        own_namespace: &str,
+        kubeconfig: &Path,
+        flags: &[OsString],
+        network: &PodNetwork,
+    ) -> Result<Self, Error> {
+        let source = Source::Pod(kubeconfig, network);
+        Self::serve(binary, own_namespace, source, flags, &[])
+    }
+
     pub(crate) fn serve(
         binary: &Path,
         own_namespace: &str,
@@ -85,11 +104,32 @@ impl Webhook {
             scratch.path().join("tls"),
             &[(CERTIFICATE, &serving.certificate), (KEY, &serving.key)],
         )?;
-        let (port, metrics_port) = (free_port()?, free_port()?);
-        let mut command = Command::new(binary);
-        command.args(["serve", "--reload-interval=0.1", "--shutdown-delay=0"]);
+        let (reached, listens, port, metrics_port, mut command) = match source {
+            Source::Pod(_, network) => {
+                let (port, metrics_port) = POD_PORTS;
+                let command = network.command(binary);
+                (
+                    network.node_address(),
+                    Ipv4Addr::UNSPECIFIED,
+                    port,
+                    metrics_port,
+                    command,
+                )
+            }
+            _ => {
+                let local = Ipv4Addr::LOCALHOST;
+                (local, local, free_port()?, free_port()?, Command::new(binary))
+            }
+        };
+        command.args(["serve", "--reload-interval=0.1"]);
+        if !flags
+            .iter()
+            .any(|flag| flag.to_string_lossy().starts_with("--shutdown-delay="))
+        {
+            command.arg("--shutdown-delay=0");
+        }
         command.arg("--namespace").arg(own_namespace);
-        if !matches!(source, Source::ClusterWithCertificate(_)) {
+        if !matches!(source, Source::ClusterWithCertificate(_) | Source::Pod(..)) {
             command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
             command.arg("--tls-key").arg(certificate.path(KEY));
         }
@@ -97,8 +137,8 @@ impl Webhook {
         if !flags.iter().any(elsewhere) {
             command.arg("--audit-log").arg(audit_log_in(&scratch));
         }
-        command.arg(format!("--listen=127.0.0.1:{port}"));
-        command.arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"));
+        command.arg(format!("--listen={listens}:{port}"));
+        command.arg(format!("--metrics-listen={listens}:{metrics_port}"));
         command.args(flags);
         // Whoever tries a setting in their shell does not mean this process.
         for (variable, _) in std::env::vars_os() {
@@ -116,7 +156,9 @@ impl Webhook {
                 }
                 command.arg("--manifests").arg(directory);
             }
-            Source::Cluster(kubeconfig) | Source::ClusterWithCertificate(kubeconfig) => {
+            Source::Cluster(kubeconfig)
+            | Source::ClusterWithCertificate(kubeconfig)
+            | Source::Pod(kubeconfig, _) => {
                 command.env("KUBECONFIG", kubeconfig);
                 // Neither a proxy nor an identity of whoever runs this has a part in it.
                 for variable in [
@@ -132,11 +174,13 @@ impl Webhook {
             }
         }
         command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let address = SocketAddr::from((reached, port));
+        let metrics_address = SocketAddr::from((reached, metrics_port));
         let mut process = Supervised::spawn("pullpass", &command, scratch.path())?;
         wait_for("pullpass to be ready", READY, || {
             // Nothing comes of waiting for a process that is gone.
             match process.check_running() {
-                Ok(()) => http::get(metrics_port, "/readyz").map(|_| Ok(())),
+                Ok(()) => http::get(metrics_address, "/readyz").map(|_| Ok(())),
                 Err(ended) => Ok(Err(ended)),
             }
         })??;
@@ -146,8 +190,8 @@ impl Webhook {
             authority,
             certificate,
             host,
-            port,
-            metrics_port,
+            address,
+            metrics_address,
         })
     }
 
@@ -176,9 +220,19 @@ impl Webhook {
         &self.host
     }
 
-    /// Where it listens on loopback.
+    /// Where it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
+    }
+
+    /// Where it is reached from here: on loopback, or from the node of its Pod.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What `/readyz` says; it is an error when it is not ready.
+    pub fn readyz(&self) -> Result<String, Error> {
+        http::get(self.metrics_address, "/readyz")
     }
 
     /// Gives it another certificate, as a kubelet does when the Secret has changed.
@@ -195,7 +249,7 @@ impl Webhook {
 
     /// The metrics in the Prometheus text format.
     pub fn metrics(&self) -> Result<String, Error> {
-        http::get(self.metrics_port, "/metrics")
+        http::get(self.metrics_address, "/metrics")
     }
 
     /// The audit log so far, unless the flags put it elsewhere.
