@@ -112,6 +112,21 @@ pub struct Identity {
     pub basic: Option<Basic>,
 }
 
+impl Identity {
+    /// Whether it names a Secret of pullpass' own namespace.
+    pub fn names_secret(&self, name: &str) -> bool {
+        let principal = self.service_principal.iter().flat_map(|principal| {
+            [&principal.client_secret_ref, &principal.client_certificate_ref]
+                .into_iter()
+                .flatten()
+        });
+        principal
+            .map(|reference| &reference.name)
+            .chain(self.basic.iter().map(|basic| &basic.secret_ref.name))
+            .any(|named| named == name)
+    }
+}
+
 /// An Entra application with a client secret or a client certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.clientSecretRef) != has(self.clientCertificateRef)")

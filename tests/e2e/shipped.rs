@@ -8,29 +8,6 @@ use serde_json::{Value, json};
 use crate::cluster::{Test, cluster_of_its_own};
 
 const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base");
-/// What pullpass does once it has a certificate authority.
-fn write_ca_bundle(cluster: &ControlPlane) -> Test {
-    let webhooks: Vec<_> = ["pods.pullpass.dev", "always.pullpass.dev"]
-        .map(|name| json!({"name": name, "clientConfig": {"caBundle": "Q0E="}}))
-        .into();
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "pullpass"},
-        "webhooks": webhooks,
-    });
-    cluster.run_with_input(
-        &[
-            "apply",
-            "--server-side",
-            "--field-manager=pullpass",
-            "--filename",
-            "-",
-        ],
-        &configuration.to_string(),
-    )?;
-    Ok(())
-}
 
 fn ca_bundles(cluster: &ControlPlane) -> Result<Vec<Value>, Box<dyn Error>> {
     let configuration = cluster.get_json(&["mutatingwebhookconfiguration", "pullpass"])?;
@@ -50,7 +27,7 @@ fn apply_around_a_ca_bundle(cluster: &ControlPlane, apply: &[&str]) -> Test {
         ca_bundles(cluster)?.is_empty(),
         "what the manifests name, they would take back"
     );
-    write_ca_bundle(cluster)?;
+    cluster.write_ca_bundle("Q0E=")?;
     let applied = cluster.run(apply)?;
     assert_eq!(applied.stderr, "");
     assert_eq!(ca_bundles(cluster)?, ["Q0E=", "Q0E="]);

@@ -174,30 +174,6 @@ fn the_deployments_pods_are_admitted_under_the_restricted_pod_security() -> Test
     Ok(())
 }
 
-/// What pullpass does once it has a certificate authority.
-fn write_ca_bundle(cluster: &ControlPlane) -> Test {
-    let webhooks: Vec<_> = ["pods.pullpass.dev", "always.pullpass.dev"]
-        .map(|name| json!({"name": name, "clientConfig": {"caBundle": "Q0E="}}))
-        .into();
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "pullpass"},
-        "webhooks": webhooks,
-    });
-    cluster.run_with_input(
-        &[
-            "apply",
-            "--server-side",
-            "--field-manager=pullpass",
-            "--filename",
-            "-",
-        ],
-        &configuration.to_string(),
-    )?;
-    Ok(())
-}
-
 #[test]
 fn helm_installs_upgrades_and_uninstalls_the_chart() -> Test {
     let cluster = cluster()?;
@@ -218,7 +194,7 @@ fn helm_installs_upgrades_and_uninstalls_the_chart() -> Test {
         installed.contains("kubectl rollout status deployment/pullpass"),
         "{installed}"
     );
-    write_ca_bundle(&cluster)?;
+    cluster.write_ca_bundle("Q0E=")?;
 
     let upgrade = [
         "upgrade",

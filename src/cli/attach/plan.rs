@@ -241,8 +241,8 @@ pub(super) fn plan(
     };
     let own_secret = identity_secret(name.as_str());
     Ok(Plan {
-        leaves_secret: existing.is_some_and(|before| names(&before.spec.identity, &own_secret))
-            && !names(&object.spec.identity, &own_secret),
+        leaves_secret: existing.is_some_and(|before| before.spec.identity.names_secret(&own_secret))
+            && !object.spec.identity.names_secret(&own_secret),
         login_server: registry.login_server().to_string(),
         object,
         write,
@@ -303,18 +303,6 @@ fn change(
         });
     }
     Ok(())
-}
-
-fn names(identity: &Identity, secret: &str) -> bool {
-    let principal = identity.service_principal.iter().flat_map(|principal| {
-        [&principal.client_secret_ref, &principal.client_certificate_ref]
-            .into_iter()
-            .flatten()
-    });
-    principal
-        .map(|reference| &reference.name)
-        .chain(identity.basic.iter().map(|basic| &basic.secret_ref.name))
-        .any(|named| named == secret)
 }
 
 /// An identity with everything that it is not.

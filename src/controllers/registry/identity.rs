@@ -44,19 +44,6 @@ pub(crate) struct Resolved {
     pub(super) inputs: String,
 }
 
-/// Whether an identity names a Secret.
-pub(super) fn names_secret(identity: &Identity, name: &str) -> bool {
-    let principal = identity.service_principal.iter().flat_map(|principal| {
-        [&principal.client_secret_ref, &principal.client_certificate_ref]
-            .into_iter()
-            .flatten()
-    });
-    principal
-        .map(|reference| &reference.name)
-        .chain(identity.basic.iter().map(|basic| &basic.secret_ref.name))
-        .any(|named| named == name)
-}
-
 /// Puts the identity of a spec together.
 pub(crate) async fn resolve(
     client: &Client,

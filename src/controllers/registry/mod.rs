@@ -99,8 +99,7 @@ impl RegistryController {
         let users_of = move |secret: Secret| -> Vec<ObjectRef<AcrRegistry>> {
             let name = secret.name_any();
             let uses = |object: &Arc<AcrRegistry>| {
-                minted_credential(&object.name_any()) == name
-                    || identity::names_secret(&object.spec.identity, &name)
+                minted_credential(&object.name_any()) == name || object.spec.identity.names_secret(&name)
             };
             by_secret
                 .state()

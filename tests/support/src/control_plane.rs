@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
 use crate::error::Error;
@@ -293,6 +293,27 @@ impl ControlPlane {
         self.start_api_server()
     }
 
+    /// Writes a certificate authority into the shipped webhook configuration, as pullpass does once it has one.
+    pub fn write_ca_bundle(&self, base64: &str) -> Result<(), Error> {
+        let webhooks = ["pods.pullpass.dev", "always.pullpass.dev"]
+            .map(|name| json!({"name": name, "clientConfig": {"caBundle": base64}}));
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": "pullpass"},
+            "webhooks": webhooks,
+        });
+        let arguments = [
+            "apply",
+            "--server-side",
+            "--field-manager=pullpass",
+            "--filename",
+            "-",
+        ];
+        self.run_with_input(&arguments, &configuration.to_string())
+            .map(drop)
+    }
+
     /// Makes etcd forget all states but the present one: a watch that goes on from an earlier one has expired, but for
     /// what the API server itself still remembers.
     pub fn compact_etcd(&self) -> Result<(), Error> {
@@ -305,7 +326,7 @@ impl ControlPlane {
             .pointer("/header/revision")
             .and_then(Value::as_str)
             .ok_or_else(no_revision)?;
-        let request = serde_json::json!({"revision": revision, "physical": true});
+        let request = json!({"revision": revision, "physical": true});
         http::post(self.etcd_port, "/v3/kv/compaction", &request.to_string()).map(drop)
     }
 
