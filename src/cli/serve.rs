@@ -23,7 +23,7 @@ use crate::audit::AuditLog;
 use crate::controllers::{demand, denials};
 use crate::manifests::{self, Manifests};
 use crate::metrics::Metrics;
-use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, retiring, webhook_router};
+use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
 use crate::view::View;
 
 /// Run the webhook and, in a cluster, the controllers that keep pull secrets.
@@ -156,8 +156,12 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
             tokio::spawn(replica.run(demands, denied, ending_source)),
         )
     };
-    let webhook = Webhook::new(admission, usize::from(args.max_concurrent));
-    let routes = retiring(webhook_router(Arc::new(webhook)), Arc::clone(&readiness));
+    let webhook = Webhook::new(
+        admission,
+        usize::from(args.max_concurrent),
+        Arc::clone(&readiness),
+    );
+    let routes = webhook_router(Arc::new(webhook));
     let end = (webhook_server.ender(), admin_server.ender());
     let answering = async {
         tokio::try_join!(

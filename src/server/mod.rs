@@ -3,7 +3,6 @@
 mod health;
 mod listen;
 mod peer;
-mod retire;
 mod served;
 mod tls;
 mod webhook;
@@ -11,7 +10,6 @@ mod webhook;
 pub use health::{Readiness, admin_router};
 pub use listen::{Limits, ServeError, Server};
 pub use peer::Peer;
-pub use retire::retiring;
 pub use served::{ServedTls, TlsMaker};
 pub use tls::{Certificate, TlsError, TlsFiles, TlsReloader};
 pub use webhook::{Webhook, webhook_router};

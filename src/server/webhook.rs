@@ -1,17 +1,19 @@
 //! `POST /mutate`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
+use super::health::Readiness;
 use super::peer::Peer;
 use super::{RequestId, error};
 use crate::admission::{Admission, AdmissionError};
@@ -27,14 +29,17 @@ pub struct Webhook {
     admission: Admission,
     /// Bounds the bodies that are in memory at once; who comes too many waits, as long as the API server does.
     permits: Semaphore,
+    /// Tells when the process is to end.
+    readiness: Arc<Readiness>,
 }
 
 impl Webhook {
     /// A webhook that works on at most so many reviews at once.
-    pub fn new(admission: Admission, max_concurrent: usize) -> Self {
+    pub fn new(admission: Admission, max_concurrent: usize, readiness: Arc<Readiness>) -> Self {
         Self {
             admission,
             permits: Semaphore::new(max_concurrent),
+            readiness,
         }
     }
 }
@@ -52,13 +57,27 @@ async fn method_not_allowed() -> Response {
     ([(header::ALLOW, "POST")], answer).into_response()
 }
 
+/// Answers, and once the process was told to end, asks the caller to take another connection next time: one that is kept
+/// until the end is closed then, maybe while a review is on its way. HTTP/2 says so by itself when the connection ends,
+/// and nothing is lost. Not a layer, since that would cost every review an allocation and a clone of the routes.
 async fn mutate(
     State(webhook): State<Arc<Webhook>>,
     Extension(peer): Extension<Peer>,
+    version: Version,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if !is_json(&headers) {
+    let mut response = answer(&webhook, &peer, &headers, body).await;
+    if version <= Version::HTTP_11 && webhook.readiness.ending.load(Ordering::Acquire) {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answer(webhook: &Webhook, peer: &Peer, headers: &HeaderMap, body: Body) -> Response {
+    if !is_json(headers) {
         return error(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "the body must be of type application/json",
@@ -67,14 +86,14 @@ async fn mutate(
     let Ok(_permit) = webhook.permits.acquire().await else {
         return error(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
     };
-    let body = match tokio::time::timeout(BODY_TIMEOUT, read(&headers, body)).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read(headers, body)).await {
         Ok(Ok(body)) => body,
         Ok(Err(answer)) => return answer,
         Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body took longer than 5 seconds"),
     };
     match webhook.admission.answer(&body, peer.as_str()) {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
-        Err(problem) => refuse(&problem, &peer),
+        Err(problem) => refuse(&problem, peer),
     }
 }
 

@@ -148,8 +148,6 @@ impl Fixture {
             ..Settings::default()
         };
         let admission = Admission::new(view, settings, audit, Arc::clone(&metrics));
-        let webhook = Arc::new(Webhook::new(admission, max_concurrent));
-
         let readiness = Arc::new(Readiness::default());
         for check in [
             &readiness.certificate,
@@ -158,6 +156,7 @@ impl Fixture {
         ] {
             check.store(true, Ordering::Release);
         }
+        let webhook = Arc::new(Webhook::new(admission, max_concurrent, Arc::clone(&readiness)));
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(anywhere, limits).unwrap();
         let admin = Server::bind(anywhere, limits).unwrap();
