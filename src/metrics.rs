@@ -39,6 +39,7 @@ pub struct Metrics {
     certificate_expiry: Gauge,
     refreshes: Family<RefreshLabels, Counter>,
     credential_expiry: Family<RegistryLabels, Gauge>,
+    credential_failing: Family<RegistryLabels, Gauge>,
     namespaces: Family<NamespaceLabels, Gauge>,
     write_duration: Histogram,
     ready_lag: Histogram,
@@ -107,6 +108,7 @@ impl Metrics {
         let certificate_expiry = Gauge::default();
         let refreshes = Family::default();
         let credential_expiry = Family::default();
+        let credential_failing = Family::default();
         let namespaces = Family::default();
         let write_duration = Histogram::new(WRITE_BUCKETS);
         let ready_lag = Histogram::new(WRITE_BUCKETS);
@@ -142,6 +144,11 @@ impl Metrics {
             "credential_expiry_timestamp_seconds",
             "When the credential in use ends",
             credential_expiry.clone(),
+        );
+        pullpass.register(
+            "credential_failing",
+            "Whether the last attempt to mint a credential failed, or none can be made",
+            credential_failing.clone(),
         );
         pullpass.register(
             "namespaces",
@@ -184,6 +191,7 @@ impl Metrics {
             certificate_expiry,
             refreshes,
             credential_expiry,
+            credential_failing,
             namespaces,
             write_duration,
             ready_lag,
@@ -243,6 +251,16 @@ impl Metrics {
         }
     }
 
+    /// Takes whether the last attempt to mint a registry's credential failed, or none can be made.
+    pub fn credential_fails(&self, registry: &str, fails: bool) {
+        let labels = RegistryLabels {
+            registry: registry.to_owned(),
+        };
+        self.credential_failing
+            .get_or_create(&labels)
+            .set(i64::from(fails));
+    }
+
     /// Takes in how many namespaces a registry's pull secret is, and in how many it could not be written.
     pub fn namespaces(&self, registry: &str, served: i64, failed: i64) {
         for (state, count) in [("served", served), ("failed", failed)] {
@@ -257,6 +275,9 @@ impl Metrics {
     /// Ends the series of a registry that is not attached any more.
     pub fn detached(&self, registry: &str) {
         self.credential_expires(registry, None);
+        self.credential_failing.remove(&RegistryLabels {
+            registry: registry.to_owned(),
+        });
         for state in ["served", "failed"] {
             self.namespaces.remove(&NamespaceLabels {
                 registry: registry.to_owned(),
@@ -287,6 +308,7 @@ impl Metrics {
         if !leads {
             self.covers(&Summary::default());
             self.credential_expiry.clear();
+            self.credential_failing.clear();
             self.namespaces.clear();
         }
     }

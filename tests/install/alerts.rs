@@ -120,6 +120,7 @@ fn registered() -> Result<String, Box<dyn Error>> {
     metrics.violation(Rule::Unattached, Action::Deny);
     metrics.refreshed("registry", true);
     metrics.credential_expires("registry", Some(Timestamp::UNIX_EPOCH));
+    metrics.credential_fails("registry", true);
     metrics.namespaces("registry", 1, 1);
     Ok(metrics.encode()?)
 }

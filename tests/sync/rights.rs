@@ -82,6 +82,14 @@ fn docker_config_secret(namespace: &str, name: &str) -> Value {
     secret
 }
 
+/// The same, with the label of what is pullpass' own.
+fn own(mut secret: Value) -> Value {
+    if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("labels".to_owned(), json!({"app.kubernetes.io/managed-by": "pullpass"}));
+    }
+    secret
+}
+
 #[test]
 fn its_account_can_not_read_secrets_but_its_own_namespaces() -> Test {
     let world = shared()?;
@@ -210,6 +218,8 @@ fn foreign_secrets_are_refused_to_it_unseen() -> Test {
         secret(&namespace, "new", "Opaque", "key"),
         secret(&namespace, "pullpass-new", "Opaque", "key"),
         docker_config_secret(&namespace, "pullpass-new"),
+        // Another program's data in what would be ours.
+        own(docker_config_secret(&namespace, "pullpass-new")),
     ] {
         let answer = call(world, "POST", &secrets, "application/json", &object)?;
         assert!(
@@ -262,5 +272,83 @@ fn a_foreign_secret_of_a_pull_secrets_name_is_said_and_left_alone() -> Test {
         world.wait_for_secret(&namespace, &login)?;
         world.wait_for_reason(&login, "Minted")?;
     }
+    Ok(())
+}
+
+#[test]
+fn what_others_add_to_a_pull_secret_keeps_it_from_nothing() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    let name = pull_secret(&login);
+    let docker_config = |secret: &Value| text(secret, "/data/.dockerconfigjson").to_owned();
+    let sound = docker_config(&world.secret(&namespace, &name)?);
+    // An empty docker config, and data that no pull secret has.
+    let edit = json!({"data": {".dockerconfigjson": "eyJhdXRocyI6e319", "note": CONTENT}});
+    let namespaced = ["--namespace", &namespace];
+    let patch = [
+        &["patch", "secret", &name, "--type=merge", "--patch", &edit.to_string()],
+        &namespaced[..],
+    ];
+    world.cluster.run(&patch.concat())?;
+    world.run_pod(&namespace, &login)?;
+    wait_for("the docker config to be put back", SOON, || {
+        let secret = world
+            .secret(&namespace, &name)
+            .map_err(|error| error.to_string())?;
+        if docker_config(&secret) == sound && text(&secret, "/data/note") == CONTENT {
+            Ok(())
+        } else {
+            Err("it is as it was edited")
+        }
+        .map_err(str::to_owned)
+    })?;
+    Ok(())
+}
+
+/// Whoever has pullpass' token for a moment must not keep it, nor reach what is in its namespace beside it.
+#[test]
+fn in_its_own_namespace_it_writes_nothing_that_is_not_its_own() -> Test {
+    const OWN: &str = "pullpass-system";
+    let world = shared()?;
+    let secrets = format!("/api/v1/namespaces/{OWN}/secrets");
+    let identity = secret(OWN, "somebodys-password", "Opaque", "password");
+    world.cluster.apply(&identity.to_string())?;
+    let mut token = secret(OWN, "for-ever", "kubernetes.io/service-account-token", "extra");
+    if let Some(metadata) = token.get_mut("metadata").and_then(Value::as_object_mut) {
+        let account = json!({"kubernetes.io/service-account.name": "pullpass"});
+        metadata.insert("annotations".to_owned(), account);
+    }
+    let mut credential_token = token.clone();
+    if let Some(name) = credential_token.pointer_mut("/metadata/name") {
+        *name = json!("credential-for-ever");
+    }
+    let merge = "application/merge-patch+json";
+    let plain = "application/json";
+    let post = |object: Value| ("POST", String::new(), plain, object);
+    for (method, path, content_type, body) in [
+        post(token),
+        post(credential_token),
+        post(own(secret(OWN, "credential-opaque", "Opaque", "key"))),
+        post(secret(OWN, "webhook-certificate", "Opaque", "key")),
+        post(own(docker_config_secret(OWN, "sh.helm.release.v1.app.v99"))),
+        ("PATCH", "/somebodys-password".to_owned(), merge, json!({})),
+        (
+            "PATCH",
+            "/somebodys-password".to_owned(),
+            merge,
+            json!({"data": {"password": "eA=="}}),
+        ),
+        ("DELETE", "/somebodys-password".to_owned(), plain, json!({})),
+    ] {
+        let answer = call(world, method, &format!("{secrets}{path}"), content_type, &body)?;
+        let case = format!("{method} {path} {body}: {} {}", answer.status, answer.body);
+        assert!([403, 422].contains(&answer.status), "{case}");
+        assert!(answer.body.contains("'pullpass-own-secrets'"), "{case}");
+    }
+    let minted = own(docker_config_secret(OWN, "credential-new"));
+    let answer = call(world, "POST", &format!("{secrets}?dryRun=All"), plain, &minted)?;
+    assert_eq!(answer.status, 201, "{}", answer.body);
     Ok(())
 }

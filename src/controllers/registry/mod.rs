@@ -138,6 +138,9 @@ impl RegistryController {
         self.parts
             .metrics
             .credential_expires(&name, standing.held.as_ref().and_then(|held| held.expires_at));
+        self.parts
+            .metrics
+            .credential_fails(&name, standing.failure.is_some());
         let next = match self.tell(object, &standing, now).await {
             Ok(()) => next,
             Err(error) => {
