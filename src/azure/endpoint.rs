@@ -7,6 +7,8 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use thiserror::Error;
 
+use crate::login_server::Cloud;
+
 /// The origin of an Entra authority, as in `AZURE_AUTHORITY_HOST`: `https://login.microsoftonline.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityHost(Authority);
@@ -37,6 +39,17 @@ impl FromStr for AuthorityHost {
         } else {
             Err(EndpointError::NotHttps)
         }
+    }
+}
+
+impl AuthorityHost {
+    /// Whether it is that of one of Azure's clouds, on HTTPS' own port.
+    pub(super) fn is_of_a_cloud(&self) -> bool {
+        let is_default_port = self.0.port().is_none_or(|port| port == 443_u16);
+        is_default_port
+            && Cloud::ALL
+                .iter()
+                .any(|cloud| self.0.host().eq_ignore_ascii_case(cloud.authority_host()))
     }
 }
 
@@ -103,6 +116,21 @@ mod tests {
             ("https://user:hunter2@login.example", EndpointError::Form),
         ] {
             assert_eq!(text.parse::<AuthorityHost>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_authorities_of_azures_clouds_are_known() {
+        for (text, expected) in [
+            ("https://login.microsoftonline.com/", true),
+            ("https://Login.MicrosoftOnline.us:443", true),
+            ("https://login.chinacloudapi.cn", true),
+            ("https://login.microsoftonline.com:8443", false),
+            ("https://login.microsoftonline.com.example", false),
+            ("https://login.example", false),
+        ] {
+            let host: AuthorityHost = text.parse().unwrap();
+            assert_eq!(host.is_of_a_cloud(), expected, "{text}");
         }
     }
 

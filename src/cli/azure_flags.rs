@@ -31,7 +31,7 @@ pub(super) struct AzureFlags {
     /// Trust the certificate authorities in this PEM file too
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
-    /// The Entra authority, where it is not the cloud's own
+    /// The Entra authority, where it is none of Azure's clouds: what is one of theirs changes nothing
     #[arg(long, value_name = "URL", env = "AZURE_AUTHORITY_HOST")]
     authority_host: Option<AuthorityHost>,
     /// The managed identity endpoint, where it is not Azure's own
