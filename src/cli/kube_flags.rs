@@ -1,14 +1,17 @@
 //! Which cluster a command talks to, as kubectl's own flags say it.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use http::Uri;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::CliError;
+use crate::azure::http::{Proxy, ProxyError};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -41,15 +44,52 @@ impl KubeFlags {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let config = match &self.kubeconfig {
-            Some(path) => {
-                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| problem(&error))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await
-            }
-            None => Config::from_kubeconfig(&options).await,
+        let kubeconfig = match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
         };
-        let config = config.map_err(|error| problem(&error))?;
+        let kubeconfig = kubeconfig.map_err(|error| problem(&error))?;
+        let own_proxy = proxy_of(&kubeconfig, self.context.as_deref()).map(str::to_owned);
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| problem(&error))?;
+        config.proxy_url = proxy_to(&config.cluster_url, own_proxy.as_deref(), Proxy::from_environment)
+            .map_err(|error| CliError::Cluster(error.to_string()))?;
         Client::try_from(config).map_err(|error| problem(&error))
+    }
+}
+
+/// The proxy that a kubeconfig names for a context's cluster.
+fn proxy_of<'a>(kubeconfig: &'a Kubeconfig, context: Option<&str>) -> Option<&'a str> {
+    let name = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|context| context.name == name)?;
+    let cluster = &context.context.as_ref()?.cluster;
+    let named = kubeconfig.clusters.iter().find(|named| named.name == *cluster)?;
+    let url = named.cluster.as_ref()?.proxy_url.as_deref()?;
+    Some(url).filter(|url| !url.is_empty())
+}
+
+/// The proxy to a cluster, as kubectl has it: the kubeconfig's own, or else the environment's, from which addresses of the
+/// machine itself are excepted. kube would take the environment's without regard to the cluster's address.
+fn proxy_to(
+    cluster: &Uri,
+    own: Option<&str>,
+    environment: impl FnOnce() -> Result<Option<Proxy>, ProxyError>,
+) -> Result<Option<Uri>, ProxyError> {
+    if let Some(own) = own {
+        return Proxy::new(own, "")?.url_for(cluster);
+    }
+    let host = cluster.host().unwrap_or_default();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    if host == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
+        return Ok(None);
+    }
+    match environment()? {
+        Some(proxy) => proxy.url_for(cluster),
+        None => Ok(None),
     }
 }
 
@@ -75,4 +115,64 @@ fn causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn through(cluster: &str, own: Option<&str>) -> Option<Uri> {
+        let environment = || Proxy::new("http://env.example:3128", "10.0.0.0/8,inside.example").map(Some);
+        proxy_to(&cluster.parse().unwrap(), own, environment).unwrap()
+    }
+
+    #[test]
+    fn a_cluster_is_reached_as_kubectl_reaches_it() {
+        let environments = Some(Uri::from_static("http://env.example:3128"));
+        let own = Some(Uri::from_static("http://user:pw@own.example:3128"));
+        let given = Some("http://user:pw@own.example:3128");
+        for (cluster, named, expected) in [
+            ("https://api.example:6443/", None, &environments),
+            ("https://api.inside.example/", None, &None),
+            ("https://10.1.2.3:6443/", None, &None),
+            ("https://127.0.0.1:6443/", None, &None),
+            ("https://[::1]:6443/", None, &None),
+            ("https://localhost:6443/", None, &None),
+            ("https://api.example:6443/", given, &own),
+            ("https://10.1.2.3:6443/", given, &own),
+            ("https://127.0.0.1:6443/", given, &own),
+        ] {
+            assert_eq!(&through(cluster, named), expected, "{cluster} {named:?}");
+        }
+        let none = proxy_to(&"https://api.example".parse().unwrap(), None, || Ok(None));
+        assert_eq!(none, Ok(None));
+    }
+
+    #[test]
+    fn a_proxy_that_can_not_be_used_is_said_without_its_password() {
+        let cluster = "https://api.example".parse().unwrap();
+        let error = proxy_to(&cluster, Some("socks5://user:hunter2@own.example"), || Ok(None)).unwrap_err();
+        assert_eq!(error, ProxyError::Scheme);
+    }
+
+    #[test]
+    fn the_proxy_is_that_of_the_contexts_cluster() {
+        let kubeconfig: Kubeconfig = serde_json::from_value(json!({
+            "clusters": [
+                {"name": "a", "cluster": {"server": "https://a.example", "proxy-url": "http://p.example"}},
+                {"name": "b", "cluster": {"server": "https://b.example", "proxy-url": ""}},
+            ],
+            "contexts": [
+                {"name": "to-a", "context": {"cluster": "a"}},
+                {"name": "to-b", "context": {"cluster": "b"}},
+            ],
+            "current-context": "to-a",
+        }))
+        .unwrap();
+        assert_eq!(proxy_of(&kubeconfig, None), Some("http://p.example"));
+        assert_eq!(proxy_of(&kubeconfig, Some("to-a")), Some("http://p.example"));
+        assert_eq!(proxy_of(&kubeconfig, Some("to-b")), None);
+        assert_eq!(proxy_of(&kubeconfig, Some("to-c")), None);
+    }
 }

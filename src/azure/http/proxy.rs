@@ -6,9 +6,15 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use thiserror::Error;
 
+use crate::secret_text::SecretText;
+
 /// An HTTP proxy that is asked to `CONNECT`, and the hosts that are reached without it.
 #[derive(Debug, Clone)]
-pub struct Proxy(Arc<Matcher>);
+pub struct Proxy {
+    matcher: Arc<Matcher>,
+    /// As it was given, with a scheme; there may be a password in it.
+    url: SecretText,
+}
 
 /// Why a proxy can't be used. The text leaves the URL out, since there may be a password in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -32,7 +38,13 @@ impl Proxy {
         if !matches!(parsed.scheme_str(), None | Some("http")) {
             return Err(ProxyError::Scheme);
         }
-        Ok(Self(Arc::new(Matcher::builder().https(url).no(no_proxy).build())))
+        Ok(Self {
+            matcher: Arc::new(Matcher::builder().https(url).no(no_proxy).build()),
+            url: match parsed.scheme() {
+                Some(_) => url.to_owned().into(),
+                None => format!("http://{url}").into(),
+            },
+        })
     }
 
     /// The proxy that the environment names: `HTTPS_PROXY`, else `ALL_PROXY`, and `NO_PROXY`, each in either case as
@@ -58,7 +70,14 @@ impl Proxy {
 
     /// The proxy to ask for a URL, if it is to be asked.
     pub(super) fn intercept(&self, url: &Uri) -> Option<Intercept> {
-        self.0.intercept(url)
+        self.matcher.intercept(url)
+    }
+
+    /// The proxy's own URL, with the password that may be in it, if the proxy is to be asked for another URL.
+    pub fn url_for(&self, url: &Uri) -> Result<Option<Uri>, ProxyError> {
+        self.intercept(url)
+            .map(|_| self.url.expose().parse().map_err(|_| ProxyError::Url))
+            .transpose()
     }
 }
 
@@ -92,6 +111,17 @@ mod tests {
         assert_eq!(asked(&proxy, "https://10.1.2.3/"), None);
         assert_eq!(asked(&proxy, "http://169.254.169.254/metadata"), None);
         assert!(!format!("{proxy:?}").contains("hunter2"));
+        let url = |text: &str| proxy.url_for(&text.parse().unwrap()).unwrap();
+        let whole = "http://user:hunter2@proxy.example:3128".parse().unwrap();
+        assert_eq!(url("https://api.example:6443"), Some(whole));
+        assert_eq!(url("https://10.1.2.3:6443"), None);
+    }
+
+    #[test]
+    fn a_proxy_without_a_scheme_is_an_http_one() {
+        let proxy = Proxy::new("proxy.example:3128", "").unwrap();
+        let url = proxy.url_for(&"https://api.example".parse().unwrap());
+        assert_eq!(url.unwrap().unwrap(), "http://proxy.example:3128");
     }
 
     #[test]
