@@ -1,7 +1,7 @@
 //! The `AcrRegistry` custom resource: its schema, and the rules that the API server itself enforces.
 //!
-//! The fields are kept as text here, so that one object that an older or laxer schema let in can't break the watch
-//! on all of them. [`crate::registry::Registry`] is what comes of a spec that holds.
+//! The fields are kept as text here, so that what an older or laxer schema let in can be read and spoken of.
+//! [`crate::registry::Registry`] is what comes of a spec that holds.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
@@ -12,7 +12,7 @@ use crate::login_server::Cloud;
 
 /// Attaches an Azure Container Registry to this cluster: Pods that name its images get a pull secret. Delete it to
 /// detach the registry; every secret that came of it goes.
-#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "pullpass.dev",
     version = "v1alpha1",

@@ -1,6 +1,6 @@
 //! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
@@ -131,9 +131,27 @@ pub enum Access<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     by_host: HashMap<String, Vec<Registry>>,
+    unusable: BTreeSet<String>,
 }
 
 impl Registries {
+    /// The same, and AcrRegistries of these names are there that can't be acted on.
+    #[must_use]
+    pub fn with_unusable(self, unusable: BTreeSet<String>) -> Self {
+        Self { unusable, ..self }
+    }
+
+    /// The names of all AcrRegistries that there are.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let usable = self.by_host.values().flatten().map(Registry::name);
+        usable.chain(self.unusable.iter().map(String::as_str))
+    }
+
+    /// Whether there is an AcrRegistry of that name, be it one that can't be acted on.
+    pub fn is_attached(&self, name: &str) -> bool {
+        self.unusable.contains(name) || self.by_name(name).is_some()
+    }
+
     /// The registries that share the host that an image names, ordered by name; empty when none is attached.
     pub fn named_by(&self, host: &RegistryHost<'_>) -> &[Registry] {
         if !host.is_default_port() {
@@ -187,7 +205,10 @@ impl FromIterator<Registry> for Registries {
         for sharing in by_host.values_mut() {
             sharing.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        Self { by_host }
+        Self {
+            by_host,
+            unusable: BTreeSet::new(),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What every replica watches: registries, namespaces and minted credentials.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,10 +11,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
+use super::attached::{Attached, Unread};
 use super::credentials::{Credentials, HeldCredential};
-use crate::acr_registry::AcrRegistry;
 use crate::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
-use crate::registry::{Registries, Registry};
 use crate::server::Readiness;
 use crate::view::{Namespaces, View};
 
@@ -78,30 +76,12 @@ impl Watches {
         );
     }
 
-    async fn follow_registries(&self, events: impl Stream<Item = Event<AcrRegistry>>, filled: &AtomicBool) {
-        let mut known: HashMap<String, Registry> = HashMap::new();
-        let mut listed = HashMap::new();
+    async fn follow_registries(&self, events: impl Stream<Item = Event<Unread>>, filled: &AtomicBool) {
+        let mut attached = Attached::default();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
-            let complete = match event {
-                Event::Init => {
-                    listed.clear();
-                    false
-                }
-                Event::InitApply(object) => {
-                    insert(&mut listed, &object);
-                    false
-                }
-                Event::InitDone => {
-                    known = std::mem::take(&mut listed);
-                    true
-                }
-                Event::Apply(object) => insert(&mut known, &object),
-                Event::Delete(object) => known.remove(&object.name_any()).is_some(),
-            };
-            if complete {
-                self.view
-                    .set_registries(known.values().cloned().collect::<Registries>());
+            if let Some(registries) = attached.take(event) {
+                self.view.set_registries(registries);
                 filled.store(true, Ordering::Release);
                 self.tell(Change::Registries);
             }
@@ -187,19 +167,6 @@ impl Watches {
     fn tell(&self, change: Change) {
         // Nobody listening is fine.
         let _ = self.changes.send(change);
-    }
-}
-
-fn insert(known: &mut HashMap<String, Registry>, object: &AcrRegistry) -> bool {
-    match Registry::parse(object) {
-        Ok(registry) => known
-            .insert(registry.name().to_owned(), registry.clone())
-            .is_none_or(|old| old != registry),
-        Err(error) => {
-            // What it meant before stays in force: a mistake must not take secrets away.
-            tracing::warn!(registry = object.name_any(), %error, "an AcrRegistry can't be acted on");
-            false
-        }
     }
 }
 

@@ -85,7 +85,10 @@ fn docker_config_secret(namespace: &str, name: &str) -> Value {
 /// The same, with the label of what is pullpass' own.
 fn own(mut secret: Value) -> Value {
     if let Some(metadata) = secret.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("labels".to_owned(), json!({"app.kubernetes.io/managed-by": "pullpass"}));
+        metadata.insert(
+            "labels".to_owned(),
+            json!({"app.kubernetes.io/managed-by": "pullpass"}),
+        );
     }
     secret
 }
@@ -280,29 +283,27 @@ fn what_others_add_to_a_pull_secret_keeps_it_from_nothing() -> Test {
     let world = shared()?;
     let login = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&login)?;
-    world.wait_for_secret(&namespace, &login)?;
     let name = pull_secret(&login);
     let docker_config = |secret: &Value| text(secret, "/data/.dockerconfigjson").to_owned();
-    let sound = docker_config(&world.secret(&namespace, &name)?);
+    let sound = docker_config(&world.wait_for_secret(&namespace, &login)?);
     // An empty docker config, and data that no pull secret has.
     let edit = json!({"data": {".dockerconfigjson": "eyJhdXRocyI6e319", "note": CONTENT}});
     let namespaced = ["--namespace", &namespace];
     let patch = [
-        &["patch", "secret", &name, "--type=merge", "--patch", &edit.to_string()],
+        &[
+            "patch",
+            "secret",
+            &name,
+            "--type=merge",
+            "--patch",
+            &edit.to_string(),
+        ],
         &namespaced[..],
     ];
     world.cluster.run(&patch.concat())?;
     world.run_pod(&namespace, &login)?;
-    wait_for("the docker config to be put back", SOON, || {
-        let secret = world
-            .secret(&namespace, &name)
-            .map_err(|error| error.to_string())?;
-        if docker_config(&secret) == sound && text(&secret, "/data/note") == CONTENT {
-            Ok(())
-        } else {
-            Err("it is as it was edited")
-        }
-        .map_err(str::to_owned)
+    world.wait_for_secret_that(&namespace, &login, "be put back", |secret| {
+        docker_config(secret) == sound && text(secret, "/data/note") == CONTENT
     })?;
     Ok(())
 }

@@ -9,8 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -26,6 +25,7 @@ pub use self::identity::Surroundings;
 pub(crate) use self::identity::{Source, resolve};
 use self::minting::Memory;
 use self::status::{Standing, next_status};
+use super::attached::{self, Read, Unread};
 use super::secrets::Tallies;
 use super::watches::{Change, Watches};
 use crate::acr_registry::AcrRegistry;
@@ -86,12 +86,24 @@ impl RegistryController {
     /// Works for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
         let config = watcher::Config::default();
-        let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
+        let registries: Api<Unread> = Api::all(self.parts.client.clone());
         let own_secrets: Api<Secret> = Api::namespaced(self.parts.client.clone(), &self.parts.own_namespace);
         let (reader, writer) = kube::runtime::reflector::store();
         // Our own status writes change no generation, and must not lead back here.
+        let metrics = Arc::clone(&self.parts.metrics);
+        let readable = move |event| {
+            future::ready(match attached::read(event) {
+                Read::Event(event) => Some(event),
+                // Whoever watches it for admission says why.
+                Read::Unreadable(name) => {
+                    metrics.credential_fails(&name, true);
+                    None
+                }
+            })
+        };
         let changed = watcher(registries, config.clone())
             .default_backoff()
+            .filter_map(readable)
             .reflect(writer)
             .applied_objects()
             .predicate_filter(predicates::generation, PredicateConfig::default());

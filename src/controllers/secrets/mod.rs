@@ -217,10 +217,15 @@ impl SecretsController {
 
     fn step_of(&self, registries: &Registries, pair: &Pair, wanted: bool) -> Step {
         let (namespace, name) = &**pair;
+        let registry = registries.by_name(name);
+        if registry.is_none() && registries.is_attached(name) {
+            // Nobody knows what it means: what is there stays.
+            return Step::Nothing;
+        }
         let labels = self.watches.view.labels(namespace);
         let membership = self.scope.membership(namespace, labels.as_ref());
         step(
-            registries.by_name(name),
+            registry,
             labels.as_ref(),
             matches!(membership, Membership::Injected { .. }),
             wanted,
@@ -255,7 +260,7 @@ impl SecretsController {
             // A foreign Secret need not go; and with a namespace its secrets go.
             (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
-                let is_attached = self.watches.view.registries().by_name(&pair.1).is_some();
+                let is_attached = self.watches.view.registries().is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;
             }
@@ -293,15 +298,15 @@ impl SecretsController {
             }
         }
         let registries = self.watches.view.registries();
+        work.seen.extend(registries.names().map(str::to_owned));
         for registry in registries.all() {
-            work.seen.insert(registry.name().to_owned());
             let tally = tallies.remove(registry.name()).unwrap_or_default();
             self.metrics
                 .namespaces(registry.name(), tally.served, tally.failed);
             self.tallies.set(registry.name(), tally);
         }
         // Each time, since an attempt to mint that was under way can bring a series back.
-        for name in work.seen.iter().filter(|name| registries.by_name(name).is_none()) {
+        for name in work.seen.iter().filter(|name| !registries.is_attached(name)) {
             self.metrics.detached(name);
         }
     }
@@ -310,7 +315,7 @@ impl SecretsController {
     /// there may be secrets to take away.
     async fn remove_orphans(&self, work: &mut Work) {
         let registries = self.watches.view.registries();
-        work.cleared.retain(|name, _| registries.by_name(name).is_none());
+        work.cleared.retain(|name, _| !registries.is_attached(name));
         for name in self.watches.credentials.registries() {
             // Not whether there is work left: a look at everything makes some again before the last is done.
             let is_cleared = |namespace: &String| {
@@ -318,7 +323,7 @@ impl SecretsController {
                     .get(&name)
                     .is_some_and(|cleared| cleared.contains(namespace))
             };
-            if registries.by_name(&name).is_some() || !self.watches.view.namespaces().iter().all(is_cleared) {
+            if registries.is_attached(&name) || !self.watches.view.namespaces().iter().all(is_cleared) {
                 continue;
             }
             let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.own_namespace);

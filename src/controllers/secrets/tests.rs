@@ -131,6 +131,30 @@ async fn what_is_known_to_be_absent_is_not_deleted_again_at_every_resync() {
     assert!(!work.is_absent(&pair), "a namespace that is gone is forgotten");
 }
 
+#[tokio::test]
+async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let mut work = Work::default();
+    for (registries, expected) in [
+        (
+            Registries::default().with_unusable(["mine".to_owned()].into()),
+            None,
+        ),
+        (
+            Registries::default(),
+            Some(Arc::new(("apps".to_owned(), "mine".to_owned()))),
+        ),
+    ] {
+        controller.watches.view.set_registries(registries);
+        controller.on_change(&mut work, &Change::Registries);
+        assert_eq!(work.next(), expected);
+        // It would ask the API server, who is not there, to delete the minted credential.
+        work.cleared.insert("mine".to_owned(), ["apps".to_owned()].into());
+        controller.remove_orphans(&mut work).await;
+        assert_eq!(work.cleared.contains_key("mine"), expected.is_some());
+    }
+}
+
 #[test]
 fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
     let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));

@@ -1,0 +1,233 @@
+//! Which registries are attached, as the events of a watch tell.
+//!
+//! An AcrRegistry that can't be acted on is attached all the same: what it meant before stays in force, and nothing that
+//! came of it is taken away. That is so for a spec that is wrong, and for one that a later version of the schema let in and
+//! this version of the program can't read; neither keeps the others from being read.
+
+use std::collections::{BTreeSet, HashMap};
+
+use kube::ResourceExt;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::runtime::watcher::{self, Event};
+
+use crate::acr_registry::{AcrRegistry, AcrRegistrySpec};
+use crate::registry::{Registries, Registry};
+
+/// An AcrRegistry as the API server has it, whether or not it can be read.
+pub(super) type Unread = DeserializeGuard<AcrRegistry>;
+
+/// The attached registries.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    current: Known,
+    /// What a list has told so far.
+    listed: Known,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    usable: HashMap<String, Registry>,
+    unusable: BTreeSet<String>,
+}
+
+impl Attached {
+    /// Takes an event; gives all of them where they are known and something is new.
+    pub(super) fn take(&mut self, event: Event<Unread>) -> Option<Registries> {
+        let is_new = match event {
+            Event::Init => {
+                self.listed = Known::default();
+                false
+            }
+            Event::InitApply(object) => {
+                let before = self.current.usable.get(&object.name_any()).cloned();
+                self.listed.insert(object, before);
+                false
+            }
+            Event::InitDone => {
+                self.current = std::mem::take(&mut self.listed);
+                true
+            }
+            Event::Apply(object) => self.current.insert(object, None),
+            Event::Delete(object) => self.current.remove(&object.name_any()),
+        };
+        is_new.then(|| self.current.registries())
+    }
+}
+
+impl Known {
+    /// Takes an object; `before` is what it meant where it was known before.
+    fn insert(&mut self, object: Unread, before: Option<Registry>) -> bool {
+        let name = object.name_any();
+        let parsed = match object.0 {
+            Ok(object) => Registry::parse(&object).map_err(|error| error.to_string()),
+            Err(unreadable) => Err(format!(
+                "this version of pullpass can't read it: {}",
+                unreadable.error
+            )),
+        };
+        match parsed {
+            Ok(registry) => {
+                let was_unusable = self.unusable.remove(&name);
+                let known = self.usable.insert(name, registry.clone());
+                was_unusable || known.is_none_or(|known| known != registry)
+            }
+            Err(error) => {
+                tracing::warn!(registry = name, %error, "an AcrRegistry can't be acted on");
+                if let Some(before) = before {
+                    self.usable.insert(name.clone(), before);
+                }
+                self.unusable.insert(name)
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> bool {
+        let was_unusable = self.unusable.remove(name);
+        self.usable.remove(name).is_some() || was_unusable
+    }
+
+    fn registries(&self) -> Registries {
+        let usable: Registries = self.usable.values().cloned().collect();
+        usable.with_unusable(self.unusable.clone())
+    }
+}
+
+/// What came of an event for whoever works on AcrRegistries that can be read.
+pub(super) enum Read {
+    /// The same event.
+    Event(watcher::Result<Event<AcrRegistry>>),
+    /// An object of that name can't be read.
+    Unreadable(String),
+}
+
+/// Reads the object of an event.
+pub(super) fn read(event: watcher::Result<Event<Unread>>) -> Read {
+    let (object, made): (Unread, fn(AcrRegistry) -> Event<AcrRegistry>) = match event {
+        Err(error) => return Read::Event(Err(error)),
+        Ok(Event::Init) => return Read::Event(Ok(Event::Init)),
+        Ok(Event::InitDone) => return Read::Event(Ok(Event::InitDone)),
+        Ok(Event::InitApply(object)) => (object, Event::InitApply),
+        Ok(Event::Apply(object)) => (object, Event::Apply),
+        // Whatever it held: it may have been one that could be read.
+        Ok(Event::Delete(DeserializeGuard(object))) => {
+            let gone = object.unwrap_or_else(|unreadable| nothing_of(unreadable.metadata));
+            return Read::Event(Ok(Event::Delete(gone)));
+        }
+    };
+    let name = object.name_any();
+    match object.0 {
+        Ok(object) => Read::Event(Ok(made(object))),
+        Err(_) => Read::Unreadable(name),
+    }
+}
+
+fn nothing_of(metadata: ObjectMeta) -> AcrRegistry {
+    AcrRegistry {
+        metadata,
+        spec: AcrRegistrySpec::default(),
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(name: &str, spec: &Value) -> Unread {
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn sound(name: &str) -> Unread {
+        let host = format!("{name}.azurecr.io");
+        object(
+            name,
+            &json!({"loginServer": host, "identity": {"managedIdentity": {}}}),
+        )
+    }
+
+    /// Wrong, and from a later version.
+    fn unusable(name: &str) -> [Unread; 2] {
+        let identity = json!({"managedIdentity": {}});
+        [
+            object(
+                name,
+                &json!({"loginServer": "registry.example", "identity": identity}),
+            ),
+            object(
+                name,
+                &json!({"loginServer": "registry1.azurecr.io", "identity": identity, "credential": {"kind": "OfLater"}}),
+            ),
+        ]
+    }
+
+    fn listed(attached: &mut Attached, objects: impl IntoIterator<Item = Unread>) -> Registries {
+        assert!(attached.take(Event::Init).is_none());
+        for object in objects {
+            assert!(attached.take(Event::InitApply(object)).is_none());
+        }
+        attached.take(Event::InitDone).unwrap()
+    }
+
+    fn names(registries: &Registries) -> Vec<&str> {
+        registries.all().iter().map(|registry| registry.name()).collect()
+    }
+
+    #[test]
+    fn one_that_can_not_be_acted_on_is_attached_and_keeps_nobody_else_from_being_read() {
+        for bad in unusable("registry1") {
+            let mut attached = Attached::default();
+            let registries = listed(&mut attached, [bad, sound("registry2")]);
+            assert_eq!(names(&registries), ["registry2"]);
+            assert!(registries.is_attached("registry1") && registries.is_attached("registry2"));
+            assert!(!registries.is_attached("registry3"));
+            let registries = attached.take(Event::Apply(sound("registry1"))).unwrap();
+            assert_eq!(names(&registries), ["registry1", "registry2"]);
+        }
+    }
+
+    #[test]
+    fn what_it_meant_before_stays_in_force_through_a_list_too() {
+        for index in 0..2 {
+            let bad = || {
+                let [wrong, later] = unusable("registry1");
+                if index == 0 { wrong } else { later }
+            };
+            let mut attached = Attached::default();
+            listed(&mut attached, [sound("registry1")]);
+            let registries = attached.take(Event::Apply(bad())).unwrap();
+            assert_eq!(names(&registries), ["registry1"]);
+            assert!(attached.take(Event::Apply(bad())).is_none(), "nothing is new");
+            assert_eq!(names(&listed(&mut attached, [bad()])), ["registry1"]);
+            let registries = attached.take(Event::Delete(bad())).unwrap();
+            assert!(names(&registries).is_empty() && !registries.is_attached("registry1"));
+        }
+    }
+
+    #[test]
+    fn what_is_gone_from_a_list_is_detached() {
+        let mut attached = Attached::default();
+        let [_, later] = unusable("registry1");
+        listed(&mut attached, [later, sound("registry2")]);
+        let registries = listed(&mut attached, []);
+        assert!(!registries.is_attached("registry1") && !registries.is_attached("registry2"));
+    }
+
+    #[test]
+    fn an_unreadable_one_is_told_by_its_name_and_its_end_is_an_end() {
+        let [_, later] = unusable("registry1");
+        let told = |event| match read(Ok(event)) {
+            Read::Unreadable(name) => format!("unreadable {name}"),
+            Read::Event(Ok(Event::Apply(object))) => format!("apply {}", object.name_any()),
+            Read::Event(Ok(Event::Delete(object))) => format!("delete {}", object.name_any()),
+            Read::Event(_) => "another".to_owned(),
+        };
+        assert_eq!(told(Event::Apply(sound("registry2"))), "apply registry2");
+        assert_eq!(told(Event::Apply(later.clone())), "unreadable registry1");
+        assert_eq!(told(Event::InitApply(later.clone())), "unreadable registry1");
+        assert_eq!(told(Event::Delete(later)), "delete registry1");
+    }
+}
