@@ -19,10 +19,8 @@ const OPERATORS: &str = concat!(
 );
 const ACR_IMAGE: &str = "--image=myregistry.azurecr.io/web:1";
 
-/// A cluster with stand-ins for the operators' `CustomResourceDefinitions`.
-fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
-    end_to_end_wanted()?;
-    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+/// Puts stand-ins for the operators' `CustomResourceDefinitions` into a cluster.
+pub fn define_operators(cluster: &ControlPlane) -> Test {
     cluster.run(&["apply", "--filename", OPERATORS])?;
     cluster.run(&[
         "wait",
@@ -31,6 +29,14 @@ fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
         "--filename",
         OPERATORS,
     ])?;
+    Ok(())
+}
+
+/// A cluster with them.
+fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
+    end_to_end_wanted()?;
+    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    define_operators(&cluster)?;
     Ok(cluster)
 }
 
@@ -58,8 +64,12 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
         "mode": "opt-in",
         "excludeNamespaces": ["one", "two"],
         "policy": {"unattached": "deny", "forbidden": "deny"},
-        "webhook": {"failurePolicy": "Fail", "timeoutSeconds": 10},
+        "webhook": {"failurePolicy": "Fail", "timeoutSeconds": 10, "annotations": {"some.test/key": "value"}},
         "replicas": 3,
+        "shutdownDelay": 20,
+        "terminationGracePeriodSeconds": 60,
+        "hostNetwork": true,
+        "ports": {"webhook": 9444, "metrics": 9102},
         "image": {"repository": "images.test/pullpass", "tag": "1", "digest": format!("sha256:{}", "0".repeat(64))},
         "imagePullSecrets": [{"name": "pull"}],
         "auditLog": "/var/log/pullpass/audit.log",
@@ -68,21 +78,44 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
             "caBundle": pullpass_test_support::Authority::new()?.pem(),
         }},
         "rescue": true,
-        "workloadIdentity": {"clientId": "22222222-2222-2222-2222-222222222222"},
+        "workloadIdentity": {"clientId": "22222222-2222-2222-2222-222222222222", "projectedToken": true},
         "serviceAccount": {"annotations": {"some.test/key": "value"}},
         "networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]},
         "monitoring": {"enabled": true, "labels": {"release": "prometheus"}, "runbookUrl": "https://docs.test/operations"},
+        "priorityClass": {"name": "mine"},
         "podAnnotations": {"some.test/key": "value"},
-        "podLabels": {"some.test/key": "value"},
+        "podLabels": {"some.test/key": "value", "azure.workload.identity/use": "false"},
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
-        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.test:3128"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "preference": {"matchExpressions": [{"key": "pool", "operator": "Exists"}]}},
+        ]}},
+        "topologySpreadConstraints": [{
+            "topologyKey": "rack",
+            "maxSkew": 1,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "pullpass"}},
+        }],
+        "podSecurityContext": {"fsGroup": 2000},
+        "securityContext": {"capabilities": {"drop": ["ALL"]}},
+        "extraEnv": [
+            {"name": "HTTPS_PROXY", "value": "http://proxy.test:3128"},
+            // Already there: twice it would be refused.
+            {"name": "PULLPASS_LISTEN", "value": "[::]:9444"},
+            {"name": "PULLPASS_LOG_FILE", "value": "/var/log/pullpass/filter"},
+        ],
         "extraVolumes": [{"name": "log", "emptyDir": {}}],
         "extraVolumeMounts": [{"name": "log", "mountPath": "/var/log/pullpass"}],
+        "extraContainers": [{"name": "shipper", "image": "images.test/shipper:1"}],
     }))?;
     objects.extend(chart(&json!({
         "tls": {"source": "cert-manager", "certManager": {"issuerRef": {"kind": "ClusterIssuer", "name": "mine"}}},
         "networkPolicy": {"enabled": false},
         "crds": {"install": false},
+        "priorityClass": {"create": false, "name": ""},
+        "podDisruptionBudget": {"enabled": false},
+        "podAnnotations": {"kubectl.kubernetes.io/default-container": null},
+        "affinity": {},
+        "topologySpreadConstraints": [],
     }))?);
     Ok(objects)
 }
@@ -135,42 +168,75 @@ fn a_field_that_does_not_exist_is_noticed_in_stand_ins_too() -> Test {
     Ok(())
 }
 
+/// Has a Pod of the Deployment admitted, as a dry run, in the namespace that is there.
+fn try_out_pod(cluster: &ControlPlane, objects: &[Value]) -> Result<Value, Box<dyn Error>> {
+    let template = find(objects, "Deployment", "pullpass")?
+        .pointer("/spec/template")
+        .ok_or("there is no template")?;
+    let mut pod = template.clone();
+    for (pointer, key, value) in [
+        ("", "apiVersion", "v1"),
+        ("", "kind", "Pod"),
+        ("/metadata", "name", "pullpass"),
+        ("/metadata", "namespace", "pullpass-system"),
+    ] {
+        let map = pod.pointer_mut(pointer).and_then(Value::as_object_mut);
+        map.ok_or("the template is none")?
+            .insert(key.to_owned(), json!(value));
+    }
+    let created = cluster.run_with_input(
+        &[
+            "create",
+            "--dry-run=server",
+            "--validate=strict",
+            "--output=json",
+            "--filename",
+            "-",
+        ],
+        &pod.to_string(),
+    )?;
+    assert_eq!(created.stderr, "");
+    Ok(serde_json::from_str(&created.stdout)?)
+}
+
 #[test]
 fn the_deployments_pods_are_admitted_under_the_restricted_pod_security() -> Test {
     let cluster = cluster()?;
     for choice in Choice::all() {
         let objects = choice.kustomize()?;
         cluster.run_with_input(&[&STRICT[..], &["-"]].concat(), &list(&objects))?;
-        let template = find(&objects, "Deployment", "pullpass")?
-            .pointer("/spec/template")
-            .ok_or("there is no template")?;
-        let mut pod = template.clone();
-        for (pointer, key, value) in [
-            ("", "apiVersion", "v1"),
-            ("", "kind", "Pod"),
-            ("/metadata", "name", "pullpass"),
-            ("/metadata", "namespace", "pullpass-system"),
-        ] {
-            let map = pod.pointer_mut(pointer).and_then(Value::as_object_mut);
-            map.ok_or("the template is none")?
-                .insert(key.to_owned(), json!(value));
-        }
-        let created = cluster.run_with_input(
-            &[
-                "create",
-                "--dry-run=server",
-                "--validate=strict",
-                "--output=json",
-                "--filename",
-                "-",
-            ],
-            &pod.to_string(),
-        )?;
-        assert_eq!(created.stderr, "");
-        let created: Value = serde_json::from_str(&created.stdout)?;
+        let created = try_out_pod(&cluster, &objects)?;
         // Where no PriorityClass were found, the Pod would be refused.
         assert_eq!(created.pointer("/spec/priority"), Some(&json!(1_000_000_000)));
+        // Where these were missing, the API server would add them with five minutes.
+        let tolerated = created.pointer("/spec/tolerations").and_then(Value::as_array);
+        let seconds: Vec<_> = tolerated
+            .into_iter()
+            .flatten()
+            .map(|toleration| toleration.get("tolerationSeconds").and_then(Value::as_u64))
+            .collect();
+        assert_eq!(seconds, [Some(30), Some(30)]);
     }
+    Ok(())
+}
+
+#[test]
+fn a_pod_on_the_nodes_network_is_admitted_in_the_namespace_that_is_made_for_it() -> Test {
+    let cluster = cluster()?;
+    let values = json!({
+        "hostNetwork": true,
+        "ports": {"webhook": 9444, "metrics": 9102},
+        "namespace": {"create": true},
+    });
+    let objects = chart(&values)?;
+    cluster.run_with_input(&[&STRICT[..], &["-"]].concat(), &list(&objects))?;
+    try_out_pod(&cluster, &objects)?;
+
+    let level = "pod-security.kubernetes.io/enforce=restricted";
+    cluster.run(&["label", "namespace", "pullpass-system", "--overwrite", level])?;
+    let refused = try_out_pod(&cluster, &objects);
+    let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.contains("hostNetwork=true"), "{said}");
     Ok(())
 }
 

@@ -42,6 +42,28 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"auditLog": "audit.log"}), "auditLog"),
         (json!({"rescue": "evict"}), "rescue"),
         (json!({"noSuchValue": true}), "noSuchValue"),
+        (json!({"hostNetwork": "yes"}), "hostNetwork"),
+        (json!({"ports": {"webhook": 443}}), "webhook"),
+        (json!({"ports": {"https": 8443}}), "https"),
+        (json!({"shutdownDelay": -1}), "shutdownDelay"),
+        (json!({"priorityClass": {"name": ""}}), "priorityClass"),
+        (
+            json!({"workloadIdentity": {"projectedToken": "yes"}}),
+            "projectedToken",
+        ),
+        (
+            json!({"topologySpreadConstraints": {}}),
+            "topologySpreadConstraints",
+        ),
+        (
+            json!({"extraContainers": [{"image": "sidecar"}]}),
+            "extraContainers",
+        ),
+        // The Services would find no Pod.
+        (
+            json!({"podLabels": {"app.kubernetes.io/name": "mine"}}),
+            "podLabels",
+        ),
     ] {
         let output = template("pullpass-system", &values)?;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -125,7 +147,13 @@ fn the_program_knows_every_variable_that_is_set() -> Test {
         .args(["serve", "--help"])
         .output()?;
     let help = succeeded("pullpass serve --help", &help)?;
-    let values = json!({"excludeNamespaces": ["one"], "rescue": true, "tls": {"source": "cert-manager"}});
+    let values = json!({
+        "excludeNamespaces": ["one"],
+        "rescue": true,
+        "tls": {"source": "cert-manager"},
+        "ports": {"webhook": 9443, "metrics": 9102},
+        "shutdownDelay": 20,
+    });
     for (name, _) in env(&values)? {
         assert!(help.contains(&format!("[env: {name}=")), "{name}: {help}");
     }

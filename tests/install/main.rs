@@ -7,7 +7,9 @@
 mod accepted;
 mod alerts;
 mod chart;
+mod network;
 mod render;
 mod same;
 mod selectors;
 mod uninstall;
+mod values;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -15,6 +16,9 @@ pub type Test = Result<(), Box<dyn Error>>;
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 
+/// All of `manifests/components`.
+pub const COMPONENTS: [&str; 4] = ["cert-manager", "rescue", "monitoring", "workload-identity"];
+
 /// A way to install pullpass, in kustomize's terms.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -26,7 +30,7 @@ impl Choice {
     /// Every overlay with every set of components.
     pub fn all() -> Vec<Self> {
         let mut sets = vec![Vec::new()];
-        for component in ["cert-manager", "rescue", "monitoring"] {
+        for component in COMPONENTS {
             let with: Vec<Vec<&str>> = sets
                 .iter()
                 .map(|set| [set.as_slice(), &[component]].concat())
@@ -52,6 +56,7 @@ impl Choice {
             "tls": {"source": if has("cert-manager") { "cert-manager" } else { "own" }},
             "rescue": has("rescue"),
             "monitoring": {"enabled": has("monitoring")},
+            "workloadIdentity": {"projectedToken": has("workload-identity")},
             // Helm makes it by --create-namespace; that it can render it is for those who use no helm install.
             "namespace": {"create": true},
         })
@@ -59,27 +64,34 @@ impl Choice {
 
     /// What kustomize makes of it.
     pub fn kustomize(&self) -> Result<Vec<Value>, Box<dyn Error>> {
-        let scratch = Scratch::new()?;
-        // kustomize takes no absolute paths.
-        let up = "../".repeat(scratch.path().components().count() - 1);
-        let manifests = format!("{up}{}", format!("{ROOT}/manifests").trim_start_matches('/'));
-        let kustomization = json!({
+        kustomize(&json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "resources": [format!("{manifests}/overlays/{}", self.overlay)],
-            "components": self.components.iter().map(|component| format!("{manifests}/components/{component}"))
+            "resources": [format!("../manifests/overlays/{}", self.overlay)],
+            "components": self.components.iter().map(|component| format!("../manifests/components/{component}"))
                 .collect::<Vec<_>>(),
-        });
-        fs::write(
-            scratch.path().join("kustomization.yaml"),
-            kustomization.to_string(),
-        )?;
-        let output = Command::new(kubectl()?)
-            .arg("kustomize")
-            .arg(scratch.path())
-            .output()?;
-        objects(&succeeded("kubectl kustomize", &output)?)
+        }))
     }
+}
+
+/// A place that looks like the root of a checkout, for directories beside `manifests` as `docs/install.md` has them.
+pub fn checkout() -> Result<Scratch, Box<dyn Error>> {
+    let scratch = Scratch::new()?;
+    symlink(format!("{ROOT}/manifests"), scratch.path().join("manifests"))?;
+    Ok(scratch)
+}
+
+/// What kustomize makes of a kustomization in a directory beside `manifests`.
+pub fn kustomize(kustomization: &Value) -> Result<Vec<Value>, Box<dyn Error>> {
+    let checkout = checkout()?;
+    let directory = checkout.path().join("my-pullpass");
+    fs::create_dir(&directory)?;
+    fs::write(directory.join("kustomization.yaml"), kustomization.to_string())?;
+    let output = Command::new(kubectl()?)
+        .arg("kustomize")
+        .arg(directory)
+        .output()?;
+    objects(&succeeded("kubectl kustomize", &output)?)
 }
 
 /// kubectl, which has kustomize in it.

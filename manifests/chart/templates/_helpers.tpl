@@ -29,3 +29,11 @@ as the values say, so that both ways of installing give the same.
 {{- include "pullpass.object" (dict "root" $root "object" (fromYaml .)) }}
 {{- end }}
 {{- end }}
+
+{{/* Lays one map's entries over another's, which it changes; null takes an entry away. Prints nothing. */}}
+{{- define "pullpass.lay" -}}
+{{- $under := .under -}}
+{{- range $key, $value := .over -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $under $key }}{{ else }}{{ $_ := set $under $key $value }}{{ end -}}
+{{- end -}}
+{{- end }}
