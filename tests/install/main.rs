@@ -7,6 +7,7 @@
 mod accepted;
 mod alerts;
 mod chart;
+mod documents;
 mod network;
 mod render;
 mod same;

@@ -72,7 +72,7 @@ fn scope(objects: &[Value]) -> Result<Scope, Box<dyn Error>> {
 }
 
 /// Both say the same about every namespace, with every label.
-fn agree(objects: &[Value]) -> Test {
+pub fn agree(objects: &[Value]) -> Test {
     let scope = scope(objects)?;
     let configuration = find(objects, "MutatingWebhookConfiguration", "pullpass")?;
     let webhook = |name: &str| {

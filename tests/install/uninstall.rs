@@ -1,54 +1,17 @@
-//! What `docs/install.md` says about uninstalling, done as it is written there, with pullpass as a process beside the cluster.
+//! What `docs/install.md` says about installing and uninstalling, done as it is written there, with pullpass as a process
+//! beside the cluster.
 
-use std::env;
 use std::error::Error;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use pullpass_test_support::{Azure, ControlPlane, Installation, Login, end_to_end_wanted, wait_for};
+use pullpass_test_support::{Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
-use crate::render::{Choice, ROOT, Test, helm_binary, kubectl, succeeded};
+use crate::accepted::define_operators;
+use crate::documents::{block, commands, installation, run};
+use crate::render::{Test, checkout};
 
 const SOON: Duration = Duration::from_mins(2);
-
-/// The commands under a heading of `docs/install.md`, the `nth` block of them.
-fn documented(heading: &str, nth: usize) -> Result<String, Box<dyn Error>> {
-    let text = fs::read_to_string(format!("{ROOT}/docs/install.md"))?;
-    let (_, section) = text
-        .split_once(&format!("\n## {heading}\n"))
-        .ok_or_else(|| format!("there is no heading {heading}"))?;
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let block = section
-        .split("```sh\n")
-        .nth(nth + 1)
-        .ok_or_else(|| format!("{heading} has no block {nth}"))?;
-    Ok(block.split("```").next().unwrap_or_default().to_owned())
-}
-
-/// Runs commands as a reader would, from the root of the repository.
-fn run(cluster: &ControlPlane, commands: &str) -> Result<String, Box<dyn Error>> {
-    let kubectl = kubectl()?;
-    let directories = [kubectl.parent(), helm_binary()?.parent()];
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(
-        directories
-            .into_iter()
-            .flatten()
-            .map(Path::to_path_buf)
-            .chain(env::split_paths(&path)),
-    )?;
-    let output = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", commands])
-        .current_dir(ROOT)
-        .env("PATH", path)
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .env("KUBERC", "off")
-        .output()?;
-    succeeded(commands, &output)
-}
 
 /// The namespaces and names of the Secrets that came of a registry.
 fn secrets(cluster: &ControlPlane) -> Result<Vec<String>, Box<dyn Error>> {
@@ -74,9 +37,12 @@ fn secrets(cluster: &ControlPlane) -> Result<Vec<String>, Box<dyn Error>> {
         .collect())
 }
 
-/// A cluster in which a registry is attached and two namespaces have its pull secret.
+/// A cluster in which a registry is attached and two namespaces have its pull secret, and into which pullpass was then
+/// installed in one of the documented ways. A process beside the cluster does its work: nobody starts the Pods.
 fn in_use<'a>(
     cluster: &'a ControlPlane,
+    checkout: &Scratch,
+    way: &str,
     azure: &Azure,
     login: &Login,
 ) -> Result<Installation<'a>, Box<dyn Error>> {
@@ -87,18 +53,6 @@ fn in_use<'a>(
         builder = builder.flag(flag);
     }
     let pullpass = builder.start()?;
-    // All that an installation puts into a cluster and that a process beside it does not need.
-    let choice = Choice {
-        overlay: "cluster-wide",
-        components: Vec::new(),
-    };
-    let mut objects = choice.kustomize()?;
-    objects.retain(|object| {
-        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        !["MutatingWebhookConfiguration", "Service"].contains(&kind)
-    });
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    cluster.run_with_input(&["apply", "--server-side", "--filename", "-"], &list.to_string())?;
 
     cluster.apply(&login.secret(&login.password).to_string())?;
     let mut registry = login.acr_registry();
@@ -116,6 +70,17 @@ fn in_use<'a>(
             Err(format!("{there:?}"))
         }
     })?;
+    let proof = commands("Prove it", 0)?.replace("mycontainerregistry", &login.name);
+    let expected = block("docs/install.md", "Prove it", "text", 0)?;
+    assert_eq!(
+        run(cluster, checkout, &proof)?,
+        expected.replace("mycontainerregistry", &login.name)
+    );
+
+    define_operators(cluster)?;
+    run(cluster, checkout, &installation(way)?)?;
+    // That it is there, so that it can be said of it that it is gone.
+    cluster.run(&["get", "clusterrole", "pullpass-rescue"])?;
     Ok(pullpass)
 }
 
@@ -158,35 +123,47 @@ fn nothing_is_left(cluster: &ControlPlane) -> Test {
     Ok(())
 }
 
-#[test]
-fn the_documented_commands_leave_nothing_behind() -> Test {
+/// Installs in one of the documented ways and takes all away by the `nth` block of commands.
+fn leave_nothing_behind(way: &str, nth: usize) -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
+    let checkout = checkout()?;
     let login = Login::new("registry1", 1);
     let azure = Azure::start(std::slice::from_ref(&login))?;
-    let _pullpass = in_use(&cluster, &azure, &login)?;
-    run(&cluster, &documented("Uninstall", 0)?)?;
+    let _pullpass = in_use(&cluster, &checkout, way, &azure, &login)?;
+    run(&cluster, &checkout, &commands("Uninstall", 0)?)?;
     assert_eq!(secrets(&cluster)?, [""; 0]);
-    run(&cluster, &documented("Uninstall", 1)?)?;
+    run(&cluster, &checkout, &commands("Uninstall", nth)?)?;
     nothing_is_left(&cluster)?;
     Ok(())
+}
+
+#[test]
+fn the_documented_commands_leave_nothing_behind() -> Test {
+    leave_nothing_behind("kubectl", 1)
+}
+
+#[test]
+fn the_documented_commands_for_helm_leave_nothing_behind() -> Test {
+    leave_nothing_behind("Helm", 2)
 }
 
 #[test]
 fn secrets_that_were_left_behind_can_be_found_and_deleted() -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
+    let checkout = checkout()?;
     let login = Login::new("registry1", 1);
     let azure = Azure::start(std::slice::from_ref(&login))?;
-    let mut pullpass = in_use(&cluster, &azure, &login)?;
+    let mut pullpass = in_use(&cluster, &checkout, "kubectl", &azure, &login)?;
     cluster.apply(
         r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign", "namespace": "apps"}}"#,
     )?;
     // In the wrong order: nobody is there any more to take the secrets away.
     pullpass.process().kill()?;
-    run(&cluster, &documented("Uninstall", 1)?)?;
+    run(&cluster, &checkout, &commands("Uninstall", 1)?)?;
     assert_ne!(secrets(&cluster)?, [""; 0]);
-    run(&cluster, &documented("Uninstall", 2)?)?;
+    run(&cluster, &checkout, &commands("Uninstall", 3)?)?;
     assert_eq!(secrets(&cluster)?, [""; 0]);
     cluster.run(&["get", "secret", "foreign", "--namespace", "apps"])?;
     nothing_is_left(&cluster)?;

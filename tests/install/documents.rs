@@ -1,0 +1,203 @@
+//! What the documents tell a reader to write and to run, and that it does what they say.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use pullpass_test_support::{ControlPlane, Scratch};
+use serde_json::{Value, json};
+
+use crate::render::{
+    COMPONENTS, Choice, ROOT, Test, chart, find, helm_binary, kubectl, kustomize, succeeded,
+};
+use crate::same::comparable;
+use crate::selectors::agree;
+
+const INSTALL: &str = "docs/install.md";
+
+/// Under a heading of a document, the `nth` block in a language.
+pub fn block(document: &str, heading: &str, language: &str, nth: usize) -> Result<String, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("{ROOT}/{document}"))?;
+    let (_, section) = text
+        .split_once(&format!("\n## {heading}\n"))
+        .ok_or_else(|| format!("there is no heading {heading}"))?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let block = section
+        .split(&format!("```{language}\n"))
+        .nth(nth + 1)
+        .ok_or_else(|| format!("{heading} has no block {nth} of {language}"))?;
+    Ok(block.split("```").next().unwrap_or_default().to_owned())
+}
+
+/// The commands of `docs/install.md`.
+pub fn commands(heading: &str, nth: usize) -> Result<String, Box<dyn Error>> {
+    block(INSTALL, heading, "sh", nth)
+}
+
+/// Runs commands as a reader would, from the root of a checkout.
+pub fn run(cluster: &ControlPlane, checkout: &Scratch, commands: &str) -> Result<String, Box<dyn Error>> {
+    let kubectl = kubectl()?;
+    let directories = [kubectl.parent(), helm_binary()?.parent()];
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(
+        directories
+            .into_iter()
+            .flatten()
+            .map(Path::to_path_buf)
+            .chain(env::split_paths(&path)),
+    )?;
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", commands])
+        .current_dir(checkout.path())
+        .env("PATH", path)
+        .env("HOME", checkout.path())
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .env("KUBERC", "off")
+        .output()?;
+    succeeded(commands, &output)
+}
+
+/// `docs/install.md`'s kubectl with all of its components put in, or its Helm with what they do, over what is there by
+/// other means; without waiting for Pods, which nobody starts here.
+pub fn installation(way: &str) -> Result<String, Box<dyn Error>> {
+    let commands = commands(way, 0)?.replace("IMAGE", "images.test/pullpass");
+    if way == "Helm" {
+        return Ok(format!(
+            "{} --take-ownership --force-conflicts --set rescue=true --set monitoring.enabled=true \
+             --set tls.source=cert-manager --set workloadIdentity.projectedToken=true",
+            commands.trim_end()
+        ));
+    }
+    let (before, after) = commands
+        .split_once("images:\n")
+        .ok_or("the kustomization names no image")?;
+    let (after, _) = after
+        .split_once("kubectl rollout")
+        .ok_or("nobody waits for the Pods")?;
+    let components = block(INSTALL, way, "yaml", 0)?;
+    Ok(format!("{before}{components}images:\n{after}"))
+}
+
+/// A kustomization of an overlay with what a block adds to it.
+fn with_block(overlay: &str, nth: usize) -> Result<Vec<Value>, Box<dyn Error>> {
+    let mut kustomization: Value = serde_saphyr::from_str(&block(INSTALL, "kubectl", "yaml", nth)?)?;
+    let entries = kustomization.as_object_mut().ok_or("the block is no map")?;
+    entries.insert(
+        "resources".to_owned(),
+        json!([format!("../manifests/overlays/{overlay}")]),
+    );
+    kustomize(&kustomization)
+}
+
+#[test]
+fn the_readme_installs_as_the_document_does() -> Test {
+    let readme = |nth| block("README.md", "Install it", "sh", nth);
+    assert_eq!(readme(0)?, commands("Helm", 0)?);
+    let (kubectl, short) = (commands("kubectl", 0)?, readme(1)?);
+    assert!(kubectl.starts_with(&short), "{short}");
+    Ok(())
+}
+
+#[test]
+fn every_component_is_documented_and_tested() -> Test {
+    let documented: Value = serde_saphyr::from_str(&block(INSTALL, "kubectl", "yaml", 0)?)?;
+    let documented = documented.get("components").and_then(Value::as_array);
+    let documented: BTreeSet<String> = documented
+        .into_iter()
+        .flatten()
+        .filter_map(|path| {
+            Some(
+                path.as_str()?
+                    .strip_prefix("../manifests/components/")?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    let there: BTreeSet<String> = fs::read_dir(format!("{ROOT}/manifests/components"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, std::io::Error>>()?;
+    assert_eq!(documented, there);
+    assert_eq!(BTreeSet::from(COMPONENTS.map(str::to_owned)), there);
+    Ok(())
+}
+
+#[test]
+fn the_patches_change_a_setting_and_the_failure_policy_and_nothing_else() -> Test {
+    for overlay in ["cluster-wide", "opt-in"] {
+        let shipped = Choice {
+            overlay,
+            components: Vec::new(),
+        }
+        .kustomize()?;
+        let patched = with_block(overlay, 1)?;
+        assert_eq!(patched.len(), shipped.len());
+        for (mut patched, shipped) in patched.into_iter().zip(shipped) {
+            let webhooks = patched.get_mut("webhooks").and_then(Value::as_array_mut);
+            for webhook in webhooks.into_iter().flatten() {
+                let policy = webhook.get_mut("failurePolicy").ok_or("there is no policy")?;
+                assert_eq!(policy, "Fail");
+                *policy = json!("Ignore");
+            }
+            let env = patched
+                .pointer_mut("/spec/template/spec/containers/0/env")
+                .and_then(Value::as_array_mut);
+            for variable in env.into_iter().flatten() {
+                if variable.get("name") == Some(&json!("PULLPASS_UNATTACHED")) {
+                    assert_eq!(variable.get("value"), Some(&json!("warn")));
+                    *variable = json!({"name": "PULLPASS_UNATTACHED", "value": "allow"});
+                }
+            }
+            assert_eq!(comparable(patched), comparable(shipped));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_patches_exclude_namespaces_on_both_sides() -> Test {
+    for overlay in ["cluster-wide", "opt-in"] {
+        let objects = with_block(overlay, 2)?;
+        agree(&objects)?;
+        let deployment = find(&objects, "Deployment", "pullpass")?;
+        let excluded = json!({"name": "PULLPASS_EXCLUDE_NAMESPACES", "value": "tests,more"});
+        let env = deployment.pointer("/spec/template/spec/containers/0/env");
+        let env = env.and_then(Value::as_array).ok_or("there is no environment")?;
+        assert!(env.contains(&excluded), "{env:?}");
+    }
+    Ok(())
+}
+
+/// Why the document tells nobody to set it. Should kustomize ever change these names too, it need not say so any more.
+#[test]
+fn a_namespace_in_a_kustomization_leaves_the_fence_to_nobody() -> Test {
+    let objects = kustomize(&json!({
+        "namespace": "elsewhere",
+        "resources": ["../manifests/overlays/cluster-wide"],
+    }))?;
+    let fence = find(&objects, "ValidatingAdmissionPolicy", "pullpass-secrets")?;
+    assert!(
+        fence
+            .to_string()
+            .contains("serviceaccount:pullpass-system:pullpass")
+    );
+    let account = find(&objects, "ServiceAccount", "pullpass")?;
+    assert_eq!(account.pointer("/metadata/namespace"), Some(&json!("elsewhere")));
+    Ok(())
+}
+
+#[test]
+fn the_rule_for_a_collector_is_one_of_the_charts_values() -> Test {
+    let values: Value =
+        serde_saphyr::from_str(&block("docs/operations.md", "The network policy", "yaml", 0)?)?;
+    let objects = chart(&values)?;
+    let policy = find(&objects, "NetworkPolicy", "pullpass")?;
+    let rules = policy.pointer("/spec/egress").and_then(Value::as_array);
+    assert_eq!(
+        rules.and_then(|rules| rules.last()),
+        values.pointer("/networkPolicy/extraEgress/0")
+    );
+    Ok(())
+}
