@@ -44,6 +44,7 @@ pub struct Metrics {
     write_duration: Histogram,
     ready_lag: Histogram,
     leader: Gauge,
+    unfenced: Gauge,
     uncovered: Gauge,
     uncovered_by: Family<UncoveredLabels, Gauge>,
 }
@@ -113,6 +114,7 @@ impl Metrics {
         let write_duration = Histogram::new(WRITE_BUCKETS);
         let ready_lag = Histogram::new(WRITE_BUCKETS);
         let leader = Gauge::default();
+        let unfenced = Gauge::default();
         let uncovered = Gauge::default();
         let uncovered_by = Family::default();
         pullpass.register(
@@ -167,6 +169,11 @@ impl Metrics {
         );
         pullpass.register("leader", "Whether this process leads", leader.clone());
         pullpass.register(
+            "unfenced",
+            "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it",
+            unfenced.clone(),
+        );
+        pullpass.register(
             "uncovered_pods",
             "Running Pods with an image on ACR and no pull secret for it, as the leader last saw them",
             uncovered.clone(),
@@ -196,6 +203,7 @@ impl Metrics {
             write_duration,
             ready_lag,
             leader,
+            unfenced,
             uncovered,
             uncovered_by,
         }
@@ -307,10 +315,16 @@ impl Metrics {
         self.leader.set(i64::from(leads));
         if !leads {
             self.covers(&Summary::default());
+            self.unfenced(false);
             self.credential_expiry.clear();
             self.credential_failing.clear();
             self.namespaces.clear();
         }
+    }
+
+    /// Takes whether the API server would take Secrets from pullpass that are not its own.
+    pub fn unfenced(&self, is_open: bool) {
+        self.unfenced.set(i64::from(is_open));
     }
 
     /// Takes how running Pods stand.

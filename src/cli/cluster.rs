@@ -17,6 +17,7 @@ use crate::certificates::OVERLAP;
 use crate::controllers::certificate::OwnCertificate;
 use crate::controllers::demand::{DemandReceiver, DemandWriter};
 use crate::controllers::denials::{DenialReceiver, write_events};
+use crate::controllers::fence::Fence;
 use crate::controllers::leader::Candidate;
 use crate::controllers::pods::PodsController;
 use crate::controllers::registry::{Parts, RegistryController, Surroundings};
@@ -202,6 +203,11 @@ impl Replica {
             tallies,
             resync: self.resync,
         };
+        let fence = Fence {
+            client: self.client.clone(),
+            metrics: Arc::clone(&self.metrics),
+            interval: self.resync,
+        };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
         let certificate = async {
             if let Some(own) = own {
@@ -212,6 +218,7 @@ impl Replica {
             registries.run(),
             pods.run(&sender),
             secrets.run(sightings),
+            fence.watch(),
             certificate
         );
     }

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod credentials;
 pub mod demand;
 pub mod denials;
+pub mod fence;
 pub mod leader;
 pub mod pages;
 pub mod pods;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
-use crate::world::{SOON, Test, World, pull_secret, shared, text};
+use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, shared, text};
 
 const ACCOUNT: &str = "system:serviceaccount:pullpass-system:pullpass";
 /// "hush hush", which nobody may be shown.
@@ -351,5 +351,39 @@ fn in_its_own_namespace_it_writes_nothing_that_is_not_its_own() -> Test {
     let minted = own(docker_config_secret(OWN, "credential-new"));
     let answer = call(world, "POST", &format!("{secrets}?dryRun=All"), plain, &minted)?;
     assert_eq!(answer.status, 201, "{}", answer.body);
+    Ok(())
+}
+
+#[test]
+fn a_fence_that_is_gone_is_noticed() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::start(&cluster, 0, |_| {})?;
+    let wait_for_gauge = |expected: &str| {
+        wait_for(&format!("pullpass_unfenced to be {expected}"), SOON, || {
+            let metrics = world.pullpass.metrics().map_err(|error| error.to_string())?;
+            let has = |line: &str| metrics.lines().any(|known| known == line);
+            if has("pullpass_leader 1") && has(&format!("pullpass_unfenced {expected}")) {
+                Ok(())
+            } else {
+                Err(metrics)
+            }
+        })
+    };
+    let binding = cluster.get_json(&["validatingadmissionpolicybinding", "pullpass-secrets"])?;
+    cluster.run(&["delete", "validatingadmissionpolicybinding", "pullpass-secrets"])?;
+    wait_for_gauge("1")?;
+    assert_eq!(
+        world.secret("default", "pullpass-fence.probe")?,
+        None,
+        "a dry run writes nothing"
+    );
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "pullpass-secrets"},
+        "spec": binding.get("spec"),
+    });
+    cluster.apply(&binding.to_string())?;
+    wait_for_gauge("0")?;
     Ok(())
 }
