@@ -229,8 +229,9 @@ fn workload_identity(
     };
     let token_file = surroundings.token_file.clone().ok_or_else(|| Failure {
         reason: Reason::CredentialSecretMissing,
-        message: "workload identity needs AZURE_FEDERATED_TOKEN_FILE in the environment of pullpass: label its Pods \
-                  azure.workload.identity/use=true, or mount a projected service account token and name its file"
+        message: "workload identity needs AZURE_FEDERATED_TOKEN_FILE in the environment of pullpass: install the component \
+                  workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where the Pods have \
+                  the label azure.workload.identity/use=true"
             .to_owned(),
         retry_after: None,
     })?;
