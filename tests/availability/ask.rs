@@ -3,15 +3,13 @@
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pullpass_test_support::Login;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use pullpass_test_support::{Login, trusting};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::world::{Replica, pod};
@@ -32,16 +30,7 @@ pub struct Answer {
 impl Connection {
     /// Connects by the node's link, to whoever has a certificate of this bundle.
     pub fn open(replica: &Replica, bundle: &str) -> Result<Self, Box<dyn Error>> {
-        let mut roots = RootCertStore::empty();
-        for authority in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
-            roots.add(authority?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(HOST)?)?;
+        let connection = ClientConnection::new(trusting(bundle)?, ServerName::try_from(HOST)?)?;
         let socket = TcpStream::connect_timeout(&replica.webhook.address(), TIMEOUT)?;
         socket.set_read_timeout(Some(TIMEOUT))?;
         Ok(Self(BufReader::new(StreamOwned::new(connection, socket))))

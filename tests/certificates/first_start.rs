@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::controllers::certificate::OwnCertificate;
 use pullpass::metrics::Metrics;
 use pullpass::server::{Readiness, ServedTls, TlsMaker};
+use pullpass_test_support::kube_client;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::load::client;
 use crate::world::{OWN_NAMESPACE, SOON, Test, World, decoded, entry};
 
 const ACCOUNT: &str = "system:serviceaccount:pullpass-system:pullpass";
@@ -121,7 +121,7 @@ fn a_race_of_several_leaders_ends_with_one_certificate_that_all_serve() -> Test 
     let kubeconfig = world
         .cluster
         .service_account_kubeconfig(OWN_NAMESPACE, "pullpass")?;
-    let client = client(&runtime, &kubeconfig)?;
+    let client = kube_client(&runtime, &kubeconfig)?;
     let mut served = Vec::new();
     for _ in 0..LEADERS {
         let own = Arc::new(OwnCertificate::new(

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::load::Load;
-use crate::world::{NAMESPACE, OWN_NAMESPACE, Test, World, entry};
+use crate::load::begin_load;
+use crate::world::{OWN_NAMESPACE, Test, World, entry};
 
 /// "garbage"
 const GARBAGE: &str = "Z2FyYmFnZQ==";
@@ -16,7 +16,7 @@ fn a_spoilt_secret_is_mended_and_what_is_served_is_served_on() -> Test {
     world.wait_until_admitted()?;
     let good = world.secret()?.ok_or("there is no Secret")?;
     let data = |secret: &Value| secret.get("data").cloned();
-    let load = Load::start(world.cluster.kubeconfig(), NAMESPACE)?;
+    let load = begin_load(&world)?;
     for (what, patch) in [
         ("tls.crt does not hold a certificate", json!({"tls.crt": GARBAGE})),
         (

@@ -1,18 +1,17 @@
 //! A rotation of the authority and of the certificate, while Pods are admitted without a pause.
 
-use std::error::Error;
-use std::net::{Ipv4Addr, TcpStream};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use pullpass_test_support::wait_for;
+use pullpass_test_support::{Webhook, served_certificate, wait_for};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 
-use crate::load::Load;
-use crate::world::{NAMESPACE, SOON, Test, World, decoded, entry};
+use crate::load::{begin_load, expect_none_lost};
+use crate::world::{SOON, Test, World, decoded, entry};
 
+/// What the API server calls.
+const HOST: &str = "pullpass.pullpass-system.svc";
 const ADMISSIONS: usize = 25;
 
 #[test]
@@ -23,7 +22,7 @@ fn a_rotation_loses_no_admission_though_the_leader_is_killed_between_its_phases(
     world.wait_until_published()?;
     world.wait_until_admitted()?;
     let before = world.secret()?.ok_or("there is no Secret")?;
-    let load = Load::start(world.cluster.kubeconfig(), NAMESPACE)?;
+    let load = begin_load(&world)?;
     load.wait_for_more(ADMISSIONS)?;
 
     // Deleting the Secret asks for another authority.
@@ -57,7 +56,7 @@ fn a_rotation_loses_no_admission_though_the_leader_is_killed_between_its_phases(
         .process()
         .kill()?;
     world.wait_until_admitted()?;
-    let load = Load::start(world.cluster.kubeconfig(), NAMESPACE)?;
+    let load = begin_load(&world)?;
     let next = entry(&trusted, "next-ca.crt").to_owned();
     let promoted = world.wait_for_secret("the next authority to take over", |secret| {
         entry(secret, "ca.crt") == next
@@ -79,35 +78,8 @@ fn a_rotation_loses_no_admission_though_the_leader_is_killed_between_its_phases(
     Ok(())
 }
 
-fn expect_none_lost(load: Load) -> Test {
-    let (admitted, failures) = load.end()?;
-    assert!(
-        failures.is_empty(),
-        "{} of {admitted}: {failures:#?}",
-        failures.len()
-    );
-    Ok(())
-}
-
-/// Connects to a replica as an API server does that trusts this bundle, and returns the certificate that it has.
-fn handshake(port: u16, bundle: &str) -> Result<CertificateDer<'static>, Box<dyn Error>> {
-    let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
-        roots.add(authority?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("pullpass.pullpass-system.svc")?;
-    let mut connection = ClientConnection::new(Arc::new(config), name)?;
-    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    while connection.is_handshaking() {
-        connection.complete_io(&mut socket)?;
-    }
-    let chain = connection.peer_certificates().unwrap_or_default();
-    Ok(chain.first().ok_or("it presented none")?.clone().into_owned())
+fn address(replica: &Webhook) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, replica.port()))
 }
 
 fn is_in_pem(certificate: &CertificateDer<'_>, pem: &str) -> bool {
@@ -121,7 +93,7 @@ fn rotations_one_after_the_other_lose_no_admission() -> Test {
     world.start_replicas(2, &["--ca-overlap=2"])?;
     world.wait_until_published()?;
     world.wait_until_admitted()?;
-    let load = Load::start(world.cluster.kubeconfig(), NAMESPACE)?;
+    let load = begin_load(&world)?;
     for _ in 0..ROTATIONS {
         load.wait_for_more(ADMISSIONS)?;
         let before = world.secret()?.ok_or("there is no Secret")?;
@@ -137,13 +109,15 @@ fn rotations_one_after_the_other_lose_no_admission() -> Test {
         let bundle = world.wait_until_published()?;
         let expected = decoded(&done, "/data/tls.crt")?;
         for replica in &world.replicas {
-            wait_for("the new certificate to be served", SOON, || {
-                match handshake(replica.port(), &bundle) {
+            wait_for(
+                "the new certificate to be served",
+                SOON,
+                || match served_certificate(address(replica), HOST, &bundle) {
                     Ok(served) if is_in_pem(&served, &expected) => Ok(()),
                     Ok(_) => Err("it is another one".to_owned()),
                     Err(error) => Err(error.to_string()),
-                }
-            })?;
+                },
+            )?;
         }
     }
     load.wait_for_more(ADMISSIONS)?;

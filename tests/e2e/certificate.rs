@@ -2,23 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use pullpass_test_support::{FailurePolicy, Installation, wait_for};
+use pullpass_test_support::{Admissions, FailurePolicy, Installation, served_certificate, wait_for};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use serde_json::json;
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
+use serde_json::{Value, json};
 
 use crate::cluster::{SOON, Test, cluster, installation};
 use crate::objects::{pod, text};
@@ -34,7 +25,8 @@ fn no_admission_fails_while_the_certificate_is_swapped() -> Test {
         .registry("myregistry")
         .failure_policy(FailurePolicy::Fail)
         .start()?;
-    let load = Load::start(pullpass.namespace())?;
+    let pod = pod(pullpass.namespace(), "load", "myregistry.azurecr.io/web:1");
+    let load = Admissions::begin(cluster()?.kubeconfig(), pod, STREAMS, is_injected)?;
     let mut certificate = None;
     for round in 0..ROUNDS {
         load.wait_for_more(ADMISSIONS)?;
@@ -58,7 +50,7 @@ fn no_admission_fails_while_the_certificate_is_swapped() -> Test {
         wait_for("the API server to connect again", SOON, || {
             let peers = peers(&pullpass).map_err(|error| error.to_string())?;
             if peers.is_subset(&known) {
-                return Err(format!("nobody new has; failures: {:#?}", load.shared.failures()));
+                return Err(format!("nobody new has; failures: {:#?}", load.failures()));
             }
             Ok(())
         })?;
@@ -105,116 +97,18 @@ fn peers(pullpass: &Installation<'_>) -> Result<BTreeSet<String>, Box<dyn Error>
 
 /// The certificate that a new connection gets, after it was verified.
 fn served(pullpass: &Installation<'_>) -> Result<CertificateDer<'static>, Box<dyn Error>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(
-        pullpass.authority().pem().as_bytes(),
-    )?)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(pullpass.host().to_owned())?;
-    let mut connection = ClientConnection::new(Arc::new(config), name)?;
-    let mut socket = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, pullpass.port())))?;
-    while connection.is_handshaking() {
-        connection.complete_io(&mut socket)?;
-    }
-    let chain = connection.peer_certificates().unwrap_or_default();
-    Ok(chain.first().ok_or("it presented none")?.clone().into_owned())
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, pullpass.port()));
+    Ok(served_certificate(
+        address,
+        pullpass.host(),
+        pullpass.authority().pem(),
+    )?)
 }
 
-/// Pods that are created without a pause, in several streams.
-struct Load {
-    runtime: Runtime,
-    streams: Vec<JoinHandle<()>>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    end: AtomicBool,
-    admitted: AtomicUsize,
-    failures: Mutex<Vec<String>>,
-}
-
-impl Shared {
-    fn failures(&self) -> Vec<String> {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-impl Load {
-    fn start(namespace: &str) -> Result<Self, Box<dyn Error>> {
-        let runtime = Runtime::new()?;
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let kubeconfig = Kubeconfig::read_from(cluster()?.kubeconfig())?;
-        let client = runtime.block_on(async {
-            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-            Ok::<_, Box<dyn Error>>(Client::try_from(config)?)
-        })?;
-        let pods: Api<Pod> = Api::namespaced(client, namespace);
-        let pod: Pod = serde_json::from_value(pod(namespace, "load", "myregistry.azurecr.io/web:1"))?;
-        let shared = Arc::new(Shared::default());
-        let streams = (0..STREAMS)
-            .map(|_| runtime.spawn(stream(pods.clone(), pod.clone(), Arc::clone(&shared))))
-            .collect();
-        Ok(Self {
-            runtime,
-            streams,
-            shared,
-        })
-    }
-
-    fn wait_for_more(&self, count: usize) -> Test {
-        let enough = self.shared.admitted.load(Ordering::Relaxed) + count;
-        wait_for("admissions", SOON, || {
-            self.shared.admitted.load(Ordering::Relaxed) >= enough
-        })?;
-        Ok(())
-    }
-
-    fn end(self) -> Result<(usize, Vec<String>), Box<dyn Error>> {
-        self.shared.end.store(true, Ordering::Relaxed);
-        for stream in self.streams {
-            self.runtime.block_on(stream)?;
-        }
-        Ok((
-            self.shared.admitted.load(Ordering::Relaxed),
-            self.shared.failures(),
-        ))
-    }
-}
-
-async fn stream(pods: Api<Pod>, pod: Pod, shared: Arc<Shared>) {
-    let parameters = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    while !shared.end.load(Ordering::Relaxed) {
-        let failure = match pods.create(&parameters, &pod).await {
-            Ok(created) if is_injected(&created) => {
-                shared.admitted.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            Ok(created) => format!("it was not injected: {created:?}"),
-            Err(error) => error.to_string(),
-        };
-        shared
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(failure);
-    }
-}
-
-fn is_injected(pod: &Pod) -> bool {
-    pod.spec
-        .iter()
-        .flat_map(|spec| spec.image_pull_secrets.iter().flatten())
-        .any(|secret| secret.name == "pullpass-myregistry")
+fn is_injected(pod: &Value) -> bool {
+    let secrets = pod.pointer("/spec/imagePullSecrets").and_then(Value::as_array);
+    secrets
+        .into_iter()
+        .flatten()
+        .any(|secret| text(secret, "/name") == "pullpass-myregistry")
 }

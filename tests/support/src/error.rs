@@ -126,6 +126,12 @@ pub enum Error {
     /// A condition did not come true in time.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
+    /// A TLS connection was not made.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The API server's client did not do its work.
+    #[error("the client of the API server: {0}")]
+    Client(String),
 }
 
 impl Error {

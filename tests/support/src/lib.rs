@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admissions;
 mod azure;
 mod binaries;
 mod control_plane;
@@ -30,10 +31,12 @@ mod pki;
 mod pod_network;
 mod process;
 mod scratch;
+mod trust;
 mod wait;
 mod wanted;
 mod webhook;
 
+pub use admissions::{Admissions, kube_client};
 pub use azure::{Azure, Login};
 pub use binaries::{Binaries, Unavailable};
 pub use control_plane::{Builder as ControlPlaneBuilder, ControlPlane};
@@ -45,6 +48,7 @@ pub use pki::{Authority, Identity};
 pub use pod_network::PodNetwork;
 pub use process::{Signal, Supervised};
 pub use scratch::Scratch;
+pub use trust::{served_certificate, trusting};
 pub use wait::{Outcome, TimedOut, free_port, wait_for};
 pub use wanted::end_to_end_wanted;
 pub use webhook::Webhook;
