@@ -1,6 +1,7 @@
 //! A Pod as it is read from the cluster: what tells its images and its pull secrets, and no more. The rest is dropped
 //! while it is read, so that ten thousand Pods cost little.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::{ApiResource, GroupVersionKind, Object};
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,13 @@ pub struct PodStatus {
     phase: String,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
+    ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ContainerStatus {
+    name: String,
     state: ContainerState,
     last_state: ContainerState,
     restart_count: i32,
@@ -62,22 +65,53 @@ impl ContainerStatus {
         self.restart_count > 0 || ran(&self.state) || ran(&self.last_state)
     }
 
-    /// The reasons are the kubelet's own (`pkg/kubelet/images/types.go` of Kubernetes).
-    fn waits_for_an_image(&self) -> bool {
+    /// Whether a pull failed and the next one is put off. The reason is the kubelet's own (`pkg/kubelet/images/types.go` of
+    /// Kubernetes); it says `ErrImagePull` of a pull that has failed just now.
+    fn is_in_pull_back_off(&self) -> bool {
         let waiting = self.state.waiting.as_ref();
-        waiting.is_some_and(|waiting| ["ErrImagePull", "ImagePullBackOff"].contains(&waiting.reason.as_str()))
+        waiting.is_some_and(|waiting| waiting.reason == "ImagePullBackOff")
+    }
+}
+
+impl PodStatus {
+    /// Whether any container ever started, one for debugging included.
+    fn has_started(&self) -> bool {
+        let containers = self.container_statuses.iter();
+        let more = self.init_container_statuses.iter();
+        containers
+            .chain(more)
+            .chain(&self.ephemeral_container_statuses)
+            .any(ContainerStatus::has_started)
+    }
+
+    /// Whether the image of a container, or one that it mounts, could not be pulled. An ephemeral container does not count:
+    /// the Pod starts without it.
+    fn is_in_pull_back_off(&self, container: &Container) -> bool {
+        let containers = self.container_statuses.iter();
+        containers
+            .chain(&self.init_container_statuses)
+            .any(|status| status.name == container.name && status.is_in_pull_back_off())
     }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Container {
+    name: String,
     image: String,
+    volume_mounts: Vec<VolumeMount>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct VolumeMount {
+    name: String,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Volume {
+    name: String,
     image: Option<ImageVolume>,
 }
 
@@ -106,6 +140,18 @@ impl PodSpec {
             .filter(|reference| !reference.is_empty())
     }
 
+    /// What a container can't start without: its own image, and those of the volumes that it mounts. A kubelet reports
+    /// both on the container.
+    fn images_of<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = &'a str> {
+        let is_mounted = |volume: &&Volume| {
+            let mut mounts = container.volume_mounts.iter();
+            mounts.any(|mount| mount.name == volume.name)
+        };
+        let mounted = self.volumes.iter().filter(is_mounted);
+        let volumes = mounted.filter_map(|volume| volume.image.as_ref());
+        std::iter::once(container.image.as_str()).chain(volumes.map(|image| image.reference.as_str()))
+    }
+
     /// The names of its pull secrets.
     pub fn pull_secrets(&self) -> impl Iterator<Item = &str> {
         self.image_pull_secrets.iter().map(|secret| secret.name.as_str())
@@ -119,25 +165,28 @@ pub fn has_ended(pod: &Pod) -> bool {
         .is_some_and(|status| ["Succeeded", "Failed"].contains(&status.phase.as_str()))
 }
 
-/// Whether a controller looks after the Pod, and makes another where it goes.
-pub fn is_controlled(pod: &Pod) -> bool {
+/// The controller that looks after the Pod.
+pub fn controller(pod: &Pod) -> Option<&OwnerReference> {
     pod.owner_references()
         .iter()
-        .any(|owner| owner.controller == Some(true))
+        .find(|owner| owner.controller == Some(true))
 }
 
-/// Whether the Pod never started a container, and a kubelet has said that it can't pull one's image. One that is being
-/// deleted is not stuck.
-pub fn is_stuck_on_a_pull(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let mut all = status
-        .container_statuses
-        .iter()
-        .chain(&status.init_container_statuses);
-    status.phase == "Pending"
-        && pod.metadata.deletion_timestamp.is_none()
-        && !all.clone().any(ContainerStatus::has_started)
-        && all.any(ContainerStatus::waits_for_an_image)
+/// The images that keep the Pod from starting: those of containers of which a kubelet has said that a pull failed and the
+/// next one is put off. It has none where a container has started, or where the Pod is being deleted.
+pub fn awaited_images(pod: &Pod) -> Vec<&str> {
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
+    if status.phase != "Pending" || pod.metadata.deletion_timestamp.is_some() || status.has_started() {
+        return Vec::new();
+    }
+    let spec = &pod.spec;
+    let containers = spec.containers.iter().chain(&spec.init_containers);
+    containers
+        .filter(|container| status.is_in_pull_back_off(container))
+        .flat_map(|container| spec.images_of(container))
+        .collect()
 }
 
 /// Whether the Pod mirrors a static Pod.

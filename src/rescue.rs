@@ -1,21 +1,44 @@
 //! Which Pods it would help to make anew: those that were admitted without their pull secret, while pullpass was away or
 //! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
 use crate::coverage::{Finding, Gap, State};
 use crate::pod::{self, Pod};
 
 /// The registry for whose secret a Pod should be made anew, if one is.
 ///
 /// It is none but for a Pod that its controller makes again, that is not going already, that never started a container, and
-/// of which a kubelet has said that an image can't be pulled.
+/// of which a kubelet has said that it could not pull an image for which the secret is missing.
 pub fn would_help<'a>(pod: &Pod, findings: &[Finding<'a>]) -> Option<&'a str> {
-    if !pod::is_controlled(pod) || !pod::is_stuck_on_a_pull(pod) {
+    if !pod::controller(pod).is_some_and(makes_again) {
         return None;
     }
-    findings.iter().find_map(|finding| match finding.state {
-        State::Uncovered(Gap::NotInjected | Gap::OtherSecret) => finding.registry,
-        _ => None,
-    })
+    let awaited = pod::awaited_images(pod);
+    findings
+        .iter()
+        .filter(|finding| finding.images.iter().any(|image| awaited.contains(image)))
+        .filter(|finding| lacks_a_secret(finding))
+        .find_map(|finding| finding.registry)
+}
+
+/// Whether another admission would add what is missing.
+fn lacks_a_secret(finding: &Finding<'_>) -> bool {
+    matches!(
+        finding.state,
+        State::Uncovered(Gap::NotInjected | Gap::OtherSecret)
+    )
+}
+
+/// Whether a controller makes another Pod for one that was evicted, and thinks nothing of it. A Job counts it as a failure;
+/// workflow engines fail the step that it was.
+fn makes_again(controller: &OwnerReference) -> bool {
+    let group = controller.api_version.split_once('/').map(|(group, _)| group);
+    match group {
+        Some("apps") => ["ReplicaSet", "StatefulSet", "DaemonSet"].contains(&controller.kind.as_str()),
+        Some(_) => false,
+        None => controller.kind == "ReplicationController",
+    }
 }
 
 #[cfg(test)]
@@ -26,6 +49,9 @@ mod tests {
     use crate::exemption::Exemption;
     use serde_json::{Value, json};
 
+    /// The image of which there is a finding.
+    const IMAGE: &str = "openreg.azurecr.io/a";
+
     /// A Pod that is stuck as they are.
     fn stuck() -> Value {
         json!({
@@ -33,23 +59,34 @@ mod tests {
                 "name": "web-x", "namespace": "apps",
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true}],
             },
-            "spec": {"containers": [{"image": "openreg.azurecr.io/a"}]},
+            "spec": {
+                "containers": [{"name": "main", "image": IMAGE}, {"name": "side", "image": "nginx"}],
+                "initContainers": [{"name": "init", "image": IMAGE}],
+                "volumes": [{"name": "model", "image": {"reference": IMAGE}}],
+            },
             "status": {
                 "phase": "Pending",
-                "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}, "lastState": {}, "restartCount": 0}],
+                "containerStatuses": [waits("main", "ImagePullBackOff")],
             },
         })
     }
 
-    fn helped(pod: Value, state: State) -> bool {
-        let pod: Pod = serde_json::from_value(pod).unwrap();
-        let finding = Finding {
+    fn waits(container: &str, reason: &str) -> Value {
+        json!({"name": container, "state": {"waiting": {"reason": reason}}, "lastState": {}, "restartCount": 0})
+    }
+
+    fn finding(state: State) -> Finding<'static> {
+        Finding {
             host: Cow::Borrowed("openreg.azurecr.io"),
             registry: Some("open"),
             state,
-            images: Vec::new(),
-        };
-        would_help(&pod, &[finding]).is_some()
+            images: vec![IMAGE],
+        }
+    }
+
+    fn helped(pod: Value, state: State) -> bool {
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        would_help(&pod, &[finding(state)]).is_some()
     }
 
     #[test]
@@ -84,15 +121,67 @@ mod tests {
                 "/status/initContainerStatuses",
                 json!([{"state": {"terminated": {"exitCode": 0}}}]),
             ),
+            (
+                "/status/ephemeralContainerStatuses",
+                json!([{"name": "debugger", "state": {"running": {}}}]),
+            ),
+            ("/metadata/ownerReferences/0/kind", json!("Deployment")),
+            ("/metadata/ownerReferences/0/apiVersion", json!("v1")),
         ] {
             let mut pod = stuck();
             let (parent, key) = path.rsplit_once('/').unwrap();
             pod.pointer_mut(parent).unwrap()[key] = value;
             assert!(!helped(pod, not_injected), "{path}");
         }
+    }
+
+    #[test]
+    fn a_pod_comes_back_only_if_its_controller_does_not_count_it() {
+        for (api_version, kind, comes_back) in [
+            ("apps/v1", "ReplicaSet", true),
+            ("apps/v1", "StatefulSet", true),
+            ("apps/v1", "DaemonSet", true),
+            ("v1", "ReplicationController", true),
+            ("batch/v1", "Job", false),
+            ("argoproj.io/v1alpha1", "Workflow", false),
+            ("tekton.dev/v1", "TaskRun", false),
+            ("apps.kruise.io/v1alpha1", "StatefulSet", false),
+            ("apps.example/v1", "ReplicationController", false),
+        ] {
+            let mut pod = stuck();
+            let owner = &mut pod["metadata"]["ownerReferences"][0];
+            owner["apiVersion"] = json!(api_version);
+            owner["kind"] = json!(kind);
+            let helped = helped(pod, State::Uncovered(Gap::NotInjected));
+            assert_eq!(helped, comes_back, "{api_version} {kind}");
+        }
+    }
+
+    #[test]
+    fn it_waits_for_the_image_that_the_secret_is_for() {
+        let not_injected = State::Uncovered(Gap::NotInjected);
+        let helped_where = |statuses: &[Value], init: &[Value]| {
+            let mut pod = stuck();
+            pod["status"]["containerStatuses"] = json!(statuses);
+            pod["status"]["initContainerStatuses"] = json!(init);
+            helped(pod, not_injected)
+        };
+        let waits_by_init = waits("main", "PodInitializing");
+        assert!(
+            helped_where(&[waits_by_init], &[waits("init", "ImagePullBackOff")]),
+            "an init container's image counts"
+        );
+        assert!(
+            !helped_where(&[waits("side", "ImagePullBackOff")], &[]),
+            "this image is not on ACR"
+        );
+        assert!(
+            !helped_where(&[waits("main", "ErrImagePull")], &[]),
+            "one failure says little"
+        );
         let mut pod = stuck();
-        pod["status"]["initContainerStatuses"] = json!([{"state": {"waiting": {"reason": "ErrImagePull"}}}]);
-        pod["status"]["containerStatuses"] = json!([{"state": {"waiting": {"reason": "PodInitializing"}}}]);
-        assert!(helped(pod, not_injected), "an init container's image counts");
+        pod["status"]["containerStatuses"] = json!([waits("side", "ImagePullBackOff")]);
+        pod["spec"]["containers"][1]["volumeMounts"] = json!([{"name": "model", "mountPath": "/model"}]);
+        assert!(helped(pod, not_injected), "an image that is mounted counts");
     }
 }
