@@ -1,5 +1,8 @@
 //! Which Pods it would help to make anew: those that were admitted without their pull secret, while pullpass was away or
-//! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod.
+//! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod; what is
+//! remembered of earlier evictions is in [`evictions`].
+
+pub mod evictions;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -20,6 +23,15 @@ pub fn would_help<'a>(pod: &Pod, findings: &[Finding<'a>]) -> Option<&'a str> {
         .filter(|finding| finding.images.iter().any(|image| awaited.contains(image)))
         .filter(|finding| lacks_a_secret(finding))
         .find_map(|finding| finding.registry)
+}
+
+/// Whether the Pod was admitted with its pull secrets; none where it says nothing of that.
+pub fn was_injected(findings: &[Finding<'_>]) -> Option<bool> {
+    if findings.iter().any(lacks_a_secret) {
+        return Some(false);
+    }
+    let is_covered = findings.iter().any(|finding| finding.state == State::Covered);
+    is_covered.then_some(true)
 }
 
 /// Whether another admission would add what is missing.
@@ -183,5 +195,22 @@ mod tests {
         pod["status"]["containerStatuses"] = json!([waits("side", "ImagePullBackOff")]);
         pod["spec"]["containers"][1]["volumeMounts"] = json!([{"name": "model", "mountPath": "/model"}]);
         assert!(helped(pod, not_injected), "an image that is mounted counts");
+    }
+
+    #[test]
+    fn a_pod_is_injected_when_nothing_is_missing_that_admission_adds() {
+        let not_injected = State::Uncovered(Gap::NotInjected);
+        for (states, injected) in [
+            (&[State::Covered][..], Some(true)),
+            (&[State::Covered, State::Uncovered(Gap::Unattached)], Some(true)),
+            (&[State::Covered, not_injected], Some(false)),
+            (&[State::Uncovered(Gap::OtherSecret)], Some(false)),
+            (&[State::Uncovered(Gap::Forbidden)], None),
+            (&[State::Skipped(Exemption::PodOptedOut)], None),
+            (&[], None),
+        ] {
+            let findings: Vec<_> = states.iter().copied().map(finding).collect();
+            assert_eq!(was_injected(&findings), injected, "{states:?}");
+        }
     }
 }

@@ -51,8 +51,8 @@ pub(super) struct ClusterFlags {
     /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     pub(super) resync_interval: Duration,
-    /// What to do about Pods that were admitted without their pull secret and never started: evict those that a controller
-    /// makes anew. It needs the right of the component rescue
+    /// What to do about Pods that were admitted without their pull secret and never started: evict those whose
+    /// controller makes others and does not count them as failures. It needs the right of the component rescue
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
     pub(super) rescue: Rescue,
     /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
@@ -191,7 +191,8 @@ impl Replica {
             watches: Arc::clone(watches),
             scope: self.scope.clone(),
             metrics: Arc::clone(&self.metrics),
-            rescuer: (self.rescue == Rescue::Evict).then(|| Rescuer::new(self.client.clone())),
+            rescuer: (self.rescue == Rescue::Evict)
+                .then(|| Rescuer::new(self.client.clone(), Arc::clone(watches), self.scope.clone())),
             resync: self.resync,
         };
         let secrets = SecretsController {

@@ -10,17 +10,13 @@ use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::pages::pages;
-use super::rescue::{Candidate, Rescuer};
+use super::rescue::{self, Proposals, Rescuer};
 use super::watches::{Watches, events};
-use crate::coverage::{Finding, Summary, findings};
+use crate::coverage::{Summary, findings};
 use crate::metrics::Metrics;
 use crate::names::registry_of;
 use crate::pod::{self, Pod, has_ended};
-use crate::rescue::would_help;
 use crate::scope::Scope;
-
-/// How many Pods wait for their eviction.
-const CANDIDATES: usize = 256;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,20 +49,20 @@ pub struct PodsController {
 impl PodsController {
     /// Watches Pending Pods and scans all of them, for as long as it is polled.
     pub async fn run(&self, sightings: &mpsc::Sender<Sighting>) {
-        let (stuck, candidates) = mpsc::channel(CANDIDATES);
+        let (proposals, backlog) = rescue::channel();
         tokio::join!(
-            self.watch_pending(sightings, &stuck),
-            self.scan_repeatedly(sightings, &stuck),
+            self.watch_pending(sightings, &proposals),
+            self.scan_repeatedly(sightings, &proposals),
             async {
                 if let Some(rescuer) = &self.rescuer {
-                    rescuer.run(candidates).await;
+                    Box::pin(rescuer.run(backlog)).await;
                 }
             },
         );
     }
 
     /// Only a Pod that is Pending can still be waiting for its secret.
-    async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>, stuck: &mpsc::Sender<Candidate>) {
+    async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) {
         let pods = pod::api(self.client.clone(), None);
         let pending = watcher::Config::default().fields("status.phase=Pending");
         let mut events = std::pin::pin!(events(watcher(pods, pending)));
@@ -74,20 +70,20 @@ impl PodsController {
             let (Event::Apply(pod) | Event::InitApply(pod)) = event else {
                 continue;
             };
-            self.look_at(&pod, stuck);
+            self.look_at(&pod, proposals);
             if self.report(&pod, sightings).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn scan_repeatedly(&self, sightings: &mpsc::Sender<Sighting>, stuck: &mpsc::Sender<Candidate>) {
+    async fn scan_repeatedly(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) {
         let mut ticks = tokio::time::interval(self.resync);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let begun = Instant::now();
-            match self.scan(sightings, stuck).await {
+            match self.scan(sightings, proposals).await {
                 Ok(summary) => {
                     self.metrics.covers(&summary);
                     if sightings.send(Sighting::ScanDone { begun }).await.is_err() {
@@ -101,11 +97,7 @@ impl PodsController {
         }
     }
 
-    async fn scan(
-        &self,
-        sightings: &mpsc::Sender<Sighting>,
-        stuck: &mpsc::Sender<Candidate>,
-    ) -> kube::Result<Summary> {
+    async fn scan(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) -> kube::Result<Summary> {
         let mut summary = Summary::default();
         let mut pages = std::pin::pin!(pages(pod::api(self.client.clone(), None)));
         while let Some(page) = pages.try_next().await? {
@@ -117,7 +109,7 @@ impl PodsController {
                 let labels = self.watches.view.labels(&namespace);
                 let findings = findings(pod, &namespace, &registries, labels.as_ref(), &self.scope);
                 summary.add(&namespace, &findings);
-                self.propose(pod, &findings, stuck);
+                self.look_at(pod, proposals);
                 if self.report(pod, sightings).await.is_err() {
                     return Ok(summary);
                 }
@@ -126,28 +118,9 @@ impl PodsController {
         Ok(summary)
     }
 
-    /// Looks at a Pod that is Pending.
-    fn look_at(&self, pod: &Pod, stuck: &mpsc::Sender<Candidate>) {
-        if self.rescuer.is_none() {
-            return;
-        }
-        let namespace = pod.namespace().unwrap_or_default();
-        let registries = self.watches.view.registries();
-        let labels = self.watches.view.labels(&namespace);
-        let findings = findings(pod, &namespace, &registries, labels.as_ref(), &self.scope);
-        self.propose(pod, &findings, stuck);
-    }
-
-    /// Proposes a Pod that is stuck for an eviction that would help. What finds no place is seen again: by the next scan, or
-    /// since its kubelet goes on saying that it can't pull.
-    fn propose(&self, pod: &Pod, findings: &[Finding<'_>], stuck: &mpsc::Sender<Candidate>) {
-        let has_credential = |name: &&str| self.watches.credentials.of(name).is_some();
-        let registry = would_help(pod, findings).filter(has_credential);
-        if registry.is_some()
-            && self.rescuer.is_some()
-            && let Some(candidate) = Candidate::of(pod)
-        {
-            let _ = stuck.try_send(candidate);
+    fn look_at(&self, pod: &Pod, proposals: &Proposals) {
+        if let Some(rescuer) = &self.rescuer {
+            rescuer.look_at(pod, proposals);
         }
     }
 

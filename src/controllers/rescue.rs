@@ -1,81 +1,118 @@
 //! Evicts Pods that would get their pull secret if they were made anew. Eviction goes by the API that
 //! `PodDisruptionBudgets` hold for.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod as CorePod;
-use kube::api::{DeleteParams, EvictParams, Preconditions};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
+use kube::api::PostParams;
+use kube::core::Status;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::watches::Watches;
+use crate::coverage::findings;
 use crate::names::MANAGER;
-use crate::pod::Pod;
+use crate::pod::{self, Pod};
+use crate::rescue::evictions::Evictions;
+use crate::rescue::{was_injected, would_help};
+use crate::scope::Scope;
 
+/// How many Pods wait for their eviction, and how many Events to be written.
+const BACKLOG: usize = 256;
 /// How long the next Pod waits for its turn.
 const PACE: Duration = Duration::from_secs(1);
-/// How many Pods of an owner are evicted in a [`SPAN`]: where their successors are stuck too, eviction is no help.
-const PER_OWNER: usize = 10;
-/// See [`PER_OWNER`].
-const SPAN: Duration = Duration::from_mins(1);
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A Pod to be evicted.
+/// A Pod to be evicted, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
+struct Candidate {
     namespace: String,
     name: String,
     uid: String,
+    resource_version: String,
     /// The uid of its controller.
     owner: String,
 }
 
-impl Candidate {
-    /// The Pod, if it has what an eviction needs.
-    pub fn of(pod: &Pod) -> Option<Self> {
-        let mut owners = pod.owner_references().iter();
-        Some(Self {
-            namespace: pod.namespace()?,
-            name: pod.name_any(),
-            uid: pod.uid()?,
-            owner: owners.find(|owner| owner.controller == Some(true))?.uid.clone(),
-        })
-    }
+/// What is to be said of an owner whose Pods are evicted no more for a while, on a Pod of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Notice {
+    pod: ObjectReference,
+    /// Kind and name.
+    owner: String,
+    rest: SignedDuration,
 }
 
-/// The Pods that were evicted of late, by their owner.
-#[derive(Debug, Default)]
-struct Evicted(HashMap<String, Vec<(String, Instant)>>);
+/// What a look at a Pod leads to.
+#[derive(Debug, Clone, PartialEq)]
+enum Verdict {
+    Leave,
+    Evict(Candidate),
+    Rest(Notice),
+}
 
-impl Evicted {
-    /// Whether the Pod may be evicted now; if so, that counts as done.
-    fn take(&mut self, candidate: &Candidate, now: Instant) -> bool {
-        self.0.retain(|_, pods| {
-            pods.retain(|(_, since)| now.duration_since(*since) < SPAN);
-            !pods.is_empty()
-        });
-        let pods = self.0.entry(candidate.owner.clone()).or_default();
-        let is_known = pods.iter().any(|(uid, _)| *uid == candidate.uid);
-        if is_known || pods.len() >= PER_OWNER {
-            return false;
-        }
-        pods.push((candidate.uid.clone(), now));
-        true
-    }
+/// What became of a Pod whose turn had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Evicted,
+    /// It has changed since it was proposed. Where it is stuck again, it is proposed again.
+    Left,
+}
+
+/// Why a Pod was not evicted.
+#[derive(Debug, Error)]
+enum RescueError {
+    #[error("the API server took longer than {PATIENCE:?}")]
+    NoAnswer,
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
+
+/// Takes what looks at Pods lead to; it never blocks.
+#[derive(Debug)]
+pub struct Proposals {
+    candidates: mpsc::Sender<Candidate>,
+    notices: mpsc::Sender<Notice>,
+}
+
+/// What the rescuer works on.
+#[derive(Debug)]
+pub struct Backlog {
+    candidates: mpsc::Receiver<Candidate>,
+    notices: mpsc::Receiver<Notice>,
+}
+
+/// A way from those who look at Pods to the rescuer.
+pub fn channel() -> (Proposals, Backlog) {
+    let (propose, candidates) = mpsc::channel(BACKLOG);
+    let (notify, notices) = mpsc::channel(BACKLOG);
+    let proposals = Proposals {
+        candidates: propose,
+        notices: notify,
+    };
+    (proposals, Backlog { candidates, notices })
 }
 
 /// Evicts Pods, one after the other.
 pub struct Rescuer {
     client: Client,
+    watches: Arc<Watches>,
+    scope: Scope,
     recorder: Recorder,
+    evictions: Mutex<Evictions>,
 }
 
 impl Rescuer {
     /// One that has evicted nobody yet.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, watches: Arc<Watches>, scope: Scope) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
@@ -83,90 +120,239 @@ impl Rescuer {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            watches,
+            scope,
+            evictions: Mutex::default(),
         }
     }
 
-    /// Evicts whom it is given, for as long as it is polled.
-    pub async fn run(&self, mut candidates: mpsc::Receiver<Candidate>) {
-        let mut evicted = Evicted::default();
-        while let Some(candidate) = candidates.recv().await {
-            if !evicted.take(&candidate, Instant::now()) {
-                continue;
+    /// Proposes a Pod that is stuck for an eviction that would help. What finds no place is seen again: by the next scan, or
+    /// since its kubelet goes on saying that it can't pull.
+    pub fn look_at(&self, pod: &Pod, proposals: &Proposals) {
+        match self.judge(pod) {
+            Verdict::Leave => {}
+            Verdict::Evict(candidate) => {
+                let _ = proposals.candidates.try_send(candidate);
             }
-            let Candidate { namespace, name, .. } = &candidate;
-            match timeout(PATIENCE, self.evict(&candidate)).await {
-                Ok(Ok(())) => {
-                    tracing::info!(
-                        namespace,
-                        pod = name,
-                        "evicted: its successor gets its pull secret"
-                    );
+            Verdict::Rest(notice) => {
+                let _ = proposals.notices.try_send(notice);
+            }
+        }
+    }
+
+    /// Evicts whom it is given, and says what is to be said, for as long as it is polled.
+    pub async fn run(&self, mut backlog: Backlog) {
+        tokio::join!(
+            async {
+                while let Some(candidate) = backlog.candidates.recv().await {
+                    self.take_turn(&candidate).await;
                 }
-                Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
-                Ok(Err(error)) => tracing::warn!(namespace, pod = name, %error, "a Pod was not evicted"),
-                Err(_) => tracing::warn!(namespace, pod = name, "a Pod was not evicted: no answer in time"),
-            }
-            tokio::time::sleep(PACE).await;
-        }
+            },
+            async {
+                while let Some(notice) = backlog.notices.recv().await {
+                    self.publish(&notice.event(), &notice.pod).await;
+                }
+            },
+        );
     }
 
-    /// Says so on the Pod, and evicts it; nobody else that has come to have its name.
-    async fn evict(&self, candidate: &Candidate) -> kube::Result<()> {
-        let pods: Api<CorePod> = Api::namespaced(self.client.clone(), &candidate.namespace);
-        let parameters = EvictParams {
-            delete_options: Some(DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: Some(candidate.uid.clone()),
-                    resource_version: None,
-                }),
-                ..DeleteParams::default()
-            }),
-            ..EvictParams::default()
+    async fn take_turn(&self, candidate: &Candidate) {
+        let may = self
+            .evictions()
+            .allow(&candidate.owner, &candidate.uid, Timestamp::now());
+        if !may {
+            return;
+        }
+        let Candidate { namespace, name, .. } = candidate;
+        match self.rescue(candidate).await {
+            Ok(Outcome::Left) => return,
+            Ok(Outcome::Evicted) => {
+                tracing::info!(
+                    namespace,
+                    pod = name,
+                    "evicted, so that its successor gets its pull secret"
+                );
+                self.publish(&rescued(), &candidate.reference()).await;
+            }
+            Err(error) => {
+                tracing::warn!(namespace, pod = name, %error, "a Pod was not evicted, as far as is known");
+            }
+        }
+        tokio::time::sleep(PACE).await;
+    }
+
+    /// Evicts a Pod if it is still as it was proposed: in the queue it may have come to run, and its name may have come to be
+    /// another's. What changes after the last look is held off by the API server.
+    async fn rescue(&self, candidate: &Candidate) -> Result<Outcome, RescueError> {
+        let pods = pod::api(self.client.clone(), Some(&candidate.namespace));
+        let Some(pod) = answer(pods.get_opt(&candidate.name)).await? else {
+            return Ok(Outcome::Left);
         };
-        pods.evict(&candidate.name, &parameters).await?;
-        let mut pod = CorePod::default();
-        pod.metadata.name = Some(candidate.name.clone());
-        pod.metadata.namespace = Some(candidate.namespace.clone());
-        pod.metadata.uid = Some(candidate.uid.clone());
-        let event = Event {
-            type_: EventType::Normal,
-            reason: "Rescued".to_owned(),
-            note: Some("The Pod was admitted without its image pull secret and evicted, so that its successor gets it".to_owned()),
+        let fresh = match self.judge(&pod) {
+            Verdict::Evict(fresh) if fresh.uid == candidate.uid => fresh,
+            Verdict::Rest(notice) => {
+                self.publish(&notice.event(), &notice.pod).await;
+                return Ok(Outcome::Left);
+            }
+            Verdict::Evict(_) | Verdict::Leave => return Ok(Outcome::Left),
+        };
+        let now = Timestamp::now();
+        let (eviction, parameters) = (fresh.eviction(), PostParams::default());
+        let call = pods.create_subresource::<_, Status>("eviction", &fresh.name, &parameters, &eviction);
+        match answer(call).await {
+            Err(RescueError::Api(kube::Error::Api(status)))
+                if status.is_not_found() || status.is_conflict() =>
+            {
+                return Ok(Outcome::Left);
+            }
+            Err(error @ RescueError::Api(_)) => return Err(error),
+            // Without an answer it may have been evicted.
+            done => {
+                self.evictions().add(&fresh.owner, &fresh.uid, now);
+                done?;
+            }
+        }
+        Ok(Outcome::Evicted)
+    }
+
+    /// Looks at a Pod. What it tells of evictions before it is remembered.
+    fn judge(&self, pod: &Pod) -> Verdict {
+        let (Some(namespace), Some(owner)) = (pod.namespace(), pod::controller(pod)) else {
+            return Verdict::Leave;
+        };
+        // Without its namespace's labels nobody knows whether it is to have a secret.
+        let Some(labels) = self.watches.view.labels(&namespace) else {
+            return Verdict::Leave;
+        };
+        let registries = self.watches.view.registries();
+        let findings = findings(pod, &namespace, &registries, Some(&labels), &self.scope);
+        if let (Some(injected), Some(created)) = (was_injected(&findings), pod.creation_timestamp()) {
+            let (created, now) = (created.0, Timestamp::now());
+            let rest = self.evictions().see(&owner.uid, created, injected, now);
+            if let Some(rest) = rest {
+                let (pod, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+                let (owner, minutes) = (format!("{} {}", owner.kind, owner.name), rest.as_mins());
+                tracing::warn!(
+                    namespace,
+                    pod,
+                    owner,
+                    minutes,
+                    "eviction does not help: a Pod that was made since has no pull secret either; its owner's are let be"
+                );
+                let pod = reference(&namespace, &pod, &uid);
+                return Verdict::Rest(Notice { pod, owner, rest });
+            }
+        }
+        let has_credential = |name: &&str| self.watches.credentials.of(name).is_some();
+        let candidate = would_help(pod, &findings)
+            .filter(has_credential)
+            .and_then(|_| Candidate::of(pod));
+        candidate.map_or(Verdict::Leave, Verdict::Evict)
+    }
+
+    fn evictions(&self) -> MutexGuard<'_, Evictions> {
+        self.evictions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an Event. Whether that works is another matter than what it is about.
+    async fn publish(&self, event: &Event, about: &ObjectReference) {
+        if let Err(error) = answer(self.recorder.publish(event, about)).await {
+            let (namespace, pod) = (about.namespace.as_deref(), about.name.as_deref());
+            tracing::warn!(namespace, pod, reason = event.reason, %error, "an Event was not written");
+        }
+    }
+}
+
+/// What the API server answers, if it does so in time.
+async fn answer<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, RescueError> {
+    match timeout(PATIENCE, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(RescueError::NoAnswer),
+    }
+}
+
+impl Candidate {
+    /// The Pod, if it has what an eviction needs.
+    fn of(pod: &Pod) -> Option<Self> {
+        Some(Self {
+            namespace: pod.namespace()?,
+            name: pod.name_any(),
+            uid: pod.uid()?,
+            resource_version: pod.resource_version()?,
+            owner: pod::controller(pod)?.uid.clone(),
+        })
+    }
+
+    fn reference(&self) -> ObjectReference {
+        reference(&self.namespace, &self.name, &self.uid)
+    }
+
+    /// The body of the call. `Api::evict` of kube 5 sends `delete_options`, which the API server takes for nothing: it reads
+    /// `deleteOptions`.
+    fn eviction(&self) -> Eviction {
+        Eviction {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            delete_options: Some(DeleteOptions {
+                preconditions: Some(Preconditions {
+                    uid: Some(self.uid.clone()),
+                    resource_version: Some(self.resource_version.clone()),
+                }),
+                ..DeleteOptions::default()
+            }),
+        }
+    }
+}
+
+impl Notice {
+    fn text(&self) -> String {
+        let Self { owner, rest, .. } = self;
+        format!(
+            "A Pod of {owner} was evicted so that the next one gets its image pull secret, and this one has none either: the \
+             API server does not reach pullpass, or does not ask it about this Pod. No Pod of {owner} is evicted for {} \
+             minutes, unless one is seen that has its secret",
+            rest.as_mins()
+        )
+    }
+
+    fn event(&self) -> Event {
+        Event {
+            type_: EventType::Warning,
+            reason: "NotRescued".to_owned(),
+            note: Some(self.text()),
             action: "Evict".to_owned(),
             secondary: None,
-        };
-        self.recorder.publish(&event, &pod.object_ref(&())).await
+        }
+    }
+}
+
+/// What is said on a Pod that was evicted.
+fn rescued() -> Event {
+    Event {
+        type_: EventType::Normal,
+        reason: "Rescued".to_owned(),
+        note: Some(
+            "The Pod was admitted without its image pull secret and evicted, so that its successor gets it"
+                .to_owned(),
+        ),
+        action: "Evict".to_owned(),
+        secondary: None,
+    }
+}
+
+fn reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(owner: &str, uid: usize) -> Candidate {
-        Candidate {
-            namespace: "apps".to_owned(),
-            name: format!("{owner}-{uid}"),
-            uid: uid.to_string(),
-            owner: owner.to_owned(),
-        }
-    }
-
-    #[test]
-    fn an_owner_loses_a_few_pods_a_minute_and_each_once() {
-        let mut evicted = Evicted::default();
-        let begin = Instant::now();
-        assert!(evicted.take(&candidate("web", 0), begin));
-        assert!(!evicted.take(&candidate("web", 0), begin), "it is going");
-        for uid in 1..PER_OWNER {
-            assert!(evicted.take(&candidate("web", uid), begin));
-        }
-        assert!(!evicted.take(&candidate("web", PER_OWNER), begin));
-        assert!(
-            evicted.take(&candidate("api", 0), begin),
-            "another owner has its own"
-        );
-        assert!(evicted.take(&candidate("web", PER_OWNER), begin + SPAN));
-        assert_eq!(evicted.0.len(), 1, "what is long ago is forgotten");
-    }
-}
+mod tests;

@@ -1,0 +1,298 @@
+//! When Pods of an owner may be evicted, told from what became of those that were. Pure: it is told the time.
+//!
+//! An eviction helps where the API server asks pullpass about the Pod that comes next. Where it does not, that one is as
+//! stuck as the one before: once such a Pod is seen, its owner is let be, each time for longer.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// How many Pods of an owner are evicted in a [`SPAN`].
+const PER_OWNER: usize = 10;
+/// See [`PER_OWNER`].
+const SPAN: SignedDuration = SignedDuration::from_mins(1);
+/// For how long an owner is let be at first; the next time is twice as long.
+const FIRST_REST: SignedDuration = SignedDuration::from_mins(10);
+/// The longest time for which an owner is let be.
+const LONGEST_REST: SignedDuration = SignedDuration::from_hours(6);
+/// How many owners are remembered. No Pod of another is evicted until one of them is forgotten.
+const OWNERS: usize = 10_000;
+
+/// What is remembered of evictions, by the uid of the Pods' owner.
+#[derive(Debug, Default)]
+pub struct Evictions(HashMap<String, Owner>);
+
+#[derive(Debug)]
+struct Owner {
+    /// The uids of Pods that were evicted in the last [`SPAN`], and when.
+    recent: Vec<(String, Timestamp)>,
+    attempt: Attempt,
+}
+
+/// Whether evictions help.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Attempt {
+    /// They did, as far as is known.
+    Helped,
+    /// It shows by the Pods that are made from `since` on.
+    Open {
+        since: Timestamp,
+        /// How long the owner is let be if not.
+        rest: SignedDuration,
+    },
+    /// They did not: a Pod that was made from `since` on has no secret either.
+    Failed {
+        since: Timestamp,
+        seen: Timestamp,
+        rest: SignedDuration,
+    },
+}
+
+impl Attempt {
+    /// Whether it is of no more use to know.
+    fn is_stale(self, now: Timestamp) -> bool {
+        match self {
+            Self::Helped => true,
+            Self::Open { since, rest } => now.duration_since(since) >= rest,
+            Self::Failed { seen, rest, .. } => now.duration_since(seen) >= rest + longer(rest),
+        }
+    }
+}
+
+fn longer(rest: SignedDuration) -> SignedDuration {
+    rest.saturating_mul(2).min(LONGEST_REST)
+}
+
+impl Evictions {
+    /// Whether this Pod of this owner may be evicted now.
+    pub fn allow(&mut self, owner: &str, uid: &str, now: Timestamp) -> bool {
+        self.forget(now);
+        let Some(owner) = self.0.get(owner) else {
+            return self.0.len() < OWNERS;
+        };
+        let rests = match owner.attempt {
+            Attempt::Failed { seen, rest, .. } => now.duration_since(seen) < rest,
+            Attempt::Helped | Attempt::Open { .. } => false,
+        };
+        let is_known = owner.recent.iter().any(|(known, _)| known == uid);
+        !rests && !is_known && owner.recent.len() < PER_OWNER
+    }
+
+    /// Takes note that a Pod is evicted. Those that are made after the first of them show whether that helps: the first, so
+    /// that none slips through where the API server's clock is behind.
+    pub fn add(&mut self, owner: &str, uid: &str, now: Timestamp) {
+        let owner = self.0.entry(owner.to_owned()).or_insert_with(|| Owner {
+            recent: Vec::new(),
+            attempt: Attempt::Helped,
+        });
+        owner.recent.push((uid.to_owned(), now));
+        owner.attempt = match owner.attempt {
+            Attempt::Helped => Attempt::Open {
+                since: now,
+                rest: FIRST_REST,
+            },
+            Attempt::Failed { rest, .. } => Attempt::Open {
+                since: now,
+                rest: longer(rest),
+            },
+            open @ Attempt::Open { .. } => open,
+        };
+    }
+
+    /// Takes note of a Pod that was admitted with its pull secrets, or without. If that is news, and bad, it says how long
+    /// the owner is let be.
+    pub fn see(
+        &mut self,
+        owner: &str,
+        created: Timestamp,
+        injected: bool,
+        now: Timestamp,
+    ) -> Option<SignedDuration> {
+        let owner = self.0.get_mut(owner)?;
+        let (Attempt::Open { since, .. } | Attempt::Failed { since, .. }) = owner.attempt else {
+            return None;
+        };
+        // The API server leaves out what is less than a second.
+        if created.as_second() < since.as_second() {
+            return None;
+        }
+        match owner.attempt {
+            _ if injected => {
+                owner.attempt = Attempt::Helped;
+                None
+            }
+            Attempt::Open { since, rest } => {
+                owner.attempt = Attempt::Failed {
+                    since,
+                    seen: now,
+                    rest,
+                };
+                Some(rest)
+            }
+            Attempt::Helped | Attempt::Failed { .. } => None,
+        }
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, owner| {
+            owner
+                .recent
+                .retain(|(_, since)| now.duration_since(*since) < SPAN);
+            !owner.recent.is_empty() || !owner.attempt.is_stale(now)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN: Timestamp = Timestamp::UNIX_EPOCH;
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    fn at(seconds: i64) -> Timestamp {
+        BEGIN + SignedDuration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_owner_loses_a_few_pods_a_minute_and_each_once() {
+        let mut evictions = Evictions::default();
+        let mut take = |owner: &str, uid: usize, now: Timestamp| {
+            let uid = uid.to_string();
+            let allowed = evictions.allow(owner, &uid, now);
+            if allowed {
+                evictions.add(owner, &uid, now);
+            }
+            (allowed, evictions.0.len())
+        };
+        assert_eq!(take("web", 0, BEGIN), (true, 1));
+        assert_eq!(take("web", 0, BEGIN), (false, 1), "it is going");
+        for uid in 1..PER_OWNER {
+            assert_eq!(take("web", uid, BEGIN), (true, 1));
+        }
+        assert_eq!(take("web", PER_OWNER, BEGIN), (false, 1));
+        assert_eq!(take("api", 0, BEGIN), (true, 2), "another owner has its own");
+        assert_eq!(take("web", PER_OWNER, BEGIN + SPAN), (true, 2));
+        assert_eq!(
+            take("web", PER_OWNER + 1, BEGIN + DAY),
+            (true, 1),
+            "what is long ago is forgotten"
+        );
+    }
+
+    #[test]
+    fn what_was_proposed_and_not_evicted_is_proposed_again() {
+        let mut evictions = Evictions::default();
+        assert!(evictions.allow("web", "a", BEGIN));
+        assert!(evictions.allow("web", "a", BEGIN));
+    }
+
+    #[test]
+    fn an_owner_whose_next_pod_has_no_secret_either_is_let_be_each_time_for_longer() {
+        let mut evictions = Evictions::default();
+        let mut now = at(1_000);
+        let mut rests = Vec::new();
+        for attempt in 0..8 {
+            assert!(evictions.allow("web", &format!("{attempt}"), now));
+            evictions.add("web", &format!("{attempt}"), now);
+            let older = now - SignedDuration::from_secs(1);
+            assert_eq!(
+                evictions.see("web", older, false, now),
+                None,
+                "it was made before the eviction"
+            );
+            let rest = evictions.see("web", now, false, now).unwrap();
+            assert_eq!(evictions.see("web", now, false, now), None, "that is no news");
+            let end = now + rest;
+            assert!(!evictions.allow("web", "next", end - SignedDuration::from_secs(1)));
+            assert!(evictions.allow("api", "next", now), "others are not meant");
+            rests.push(rest.as_mins());
+            now = end;
+        }
+        assert_eq!(rests, [10, 20, 40, 80, 160, 320, 360, 360]);
+    }
+
+    #[test]
+    fn a_pod_with_its_secret_ends_the_rest() {
+        let mut evictions = Evictions::default();
+        evictions.add("web", "a", at(1_000));
+        assert!(evictions.see("web", at(1_001), false, at(1_001)).is_some());
+        assert_eq!(evictions.see("web", at(500), true, at(1_002)), None);
+        assert!(
+            !evictions.allow("web", "b", at(1_003)),
+            "that Pod was made before: it says nothing"
+        );
+        assert_eq!(evictions.see("web", at(1_003), true, at(1_003)), None);
+        assert!(evictions.allow("web", "b", at(1_003)));
+        assert_eq!(
+            evictions.see("web", at(1_003), false, at(1_003)),
+            None,
+            "another outage is another matter"
+        );
+    }
+
+    #[test]
+    fn no_more_owners_are_remembered_than_there_is_room_for() {
+        let mut evictions = Evictions::default();
+        for owner in 0..OWNERS {
+            evictions.add(&owner.to_string(), "a", BEGIN);
+        }
+        assert!(!evictions.allow("web", "a", BEGIN));
+        assert!(evictions.allow("0", "b", BEGIN));
+        assert!(evictions.allow("web", "a", BEGIN + DAY));
+    }
+
+    /// How often rests that grow from 10 minutes to 6 hours begin in a day.
+    const ATTEMPTS: usize = 9;
+
+    /// A day of an owner whose Pods are stuck from the beginning: how many were evicted, and how many are stuck in the end.
+    /// pullpass is asked about Pods from then on; the API server's clock differs from pullpass'.
+    fn day(replicas: usize, asked_from: Timestamp, skew: SignedDuration) -> (usize, usize) {
+        let step = SignedDuration::from_secs(15);
+        let until_stuck = SignedDuration::from_secs(30);
+        let mut evictions = Evictions::default();
+        let mut evicted = 0;
+        let mut pods: Vec<_> = (0..replicas).map(|uid| (uid, BEGIN, false)).collect();
+        let mut now = BEGIN + SignedDuration::from_hours(1);
+        while now < BEGIN + DAY {
+            for (uid, made, injected) in &mut pods {
+                evictions.see("web", *made + skew, *injected, now);
+                let is_stuck = !*injected && now.duration_since(*made) >= until_stuck;
+                if is_stuck && evictions.allow("web", &uid.to_string(), now) {
+                    evictions.add("web", &uid.to_string(), now);
+                    evicted += 1;
+                    (*uid, *made, *injected) = (replicas + evicted, now, now >= asked_from);
+                }
+            }
+            now += step;
+        }
+        (evicted, pods.iter().filter(|(.., injected)| !injected).count())
+    }
+
+    #[test]
+    fn evictions_end_where_nobody_asks_and_all_pods_are_mended_where_somebody_does() {
+        let never = BEGIN + DAY + DAY;
+        for minutes in [-4, 0, 4] {
+            let skew = SignedDuration::from_mins(minutes);
+            for replicas in [1, 3, 30] {
+                let (evicted, stuck) = day(replicas, never, skew);
+                assert_eq!(stuck, replicas);
+                let minutes_behind = usize::try_from(-minutes).unwrap_or_default();
+                assert!(
+                    evicted <= ATTEMPTS * PER_OWNER * (minutes_behind + 1),
+                    "{evicted} of {replicas} Pods, the API server is {minutes} minutes ahead"
+                );
+                let (evicted, stuck) = day(replicas, BEGIN, skew);
+                assert_eq!(
+                    (evicted, stuck),
+                    (replicas, 0),
+                    "the API server is {minutes} minutes ahead"
+                );
+                let (_, stuck) = day(replicas, BEGIN + SignedDuration::from_hours(4), skew);
+                assert_eq!(stuck, 0, "the API server is {minutes} minutes ahead");
+            }
+        }
+        let (evicted, _) = day(1, never, SignedDuration::ZERO);
+        assert_eq!(evicted, ATTEMPTS);
+    }
+}
