@@ -10,11 +10,18 @@ use crate::world::{OPEN, SOON, Test, attach, items, list, pull_secrets, pullpass
 
 const NAMESPACE: &str = "stuck";
 
-fn spec() -> Value {
-    json!({"containers": [{"name": "main", "image": format!("{OPEN}.azurecr.io/app:v1")}]})
+/// How many Pods have their turn, one a second, before the one that comes to run meanwhile.
+const CROWD: usize = 10;
+
+fn containers() -> Value {
+    json!([{"name": "main", "image": format!("{OPEN}.azurecr.io/app:v1")}])
 }
 
-fn replica_set(name: &str, replicas: u32) -> Value {
+fn spec() -> Value {
+    json!({"containers": containers()})
+}
+
+fn replica_set(name: &str, replicas: usize) -> Value {
     let labels = json!({"app": name});
     json!({
         "apiVersion": "apps/v1",
@@ -28,7 +35,23 @@ fn replica_set(name: &str, replicas: u32) -> Value {
     })
 }
 
-/// The Pods of a `ReplicaSet`, of which there are to be so many.
+/// A Job that fails with its first Pod.
+fn job(name: &str) -> Value {
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"restartPolicy": "Never", "containers": containers()},
+            },
+        },
+    })
+}
+
+/// The Pods of an app, of which there are to be so many.
 fn pods_of(cluster: &ControlPlane, app: &str, count: usize) -> Result<Vec<Value>, Box<dyn Error>> {
     let selector = format!("app={app}");
     Ok(wait_for("the Pods", SOON, || {
@@ -69,6 +92,35 @@ fn uids(pods: &[Value]) -> BTreeSet<String> {
         .collect()
 }
 
+fn stuck() -> Value {
+    json!({"waiting": {"reason": "ImagePullBackOff", "message": "unauthorized"}})
+}
+
+/// Says of Pods that they are stuck.
+fn say_stuck(cluster: &ControlPlane, pods: &[Value]) -> Test {
+    pods.iter()
+        .try_for_each(|pod| say(cluster, text(pod, "/metadata/name"), "Pending", &stuck()))
+}
+
+/// Gives pullpass the right to evict.
+fn allow_eviction(cluster: &ControlPlane) -> Test {
+    let right = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/manifests/components/rescue/rbac.yaml"
+    );
+    cluster.run(&["apply", "--filename", right])?;
+    Ok(())
+}
+
+/// The Events of a reason.
+fn events(cluster: &ControlPlane, reason: &str) -> Result<Vec<Value>, String> {
+    let selector = format!("--field-selector=reason={reason}");
+    let events = cluster
+        .get_json(&["events", "--namespace", NAMESPACE, &selector])
+        .map_err(|error| error.to_string())?;
+    Ok(items(&events, "/items").cloned().collect())
+}
+
 #[test]
 fn pods_that_never_started_for_want_of_their_secret_are_made_anew() -> Test {
     end_to_end_wanted()?;
@@ -82,31 +134,41 @@ fn pods_that_never_started_for_want_of_their_secret_are_made_anew() -> Test {
     });
     wait_for("Pods to be admitted", SOON, || {
         cluster.apply(&list(&[
+            replica_set("crowd", CROWD),
+            replica_set("late", 1),
             replica_set("web", 2),
             replica_set("ran", 1),
+            job("job"),
             alone.clone(),
         ]))
     })?;
-    let [web, ran, bare] =
-        [("web", 2), ("ran", 1), ("alone", 1)].map(|(app, count)| pods_of(&cluster, app, count));
-    let (web, ran, bare) = (web?, ran?, bare?);
-    let stuck = json!({"waiting": {"reason": "ImagePullBackOff", "message": "unauthorized"}});
-    for pod in web.iter().chain(&bare) {
-        say(&cluster, text(pod, "/metadata/name"), "Pending", &stuck)?;
+    let there = |app: &str, count: usize| pods_of(&cluster, app, count);
+    let (crowd, late, web) = (there("crowd", CROWD)?, there("late", 1)?, there("web", 2)?);
+    let (ran, job, bare) = (there("ran", 1)?, there("job", 1)?, there("alone", 1)?);
+    for pods in [&crowd, &late, &web, &job, &bare] {
+        say_stuck(&cluster, pods)?;
     }
     let crashed = json!({"terminated": {"exitCode": 1}});
     say(&cluster, text(&ran[0], "/metadata/name"), "Pending", &crashed)?;
 
-    let right = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/manifests/components/rescue/rbac.yaml"
-    );
-    cluster.run(&["apply", "--filename", right])?;
+    allow_eviction(&cluster)?;
     let _pullpass = pullpass(&cluster)
         .whole_cluster("apps")
         .flag("--rescue=evict")
         .start()?;
     attach(&cluster)?;
+
+    // All of them were proposed at once, by their names: this one waits behind the crowd when its pull succeeds.
+    wait_for("the first Pod to be made anew", SOON, || {
+        let pods = there("crowd", CROWD).map_err(|error| error.to_string())?;
+        if uids(&pods) == uids(&crowd) {
+            Err("none is yet".to_owned())
+        } else {
+            Ok(())
+        }
+    })?;
+    let running = json!({"running": {"startedAt": "2026-11-22T18:00:00Z"}});
+    say(&cluster, text(&late[0], "/metadata/name"), "Running", &running)?;
 
     let secret = format!("pullpass-{OPEN}");
     let healed = wait_for("the Pods to be made anew", SOON, || {
@@ -122,26 +184,67 @@ fn pods_that_never_started_for_want_of_their_secret_are_made_anew() -> Test {
         uids(&healed).is_disjoint(&uids(&web)),
         "pull secrets can't be added to a live Pod"
     );
-    // One ran, and nobody would make the other again.
-    assert_eq!(uids(&pods_of(&cluster, "ran", 1)?), uids(&ran));
-    assert_eq!(uids(&pods_of(&cluster, "alone", 1)?), uids(&bare));
+    // One ran and one runs, one would count as a failure, and nobody would make the other again.
+    for (app, pods) in [("ran", ran), ("late", late), ("job", job), ("alone", bare)] {
+        assert_eq!(uids(&there(app, 1)?), uids(&pods), "{app}");
+    }
+    let evicted = &uids(&crowd) | &uids(&web);
     wait_for("the Events", SOON, || {
-        let events = cluster
-            .get_json(&[
-                "events",
-                "--namespace",
-                NAMESPACE,
-                "--field-selector=reason=Rescued",
-            ])
-            .map_err(|error| error.to_string())?;
-        let about: BTreeSet<_> = items(&events, "/items")
+        let events = events(&cluster, "Rescued")?;
+        let about: BTreeSet<_> = events
+            .iter()
             .map(|event| text(event, "/involvedObject/uid").to_owned())
             .collect();
-        if about == uids(&web) {
+        if about == evicted {
             Ok(())
         } else {
-            Err(events.to_string())
+            Err(format!("{events:?}"))
         }
     })?;
+    Ok(())
+}
+
+#[test]
+fn where_nobody_asks_pullpass_the_next_pod_is_let_be() -> Test {
+    end_to_end_wanted()?;
+    let cluster = ControlPlane::start()?;
+    allow_eviction(&cluster)?;
+    // The API server asks about namespaces with a label that this one has not, and pullpass takes it for its own.
+    cluster.run(&["create", "namespace", NAMESPACE])?;
+    let _pullpass = pullpass(&cluster).flag("--rescue=evict").start()?;
+    attach(&cluster)?;
+    let replaced = |app: &str| -> Result<Vec<Value>, Box<dyn Error>> {
+        wait_for("the ReplicaSet to be made", SOON, || {
+            cluster.apply(&list(&[replica_set(app, 1)]))
+        })?;
+        let first = pods_of(&cluster, app, 1)?;
+        say_stuck(&cluster, &first)?;
+        Ok(wait_for("the Pod to be made anew", SOON, || {
+            let pods = pods_of(&cluster, app, 1).map_err(|error| error.to_string())?;
+            if uids(&pods) == uids(&first) {
+                Err("it is not yet".to_owned())
+            } else {
+                Ok(pods)
+            }
+        })?)
+    };
+    let web = replaced("web")?;
+    assert!(pull_secrets(&web[0]).is_empty(), "nobody was to be asked");
+    let about_web = || -> Result<Vec<Value>, String> {
+        let mut events = events(&cluster, "NotRescued")?;
+        events.retain(|event| uids(&web).contains(text(event, "/involvedObject/uid")));
+        Ok(events)
+    };
+    let told = wait_for("the Event", SOON, || {
+        about_web().and_then(|events| events.first().cloned().ok_or_else(|| "none yet".to_owned()))
+    })?;
+    assert_eq!(text(&told, "/type"), "Warning");
+    assert!(text(&told, "/message").contains("ReplicaSet web"), "{told:#}");
+
+    // The other one is looked at after this one, and has its turn after it.
+    say_stuck(&cluster, &web)?;
+    replaced("other")?;
+    assert_eq!(uids(&pods_of(&cluster, "web", 1)?), uids(&web));
+    assert_eq!(about_web()?.len(), 1);
     Ok(())
 }
