@@ -15,6 +15,7 @@ pub mod pages;
 pub mod pods;
 pub mod pull_secret;
 pub mod refresh;
+mod refusal;
 pub mod registry;
 pub mod rescue;
 pub mod secrets;

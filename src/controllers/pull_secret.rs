@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use thiserror::Error;
 
 use super::credentials::HeldCredential;
+use super::refusal::is_of_a_fixed_field;
 use crate::names::{FENCE, MANAGER};
 
 /// The time for one write. The client's own retries could take minutes.
@@ -39,16 +40,15 @@ impl WriteError {
         let kube::Error::Api(status) = error else {
             return Self::Api(error.to_string());
         };
-        let causes = || status.details.iter().flat_map(|details| &details.causes);
-        let terminating = causes().any(|cause| cause.reason == "NamespaceTerminating");
-        // The API server looks at what can't be changed before it asks the fence. Nothing of that is ever changed in a
-        // Secret that is ours.
-        let immutable = causes().any(|cause| ["type", "data", "immutable"].contains(&cause.field.as_str()));
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        let terminating = causes.any(|cause| cause.reason == "NamespaceTerminating");
         match status.code {
             404 => Self::NamespaceGone,
             403 if terminating => Self::NamespaceGone,
             403 | 422 if status.message.contains(FENCE) => Self::Foreign,
-            422 if immutable => Self::Foreign,
+            // The API server looks at what can't be changed before it asks the fence. Nothing of that is ever changed
+            // in a Secret that is ours.
+            422 if is_of_a_fixed_field(&status) => Self::Foreign,
             _ => Self::Api(status.message.clone()),
         }
     }

@@ -11,9 +11,7 @@ use pullpass_test_support::kube_client;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::world::{OWN_NAMESPACE, SOON, Test, World, decoded, entry};
-
-const ACCOUNT: &str = "system:serviceaccount:pullpass-system:pullpass";
+use crate::world::{ACCOUNT, OWN_NAMESPACE, SOON, Test, World, decoded, entry};
 
 #[test]
 fn two_replicas_start_from_nothing_and_keep_the_bundle_published() -> Test {

@@ -20,6 +20,8 @@ pub const SOON: Duration = Duration::from_mins(2);
 /// Where Pods are made.
 pub const NAMESPACE: &str = "apps";
 pub const OWN_NAMESPACE: &str = "pullpass-system";
+/// What replicas are to the API server.
+pub const ACCOUNT: &str = "system:serviceaccount:pullpass-system:pullpass";
 const CONFIGURATION: &str = "mutatingwebhookconfiguration";
 
 pub struct World {

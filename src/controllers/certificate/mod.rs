@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
+use kube::core::Status;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -251,11 +252,11 @@ async fn call<T>(
     }
 }
 
-/// The HTTP status of a refusal.
-fn status(error: &CertificateError) -> Option<u16> {
+/// What the API server says of a refusal.
+fn status(error: &CertificateError) -> Option<&Status> {
     match error {
         CertificateError::Call { error, .. } => match &**error {
-            kube::Error::Api(status) => Some(status.code),
+            kube::Error::Api(status) => Some(status),
             _ => None,
         },
         _ => None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{CertificateError, call, status};
 use crate::certificates::State;
+use crate::controllers::refusal::is_of_a_fixed_field;
 use crate::names::{MANAGER, WEBHOOK_CERTIFICATE};
 
 /// What is known of the Secret.
@@ -77,55 +79,69 @@ pub(super) async fn write(
     state: &State,
 ) -> Result<Written, CertificateError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let written = match known {
-        None => {
-            let parameters = PostParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            let secret = state.secret(namespace);
-            call(
-                "the Secret can't be created",
-                secrets.create(&parameters, &secret),
-            )
-            .await
-        }
-        Some(known) => {
-            let parameters = PatchParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
-            let patch = Patch::Merge(state.patch(known));
-            let patched = secrets.patch(WEBHOOK_CERTIFICATE, &parameters, &patch);
-            call("the Secret can't be written", patched).await
-        }
+    let Some(known) = known else {
+        return create(&secrets, namespace, state).await;
     };
-    match written {
+    let parameters = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(state.patch(known));
+    let patched = secrets.patch(WEBHOOK_CERTIFICATE, &parameters, &patch);
+    match call("the Secret can't be written", patched).await {
         Ok(secret) => Ok(Written::Ours(secret)),
-        Err(error) => match (status(&error), known) {
-            (Some(404), Some(_)) | (Some(409), _) => current(&secrets).await.map(Written::Theirs),
-            // Its type is another, or it is immutable: it has to go first.
-            (Some(422), Some(known)) => {
-                remove(&secrets, known).await?;
-                current(&secrets).await.map(Written::Theirs)
+        Err(error) => match status(&error) {
+            Some(status) if [404, 409].contains(&status.code) => theirs(&secrets).await,
+            Some(status) if is_in_the_way(status) => {
+                if remove(&secrets, known).await? {
+                    // At once, since what it holds is nowhere else now.
+                    create(&secrets, namespace, state).await
+                } else {
+                    theirs(&secrets).await
+                }
             }
             _ => Err(error),
         },
     }
 }
 
-async fn current(secrets: &Api<Secret>) -> Result<Option<Secret>, CertificateError> {
-    call("the Secret can't be read", secrets.get_opt(WEBHOOK_CERTIFICATE)).await
+async fn create(secrets: &Api<Secret>, namespace: &str, state: &State) -> Result<Written, CertificateError> {
+    let parameters = PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let secret = state.secret(namespace);
+    let created = secrets.create(&parameters, &secret);
+    match call("the Secret can't be created", created).await {
+        Ok(secret) => Ok(Written::Ours(secret)),
+        Err(error) if status(&error).is_some_and(|status| status.code == 409) => theirs(secrets).await,
+        Err(error) => Err(error),
+    }
 }
 
-async fn remove(secrets: &Api<Secret>, known: &Secret) -> Result<(), CertificateError> {
+/// Whether the Secret that is there has to go first: it can't be changed, or its type asks for other entries. What
+/// anything else refuses, a policy of the cluster for instance, is no reason to lose what it holds.
+fn is_in_the_way(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    is_of_a_fixed_field(status)
+        || (status.code == 422 && causes.any(|cause| cause.field.starts_with("data[")))
+}
+
+async fn theirs(secrets: &Api<Secret>) -> Result<Written, CertificateError> {
+    let there = call("the Secret can't be read", secrets.get_opt(WEBHOOK_CERTIFICATE)).await?;
+    Ok(Written::Theirs(there))
+}
+
+/// Says whether it is gone; one that changed meanwhile is not.
+async fn remove(secrets: &Api<Secret>, known: &Secret) -> Result<bool, CertificateError> {
     let parameters = DeleteParams::default().preconditions(Preconditions {
         resource_version: known.metadata.resource_version.clone(),
         uid: known.metadata.uid.clone(),
     });
     let removed = secrets.delete(WEBHOOK_CERTIFICATE, &parameters);
     match call("the Secret can't be deleted", removed).await {
-        Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(error),
-        _ => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if status(&error).is_some_and(|status| [404, 409].contains(&status.code)) => Ok(false),
+        Err(error) => Err(error),
     }
 }
