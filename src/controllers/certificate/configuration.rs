@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
@@ -16,8 +16,11 @@ use crate::names::MANAGER;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same after a failure.
 const BACKOFF: Duration = Duration::from_secs(15);
-/// How long a watch goes on, in seconds. Then it is begun anew, which finds out about lost connections.
+/// How long the API server keeps a watch, in seconds. Then it is begun anew.
 const WATCH: u32 = 240;
+/// How long it is waited for the API server to end a watch. Whoever has not heard of it by then never will: the connection
+/// was cut without a word.
+const OVERDUE: Duration = Duration::from_secs(WATCH as u64 + 10);
 
 /// Says what is published, for as long as it is polled.
 ///
@@ -26,7 +29,7 @@ const WATCH: u32 = 240;
 pub(super) async fn follow(client: &Client, name: &str, live: &watch::Sender<Option<Live>>) {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     loop {
-        let pause = match follow_once(&configurations, name, live).await {
+        let pause = match follow_once(&configurations, name, live, OVERDUE).await {
             Ok(()) => PAUSE,
             Err(error) => {
                 tracing::warn!(%error, configuration = name, "the configuration can't be watched; it is tried again");
@@ -37,10 +40,11 @@ pub(super) async fn follow(client: &Client, name: &str, live: &watch::Sender<Opt
     }
 }
 
-async fn follow_once(
+pub(super) async fn follow_once(
     configurations: &Api<MutatingWebhookConfiguration>,
     name: &str,
     live: &watch::Sender<Option<Live>>,
+    overdue: Duration,
 ) -> Result<(), CertificateError> {
     let object = call("it can't be read", configurations.get_opt(name)).await?;
     if object.is_none() {
@@ -59,6 +63,20 @@ async fn follow_once(
         .fields(&format!("metadata.name={name}"))
         .timeout(WATCH);
     let watched = call("it can't be watched", configurations.watch(&parameters, &version)).await?;
+    if tokio::time::timeout(overdue, take(watched, live)).await.is_err() {
+        tracing::warn!(
+            configuration = name,
+            "the connection of a watch was lost without a word; the watch is begun anew"
+        );
+    }
+    Ok(())
+}
+
+/// Takes what a watch tells, until it ends.
+async fn take(
+    watched: impl Stream<Item = kube::Result<WatchEvent<MutatingWebhookConfiguration>>>,
+    live: &watch::Sender<Option<Live>>,
+) {
     let mut events = std::pin::pin!(watched);
     while let Some(event) = events.next().await {
         match event {
@@ -69,7 +87,6 @@ async fn follow_once(
             Ok(WatchEvent::Error(_)) | Err(_) => break,
         }
     }
-    Ok(())
 }
 
 fn set(live: &watch::Sender<Option<Live>>, object: Option<MutatingWebhookConfiguration>) {
@@ -81,16 +98,19 @@ fn set(live: &watch::Sender<Option<Live>>, object: Option<MutatingWebhookConfigu
     });
 }
 
-/// Writes the bundle into every webhook that the configuration had when it was looked at.
+/// Writes the bundle into every webhook that the configuration had when it was looked at. What comes of it is known at
+/// once, whatever becomes of the watch.
 pub(super) async fn publish(
     client: &Client,
     name: &str,
-    live: &Live,
+    live: &watch::Sender<Option<Live>>,
+    known: &Live,
     bundle: &str,
 ) -> Result<(), CertificateError> {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let patch = Patch::Apply(live.patch(name, bundle));
+    let patch = Patch::Apply(known.patch(name, bundle));
     let parameters = PatchParams::apply(MANAGER).force();
     let patched = configurations.patch(name, &parameters, &patch);
-    call("caBundle can't be written", patched).await.map(drop)
+    set(live, Some(call("caBundle can't be written", patched).await?));
+    Ok(())
 }

@@ -157,20 +157,20 @@ impl OwnCertificate {
     /// no harm.
     pub async fn run(&self) {
         let live = watch::Sender::new(None);
-        let steps = self.steps(live.subscribe());
         tokio::join!(
             configuration::follow(&self.client, &self.configuration, &live),
-            steps
+            self.steps(&live)
         );
     }
 
-    async fn steps(&self, mut live: watch::Receiver<Option<Live>>) {
+    async fn steps(&self, live: &watch::Sender<Option<Live>>) {
         let mut seen = self.seen.subscribe();
+        let mut published = live.subscribe();
         let mut failures = 0;
         loop {
             let secret = seen.borrow_and_update().clone();
-            let published = live.borrow_and_update().clone();
-            let wait = match self.step(&secret, published.as_ref()).await {
+            let known = published.borrow_and_update().clone();
+            let wait = match self.step(&secret, known.as_ref(), live).await {
                 Ok(wait) => {
                     failures = 0;
                     wait
@@ -186,14 +186,19 @@ impl OwnCertificate {
             };
             tokio::select! {
                 changed = seen.changed() => if changed.is_err() { return },
-                changed = live.changed() => if changed.is_err() { return },
+                changed = published.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
     /// Does what is due, and says how long to wait for a change.
-    async fn step(&self, seen: &Seen, live: Option<&Live>) -> Result<Duration, CertificateError> {
+    async fn step(
+        &self,
+        seen: &Seen,
+        published: Option<&Live>,
+        live: &watch::Sender<Option<Live>>,
+    ) -> Result<Duration, CertificateError> {
         let secret = match seen {
             Seen::Unknown => return Ok(LOOK),
             Seen::Absent => None,
@@ -202,11 +207,11 @@ impl OwnCertificate {
         let now = (self.clock)();
         let held = Held::of(secret, &self.host, now);
         let good = self.good.load_full();
-        let plan = plan(&held, live, good.as_deref(), &self.host, self.overlap, now);
-        match (&plan.action, live) {
+        let plan = plan(&held, published, good.as_deref(), &self.host, self.overlap, now);
+        match (&plan.action, published) {
             (Action::Nothing, _) => return Ok(until(plan.again, now)),
-            (Action::Publish(bundle), Some(live)) => {
-                configuration::publish(&self.client, &self.configuration, live, bundle).await?;
+            (Action::Publish(bundle), Some(known)) => {
+                configuration::publish(&self.client, &self.configuration, live, known, bundle).await?;
                 tracing::info!(configuration = self.configuration, "{}", plan.action);
                 return Ok(SETTLE);
             }
@@ -262,3 +267,6 @@ fn status(error: &CertificateError) -> Option<&Status> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
