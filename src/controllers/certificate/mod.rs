@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::azure::mint::Clock;
-use crate::certificates::{Action, Held, Live, State, host, plan};
+use crate::certificates::{Action, Flaw, Held, Live, State, host, plan};
 use crate::names::{SERVICE, WEBHOOK_CERTIFICATE};
 use crate::server::{ServedTls, TlsMaker};
 use secret::{Seen, Written};
@@ -98,9 +98,10 @@ impl OwnCertificate {
         let mut seen = self.seen.subscribe();
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut flaw = None;
         loop {
             let secret = seen.borrow_and_update().clone();
-            self.take(&secret);
+            flaw = self.take(&secret, flaw.as_ref());
             self.hand_over(served, &mut maker);
             loop {
                 tokio::select! {
@@ -108,7 +109,16 @@ impl OwnCertificate {
                         Ok(()) => break,
                         Err(_) => return,
                     },
-                    _ = ticks.tick() => if maker.has_client_ca() { self.hand_over(served, &mut maker) },
+                    _ = ticks.tick() => {
+                        // It may have been read under a clock that was wrong, and nothing else tells of its being set.
+                        let was_broken = flaw.is_some();
+                        if was_broken {
+                            flaw = self.take(&secret, flaw.as_ref());
+                        }
+                        if (was_broken && flaw.is_none()) || maker.has_client_ca() {
+                            self.hand_over(served, &mut maker);
+                        }
+                    }
                 }
             }
         }
@@ -130,15 +140,18 @@ impl OwnCertificate {
         }
     }
 
-    /// Remembers what the Secret holds, or says why it can't be used.
-    fn take(&self, seen: &Seen) {
+    /// Remembers what the Secret holds, or says why it can't be used, unless that was said before.
+    fn take(&self, seen: &Seen, said: Option<&Flaw>) -> Option<Flaw> {
         let secret = match seen {
-            Seen::Unknown => return,
+            Seen::Unknown => return None,
             Seen::Absent => None,
             Seen::There(secret) => Some(&**secret),
         };
         match Held::of(secret, &self.host, (self.clock)()) {
-            Held::Whole(state) => self.good.store(Some(Arc::from(state))),
+            Held::Whole(state) => {
+                self.good.store(Some(Arc::from(state)));
+                None
+            }
             Held::Absent => {
                 if self.good.load().is_some() {
                     tracing::warn!(
@@ -146,9 +159,13 @@ impl OwnCertificate {
                         "the Secret was deleted; the serving certificate is served on"
                     );
                 }
+                None
             }
             Held::Broken { flaw, .. } => {
-                tracing::error!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret can't be used; what is served is served on");
+                if said != Some(&flaw) {
+                    tracing::error!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret can't be used; what is served is served on");
+                }
+                Some(flaw)
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Faults that a real API server does not have at hand.
+//! Faults that a real API server does not have at hand, and a clock that is set.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::stream;
 use http::{Request, Response};
@@ -15,6 +16,8 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::metrics::Metrics;
+use crate::server::Readiness;
 
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(1);
@@ -87,4 +90,69 @@ async fn what_was_published_is_known_without_the_watch() {
         .await
         .unwrap();
     assert!(publishes(&live, "published"));
+}
+
+#[tokio::test]
+async fn a_secret_that_was_read_under_a_wrong_clock_is_served_when_the_clock_is_right() {
+    const WRONG: usize = 3;
+    // Two providers are compiled in; whoever is first installs one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let now = Timestamp::now();
+    let readings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&readings);
+    let clock: Clock = Arc::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
+        reading if reading < WRONG => now + SignedDuration::from_hours(24 * 100),
+        _ => now,
+    });
+    let own = OwnCertificate::new(client([]), "own", "pullpass", SignedDuration::ZERO, clock);
+    let state = Action::Create.state(&host(SERVICE, "own"), now).unwrap().unwrap();
+    own.seen.send_replace(Seen::There(Arc::new(state.secret("own"))));
+    let served = ServedTls::new(Arc::new(Metrics::new(|| 0)), Arc::new(Readiness::default()));
+    tokio::select! {
+        () = own.serve(&served, TlsMaker::new(None), Duration::from_millis(1)) => unreachable!(),
+        first = tokio::time::timeout(SOON, served.first()) => assert!(first.unwrap().is_some()),
+    }
+    assert_eq!(
+        readings.load(Ordering::Relaxed),
+        WRONG + 1,
+        "what is good is not read again"
+    );
+}
+
+#[tokio::test]
+async fn a_flaw_is_said_once() {
+    let now = Timestamp::now();
+    let own = OwnCertificate::new(
+        client([]),
+        "own",
+        "pullpass",
+        SignedDuration::ZERO,
+        Arc::new(move || now),
+    );
+    let state = Action::Create.state("another.host.svc", now).unwrap().unwrap();
+    let seen = Seen::There(Arc::new(state.secret("own")));
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(Mutex::new(log.clone()))
+        .finish();
+    let flaw = tracing::subscriber::with_default(subscriber, || {
+        let flaw = own.take(&seen, None);
+        own.take(&seen, flaw.as_ref())
+    });
+    assert!(matches!(flaw, Some(Flaw::NotTrusted { .. })), "{flaw:?}");
+    let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(lines.matches("the Secret can't be used").count(), 1, "{lines}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
