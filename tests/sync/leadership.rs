@@ -106,6 +106,31 @@ fn when_the_leader_is_killed_another_one_goes_on_and_nothing_is_missing() -> Tes
 }
 
 #[test]
+fn a_lease_of_one_that_is_gone_is_taken_though_its_clock_was_ahead() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let mut world = World::start(&cluster, 1, |_| {})?;
+    wait_until_it_leads(&world.pullpass)?;
+    world.pullpass.process().kill()?;
+    let renewed = Timestamp::now() + SignedDuration::from_hours(1);
+    let patch = json!({"spec": {"holderIdentity": "gone", "renewTime": format!("{renewed:.6}")}});
+    let patch = patch.to_string();
+    cluster.run(&[
+        "patch",
+        "lease",
+        "pullpass",
+        "--namespace",
+        "pullpass-system",
+        "--type=merge",
+        "--patch",
+        &patch,
+    ])?;
+    let next = replica(&cluster, &world.azure)?;
+    wait_until_it_leads(&next)?;
+    assert_ne!(lease(&cluster)?.holder, "gone");
+    Ok(())
+}
+
+#[test]
 fn a_registry_detached_while_nobody_ran_leaves_no_secret() -> Test {
     let cluster = cluster_of_its_own()?;
     let mut world = World::start(&cluster, 1, |_| {})?;

@@ -3,10 +3,14 @@
 //! Every write of the Lease names the version that it was decided on, so that of two that are decided at the same time one
 //! is refused, and one that was long on its way can't undo what happened meanwhile.
 
-use std::convert::Infallible;
-use std::time::Duration;
+mod terms;
 
-use jiff::{SignedDuration, Timestamp};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -14,14 +18,9 @@ use kube::{Api, Client};
 use serde_json::json;
 use thiserror::Error;
 
+use self::terms::{DURATION, Moment, Sight, Tenure, holder};
 use crate::names::MANAGER;
 
-/// How long a Lease is good without being renewed, in seconds.
-const DURATION: i32 = 15;
-/// How long before that whoever could not renew it stops leading: the replicas' clocks may differ by so much.
-const MARGIN: SignedDuration = SignedDuration::from_secs(5);
-/// How often the leader renews it.
-const RENEWAL: SignedDuration = SignedDuration::from_secs(4);
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a call may take.
@@ -40,8 +39,10 @@ enum LeaseError {
 pub struct Candidate {
     leases: Api<Lease>,
     identity: String,
-    /// The beginning of the last renewal that succeeded, while the Lease is known to be held here.
-    renewed: Option<Timestamp>,
+    /// While the Lease is known to be held here.
+    tenure: Option<Tenure>,
+    /// While it is known to be held by somebody else.
+    sight: Sight,
     /// Whether the last look failed.
     is_troubled: bool,
 }
@@ -52,7 +53,8 @@ impl Candidate {
         Self {
             leases: Api::namespaced(client.clone(), own_namespace),
             identity: identity.to_owned(),
-            renewed: None,
+            tenure: None,
+            sight: Sight::default(),
             is_troubled: false,
         }
     }
@@ -71,12 +73,7 @@ impl Candidate {
                 work().await;
                 std::future::pending::<()>().await;
             };
-            tokio::select! {
-                // Who wakes up after the end of the Lease does nothing more of what it was about to do.
-                biased;
-                () = self.hold() => {}
-                () = working => {}
-            }
+            self.hold(std::pin::pin!(working)).await;
             told(false);
         }
     }
@@ -100,25 +97,27 @@ impl Candidate {
         }
     }
 
-    /// Waits until this one leads no longer, as far as it knows.
-    async fn hold(&mut self) {
-        while let Some(left) = self.leads_for() {
+    /// Works until this one leads no longer, as far as it knows.
+    async fn hold<F: Future<Output = ()>>(&mut self, mut work: Pin<&mut F>) {
+        while let Some((tenure, left)) = self.leads_for() {
             tokio::select! {
+                // Who wakes up after the end of the Lease does nothing more of what it was about to do.
+                biased;
                 // Whatever does not answer.
                 () = tokio::time::sleep(left) => {}
                 () = async {
                     tokio::time::sleep(LOOK).await;
                     self.look().await;
                 } => {}
+                () = work_while(work.as_mut(), || tenure.left(Moment::now()).is_some()) => {}
             }
         }
     }
 
-    /// How long this one leads if it hears no more of the Lease.
-    fn leads_for(&self) -> Option<Duration> {
-        let until = self.renewed? + SignedDuration::from_secs(DURATION.into()) - MARGIN;
-        let left = until.duration_since(Timestamp::now());
-        Duration::try_from(left).ok().filter(|left| !left.is_zero())
+    /// The Lease that is held here, and how long this one leads if it hears no more of it.
+    fn leads_for(&self) -> Option<(Tenure, Duration)> {
+        let tenure = self.tenure?;
+        Some((tenure, tenure.left(Moment::now())?))
     }
 
     async fn look(&mut self) {
@@ -133,36 +132,36 @@ impl Candidate {
 
     /// Takes the Lease where it is free, renews it where it is held here.
     async fn look_and_take(&mut self) -> Result<(), LeaseError> {
-        let now = Timestamp::now();
+        let began = Moment::now();
         let Some(lease) = tokio::time::timeout(CALL, self.leases.get_opt(MANAGER)).await?? else {
-            let lease = self.claim(now, None);
+            let lease = self.claim(began, None);
             let parameters = PostParams::default();
             let call = self.leases.create(&parameters, &lease);
-            return self.learn(now, tokio::time::timeout(CALL, call).await?);
+            return self.learn(began, tokio::time::timeout(CALL, call).await?);
         };
         let spec = lease.spec.as_ref();
-        if is_held_by_another(spec, &self.identity, now) {
-            self.renewed = None;
+        // The time after the answer: whoever renewed it began before that.
+        if self.sight.is_anothers(spec, &self.identity, Instant::now()) {
+            self.tenure = None;
             return Ok(());
         }
-        if self.renewed.is_some_and(|renewed| now < renewed + RENEWAL) && holder(spec) == Some(&self.identity)
-        {
+        if self.tenure.is_some_and(|tenure| !tenure.is_due(began)) && holder(spec) == Some(&self.identity) {
             return Ok(());
         }
-        let claim = self.claim(now, Some(&lease));
-        self.patch(now, &Patch::Merge(claim)).await
+        let claim = self.claim(began, Some(&lease));
+        self.patch(began, &Patch::Merge(claim)).await
     }
 
-    async fn patch(&mut self, now: Timestamp, claim: &Patch<Lease>) -> Result<(), LeaseError> {
+    async fn patch(&mut self, began: Moment, claim: &Patch<Lease>) -> Result<(), LeaseError> {
         let parameters = PatchParams::default();
         let call = self.leases.patch(MANAGER, &parameters, claim);
         let answer = tokio::time::timeout(CALL, call).await?;
-        self.learn(now, answer)
+        self.learn(began, answer)
     }
 
-    fn learn(&mut self, began: Timestamp, answer: kube::Result<Lease>) -> Result<(), LeaseError> {
+    fn learn(&mut self, renewed: Moment, answer: kube::Result<Lease>) -> Result<(), LeaseError> {
         match answer {
-            Ok(_) => self.renewed = Some(began),
+            Ok(_) => self.tenure = Some(Tenure { renewed }),
             // Somebody else was faster; the next look shows who.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
             Err(error) => return Err(error.into()),
@@ -171,7 +170,7 @@ impl Candidate {
     }
 
     /// The Lease as it is to be, in place of this one.
-    fn claim(&self, now: Timestamp, present: Option<&Lease>) -> Lease {
+    fn claim(&self, began: Moment, present: Option<&Lease>) -> Lease {
         let spec = present.and_then(|lease| lease.spec.as_ref());
         let is_renewal = holder(spec) == Some(&self.identity);
         let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();
@@ -183,9 +182,9 @@ impl Candidate {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(DURATION),
-                renew_time: Some(MicroTime(now)),
-                acquire_time: (!is_renewal).then_some(MicroTime(now)),
+                lease_duration_seconds: DURATION.as_secs().try_into().ok(),
+                renew_time: Some(MicroTime(began.wall)),
+                acquire_time: (!is_renewal).then_some(MicroTime(began.wall)),
                 lease_transitions: (!is_renewal).then_some(transitions.saturating_add(1)),
                 ..LeaseSpec::default()
             }),
@@ -209,75 +208,37 @@ impl Candidate {
     }
 }
 
-fn holder(spec: Option<&LeaseSpec>) -> Option<&String> {
-    spec?.holder_identity.as_ref().filter(|holder| !holder.is_empty())
-}
-
-/// Whether somebody else holds the Lease, and it has not ended. One that does not say when it ends has ended.
-fn is_held_by_another(spec: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> bool {
-    let Some(spec) = spec.filter(|spec| holder(Some(spec)).is_some_and(|holder| holder != identity)) else {
-        return false;
-    };
-    let ends = spec
-        .renew_time
-        .as_ref()
-        .zip(spec.lease_duration_seconds)
-        .and_then(|(renewed, seconds)| {
-            renewed
-                .0
-                .checked_add(SignedDuration::from_secs(seconds.into()))
-                .ok()
-        });
-    ends.is_some_and(|ends| now <= ends)
+/// Works until this one leads no longer, which is looked at before every step of the work: a machine that was suspended goes
+/// on with whatever is ready first.
+async fn work_while<F: Future<Output = ()>>(mut work: Pin<&mut F>, leads: impl Fn() -> bool) {
+    poll_fn(|context| {
+        if leads() {
+            work.as_mut().poll(context)
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn held_by(holder: &str, renewed: Option<i64>) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(DURATION),
-            renew_time: renewed.map(|second| MicroTime(at(second))),
-            ..LeaseSpec::default()
-        }
-    }
-
-    #[test]
-    fn a_lease_is_another_ones_until_it_ends() {
-        let spec = held_by("other", Some(100));
-        assert!(is_held_by_another(Some(&spec), "this", at(100)));
-        assert!(is_held_by_another(Some(&spec), "this", at(115)));
-        assert!(!is_held_by_another(Some(&spec), "this", at(116)));
-        assert!(
-            !is_held_by_another(Some(&spec), "other", at(100)),
-            "it is its own"
-        );
-    }
-
-    #[test]
-    fn a_lease_that_nobody_holds_or_that_has_no_end_is_free() {
-        assert!(!is_held_by_another(None, "this", at(100)));
-        assert!(!is_held_by_another(Some(&LeaseSpec::default()), "this", at(100)));
-        assert!(!is_held_by_another(
-            Some(&held_by("", Some(100))),
-            "this",
-            at(100)
-        ));
-        assert!(!is_held_by_another(
-            Some(&held_by("other", None)),
-            "this",
-            at(100)
-        ));
-        let forever = LeaseSpec {
-            lease_duration_seconds: Some(i32::MAX),
-            ..held_by("other", Some(100))
-        };
-        assert!(is_held_by_another(Some(&forever), "this", at(1000)));
+    #[tokio::test]
+    async fn who_leads_no_longer_does_not_take_another_step() {
+        let leads = Cell::new(true);
+        let steps = Cell::new(0);
+        let mut work = std::pin::pin!(async {
+            loop {
+                steps.set(steps.get() + 1);
+                // The Lease runs out while something is waited for, which then comes.
+                leads.set(steps.get() < 3);
+                tokio::task::yield_now().await;
+            }
+        });
+        work_while(work.as_mut(), || leads.get()).await;
+        assert_eq!(steps.get(), 3);
     }
 }
