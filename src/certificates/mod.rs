@@ -6,6 +6,8 @@
 //! Secret holds, what is published and the time; nothing here knows a cluster, a clock or a log.
 
 mod authority;
+#[cfg(test)]
+mod clocks;
 mod flaw;
 mod leaf;
 mod live;

@@ -11,7 +11,7 @@ use super::{Authority, Held, Live, Next, State};
 pub enum Change {
     /// A new serving certificate of the same authority.
     RenewLeaf,
-    /// The next authority is made, to be published.
+    /// The next authority is made, to be published; in place of one that can't sign yet, if there is one.
     AddNext,
     /// The next authority was seen to be published.
     Trust,
@@ -78,7 +78,9 @@ pub fn plan(
                 ..
             },
             None,
-        ) => at_once(Action::Repair(authority.clone())),
+        ) if !authority.certificate().validity().is_to_come(now) => {
+            at_once(Action::Repair(authority.clone()))
+        }
         (Held::Absent | Held::Broken { .. }, None) => at_once(Action::Create),
     }
 }
@@ -88,12 +90,21 @@ fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Times
         action: Action::Change(Box::new(state.clone()), change),
         again: now,
     };
-    let authority_ends = state.authority.certificate().validity().until;
+    let authority = state.authority.certificate().validity();
     let leaf = state.leaf.validity();
     // One that ends with its authority is not renewed again and again on the last days.
-    let renewable = leaf.until < authority_ends;
-    if renewable && leaf.renew_at() <= now {
+    let renewable = leaf.until < authority.until;
+    // What is still to begin was made under a clock that was ahead, and no API server takes it. Nothing that such an
+    // authority signs is of use.
+    if !authority.is_to_come(now) && (leaf.is_to_come(now) || (renewable && leaf.renew_at() <= now)) {
         return change(Change::RenewLeaf);
+    }
+    let next = state
+        .next
+        .as_ref()
+        .map(|next| next.authority.certificate().validity());
+    if next.map_or_else(|| authority.is_to_come(now), |next| next.is_to_come(now)) {
+        return change(Change::AddNext);
     }
     let bundle = state.bundle();
     let published = live.is_some_and(|live| live.publishes(&bundle));
@@ -127,7 +138,7 @@ fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Times
             _ => {}
         },
         None => {
-            let due = state.authority.certificate().validity().renew_at();
+            let due = authority.renew_at();
             if due <= now {
                 return change(Change::AddNext);
             }

@@ -1,4 +1,4 @@
-//! Years of two replicas, two API servers and whatever happens to them, under a clock that is moved by hand.
+//! Years of two replicas, two API servers and whatever happens to them, under clocks that are moved by hand.
 
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
@@ -15,6 +15,10 @@ const YEARS: i64 = 3;
 /// Things take up to this long to be seen by everybody. Three such times in a row are a little less than the overlap: who has
 /// not yet seen what changed may publish what was right before, and that is seen later still.
 const LAG: i64 = 19 * 60;
+/// The replicas' clocks are so many seconds ahead or behind: less than what is left of the overlap.
+const SKEW: i64 = 60;
+/// Within this time after a clock was set all is well, though each step may be followed by days in which nobody is there.
+const SET: SignedDuration = SignedDuration::from_hours(45 * 24);
 
 /// Chance, as proptest shrinks it: the numbers of one case.
 struct Chance(VecDeque<u32>);
@@ -68,6 +72,8 @@ impl<T> Seen<T> {
 }
 
 struct Replica {
+    /// How far its clock is ahead.
+    ahead: SignedDuration,
     secret: Seen<Option<Secret>>,
     live: Seen<Live>,
     good: Option<State>,
@@ -84,6 +90,8 @@ struct World {
     api_servers: Vec<Seen<Live>>,
     chance: Chance,
     changes: Vec<Change>,
+    /// Whether nobody's clock is far from the others'. Otherwise nothing is promised.
+    clocks_are_right: bool,
     /// What was verified before: only the time has to be looked at again, and no certificate outlives its authority.
     verified: RefCell<HashSet<(String, Vec<u8>)>>,
 }
@@ -100,10 +108,13 @@ impl World {
             api_servers: vec![Seen::new(live("")), Seen::new(live(""))],
             chance: Chance(numbers.into()),
             changes: Vec::new(),
+            clocks_are_right: true,
             verified: RefCell::default(),
         };
         for _ in 0..2 {
+            let ahead = world.chance.seconds(2 * SKEW) - SignedDuration::from_secs(SKEW);
             world.replicas.push(Replica {
+                ahead,
                 secret: Seen::new(None),
                 live: Seen::new(live("")),
                 good: None,
@@ -139,8 +150,8 @@ impl World {
 
     /// One replica does what it thinks is due; two may at once, when the Lease fails.
     fn act(&mut self, index: usize) {
-        let now = self.now;
         let replica = &mut self.replicas[index];
+        let now = self.now + replica.ahead;
         let held = Held::of(replica.secret.now.as_ref(), HOST, now);
         let plan = plan(
             &held,
@@ -153,9 +164,9 @@ impl World {
         // It may be away for days, and then another one may be, too.
         let away = self.chance.seconds(5 * 24 * 3600);
         replica.wakes = match plan.action {
-            Action::Nothing => plan.again.max(now) + away / 10,
-            _ if self.chance.below(8) == 0 => now + away,
-            _ => now + SignedDuration::from_secs(1) + self.chance.seconds(600),
+            Action::Nothing => self.now + plan.again.max(now).duration_since(now) + away / 10,
+            _ if self.chance.below(8) == 0 => self.now + away,
+            _ => self.now + SignedDuration::from_secs(1) + self.chance.seconds(600),
         };
         let known = replica.secret.now.clone();
         match plan.action {
@@ -198,6 +209,7 @@ impl World {
                 if replica.secret.advance(now) {
                     moved = true;
                     replica.wakes = replica.wakes.min(soon);
+                    let now = now + replica.ahead;
                     if let Held::Whole(state) = Held::of(replica.secret.now.as_ref(), HOST, now) {
                         replica.good = Some(*state);
                     }
@@ -212,7 +224,7 @@ impl World {
 
     /// Whatever is served is trusted by every API server; from the start on, when that is so for the first time.
     fn check(&self) {
-        if self.api_servers.iter().any(|seen| seen.now == live("")) {
+        if !self.clocks_are_right || self.api_servers.iter().any(|seen| seen.now == live("")) {
             return;
         }
         for state in self.replicas.iter().filter_map(|replica| replica.good.as_ref()) {
@@ -263,8 +275,22 @@ impl World {
         replica.secret = Seen::new(self.secret.clone());
         replica.live = Seen::new(self.live.clone());
         replica.wakes = self.now;
-        if let Held::Whole(state) = Held::of(self.secret.as_ref(), HOST, self.now) {
+        if let Held::Whole(state) = Held::of(self.secret.as_ref(), HOST, self.now + replica.ahead) {
             replica.good = Some(*state);
+        }
+    }
+
+    /// What the Secret holds, when it is published and nothing is under way.
+    fn at_rest(&self) -> Option<State> {
+        match Held::of(self.secret.as_ref(), HOST, self.now) {
+            Held::Whole(state)
+                if self.live.publishes(&state.bundle())
+                    && state.next.is_none()
+                    && state.previous.is_none() =>
+            {
+                Some(*state)
+            }
+            _ => None,
         }
     }
 
@@ -338,19 +364,43 @@ proptest! {
             replica.good = None;
         }
         world.api_servers.clear();
-        let mut rested = false;
-        for _ in 0..200 {
+        let rested = (0..200).any(|_| {
             world.step();
-            let held = Held::of(world.secret.as_ref(), HOST, world.now);
-            if let Held::Whole(state) = &held
-                && world.live.publishes(&state.bundle())
-                && state.next.is_none()
-                && state.previous.is_none()
-            {
-                rested = true;
-                break;
-            }
-        }
+            world.at_rest().is_some()
+        });
         prop_assert!(rested, "{:?}", world.changes);
+    }
+
+    #[test]
+    fn what_was_made_under_a_clock_that_was_wrong_is_made_anew_when_it_is_set(
+        numbers in numbers(),
+        hours in proptest::sample::select(vec![-9600, -720, -2, -1, 1, 2, 24, 720, 1500, 9600]),
+        steps in 1..40,
+        sets_all in any::<bool>(),
+    ) {
+        let mut world = World::new(numbers);
+        world.clocks_are_right = false;
+        let wrong = SignedDuration::from_hours(hours);
+        world.replicas[0].ahead = wrong;
+        if sets_all {
+            world.replicas[1].ahead = wrong;
+        }
+        for _ in 0..steps {
+            world.step();
+        }
+        for replica in &mut world.replicas {
+            replica.ahead = SignedDuration::ZERO;
+            replica.wakes = world.now;
+        }
+        let end = world.now + SET;
+        let mut accepted = false;
+        while !accepted && world.now < end {
+            world.step();
+            accepted = world.at_rest().is_some_and(|state| {
+                let validities = [state.leaf.validity(), state.authority.certificate().validity()];
+                world.now < end && validities.iter().all(|validity| validity.from <= world.now)
+            });
+        }
+        prop_assert!(accepted, "{:?}", world.changes);
     }
 }

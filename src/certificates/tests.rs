@@ -8,14 +8,14 @@ use kube::ResourceExt;
 use super::*;
 
 pub(super) const HOST: &str = "pullpass.pullpass-system.svc";
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
-const DAY: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) fn begin() -> Timestamp {
     "2026-11-22T18:00:00Z".parse().unwrap()
 }
 
-fn new(now: Timestamp) -> State {
+pub(super) fn new(now: Timestamp) -> State {
     State::create(HOST, now).unwrap()
 }
 
@@ -30,7 +30,7 @@ pub(super) fn live(bundle: &str) -> Live {
     }
 }
 
-fn next_step(state: &State, live: Option<&Live>, now: Timestamp) -> Plan {
+pub(super) fn next_step(state: &State, live: Option<&Live>, now: Timestamp) -> Plan {
     let held = Held::of(Some(&state.secret("own")), HOST, now);
     assert_eq!(
         held,
@@ -40,14 +40,14 @@ fn next_step(state: &State, live: Option<&Live>, now: Timestamp) -> Plan {
     plan(&held, live, None, HOST, OVERLAP, now)
 }
 
-fn change_of(plan: &Plan) -> Option<Change> {
+pub(super) fn change_of(plan: &Plan) -> Option<Change> {
     match plan.action {
         Action::Change(_, change) => Some(change),
         _ => None,
     }
 }
 
-fn written(plan: Plan, now: Timestamp) -> State {
+pub(super) fn written(plan: Plan, now: Timestamp) -> State {
     plan.action.state(HOST, now).unwrap().unwrap()
 }
 

@@ -46,6 +46,12 @@ impl Validity {
         self.until <= now
     }
 
+    /// Whether it is still to begin. As certificates begin before they are made, only a clock that was far ahead makes one
+    /// like that.
+    pub fn is_to_come(&self, now: Timestamp) -> bool {
+        now < self.from
+    }
+
     pub(super) fn write(&self, params: &mut CertificateParams) {
         let time = |at: Timestamp, otherwise| {
             OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap_or(otherwise)
