@@ -70,7 +70,7 @@ pub async fn write(
         .map(|_| ())
 }
 
-/// Takes the pull secret of a registry away; one that is not there is as good.
+/// Takes a Secret away that came of a registry; one that is not there is as good.
 pub async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), WriteError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     match bounded(secrets.delete(name, &DeleteParams::default())).await {

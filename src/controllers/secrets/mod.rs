@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::DeleteParams;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
@@ -326,12 +324,8 @@ impl SecretsController {
             if registries.is_attached(&name) || !self.watches.view.namespaces().iter().all(is_cleared) {
                 continue;
             }
-            let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.own_namespace);
-            match secrets
-                .delete(&minted_credential(&name), &DeleteParams::default())
-                .await
-            {
-                Ok(_) => {
+            match pull_secret::delete(&self.client, &self.own_namespace, &minted_credential(&name)).await {
+                Ok(()) => {
                     work.cleared.remove(&name);
                     tracing::info!(
                         registry = name,

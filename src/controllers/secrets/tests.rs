@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use serde_json::json;
 
@@ -169,4 +171,23 @@ fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
     assert_eq!(work.next(), Some(pair.clone()));
     work.done(&pair);
     assert!(work.next().is_none() && work.busy.is_empty());
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_does_not_stop_the_controller() {
+    let mut controller = controller(registry(&json!({})), &[("apps", None)]);
+    controller.watches.view.set_registries(Registries::default());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let silent = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+    });
+    controller.client = Client::new(silent, "own");
+    let mut work = Work::default();
+    work.has_none(&("apps".to_owned(), "mine".to_owned()), false);
+    let removed = tokio::time::timeout(Duration::from_mins(1), controller.remove_orphans(&mut work)).await;
+    assert!(removed.is_ok());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert!(work.cleared.contains_key("mine"), "it is tried again");
 }
