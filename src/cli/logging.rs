@@ -1,8 +1,7 @@
 //! The operational log: standard error, one line an event. The audit log is another one.
-
 //!
 //! What is logged can be changed while the process runs. Whatever is asked for, libraries never log below `info`: their
-//! traces hold whole requests and headers, and so what nobody may read.
+//! traces hold whole requests and headers, and so what nobody may read. The Kubernetes client logs nothing but errors.
 
 use std::fs;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -84,11 +83,21 @@ impl LogFlags {
     }
 }
 
-/// Libraries' traces are never logged, since they may hold secrets.
+/// Libraries' traces are never logged, since they may hold secrets. The Kubernetes client warns of an answer that it can't
+/// read with all of that answer, which may be a Secret.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    let target = metadata.target();
-    let is_ours = target == "pullpass" || target.starts_with("pullpass::");
-    is_ours || *metadata.level() <= Level::INFO
+    let is_of = |name| {
+        let rest = metadata.target().strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let least = if is_of("pullpass") {
+        Level::TRACE
+    } else if is_of("kube_client") {
+        Level::ERROR
+    } else {
+        Level::INFO
+    };
+    *metadata.level() <= least
 }
 
 /// What is logged, while the process runs.
@@ -133,5 +142,49 @@ impl LogFilter {
             Err(error) => tracing::warn!(filter = wanted, %error, "the log's filter is wrong and not used"),
         }
         self.in_force = wanted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tracing::subscriber::with_default;
+
+    /// Remembers what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_libraries_say_of_answers_is_never_logged() {
+        let log = Log::default();
+        let lines = tracing_subscriber::fmt::layer().with_writer(Mutex::new(log.clone()));
+        let subscriber = tracing_subscriber::registry()
+            .with(EnvFilter::new("trace"))
+            .with(filter_fn(may_be_logged))
+            .with(lines);
+        with_default(subscriber, || {
+            tracing::trace!(target: "pullpass::controllers", "shown: ours");
+            tracing::error!(target: "kube_client::client::builder", "shown: an error");
+            tracing::warn!(target: "kube_clients", "shown: another library");
+            tracing::info!(target: "hyper", "shown: an info");
+            tracing::warn!(target: "kube_client::client", "hidden: an answer");
+            tracing::info!(target: "kube_client", "hidden: an info");
+            tracing::debug!(target: "hyper::proto", "hidden: headers");
+            tracing::trace!(target: "pullpasses", "hidden: not ours");
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("hidden"), "{text}");
+        assert_eq!(text.matches("shown").count(), 4, "{text}");
     }
 }
