@@ -24,6 +24,7 @@ mod waiting;
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
@@ -102,13 +103,23 @@ impl CliError {
     }
 }
 
+/// How long the end of the program waits for what is still under way: longer than the audit log waits for its last records
+/// to be taken. Looking up a host's name can take longer, and can't be given up.
+const REST: Duration = Duration::from_secs(6);
+
 /// Runs what waits for a network.
 fn block_on<F: Future>(future: F) -> Result<F::Output, CliError> {
+    block_on_and_end(future, REST)
+}
+
+fn block_on_and_end<F: Future>(future: F, rest: Duration) -> Result<F::Output, CliError> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| CliError::Io {
         what: "the runtime can't be started",
         error,
     })?;
-    Ok(runtime.block_on(future))
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(rest);
+    Ok(output)
 }
 
 /// Writes what was asked for.
@@ -161,6 +172,18 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_can_not_be_given_up_does_not_keep_the_program() {
+        let (never, hangs) = std::sync::mpsc::channel::<()>();
+        let done = block_on_and_end(
+            async { drop(tokio::task::spawn_blocking(move || hangs.recv())) },
+            Duration::from_millis(1),
+        );
+        assert!(done.is_ok());
+        // Only now it may end.
+        drop(never);
     }
 
     #[test]
