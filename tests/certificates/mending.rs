@@ -4,7 +4,7 @@ use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
 use crate::load::begin_load;
-use crate::world::{ACCOUNT, NAMESPACE, OWN_NAMESPACE, SOON, Test, World, entry};
+use crate::world::{ACCOUNT, OWN_NAMESPACE, SOON, Test, World, entry};
 
 /// "garbage"
 const GARBAGE: &str = "Z2FyYmFnZQ==";
