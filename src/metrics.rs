@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::coverage::{State, Summary};
 use crate::decision::Outcome;
@@ -102,110 +102,95 @@ impl Metrics {
     /// The metrics, at zero. `audit_dropped` is asked when they are read.
     pub fn new(audit_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         let mut registry = Registry::default();
+        registry.register_collector(Box::new(AuditDrops(Box::new(audit_dropped))));
+        registry.register_collector(Box::new(ProcessCollector));
         let pullpass = registry.sub_registry_with_prefix("pullpass");
-        let requests = Family::default();
-        let duration = Histogram::new(ADMISSION_BUCKETS);
-        let violations = Family::default();
-        let certificate_expiry = Gauge::default();
-        let refreshes = Family::default();
-        let credential_expiry = Family::default();
-        let credential_failing = Family::default();
-        let namespaces = Family::default();
-        let write_duration = Histogram::new(WRITE_BUCKETS);
-        let ready_lag = Histogram::new(WRITE_BUCKETS);
-        let leader = Gauge::default();
-        let unfenced = Gauge::default();
-        let uncovered = Gauge::default();
-        let uncovered_by = Family::default();
-        pullpass.register(
-            "admission_requests",
-            "Admission reviews answered",
-            requests.clone(),
-        );
-        pullpass.register(
-            "admission_duration_seconds",
-            "From a review's arrival to its answer",
-            duration.clone(),
-        );
-        pullpass.register(
-            "policy_violations",
-            "Rules that admitted or refused Pods violated",
-            violations.clone(),
-        );
-        pullpass.register(
-            "webhook_certificate_expiry_timestamp_seconds",
-            "When the certificate that is served ends",
-            certificate_expiry.clone(),
-        );
-        pullpass.register(
-            "credential_refresh",
-            "Attempts to mint a credential",
-            refreshes.clone(),
-        );
-        pullpass.register(
-            "credential_expiry_timestamp_seconds",
-            "When the credential in use ends",
-            credential_expiry.clone(),
-        );
-        pullpass.register(
-            "credential_failing",
-            "Whether the last attempt to mint a credential failed, or none can be made",
-            credential_failing.clone(),
-        );
-        pullpass.register(
-            "namespaces",
-            "Namespaces that should have the pull secret",
-            namespaces.clone(),
-        );
-        pullpass.register(
-            "secret_write_duration_seconds",
-            "One write of a pull secret",
-            write_duration.clone(),
-        );
-        pullpass.register(
-            "secret_ready_lag_seconds",
-            "From the answer to an admission to its pull secret",
-            ready_lag.clone(),
-        );
-        pullpass.register("leader", "Whether this process leads", leader.clone());
-        pullpass.register(
-            "unfenced",
-            "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it",
-            unfenced.clone(),
-        );
-        pullpass.register(
-            "uncovered_pods",
-            "Running Pods with an image on ACR and no pull secret for it, as the leader last saw them",
-            uncovered.clone(),
-        );
-        pullpass.register(
-            "uncovered_pods_by_reason",
-            "The same, by namespace, AcrRegistry and reason",
-            uncovered_by.clone(),
-        );
         pullpass.register(
             "build",
             "What is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
-        registry.register_collector(Box::new(AuditDrops(Box::new(audit_dropped))));
-        registry.register_collector(Box::new(ProcessCollector));
         Self {
+            requests: added(
+                pullpass,
+                "admission_requests",
+                "Admission reviews answered",
+                Family::default(),
+            ),
+            duration: added(
+                pullpass,
+                "admission_duration_seconds",
+                "From a review's arrival to its answer",
+                Histogram::new(ADMISSION_BUCKETS),
+            ),
+            violations: added(
+                pullpass,
+                "policy_violations",
+                "Rules that admitted or refused Pods violated",
+                Family::default(),
+            ),
+            certificate_expiry: added(
+                pullpass,
+                "webhook_certificate_expiry_timestamp_seconds",
+                "When the certificate that is served ends",
+                Gauge::default(),
+            ),
+            refreshes: added(
+                pullpass,
+                "credential_refresh",
+                "Attempts to mint a credential",
+                Family::default(),
+            ),
+            credential_expiry: added(
+                pullpass,
+                "credential_expiry_timestamp_seconds",
+                "When the credential in use ends",
+                Family::default(),
+            ),
+            credential_failing: added(
+                pullpass,
+                "credential_failing",
+                "Whether the last attempt to mint a credential failed, or none can be made",
+                Family::default(),
+            ),
+            namespaces: added(
+                pullpass,
+                "namespaces",
+                "Namespaces that should have the pull secret",
+                Family::default(),
+            ),
+            write_duration: added(
+                pullpass,
+                "secret_write_duration_seconds",
+                "One write of a pull secret",
+                Histogram::new(WRITE_BUCKETS),
+            ),
+            ready_lag: added(
+                pullpass,
+                "secret_ready_lag_seconds",
+                "From the answer to an admission to its pull secret",
+                Histogram::new(WRITE_BUCKETS),
+            ),
+            leader: added(pullpass, "leader", "Whether this process leads", Gauge::default()),
+            unfenced: added(
+                pullpass,
+                "unfenced",
+                "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it",
+                Gauge::default(),
+            ),
+            uncovered: added(
+                pullpass,
+                "uncovered_pods",
+                "Running Pods with an image on ACR and no pull secret for it, as the leader last saw them",
+                Gauge::default(),
+            ),
+            uncovered_by: added(
+                pullpass,
+                "uncovered_pods_by_reason",
+                "The same, by namespace, AcrRegistry and reason",
+                Family::default(),
+            ),
             registry,
-            requests,
-            duration,
-            violations,
-            certificate_expiry,
-            refreshes,
-            credential_expiry,
-            credential_failing,
-            namespaces,
-            write_duration,
-            ready_lag,
-            leader,
-            unfenced,
-            uncovered,
-            uncovered_by,
         }
     }
 
@@ -355,6 +340,12 @@ impl Metrics {
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// The metric, after it was added to a registry.
+fn added<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 struct AuditDrops(Box<dyn Fn() -> u64 + Send + Sync>);

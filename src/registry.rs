@@ -135,19 +135,19 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// The same, and AcrRegistries of these names are there that can't be acted on.
+    /// The same, and `AcrRegistries` of these names are there that can't be acted on.
     #[must_use]
     pub fn with_unusable(self, unusable: BTreeSet<String>) -> Self {
         Self { unusable, ..self }
     }
 
-    /// The names of all AcrRegistries that there are.
+    /// The names of all `AcrRegistries` that there are.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let usable = self.by_host.values().flatten().map(Registry::name);
         usable.chain(self.unusable.iter().map(String::as_str))
     }
 
-    /// Whether there is an AcrRegistry of that name, be it one that can't be acted on.
+    /// Whether there is an `AcrRegistry` of that name, be it one that can't be acted on.
     pub fn is_attached(&self, name: &str) -> bool {
         self.unusable.contains(name) || self.by_name(name).is_some()
     }

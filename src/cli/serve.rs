@@ -156,12 +156,8 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
             tokio::spawn(replica.run(demands, denied, ending_source)),
         )
     };
-    let webhook = Webhook::new(
-        admission,
-        usize::from(args.max_concurrent),
-        Arc::clone(&readiness),
-    );
-    let routes = webhook_router(Arc::new(webhook));
+    let at_once = usize::from(args.max_concurrent);
+    let routes = webhook_router(Webhook::new(admission, at_once, Arc::clone(&readiness)));
     let end = (webhook_server.ender(), admin_server.ender());
     let answering = async {
         tokio::try_join!(

@@ -13,7 +13,7 @@ use kube::runtime::watcher::{self, Event};
 use crate::acr_registry::{AcrRegistry, AcrRegistrySpec};
 use crate::registry::{Registries, Registry};
 
-/// An AcrRegistry as the API server has it, whether or not it can be read.
+/// An `AcrRegistry` as the API server has it, whether or not it can be read.
 pub(super) type Unread = DeserializeGuard<AcrRegistry>;
 
 /// The attached registries.
@@ -92,32 +92,30 @@ impl Known {
     }
 }
 
-/// What came of an event for whoever works on AcrRegistries that can be read.
-pub(super) enum Read {
-    /// The same event.
-    Event(watcher::Result<Event<AcrRegistry>>),
-    /// An object of that name can't be read.
-    Unreadable(String),
-}
+/// The name of an `AcrRegistry` that can't be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable(pub(super) String);
 
-/// Reads the object of an event.
-pub(super) fn read(event: watcher::Result<Event<Unread>>) -> Read {
+/// Reads the object of an event, for whoever works on those that can be read.
+pub(super) fn read(
+    event: watcher::Result<Event<Unread>>,
+) -> Result<watcher::Result<Event<AcrRegistry>>, Unreadable> {
     let (object, made): (Unread, fn(AcrRegistry) -> Event<AcrRegistry>) = match event {
-        Err(error) => return Read::Event(Err(error)),
-        Ok(Event::Init) => return Read::Event(Ok(Event::Init)),
-        Ok(Event::InitDone) => return Read::Event(Ok(Event::InitDone)),
+        Err(error) => return Ok(Err(error)),
+        Ok(Event::Init) => return Ok(Ok(Event::Init)),
+        Ok(Event::InitDone) => return Ok(Ok(Event::InitDone)),
         Ok(Event::InitApply(object)) => (object, Event::InitApply),
         Ok(Event::Apply(object)) => (object, Event::Apply),
         // Whatever it held: it may have been one that could be read.
         Ok(Event::Delete(DeserializeGuard(object))) => {
             let gone = object.unwrap_or_else(|unreadable| nothing_of(unreadable.metadata));
-            return Read::Event(Ok(Event::Delete(gone)));
+            return Ok(Ok(Event::Delete(gone)));
         }
     };
     let name = object.name_any();
     match object.0 {
-        Ok(object) => Read::Event(Ok(made(object))),
-        Err(_) => Read::Unreadable(name),
+        Ok(object) => Ok(Ok(made(object))),
+        Err(_) => Err(Unreadable(name)),
     }
 }
 
@@ -220,10 +218,10 @@ mod tests {
     fn an_unreadable_one_is_told_by_its_name_and_its_end_is_an_end() {
         let [_, later] = unusable("registry1");
         let told = |event| match read(Ok(event)) {
-            Read::Unreadable(name) => format!("unreadable {name}"),
-            Read::Event(Ok(Event::Apply(object))) => format!("apply {}", object.name_any()),
-            Read::Event(Ok(Event::Delete(object))) => format!("delete {}", object.name_any()),
-            Read::Event(_) => "another".to_owned(),
+            Err(Unreadable(name)) => format!("unreadable {name}"),
+            Ok(Ok(Event::Apply(object))) => format!("apply {}", object.name_any()),
+            Ok(Ok(Event::Delete(object))) => format!("delete {}", object.name_any()),
+            Ok(_) => "another".to_owned(),
         };
         assert_eq!(told(Event::Apply(sound("registry2"))), "apply registry2");
         assert_eq!(told(Event::Apply(later.clone())), "unreadable registry1");

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -45,11 +46,11 @@ impl Webhook {
 }
 
 /// The routes of the webhook's port.
-pub fn webhook_router(webhook: Arc<Webhook>) -> Router {
+pub fn webhook_router(webhook: Webhook) -> Router {
     Router::new()
         .route("/mutate", post(mutate).fallback(method_not_allowed))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is only POST /mutate here"))
-        .with_state(webhook)
+        .with_state(Arc::new(webhook))
 }
 
 async fn method_not_allowed() -> Response {
@@ -63,10 +64,10 @@ async fn method_not_allowed() -> Response {
 async fn mutate(
     State(webhook): State<Arc<Webhook>>,
     Extension(peer): Extension<Peer>,
-    version: Version,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    // Taken apart here: an extractor for the headers would copy them.
+    let (Parts { version, headers, .. }, body) = request.into_parts();
     let mut response = answer(&webhook, &peer, &headers, body).await;
     if version <= Version::HTTP_11 && webhook.readiness.ending.load(Ordering::Acquire) {
         response

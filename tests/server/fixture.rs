@@ -156,7 +156,7 @@ impl Fixture {
         ] {
             check.store(true, Ordering::Release);
         }
-        let webhook = Arc::new(Webhook::new(admission, max_concurrent, Arc::clone(&readiness)));
+        let webhook = Webhook::new(admission, max_concurrent, Arc::clone(&readiness));
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(anywhere, limits).unwrap();
         let admin = Server::bind(anywhere, limits).unwrap();

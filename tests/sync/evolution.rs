@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition grows, as an upgrade lets it, and goes back, as one that is undone: what is attached stays so.
+//! The `CustomResourceDefinition` grows, as an upgrade lets it, and goes back, as one that is undone: what is attached stays so.
 
 use std::error::Error;
 use std::fs;

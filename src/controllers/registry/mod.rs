@@ -25,7 +25,7 @@ pub use self::identity::Surroundings;
 pub(crate) use self::identity::{Source, resolve};
 use self::minting::Memory;
 use self::status::{Standing, next_status};
-use super::attached::{self, Read, Unread};
+use super::attached::{self, Unread, Unreadable};
 use super::secrets::Tallies;
 use super::watches::{Change, Watches};
 use crate::acr_registry::AcrRegistry;
@@ -92,14 +92,10 @@ impl RegistryController {
         // Our own status writes change no generation, and must not lead back here.
         let metrics = Arc::clone(&self.parts.metrics);
         let readable = move |event| {
-            future::ready(match attached::read(event) {
-                Read::Event(event) => Some(event),
-                // Whoever watches it for admission says why.
-                Read::Unreadable(name) => {
-                    metrics.credential_fails(&name, true);
-                    None
-                }
-            })
+            // Whoever watches it for admission says why it can't be read.
+            let read =
+                attached::read(event).inspect_err(|Unreadable(name)| metrics.credential_fails(name, true));
+            future::ready(read.ok())
         };
         let changed = watcher(registries, config.clone())
             .default_backoff()
