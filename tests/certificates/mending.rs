@@ -3,7 +3,7 @@
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
-use crate::load::begin_load;
+use crate::load::{begin_load, expect_none_lost};
 use crate::world::{ACCOUNT, OWN_NAMESPACE, SOON, Test, World, entry};
 
 /// "garbage"
@@ -50,13 +50,7 @@ fn a_spoilt_secret_is_mended_and_what_is_served_is_served_on() -> Test {
     })?;
     assert_eq!(data(&changeable), data(&good));
     load.wait_for_more(5)?;
-    let (admitted, failures) = load.end()?;
-    assert!(
-        failures.is_empty(),
-        "{} of {admitted}: {failures:#?}",
-        failures.len()
-    );
-    Ok(())
+    expect_none_lost(load)
 }
 
 /// Nobody remembers what was there before.
