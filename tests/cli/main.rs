@@ -9,6 +9,7 @@ mod command;
 mod detach;
 mod dry_run;
 mod from_az;
+mod proxy;
 mod terminal;
 #[path = "../sync/world.rs"]
 #[allow(dead_code, reason = "the sync tests' world, of which not all is needed here")]
