@@ -321,18 +321,22 @@ fn in_its_own_namespace_it_writes_nothing_that_is_not_its_own() -> Test {
         let account = json!({"kubernetes.io/service-account.name": "pullpass"});
         metadata.insert("annotations".to_owned(), account);
     }
-    let mut credential_token = token.clone();
-    if let Some(name) = credential_token.pointer_mut("/metadata/name") {
-        *name = json!("credential-for-ever");
-    }
+    let named = |name: &str| {
+        let mut token = token.clone();
+        if let Some(known) = token.pointer_mut("/metadata/name") {
+            *known = json!(name);
+        }
+        token
+    };
     let merge = "application/merge-patch+json";
     let plain = "application/json";
     let post = |object: Value| ("POST", String::new(), plain, object);
+    let (credential_token, certificate_token) = (named("credential-for-ever"), named("webhook-certificate"));
     for (method, path, content_type, body) in [
         post(token),
         post(credential_token),
+        post(certificate_token),
         post(own(secret(OWN, "credential-opaque", "Opaque", "key"))),
-        post(secret(OWN, "webhook-certificate", "Opaque", "key")),
         post(own(docker_config_secret(OWN, "sh.helm.release.v1.app.v99"))),
         ("PATCH", "/somebodys-password".to_owned(), merge, json!({})),
         (
