@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// musl's own allocator has one lock for all threads, and costs a review more than all the rest.
+/// musl's own allocator has one lock for all threads, and costs a review as much as all the rest (docs/image.md).
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
