@@ -44,7 +44,7 @@ impl FromStr for AuthorityHost {
 
 impl AuthorityHost {
     /// Whether it is that of one of Azure's clouds, on HTTPS' own port.
-    pub(super) fn is_of_a_cloud(&self) -> bool {
+    pub fn is_of_a_cloud(&self) -> bool {
         let is_default_port = self.0.port().is_none_or(|port| port == 443_u16);
         is_default_port
             && Cloud::ALL

@@ -158,13 +158,11 @@ impl Entra {
         }
     }
 
-    /// A cloud's own, unless it is somewhere else altogether. Azure Workload Identity sets `AZURE_AUTHORITY_HOST` to that of
-    /// the cluster's cloud, in every Pod with its label; an identity of another cloud is not known there.
     fn authority(&self, cloud: Cloud) -> String {
-        match &self.authority_host {
-            Some(given) if !given.is_of_a_cloud() => given.to_string(),
-            _ => format!("https://{}", cloud.authority_host()),
-        }
+        self.authority_host.as_ref().map_or_else(
+            || format!("https://{}", cloud.authority_host()),
+            ToString::to_string,
+        )
     }
 }
 
@@ -236,24 +234,4 @@ async fn federated_token(path: &Path) -> Result<Assertion, EntraError> {
 
 fn unusable(error: &azure_core::Error) -> EntraError {
     EntraError::Identity(error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::azure::http::HttpOptions;
-
-    #[test]
-    fn each_clouds_identities_are_asked_for_at_its_own_authority() {
-        let authorities = |given: Option<&str>| {
-            let http = HttpClient::new(HttpOptions::default()).unwrap();
-            let entra = Entra::new(http, given.map(|given| given.parse().unwrap()), None);
-            Cloud::ALL.map(|cloud| entra.authority(cloud))
-        };
-        let own = Cloud::ALL.map(|cloud| format!("https://{}", cloud.authority_host()));
-        assert_eq!(authorities(None), own);
-        assert_eq!(authorities(Some("https://login.microsoftonline.com/")), own);
-        let elsewhere = "https://login.example:8443";
-        assert_eq!(authorities(Some(elsewhere)), [elsewhere; 3]);
-    }
 }

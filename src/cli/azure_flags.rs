@@ -1,5 +1,6 @@
 //! How Azure is reached.
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,12 +32,18 @@ pub(super) struct AzureFlags {
     /// Trust the certificate authorities in this PEM file too
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
-    /// The Entra authority, where it is none of Azure's clouds: what is one of theirs changes nothing
+    /// The Entra authority, where it is not the cloud's own
     #[arg(long, value_name = "URL", env = "AZURE_AUTHORITY_HOST")]
     authority_host: Option<AuthorityHost>,
     /// The managed identity endpoint, where it is not Azure's own
     #[arg(long, value_name = "URL", env = "AZURE_POD_IDENTITY_AUTHORITY_HOST")]
     imds_endpoint: Option<ImdsEndpoint>,
+}
+
+/// The authority that was given by somebody who meant it. Azure Workload Identity sets `AZURE_AUTHORITY_HOST` beside its
+/// token's file, to that of the cluster's cloud; identities of registries in other clouds are not known there.
+fn authority(given: Option<AuthorityHost>, has_federated_token: bool) -> Option<AuthorityHost> {
+    given.filter(|given| !(has_federated_token && given.is_of_a_cloud()))
 }
 
 impl AzureFlags {
@@ -47,11 +54,9 @@ impl AzureFlags {
 
     /// What mints credentials by a client that [`Self::http_within`] gave.
     pub(super) fn minter_by(&self, http: HttpClient) -> Minter {
-        let entra = Entra::new(
-            http.clone(),
-            self.authority_host.clone(),
-            self.imds_endpoint.clone(),
-        );
+        let has_federated_token = env::var_os("AZURE_FEDERATED_TOKEN_FILE").is_some();
+        let authority = authority(self.authority_host.clone(), has_federated_token);
+        let entra = Entra::new(http.clone(), authority, self.imds_endpoint.clone());
         Minter::new(http, entra, Arc::new(Timestamp::now))
     }
 
@@ -89,5 +94,27 @@ impl AzureFlags {
         } else {
             Ok(certificates)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_azure_workload_identity_says_of_its_cluster_is_not_taken_for_every_registry() {
+        let of_a_cloud = "https://login.microsoftonline.com/";
+        let elsewhere = "https://login.example:8443";
+        for (given, has_federated_token, is_taken) in [
+            (of_a_cloud, true, false),
+            (of_a_cloud, false, true),
+            (elsewhere, true, true),
+            (elsewhere, false, true),
+        ] {
+            let given: AuthorityHost = given.parse().unwrap();
+            let expected = is_taken.then(|| given.clone());
+            assert_eq!(authority(Some(given), has_federated_token), expected);
+        }
+        assert_eq!(authority(None, true), None);
     }
 }
