@@ -3,19 +3,17 @@
 use std::error::Error;
 use std::fs;
 
-use pullpass_test_support::wait_for;
+use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, replica, text};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
 
-fn apply(world: &World, definition: &Value) -> Test {
+fn apply(cluster: &ControlPlane, definition: &Value) -> Test {
     let arguments = ["apply", "--server-side", "--filename", "-"];
-    world
-        .cluster
-        .run_with_input(&arguments, &definition.to_string())?;
-    world.cluster.run(&[
+    cluster.run_with_input(&arguments, &definition.to_string())?;
+    cluster.run(&[
         "wait",
         "--for=condition=Established",
         "--timeout=60s",
@@ -61,7 +59,7 @@ fn the_definition_grows_and_goes_back_and_what_is_attached_stays_so() -> Test {
     let namespace = world.namespace_in_need(&before)?;
     world.wait_for_secret(&namespace, &before)?;
 
-    apply(&world, &grown(&shipped)?)?;
+    apply(&cluster, &grown(&shipped)?)?;
     // What is there is read and written in either version, and pullpass' writes leave alone what it does not know.
     let patch = json!({"spec": {"note": "hello", "credential": {"refreshFraction": 0.4}}}).to_string();
     let later = "acrregistries.v1beta1.pullpass.dev";
@@ -128,8 +126,7 @@ fn the_definition_grows_and_goes_back_and_what_is_attached_stays_so() -> Test {
     is_there("pullpass-system", &format!("credential-{}", before.name))?;
 
     // The older definition again. What it does not know any more is no reason to lose the rest.
-    let arguments = ["apply", "--server-side", "--filename", "-"];
-    cluster.run_with_input(&arguments, &shipped.to_string())?;
+    apply(&cluster, &shipped)?;
     let back = json!({"spec": {"credential": {"kind": "RefreshToken"}}}).to_string();
     // kubectl remembers the later version, and would ask for that.
     let stored = "acrregistries.v1alpha1.pullpass.dev";
