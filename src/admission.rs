@@ -10,8 +10,8 @@ use thiserror::Error;
 use crate::audit::{AuditLog, Record, annotations};
 use crate::controllers::demand::DemandSender;
 use crate::controllers::denials::DenialSender;
-use crate::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
 use crate::metrics::Metrics;
+use crate::policy::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
 use crate::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
 use crate::view::View;
 

@@ -14,8 +14,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::acr_registry::AcrRegistry;
-use crate::registry::{InvalidSpec, Registries, Registry};
-use crate::scope::Labels;
+use crate::policy::attached::{InvalidSpec, Registries, Registry};
+use crate::policy::scope::Labels;
 use crate::view::View;
 
 /// What a directory holds.

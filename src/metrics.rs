@@ -14,9 +14,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::coverage::{State, Summary};
-use crate::decision::Outcome;
-use crate::policy::{Action, Rule};
+use crate::policy::coverage::{State, Summary};
+use crate::policy::decision::Outcome;
+use crate::policy::rules::{Action, Rule};
 use crate::process_metrics::ProcessCollector;
 use crate::review::Operation;
 

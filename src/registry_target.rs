@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::acr_registry::AcrRegistry;
 use crate::login_server::{Cloud, LoginServer, LoginServerError, NAME_LENGTH};
-use crate::registry::Registry;
+use crate::policy::attached::Registry;
 use crate::resource_id::{ResourceId, ResourceIdError};
 
 /// The longest name of an AcrRegistry: it becomes a label's value.

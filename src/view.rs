@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
-use crate::registry::Registries;
-use crate::scope::Labels;
+use crate::policy::attached::Registries;
+use crate::policy::scope::Labels;
 
 /// The cluster as admission sees it. Whoever watches the cluster, or a directory, keeps it up to date.
 #[derive(Debug, Default)]

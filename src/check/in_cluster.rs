@@ -10,8 +10,8 @@ use super::judge::span;
 use crate::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::azure::identity::Application;
 use crate::names::minted_credential;
+use crate::policy::attached::Registry;
 use crate::reason::Reason;
-use crate::registry::Registry;
 
 /// How late a refresh may be: the leader may just have changed.
 const LATE: SignedDuration = SignedDuration::from_mins(5);

@@ -26,7 +26,7 @@ use crate::controllers::secrets::{SecretsController, Tallies};
 use crate::controllers::watches::Watches;
 use crate::metrics::Metrics;
 use crate::names::MANAGER;
-use crate::scope::Scope;
+use crate::policy::scope::Scope;
 use crate::server::{Readiness, ServedTls, TlsMaker};
 use crate::view::View;
 

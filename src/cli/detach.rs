@@ -15,7 +15,7 @@ use super::waiting::{Look, Progress, failed_look, wait};
 use super::{CliError, block_on};
 use crate::acr_registry::AcrRegistry;
 use crate::names::{OWN_NAMESPACE, minted_credential};
-use crate::registry::Registry;
+use crate::policy::attached::Registry;
 use crate::registry_target::{Attached, AttachedTarget, ObjectName};
 
 /// Detach a registry: every secret that came of it goes.

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use crate::decision::Settings;
 use crate::names::OWN_NAMESPACE;
-use crate::policy::{Action, Policy};
-use crate::scope::{Mode, Scope};
+use crate::policy::decision::Settings;
+use crate::policy::rules::{Action, Policy};
+use crate::policy::scope::{Mode, Scope};
 
 /// What a decision depends on.
 #[derive(Debug, Clone, Args)]

@@ -11,7 +11,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
 
 use crate::acr_registry::{AcrRegistry, AcrRegistrySpec};
-use crate::registry::{Registries, Registry};
+use crate::policy::attached::{Registries, Registry};
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.
 pub(super) type Unread = DeserializeGuard<AcrRegistry>;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::pull_secret;
 use super::watches::{Change, Watches};
 use crate::metrics::Metrics;
-use crate::scope::{Membership, Scope};
+use crate::policy::scope::{Membership, Scope};
 
 /// How many demands may wait. More are left to the leader, which sees the Pods themselves.
 const BACKLOG: usize = 4096;

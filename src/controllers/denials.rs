@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::names::MANAGER;
-use crate::policy::Rule;
+use crate::policy::rules::Rule;
 use crate::review::Owner;
 
 /// How many denials may wait for their Events. More are in the audit log alone.

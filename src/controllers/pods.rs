@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use super::pages::pages;
 use super::rescue::{self, Proposals, Rescuer};
 use super::watches::{Watches, events};
-use crate::coverage::{Summary, findings};
 use crate::metrics::Metrics;
 use crate::names::registry_of;
-use crate::pod::{self, Pod, has_ended};
-use crate::scope::Scope;
+use crate::policy::coverage::{Summary, findings};
+use crate::policy::pod::{self, Pod, has_ended};
+use crate::policy::scope::Scope;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

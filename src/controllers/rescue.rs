@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::watches::Watches;
-use crate::coverage::findings;
 use crate::names::MANAGER;
-use crate::pod::{self, Pod};
-use crate::rescue::evictions::Evictions;
-use crate::rescue::{was_injected, would_help};
-use crate::scope::Scope;
+use crate::policy::coverage::findings;
+use crate::policy::evictions::Evictions;
+use crate::policy::pod::{self, Pod};
+use crate::policy::rescue::{was_injected, would_help};
+use crate::policy::scope::Scope;
 
 /// How many Pods wait for their eviction, and how many Events to be written.
 const BACKLOG: usize = 256;

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pullpass::decision::Outcome;
 use pullpass::metrics::Metrics;
-use pullpass::policy::{Action, Rule};
+use pullpass::policy::decision::Outcome;
+use pullpass::policy::rules::{Action, Rule};
 use pullpass::review::Operation;
 use pullpass_test_support::Scratch;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use clap::ValueEnum;
-use pullpass::scope::{Labels, Membership, Mode, Scope};
+use pullpass::policy::scope::{Labels, Membership, Mode, Scope};
 use serde_json::{Value, json};
 
 use crate::render::{Choice, Test, chart, find};

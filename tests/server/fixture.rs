@@ -14,9 +14,9 @@ use http_body_util::{BodyExt, Channel, Full, combinators::BoxBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pullpass::admission::Admission;
 use pullpass::audit::{AuditLog, Destination};
-use pullpass::decision::Settings;
 use pullpass::manifests::Manifests;
 use pullpass::metrics::Metrics;
+use pullpass::policy::decision::Settings;
 use pullpass::server::{
     Limits, Readiness, ServeError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router,
     webhook_router,
@@ -144,7 +144,7 @@ impl Fixture {
         let metrics = Arc::new(Metrics::new(|| 0));
         metrics.certificate_expires(certificate.expires);
         let settings = Settings {
-            scope: pullpass::scope::Scope::new(pullpass::scope::Mode::ClusterWide, "own", []),
+            scope: pullpass::policy::scope::Scope::new(pullpass::policy::scope::Mode::ClusterWide, "own", []),
             ..Settings::default()
         };
         let admission = Admission::new(view, settings, audit, Arc::clone(&metrics));

@@ -13,8 +13,8 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, S
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde_json::Value;
 
-use crate::decision::Outcome;
-use crate::policy::Action;
+use crate::policy::decision::Outcome;
+use crate::policy::rules::Action;
 
 /// Owners for whose names the conventions have an attribute, `k8s.KIND.name`.
 const OWNERS: [&str; 7] = [

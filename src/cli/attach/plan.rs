@@ -15,7 +15,7 @@ use crate::acr_registry::{
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
 use crate::login_server::LoginServerError;
-use crate::registry::{InvalidSpec, Registry};
+use crate::policy::attached::{InvalidSpec, Registry};
 use crate::registry_target::{ObjectName, RegistryTarget};
 use crate::secret_text::SecretText;
 

@@ -18,11 +18,11 @@ use super::kube_flags::{KubeFlags, refusal};
 use super::{CliError, block_on};
 use crate::acr_registry::AcrRegistry;
 use crate::controllers::pages::pages;
-use crate::coverage::{State, Summary, findings};
 use crate::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
-use crate::pod::{self, has_ended};
-use crate::registry::{Registries, Registry};
-use crate::scope::{Labels, Mode, Scope};
+use crate::policy::attached::{Registries, Registry};
+use crate::policy::coverage::{State, Summary, findings};
+use crate::policy::pod::{self, has_ended};
+use crate::policy::scope::{Labels, Mode, Scope};
 use crate::webhook_configuration;
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.

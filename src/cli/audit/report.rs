@@ -6,10 +6,10 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::cli::{CliError, table};
-use crate::coverage::{Finding, Gap, Group, State, Summary};
 use crate::names::{WEBHOOK_CONFIGURATION, pull_secret};
-use crate::pod::Pod;
-use crate::scope::Mode;
+use crate::policy::coverage::{Finding, Gap, Group, State, Summary};
+use crate::policy::pod::Pod;
+use crate::policy::scope::Mode;
 
 /// A Pod and a registry.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

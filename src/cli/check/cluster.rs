@@ -19,8 +19,8 @@ use crate::controllers::pages::pages;
 use crate::controllers::registry::{Source, Surroundings, resolve};
 use crate::login_server::LoginServer;
 use crate::names::{REFRESHED_AT_ANNOTATION, minted_credential};
+use crate::policy::attached::Registry;
 use crate::reason::Reason;
-use crate::registry::Registry;
 use crate::resource_id::ResourceId;
 
 /// How long the cluster is waited for.

@@ -12,8 +12,8 @@ use crate::acr_registry::{
     AcrRegistry, CredentialKind, Identity, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
+use crate::policy::attached::Registry;
 use crate::reason::Reason;
-use crate::registry::Registry;
 use crate::secret_text::SecretText;
 
 /// What the process' surroundings say of workload identity, as its admission webhook sets it.

@@ -16,8 +16,8 @@ use crate::azure::mint::Credential;
 use crate::controllers::credentials::HeldCredential;
 use crate::controllers::refresh::{self, DEFAULT_FRACTION, Failures, Plan, plan};
 use crate::names::{MANAGER, minted_credential};
+use crate::policy::attached::Registry;
 use crate::reason::Reason;
-use crate::registry::Registry;
 
 /// How long a write of pullpass' own objects may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -32,8 +32,8 @@ use crate::acr_registry::AcrRegistry;
 use crate::azure::mint::{Clock, Minter};
 use crate::metrics::Metrics;
 use crate::names::{MANAGER, minted_credential};
+use crate::policy::attached::Registry;
 use crate::reason::Reason;
-use crate::registry::Registry;
 
 /// How soon something is tried again that the API server did not take.
 const RETRY: Duration = Duration::from_secs(5);

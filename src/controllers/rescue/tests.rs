@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::credentials::HeldCredential;
-use crate::registry::Registry;
-use crate::scope::{Labels, Mode};
+use crate::policy::attached::Registry;
+use crate::policy::scope::{Labels, Mode};
 use crate::view::View;
 
 /// Made before anything in these tests is evicted.

@@ -26,8 +26,8 @@ use super::watches::{Change, Watches};
 use crate::acr_registry::Provision;
 use crate::metrics::Metrics;
 use crate::names::{minted_credential, pull_secret as pull_secret_name};
-use crate::registry::{Registries, Registry};
-use crate::scope::{Labels, Membership, Scope};
+use crate::policy::attached::{Registries, Registry};
+use crate::policy::scope::{Labels, Membership, Scope};
 
 /// How many writes are under way at once.
 pub const CONCURRENCY: usize = 32;

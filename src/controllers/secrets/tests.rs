@@ -68,7 +68,7 @@ fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> Secret
         client: Client::new(nobody, "own"),
         own_namespace: "own".to_owned(),
         watches: Arc::new(watches),
-        scope: Scope::new(crate::scope::Mode::ClusterWide, "own", []),
+        scope: Scope::new(crate::policy::scope::Mode::ClusterWide, "own", []),
         metrics: Arc::new(Metrics::new(|| 0)),
         tallies: Arc::default(),
         resync: Duration::from_mins(10),

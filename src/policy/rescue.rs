@@ -2,12 +2,10 @@
 //! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod; what is
 //! remembered of earlier evictions is in [`evictions`].
 
-pub mod evictions;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::coverage::{Finding, Gap, State};
-use crate::pod::{self, Pod};
+use crate::policy::coverage::{Finding, Gap, State};
+use crate::policy::pod::{self, Pod};
 
 /// The registry for whose secret a Pod should be made anew, if one is.
 ///
@@ -58,7 +56,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::exemption::Exemption;
+    use crate::policy::exemption::Exemption;
     use serde_json::{Value, json};
 
     /// The image of which there is a finding.

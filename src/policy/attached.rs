@@ -10,8 +10,8 @@ use crate::acr_registry::{AcrRegistry, Provision};
 use crate::image::RegistryHost;
 use crate::login_server::{Cloud, LoginServer, LoginServerError};
 use crate::names::pull_secret;
+use crate::policy::scope::Labels;
 use crate::resource_id::{ResourceId, ResourceIdError};
-use crate::scope::Labels;
 
 /// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::acr_registry::AcrRegistry;
-use crate::scope::Mode;
+use crate::policy::scope::Mode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::exemption::Subject;
 use crate::image::ImageReference;
-use crate::policy::{Action, Policy, Rule};
-use crate::registry::{Access, Registries, Registry};
+use crate::policy::attached::{Access, Registries, Registry};
+use crate::policy::exemption::Subject;
+use crate::policy::rules::{Action, Policy, Rule};
+use crate::policy::scope::{Labels, Scope, unknown_values};
 use crate::review::{Operation, PodImage, ReviewRequest};
-use crate::scope::{Labels, Scope, unknown_values};
 
 pub use patch::pull_secrets_patch;
 

@@ -2,8 +2,8 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::Registry;
-use crate::scope::Mode;
+use crate::policy::attached::Registry;
+use crate::policy::scope::Mode;
 
 fn registries() -> Registries {
     [

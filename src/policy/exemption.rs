@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::scope::{Labels, Membership, Scope};
+use crate::policy::scope::{Labels, Membership, Scope};
 
 /// Why a Pod is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::image::{ImageReferenceError, RegistryHost};
-use crate::policy::Rule;
+use crate::policy::rules::Rule;
 use crate::review::PodImage;
 
 /// How many warnings one answer carries at most.

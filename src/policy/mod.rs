@@ -1,0 +1,11 @@
+//! What happens to a Pod, decided purely: no Kubernetes client, no clock, no log. `docs/policy.md` is its page.
+
+pub mod attached;
+pub mod coverage;
+pub mod decision;
+pub mod evictions;
+pub mod exemption;
+pub mod pod;
+pub mod rescue;
+pub mod rules;
+pub mod scope;
