@@ -7,9 +7,9 @@ use kube::ResourceExt;
 use thiserror::Error;
 
 use crate::acr_registry::AcrRegistry;
-use crate::login_server::{Cloud, LoginServer, LoginServerError, NAME_LENGTH};
 use crate::policy::attached::Registry;
-use crate::resource_id::{ResourceId, ResourceIdError};
+use crate::registry::login_server::{Cloud, LoginServer, LoginServerError, NAME_LENGTH};
+use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
 /// The longest name of an AcrRegistry: it becomes a label's value.
 const MAX_OBJECT_NAME: usize = 63;

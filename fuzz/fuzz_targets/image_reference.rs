@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullpass::image::ImageReference;
-use pullpass::login_server::LoginServer;
+use pullpass::registry::image::ImageReference;
+use pullpass::registry::login_server::LoginServer;
 
 fuzz_target!(|text: &str| {
     let Ok(image) = ImageReference::parse(text) else { return };

@@ -23,7 +23,7 @@ use super::headers;
 use super::http::{HttpClient, Response};
 use super::jwt::{Claims, JwtError};
 use super::trouble::Trouble;
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 use crate::secret_text::SecretText;
 
 /// The user name that goes with a token in the place of a password.

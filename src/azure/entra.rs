@@ -31,7 +31,7 @@ use super::endpoint::{AuthorityHost, ImdsEndpoint};
 use super::http::HttpClient;
 use super::identity::{Application, ManagedIdentity, MintIdentity};
 use super::trouble::Trouble;
-use crate::login_server::Cloud;
+use crate::registry::login_server::Cloud;
 use crate::secret_text::SecretText;
 
 /// Where tokens come from.

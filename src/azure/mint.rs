@@ -14,8 +14,8 @@ use super::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use super::entra::Entra;
 use super::http::HttpClient;
 pub use super::identity::{Application, ManagedIdentity, MintIdentity};
-use crate::docker_config::docker_config;
-use crate::login_server::{Cloud, LoginServer};
+use crate::registry::docker_config::docker_config;
+use crate::registry::login_server::{Cloud, LoginServer};
 use crate::secret_text::SecretText;
 
 /// The audience of Azure Container Registry itself.

@@ -7,7 +7,7 @@ use crate::azure::entra::Refusal;
 use crate::azure::identity::{Application, MintIdentity};
 use crate::azure::mint::{MintCause, MintError, assignee, registry_name};
 use crate::azure::trouble::Trouble;
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 
 /// The code of Entra ID for a wrong client secret, and for an expired one.
 pub(super) const SECRETS: [u32; 2] = [7_000_215, 7_000_222];

@@ -5,9 +5,9 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::azure::mint::{ManagedIdentity, MintIdentity, MintRequest};
-use crate::image::{ImageReference, ImageReferenceError};
-use crate::login_server::LoginServer;
-use crate::resource_id::ResourceId;
+use crate::registry::image::{ImageReference, ImageReferenceError};
+use crate::registry::login_server::LoginServer;
+use crate::registry::resource_id::ResourceId;
 use crate::secret_text::SecretText;
 
 /// What is checked, and as whom.

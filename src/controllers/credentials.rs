@@ -11,11 +11,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::azure::mint::Credential;
-use crate::login_server::LoginServer;
 use crate::names::{
     AUDIENCE_ANNOTATION, EXPIRES_AT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
     REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
 };
+use crate::registry::login_server::LoginServer;
 
 /// The type of a Secret that a kubelet takes credentials from.
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";

@@ -7,11 +7,11 @@ use kube::core::{Selector, SelectorExt};
 use thiserror::Error;
 
 use crate::acr_registry::{AcrRegistry, Provision};
-use crate::image::RegistryHost;
-use crate::login_server::{Cloud, LoginServer, LoginServerError};
 use crate::names::pull_secret;
 use crate::policy::scope::Labels;
-use crate::resource_id::{ResourceId, ResourceIdError};
+use crate::registry::image::RegistryHost;
+use crate::registry::login_server::{Cloud, LoginServer, LoginServerError};
+use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
 /// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,7 +215,7 @@ impl FromIterator<Registry> for Registries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageReference;
+    use crate::registry::image::ImageReference;
     use serde_json::json;
 
     fn object(name: &str, spec: serde_json::Value) -> AcrRegistry {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use pullpass::azure::entra::Entra;
 use pullpass::azure::mint::{MintRequest, MintStep, Minter, REGISTRY_AUDIENCE};
-use pullpass::login_server::LoginServer;
+use pullpass::registry::login_server::LoginServer;
 use pullpass_emulator::{Config, Registry, Role, RoleAssignment, Step, Tenant};
 use std::sync::Arc;
 

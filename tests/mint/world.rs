@@ -9,7 +9,7 @@ use pullpass::azure::http::{HttpClient, HttpOptions};
 use pullpass::azure::mint::{
     Application, Clock, Credential, MintError, MintIdentity, MintKind, MintRequest, Minter,
 };
-use pullpass::login_server::{Cloud, LoginServer};
+use pullpass::registry::login_server::{Cloud, LoginServer};
 use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

@@ -3,7 +3,7 @@
 use http::Uri;
 
 use super::AcrError;
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 
 /// Where a registry sends clients for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{AcrError, answer, refusal, request};
 use crate::azure::headers;
 use crate::azure::http::{HttpClient, Response};
 use crate::azure::trouble::Trouble;
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 use crate::secret_text::SecretText;
 
 /// Every kind of manifest that a container runtime takes.

@@ -6,7 +6,7 @@ use super::{MintCause, MintRequest, MintStep};
 use crate::azure::acr::{AcrError, AcrRefusal};
 use crate::azure::entra::{EntraError, Refusal};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 
 /// Codes that another audience can't mend: they speak of the client, its secret, or its tenant.
 const ABOUT_THE_IDENTITY: [u32; 14] = [

@@ -10,8 +10,8 @@ use super::advice;
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::trouble::Trouble;
-use crate::login_server::LoginServer;
 use crate::reason::Reason;
+use crate::registry::login_server::LoginServer;
 
 /// What was being done, in the order in which it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,8 +13,8 @@ use super::namespaces::Namespaces;
 use crate::acr_registry::{CredentialKind, SecretKeyRef};
 use crate::cli::CliError;
 use crate::cli::kube_flags::KubeFlags;
-use crate::login_server::Cloud;
 use crate::names::OWN_NAMESPACE;
+use crate::registry::login_server::Cloud;
 use crate::registry_target::{ObjectName, RegistryTarget, SecretName};
 
 /// The key of a password in a Secret, unless another is named.

@@ -14,8 +14,8 @@ use crate::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
-use crate::login_server::LoginServerError;
 use crate::policy::attached::{InvalidSpec, Registry};
+use crate::registry::login_server::LoginServerError;
 use crate::registry_target::{ObjectName, RegistryTarget};
 use crate::secret_text::SecretText;
 

@@ -17,11 +17,11 @@ use crate::cli::CliError;
 use crate::cli::kube_flags::{KubeFlags, refusal};
 use crate::controllers::pages::pages;
 use crate::controllers::registry::{Source, Surroundings, resolve};
-use crate::login_server::LoginServer;
 use crate::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::policy::attached::Registry;
 use crate::reason::Reason;
-use crate::resource_id::ResourceId;
+use crate::registry::login_server::LoginServer;
+use crate::registry::resource_id::ResourceId;
 
 /// How long the cluster is waited for.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
 use crate::check::Identity;
 use crate::cli::CliError;
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 use crate::secret_text::SecretText;
 
 /// The longest client secret that is read.

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::image::ImageReference;
 use crate::policy::attached::{Access, Registries};
 use crate::policy::exemption::{Exemption, Subject};
 use crate::policy::pod::{Pod, inject_label, is_mirror};
 use crate::policy::scope::{Labels, Scope};
+use crate::registry::image::ImageReference;
 
 /// How a Pod stands to a registry that its images are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::image::{ImageReferenceError, RegistryHost};
 use crate::policy::rules::Rule;
+use crate::registry::image::{ImageReferenceError, RegistryHost};
 use crate::review::PodImage;
 
 /// How many warnings one answer carries at most.

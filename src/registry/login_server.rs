@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::image::RegistryHost;
+use crate::registry::image::RegistryHost;
 
 /// The shortest and the longest name of a registry resource.
 pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
@@ -162,7 +162,7 @@ impl fmt::Display for LoginServer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageReference;
+    use crate::registry::image::ImageReference;
     use proptest::prelude::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::login_server::NAME_LENGTH;
+use crate::registry::login_server::NAME_LENGTH;
 
 /// The longest name of a resource group.
 const MAX_RESOURCE_GROUP: usize = 90;

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::login_server::LoginServer;
+use crate::registry::login_server::LoginServer;
 use crate::secret_text::SecretText;
 
 /// The `.dockerconfigjson` of a pull secret.

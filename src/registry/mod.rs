@@ -1,0 +1,6 @@
+//! Registries as values that can't be bad: references, hosts, resource IDs and docker configs.
+
+pub mod docker_config;
+pub mod image;
+pub mod login_server;
+pub mod resource_id;
