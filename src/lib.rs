@@ -1,7 +1,7 @@
 //! pullpass: image pull credentials for Azure Container Registry, given to Pods at admission.
 
-pub mod acr_registry;
 pub mod admission;
+pub mod api;
 pub mod audit;
 pub mod azure;
 pub mod certificates;
@@ -11,10 +11,8 @@ pub mod controllers;
 pub mod json;
 pub mod manifests;
 pub mod metrics;
-pub mod names;
 pub mod policy;
 mod process_metrics;
-pub mod reason;
 pub mod registry;
 pub mod registry_target;
 pub mod review;

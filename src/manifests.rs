@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::{InvalidSpec, Registries, Registry};
 use crate::policy::scope::Labels;
 use crate::view::View;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use kube::ResourceExt;
 use thiserror::Error;
 
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::Registry;
 use crate::registry::login_server::{Cloud, LoginServer, LoginServerError, NAME_LENGTH};
 use crate::registry::resource_id::{ResourceId, ResourceIdError};

@@ -4,7 +4,7 @@
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::names::{INJECT_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
+use crate::api::names::{INJECT_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
 use crate::policy::scope::{Mode, Scope};
 
 /// The label that every namespace has its own name in.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use pullpass::names::OWN_NAMESPACE;
+use pullpass::api::names::OWN_NAMESPACE;
 use pullpass_test_support::{Azure, ControlPlane, Installation, Login};
 use tokio::runtime::Runtime;
 

@@ -10,7 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
-use pullpass::names::{OWN_NAMESPACE, REFRESHED_AT_ANNOTATION, REGISTRY_LABEL};
+use pullpass::api::names::{OWN_NAMESPACE, REFRESHED_AT_ANNOTATION, REGISTRY_LABEL};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 

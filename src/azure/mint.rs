@@ -78,7 +78,7 @@ impl Credential {
     /// A service principal's own client ID and secret, for [`CredentialKind::ServicePrincipalPassword`]. Nobody is
     /// asked whether they are right.
     ///
-    /// [`CredentialKind::ServicePrincipalPassword`]: crate::acr_registry::CredentialKind::ServicePrincipalPassword
+    /// [`CredentialKind::ServicePrincipalPassword`]: crate::api::acr_registry::CredentialKind::ServicePrincipalPassword
     pub fn service_principal_password(
         client_id: &str,
         secret: &SecretText,
@@ -276,7 +276,10 @@ mod tests {
         assert_eq!((credential.expires_at, credential.audience), (None, None));
         for (username, password) in [("", "p"), ("u", ""), ("u", " \n"), ("a:b", "p")] {
             let error = Credential::basic(username, &password.into(), now).unwrap_err();
-            assert_eq!(error.reason(), crate::reason::Reason::CredentialSecretMissing);
+            assert_eq!(
+                error.reason(),
+                crate::api::reason::Reason::CredentialSecretMissing
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
 use super::{Authority, AuthorityCertificate, Flaw, Leaf, Next, Previous, State, Validity};
-use crate::names::{
+use crate::api::names::{
     MANAGED_BY_LABEL, MANAGER, NEXT_CA_TRUSTED_SINCE_ANNOTATION, PREVIOUS_CA_RETIRED_AT_ANNOTATION,
     WEBHOOK_CERTIFICATE,
 };

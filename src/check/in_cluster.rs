@@ -7,11 +7,11 @@ use kube::ResourceExt;
 use super::advice::{SECRETS, kubectl, new_secret, sentence};
 use super::finding::{Code, Cure, Failure, Finding, Outcome, Step};
 use super::judge::span;
-use crate::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
+use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
+use crate::api::names::minted_credential;
+use crate::api::reason::Reason;
 use crate::azure::identity::Application;
-use crate::names::minted_credential;
 use crate::policy::attached::Registry;
-use crate::reason::Reason;
 
 /// How late a refresh may be: the leader may just have changed.
 const LATE: SignedDuration = SignedDuration::from_mins(5);

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::CliError;
 use super::serve::seconds;
+use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::controllers::certificate::OwnCertificate;
@@ -25,7 +26,6 @@ use crate::controllers::rescue::Rescuer;
 use crate::controllers::secrets::{SecretsController, Tallies};
 use crate::controllers::watches::Watches;
 use crate::metrics::Metrics;
-use crate::names::MANAGER;
 use crate::policy::scope::Scope;
 use crate::server::{Readiness, ServedTls, TlsMaker};
 use crate::view::View;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{CliError, print};
-use crate::acr_registry::manifest;
+use crate::api::acr_registry::manifest;
 
 /// Print the definition of the AcrRegistry resource, in YAML.
 ///

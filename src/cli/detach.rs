@@ -13,8 +13,8 @@ use super::attach::{KIND, WaitFlags, identity_secret, print};
 use super::kube_flags::{KubeFlags, refusal};
 use super::waiting::{Look, Progress, failed_look, wait};
 use super::{CliError, block_on};
-use crate::acr_registry::AcrRegistry;
-use crate::names::{OWN_NAMESPACE, minted_credential};
+use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::{OWN_NAMESPACE, minted_credential};
 use crate::policy::attached::Registry;
 use crate::registry_target::{Attached, AttachedTarget, ObjectName};
 

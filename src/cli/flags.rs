@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::names::OWN_NAMESPACE;
+use crate::api::names::OWN_NAMESPACE;
 use crate::policy::decision::Settings;
 use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::{Mode, Scope};

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
 
-use crate::acr_registry::{AcrRegistry, AcrRegistrySpec};
+use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
 use crate::policy::attached::{Registries, Registry};
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.

@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::azure::mint::Credential;
-use crate::names::{
+use crate::api::names::{
     AUDIENCE_ANNOTATION, EXPIRES_AT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
     REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
 };
+use crate::azure::mint::Credential;
 use crate::registry::login_server::LoginServer;
 
 /// The type of a Secret that a kubelet takes credentials from.

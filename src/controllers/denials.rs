@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::names::MANAGER;
+use crate::api::names::MANAGER;
 use crate::policy::rules::Rule;
 use crate::review::Owner;
 

@@ -11,8 +11,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::api::names::MANAGER;
 use crate::metrics::Metrics;
-use crate::names::MANAGER;
 
 /// A namespace that every cluster has.
 const NAMESPACE: &str = "default";

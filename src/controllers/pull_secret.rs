@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::credentials::HeldCredential;
 use super::refusal::is_of_a_fixed_field;
-use crate::names::{FENCE, MANAGER};
+use crate::api::names::{FENCE, MANAGER};
 
 /// The time for one write. The client's own retries could take minutes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::watches::Watches;
-use crate::names::MANAGER;
+use crate::api::names::MANAGER;
 use crate::policy::coverage::findings;
 use crate::policy::evictions::Evictions;
 use crate::policy::pod::{self, Pod};

@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use super::attached::{Attached, Unread};
 use super::credentials::{Credentials, HeldCredential};
-use crate::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
+use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
 use crate::server::Readiness;
 use crate::view::{Namespaces, View};
 

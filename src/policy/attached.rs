@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use thiserror::Error;
 
-use crate::acr_registry::{AcrRegistry, Provision};
-use crate::names::pull_secret;
+use crate::api::acr_registry::{AcrRegistry, Provision};
+use crate::api::names::pull_secret;
 use crate::policy::scope::Labels;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::{Cloud, LoginServer, LoginServerError};

@@ -6,7 +6,7 @@ use kube::core::{ApiResource, GroupVersionKind, Object};
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-use crate::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
+use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
 
 /// The part of a Pod that is read.
 pub type Pod = Object<PodSpec, PodStatus>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, SYSTEM_NAMESPACES};
+use crate::api::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, SYSTEM_NAMESPACES};
 
 /// Labels of a Kubernetes object.
 pub type Labels = BTreeMap<String, String>;

@@ -3,9 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
+use pullpass::api::reason::Reason;
 use pullpass::azure::acr;
 use pullpass::azure::mint::{ManagedIdentity, MintIdentity, REGISTRY_AUDIENCE};
-use pullpass::reason::Reason;
 use pullpass::registry::login_server::LoginServer;
 use pullpass_emulator::{FederatedCredential, Jwk, Jwks, Step};
 use rcgen::{CertificateParams, KeyPair};

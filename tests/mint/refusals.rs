@@ -1,7 +1,7 @@
 //! What Entra ID and the registry refuse, and what is advised.
 
+use pullpass::api::reason::Reason;
 use pullpass::azure::mint::{Application, MintIdentity, MintStep};
-use pullpass::reason::Reason;
 use pullpass_emulator::{DeniedScope, Failure, Fault, Registry, Role, RoleAssignment, Secret, Step};
 use std::time::Duration;
 

@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::MintRequest;
 use super::advice;
+use crate::api::reason::Reason;
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::trouble::Trouble;
-use crate::reason::Reason;
 use crate::registry::login_server::LoginServer;
 
 /// What was being done, in the order in which it is done.

@@ -7,7 +7,7 @@ use kube::{Api, Client};
 
 use super::plan::{Content, FIELD_MANAGER, Plan, Write, identity_secret, is_ours, owner, secret_manifest};
 use super::readiness::Evidence;
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
 use crate::cli::CliError;
 use crate::cli::kube_flags::refusal;
 use crate::registry_target::ObjectName;

@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::namespaces::Namespaces;
-use crate::acr_registry::{CredentialKind, SecretKeyRef};
+use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
+use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
 use crate::cli::kube_flags::KubeFlags;
-use crate::names::OWN_NAMESPACE;
 use crate::registry::login_server::Cloud;
 use crate::registry_target::{ObjectName, RegistryTarget, SecretName};
 

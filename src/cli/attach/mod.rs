@@ -19,7 +19,7 @@ use self::plan::{Content, Plan, PlanError, Wanted};
 use self::readiness::{Problem, Standing, judge};
 use super::waiting::{Look, Progress, failed_look, wait};
 use super::{CliError, block_on};
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
 use crate::registry_target::ObjectName;
 
 impl From<PlanError> for CliError {

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::flags::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, Source, SpecFlags, USERNAME_KEY, Who};
 use super::namespaces::Namespaces;
-use crate::acr_registry::{
+use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::acr_registry::AcrRegistryStatus;
-use crate::reason::Reason;
+use crate::api::acr_registry::AcrRegistryStatus;
+use crate::api::reason::Reason;
 
 /// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
 /// again is not written again, so it can't be told apart; pullpass itself tries at once.

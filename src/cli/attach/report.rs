@@ -10,7 +10,7 @@ use super::apply::Done;
 use super::flags::Output;
 use super::plan::{Content, Plan, identity_secret, secret_manifest};
 use super::readiness::Problem;
-use crate::acr_registry::{AcrRegistry, Identity};
+use crate::api::acr_registry::{AcrRegistry, Identity};
 use crate::cli::CliError;
 use crate::manifests::kind_and_name;
 use crate::registry_target::ObjectName;

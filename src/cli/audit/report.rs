@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use serde::Serialize;
 
+use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::cli::{CliError, table};
-use crate::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::policy::coverage::{Finding, Gap, Group, State, Summary};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Mode;

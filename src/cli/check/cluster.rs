@@ -10,16 +10,16 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::identity::Given;
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
+use crate::api::reason::Reason;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
 use crate::cli::kube_flags::{KubeFlags, refusal};
 use crate::controllers::pages::pages;
 use crate::controllers::registry::{Source, Surroundings, resolve};
-use crate::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::policy::attached::Registry;
-use crate::reason::Reason;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
 

@@ -18,9 +18,9 @@ use super::azure_flags::AzureFlags;
 use super::kube_flags::KubeFlags;
 use super::serve::seconds;
 use super::{CliError, block_on};
+use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
 use crate::check::{Identity, Subject, Target};
-use crate::names::OWN_NAMESPACE;
 
 /// Say what stands between an identity and the images of a registry, and what to do about it.
 ///

@@ -9,8 +9,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use super::{CertificateError, call};
+use crate::api::names::MANAGER;
 use crate::certificates::Live;
-use crate::names::MANAGER;
 
 /// How long to wait before the object is asked for again, after the watch on it has ended.
 const PAUSE: Duration = Duration::from_secs(1);

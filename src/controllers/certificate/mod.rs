@@ -14,9 +14,9 @@ use kube::core::Status;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::api::names::{SERVICE, WEBHOOK_CERTIFICATE};
 use crate::azure::mint::Clock;
 use crate::certificates::{Action, Flaw, Held, Live, State, host, plan};
-use crate::names::{SERVICE, WEBHOOK_CERTIFICATE};
 use crate::server::{ServedTls, TlsMaker};
 use secret::{Seen, Written};
 

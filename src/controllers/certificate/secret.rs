@@ -13,9 +13,9 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use super::{CertificateError, call, status};
+use crate::api::names::{MANAGER, WEBHOOK_CERTIFICATE};
 use crate::certificates::State;
 use crate::controllers::refusal::is_of_a_fixed_field;
-use crate::names::{MANAGER, WEBHOOK_CERTIFICATE};
 
 /// What is known of the Secret.
 #[derive(Clone)]

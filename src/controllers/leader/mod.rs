@@ -19,7 +19,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use self::terms::{DURATION, Moment, Sight, Tenure, holder};
-use crate::names::MANAGER;
+use crate::api::names::MANAGER;
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
 const LOOK: Duration = Duration::from_secs(1);

@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
 use super::Failure;
-use crate::acr_registry::{
+use crate::api::acr_registry::{
     AcrRegistry, CredentialKind, Identity, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
+use crate::api::reason::Reason;
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
 use crate::policy::attached::Registry;
-use crate::reason::Reason;
 use crate::secret_text::SecretText;
 
 /// What the process' surroundings say of workload identity, as its admission webhook sets it.

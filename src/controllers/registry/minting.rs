@@ -11,13 +11,13 @@ use kube::{Api, ResourceExt};
 use super::identity::{self, Resolved, resolve};
 use super::status::Standing;
 use super::{Failure, RegistryController, soon};
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::{MANAGER, minted_credential};
+use crate::api::reason::Reason;
 use crate::azure::mint::Credential;
 use crate::controllers::credentials::HeldCredential;
 use crate::controllers::refresh::{self, DEFAULT_FRACTION, Failures, Plan, plan};
-use crate::names::{MANAGER, minted_credential};
 use crate::policy::attached::Registry;
-use crate::reason::Reason;
 
 /// How long a write of pullpass' own objects may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -28,12 +28,12 @@ use self::status::{Standing, next_status};
 use super::attached::{self, Unread, Unreadable};
 use super::secrets::Tallies;
 use super::watches::{Change, Watches};
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::{MANAGER, minted_credential};
+use crate::api::reason::Reason;
 use crate::azure::mint::{Clock, Minter};
 use crate::metrics::Metrics;
-use crate::names::{MANAGER, minted_credential};
 use crate::policy::attached::Registry;
-use crate::reason::Reason;
 
 /// How soon something is tried again that the API server did not take.
 const RETRY: Duration = Duration::from_secs(5);

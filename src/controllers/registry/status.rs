@@ -8,10 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
 use super::Failure;
-use crate::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
+use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
+use crate::api::reason::Reason;
 use crate::controllers::credentials::HeldCredential;
 use crate::controllers::secrets::Tally;
-use crate::reason::Reason;
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 5;

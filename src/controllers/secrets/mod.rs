@@ -23,9 +23,9 @@ use self::work::Work;
 use super::pods::Sighting;
 use super::pull_secret::{self, WriteError};
 use super::watches::{Change, Watches};
-use crate::acr_registry::Provision;
+use crate::api::acr_registry::Provision;
+use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
 use crate::metrics::Metrics;
-use crate::names::{minted_credential, pull_secret as pull_secret_name};
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::scope::{Labels, Membership, Scope};
 

@@ -58,7 +58,7 @@ fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> Secret
     watches.credentials.set(registry.name(), credential);
     view.set_registries(std::iter::once(registry).collect());
     for (namespace, label) in namespaces {
-        let labels = label.map(|value| (crate::names::INJECT_LABEL.to_owned(), value.to_owned()));
+        let labels = label.map(|value| (crate::api::names::INJECT_LABEL.to_owned(), value.to_owned()));
         view.set_namespace(namespace, &labels.into_iter().collect());
     }
     let nobody = tower::service_fn(async |_: http::Request<kube::client::Body>| {

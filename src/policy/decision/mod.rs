@@ -215,7 +215,9 @@ fn label_warnings(request: &ReviewRequest<'_>, labels: Option<&Labels>) -> Vec<S
         .flat_map(unknown_values)
         .map(|(label, value, expected)| messages::unknown_label("namespace", label, value, expected))
         .chain(
-            of_pod.map(|value| messages::unknown_label("Pod", crate::names::INJECT_LABEL, value, "disabled")),
+            of_pod.map(|value| {
+                messages::unknown_label("Pod", crate::api::names::INJECT_LABEL, value, "disabled")
+            }),
         )
         .collect()
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::acr_registry::AcrRegistry;
+use crate::api::acr_registry::AcrRegistry;
 use crate::policy::scope::Mode;
 use proptest::prelude::*;
 use serde_json::{Value, json};

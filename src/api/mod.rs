@@ -1,0 +1,5 @@
+//! What users write, read and script against: the custom resource, labels and names, reasons.
+
+pub mod acr_registry;
+pub mod names;
+pub mod reason;
