@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod check;
 pub mod cli;
 pub mod controllers;
+pub mod http;
 pub mod json;
 pub mod manifests;
 pub mod metrics;

@@ -19,10 +19,10 @@ use thiserror::Error;
 
 pub use self::challenge::Challenge;
 pub use self::content::{Manifest, first_tag, manifest};
-use super::headers;
-use super::http::{HttpClient, Response};
-use super::jwt::{Claims, JwtError};
-use super::trouble::Trouble;
+use crate::azure::jwt::{Claims, JwtError};
+use crate::azure::trouble::Trouble;
+use crate::http::headers;
+use crate::http::{HttpClient, Response};
 use crate::registry::login_server::LoginServer;
 use crate::secret_text::SecretText;
 

@@ -27,10 +27,10 @@ pub use self::assertion::{CertificateError, check_certificate};
 pub use self::decode::Refusal;
 use self::decode::token_of;
 use self::recorder::Recorder;
-use super::endpoint::{AuthorityHost, ImdsEndpoint};
-use super::http::HttpClient;
-use super::identity::{Application, ManagedIdentity, MintIdentity};
-use super::trouble::Trouble;
+use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
+use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
+use crate::azure::trouble::Trouble;
+use crate::http::HttpClient;
 use crate::registry::login_server::Cloud;
 use crate::secret_text::SecretText;
 

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 pub(crate) use self::advice::{assignee, registry_name};
 pub use self::error::{MintCause, MintError, MintStep};
-use super::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
-use super::entra::Entra;
-use super::http::HttpClient;
-pub use super::identity::{Application, ManagedIdentity, MintIdentity};
+use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
+use crate::azure::entra::Entra;
+pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
+use crate::http::HttpClient;
 use crate::registry::docker_config::docker_config;
 use crate::registry::login_server::{Cloud, LoginServer};
 use crate::secret_text::SecretText;

@@ -3,8 +3,6 @@
 pub mod acr;
 pub mod endpoint;
 pub mod entra;
-pub mod headers;
-pub mod http;
 pub mod identity;
 pub mod jwt;
 pub mod mint;

@@ -6,8 +6,8 @@ use http::StatusCode;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::headers::retry_after;
-use super::http::{HttpError, Response};
+use crate::http::headers::retry_after;
+use crate::http::{HttpError, Response};
 
 /// A service that gave no sound answer. The same trouble always reads the same.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

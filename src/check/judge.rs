@@ -6,9 +6,9 @@ use super::advice;
 use super::finding::{Code, Cure, Failure, Outcome, Step};
 use super::subject::{Subject, Target};
 use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
-use crate::azure::http::{HttpError, HttpFailure, Resolution};
 use crate::azure::mint::{MintCause, MintError};
 use crate::azure::trouble::Trouble;
+use crate::http::{HttpError, HttpFailure, Resolution};
 
 /// How far clocks may be apart. Entra ID and what verifies JSON Web Tokens elsewhere allow as much.
 ///

@@ -9,9 +9,9 @@ use super::finding::{Finding, Outcome, Step};
 use super::judge::{ClockReading, Observation, judge};
 use super::subject::{Identity, Subject, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, Manifest};
-use crate::azure::http::HttpClient;
 use crate::azure::jwt::Claims;
 use crate::azure::mint::{Clock, MintKind, MintRequest, MintStep, Minter};
+use crate::http::HttpClient;
 use crate::secret_text::SecretText;
 
 /// The tag that is tried where none is named and none can be listed.

@@ -14,8 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use super::CliError;
 use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
 use crate::azure::entra::Entra;
-use crate::azure::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
 use crate::azure::mint::Minter;
+use crate::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
 
 /// How Azure is reached. `HTTPS_PROXY` and `NO_PROXY` are honoured.
 #[derive(Debug, Clone, Args)]

@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::CliError;
-use crate::azure::http::{Proxy, ProxyError};
+use crate::http::{Proxy, ProxyError};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]

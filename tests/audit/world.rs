@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use pullpass::azure::http::{HttpClient, HttpOptions};
+use pullpass::http::{HttpClient, HttpOptions};
 use pullpass_test_support::Webhook;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use pullpass::api::reason::Reason;
-use pullpass::azure::http::{HttpClient, HttpFailure, HttpOptions, Proxy};
 use pullpass::azure::mint::{ManagedIdentity, MintIdentity};
 use pullpass::azure::trouble::Trouble;
+use pullpass::http::{HttpClient, HttpFailure, HttpOptions, Proxy};
 use pullpass_emulator::{Emulator, Failure, Fault, Step};
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,10 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::azure::acr::{self, AcrError};
 use pullpass::azure::entra::Entra;
-use pullpass::azure::http::{HttpClient, HttpOptions};
 use pullpass::azure::mint::{
     Application, Clock, Credential, MintError, MintIdentity, MintKind, MintRequest, Minter,
 };
+use pullpass::http::{HttpClient, HttpOptions};
 use pullpass::registry::login_server::{Cloud, LoginServer};
 use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};
 use rustls::pki_types::CertificateDer;

@@ -22,8 +22,8 @@ use tokio::runtime::{Builder, Runtime};
 pub use self::endpoint::{Endpoint, EndpointError, HeaderFile, HeaderFileError};
 use self::retry::Retries;
 use super::sink::{Lost, Sink, count};
-use crate::azure::headers::retry_after;
-use crate::azure::http::HttpClient;
+use crate::http::HttpClient;
+use crate::http::headers::retry_after;
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 

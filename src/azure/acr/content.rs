@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{AcrError, answer, refusal, request};
-use crate::azure::headers;
-use crate::azure::http::{HttpClient, Response};
 use crate::azure::trouble::Trouble;
+use crate::http::headers;
+use crate::http::{HttpClient, Response};
 use crate::registry::login_server::LoginServer;
 use crate::secret_text::SecretText;
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::EntraError;
-use crate::azure::http::Response;
 use crate::azure::trouble::Trouble;
+use crate::http::Response;
 use crate::secret_text::SecretText;
 
 /// The longest description that is passed on.

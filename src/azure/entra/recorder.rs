@@ -9,7 +9,7 @@ use azure_core::http::{AsyncRawResponse, Body, Request};
 use http::Uri;
 
 use crate::azure::endpoint::ImdsEndpoint;
-use crate::azure::http::{HttpClient, HttpError, Response};
+use crate::http::{HttpClient, HttpError, Response};
 
 /// The host of Azure's managed identity endpoint, which the library has no setting for.
 const IMDS_HOST: &str = "169.254.169.254";

@@ -6,6 +6,7 @@
 
 mod dialer;
 mod error;
+pub mod headers;
 mod probe;
 mod proxy;
 mod resolve;

@@ -68,6 +68,6 @@ impl HttpClient {
 impl Response {
     /// The server's clock when it answered.
     pub fn date(&self) -> Option<jiff::Timestamp> {
-        crate::azure::headers::date(&self.headers)
+        crate::http::headers::date(&self.headers)
     }
 }
