@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use crate::admission::review::{Owner, ReviewRequest};
 use crate::policy::decision::{Decision, JudgedImage};
 use crate::policy::scope::Mode;
-use crate::review::{Owner, ReviewRequest};
 
 /// The value of `schema` in every line.
 pub(super) const SCHEMA: &str = "pullpass.dev/audit/v1";

@@ -12,9 +12,9 @@ use super::CliError;
 use super::flags::DecisionFlags;
 use super::table;
 use crate::admission::encode;
+use crate::admission::review::ReviewRequest;
 use crate::manifests::{Manifests, kind_and_name, objects};
 use crate::policy::decision::{Decision, Outcome, decide, pull_secrets_patch};
-use crate::review::ReviewRequest;
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.
 ///

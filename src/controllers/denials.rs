@@ -17,9 +17,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::admission::review::Owner;
 use crate::api::names::MANAGER;
 use crate::policy::rules::Rule;
-use crate::review::Owner;
 
 /// How many denials may wait for their Events. More are in the audit log alone.
 const BACKLOG: usize = 256;

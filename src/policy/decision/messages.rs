@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::admission::review::PodImage;
 use crate::policy::rules::Rule;
 use crate::registry::image::{ImageReferenceError, RegistryHost};
-use crate::review::PodImage;
 
 /// How many warnings one answer carries at most.
 const MAX_WARNINGS: usize = 10;

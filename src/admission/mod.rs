@@ -1,18 +1,21 @@
 //! Answers one review: reads it, decides, records, encodes. Everything between a body and an answer, without the
 //! transport.
 
+pub mod json;
+pub mod review;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::admission::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
 use crate::audit::{AuditLog, Record, annotations};
 use crate::controllers::demand::DemandSender;
 use crate::controllers::denials::DenialSender;
 use crate::metrics::Metrics;
 use crate::policy::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
-use crate::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
 use crate::view::View;
 
 /// What every answer depends on.

@@ -8,8 +8,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::admission::json::{JsonError, Reader};
 use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
-use crate::json::{JsonError, Reader};
 
 /// Why a body is not a review that can be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
