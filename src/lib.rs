@@ -12,7 +12,6 @@ pub mod http;
 pub mod manifests;
 pub mod metrics;
 pub mod policy;
-mod process_metrics;
 pub mod registry;
 pub mod registry_target;
 pub mod secret_text;

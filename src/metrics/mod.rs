@@ -1,5 +1,7 @@
 //! Metrics in the Prometheus text format (design, section 7).
 
+pub mod process;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -15,10 +17,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::admission::review::Operation;
+use crate::metrics::process::ProcessCollector;
 use crate::policy::coverage::{State, Summary};
 use crate::policy::decision::Outcome;
 use crate::policy::rules::{Action, Rule};
-use crate::process_metrics::ProcessCollector;
 
 /// Upper bounds of the admission histogram, in seconds: an answer takes microseconds, and the API server waits for
 /// seconds.
