@@ -9,7 +9,6 @@ pub mod check;
 pub mod cli;
 pub mod controllers;
 pub mod http;
-pub mod manifests;
 pub mod metrics;
 pub mod policy;
 pub mod registry;

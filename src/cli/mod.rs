@@ -30,8 +30,8 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use self::invocation::Invocation;
-use crate::manifests::ManifestsError;
 use crate::server::{ServeError, TlsError};
+use crate::view::manifests::ManifestsError;
 
 /// Image pull credentials for Azure Container Registry, given to Pods at admission.
 #[derive(Debug, Parser)]

@@ -13,8 +13,8 @@ use super::flags::DecisionFlags;
 use super::table;
 use crate::admission::encode;
 use crate::admission::review::ReviewRequest;
-use crate::manifests::{Manifests, kind_and_name, objects};
 use crate::policy::decision::{Decision, Outcome, decide, pull_secrets_patch};
+use crate::view::manifests::{Manifests, kind_and_name, objects};
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.
 ///

@@ -21,10 +21,10 @@ use super::{CliError, block_on};
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::AuditLog;
 use crate::controllers::{demand, denials};
-use crate::manifests::{self, Manifests};
 use crate::metrics::Metrics;
 use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
 use crate::view::View;
+use crate::view::manifests::{self, Manifests};
 
 /// Run the webhook and, in a cluster, the controllers that keep pull secrets.
 ///

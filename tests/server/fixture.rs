@@ -14,7 +14,6 @@ use http_body_util::{BodyExt, Channel, Full, combinators::BoxBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pullpass::admission::Admission;
 use pullpass::audit::{AuditLog, Destination};
-use pullpass::manifests::Manifests;
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
 use pullpass::server::{
@@ -22,6 +21,7 @@ use pullpass::server::{
     webhook_router,
 };
 use pullpass::view::View;
+use pullpass::view::manifests::Manifests;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

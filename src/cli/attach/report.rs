@@ -12,8 +12,8 @@ use super::plan::{Content, Plan, identity_secret, secret_manifest};
 use super::readiness::Problem;
 use crate::api::acr_registry::{AcrRegistry, Identity};
 use crate::cli::CliError;
-use crate::manifests::kind_and_name;
 use crate::registry_target::ObjectName;
+use crate::view::manifests::kind_and_name;
 
 /// The kind of the custom resource, as `kubectl get --output name` has it.
 pub(in crate::cli) const KIND: &str = "acrregistry.pullpass.dev";

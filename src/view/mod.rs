@@ -1,5 +1,7 @@
 //! What admission knows of the cluster: attached registries and namespaces' labels, in memory.
 
+pub mod manifests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
