@@ -9,6 +9,7 @@ mod authority;
 #[cfg(test)]
 mod clocks;
 mod flaw;
+pub mod keeper;
 mod leaf;
 mod live;
 mod plan;

@@ -15,7 +15,7 @@ use super::serve::seconds;
 use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
-use crate::controllers::certificate::OwnCertificate;
+use crate::certificates::keeper::OwnCertificate;
 use crate::controllers::demand::{DemandReceiver, DemandWriter};
 use crate::controllers::denials::{DenialReceiver, write_events};
 use crate::controllers::fence::Fence;

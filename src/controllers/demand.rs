@@ -10,8 +10,8 @@ use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use super::pull_secret;
-use super::watches::{Change, Watches};
+use crate::controllers::pull_secret;
+use crate::controllers::watches::{Change, Watches};
 use crate::metrics::Metrics;
 use crate::policy::scope::{Membership, Scope};
 

@@ -5,7 +5,6 @@
 //! cluster: a new leader works it out again.
 
 mod attached;
-pub mod certificate;
 pub mod credentials;
 pub mod demand;
 pub mod denials;
@@ -15,7 +14,7 @@ pub mod pages;
 pub mod pods;
 pub mod pull_secret;
 pub mod refresh;
-mod refusal;
+pub(crate) mod refusal;
 pub mod registry;
 pub mod rescue;
 pub mod secrets;

@@ -9,10 +9,10 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
-use super::pages::pages;
-use super::rescue::{self, Proposals, Rescuer};
-use super::watches::{Watches, events};
 use crate::api::names::registry_of;
+use crate::controllers::pages::pages;
+use crate::controllers::rescue::{self, Proposals, Rescuer};
+use crate::controllers::watches::{Watches, events};
 use crate::metrics::Metrics;
 use crate::policy::coverage::{Summary, findings};
 use crate::policy::pod::{self, Pod, has_ended};

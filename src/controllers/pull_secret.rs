@@ -10,9 +10,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use thiserror::Error;
 
-use super::credentials::HeldCredential;
-use super::refusal::is_of_a_fixed_field;
 use crate::api::names::{FENCE, MANAGER};
+use crate::controllers::credentials::HeldCredential;
+use crate::controllers::refusal::is_of_a_fixed_field;
 
 /// The time for one write. The client's own retries could take minutes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

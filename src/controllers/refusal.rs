@@ -4,7 +4,7 @@ use kube::core::Status;
 
 /// Whether it was asked to change what can't be changed: the type, or anything of a Secret that is immutable. Any policy
 /// of the cluster may refuse with the same code, and names no such field.
-pub(super) fn is_of_a_fixed_field(status: &Status) -> bool {
+pub(crate) fn is_of_a_fixed_field(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.code == 422
         && causes

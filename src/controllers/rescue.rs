@@ -16,8 +16,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::watches::Watches;
 use crate::api::names::MANAGER;
+use crate::controllers::watches::Watches;
 use crate::policy::coverage::findings;
 use crate::policy::evictions::Evictions;
 use crate::policy::pod::{self, Pod};

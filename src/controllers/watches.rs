@@ -11,9 +11,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
-use super::attached::{Attached, Unread};
-use super::credentials::{Credentials, HeldCredential};
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
+use crate::controllers::attached::{Attached, Unread};
+use crate::controllers::credentials::{Credentials, HeldCredential};
 use crate::server::Readiness;
 use crate::view::{Namespaces, View};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pullpass::controllers::certificate::OwnCertificate;
+use pullpass::certificates::keeper::OwnCertificate;
 use pullpass::metrics::Metrics;
 use pullpass::server::{Readiness, ServedTls, TlsMaker};
 use pullpass_test_support::kube_client;

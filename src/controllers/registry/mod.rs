@@ -25,13 +25,13 @@ pub use self::identity::Surroundings;
 pub(crate) use self::identity::{Source, resolve};
 use self::minting::Memory;
 use self::status::{Standing, next_status};
-use super::attached::{self, Unread, Unreadable};
-use super::secrets::Tallies;
-use super::watches::{Change, Watches};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::{Clock, Minter};
+use crate::controllers::attached::{self, Unread, Unreadable};
+use crate::controllers::secrets::Tallies;
+use crate::controllers::watches::{Change, Watches};
 use crate::metrics::Metrics;
 use crate::policy::attached::Registry;
 
