@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod controllers;
 pub mod http;
+pub mod kubernetes;
 pub mod metrics;
 pub mod policy;
 pub mod registry;

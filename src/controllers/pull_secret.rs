@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::api::names::{FENCE, MANAGER};
 use crate::controllers::credentials::HeldCredential;
-use crate::controllers::refusal::is_of_a_fixed_field;
+use crate::kubernetes::refusal::is_of_a_fixed_field;
 
 /// The time for one write. The client's own retries could take minutes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{CertificateError, call, status};
 use crate::api::names::{MANAGER, WEBHOOK_CERTIFICATE};
 use crate::certificates::State;
-use crate::controllers::refusal::is_of_a_fixed_field;
+use crate::kubernetes::refusal::is_of_a_fixed_field;
 
 /// What is known of the Secret.
 #[derive(Clone)]

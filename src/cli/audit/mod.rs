@@ -18,7 +18,7 @@ use super::kube_flags::{KubeFlags, refusal};
 use super::{CliError, block_on};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
-use crate::controllers::pages::pages;
+use crate::kubernetes::pages::pages;
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::coverage::{State, Summary, findings};
 use crate::policy::pod::{self, has_ended};

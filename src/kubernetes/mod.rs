@@ -1,0 +1,4 @@
+//! How pullpass talks to an API server.
+
+pub mod pages;
+pub(crate) mod refusal;
