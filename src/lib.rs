@@ -15,6 +15,7 @@ pub mod policy;
 pub mod registry;
 pub mod registry_target;
 pub mod secret_text;
+pub mod serve;
 pub mod server;
 pub mod view;
 pub mod webhook_configuration;

@@ -19,7 +19,6 @@ use crate::certificates::keeper::OwnCertificate;
 use crate::controllers::demand::{DemandReceiver, DemandWriter};
 use crate::controllers::denials::{DenialReceiver, write_events};
 use crate::controllers::fence::Fence;
-use crate::controllers::leader::Candidate;
 use crate::controllers::pods::PodsController;
 use crate::controllers::registry::{Parts, RegistryController, Surroundings};
 use crate::controllers::rescue::Rescuer;
@@ -27,6 +26,7 @@ use crate::controllers::secrets::{SecretsController, Tallies};
 use crate::controllers::watches::Watches;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
+use crate::serve::leader::Candidate;
 use crate::server::{Readiness, ServedTls, TlsMaker};
 use crate::view::View;
 

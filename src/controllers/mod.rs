@@ -9,7 +9,6 @@ pub mod credentials;
 pub mod demand;
 pub mod denials;
 pub mod fence;
-pub mod leader;
 pub mod pods;
 pub mod pull_secret;
 pub mod refresh;
