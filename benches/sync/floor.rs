@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::api::names::{MANAGER, pull_secret};
-use pullpass::controllers::credentials::HeldCredential;
-use pullpass::controllers::secrets::CONCURRENCY;
+use pullpass::sync::credentials::HeldCredential;
+use pullpass::sync::secrets::CONCURRENCY;
 
 use crate::support::Result;
 

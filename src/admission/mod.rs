@@ -12,10 +12,10 @@ use thiserror::Error;
 
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
 use crate::audit::{AuditLog, Record, annotations};
-use crate::controllers::demand::DemandSender;
-use crate::controllers::denials::DenialSender;
 use crate::metrics::Metrics;
 use crate::policy::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
+use crate::sync::demand::DemandSender;
+use crate::sync::denial_events::DenialSender;
 use crate::view::View;
 
 /// What every answer depends on.

@@ -16,18 +16,18 @@ use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::certificates::keeper::OwnCertificate;
-use crate::controllers::demand::{DemandReceiver, DemandWriter};
-use crate::controllers::denials::{DenialReceiver, write_events};
-use crate::controllers::fence::Fence;
-use crate::controllers::pods::PodsController;
-use crate::controllers::registry::{Parts, RegistryController, Surroundings};
-use crate::controllers::rescue::Rescuer;
-use crate::controllers::secrets::{SecretsController, Tallies};
-use crate::controllers::watches::Watches;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
 use crate::serve::leader::Candidate;
 use crate::server::{Readiness, ServedTls, TlsMaker};
+use crate::sync::demand::{DemandReceiver, DemandWriter};
+use crate::sync::denial_events::{DenialReceiver, write_events};
+use crate::sync::fence::Fence;
+use crate::sync::minting::{Parts, RegistryController, Surroundings};
+use crate::sync::pods::PodsController;
+use crate::sync::rescue::Rescuer;
+use crate::sync::secrets::{SecretsController, Tallies};
+use crate::sync::watches::Watches;
 use crate::view::View;
 
 /// How many sightings of Pods wait for the secrets controller.

@@ -20,9 +20,9 @@ use super::tls::{self, TlsFlags};
 use super::{CliError, block_on};
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::AuditLog;
-use crate::controllers::{demand, denials};
 use crate::metrics::Metrics;
 use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
+use crate::sync::{demand, denial_events};
 use crate::view::View;
 use crate::view::manifests::{self, Manifests};
 
@@ -131,7 +131,7 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
         (admission, tokio::spawn(following))
     } else {
         let (demand, demands) = demand::channel();
-        let (denials, denied) = denials::channel();
+        let (denials, denied) = denial_events::channel();
         let client = cluster::client().await?;
         let own_certificate = reloader.is_none().then(|| ReplicaCertificate {
             own: args.cluster.own_certificate(&client, &args.decisions.namespace),

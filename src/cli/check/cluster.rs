@@ -17,11 +17,11 @@ use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
 use crate::cli::kube_flags::{KubeFlags, refusal};
-use crate::controllers::registry::{Source, Surroundings, resolve};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::Registry;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
+use crate::sync::minting::{Source, Surroundings, resolve};
 
 /// How long the cluster is waited for.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -15,9 +15,9 @@ use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Credential;
-use crate::controllers::credentials::HeldCredential;
-use crate::controllers::refresh::{self, DEFAULT_FRACTION, Failures, Plan, plan};
 use crate::policy::attached::Registry;
+use crate::sync::credentials::HeldCredential;
+use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Plan, plan};
 
 /// How long a write of pullpass' own objects may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

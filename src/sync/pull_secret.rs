@@ -11,8 +11,8 @@ use kube::{Api, Client};
 use thiserror::Error;
 
 use crate::api::names::{FENCE, MANAGER};
-use crate::controllers::credentials::HeldCredential;
 use crate::kubernetes::refusal::is_of_a_fixed_field;
+use crate::sync::credentials::HeldCredential;
 
 /// The time for one write. The client's own retries could take minutes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

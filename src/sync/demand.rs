@@ -10,10 +10,10 @@ use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use crate::controllers::pull_secret;
-use crate::controllers::watches::{Change, Watches};
 use crate::metrics::Metrics;
 use crate::policy::scope::{Membership, Scope};
+use crate::sync::pull_secret;
+use crate::sync::watches::{Change, Watches};
 
 /// How many demands may wait. More are left to the leader, which sees the Pods themselves.
 const BACKLOG: usize = 4096;

@@ -10,13 +10,13 @@ use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::api::names::registry_of;
-use crate::controllers::rescue::{self, Proposals, Rescuer};
-use crate::controllers::watches::{Watches, events};
 use crate::kubernetes::pages::pages;
 use crate::metrics::Metrics;
 use crate::policy::coverage::{Summary, findings};
 use crate::policy::pod::{self, Pod, has_ended};
 use crate::policy::scope::Scope;
+use crate::sync::rescue::{self, Proposals, Rescuer};
+use crate::sync::watches::{Watches, events};
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
-use crate::controllers::attached::{Attached, Unread};
-use crate::controllers::credentials::{Credentials, HeldCredential};
 use crate::server::Readiness;
+use crate::sync::credentials::{Credentials, HeldCredential};
+use crate::sync::registries::{Attached, Unread};
 use crate::view::{Namespaces, View};
 
 /// What changed, for whoever acts on it.

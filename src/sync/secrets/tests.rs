@@ -48,7 +48,7 @@ fn every_row_of_what_a_namespace_should_have() {
 fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
     let view = Arc::new(crate::view::View::default());
     let watches = Watches::new(Arc::clone(&view));
-    let credential = crate::controllers::credentials::HeldCredential {
+    let credential = crate::sync::credentials::HeldCredential {
         docker_config: k8s_openapi::ByteString(Vec::new()),
         audience: None,
         refreshed_at: Timestamp::UNIX_EPOCH,

@@ -1,7 +1,8 @@
 //! The registry controller: an AcrRegistry becomes a minted credential, which is kept fresh, and a status that says so.
 
+mod attempt;
 mod identity;
-mod minting;
+pub mod refresh;
 mod status;
 
 use std::collections::HashMap;
@@ -21,19 +22,19 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::broadcast;
 
+use self::attempt::Memory;
 pub use self::identity::Surroundings;
 pub(crate) use self::identity::{Source, resolve};
-use self::minting::Memory;
 use self::status::{Standing, next_status};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::{Clock, Minter};
-use crate::controllers::attached::{self, Unread, Unreadable};
-use crate::controllers::secrets::Tallies;
-use crate::controllers::watches::{Change, Watches};
 use crate::metrics::Metrics;
 use crate::policy::attached::Registry;
+use crate::sync::registries::{Unread, Unreadable, read};
+use crate::sync::secrets::Tallies;
+use crate::sync::watches::{Change, Watches};
 
 /// How soon something is tried again that the API server did not take.
 const RETRY: Duration = Duration::from_secs(5);
@@ -93,8 +94,7 @@ impl RegistryController {
         let metrics = Arc::clone(&self.parts.metrics);
         let readable = move |event| {
             // Whoever watches it for admission says why it can't be read.
-            let read =
-                attached::read(event).inspect_err(|Unreadable(name)| metrics.credential_fails(name, true));
+            let read = read(event).inspect_err(|Unreadable(name)| metrics.credential_fails(name, true));
             future::ready(read.ok())
         };
         let changed = watcher(registries, config.clone())

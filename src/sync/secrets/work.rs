@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::controllers::pull_secret::WriteError;
+use crate::sync::pull_secret::WriteError;
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
 /// several places at once.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::controllers::credentials::HeldCredential;
+use crate::sync::credentials::HeldCredential;
 
 /// When to refresh, as a fraction of a credential's own life, unless the spec says otherwise.
 pub const DEFAULT_FRACTION: f64 = 0.5;

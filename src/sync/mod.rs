@@ -4,15 +4,14 @@
 //! is admitted which needs it. The leader alone mints, refreshes, fans out and takes away. Nothing is kept but in the
 //! cluster: a new leader works it out again.
 
-mod attached;
 pub mod credentials;
 pub mod demand;
-pub mod denials;
+pub mod denial_events;
 pub mod fence;
+pub mod minting;
 pub mod pods;
 pub mod pull_secret;
-pub mod refresh;
-pub mod registry;
+mod registries;
 pub mod rescue;
 pub mod secrets;
 pub mod watches;

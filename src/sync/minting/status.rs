@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::Failure;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
 use crate::api::reason::Reason;
-use crate::controllers::credentials::HeldCredential;
-use crate::controllers::secrets::Tally;
+use crate::sync::credentials::HeldCredential;
+use crate::sync::secrets::Tally;
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 5;

@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::api::names::MANAGER;
-use crate::controllers::watches::Watches;
 use crate::policy::coverage::findings;
 use crate::policy::evictions::Evictions;
 use crate::policy::pod::{self, Pod};
 use crate::policy::rescue::{was_injected, would_help};
 use crate::policy::scope::Scope;
+use crate::sync::watches::Watches;
 
 /// How many Pods wait for their eviction, and how many Events to be written.
 const BACKLOG: usize = 256;

@@ -22,12 +22,12 @@ pub use self::work::Pair;
 use self::work::Work;
 use crate::api::acr_registry::Provision;
 use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
-use crate::controllers::pods::Sighting;
-use crate::controllers::pull_secret::{self, WriteError};
-use crate::controllers::watches::{Change, Watches};
 use crate::metrics::Metrics;
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::scope::{Labels, Membership, Scope};
+use crate::sync::pods::Sighting;
+use crate::sync::pull_secret::{self, WriteError};
+use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way at once.
 pub const CONCURRENCY: usize = 32;

@@ -7,9 +7,9 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controllers::credentials::HeldCredential;
 use crate::policy::attached::Registry;
 use crate::policy::scope::{Labels, Mode};
+use crate::sync::credentials::HeldCredential;
 use crate::view::View;
 
 /// Made before anything in these tests is evicted.
