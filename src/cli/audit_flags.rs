@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::CliError;
-use super::azure_flags::AzureFlags;
 use crate::audit::otlp::{Endpoint, HeaderFile, OtlpSink};
 use crate::audit::{AuditLog, Destination};
+use crate::cli::CliError;
+use crate::cli::azure_flags::AzureFlags;
 
 /// Where the audit log goes.
 #[derive(Debug, Clone, Args)]

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::CliError;
 use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
 use crate::azure::entra::Entra;
 use crate::azure::mint::Minter;
+use crate::cli::CliError;
 use crate::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
 
 /// How Azure is reached. `HTTPS_PROXY` and `NO_PROXY` are honoured.

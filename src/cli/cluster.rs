@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
 
-use super::CliError;
-use super::serve::seconds;
 use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::certificates::keeper::OwnCertificate;
+use crate::cli::CliError;
+use crate::cli::serve::seconds;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
 use crate::serve::leader::Candidate;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
-use super::{Cli, CliError, print};
+use crate::cli::{Cli, CliError, print};
 
 /// Print a script that makes a shell complete pullpass' commands and flags.
 ///

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{CliError, print};
 use crate::api::acr_registry::manifest;
+use crate::cli::{CliError, print};
 
 /// Print the definition of the AcrRegistry resource, in YAML.
 ///

@@ -9,14 +9,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
-use super::attach::{KIND, WaitFlags, identity_secret, print};
-use super::kube_flags::{KubeFlags, refusal};
-use super::waiting::{Look, Progress, failed_look, wait};
-use super::{CliError, block_on};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, minted_credential};
+use crate::cli::attach::{KIND, WaitFlags, identity_secret, print};
+use crate::cli::kube_flags::{KubeFlags, refusal};
+use crate::cli::target::{Attached, AttachedTarget, ObjectName};
+use crate::cli::waiting::{Look, Progress, failed_look, wait};
+use crate::cli::{CliError, block_on};
 use crate::policy::attached::Registry;
-use crate::registry_target::{Attached, AttachedTarget, ObjectName};
 
 /// Detach a registry: every secret that came of it goes.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::Cli;
+use crate::cli::Cli;
 
 /// What a user types before a command, where the program is a plugin.
 const PLUGIN: &str = "kubectl pullpass";

@@ -10,7 +10,7 @@ use http::Uri;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::CliError;
+use crate::cli::CliError;
 use crate::http::{Proxy, ProxyError};
 
 #[derive(Debug, Clone, Default, Args)]

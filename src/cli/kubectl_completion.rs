@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::complete;
 
-use super::invocation::Invocation;
-use super::{CliError, print};
+use crate::cli::invocation::Invocation;
+use crate::cli::{CliError, print};
 
 /// Cobra's `ShellCompDirectiveNoSpace`: more of the same word follows.
 const NO_SPACE: u8 = 2;

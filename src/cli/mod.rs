@@ -18,6 +18,7 @@ mod manual;
 mod review;
 mod serve;
 mod table;
+pub mod target;
 mod tls;
 mod waiting;
 

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::CliError;
-use super::flags::DecisionFlags;
-use super::table;
 use crate::admission::encode;
 use crate::admission::review::ReviewRequest;
+use crate::cli::CliError;
+use crate::cli::flags::DecisionFlags;
+use crate::cli::table;
 use crate::policy::decision::{Decision, Outcome, decide, pull_secrets_patch};
 use crate::view::manifests::{Manifests, kind_and_name, objects};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::CliError;
-use super::kube_flags::refusal;
+use crate::cli::CliError;
+use crate::cli::kube_flags::refusal;
 
 /// How often the cluster is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -10,7 +10,7 @@ use super::readiness::Evidence;
 use crate::api::acr_registry::AcrRegistry;
 use crate::cli::CliError;
 use crate::cli::kube_flags::refusal;
-use crate::registry_target::ObjectName;
+use crate::cli::target::ObjectName;
 
 /// What became of an object, in kubectl's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
 use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
 use crate::cli::kube_flags::KubeFlags;
+use crate::cli::target::{ObjectName, RegistryTarget, SecretName};
 use crate::registry::login_server::Cloud;
-use crate::registry_target::{ObjectName, RegistryTarget, SecretName};
 
 /// The key of a password in a Secret, unless another is named.
 pub(super) const PASSWORD_KEY: &str = "password";

@@ -17,10 +17,10 @@ pub(super) use self::report::{KIND, print};
 use self::apply::{Cluster, Done};
 use self::plan::{Content, Plan, PlanError, Wanted};
 use self::readiness::{Problem, Standing, judge};
-use super::waiting::{Look, Progress, failed_look, wait};
-use super::{CliError, block_on};
 use crate::api::acr_registry::AcrRegistry;
-use crate::registry_target::ObjectName;
+use crate::cli::target::ObjectName;
+use crate::cli::waiting::{Look, Progress, failed_look, wait};
+use crate::cli::{CliError, block_on};
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {

@@ -12,7 +12,7 @@ use super::plan::{Content, Plan, identity_secret, secret_manifest};
 use super::readiness::Problem;
 use crate::api::acr_registry::{AcrRegistry, Identity};
 use crate::cli::CliError;
-use crate::registry_target::ObjectName;
+use crate::cli::target::ObjectName;
 use crate::view::manifests::kind_and_name;
 
 /// The kind of the custom resource, as `kubectl get --output name` has it.

@@ -1,5 +1,6 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
+pub mod installed;
 mod report;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,16 +15,15 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 
 use self::report::{Findings, PodRow};
-use super::kube_flags::{KubeFlags, refusal};
-use super::{CliError, block_on};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
+use crate::cli::kube_flags::{KubeFlags, refusal};
+use crate::cli::{CliError, block_on};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::coverage::{State, Summary, findings};
 use crate::policy::pod::{self, has_ended};
 use crate::policy::scope::{Labels, Mode, Scope};
-use crate::webhook_configuration;
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
 ///
@@ -135,7 +135,7 @@ async fn installed_scope(client: &Client) -> Result<Option<Scope>, CliError> {
         .get_opt(WEBHOOK_CONFIGURATION)
         .await
         .map_err(|error| refusal("the webhook's configuration can't be read", &error))?;
-    Ok(installed.as_ref().and_then(webhook_configuration::scope))
+    Ok(installed.as_ref().and_then(installed::scope))
 }
 
 /// The attached registries, and what is wrong with those that are not ready.

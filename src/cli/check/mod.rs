@@ -14,13 +14,13 @@ use jiff::Timestamp;
 use self::cluster::Named;
 use self::identity::IdentityFlags;
 use self::report::{About, Report};
-use super::azure_flags::AzureFlags;
-use super::kube_flags::KubeFlags;
-use super::serve::seconds;
-use super::{CliError, block_on};
 use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
 use crate::check::{Identity, Subject, Target};
+use crate::cli::azure_flags::AzureFlags;
+use crate::cli::kube_flags::KubeFlags;
+use crate::cli::serve::seconds;
+use crate::cli::{CliError, block_on};
 
 /// Say what stands between an identity and the images of a registry, and what to do about it.
 ///

@@ -14,9 +14,9 @@ use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
+use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::policy::attached::{InvalidSpec, Registry};
 use crate::registry::login_server::LoginServerError;
-use crate::registry_target::{ObjectName, RegistryTarget};
 use crate::secret_text::SecretText;
 
 /// The field manager of what the command line writes, by which it knows its own again.
