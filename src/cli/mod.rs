@@ -2,8 +2,6 @@
 
 mod attach;
 mod audit;
-mod audit_flags;
-mod azure_flags;
 mod check;
 mod cluster;
 mod completions;
@@ -11,15 +9,12 @@ mod crd;
 mod detach;
 mod flags;
 mod invocation;
-mod kube_flags;
 mod kubectl_completion;
-mod logging;
 mod manual;
 mod review;
 mod serve;
 mod table;
-pub mod target;
-mod tls;
+mod target;
 mod waiting;
 
 use std::env;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::admission::encode;
 use crate::admission::review::ReviewRequest;
 use crate::cli::CliError;
-use crate::cli::flags::DecisionFlags;
+use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::table;
 use crate::policy::decision::{Decision, Outcome, decide, pull_secrets_patch};
 use crate::view::manifests::{Manifests, kind_and_name, objects};

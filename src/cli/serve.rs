@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::AuditLog;
-use crate::cli::audit_flags::AuditFlags;
-use crate::cli::azure_flags::AzureFlags;
 use crate::cli::cluster::{self, ClusterFlags, Replica, ReplicaCertificate};
-use crate::cli::flags::DecisionFlags;
-use crate::cli::logging::{LogFilter, LogFlags};
-use crate::cli::tls::{self, TlsFlags};
+use crate::cli::flags::audit_log::AuditFlags;
+use crate::cli::flags::azure::AzureFlags;
+use crate::cli::flags::decisions::DecisionFlags;
+use crate::cli::flags::log::{LogFilter, LogFlags};
+use crate::cli::flags::tls::{self, TlsFlags};
 use crate::cli::{CliError, block_on};
 use crate::metrics::Metrics;
 use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::cli::CliError;
-use crate::cli::kube_flags::refusal;
+use crate::cli::flags::kubeconfig::refusal;
 
 /// How often the cluster is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);

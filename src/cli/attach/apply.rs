@@ -9,7 +9,7 @@ use super::plan::{Content, FIELD_MANAGER, Plan, Write, identity_secret, is_ours,
 use super::readiness::Evidence;
 use crate::api::acr_registry::AcrRegistry;
 use crate::cli::CliError;
-use crate::cli::kube_flags::refusal;
+use crate::cli::flags::kubeconfig::refusal;
 use crate::cli::target::ObjectName;
 
 /// What became of an object, in kubectl's words.

@@ -13,7 +13,7 @@ use super::namespaces::Namespaces;
 use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
 use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
-use crate::cli::kube_flags::KubeFlags;
+use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::target::{ObjectName, RegistryTarget, SecretName};
 use crate::registry::login_server::Cloud;
 

@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use self::report::{Findings, PodRow};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
-use crate::cli::kube_flags::{KubeFlags, refusal};
+use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::{Registries, Registry};

@@ -16,7 +16,7 @@ use crate::api::reason::Reason;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
-use crate::cli::kube_flags::{KubeFlags, refusal};
+use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::Registry;
 use crate::registry::login_server::LoginServer;

@@ -17,8 +17,8 @@ use self::report::{About, Report};
 use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
 use crate::check::{Identity, Subject, Target};
-use crate::cli::azure_flags::AzureFlags;
-use crate::cli::kube_flags::KubeFlags;
+use crate::cli::flags::azure::AzureFlags;
+use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::serve::seconds;
 use crate::cli::{CliError, block_on};
 

@@ -15,7 +15,7 @@ use crate::http::{Proxy, ProxyError};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
-pub(super) struct KubeFlags {
+pub(in crate::cli) struct KubeFlags {
     /// The kubeconfig file, instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -33,7 +33,7 @@ fn contexts() -> Vec<CompletionCandidate> {
 
 impl KubeFlags {
     /// A client of that cluster.
-    pub(super) async fn client(&self) -> Result<Client, CliError> {
+    pub(in crate::cli) async fn client(&self) -> Result<Client, CliError> {
         let problem = |error: &dyn Error| {
             CliError::Cluster(format!(
                 "{}. Name one with --kubeconfig and --context",
@@ -94,7 +94,7 @@ fn proxy_to(
 }
 
 /// What a call to the API server failed of: its own words, or else the error with all its causes.
-pub(super) fn refusal(what: &str, error: &kube::Error) -> CliError {
+pub(in crate::cli) fn refusal(what: &str, error: &kube::Error) -> CliError {
     let why = match error {
         kube::Error::Api(status) => status.message.clone(),
         other => causes(other),

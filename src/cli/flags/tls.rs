@@ -12,7 +12,7 @@ const DEFAULT_CERT: &str = "/etc/pullpass/tls/tls.crt";
 const DEFAULT_KEY: &str = "/etc/pullpass/tls/tls.key";
 
 #[derive(Debug, Args)]
-pub(super) struct TlsFlags {
+pub(in crate::cli) struct TlsFlags {
     /// The serving certificate, in PEM; read again when it changes. In a cluster and without this and --tls-key,
     /// pullpass has a certificate authority of its own and tells the API server to trust it
     #[arg(long, value_name = "FILE", env = "PULLPASS_TLS_CERT")]
@@ -27,7 +27,7 @@ pub(super) struct TlsFlags {
 
 impl TlsFlags {
     /// The files, unless pullpass looks after a certificate itself.
-    pub(super) fn files(&self, without_cluster: bool) -> Option<TlsFiles> {
+    pub(in crate::cli) fn files(&self, without_cluster: bool) -> Option<TlsFiles> {
         let given = self.tls_cert.is_some() || self.tls_key.is_some();
         (given || without_cluster).then(|| TlsFiles {
             certificate: self.tls_cert.clone().unwrap_or_else(|| DEFAULT_CERT.into()),
@@ -37,20 +37,20 @@ impl TlsFlags {
     }
 
     /// What makes a certificate that can be served when it is not in files.
-    pub(super) fn maker(&self) -> TlsMaker {
+    pub(in crate::cli) fn maker(&self) -> TlsMaker {
         TlsMaker::new(self.client_ca.clone())
     }
 }
 
 /// Serves what the files hold.
-pub(super) fn open(files: TlsFiles, served: &ServedTls) -> Result<TlsReloader, TlsError> {
+pub(in crate::cli) fn open(files: TlsFiles, served: &ServedTls) -> Result<TlsReloader, TlsError> {
     let (reloader, certificate) = TlsReloader::open(files)?;
     served.begin(reloader.served(), &certificate);
     Ok(reloader)
 }
 
 /// Serves what the files hold later, where there are files.
-pub(super) async fn follow(reloader: Option<TlsReloader>, interval: Duration, served: &ServedTls) {
+pub(in crate::cli) async fn follow(reloader: Option<TlsReloader>, interval: Duration, served: &ServedTls) {
     match reloader {
         Some(reloader) => {
             reloader

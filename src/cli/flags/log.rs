@@ -20,7 +20,7 @@ use crate::cli::CliError;
 
 /// How the operational log looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
+pub(in crate::cli) enum LogFormat {
     /// A JSON object a line
     #[default]
     Json,
@@ -30,7 +30,7 @@ pub(super) enum LogFormat {
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
-pub(super) struct LogFlags {
+pub(in crate::cli) struct LogFlags {
     /// How the operational log on standard error looks
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_LOG_FORMAT")]
     log_format: LogFormat,
@@ -50,7 +50,7 @@ pub(super) struct LogFlags {
 
 impl LogFlags {
     /// Begins to log.
-    pub(super) fn start(&self) -> Result<LogFilter, CliError> {
+    pub(in crate::cli) fn start(&self) -> Result<LogFilter, CliError> {
         let filter = EnvFilter::try_new(&self.log)
             .map_err(|error| CliError::Input(format!("--log {}: {error}", self.log)))?;
         let (filter, handle) = reload::Layer::new(filter);
@@ -102,7 +102,7 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
 
 /// What is logged, while the process runs.
 #[derive(Debug)]
-pub(super) struct LogFilter {
+pub(in crate::cli) struct LogFilter {
     handle: Handle<EnvFilter, Registry>,
     /// What `--log` says.
     flag: String,
@@ -112,7 +112,7 @@ pub(super) struct LogFilter {
 
 impl LogFilter {
     /// Follows the file, for as long as it is polled.
-    pub(super) async fn follow(mut self, interval: Duration) {
+    pub(in crate::cli) async fn follow(mut self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
             self.look();

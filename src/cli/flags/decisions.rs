@@ -10,10 +10,10 @@ use crate::policy::scope::{Mode, Scope};
 /// What a decision depends on.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Decisions")]
-pub(super) struct DecisionFlags {
+pub(in crate::cli) struct DecisionFlags {
     /// Which namespaces are injected unless a label says otherwise
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_MODE")]
-    pub(super) mode: Mode,
+    pub(in crate::cli) mode: Mode,
     /// Namespaces that are never injected, besides the system's and pullpass' own
     #[arg(
         long,
@@ -21,20 +21,20 @@ pub(super) struct DecisionFlags {
         value_delimiter = ',',
         env = "PULLPASS_EXCLUDE_NAMESPACES"
     )]
-    pub(super) exclude_namespaces: Vec<String>,
+    pub(in crate::cli) exclude_namespaces: Vec<String>,
     /// The namespace that pullpass runs in
     #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    pub(super) namespace: String,
+    pub(in crate::cli) namespace: String,
     /// What to do about an image on ACR whose registry is not attached
     #[arg(long, value_enum, value_name = "ACTION", default_value_t = Action::Allow, env = "PULLPASS_UNATTACHED")]
-    pub(super) unattached: Action,
+    pub(in crate::cli) unattached: Action,
     /// What to do about an image whose registry is attached, but not for the Pod's namespace
     #[arg(long, value_enum, value_name = "ACTION", default_value_t = Action::Warn, env = "PULLPASS_FORBIDDEN")]
-    pub(super) forbidden: Action,
+    pub(in crate::cli) forbidden: Action,
 }
 
 impl DecisionFlags {
-    pub(super) fn settings(&self) -> Settings {
+    pub(in crate::cli) fn settings(&self) -> Settings {
         Settings {
             scope: Scope::new(
                 self.mode,

@@ -20,7 +20,7 @@ use crate::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
 /// How Azure is reached. `HTTPS_PROXY` and `NO_PROXY` are honoured.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Azure")]
-pub(super) struct AzureFlags {
+pub(in crate::cli) struct AzureFlags {
     /// Connect to ADDR:PORT in place of HOST:PORT, as curl does
     #[arg(
         long,
@@ -48,12 +48,12 @@ fn authority(given: Option<AuthorityHost>, has_federated_token: bool) -> Option<
 
 impl AzureFlags {
     /// What mints credentials over this way.
-    pub(super) fn minter(&self) -> Result<Minter, CliError> {
+    pub(in crate::cli) fn minter(&self) -> Result<Minter, CliError> {
         Ok(self.minter_by(self.http()?))
     }
 
     /// What mints credentials by a client that [`Self::http_within`] gave.
-    pub(super) fn minter_by(&self, http: HttpClient) -> Minter {
+    pub(in crate::cli) fn minter_by(&self, http: HttpClient) -> Minter {
         let has_federated_token = env::var_os("AZURE_FEDERATED_TOKEN_FILE").is_some();
         let authority = authority(self.authority_host.clone(), has_federated_token);
         let entra = Entra::new(http.clone(), authority, self.imds_endpoint.clone());
@@ -61,12 +61,12 @@ impl AzureFlags {
     }
 
     /// A client of its own for this way.
-    pub(super) fn http(&self) -> Result<HttpClient, CliError> {
+    pub(in crate::cli) fn http(&self) -> Result<HttpClient, CliError> {
         self.http_within(HttpOptions::default().request_timeout)
     }
 
     /// The same, with a time for a whole request.
-    pub(super) fn http_within(&self, request_timeout: Duration) -> Result<HttpClient, CliError> {
+    pub(in crate::cli) fn http_within(&self, request_timeout: Duration) -> Result<HttpClient, CliError> {
         let azure = |error: &dyn std::fmt::Display| CliError::Azure(error.to_string());
         let options = HttpOptions {
             resolve: self.resolve.clone(),

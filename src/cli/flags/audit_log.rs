@@ -5,12 +5,12 @@ use clap::Args;
 use crate::audit::otlp::{Endpoint, HeaderFile, OtlpSink};
 use crate::audit::{AuditLog, Destination};
 use crate::cli::CliError;
-use crate::cli::azure_flags::AzureFlags;
+use crate::cli::flags::azure::AzureFlags;
 
 /// Where the audit log goes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Audit log")]
-pub(super) struct AuditFlags {
+pub(in crate::cli) struct AuditFlags {
     /// Where the audit log goes: a file, opened again on SIGHUP, or - for standard output
     #[arg(
         long = "audit-log",
@@ -35,7 +35,7 @@ pub(super) struct AuditFlags {
 
 impl AuditFlags {
     /// Opens the log. A collector is reached as Azure is: by the same proxy, names and authorities.
-    pub(super) fn open(&self, azure: &AzureFlags) -> Result<AuditLog, CliError> {
+    pub(in crate::cli) fn open(&self, azure: &AzureFlags) -> Result<AuditLog, CliError> {
         let log = AuditLog::open(&self.file).map_err(CliError::Audit)?;
         let Some(endpoint) = &self.otlp else {
             return Ok(log);

@@ -1,0 +1,8 @@
+//! Flags that several commands share, or that belong to one topic.
+
+pub(super) mod audit_log;
+pub(super) mod azure;
+pub(super) mod decisions;
+pub(super) mod kubeconfig;
+pub(super) mod log;
+pub(super) mod tls;
