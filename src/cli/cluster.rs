@@ -15,7 +15,7 @@ use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::certificates::keeper::OwnCertificate;
 use crate::cli::CliError;
-use crate::cli::serve::seconds;
+use crate::cli::flags::seconds::seconds;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
 use crate::serve::leader::Candidate;

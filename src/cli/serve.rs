@@ -18,6 +18,7 @@ use crate::cli::flags::audit_log::AuditFlags;
 use crate::cli::flags::azure::AzureFlags;
 use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::flags::log::{LogFilter, LogFlags};
+use crate::cli::flags::seconds::seconds;
 use crate::cli::flags::tls::{self, TlsFlags};
 use crate::cli::{CliError, block_on};
 use crate::metrics::Metrics;
@@ -81,13 +82,6 @@ pub(super) struct ServeArgs {
 
 /// How long giving the Lease back may take.
 const RELEASE: Duration = Duration::from_secs(5);
-
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "write a number of seconds, for instance 10 or 0.5".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
 
 pub(super) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
     let log = args.log.start()?;

@@ -19,7 +19,7 @@ use crate::check::runner::Runner;
 use crate::check::{Identity, Subject, Target};
 use crate::cli::flags::azure::AzureFlags;
 use crate::cli::flags::kubeconfig::KubeFlags;
-use crate::cli::serve::seconds;
+use crate::cli::flags::seconds::seconds;
 use crate::cli::{CliError, block_on};
 
 /// Say what stands between an identity and the images of a registry, and what to do about it.

@@ -5,4 +5,5 @@ pub(super) mod azure;
 pub(super) mod decisions;
 pub(super) mod kubeconfig;
 pub(super) mod log;
+pub(super) mod seconds;
 pub(super) mod tls;
