@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::secret_text::SecretText;
+use crate::base::secret_text::SecretText;
 
 /// An identity of Entra ID.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
 use super::{AUTHORITY_LIFETIME, Flaw, Validity};
-use crate::secret_text::SecretText;
+use crate::base::secret_text::SecretText;
 
 /// An authority's certificate: what the API server is told to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]

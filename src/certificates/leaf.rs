@@ -16,7 +16,7 @@ use x509_parser::parse_x509_certificate;
 
 use super::authority::{is_key_of, unix_lines};
 use super::{Authority, AuthorityCertificate, Flaw, LEAF_LIFETIME, Validity};
-use crate::secret_text::SecretText;
+use crate::base::secret_text::SecretText;
 
 /// A serving certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::api::names::{
     MANAGED_BY_LABEL, MANAGER, NEXT_CA_TRUSTED_SINCE_ANNOTATION, PREVIOUS_CA_RETIRED_AT_ANNOTATION,
     WEBHOOK_CERTIFICATE,
 };
-use crate::secret_text::SecretText;
+use crate::base::secret_text::SecretText;
 
 const TLS_CRT: &str = "tls.crt";
 const TLS_KEY: &str = "tls.key";

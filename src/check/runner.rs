@@ -10,9 +10,10 @@ use super::judge::{ClockReading, Observation, judge};
 use super::subject::{Identity, Subject, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, Manifest};
 use crate::azure::jwt::Claims;
-use crate::azure::mint::{Clock, MintKind, MintRequest, MintStep, Minter};
+use crate::azure::mint::{MintKind, MintRequest, MintStep, Minter};
+use crate::base::clock::Clock;
+use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
-use crate::secret_text::SecretText;
 
 /// The tag that is tried where none is named and none can be listed.
 const DEFAULT_TAG: &str = "latest";

@@ -5,10 +5,10 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::azure::mint::{ManagedIdentity, MintIdentity, MintRequest};
+use crate::base::secret_text::SecretText;
 use crate::registry::image::{ImageReference, ImageReferenceError};
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
-use crate::secret_text::SecretText;
 
 /// What is checked, and as whom.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
+use crate::base::readiness::Readiness;
 use crate::certificates::OVERLAP;
 use crate::certificates::keeper::OwnCertificate;
 use crate::cli::CliError;
@@ -19,7 +20,7 @@ use crate::cli::flags::seconds::seconds;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
 use crate::serve::leader::Candidate;
-use crate::server::{Readiness, ServedTls, TlsMaker};
+use crate::server::{ServedTls, TlsMaker};
 use crate::sync::demand::{DemandReceiver, DemandWriter};
 use crate::sync::denial_events::{DenialReceiver, write_events};
 use crate::sync::fence::Fence;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::{Admission, ClusterSenders};
 use crate::audit::AuditLog;
+use crate::base::readiness::Readiness;
 use crate::cli::cluster::{self, ClusterFlags, Replica, ReplicaCertificate};
 use crate::cli::flags::audit_log::AuditFlags;
 use crate::cli::flags::azure::AzureFlags;
@@ -22,7 +23,7 @@ use crate::cli::flags::seconds::seconds;
 use crate::cli::flags::tls::{self, TlsFlags};
 use crate::cli::{CliError, block_on};
 use crate::metrics::Metrics;
-use crate::server::{Limits, Readiness, ServedTls, Server, Webhook, admin_router, webhook_router};
+use crate::server::{Limits, ServedTls, Server, Webhook, admin_router, webhook_router};
 use crate::sync::{demand, denial_events};
 use crate::view::View;
 use crate::view::manifests::{self, Manifests};

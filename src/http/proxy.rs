@@ -6,7 +6,7 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use thiserror::Error;
 
-use crate::secret_text::SecretText;
+use crate::base::secret_text::SecretText;
 
 /// An HTTP proxy that is asked to `CONNECT`, and the hosts that are reached without it.
 #[derive(Debug, Clone)]

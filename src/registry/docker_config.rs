@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::base::secret_text::SecretText;
 use crate::registry::login_server::LoginServer;
-use crate::secret_text::SecretText;
 
 /// The `.dockerconfigjson` of a pull secret.
 ///

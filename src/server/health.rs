@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -11,48 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::error;
+use crate::base::readiness::Readiness;
 use crate::metrics::Metrics;
-
-/// What must hold before reviews are sent here. Azure is none of it: what is known is served during an outage.
-#[derive(Debug, Default)]
-pub struct Readiness {
-    /// The certificate was read.
-    pub certificate: AtomicBool,
-    /// The registries were read once.
-    pub registries: AtomicBool,
-    /// The namespaces were read once.
-    pub namespaces: AtomicBool,
-    /// The process was told to end.
-    pub ending: AtomicBool,
-}
-
-impl Readiness {
-    /// Each check by name, and whether it holds.
-    pub fn checks(&self) -> [(&'static str, bool); 4] {
-        let Self {
-            certificate,
-            registries,
-            namespaces,
-            ending,
-        } = self;
-        [
-            ("certificate", certificate.load(Ordering::Acquire)),
-            ("registries", registries.load(Ordering::Acquire)),
-            ("namespaces", namespaces.load(Ordering::Acquire)),
-            ("not-ending", !ending.load(Ordering::Acquire)),
-        ]
-    }
-
-    /// Whether registries and namespaces were read once.
-    pub fn caches_filled(&self) -> bool {
-        self.registries.load(Ordering::Acquire) && self.namespaces.load(Ordering::Acquire)
-    }
-
-    /// Whether every check holds.
-    pub fn is_ready(&self) -> bool {
-        self.checks().iter().all(|(_, holds)| *holds)
-    }
-}
 
 /// The routes of the plain port.
 pub fn admin_router(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {

@@ -7,7 +7,7 @@ mod served;
 mod tls;
 mod webhook;
 
-pub use health::{Readiness, admin_router};
+pub use health::admin_router;
 pub use listen::{Limits, ServeError, Server};
 pub use peer::Peer;
 pub use served::{ServedTls, TlsMaker};

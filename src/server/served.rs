@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::watch;
 
-use super::health::Readiness;
 use super::tls::{Certificate, Content, TlsError, parse, read};
+use crate::base::readiness::Readiness;
+use crate::base::secret_text::SecretText;
 use crate::metrics::Metrics;
-use crate::secret_text::SecretText;
 
 /// What there is to serve.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use axum::{Extension, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
-use super::health::Readiness;
 use super::peer::Peer;
 use super::{RequestId, error};
 use crate::admission::{Admission, AdmissionError};
+use crate::base::readiness::Readiness;
 
 /// The largest body that is read, in bytes. An object in etcd is at most 1.5 MiB, and an update carries two.
 const MAX_BODY: usize = 8 << 20;

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
-use crate::server::Readiness;
+use crate::base::readiness::Readiness;
 use crate::sync::credentials::{Credentials, HeldCredential};
 use crate::sync::registries::{Attached, Unread};
 use crate::view::{Namespaces, View};

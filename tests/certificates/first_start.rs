@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pullpass::base::readiness::Readiness;
 use pullpass::certificates::keeper::OwnCertificate;
 use pullpass::metrics::Metrics;
-use pullpass::server::{Readiness, ServedTls, TlsMaker};
+use pullpass::server::{ServedTls, TlsMaker};
 use pullpass_test_support::kube_client;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;

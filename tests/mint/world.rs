@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use pullpass::azure::acr::{self, AcrError};
 use pullpass::azure::entra::Entra;
 use pullpass::azure::mint::{
-    Application, Clock, Credential, MintError, MintIdentity, MintKind, MintRequest, Minter,
+    Application, Credential, MintError, MintIdentity, MintKind, MintRequest, Minter,
 };
+use pullpass::base::clock::Clock;
 use pullpass::http::{HttpClient, HttpOptions};
 use pullpass::registry::login_server::{Cloud, LoginServer};
 use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};

@@ -14,11 +14,11 @@ use http_body_util::{BodyExt, Channel, Full, combinators::BoxBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pullpass::admission::Admission;
 use pullpass::audit::{AuditLog, Destination};
+use pullpass::base::readiness::Readiness;
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
 use pullpass::server::{
-    Limits, Readiness, ServeError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router,
-    webhook_router,
+    Limits, ServeError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router, webhook_router,
 };
 use pullpass::view::View;
 use pullpass::view::manifests::Manifests;

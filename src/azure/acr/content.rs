@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::{AcrError, answer, refusal, request};
 use crate::azure::trouble::Trouble;
+use crate::base::secret_text::SecretText;
 use crate::http::headers;
 use crate::http::{HttpClient, Response};
 use crate::registry::login_server::LoginServer;
-use crate::secret_text::SecretText;
 
 /// Every kind of manifest that a container runtime takes.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \

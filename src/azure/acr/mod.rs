@@ -21,10 +21,10 @@ pub use self::challenge::Challenge;
 pub use self::content::{Manifest, first_tag, manifest};
 use crate::azure::jwt::{Claims, JwtError};
 use crate::azure::trouble::Trouble;
+use crate::base::secret_text::SecretText;
 use crate::http::headers;
 use crate::http::{HttpClient, Response};
 use crate::registry::login_server::LoginServer;
-use crate::secret_text::SecretText;
 
 /// The user name that goes with a token in the place of a password.
 pub const TOKEN_USERNAME: &str = "00000000-0000-0000-0000-000000000000";

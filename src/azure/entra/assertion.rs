@@ -16,7 +16,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::azure::identity::Application;
-use crate::secret_text::SecretText;
+use crate::base::secret_text::SecretText;
 
 /// Entra ID's advice is five to ten minutes (Microsoft Learn, "Certificate credentials for application authentication").
 const LIFETIME_SECONDS: i64 = 600;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::EntraError;
 use crate::azure::trouble::Trouble;
+use crate::base::secret_text::SecretText;
 use crate::http::Response;
-use crate::secret_text::SecretText;
 
 /// The longest description that is passed on.
 const MAX_TEXT: usize = 300;

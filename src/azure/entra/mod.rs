@@ -30,9 +30,9 @@ use self::recorder::Recorder;
 use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::azure::trouble::Trouble;
+use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::login_server::Cloud;
-use crate::secret_text::SecretText;
 
 /// Where tokens come from.
 #[derive(Debug, Clone)]

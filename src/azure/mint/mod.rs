@@ -4,7 +4,6 @@ mod advice;
 mod error;
 
 use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -13,10 +12,11 @@ pub use self::error::{MintCause, MintError, MintStep};
 use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use crate::azure::entra::Entra;
 pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
+use crate::base::clock::Clock;
+use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::docker_config::docker_config;
 use crate::registry::login_server::{Cloud, LoginServer};
-use crate::secret_text::SecretText;
 
 /// The audience of Azure Container Registry itself.
 ///
@@ -109,9 +109,6 @@ impl Credential {
         })
     }
 }
-
-/// Tells the time. A parameter, so that tests need not wait.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Mints credentials. It keeps nothing between calls: no token, no audience, no failure.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::api::names::{SERVICE, WEBHOOK_CERTIFICATE};
-use crate::azure::mint::Clock;
+use crate::base::clock::Clock;
 use crate::certificates::{Action, Flaw, Held, Live, State, host, plan};
 use crate::server::{ServedTls, TlsMaker};
 use secret::{Seen, Written};

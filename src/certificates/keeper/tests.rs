@@ -16,8 +16,8 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::readiness::Readiness;
 use crate::metrics::Metrics;
-use crate::server::Readiness;
 
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(1);

@@ -9,8 +9,8 @@ use console::Term;
 use super::flags::{CERTIFICATE_KEY, PASSWORD_KEY, Source, USERNAME_KEY};
 use super::plan::{Content, Wanted};
 use crate::azure::entra::check_certificate;
+use crate::base::secret_text::SecretText;
 use crate::cli::CliError;
-use crate::secret_text::SecretText;
 
 /// More than any password or chain of certificates has: a Secret holds 1 MiB.
 const MAX_BYTES: u64 = 512 * 1024;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
+use crate::base::secret_text::SecretText;
 use crate::check::Identity;
 use crate::cli::CliError;
 use crate::registry::login_server::LoginServer;
-use crate::secret_text::SecretText;
 
 /// The longest client secret that is read.
 const MAX_SECRET: u64 = 64 * 1024;

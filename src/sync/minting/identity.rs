@@ -13,8 +13,8 @@ use crate::api::acr_registry::{
 };
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
+use crate::base::secret_text::SecretText;
 use crate::policy::attached::Registry;
-use crate::secret_text::SecretText;
 
 /// What the process' surroundings say of workload identity, as its admission webhook sets it.
 #[derive(Debug, Clone, Default)]

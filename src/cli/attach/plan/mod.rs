@@ -14,10 +14,10 @@ use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
+use crate::base::secret_text::SecretText;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::policy::attached::{InvalidSpec, Registry};
 use crate::registry::login_server::LoginServerError;
-use crate::secret_text::SecretText;
 
 /// The field manager of what the command line writes, by which it knows its own again.
 pub(super) const FIELD_MANAGER: &str = "pullpass-cli";

@@ -1,0 +1,5 @@
+//! Ground: what knows no Kubernetes, no Azure and no policy.
+
+pub mod clock;
+pub mod readiness;
+pub mod secret_text;

@@ -1,0 +1,44 @@
+//! What must hold before a replica takes reviews. Caches and sockets both set it; neither owns it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What must hold before reviews are sent here. Azure is none of it: what is known is served during an outage.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// The certificate was read.
+    pub certificate: AtomicBool,
+    /// The registries were read once.
+    pub registries: AtomicBool,
+    /// The namespaces were read once.
+    pub namespaces: AtomicBool,
+    /// The process was told to end.
+    pub ending: AtomicBool,
+}
+
+impl Readiness {
+    /// Each check by name, and whether it holds.
+    pub fn checks(&self) -> [(&'static str, bool); 4] {
+        let Self {
+            certificate,
+            registries,
+            namespaces,
+            ending,
+        } = self;
+        [
+            ("certificate", certificate.load(Ordering::Acquire)),
+            ("registries", registries.load(Ordering::Acquire)),
+            ("namespaces", namespaces.load(Ordering::Acquire)),
+            ("not-ending", !ending.load(Ordering::Acquire)),
+        ]
+    }
+
+    /// Whether registries and namespaces were read once.
+    pub fn caches_filled(&self) -> bool {
+        self.registries.load(Ordering::Acquire) && self.namespaces.load(Ordering::Acquire)
+    }
+
+    /// Whether every check holds.
+    pub fn is_ready(&self) -> bool {
+        self.checks().iter().all(|(_, holds)| *holds)
+    }
+}
