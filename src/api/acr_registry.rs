@@ -8,7 +8,7 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::registry::login_server::Cloud;
+use crate::registry::cloud::Cloud;
 
 /// Attaches an Azure Container Registry to this cluster: Pods that name its images get a pull secret. Delete it to
 /// detach the registry; every secret that came of it goes.

@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use thiserror::Error;
 
-use crate::registry::login_server::Cloud;
+use crate::registry::cloud::Cloud;
 
 /// The origin of an Entra authority, as in `AZURE_AUTHORITY_HOST`: `https://login.microsoftonline.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::Registry;
-use crate::registry::login_server::{Cloud, LoginServer, LoginServerError, NAME_LENGTH};
+use crate::registry::cloud::Cloud;
+use crate::registry::login_server::{LoginServer, LoginServerError, NAME_LENGTH};
 use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
 /// The longest name of an AcrRegistry: it becomes a label's value.

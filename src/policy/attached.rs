@@ -9,8 +9,9 @@ use thiserror::Error;
 use crate::api::acr_registry::{AcrRegistry, Provision};
 use crate::api::names::pull_secret;
 use crate::policy::scope::Labels;
+use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
-use crate::registry::login_server::{Cloud, LoginServer, LoginServerError};
+use crate::registry::login_server::{LoginServer, LoginServerError};
 use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
 /// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.

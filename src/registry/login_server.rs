@@ -3,59 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
 
 /// The shortest and the longest name of a registry resource.
 pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
 /// The longest DNS label (RFC 1035, section 2.3.4).
 const MAX_LABEL: usize = 63;
-
-/// An Azure cloud: where its Entra ID, its registries and its resource manager are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Cloud {
-    /// The worldwide cloud.
-    Public,
-    /// Azure Government.
-    USGovernment,
-    /// Azure operated by 21Vianet.
-    China,
-}
-
-impl Cloud {
-    /// Every cloud, in the order in which they are tried and listed.
-    pub const ALL: [Self; 3] = [Self::Public, Self::USGovernment, Self::China];
-
-    /// What every login server of this cloud ends in, without the leading dot.
-    pub fn login_server_suffix(self) -> &'static str {
-        match self {
-            Self::Public => "azurecr.io",
-            Self::USGovernment => "azurecr.us",
-            Self::China => "azurecr.cn",
-        }
-    }
-
-    /// The host of Entra ID.
-    pub fn authority_host(self) -> &'static str {
-        match self {
-            Self::Public => "login.microsoftonline.com",
-            Self::USGovernment => "login.microsoftonline.us",
-            Self::China => "login.chinacloudapi.cn",
-        }
-    }
-
-    /// The audience of Azure Resource Manager, which older registries take for their own.
-    pub fn resource_manager_audience(self) -> &'static str {
-        match self {
-            Self::Public => "https://management.azure.com",
-            Self::USGovernment => "https://management.usgovcloudapi.net",
-            Self::China => "https://management.chinacloudapi.cn",
-        }
-    }
-}
 
 /// The host of a registry, in lower case: `{name}.azurecr.{io,us,cn}`, or `{name}-{hash}.…` where the registry
 /// was made with a domain name label.

@@ -1,5 +1,6 @@
 //! Registries as values that can't be bad: references, hosts, resource IDs and docker configs.
 
+pub mod cloud;
 pub mod docker_config;
 pub mod image;
 pub mod login_server;

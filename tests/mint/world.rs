@@ -10,7 +10,8 @@ use pullpass::azure::mint::{
 };
 use pullpass::base::clock::Clock;
 use pullpass::http::{HttpClient, HttpOptions};
-use pullpass::registry::login_server::{Cloud, LoginServer};
+use pullpass::registry::cloud::Cloud;
+use pullpass::registry::login_server::LoginServer;
 use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

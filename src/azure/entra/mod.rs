@@ -32,7 +32,7 @@ use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::azure::trouble::Trouble;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
-use crate::registry::login_server::Cloud;
+use crate::registry::cloud::Cloud;
 
 /// Where tokens come from.
 #[derive(Debug, Clone)]

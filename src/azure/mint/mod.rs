@@ -15,8 +15,9 @@ pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::base::clock::Clock;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
+use crate::registry::cloud::Cloud;
 use crate::registry::docker_config::docker_config;
-use crate::registry::login_server::{Cloud, LoginServer};
+use crate::registry::login_server::LoginServer;
 
 /// The audience of Azure Container Registry itself.
 ///

@@ -15,7 +15,7 @@ use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::target::{ObjectName, RegistryTarget, SecretName};
-use crate::registry::login_server::Cloud;
+use crate::registry::cloud::Cloud;
 
 /// The key of a password in a Secret, unless another is named.
 pub(super) const PASSWORD_KEY: &str = "password";
