@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pullpass::admission::review::ReviewRequest;
+use pullpass::policy::request::ReviewRequest;
 use serde_json::Value;
 
 fuzz_target!(|body: &[u8]| {

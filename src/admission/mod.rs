@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::admission::review::{AuditAnnotations, ReviewError, ReviewRequest, ReviewResponse};
+use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record, annotations};
 use crate::metrics::Metrics;
 use crate::policy::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
+use crate::policy::request::ReviewRequest;
 use crate::sync::demand::DemandSender;
 use crate::sync::denial_events::DenialSender;
 use crate::view::View;

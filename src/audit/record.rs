@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::admission::review::{Owner, ReviewRequest};
 use crate::policy::decision::{Decision, JudgedImage};
+use crate::policy::request::{Owner, ReviewRequest};
 use crate::policy::scope::Mode;
 
 /// The value of `schema` in every line.

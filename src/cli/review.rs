@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::admission::encode;
-use crate::admission::review::ReviewRequest;
 use crate::cli::CliError;
 use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::table;
 use crate::policy::decision::{Decision, Outcome, decide, pull_secrets_patch};
+use crate::policy::request::ReviewRequest;
 use crate::view::manifests::{Manifests, kind_and_name, objects};
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.

@@ -16,10 +16,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::admission::review::Operation;
 use crate::metrics::process::ProcessCollector;
 use crate::policy::coverage::{State, Summary};
 use crate::policy::decision::Outcome;
+use crate::policy::request::Operation;
 use crate::policy::rules::{Action, Rule};
 
 /// Upper bounds of the admission histogram, in seconds: an answer takes microseconds, and the API server waits for

@@ -6,6 +6,7 @@ pub mod decision;
 pub mod evictions;
 pub mod exemption;
 pub mod pod;
+pub mod request;
 pub mod rescue;
 pub mod rules;
 pub mod scope;

@@ -17,8 +17,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::admission::review::Owner;
 use crate::api::names::MANAGER;
+use crate::policy::request::Owner;
 use crate::policy::rules::Rule;
 
 /// How many denials may wait for their Events. More are in the audit log alone.

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pullpass::admission::review::Operation;
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Outcome;
+use pullpass::policy::request::Operation;
 use pullpass::policy::rules::{Action, Rule};
 use pullpass_test_support::Scratch;
 use serde_json::{Value, json};

@@ -3,5 +3,5 @@
 mod request;
 mod response;
 
-pub use request::{ImageField, Operation, Owner, PodImage, PodView, ReviewError, ReviewRequest};
+pub use request::ReviewError;
 pub use response::{AuditAnnotations, ReviewResponse};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::admission::review::PodImage;
+use crate::policy::request::PodImage;
 use crate::policy::rules::Rule;
 use crate::registry::image::{ImageReferenceError, RegistryHost};
 

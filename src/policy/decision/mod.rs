@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::admission::review::{Operation, PodImage, ReviewRequest};
 use crate::policy::attached::{Access, Registries, Registry};
 use crate::policy::exemption::Subject;
+use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::{Labels, Scope, unknown_values};
 use crate::registry::image::ImageReference;

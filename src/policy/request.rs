@@ -1,0 +1,137 @@
+//! The question that a decision answers: the part of an admission request that it needs, borrowed from wherever it was
+//! read.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What the API server is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// An object is created.
+    Create,
+    /// An object is changed.
+    Update,
+    /// An object is deleted.
+    Delete,
+    /// A subresource is connected to.
+    Connect,
+}
+
+impl Operation {
+    /// The operation as the API has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// The part of an admission request that a decision and its record need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewRequest<'a> {
+    /// The request's id, to be given back in the answer.
+    pub uid: Cow<'a, str>,
+    /// What the API server is about to do.
+    pub operation: Operation,
+    /// Whether the object is a Pod of the core group.
+    pub is_pod: bool,
+    /// The subresource, if it is one.
+    pub sub_resource: Option<Cow<'a, str>>,
+    /// The object's namespace.
+    pub namespace: Cow<'a, str>,
+    /// The object's name: empty where the API server is still to make one.
+    pub name: Cow<'a, str>,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// The user who asks.
+    pub user: Cow<'a, str>,
+    /// The object as it shall be.
+    pub pod: PodView<'a>,
+    /// The images of the object as it was.
+    pub old_images: Vec<PodImage<'a>>,
+}
+
+impl ReviewRequest<'_> {
+    /// Whether ephemeral containers are being added.
+    pub fn is_ephemeral_containers(&self) -> bool {
+        self.sub_resource.as_deref() == Some("ephemeralcontainers")
+    }
+}
+
+/// The part of a Pod that a decision and its record need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodView<'a> {
+    /// `metadata.name`.
+    pub name: Option<Cow<'a, str>>,
+    /// `metadata.generateName`.
+    pub generate_name: Option<Cow<'a, str>>,
+    /// The value of the Pod's own inject label.
+    pub inject_label: Option<Cow<'a, str>>,
+    /// Whether it stands for a Pod that a kubelet runs from a file.
+    pub is_mirror: bool,
+    /// Its controller, or else its first owner.
+    pub owner: Option<Owner<'a>>,
+    /// `spec.serviceAccountName`.
+    pub service_account: Option<Cow<'a, str>>,
+    /// Every image that it names, in the order in which they stand.
+    pub images: Vec<PodImage<'a>>,
+    /// The names in `spec.imagePullSecrets`, or none where there is no such list.
+    pub pull_secrets: Option<Vec<Cow<'a, str>>>,
+}
+
+/// Who owns a Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner<'a> {
+    /// `apiVersion`.
+    pub api_version: Cow<'a, str>,
+    /// `kind`.
+    pub kind: Cow<'a, str>,
+    /// `name`.
+    pub name: Cow<'a, str>,
+    /// `uid`.
+    pub uid: Cow<'a, str>,
+    /// Whether it is the managing controller.
+    pub is_controller: bool,
+}
+
+/// The list of a Pod's spec that an image stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageField {
+    /// `spec.containers`.
+    Containers,
+    /// `spec.initContainers`.
+    InitContainers,
+    /// `spec.ephemeralContainers`.
+    EphemeralContainers,
+    /// `spec.volumes`: an OCI image as a volume (KEP-4639).
+    Volumes,
+}
+
+/// An image that a Pod names, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodImage<'a> {
+    /// The list that it stands in.
+    pub field: ImageField,
+    /// The name of the container or volume.
+    pub name: Cow<'a, str>,
+    /// The image's reference, as it was written.
+    pub reference: Cow<'a, str>,
+}
+
+impl PodImage<'_> {
+    /// Where the image stands, for instance `spec.containers[nginx]`.
+    pub fn path(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| {
+            let (list, rest) = match self.field {
+                ImageField::Containers => ("containers", ""),
+                ImageField::InitContainers => ("initContainers", ""),
+                ImageField::EphemeralContainers => ("ephemeralContainers", ""),
+                ImageField::Volumes => ("volumes", ".image"),
+            };
+            write!(f, "spec.{list}[{}]{rest}", self.name)
+        })
+    }
+}
