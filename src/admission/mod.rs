@@ -2,6 +2,7 @@
 //! transport.
 
 pub mod json;
+pub mod patch;
 pub mod review;
 
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thiserror::Error;
 
+use self::patch::pull_secrets_patch;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record, annotations};
 use crate::metrics::Metrics;
-use crate::policy::decision::{Decision, Denial, Settings, decide, pull_secrets_patch};
+use crate::policy::decision::{Decision, Denial, Settings, decide};
 use crate::policy::request::ReviewRequest;
 use crate::sync::demand::DemandSender;
 use crate::sync::denial_events::DenialSender;

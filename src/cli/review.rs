@@ -9,10 +9,11 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::admission::encode;
+use crate::admission::patch::pull_secrets_patch;
 use crate::cli::CliError;
 use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::table;
-use crate::policy::decision::{Decision, Outcome, decide, pull_secrets_patch};
+use crate::policy::decision::{Decision, Outcome, decide};
 use crate::policy::request::ReviewRequest;
 use crate::view::manifests::{Manifests, kind_and_name, objects};
 

@@ -2,7 +2,6 @@
 //! settings (design, sections 1, 2 and 4).
 
 mod messages;
-mod patch;
 
 use std::borrow::Cow;
 
@@ -14,8 +13,6 @@ use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::{Labels, Scope, unknown_values};
 use crate::registry::image::ImageReference;
-
-pub use patch::pull_secrets_patch;
 
 /// The settings that a decision depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

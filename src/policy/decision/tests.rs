@@ -1,4 +1,5 @@
 use super::*;
+use crate::admission::patch::pull_secrets_patch;
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::scope::Mode;
 use proptest::prelude::*;
