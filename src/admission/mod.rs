@@ -1,6 +1,8 @@
 //! Answers one review: reads it, decides, records, encodes. Everything between a body and an answer, without the
 //! transport.
 
+pub mod demand;
+pub mod denials;
 pub mod json;
 pub mod patch;
 pub mod review;
@@ -12,13 +14,13 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use self::patch::pull_secrets_patch;
+use crate::admission::demand::DemandSender;
+use crate::admission::denials::DenialSender;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record, annotations};
 use crate::metrics::Metrics;
 use crate::policy::decision::{Decision, Denial, Settings, decide};
 use crate::policy::request::ReviewRequest;
-use crate::sync::demand::DemandSender;
-use crate::sync::denial_events::DenialSender;
 use crate::view::View;
 
 /// What every answer depends on.

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admission, ClusterSenders};
+use crate::admission::{demand, denials};
 use crate::audit::AuditLog;
 use crate::base::readiness::Readiness;
 use crate::cli::cluster::{self, ClusterFlags, Replica, ReplicaCertificate};
@@ -24,7 +25,6 @@ use crate::cli::flags::tls::{self, TlsFlags};
 use crate::cli::{CliError, block_on};
 use crate::metrics::Metrics;
 use crate::server::{Limits, ServedTls, Server, Webhook, admin_router, webhook_router};
-use crate::sync::{demand, denial_events};
 use crate::view::View;
 use crate::view::manifests::{self, Manifests};
 
@@ -126,7 +126,7 @@ async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
         (admission, tokio::spawn(following))
     } else {
         let (demand, demands) = demand::channel();
-        let (denials, denied) = denial_events::channel();
+        let (denials, denied) = denials::channel();
         let client = cluster::client().await?;
         let own_certificate = reloader.is_none().then(|| ReplicaCertificate {
             own: args.cluster.own_certificate(&client, &args.decisions.namespace),

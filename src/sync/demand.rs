@@ -8,15 +8,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
 
+use crate::admission::demand::{Demand, DemandReceiver};
 use crate::metrics::Metrics;
 use crate::policy::scope::{Membership, Scope};
 use crate::sync::pull_secret;
 use crate::sync::watches::{Change, Watches};
 
-/// How many demands may wait. More are left to the leader, which sees the Pods themselves.
-const BACKLOG: usize = 4096;
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 16;
 /// A pull secret that was written so recently is there.
@@ -25,52 +23,6 @@ const RECENT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// A namespace needs the pull secret of a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Demand {
-    /// The namespace.
-    pub namespace: String,
-    /// The AcrRegistry.
-    pub registry: String,
-    /// When the Pod was admitted.
-    pub since: Instant,
-}
-
-/// Takes demands from admission; it never blocks.
-#[derive(Debug, Clone)]
-pub struct DemandSender(mpsc::Sender<Demand>);
-
-/// What the writer reads demands from.
-#[derive(Debug)]
-pub struct DemandReceiver(mpsc::Receiver<Demand>);
-
-/// A way from admission to the writer.
-pub fn channel() -> (DemandSender, DemandReceiver) {
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    (DemandSender(sender), DemandReceiver(receiver))
-}
-
-impl DemandSender {
-    /// Says that a namespace needs the pull secrets of some registries.
-    pub fn send(&self, namespace: &str, registries: &[&str]) {
-        let since = Instant::now();
-        for registry in registries {
-            let demand = Demand {
-                namespace: namespace.to_owned(),
-                registry: (*registry).to_owned(),
-                since,
-            };
-            if self.0.try_send(demand).is_err() {
-                tracing::debug!(
-                    namespace,
-                    registry,
-                    "too many demands at once: the leader writes this one"
-                );
-            }
-        }
-    }
-}
 
 /// Writes pull secrets on demand.
 pub struct DemandWriter {
@@ -105,7 +57,7 @@ impl DemandWriter {
         let mut retry = tokio::time::interval(RETRY);
         loop {
             let retry_all = tokio::select! {
-                Some(demand) = demands.0.recv(), if writes.len() < CONCURRENCY => {
+                Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
                     let Demand { namespace, registry, since } = demand;
                     let pair = (namespace, registry);
                     if self.is_recent(&pair, &recent) {

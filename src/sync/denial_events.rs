@@ -8,21 +8,17 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::api::core::v1::{Event, EventSource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use ring::digest::{SHA256, digest};
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::admission::denials::{DenialReceiver, OwnerDenied};
 use crate::api::names::MANAGER;
-use crate::policy::request::Owner;
-use crate::policy::rules::Rule;
 
-/// How many denials may wait for their Events. More are in the audit log alone.
-const BACKLOG: usize = 256;
 /// How long nothing more is said of an owner and a rule.
 const QUIET: Duration = Duration::from_mins(5);
 /// How long the writer rests after each Event.
@@ -31,59 +27,8 @@ const PACE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many owners and rules are remembered.
 const MEMORY: usize = 10_000;
-/// How long a message the API server takes, in bytes.
-const MAX_MESSAGE: usize = 1024;
 /// The reason of the Event.
 const REASON: &str = "ImageDenied";
-
-/// A Pod was refused that somebody owns.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OwnerDenied {
-    namespace: String,
-    owner: ObjectReference,
-    rule: Rule,
-    message: String,
-}
-
-/// Takes denials from admission; it never blocks.
-#[derive(Debug, Clone)]
-pub struct DenialSender(mpsc::Sender<OwnerDenied>);
-
-/// What the writer reads denials from.
-#[derive(Debug)]
-pub struct DenialReceiver(mpsc::Receiver<OwnerDenied>);
-
-/// A way from admission to the writer.
-pub fn channel() -> (DenialSender, DenialReceiver) {
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    (DenialSender(sender), DenialReceiver(receiver))
-}
-
-impl DenialSender {
-    /// Says that a Pod of this owner was refused.
-    pub fn send(&self, namespace: &str, owner: &Owner<'_>, rule: Rule, message: &str) {
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let denied = OwnerDenied {
-            namespace: namespace.to_owned(),
-            owner: ObjectReference {
-                api_version: text(&owner.api_version),
-                kind: text(&owner.kind),
-                name: text(&owner.name),
-                namespace: Some(namespace.to_owned()),
-                uid: text(&owner.uid),
-                ..ObjectReference::default()
-            },
-            rule,
-            message: message
-                .get(..message.floor_char_boundary(MAX_MESSAGE))
-                .unwrap_or_default()
-                .to_owned(),
-        };
-        if self.0.try_send(denied).is_err() {
-            tracing::debug!(namespace, "too many denials at once: no Event for this one");
-        }
-    }
-}
 
 impl OwnerDenied {
     /// The name of the Event. An owner's own name and uid are what a user wrote, and may be no part of a name.
@@ -154,7 +99,7 @@ impl Said {
 /// Writes the Events, for as long as it is polled.
 pub async fn write_events(client: Client, mut denials: DenialReceiver) {
     let mut said = Said::default();
-    while let Some(denied) = denials.0.recv().await {
+    while let Some(denied) = denials.recv().await {
         let event = (denied.namespace.clone(), denied.event_name());
         if !said.take(event.clone(), Instant::now()) {
             continue;
@@ -190,6 +135,9 @@ async fn write(client: &Client, denied: &OwnerDenied, name: &str) -> kube::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::denials::{MAX_MESSAGE, channel};
+    use crate::policy::request::Owner;
+    use crate::policy::rules::Rule;
 
     fn denied(owner: &str, rule: Rule) -> OwnerDenied {
         let (sender, mut receiver) = channel();
@@ -201,7 +149,7 @@ mod tests {
             is_controller: true,
         };
         sender.send("apps", &owner, rule, &"é".repeat(MAX_MESSAGE));
-        receiver.0.try_recv().unwrap()
+        futures::executor::block_on(receiver.recv()).unwrap()
     }
 
     #[test]
