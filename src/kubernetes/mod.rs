@@ -1,4 +1,5 @@
 //! How pullpass talks to an API server.
 
 pub mod pages;
+pub mod pods;
 pub(crate) mod refusal;

@@ -2,8 +2,8 @@
 //! while it is read, so that ten thousand Pods cost little.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::core::{ApiResource, GroupVersionKind, Object};
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
+use kube::core::Object;
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
@@ -197,13 +197,4 @@ pub fn is_mirror(pod: &Pod) -> bool {
 /// The value of the Pod's own inject label.
 pub fn inject_label(pod: &Pod) -> Option<&str> {
     pod.labels().get(INJECT_LABEL).map(String::as_str)
-}
-
-/// The Pods of one namespace, or of all.
-pub fn api(client: Client, namespace: Option<&str>) -> Api<Pod> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-    match namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-        None => Api::all_with(client, &resource),
-    }
 }

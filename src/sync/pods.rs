@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::api::names::registry_of;
 use crate::kubernetes::pages::pages;
+use crate::kubernetes::pods;
 use crate::metrics::Metrics;
 use crate::policy::coverage::{Summary, findings};
-use crate::policy::pod::{self, Pod, has_ended};
+use crate::policy::pod::{Pod, has_ended};
 use crate::policy::scope::Scope;
 use crate::sync::rescue::{self, Proposals, Rescuer};
 use crate::sync::watches::{Watches, events};
@@ -63,7 +64,7 @@ impl PodsController {
 
     /// Only a Pod that is Pending can still be waiting for its secret.
     async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) {
-        let pods = pod::api(self.client.clone(), None);
+        let pods = pods::api(self.client.clone(), None);
         let pending = watcher::Config::default().fields("status.phase=Pending");
         let mut events = std::pin::pin!(events(watcher(pods, pending)));
         while let Some(event) = events.next().await {
@@ -99,7 +100,7 @@ impl PodsController {
 
     async fn scan(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) -> kube::Result<Summary> {
         let mut summary = Summary::default();
-        let mut pages = std::pin::pin!(pages(pod::api(self.client.clone(), None)));
+        let mut pages = std::pin::pin!(pages(pods::api(self.client.clone(), None)));
         while let Some(page) = pages.try_next().await? {
             let registries = self.watches.view.registries();
             for pod in page.iter().filter(|pod| !has_ended(pod)) {

@@ -20,9 +20,10 @@ use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::pages::pages;
+use crate::kubernetes::pods;
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::coverage::{State, Summary, findings};
-use crate::policy::pod::{self, has_ended};
+use crate::policy::pod::has_ended;
 use crate::policy::scope::{Labels, Mode, Scope};
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
@@ -92,7 +93,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
 
     let progress = ProgressBar::no_length().with_style(progress_style());
     let (mut summary, mut rows) = (Summary::default(), Vec::new());
-    let mut pages = std::pin::pin!(pages(pod::api(client, args.namespace.as_deref())));
+    let mut pages = std::pin::pin!(pages(pods::api(client, args.namespace.as_deref())));
     while let Some(page) = pages
         .try_next()
         .await

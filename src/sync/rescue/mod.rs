@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::api::names::MANAGER;
+use crate::kubernetes::pods;
 use crate::policy::coverage::findings;
 use crate::policy::evictions::Evictions;
 use crate::policy::pod::{self, Pod};
@@ -184,7 +185,7 @@ impl Rescuer {
     /// Evicts a Pod if it is still as it was proposed: in the queue it may have come to run, and its name may have come to be
     /// another's. What changes after the last look is held off by the API server.
     async fn rescue(&self, candidate: &Candidate) -> Result<Outcome, RescueError> {
-        let pods = pod::api(self.client.clone(), Some(&candidate.namespace));
+        let pods = pods::api(self.client.clone(), Some(&candidate.namespace));
         let Some(pod) = answer(pods.get_opt(&candidate.name)).await? else {
             return Ok(Outcome::Left);
         };
