@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
-use crate::cli::{Cli, CliError, print};
+use crate::cli::output::print;
+use crate::cli::{Cli, CliError};
 
 /// Print a script that makes a shell complete pullpass' commands and flags.
 ///
@@ -31,5 +32,5 @@ pub(super) struct CompletionsArgs {
 pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode, CliError> {
     let mut script = Vec::new();
     generate(args.shell, &mut Cli::command(), "pullpass", &mut script);
-    print(&script)
+    print(&script).map(|()| ExitCode::SUCCESS)
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::api::acr_registry::manifest;
-use crate::cli::{CliError, print};
+use crate::cli::CliError;
+use crate::cli::output::print;
 
 /// Print the definition of the AcrRegistry resource, in YAML.
 ///
@@ -16,5 +17,5 @@ pub(super) struct CrdArgs {}
 
 pub(super) fn run() -> Result<ExitCode, CliError> {
     let yaml = manifest().map_err(|error| CliError::Input(error.to_string()))?;
-    print(yaml.as_bytes())
+    print(yaml).map(|()| ExitCode::SUCCESS)
 }

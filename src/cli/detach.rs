@@ -11,8 +11,9 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, minted_credential};
-use crate::cli::attach::{KIND, WaitFlags, identity_secret, print};
+use crate::cli::attach::{WaitFlags, identity_secret};
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
+use crate::cli::output::{KIND, print};
 use crate::cli::target::{Attached, AttachedTarget, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::complete;
 
+use crate::cli::CliError;
 use crate::cli::invocation::Invocation;
-use crate::cli::{CliError, print};
+use crate::cli::output::print;
 
 /// Cobra's `ShellCompDirectiveNoSpace`: more of the same word follows.
 const NO_SPACE: u8 = 2;
@@ -33,7 +34,7 @@ pub(super) fn run(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Cli
         directory.as_deref(),
     )
     .unwrap_or_default();
-    print(render(&candidates, &typed).as_bytes())
+    print(render(&candidates, &typed)).map(|()| ExitCode::SUCCESS)
 }
 
 fn render(candidates: &[CompletionCandidate], typed: &OsStr) -> String {

@@ -11,6 +11,7 @@ mod flags;
 mod invocation;
 mod kubectl_completion;
 mod manual;
+mod output;
 mod review;
 mod serve;
 mod table;
@@ -18,7 +19,7 @@ mod target;
 mod waiting;
 
 use std::env;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -116,12 +117,6 @@ fn block_on_and_end<F: Future>(future: F, rest: Duration) -> Result<F::Output, C
     let output = runtime.block_on(future);
     runtime.shutdown_timeout(rest);
     Ok(output)
-}
-
-/// Writes what was asked for.
-fn print(text: &[u8]) -> Result<ExitCode, CliError> {
-    io::stdout().write_all(text).map_err(CliError::Output)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the program.

@@ -12,12 +12,12 @@ use std::process::ExitCode;
 
 pub(super) use self::flags::{AttachArgs, WaitFlags};
 pub(super) use self::plan::identity_secret;
-pub(super) use self::report::{KIND, print};
 
 use self::apply::{Cluster, Done};
 use self::plan::{Content, Plan, PlanError, Wanted};
 use self::readiness::{Problem, Standing, judge};
 use crate::api::acr_registry::AcrRegistry;
+use crate::cli::output::print;
 use crate::cli::target::ObjectName;
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};

@@ -1,6 +1,6 @@
 //! What `pullpass attach` prints.
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 
 use kube::ResourceExt;
 use kube::core::Selector;
@@ -12,16 +12,9 @@ use super::plan::{Content, Plan, identity_secret, secret_manifest};
 use super::readiness::Problem;
 use crate::api::acr_registry::{AcrRegistry, Identity};
 use crate::cli::CliError;
+use crate::cli::output::KIND;
 use crate::cli::target::ObjectName;
 use crate::view::manifests::kind_and_name;
-
-/// The kind of the custom resource, as `kubectl get --output name` has it.
-pub(in crate::cli) const KIND: &str = "acrregistry.pullpass.dev";
-
-/// Prints to standard output.
-pub(in crate::cli) fn print(text: &str) -> Result<(), CliError> {
-    io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
-}
 
 /// What was done, an object a line.
 pub(super) fn written(done: &Done) -> String {

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_mangen::{Man, generate_to};
 
-use super::{Cli, CliError, print};
+use super::{Cli, CliError};
+use crate::cli::output::print;
 
 /// Print the manual, which says what the help texts say.
 ///
@@ -56,5 +57,5 @@ pub(super) fn run(args: &ManArgs) -> Result<ExitCode, CliError> {
         Format::Roff => Man::new(command()).render(&mut page).map_err(CliError::Output)?,
         Format::Markdown => page.extend(markdown::page(command()).bytes()),
     }
-    print(&page)
+    print(&page).map(|()| ExitCode::SUCCESS)
 }
