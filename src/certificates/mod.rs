@@ -6,15 +6,11 @@
 //! Secret holds, what is published and the time; nothing here knows a cluster, a clock or a log.
 
 mod authority;
-#[cfg(test)]
-mod clocks;
 mod flaw;
 pub mod keeper;
 mod leaf;
 mod live;
 mod plan;
-#[cfg(test)]
-mod simulation;
 mod state;
 mod stored;
 #[cfg(test)]

@@ -8,8 +8,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 
-use super::tests::{HOST, begin, live, spoilt};
-use super::*;
+use super::{HOST, begin, live, spoilt};
+use crate::certificates::*;
 
 const YEARS: i64 = 3;
 /// Things take up to this long to be seen by everybody. Three such times in a row are a little less than the overlap: who has

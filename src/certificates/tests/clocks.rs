@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::tests::{DAY, HOST, HOUR, begin, change_of, live, new, next_step, written};
-use super::*;
+use super::{DAY, HOST, HOUR, begin, change_of, live, new, next_step, written};
+use crate::certificates::*;
 
 /// Does what is due until nothing is for a while, and says what it was.
 fn settle(mut state: State, mut now: Timestamp) -> (State, Timestamp, Vec<Change>) {
