@@ -57,7 +57,7 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
         .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?;
     let object = match args.target.find(&attached.items) {
         Attached::One(object) => object,
-        Attached::Nothing => return print(&format!("{} is not attached.\n", args.target)),
+        Attached::Nothing => return print(format!("{} is not attached.\n", args.target)),
         Attached::Several(objects) => {
             let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();
             return Err(CliError::Input(format!(
@@ -71,22 +71,22 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
     let name = object.name_any();
     let served = served(object);
     if args.dry_run {
-        return print(&format!(
+        return print(format!(
             "would delete {KIND}/{name}, and with it the pull secrets in {served}\n"
         ));
     }
     delete(&registries, object).await?;
-    print(&format!("{KIND}/{name} deleted\n"))?;
+    print(format!("{KIND}/{name} deleted\n"))?;
     if args.waiting.no_wait {
         return Ok(());
     }
     let host = Registry::parse(object).map_or(name.clone(), |registry| registry.login_server().to_string());
     if until_gone(args, &client, object, &served).await? {
-        print(&format!(
+        print(format!(
             "{host} is detached: its secrets are gone, its pull secrets were in {served}.\n"
         ))
     } else {
-        print(&format!(
+        print(format!(
             "{host} is detached. pullpass takes the pull secrets away, which were in {served}.\n"
         ))
     }

@@ -3,7 +3,6 @@
 mod attach;
 mod audit;
 mod check;
-mod cluster;
 mod completions;
 mod crd;
 mod detach;
@@ -27,7 +26,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use self::invocation::Invocation;
-use crate::server::{ServeError, TlsError};
+use crate::serve::ServeError;
 use crate::view::manifests::ManifestsError;
 
 /// Image pull credentials for Azure Container Registry, given to Pods at admission.
@@ -71,8 +70,6 @@ enum CliError {
     Manifests(#[from] ManifestsError),
     #[error("{0}")]
     Input(String),
-    #[error("the serving certificate: {0}. Give files with --tls-cert and --tls-key")]
-    Tls(#[from] TlsError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(
@@ -94,7 +91,7 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Input(_) | Self::Manifests(_) => ExitCode::from(2),
+            Self::Input(_) | Self::Manifests(_) | Self::Serve(ServeError::Manifests(_)) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -1,32 +1,21 @@
-//! `pullpass serve`: puts the parts together, and takes them apart again in order.
+//! `pullpass serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 
-use crate::admission::{Admission, ClusterSenders};
-use crate::admission::{demand, denials};
-use crate::audit::AuditLog;
-use crate::base::readiness::Readiness;
-use crate::cli::cluster::{self, ClusterFlags, Replica, ReplicaCertificate};
 use crate::cli::flags::audit_log::AuditFlags;
 use crate::cli::flags::azure::AzureFlags;
+use crate::cli::flags::cluster::ClusterFlags;
 use crate::cli::flags::decisions::DecisionFlags;
-use crate::cli::flags::log::{LogFilter, LogFlags};
+use crate::cli::flags::log::LogFlags;
 use crate::cli::flags::seconds::seconds;
-use crate::cli::flags::tls::{self, TlsFlags};
+use crate::cli::flags::tls::TlsFlags;
 use crate::cli::{CliError, block_on};
-use crate::metrics::Metrics;
-use crate::server::{Limits, ServedTls, Server, Webhook, admin_router, webhook_router};
-use crate::view::View;
-use crate::view::manifests::{self, Manifests};
+use crate::serve::{self, LogFilter, Options, Source};
 
 /// Run the webhook and, in a cluster, the controllers that keep pull secrets.
 ///
@@ -81,189 +70,34 @@ pub(super) struct ServeArgs {
     log: LogFlags,
 }
 
-/// How long giving the Lease back may take.
-const RELEASE: Duration = Duration::from_secs(5);
-
 pub(super) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
     let log = args.log.start()?;
-    block_on(serve(args, log))?
+    // A runtime is there already: the audit log's collector is sent to from a task.
+    block_on(async {
+        serve::serve(args.options(log)?).await?;
+        Ok(ExitCode::SUCCESS)
+    })?
 }
 
-async fn serve(args: ServeArgs, log: LogFilter) -> Result<ExitCode, CliError> {
-    let audit = Arc::new(args.audit.open(&args.azure)?);
-    let dropped = Arc::clone(&audit);
-    let metrics = Arc::new(Metrics::new(move || dropped.dropped()));
-    let readiness = Arc::new(Readiness::default());
-    let view = Arc::new(View::default());
-
-    let served = Arc::new(ServedTls::new(Arc::clone(&metrics), Arc::clone(&readiness)));
-    let files = args.tls.files(args.manifests.is_some());
-    let reloader = files.map(|files| tls::open(files, &served)).transpose()?;
-    let limits = Limits::default();
-    let webhook_server = Server::bind(args.listen, limits)?;
-    let admin_server = Server::bind(args.metrics_listen, limits)?;
-    tracing::info!(
-        webhook = %webhook_server.address(),
-        metrics = %admin_server.address(),
-        mode = args.decisions.mode.as_str(),
-        version = env!("CARGO_PKG_VERSION"),
-        "pullpass serves"
-    );
-
-    let settings = args.decisions.settings();
-    let admission = Admission::new(
-        Arc::clone(&view),
-        settings.clone(),
-        Arc::clone(&audit),
-        Arc::clone(&metrics),
-    );
-    let (ended, ending_source) = oneshot::channel::<()>();
-    let (admission, mut source) = if let Some(directory) = args.manifests {
-        Manifests::read(&directory)?.publish(&view);
-        readiness.registries.store(true, Ordering::Release);
-        readiness.namespaces.store(true, Ordering::Release);
-        let following = follow_manifests(directory, Arc::clone(&view), args.reload_interval, ending_source);
-        (admission, tokio::spawn(following))
-    } else {
-        let (demand, demands) = demand::channel();
-        let (denials, denied) = denials::channel();
-        let client = cluster::client().await?;
-        let own_certificate = reloader.is_none().then(|| ReplicaCertificate {
-            own: args.cluster.own_certificate(&client, &args.decisions.namespace),
-            served: Arc::clone(&served),
-            maker: args.tls.maker(),
-            interval: args.reload_interval,
-        });
-        let replica = Replica {
-            client,
-            own_certificate,
-            own_namespace: args.decisions.namespace.clone(),
-            scope: settings.scope,
-            view: Arc::clone(&view),
-            metrics: Arc::clone(&metrics),
-            readiness: Arc::clone(&readiness),
-            minter: args.azure.minter()?,
-            resync: args.cluster.resync_interval,
-            rescue: args.cluster.rescue,
-        };
-        (
-            admission.in_cluster(ClusterSenders { demand, denials }),
-            tokio::spawn(replica.run(demands, denied, ending_source)),
-        )
-    };
-    let at_once = usize::from(args.max_concurrent);
-    let routes = webhook_router(Webhook::new(admission, at_once, Arc::clone(&readiness)));
-    let end = (webhook_server.ender(), admin_server.ender());
-    let answering = async {
-        tokio::try_join!(
-            async {
-                match served.first().await {
-                    Some(config) => webhook_server.serve_tls(config, routes).await,
-                    None => Ok(()),
-                }
+impl ServeArgs {
+    fn options(self, log: LogFilter) -> Result<Options, CliError> {
+        let audit = self.audit.open(&self.azure)?;
+        Ok(Options {
+            listen: self.listen,
+            metrics_listen: self.metrics_listen,
+            tls_files: self.tls.files(self.manifests.is_some()),
+            tls_maker: self.tls.maker(),
+            reload_interval: self.reload_interval,
+            max_concurrent: usize::from(self.max_concurrent),
+            shutdown_delay: self.shutdown_delay,
+            settings: self.decisions.settings(),
+            own_namespace: self.decisions.namespace,
+            source: match self.manifests {
+                Some(directory) => Source::Manifests(directory),
+                None => Source::Cluster(Box::new(self.cluster.options(self.azure.minter()?))),
             },
-            admin_server.serve_plain(admin_router(Arc::clone(&readiness), Arc::clone(&metrics))),
-        )
-    };
-    let following = async {
-        tokio::join!(
-            tls::follow(reloader, args.reload_interval, &served),
-            reopen_on_hangup(&audit),
-            log.follow(args.reload_interval),
-        )
-    };
-    let ending = async {
-        told_to_end(&readiness, args.shutdown_delay).await?;
-        served.end();
-        end.0();
-        end.1();
-        Ok::<_, CliError>(())
-    };
-    tokio::select! {
-        served = async { tokio::try_join!(async { answering.await.map_err(CliError::from) }, ending) } => { served?; }
-        source = &mut source => return Err(ended_early(source)),
-        _ = following => {}
-    }
-    // Whoever leads gives the Lease back, so that the next one need not wait.
-    drop(ended);
-    if tokio::time::timeout(RELEASE, source).await.is_err() {
-        tracing::warn!("the Lease was not given back in time; it ends by itself");
-    }
-    tracing::info!("ended");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Waits for a signal, and then until requests have had time to go elsewhere.
-async fn told_to_end(readiness: &Readiness, delay: Duration) -> Result<(), CliError> {
-    let name = Ends::new()?.next().await;
-    tracing::info!(
-        signal = name,
-        ?delay,
-        "told to end: not ready from now on, still serving"
-    );
-    readiness.ending.store(true, Ordering::Release);
-    tokio::time::sleep(delay).await;
-    tracing::info!("what is being answered is answered, then this ends");
-    Ok(())
-}
-
-/// The signals that end the program.
-struct Ends {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Ends {
-    fn new() -> Result<Self, CliError> {
-        Ok(Self {
-            terminate: listen_for(SignalKind::terminate())?,
-            interrupt: listen_for(SignalKind::interrupt())?,
+            audit,
+            log,
         })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-fn listen_for(kind: SignalKind) -> Result<Signal, CliError> {
-    signal(kind).map_err(|error| CliError::Io {
-        what: "a signal can't be listened for",
-        error,
-    })
-}
-
-/// What feeds the caches has ended though nobody asked it to: the process ends too, and is started anew.
-fn ended_early(source: Result<Result<(), CliError>, tokio::task::JoinError>) -> CliError {
-    match source {
-        Ok(Err(error)) => error,
-        Ok(Ok(())) => CliError::Cluster("what watches it ended by itself".to_owned()),
-        Err(error) => CliError::Cluster(error.to_string()),
-    }
-}
-
-async fn follow_manifests(
-    directory: PathBuf,
-    view: Arc<View>,
-    interval: Duration,
-    ended: oneshot::Receiver<()>,
-) -> Result<(), CliError> {
-    tokio::select! {
-        () = manifests::follow(&directory, &view, interval) => {}
-        _ = ended => {}
-    }
-    Ok(())
-}
-
-async fn reopen_on_hangup(audit: &AuditLog) {
-    let Ok(mut hangup) = listen_for(SignalKind::hangup()) else {
-        return std::future::pending().await;
-    };
-    while hangup.recv().await.is_some() {
-        tracing::info!("the audit log is opened again");
-        audit.reopen();
     }
 }

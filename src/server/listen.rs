@@ -38,7 +38,7 @@ impl Default for Limits {
 /// Why a server ended.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ServeError {
+pub enum ListenError {
     /// The address can't be listened on.
     #[error("{address} can't be listened on: {error}")]
     Bind {
@@ -63,13 +63,13 @@ pub struct Server {
 
 impl Server {
     /// Listens on an address; port 0 takes a free one.
-    pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self, ServeError> {
+    pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self, ListenError> {
         let bound = TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
-        let (listener, address) = bound.map_err(|error| ServeError::Bind { address, error })?;
+        let (listener, address) = bound.map_err(|error| ListenError::Bind { address, error })?;
         Ok(Self {
             listener,
             address,
@@ -90,7 +90,7 @@ impl Server {
     }
 
     /// Serves over TLS until it is ended.
-    pub async fn serve_tls(self, config: RustlsConfig, routes: Router) -> Result<(), ServeError> {
+    pub async fn serve_tls(self, config: RustlsConfig, routes: Router) -> Result<(), ListenError> {
         let timeout = self.limits.header_timeout;
         let acceptor = PeerAcceptor(RustlsAcceptor::new(config).handshake_timeout(timeout));
         let mut server = axum_server::from_tcp(self.listener)?
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Serves without TLS until it is ended.
-    pub async fn serve_plain(self, routes: Router) -> Result<(), ServeError> {
+    pub async fn serve_plain(self, routes: Router) -> Result<(), ListenError> {
         let timeout = self.limits.header_timeout;
         let mut server = axum_server::from_tcp(self.listener)?.handle(self.handle);
         limit(server.http_builder(), self.limits.idle_timeout);

@@ -8,7 +8,7 @@ mod tls;
 mod webhook;
 
 pub use health::admin_router;
-pub use listen::{Limits, ServeError, Server};
+pub use listen::{Limits, ListenError, Server};
 pub use peer::Peer;
 pub use served::{ServedTls, TlsMaker};
 pub use tls::{Certificate, TlsError, TlsFiles, TlsReloader};

@@ -18,7 +18,7 @@ use pullpass::base::readiness::Readiness;
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
 use pullpass::server::{
-    Limits, ServeError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router, webhook_router,
+    Limits, ListenError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router, webhook_router,
 };
 use pullpass::view::View;
 use pullpass::view::manifests::Manifests;
@@ -97,7 +97,7 @@ pub struct Fixture {
     address: SocketAddr,
     admin_address: SocketAddr,
     ender: Option<Box<dyn FnOnce() + Send>>,
-    served: Option<JoinHandle<Result<(), ServeError>>>,
+    served: Option<JoinHandle<Result<(), ListenError>>>,
     versions: AtomicU32,
 }
 
@@ -178,7 +178,7 @@ impl Fixture {
     }
 
     /// Ends the server; what comes back is what it ended with.
-    pub fn end(mut self) -> JoinHandle<Result<(), ServeError>> {
+    pub fn end(mut self) -> JoinHandle<Result<(), ListenError>> {
         (self.ender.take().unwrap())();
         self.served.take().unwrap()
     }

@@ -49,7 +49,7 @@ fn dry_run(args: &AttachArgs, name: &ObjectName) -> Result<ExitCode, CliError> {
             output,
         )?)?,
         None => {
-            print(&report::would_write(&plan, &args.namespace, content.as_ref()))?;
+            print(report::would_write(&plan, &args.namespace, content.as_ref()))?;
             eprintln!("pullpass: nothing was written, and no cluster was asked");
         }
     }
@@ -84,7 +84,7 @@ async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
     let content: Option<Content> = wanted.as_ref().map(secret_input::read).transpose()?;
     let done = cluster.write(&plan, content.as_ref(), existing.as_ref()).await?;
     if args.output.is_none() {
-        print(&report::written(&done))?;
+        print(report::written(&done))?;
     }
     let object = if args.waiting.no_wait {
         done.object

@@ -3,20 +3,19 @@
 //! What is logged can be changed while the process runs. Whatever is asked for, libraries never log below `info`: their
 //! traces hold whole requests and headers, and so what nobody may read. The Kubernetes client logs nothing but errors.
 
-use std::fs;
-use std::io::{self, ErrorKind, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::cli::CliError;
+use crate::serve::LogFilter;
 
 /// How the operational log looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -72,14 +71,7 @@ impl LogFlags {
             .with(lines)
             .try_init()
             .map_err(|error| CliError::Input(format!("the log can't be started: {error}")))?;
-        let mut filter = LogFilter {
-            handle,
-            flag: self.log.clone(),
-            file: self.log_file.clone(),
-            in_force: self.log.clone(),
-        };
-        filter.look();
-        Ok(filter)
+        Ok(LogFilter::new(handle, self.log.clone(), self.log_file.clone()))
     }
 }
 
@@ -98,51 +90,6 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
         Level::INFO
     };
     *metadata.level() <= least
-}
-
-/// What is logged, while the process runs.
-#[derive(Debug)]
-pub(in crate::cli) struct LogFilter {
-    handle: Handle<EnvFilter, Registry>,
-    /// What `--log` says.
-    flag: String,
-    file: Option<PathBuf>,
-    in_force: String,
-}
-
-impl LogFilter {
-    /// Follows the file, for as long as it is polled.
-    pub(in crate::cli) async fn follow(mut self, interval: Duration) {
-        loop {
-            tokio::time::sleep(interval).await;
-            self.look();
-        }
-    }
-
-    /// Takes what the file says, or the flag where there is no file.
-    fn look(&mut self) {
-        let Some(path) = &self.file else { return };
-        let wanted = match fs::read_to_string(path) {
-            Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(%error, "the file with the log's filter can't be read");
-                return;
-            }
-        };
-        let wanted = wanted.unwrap_or_else(|| self.flag.clone());
-        if wanted == self.in_force {
-            return;
-        }
-        let applied = EnvFilter::try_new(&wanted)
-            .map_err(|error| error.to_string())
-            .and_then(|filter| self.handle.reload(filter).map_err(|error| error.to_string()));
-        match applied {
-            Ok(()) => tracing::info!(filter = wanted, "what is logged has changed"),
-            Err(error) => tracing::warn!(filter = wanted, %error, "the log's filter is wrong and not used"),
-        }
-        self.in_force = wanted;
-    }
 }
 
 #[cfg(test)]

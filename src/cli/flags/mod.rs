@@ -2,6 +2,7 @@
 
 pub(super) mod audit_log;
 pub(super) mod azure;
+pub(super) mod cluster;
 pub(super) mod decisions;
 pub(super) mod kubeconfig;
 pub(super) mod log;

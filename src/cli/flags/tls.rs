@@ -1,11 +1,10 @@
 //! Where the serving certificate comes from: files, or the Secret that pullpass looks after itself.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
-use crate::server::{ServedTls, TlsError, TlsFiles, TlsMaker, TlsReloader};
+use crate::server::{TlsFiles, TlsMaker};
 
 /// Where the files are if nothing else is said and there is no cluster to keep a Secret in.
 const DEFAULT_CERT: &str = "/etc/pullpass/tls/tls.crt";
@@ -39,24 +38,5 @@ impl TlsFlags {
     /// What makes a certificate that can be served when it is not in files.
     pub(in crate::cli) fn maker(&self) -> TlsMaker {
         TlsMaker::new(self.client_ca.clone())
-    }
-}
-
-/// Serves what the files hold.
-pub(in crate::cli) fn open(files: TlsFiles, served: &ServedTls) -> Result<TlsReloader, TlsError> {
-    let (reloader, certificate) = TlsReloader::open(files)?;
-    served.begin(reloader.served(), &certificate);
-    Ok(reloader)
-}
-
-/// Serves what the files hold later, where there are files.
-pub(in crate::cli) async fn follow(reloader: Option<TlsReloader>, interval: Duration, served: &ServedTls) {
-    match reloader {
-        Some(reloader) => {
-            reloader
-                .run(interval, |certificate| served.tell(certificate))
-                .await;
-        }
-        None => std::future::pending().await,
     }
 }

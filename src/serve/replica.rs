@@ -5,23 +5,19 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ServeError;
+use super::leader::Candidate;
 use crate::admission::demand::DemandReceiver;
 use crate::admission::denials::DenialReceiver;
-use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
 use crate::base::readiness::Readiness;
-use crate::certificates::OVERLAP;
 use crate::certificates::keeper::OwnCertificate;
-use crate::cli::CliError;
-use crate::cli::flags::seconds::seconds;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
-use crate::serve::leader::Candidate;
 use crate::server::{ServedTls, TlsMaker};
 use crate::sync::demand::DemandWriter;
 use crate::sync::denial_events::write_events;
@@ -37,57 +33,6 @@ use crate::view::View;
 const SIGHTINGS: usize = 1024;
 /// How often the caches are looked at until they are filled.
 const FILLING: Duration = Duration::from_millis(50);
-
-/// What is done about Pods that are stuck.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Rescue {
-    /// Nothing: they are counted
-    #[default]
-    Off,
-    /// Eviction
-    Evict,
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Cluster")]
-pub(super) struct ClusterFlags {
-    /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
-    pub(super) resync_interval: Duration,
-    /// What to do about Pods that were admitted without their pull secret and never started: evict those whose
-    /// controller makes others and does not count them as failures. It needs the right of the component rescue
-    #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
-    pub(super) rescue: Rescue,
-    /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
-    #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
-    webhook_configuration: String,
-    /// How long a new certificate authority is trusted before it signs, and the old one after
-    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
-    ca_overlap: Duration,
-}
-
-impl ClusterFlags {
-    /// The certificate that pullpass looks after itself.
-    pub(super) fn own_certificate(&self, client: &Client, own_namespace: &str) -> Arc<OwnCertificate> {
-        let overlap = SignedDuration::try_from(self.ca_overlap).unwrap_or(OVERLAP);
-        let clock = Arc::new(Timestamp::now);
-        let configuration = &self.webhook_configuration;
-        Arc::new(OwnCertificate::new(
-            client.clone(),
-            own_namespace,
-            configuration,
-            overlap,
-            clock,
-        ))
-    }
-}
-
-/// The cluster that the process runs in, or that `KUBECONFIG` names.
-pub(super) async fn client() -> Result<Client, CliError> {
-    Client::try_default()
-        .await
-        .map_err(|error| CliError::Cluster(error.to_string()))
-}
 
 /// What a replica needs to serve the certificate that pullpass looks after itself.
 pub(super) struct ReplicaCertificate {
@@ -108,8 +53,9 @@ pub(super) struct Replica {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) minter: Minter,
+    pub(super) surroundings: Surroundings,
     pub(super) resync: Duration,
-    pub(super) rescue: Rescue,
+    pub(super) evicts_stuck_pods: bool,
 }
 
 impl Replica {
@@ -119,7 +65,7 @@ impl Replica {
         demands: DemandReceiver,
         denied: DenialReceiver,
         ended: oneshot::Receiver<()>,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), ServeError> {
         let certificate = self.own_certificate.take();
         let own = certificate
             .as_ref()
@@ -145,7 +91,7 @@ impl Replica {
         watches: &Arc<Watches>,
         own: Option<&OwnCertificate>,
         mut ended: oneshot::Receiver<()>,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), ServeError> {
         let stood = tokio::select! {
             stood = self.stand() => stood,
             _ = &mut ended => return Ok(()),
@@ -180,11 +126,7 @@ impl Replica {
             watches: Arc::clone(watches),
             minter: self.minter.clone(),
             clock: Arc::new(Timestamp::now),
-            surroundings: Surroundings {
-                tenant_id: env::var("AZURE_TENANT_ID").ok(),
-                client_id: env::var("AZURE_CLIENT_ID").ok(),
-                token_file: env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
-            },
+            surroundings: self.surroundings.clone(),
             tallies: Arc::clone(&tallies),
             metrics: Arc::clone(&self.metrics),
         };
@@ -194,7 +136,7 @@ impl Replica {
             watches: Arc::clone(watches),
             scope: self.scope.clone(),
             metrics: Arc::clone(&self.metrics),
-            rescuer: (self.rescue == Rescue::Evict)
+            rescuer: (self.evicts_stuck_pods)
                 .then(|| Rescuer::new(self.client.clone(), Arc::clone(watches), self.scope.clone())),
             resync: self.resync,
         };

@@ -1,0 +1,59 @@
+//! Flags of a replica in a cluster.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::api::names::MANAGER;
+use crate::azure::mint::Minter;
+use crate::certificates::OVERLAP;
+use crate::cli::flags::seconds::seconds;
+use crate::serve::ClusterOptions;
+
+/// What is done about Pods that are stuck.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Rescue {
+    /// Nothing: they are counted
+    #[default]
+    Off,
+    /// Eviction
+    Evict,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(in crate::cli) struct ClusterFlags {
+    /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
+    resync_interval: Duration,
+    /// What to do about Pods that were admitted without their pull secret and never started: evict those whose
+    /// controller makes others and does not count them as failures. It needs the right of the component rescue
+    #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
+    rescue: Rescue,
+    /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
+    #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
+    webhook_configuration: String,
+    /// How long a new certificate authority is trusted before it signs, and the old one after
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
+    ca_overlap: Duration,
+}
+
+impl ClusterFlags {
+    /// What a replica in a cluster is told.
+    pub(in crate::cli) fn options(&self, minter: Minter) -> ClusterOptions {
+        let Self {
+            resync_interval,
+            rescue,
+            webhook_configuration,
+            ca_overlap,
+        } = self;
+        ClusterOptions {
+            minter,
+            resync_interval: *resync_interval,
+            evicts_stuck_pods: *rescue == Rescue::Evict,
+            webhook_configuration: webhook_configuration.clone(),
+            ca_overlap: SignedDuration::try_from(*ca_overlap).unwrap_or(OVERLAP),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What `serve` is told, as it is meant: flags are parsed in `cli`, which builds this.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::LogFilter;
+use crate::audit::AuditLog;
+use crate::azure::mint::Minter;
+use crate::policy::decision::Settings;
+use crate::server::{TlsFiles, TlsMaker};
+
+/// Everything that a process which serves is told.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the webhook listens.
+    pub listen: SocketAddr,
+    /// Where health and metrics listen, without TLS.
+    pub metrics_listen: SocketAddr,
+    /// The serving certificate's files; none where pullpass keeps a certificate of its own.
+    pub tls_files: Option<TlsFiles>,
+    /// What makes a certificate that can be served when it is not in files.
+    pub tls_maker: TlsMaker,
+    /// How often certificate, manifests and the log's filter are read again.
+    pub reload_interval: Duration,
+    /// How many reviews are worked on concurrently.
+    pub max_concurrent: usize,
+    /// How long requests are still taken after SIGTERM.
+    pub shutdown_delay: Duration,
+    /// What decisions depend on.
+    pub settings: Settings,
+    /// The namespace that pullpass runs in.
+    pub own_namespace: String,
+    /// Where registries and namespaces come from.
+    pub source: Source,
+    /// Where decisions are recorded.
+    pub audit: AuditLog,
+    /// What is logged.
+    pub log: LogFilter,
+}
+
+/// Where registries and namespaces come from.
+#[derive(Debug)]
+pub enum Source {
+    /// The YAML files of a directory: admission and audit only.
+    Manifests(PathBuf),
+    /// A cluster, in which pull secrets are kept as well.
+    Cluster(Box<ClusterOptions>),
+}
+
+/// What a replica in a cluster is told.
+#[derive(Debug)]
+pub struct ClusterOptions {
+    /// What mints credentials.
+    pub minter: Minter,
+    /// How often all Pods are read and every pull secret is written again.
+    pub resync_interval: Duration,
+    /// Whether Pods that are stuck without their pull secret are evicted, or only counted.
+    pub evicts_stuck_pods: bool,
+    /// The webhook configuration that is told which certificate authority to trust.
+    pub webhook_configuration: String,
+    /// How long a new certificate authority is trusted before it signs, and the old one after.
+    pub ca_overlap: SignedDuration,
+}
