@@ -1,0 +1,64 @@
+//! The layout of the repository: arrows between folders go down, and what documents name is there.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Runs `tests/layers` on a tree of sources, and gives what it says.
+fn layers(files: &[(&str, &str)]) -> Result<(bool, String)> {
+    let tree = tempfile::tempdir()?;
+    for (path, text) in files {
+        let path = tree.path().join(path);
+        fs::create_dir_all(path.parent().ok_or("a path without a folder")?)?;
+        fs::write(path, text)?;
+    }
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layers");
+    let output = Command::new(program).arg(tree.path()).output()?;
+    Ok((output.status.success(), String::from_utf8(output.stderr)?))
+}
+
+#[test]
+fn upward_imports_are_named_by_file_line_and_arrow() -> Result<()> {
+    for upward in [
+        "use crate::sync::demand::Demand;",
+        "use crate::{base, sync};",
+        "fn f() { crate::sync::run() }",
+        "pub use crate::sync;",
+    ] {
+        let (passed, said) = layers(&[("policy/scope.rs", &format!("//! A scope.\n{upward}\n"))])?;
+        assert!(!passed, "{upward}");
+        assert!(
+            said.contains("policy/scope.rs:2: policy -> sync is not allowed"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn downward_imports_and_those_of_unit_tests_pass() -> Result<()> {
+    let (passed, said) = layers(&[
+        ("sync/mod.rs", "use crate::policy::scope::Scope;\n"),
+        (
+            "policy/mod.rs",
+            "// use crate::sync;\nuse crate::policy::scope;\n",
+        ),
+        (
+            "policy/rules.rs",
+            "#[cfg(test)]\nmod tests {\n    use crate::admission::patch;\n}\n",
+        ),
+        ("policy/decision/tests.rs", "use crate::admission::patch;\n"),
+    ])?;
+    assert!(passed, "{said}");
+    Ok(())
+}
+
+#[test]
+fn folders_that_the_table_lacks_are_named() -> Result<()> {
+    let (passed, said) = layers(&[("attic/mod.rs", "//! Nobody knows.\n")])?;
+    assert!(!passed && said.contains("attic is not in layers.txt"), "{said}");
+    Ok(())
+}
