@@ -62,3 +62,24 @@ fn folders_that_the_table_lacks_are_named() -> Result<()> {
     assert!(!passed && said.contains("attic is not in layers.txt"), "{said}");
     Ok(())
 }
+
+#[test]
+fn files_that_contributing_and_architecture_name_are_there() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in ["CONTRIBUTING.md", "docs/architecture.md"] {
+        let text = fs::read_to_string(root.join(page))?;
+        // Between backticks, every second piece is code.
+        let code = text.split('`').skip(1).step_by(2);
+        let paths: Vec<_> = code
+            .filter(|code| {
+                let first = code.split('/').next().unwrap_or_default();
+                ["src", "tests", "manifests", "docs", "fuzz", "benches"].contains(&first) && !code.contains(' ')
+            })
+            .collect();
+        assert!(paths.len() > 3, "{page} names no files");
+        for path in paths {
+            assert!(root.join(path).exists(), "{page} names {path}, which is not there");
+        }
+    }
+    Ok(())
+}

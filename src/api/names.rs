@@ -1,4 +1,4 @@
-//! The labels, annotations and names that users and other programs rely on (design, section 2).
+//! The labels, annotations and names that users and other programs rely on (`docs/design.md`).
 
 /// The API group of the custom resources.
 pub const GROUP: &str = "pullpass.dev";

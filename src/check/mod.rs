@@ -1,4 +1,4 @@
-//! What stands between an identity and an image of a registry, one step after the other (design, section 8).
+//! What stands between an identity and an image of a registry, one step after the other (`docs/check.md`).
 //!
 //! Judging is pure: what was observed of a step becomes an outcome, on failure with a code, the likely cause and what to
 //! do about it. [`runner`] observes from where it runs; [`in_cluster`] reads what the running pullpass has left behind.

@@ -1,4 +1,4 @@
-//! The command line (design, section 8).
+//! The command line (`docs/cli.md`).
 
 mod attach;
 mod audit;

@@ -1,4 +1,4 @@
-//! Metrics in the Prometheus text format (design, section 7).
+//! Metrics in the Prometheus text format (`docs/operations.md`).
 
 pub mod process;
 

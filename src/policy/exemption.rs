@@ -1,4 +1,4 @@
-//! Why a Pod is left alone whatever its images are (design, section 2). Admission and the view on running Pods share it,
+//! Why a Pod is left alone whatever its images are (`docs/policy.md`). Admission and the view on running Pods share it,
 //! so that they can't tell different tales.
 
 use serde::Serialize;

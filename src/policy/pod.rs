@@ -128,7 +128,7 @@ struct PullSecret {
 }
 
 impl PodSpec {
-    /// The references of all images that the Pod names (design, section 1), in the order in which they stand.
+    /// The references of all images that the Pod names (`docs/design.md`), in the order in which they stand.
     pub fn images(&self) -> impl Iterator<Item = &str> {
         let containers = self.containers.iter();
         let more = self.init_containers.iter().chain(&self.ephemeral_containers);

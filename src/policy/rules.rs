@@ -1,5 +1,5 @@
 //! What happens to a Pod whose images no attached registry is there for, or is not for this namespace
-//! (design, section 4).
+//! (`docs/policy.md`).
 
 use clap::ValueEnum;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Which namespaces are injected: modes, labels and exclusions (design, section 2).
+//! Which namespaces are injected: modes, labels and exclusions (`docs/policy.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The HTTP side: the webhook over TLS, and the plain port with health and metrics (design, section 6).
+//! The HTTP side: the webhook over TLS, and the plain port with health and metrics (`docs/design.md`, "HTTP").
 
 mod health;
 mod listen;

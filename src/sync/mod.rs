@@ -1,4 +1,4 @@
-//! What keeps credentials minted, fresh and where Pods need them (design, section 10).
+//! What keeps credentials minted, fresh and where Pods need them (`docs/architecture.md`).
 //!
 //! Every replica watches registries, namespaces and minted credentials, and writes a pull secret the moment that a Pod
 //! is admitted which needs it. The leader alone mints, refreshes, fans out and takes away. Nothing is kept but in the

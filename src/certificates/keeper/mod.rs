@@ -1,5 +1,5 @@
 //! The webhook's own certificate in a cluster: every replica serves what the Secret holds, and the leader looks after the
-//! Secret and after what the API server trusts (design, section 10).
+//! Secret and after what the API server trusts (`docs/certificates.md`).
 
 mod configuration;
 mod secret;

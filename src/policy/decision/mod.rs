@@ -1,5 +1,5 @@
 //! What happens to a Pod: a pure function of the request, the attached registries, the namespace's labels and the
-//! settings (design, sections 1, 2 and 4).
+//! settings (`docs/policy.md`).
 
 mod messages;
 
