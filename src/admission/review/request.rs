@@ -11,7 +11,30 @@ use crate::admission::json::{JsonError, Reader};
 use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
 use crate::policy::request::{ImageField, Operation, Owner, PodImage, PodView, ReviewRequest};
 
+/// The longest id of a request, in bytes. The API server makes a UUID for each, which has 36 (`NewUUID`, called by
+/// `CreateAdmissionObjects` in `k8s.io/apiserver/pkg/admission/plugin/webhook/request`); the API's description promises
+/// no form, so there is room for another one.
+const MAX_UID: usize = 64;
+/// The longest name of a namespace, in bytes: a DNS label (`ValidateNamespaceName` in
+/// `k8s.io/apimachinery/pkg/api/validation`; RFC 1035, section 2.3.4). The API server looks the namespace up before it
+/// calls a webhook, for the selector and for the namespace's own end, so the name was validated when the namespace was
+/// created.
+const MAX_NAMESPACE: usize = 63;
+/// The most images of one Pod.
+///
+/// An object is stored as one request to etcd, of 1.5 MiB unless etcd is configured otherwise (`--max-request-bytes`). Of
+/// all that can hold an image, a volume takes the fewest bytes in protobuf: 23 with a name of four letters, a reference of
+/// one, and a pull policy. That makes 68,000 images; this is twice as many, for an etcd with a higher limit. The API
+/// server's own limit for a request's body is twice etcd's too (`MaxRequestBodyBytes` in `k8s.io/apiserver/pkg/server`).
+const MAX_IMAGES: usize = 1 << 17;
+/// The most pull secrets of one Pod: 5 bytes each in protobuf with the least name, 315,000 in 1.5 MiB.
+const MAX_PULL_SECRETS: usize = 1 << 19;
+
 /// Why a body is not a review that can be answered.
+///
+/// A review that the API server sends never leads here. That is why nothing but this is bounded: a webhook that changes
+/// objects is called before they are validated, so every text of the object may still be of any length, and some stay so
+/// (the API server limits neither a user's name nor an owner's). Those are cut where they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReviewError {
@@ -24,6 +47,26 @@ pub enum ReviewError {
     /// It is a review without a request that can be answered.
     #[error("the AdmissionReview has no request, or one without a uid")]
     NoRequest,
+    /// The request's id is longer than any that the API server makes.
+    #[error("request.uid has {length} bytes: the API server sends at most {MAX_UID}")]
+    Uid {
+        /// How long it is, in bytes.
+        length: usize,
+    },
+    /// The namespace is none that can exist.
+    #[error(
+        "request.namespace is not the name of a namespace: it must be a DNS label of at most {MAX_NAMESPACE} bytes, \
+         and is empty only where the object has no namespace"
+    )]
+    Namespace,
+    /// A Pod names more images than can be stored.
+    #[error("the Pod names more than {MAX_IMAGES} images, which is more than can be stored of one Pod")]
+    TooManyImages,
+    /// A Pod names more pull secrets than can be stored.
+    #[error(
+        "the Pod names more than {MAX_PULL_SECRETS} pull secrets, which is more than can be stored of one Pod"
+    )]
+    TooManyPullSecrets,
 }
 
 impl<'a> ReviewRequest<'a> {
@@ -43,8 +86,41 @@ impl<'a> ReviewRequest<'a> {
         if !(is_review && is_v1 && reader.at_end()) {
             return Err(ReviewError::Kind);
         }
-        request.ok_or(ReviewError::NoRequest)
+        let request = request.ok_or(ReviewError::NoRequest)?;
+        request.check()?;
+        Ok(request)
     }
+
+    /// Refuses what the API server never sends. Only what has a bound may be kept once the request is answered.
+    fn check(&self) -> Result<(), ReviewError> {
+        if self.uid.len() > MAX_UID {
+            return Err(ReviewError::Uid {
+                length: self.uid.len(),
+            });
+        }
+        // Objects of some other kinds have no namespace.
+        let has_none = self.namespace.is_empty() && !self.is_pod;
+        if !has_none && !is_dns_label(&self.namespace) {
+            return Err(ReviewError::Namespace);
+        }
+        let secrets = self.pod.pull_secrets.as_ref().map_or(0, Vec::len);
+        if self.pod.images.len().max(self.old_images.len()) > MAX_IMAGES {
+            Err(ReviewError::TooManyImages)
+        } else if secrets > MAX_PULL_SECRETS {
+            Err(ReviewError::TooManyPullSecrets)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether a text is a DNS label as Kubernetes has it (`IsDNS1123Label` in `k8s.io/apimachinery/pkg/util/validation`).
+fn is_dns_label(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=MAX_NAMESPACE).contains(&text.len())
+        && text.bytes().all(|byte| is_word(byte) || byte == b'-')
+        && text.bytes().next().is_some_and(is_word)
+        && text.bytes().last().is_some_and(is_word)
 }
 
 fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>, JsonError> {
@@ -166,7 +242,7 @@ impl<'a> PodView<'a> {
                 "image" => reader.optional_string().map(|text| reference = text),
                 _ => reader.skip(),
             })?;
-            self.images.extend(reference.map(|reference| PodImage {
+            self.add(reference.map(|reference| PodImage {
                 field,
                 name,
                 reference,
@@ -186,14 +262,20 @@ impl<'a> PodView<'a> {
                 }),
                 _ => reader.skip(),
             })?;
-            let image = reference.map(|reference| PodImage {
+            self.add(reference.map(|reference| PodImage {
                 field: ImageField::Volumes,
                 name,
                 reference,
-            });
-            self.images.extend(image);
+            }));
             Ok(())
         })
+    }
+
+    /// Takes an image. One more than there can be is enough to refuse the request, and the rest takes no memory.
+    fn add(&mut self, image: Option<PodImage<'a>>) {
+        if self.images.len() <= MAX_IMAGES {
+            self.images.extend(image);
+        }
     }
 
     fn read_pull_secrets(&mut self, reader: &mut Reader<'a>) -> Result<(), JsonError> {
@@ -204,7 +286,10 @@ impl<'a> PodView<'a> {
         let mut names = Vec::new();
         reader.array(|reader| {
             reader.object(|reader, key| match key {
-                "name" => reader.optional_string().map(|name| names.extend(name)),
+                // As with images, one too many is enough.
+                "name" if names.len() <= MAX_PULL_SECRETS => {
+                    reader.optional_string().map(|name| names.extend(name))
+                }
                 _ => reader.skip(),
             })
         })?;
@@ -351,6 +436,90 @@ mod tests {
         assert_eq!(
             ReviewRequest::decode(&review(&json!({"uid": "", "operation": "CREATE"}))),
             Err(ReviewError::NoRequest)
+        );
+    }
+
+    fn with(field: &str, value: &Value) -> Result<usize, ReviewError> {
+        let mut request = create(&json!({"spec": {}}));
+        request[field] = value.clone();
+        ReviewRequest::decode(&review(&request)).map(|request| request.pod.images.len())
+    }
+
+    #[test]
+    fn a_namespace_is_a_dns_label() {
+        for namespace in ["a", "0", "apps", "team-a-1", &"n".repeat(63)] {
+            assert_eq!(with("namespace", &json!(namespace)), Ok(0), "{namespace}");
+        }
+        for namespace in [
+            "",
+            "Apps",
+            "-a",
+            "a-",
+            "a.b",
+            "a/b",
+            "\u{e9}",
+            "a\n",
+            &"n".repeat(64),
+        ] {
+            let refused = with("namespace", &json!(namespace));
+            assert_eq!(refused, Err(ReviewError::Namespace), "{namespace}");
+        }
+    }
+
+    #[test]
+    fn other_kinds_may_have_no_namespace() {
+        let mut request = create(&json!({}));
+        request["kind"]["kind"] = json!("Node");
+        request.as_object_mut().unwrap().remove("namespace");
+        assert!(ReviewRequest::decode(&review(&request)).is_ok());
+        request["namespace"] = json!("n".repeat(64));
+        assert_eq!(
+            ReviewRequest::decode(&review(&request)),
+            Err(ReviewError::Namespace)
+        );
+    }
+
+    #[test]
+    fn a_uid_is_bounded() {
+        assert_eq!(with("uid", &json!("u".repeat(64))), Ok(0));
+        let refused = with("uid", &json!("u".repeat(65))).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "request.uid has 65 bytes: the API server sends at most 64"
+        );
+    }
+
+    #[test]
+    fn texts_without_a_limit_in_kubernetes_are_judged() {
+        let long = "x".repeat(100_000);
+        let pod = json!({
+            "metadata": {"name": long, "generateName": long, "ownerReferences": [
+                {"apiVersion": long, "kind": long, "name": long, "uid": long, "controller": true}]},
+            "spec": {"serviceAccountName": long, "containers": [{"name": long, "image": long}]},
+        });
+        assert_eq!(with("object", &pod), Ok(1));
+        assert_eq!(with("userInfo", &json!({"username": long})), Ok(0));
+        assert_eq!(with("name", &json!(long)), Ok(0));
+    }
+
+    #[test]
+    fn more_images_than_can_be_stored_are_refused() {
+        let spec = |field: &str, item: &str, count: usize| {
+            let items = vec![item; count].join(",");
+            let before = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE","namespace":"apps","object":{"spec":{"#;
+            format!(r#"{before}"{field}":[{items}]}}}}}}}}"#).into_bytes()
+        };
+        let image = r#"{"image":"a"}"#;
+        let most = spec("containers", image, MAX_IMAGES);
+        assert_eq!(ReviewRequest::decode(&most).unwrap().pod.images.len(), MAX_IMAGES);
+        let more = spec("containers", image, MAX_IMAGES + 1);
+        assert_eq!(ReviewRequest::decode(&more), Err(ReviewError::TooManyImages));
+        let volumes = spec("volumes", r#"{"image":{"reference":"a"}}"#, MAX_IMAGES + 1);
+        assert_eq!(ReviewRequest::decode(&volumes), Err(ReviewError::TooManyImages));
+        let secrets = spec("imagePullSecrets", r#"{"name":""}"#, MAX_PULL_SECRETS + 2);
+        assert_eq!(
+            ReviewRequest::decode(&secrets),
+            Err(ReviewError::TooManyPullSecrets)
         );
     }
 }
