@@ -1,17 +1,29 @@
 //! One line of the audit log.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
-use serde::ser::{SerializeSeq, SerializeStruct};
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::policy::decision::{Decision, JudgedImage};
-use crate::policy::request::{Owner, ReviewRequest};
+use crate::policy::request::{Owner, PodImage, ReviewRequest};
 use crate::policy::scope::Mode;
 
 /// The value of `schema` in every line.
 pub(super) const SCHEMA: &str = "pullpass.dev/audit/v1";
-/// How much of an image's reference a record keeps, in bytes. No valid reference is longer.
+/// How many images, and how many violations, a record lists at most. A Pod can name tens of thousands.
+const MAX_LISTED: usize = 100;
+/// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
+const MAX_ANNOTATED: usize = 20;
+/// How much of an image's reference a record keeps, in bytes of JSON. No valid reference is longer.
 const MAX_REFERENCE: usize = 600;
+/// The same, of the name of a container or volume; a valid one has 63 (a DNS label).
+const MAX_ITEM: usize = 100;
+/// The same, of an object's name; a valid one has 253 (a DNS subdomain).
+const MAX_NAME: usize = 253;
+/// The same, of the names of users, which Kubernetes does not limit: subjects of certificates and claims of tokens.
+const MAX_USER: usize = 1024;
 
 /// A decision and where it came from.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +52,7 @@ impl Serialize for Record<'_> {
             peer,
             duration_micros,
         } = self;
-        let mut record = serializer.serialize_struct("Record", 17)?;
+        let mut record = serializer.serialize_struct("Record", 18)?;
         record.serialize_field("schema", SCHEMA)?;
         record.serialize_field("time", &Micros(*time))?;
         record.serialize_field("uid", &request.uid)?;
@@ -48,24 +60,60 @@ impl Serialize for Record<'_> {
         record.serialize_field("dryRun", &request.dry_run)?;
         record.serialize_field("namespace", &request.namespace)?;
         record.serialize_field("pod", &Pod(request))?;
-        record.serialize_field("user", &request.user)?;
+        record.serialize_field("user", &cut(&request.user, MAX_USER))?;
         record.serialize_field("images", &Images(&decision.images))?;
         record.serialize_field("mode", mode)?;
         record.serialize_field("decision", &decision.outcome)?;
         record.serialize_field("reason", &decision.reason)?;
         record.serialize_field("injected", &decision.secrets)?;
-        record.serialize_field("violations", &decision.violations)?;
-        record.serialize_field("peer", peer)?;
+        record.serialize_field("violations", first(&decision.violations, MAX_LISTED).0)?;
+        match LeftOut::of(decision) {
+            Some(left_out) => record.serialize_field("leftOut", &left_out)?,
+            None => record.skip_field("leftOut")?,
+        }
+        record.serialize_field("peer", &cut(peer, MAX_USER))?;
         record.serialize_field("durationMicros", duration_micros)?;
         record.serialize_field("version", env!("CARGO_PKG_VERSION"))?;
         record.end()
     }
 }
 
+/// How many entries of the lists there was no room for.
+#[derive(Serialize)]
+struct LeftOut {
+    #[serde(skip_serializing_if = "is_none")]
+    images: usize,
+    #[serde(skip_serializing_if = "is_none")]
+    violations: usize,
+}
+
+impl LeftOut {
+    fn of(decision: &Decision<'_>) -> Option<Self> {
+        let images = decision.images.len().saturating_sub(MAX_LISTED);
+        let violations = first(&decision.violations, MAX_LISTED).1;
+        (images + violations > 0).then_some(Self { images, violations })
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The first entries of a list, and how many there are besides.
+fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
+    list.split_at_checked(most)
+        .map_or((list, 0), |(first, rest)| (first, rest.len()))
+}
+
 /// The values of the response's `auditAnnotations`: the same facts, for the cluster's own audit log.
 pub fn annotations(decision: &Decision<'_>) -> (String, String) {
-    let violations: Vec<_> = decision
-        .violations
+    let (listed, left_out) = first(&decision.violations, MAX_ANNOTATED);
+    let rest = (left_out > 0).then(|| format!("and {left_out} more"));
+    let violations: Vec<_> = listed
         .iter()
         .map(|violation| {
             format!(
@@ -75,6 +123,7 @@ pub fn annotations(decision: &Decision<'_>) -> (String, String) {
                 violation.action.as_str()
             )
         })
+        .chain(rest)
         .collect();
     (decision.secrets.join(","), violations.join(","))
 }
@@ -97,56 +146,180 @@ impl Serialize for Pod<'_> {
             kind: &'a str,
             name: &'a str,
         }
+        let cut = |text| cut(text, MAX_NAME);
         let pod = &self.0.pod;
         // The API server names the object in the request too, and there it can't be forged by the object itself.
         let name = Some(self.0.name.as_ref())
             .filter(|name| !name.is_empty())
-            .or(pod.name.as_deref());
-        let owner = pod
-            .owner
-            .as_ref()
-            .map(|Owner { kind, name, .. }| OwnerRecord { kind, name });
+            .or(pod.name.as_deref())
+            .map(cut);
+        let owner = pod.owner.as_ref().map(|Owner { kind, name, .. }| OwnerRecord {
+            kind: cut(kind),
+            name: cut(name),
+        });
         let mut record = serializer.serialize_struct("Pod", 4)?;
         record.serialize_field("name", &name)?;
-        record.serialize_field("generateName", &pod.generate_name)?;
+        record.serialize_field("generateName", &pod.generate_name.as_deref().map(cut))?;
         record.serialize_field("owner", &owner)?;
-        record.serialize_field("serviceAccount", &pod.service_account)?;
+        record.serialize_field("serviceAccount", &pod.service_account.as_deref().map(cut))?;
         record.end()
     }
 }
 
+/// The images, no more than are listed. Where some are left out, those on an attached registry come first.
 struct Images<'a>(&'a [JudgedImage<'a>]);
 
 impl Serialize for Images<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct Path<'a>(&'a JudgedImage<'a>);
-        impl Serialize for Path<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(&self.0.image.path())
-            }
+        if self.0.len() <= MAX_LISTED {
+            return serializer.collect_seq(self.0.iter().map(ImageRecord));
         }
-        #[derive(Serialize)]
-        struct Image<'a> {
-            path: Path<'a>,
-            reference: &'a str,
-            host: Option<&'a str>,
-            registry: Option<&'a str>,
-        }
-        let mut images = serializer.serialize_seq(Some(self.0.len()))?;
-        for judged in self.0 {
-            images.serialize_element(&Image {
-                path: Path(judged),
-                reference: cut(&judged.image.reference),
-                host: judged.host.as_deref(),
-                registry: judged.registry,
-            })?;
-        }
-        images.end()
+        let of_registries = self.0.iter().filter(|judged| judged.registry.is_some());
+        let others = self.0.iter().filter(|judged| judged.registry.is_none());
+        serializer.collect_seq(of_registries.chain(others).take(MAX_LISTED).map(ImageRecord))
     }
 }
 
-fn cut(reference: &str) -> &str {
-    reference
-        .get(..reference.floor_char_boundary(MAX_REFERENCE))
-        .unwrap_or(reference)
+struct ImageRecord<'a>(&'a JudgedImage<'a>);
+
+impl Serialize for ImageRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let JudgedImage {
+            image,
+            host,
+            registry,
+        } = self.0;
+        let mut record = serializer.serialize_struct("Image", 4)?;
+        record.serialize_field("path", &Path(image))?;
+        record.serialize_field("reference", &cut(&image.reference, MAX_REFERENCE))?;
+        record.serialize_field("host", host)?;
+        record.serialize_field("registry", registry)?;
+        record.end()
+    }
+}
+
+struct Path<'a>(&'a PodImage<'a>);
+
+impl Serialize for Path<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let PodImage {
+            field,
+            name,
+            reference,
+        } = self.0;
+        let image = PodImage {
+            field: *field,
+            name: Cow::Borrowed(cut(name, MAX_ITEM)),
+            reference: Cow::Borrowed(reference),
+        };
+        serializer.collect_str(&image.path())
+    }
+}
+
+/// As much of a text as takes that many bytes in JSON at most, without its quotes.
+fn cut(text: &str, most: usize) -> &str {
+    /// How many bytes the longest escape takes, which stands for one byte.
+    const ESCAPE: usize = 6;
+    if text.len() <= most / ESCAPE {
+        return text;
+    }
+    let mut size = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        size += match c {
+            '"' | '\\' => 2,
+            c if c.is_ascii_control() => ESCAPE,
+            c => c.len_utf8(),
+        };
+        size > most
+    });
+    let cut = end.and_then(|(at, _)| text.get(..at));
+    cut.unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decision::{Settings, decide};
+    use crate::policy::attached::Registries;
+    use serde_json::{Value, json};
+
+    fn record(pod: &Value, user: &str) -> (String, Value) {
+        let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+            "namespace": "apps", "userInfo": {"username": user}, "object": pod,
+        }})
+        .to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        let registries = Registries::default();
+        let decision = decide(&request, &registries, None, &Settings::default());
+        let line = serde_json::to_string(&Record {
+            time: Timestamp::UNIX_EPOCH,
+            request: &request,
+            decision: &decision,
+            mode: Mode::ClusterWide,
+            peer: "127.0.0.1:1",
+            duration_micros: 1,
+        })
+        .unwrap();
+        let value = serde_json::from_str(&line).unwrap();
+        let (_, violations) = annotations(&decision);
+        assert!(violations.len() < 300 * MAX_ANNOTATED);
+        let schema = serde_json::from_str(include_str!("../../docs/audit.schema.json")).unwrap();
+        let valid = jsonschema::validate(&schema, &value);
+        assert!(valid.is_ok(), "{valid:?} {}", &line[..line.len().min(2_000)]);
+        (line, value)
+    }
+
+    fn pod(containers: impl Iterator<Item = (String, String)>) -> Value {
+        let containers: Vec<_> = containers
+            .map(|(name, image)| json!({"name": name, "image": image}))
+            .collect();
+        json!({"spec": {"containers": containers}})
+    }
+
+    #[test]
+    fn a_record_of_many_hosts_is_cut_and_counted() {
+        let images = (0..18_000).map(|n| (format!("c{n}"), format!("registry{n}.azurecr.io/app")));
+        let (line, record) = record(&pod(images), "jane");
+        assert!(line.len() < 32 << 10, "{}", line.len());
+        assert_eq!(record["images"].as_array().unwrap().len(), MAX_LISTED);
+        assert_eq!(record["violations"].as_array().unwrap().len(), MAX_LISTED);
+        assert_eq!(record["leftOut"], json!({"images": 17_900, "violations": 17_900}));
+    }
+
+    #[test]
+    fn a_record_of_a_usual_pod_leaves_nothing_out() {
+        let images = (0..MAX_LISTED).map(|n| (format!("c{n}"), format!("registry{n}.azurecr.io/app")));
+        let (_, record) = record(&pod(images), "jane");
+        assert_eq!(record["images"].as_array().unwrap().len(), MAX_LISTED);
+        assert_eq!(record.get("leftOut"), None);
+    }
+
+    #[test]
+    fn a_record_is_bounded_whatever_its_texts_are() {
+        for long in ["x", "\u{1}", "\"", "]", "\u{1f4a9}"].map(|text| text.repeat(20_000)) {
+            let mut pod = pod((0..200).map(|_| (long.clone(), long.clone())));
+            pod["spec"]["serviceAccountName"] = json!(long);
+            pod["metadata"] = json!({"name": long, "generateName": long, "ownerReferences": [
+                {"kind": long, "name": long, "apiVersion": long, "uid": long}]});
+            let (line, record) = record(&pod, &long);
+            assert!(line.len() < 100 << 10, "{}", line.len());
+            assert_eq!(record["leftOut"], json!({"images": 100}));
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (text, most, expected) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "abc"),
+            ("a\u{e9}\u{e9}", 4, "a\u{e9}"),
+            ("\n\n", 11, "\n"),
+            ("\"\\", 4, "\"\\"),
+            ("\"\\", 3, "\""),
+            ("", 0, ""),
+        ] {
+            assert_eq!(cut(text, most), expected, "{text:?}");
+        }
+    }
 }
