@@ -73,12 +73,16 @@ fn files_that_contributing_and_architecture_name_are_there() -> Result<()> {
         let paths: Vec<_> = code
             .filter(|code| {
                 let first = code.split('/').next().unwrap_or_default();
-                ["src", "tests", "manifests", "docs", "fuzz", "benches"].contains(&first) && !code.contains(' ')
+                ["src", "tests", "manifests", "docs", "fuzz", "benches"].contains(&first)
+                    && !code.contains(' ')
             })
             .collect();
         assert!(paths.len() > 3, "{page} names no files");
         for path in paths {
-            assert!(root.join(path).exists(), "{page} names {path}, which is not there");
+            assert!(
+                root.join(path).exists(),
+                "{page} names {path}, which is not there"
+            );
         }
     }
     Ok(())

@@ -1,12 +1,16 @@
 //! What admission tells the secret sync: which namespace needs which pull secrets. The channel is bounded and never
 //! blocks an answer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::drops::Drops;
+use crate::metrics::{DropReason, Metrics, Queue};
+
 /// How many demands may wait. More are left to the leader, which sees the Pods themselves.
-const BACKLOG: usize = 4096;
+pub const BACKLOG: usize = 4096;
 
 /// A namespace needs the pull secret of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,42 +25,57 @@ pub struct Demand {
 
 /// Takes demands from admission; it never blocks.
 #[derive(Debug, Clone)]
-pub struct DemandSender(mpsc::Sender<Demand>);
+pub struct DemandSender(mpsc::Sender<Demand>, Arc<Drops>);
 
 /// What the writer reads demands from.
 #[derive(Debug)]
-pub struct DemandReceiver(mpsc::Receiver<Demand>);
+pub struct DemandReceiver(mpsc::Receiver<Demand>, Arc<Drops>);
 
-/// A way from admission to the writer.
-pub fn channel() -> (DemandSender, DemandReceiver) {
+/// A way from admission to the writer. What is dropped on it is counted.
+pub fn channel(metrics: Arc<Metrics>) -> (DemandSender, DemandReceiver) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    (DemandSender(sender), DemandReceiver(receiver))
+    let drops = Arc::new(Drops::new(Queue::Demand, metrics));
+    (
+        DemandSender(sender, Arc::clone(&drops)),
+        DemandReceiver(receiver, drops),
+    )
 }
 
 impl DemandSender {
     /// Says that a namespace needs the pull secrets of some registries.
     pub fn send(&self, namespace: &str, registries: &[&str]) {
         let since = Instant::now();
+        let mut dropped = 0;
         for registry in registries {
             let demand = Demand {
                 namespace: namespace.to_owned(),
                 registry: (*registry).to_owned(),
                 since,
             };
-            if self.0.try_send(demand).is_err() {
-                tracing::debug!(
-                    namespace,
-                    registry,
-                    "too many demands at once: the leader writes this one"
-                );
-            }
+            dropped += usize::from(self.0.try_send(demand).is_err());
         }
+        self.1.count(DropReason::Full, dropped);
     }
 }
 
 impl DemandReceiver {
+    /// How many demands wait to be read.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The next demand; none once admission is gone.
     pub async fn recv(&mut self) -> Option<Demand> {
         self.0.recv().await
+    }
+
+    /// Counts what is dropped after it was received.
+    pub fn dropped(&self, reason: DropReason, count: usize) {
+        self.1.count(reason, count);
     }
 }

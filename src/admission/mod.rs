@@ -3,6 +3,7 @@
 
 pub mod demand;
 pub mod denials;
+mod drops;
 pub mod json;
 pub mod patch;
 pub mod review;

@@ -239,8 +239,8 @@ fn cut(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::decision::{Settings, decide};
     use crate::policy::attached::Registries;
+    use crate::policy::decision::{Settings, decide};
     use serde_json::{Value, json};
 
     fn record(pod: &Value, user: &str) -> (String, Value) {

@@ -49,6 +49,51 @@ pub struct Metrics {
     unfenced: Gauge,
     uncovered: Gauge,
     uncovered_by: Family<UncoveredLabels, Gauge>,
+    dropped: Family<DropLabels, Counter>,
+}
+
+/// A queue between admission and what acts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Pull secrets that are to be written before the kubelet asks for them.
+    Demand,
+    /// Denials that are to be told to the Pod's owner.
+    DenialEvent,
+}
+
+impl Queue {
+    /// The queue's name, as metrics and the log have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Demand => "demand",
+            Self::DenialEvent => "denial-event",
+        }
+    }
+}
+
+/// Why a queue dropped something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// Too much waited already.
+    Full,
+    /// The namespace watch did not bring the namespace within seconds.
+    NamespaceUnknown,
+    /// It could not be done within minutes.
+    Expired,
+    /// The owner that the Pod names is no object that can exist.
+    OwnerInvalid,
+}
+
+impl DropReason {
+    /// The reason's name, as metrics and the log have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NamespaceUnknown => "namespace-unknown",
+            Self::Expired => "expired",
+            Self::OwnerInvalid => "owner-invalid",
+        }
+    }
 }
 
 /// A value out of a closed set, so that no input can make a new time series.
@@ -91,6 +136,12 @@ struct NamespaceLabels {
     state: Word,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DropLabels {
+    queue: Word,
+    reason: Word,
+}
+
 /// As many as there are namespaces with uncovered Pods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UncoveredLabels {
@@ -106,6 +157,12 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(AuditDrops(Box::new(audit_dropped))));
         registry.register_collector(Box::new(ProcessCollector));
+        let dropped = added(
+            &mut registry,
+            "pullpass_queue_dropped",
+            "Work that a full queue, or one that waited too long, dropped",
+            Family::default(),
+        );
         let pullpass = registry.sub_registry_with_prefix("pullpass");
         pullpass.register(
             "build",
@@ -192,8 +249,19 @@ impl Metrics {
                 "The same, by namespace, AcrRegistry and reason",
                 Family::default(),
             ),
+            dropped,
             registry,
         }
+    }
+
+    /// Counts what a queue dropped.
+    pub fn dropped(&self, queue: Queue, reason: DropReason, dropped: usize) {
+        let labels = DropLabels {
+            queue: Word(queue.as_str()),
+            reason: Word(reason.as_str()),
+        };
+        let dropped = u64::try_from(dropped).unwrap_or(u64::MAX);
+        self.dropped.get_or_create(&labels).inc_by(dropped);
     }
 
     /// Counts an answer.

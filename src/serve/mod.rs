@@ -126,8 +126,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 resync: cluster.resync_interval,
                 evicts_stuck_pods: cluster.evicts_stuck_pods,
             };
-            let (demand, demands) = demand::channel();
-            let (denials, denied) = denials::channel();
+            let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));
+            let (denials, denied) = denials::channel(Arc::clone(&shared.metrics));
             (
                 admission.in_cluster(ClusterSenders { demand, denials }),
                 tokio::spawn(replica.run(demands, denied, until_ended)),

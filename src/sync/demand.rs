@@ -13,14 +13,15 @@ use crate::admission::demand::{Demand, DemandReceiver};
 use crate::metrics::Metrics;
 use crate::policy::scope::{Membership, Scope};
 use crate::sync::pull_secret;
+use crate::sync::waiting::{For, Waiting};
 use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 16;
 /// A pull secret that was written so recently is there.
 const RECENT: Duration = Duration::from_secs(5);
-/// How long a demand is kept that can't be met yet. The leader goes on after that.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// How many of those are remembered.
+const MAX_RECENT: usize = 16_384;
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -36,13 +37,14 @@ pub struct DemandWriter {
     pub metrics: Arc<Metrics>,
 }
 
-type Pair = (String, String);
+/// A namespace and an AcrRegistry.
+pub(super) type Pair = (String, String);
 
 /// Whether a demand can be met now.
 enum Standing {
     Met,
-    /// Not yet: the namespace or the credential is not known here.
-    Open,
+    /// Not yet.
+    Open(For),
     /// Never: the namespace may not have it.
     Refused,
 }
@@ -51,7 +53,7 @@ impl DemandWriter {
     /// Writes what is demanded, for as long as it is polled.
     pub async fn run(&self, mut demands: DemandReceiver) {
         let mut changes = self.watches.changes();
-        let mut waiting: HashMap<Pair, Instant> = HashMap::new();
+        let mut waiting = Waiting::default();
         let mut recent: HashMap<Pair, (jiff::Timestamp, Instant)> = HashMap::new();
         let mut writes = FuturesUnordered::new();
         let mut retry = tokio::time::interval(RETRY);
@@ -70,12 +72,16 @@ impl DemandWriter {
                     match standing {
                         Standing::Met => {
                             waiting.remove(&pair);
-                            if let Some(credential) = self.watches.credentials.of(&pair.1) {
+                            if let Some(credential) = self.watches.credentials.of(&pair.1)
+                                && recent.len() < MAX_RECENT
+                            {
                                 recent.insert(pair, (credential.refreshed_at, Instant::now()));
                             }
                         }
-                        Standing::Open => {
-                            waiting.entry(pair).or_insert(since);
+                        Standing::Open(reason) => {
+                            if let Err(reason) = waiting.add(pair, since, reason) {
+                                demands.dropped(reason, 1);
+                            }
                         }
                         Standing::Refused => {
                             waiting.remove(&pair);
@@ -90,23 +96,17 @@ impl DemandWriter {
                 },
                 _ = retry.tick() => {
                     recent.retain(|_, (_, written)| written.elapsed() < RECENT);
-                    waiting.retain(|_, since| since.elapsed() < PATIENCE);
+                    for (reason, dropped) in waiting.expire(Instant::now()) {
+                        demands.dropped(reason, dropped);
+                    }
                     true
                 }
             };
             if retry_all {
                 // What does not fit now is there at the next tick.
                 let room = CONCURRENCY.saturating_sub(writes.len());
-                let ready: Vec<Pair> = waiting
-                    .keys()
-                    .filter(|pair| self.can_try(pair))
-                    .take(room)
-                    .cloned()
-                    .collect();
-                for pair in ready {
-                    if let Some(since) = waiting.remove(&pair) {
-                        writes.push(self.write(pair, since));
-                    }
+                for (pair, since) in waiting.take(room, |pair| self.can_try(pair)) {
+                    writes.push(self.write(pair, since));
                 }
             }
         }
@@ -132,8 +132,11 @@ impl DemandWriter {
     async fn try_write(&self, (namespace, registry): &Pair, since: Instant) -> Standing {
         let registries = self.watches.view.registries();
         let labels = self.watches.view.labels(namespace);
-        let (Some(registry), Some(labels)) = (registries.by_name(registry), labels) else {
-            return Standing::Open;
+        let Some(labels) = labels else {
+            return Standing::Open(For::Namespace);
+        };
+        let Some(registry) = registries.by_name(registry) else {
+            return Standing::Open(For::Credential);
         };
         let injected = matches!(
             self.scope.membership(namespace, Some(&labels)),
@@ -143,7 +146,7 @@ impl DemandWriter {
             return Standing::Refused;
         }
         let Some(credential) = self.watches.credentials.of(registry.name()) else {
-            return Standing::Open;
+            return Standing::Open(For::Credential);
         };
         let begun = Instant::now();
         let name = registry.pull_secret();
@@ -158,8 +161,69 @@ impl DemandWriter {
             }
             Err(error) => {
                 tracing::warn!(namespace, registry = registry.name(), %error, "a pull secret was not written");
-                Standing::Open
+                Standing::Open(For::Credential)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::demand::{BACKLOG, channel};
+    use crate::policy::scope::Mode;
+    use crate::sync::waiting::MAX_UNKNOWN;
+    use crate::view::View;
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    /// Bounds how long a broken test takes.
+    const SOON: Duration = Duration::from_mins(1);
+
+    async fn until_counted(metrics: &Metrics, line: &str) {
+        while !metrics.encode().unwrap().contains(line) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn a_full_channel_says_what_it_drops() {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (sender, receiver) = channel(Arc::clone(&metrics));
+        for _ in 0..BACKLOG {
+            sender.send("apps", &["a", "b"]);
+        }
+        assert_eq!(receiver.len(), BACKLOG);
+        let counted = format!("pullpass_queue_dropped_total{{queue=\"demand\",reason=\"full\"}} {BACKLOG}\n");
+        assert!(metrics.encode().unwrap().contains(&counted));
+    }
+
+    #[tokio::test]
+    async fn made_up_namespaces_are_dropped_without_a_call() {
+        let unreachable = tower::service_fn(async |_: Request<Body>| {
+            Err::<Response<Body>, _>(std::io::Error::other("no call is expected"))
+        });
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (sender, receiver) = channel(Arc::clone(&metrics));
+        let writer = DemandWriter {
+            client: Client::new(unreachable, "default"),
+            watches: Arc::new(Watches::new(Arc::new(View::default()))),
+            scope: Scope::new(Mode::ClusterWide, "own", []),
+            metrics: Arc::clone(&metrics),
+        };
+        for number in 0..MAX_UNKNOWN + 88 {
+            sender.send(&format!("made-up-{number}"), &["mine"]);
+        }
+        let counted = "pullpass_queue_dropped_total{queue=\"demand\",reason=\"namespace-unknown\"} 88\n";
+        let dropped = until_counted(&metrics, counted);
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            dropped = tokio::time::timeout(SOON, dropped) => dropped.unwrap(),
+        }
+        let text = metrics.encode().unwrap();
+        assert!(
+            text.contains("pullpass_secret_write_duration_seconds_count 0\n"),
+            "{text}"
+        );
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::admission::denials::{DenialReceiver, OwnerDenied};
 use crate::api::names::MANAGER;
+use crate::metrics::DropReason;
 
 /// How long nothing more is said of an owner and a rule.
 const QUIET: Duration = Duration::from_mins(5);
@@ -78,21 +79,33 @@ impl OwnerDenied {
 #[derive(Debug, Default)]
 struct Said(HashMap<(String, String), Instant>);
 
+/// Whether an Event is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Now.
+    Write,
+    /// It was written a short time ago.
+    Recent,
+    /// Too many others were.
+    Full,
+}
+
 impl Said {
     /// Whether it is to be said now. What is, counts as said.
-    fn take(&mut self, event: (String, String), now: Instant) -> bool {
+    fn take(&mut self, event: (String, String), now: Instant) -> Turn {
         let is_recent = |said: &Instant| now.duration_since(*said) < QUIET;
         if self.0.get(&event).is_some_and(is_recent) {
-            return false;
+            return Turn::Recent;
         }
         if self.0.len() >= MEMORY {
             self.0.retain(|_, said| is_recent(said));
         }
         // Who can make so many owners would like to have an Event for each.
-        self.0.len() < MEMORY && {
-            self.0.insert(event, now);
-            true
+        if self.0.len() >= MEMORY {
+            return Turn::Full;
         }
+        self.0.insert(event, now);
+        Turn::Write
     }
 }
 
@@ -101,8 +114,13 @@ pub async fn write_events(client: Client, mut denials: DenialReceiver) {
     let mut said = Said::default();
     while let Some(denied) = denials.recv().await {
         let event = (denied.namespace.clone(), denied.event_name());
-        if !said.take(event.clone(), Instant::now()) {
-            continue;
+        match said.take(event.clone(), Instant::now()) {
+            Turn::Write => {}
+            Turn::Recent => continue,
+            Turn::Full => {
+                denials.dropped(DropReason::Full, 1);
+                continue;
+            }
         }
         let problem = match timeout(PATIENCE, write(&client, &denied, &event.1)).await {
             Ok(written) => written.err().map(|error| error.to_string()),
@@ -136,19 +154,24 @@ async fn write(client: &Client, denied: &OwnerDenied, name: &str) -> kube::Resul
 mod tests {
     use super::*;
     use crate::admission::denials::{MAX_MESSAGE, channel};
+    use crate::metrics::Metrics;
     use crate::policy::request::Owner;
     use crate::policy::rules::Rule;
+    use std::sync::Arc;
 
-    fn denied(owner: &str, rule: Rule) -> OwnerDenied {
-        let (sender, mut receiver) = channel();
-        let owner = Owner {
+    fn owner(name: &str) -> Owner<'_> {
+        Owner {
             api_version: "apps/v1".into(),
             kind: "ReplicaSet".into(),
-            name: owner.into(),
+            name: name.into(),
             uid: "d9607e19".into(),
             is_controller: true,
-        };
-        sender.send("apps", &owner, rule, &"é".repeat(MAX_MESSAGE));
+        }
+    }
+
+    fn denied(name: &str, rule: Rule) -> OwnerDenied {
+        let (sender, mut receiver) = channel(Arc::new(Metrics::new(|| 0)));
+        sender.send("apps", &owner(name), rule, &"é".repeat(MAX_MESSAGE));
         futures::executor::block_on(receiver.recv()).unwrap()
     }
 
@@ -172,10 +195,10 @@ mod tests {
         let mut said = Said::default();
         let begin = Instant::now();
         let event = |name: &str| ("apps".to_owned(), name.to_owned());
-        assert!(said.take(event("a"), begin));
-        assert!(said.take(event("b"), begin));
-        assert!(!said.take(event("a"), begin + QUIET / 2));
-        assert!(said.take(event("a"), begin + QUIET));
+        assert_eq!(said.take(event("a"), begin), Turn::Write);
+        assert_eq!(said.take(event("b"), begin), Turn::Write);
+        assert_eq!(said.take(event("a"), begin + QUIET / 2), Turn::Recent);
+        assert_eq!(said.take(event("a"), begin + QUIET), Turn::Write);
     }
 
     #[test]
@@ -184,10 +207,10 @@ mod tests {
         let begin = Instant::now();
         let event = |number: usize| ("apps".to_owned(), number.to_string());
         for number in 0..MEMORY {
-            assert!(said.take(event(number), begin));
+            assert_eq!(said.take(event(number), begin), Turn::Write);
         }
-        assert!(!said.take(event(MEMORY), begin));
-        assert!(said.take(event(MEMORY), begin + QUIET));
+        assert_eq!(said.take(event(MEMORY), begin), Turn::Full);
+        assert_eq!(said.take(event(MEMORY), begin + QUIET), Turn::Write);
         assert_eq!(said.0.len(), 1);
     }
 }

@@ -14,4 +14,5 @@ pub mod pull_secret;
 mod registries;
 pub mod rescue;
 pub mod secrets;
+mod waiting;
 pub mod watches;

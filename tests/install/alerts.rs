@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pullpass::metrics::Metrics;
+use pullpass::metrics::{DropReason, Metrics, Queue};
 use pullpass::policy::decision::Outcome;
 use pullpass::policy::request::Operation;
 use pullpass::policy::rules::{Action, Rule};
@@ -122,6 +122,7 @@ fn registered() -> Result<String, Box<dyn Error>> {
     metrics.credential_expires("registry", Some(Timestamp::UNIX_EPOCH));
     metrics.credential_fails("registry", true);
     metrics.namespaces("registry", 1, 1);
+    metrics.dropped(Queue::Demand, DropReason::Full, 1);
     Ok(metrics.encode()?)
 }
 

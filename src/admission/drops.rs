@@ -1,0 +1,105 @@
+//! What a queue drops: counted, and said in the log no more than once a minute for each queue.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::{DropReason, Metrics, Queue};
+
+/// How often a queue's drops are said in the log at most.
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// The drops of one queue.
+#[derive(Debug)]
+pub struct Drops {
+    queue: Queue,
+    metrics: Arc<Metrics>,
+    said: Mutex<Said>,
+}
+
+impl Drops {
+    /// No drops of this queue yet.
+    pub fn new(queue: Queue, metrics: Arc<Metrics>) -> Self {
+        Self {
+            queue,
+            metrics,
+            said: Mutex::default(),
+        }
+    }
+
+    /// Counts so many drops for a reason.
+    pub fn count(&self, reason: DropReason, dropped: usize) {
+        if dropped == 0 {
+            return;
+        }
+        self.metrics.dropped(self.queue, reason, dropped);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dropped) = said.take(dropped, Instant::now()) {
+            tracing::warn!(
+                queue = self.queue.as_str(),
+                reason = reason.as_str(),
+                dropped,
+                "{}",
+                consequence(self.queue)
+            );
+        }
+    }
+}
+
+fn consequence(queue: Queue) -> &'static str {
+    match queue {
+        Queue::Demand => {
+            "demands for pull secrets were dropped: the leader writes them when it sees the Pods, which takes longer"
+        }
+        Queue::DenialEvent => {
+            "denials were dropped before their Events were written: the audit log has all of them"
+        }
+    }
+}
+
+/// What was not said yet, and when something was.
+#[derive(Debug, Default)]
+struct Said {
+    last: Option<Instant>,
+    unsaid: usize,
+}
+
+impl Said {
+    /// Adds to what is to be said; returns all of it when it is time to.
+    fn take(&mut self, dropped: usize, now: Instant) -> Option<usize> {
+        self.unsaid = self.unsaid.saturating_add(dropped);
+        if self.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_said_once_a_minute_and_all_of_them() {
+        let mut said = Said::default();
+        let begin = Instant::now();
+        assert_eq!(said.take(1, begin), Some(1));
+        assert_eq!(said.take(2, begin), None);
+        assert_eq!(said.take(3, begin + INTERVAL / 2), None);
+        assert_eq!(said.take(4, begin + INTERVAL), Some(9));
+        assert_eq!(said.take(5, begin + INTERVAL), None);
+    }
+
+    #[test]
+    fn drops_are_counted_by_queue_and_reason() {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let drops = Drops::new(Queue::Demand, Arc::clone(&metrics));
+        drops.count(DropReason::Full, 3);
+        drops.count(DropReason::Full, 2);
+        drops.count(DropReason::Expired, 0);
+        let text = metrics.encode().unwrap();
+        let counted = "pullpass_queue_dropped_total{queue=\"demand\",reason=\"full\"} 5\n";
+        assert!(text.contains(counted), "{text}");
+        assert!(!text.contains("expired"), "{text}");
+    }
+}
