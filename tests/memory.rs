@@ -1,0 +1,123 @@
+//! What forged reviews leave behind in memory: the live bytes of this process, which no other test shares.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::{Extension, Router};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use peak_alloc::PeakAlloc;
+use pullpass::admission::{Admission, ClusterSenders};
+use pullpass::audit::{AuditLog, Destination};
+use pullpass::controllers::{demand, denials};
+use pullpass::decision::Settings;
+use pullpass::manifests::Manifests;
+use pullpass::metrics::Metrics;
+use pullpass::server::{Peer, Readiness, Webhook, webhook_router};
+use pullpass::view::View;
+use serde_json::json;
+use tower::ServiceExt;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+const MIB: usize = 1 << 20;
+/// More than the queue of demands takes.
+const FLOOD: usize = 6_000;
+/// Only bounds how long a broken test takes.
+const SOON: Duration = Duration::from_mins(1);
+const REGISTRY: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata: {name: mine}\nspec: {loginServer: myregistry.azurecr.io, identity: {managedIdentity: {}}}\n";
+
+/// A webhook in a cluster where nobody works off what admission hands on: the worst case for what is kept.
+fn webhook(directory: &Path, metrics: &Arc<Metrics>) -> (Router, demand::DemandReceiver) {
+    std::fs::create_dir(directory.join("cluster")).unwrap();
+    std::fs::write(directory.join("cluster/registry.yaml"), REGISTRY).unwrap();
+    let view = Arc::new(View::default());
+    let manifests = Manifests::read(&directory.join("cluster")).unwrap();
+    manifests.publish(&view);
+    let audit = Destination::File(directory.join("audit.log"));
+    let audit = Arc::new(AuditLog::open(&audit).unwrap());
+    let (demand, demands) = demand::channel(Arc::clone(metrics));
+    let (denials, _) = denials::channel(Arc::clone(metrics));
+    let admission = Admission::new(view, Settings::default(), audit, Arc::clone(metrics))
+        .in_cluster(ClusterSenders { demand, denials });
+    let routes = webhook_router(Webhook::new(admission, 8, Arc::new(Readiness::default())));
+    (routes.layer(Extension(Peer::from("192.0.2.1:1"))), demands)
+}
+
+fn review(namespace: &str) -> Bytes {
+    let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+        "uid": "u-1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+        "namespace": namespace, "object": {"spec": {"containers": [{"image": "myregistry.azurecr.io/app"}]}},
+    }});
+    review.to_string().into()
+}
+
+async fn post(routes: &Router, review: Bytes) -> (StatusCode, String) {
+    let request = Request::post("/mutate")
+        .header("content-type", "application/json")
+        .body(Body::from(review))
+        .unwrap();
+    let answer = routes.clone().oneshot(request).await.unwrap();
+    let status = answer.status();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn forged_reviews_leave_nothing_of_their_size_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new(|| 0));
+    let (routes, demands) = webhook(directory.path(), &metrics);
+    let (status, _) = post(&routes, review("apps")).await;
+    assert_eq!((status, demands.len()), (StatusCode::OK, 1));
+
+    let large = review(&"n".repeat(7_900_000));
+    let before = ALLOCATOR.current_usage();
+    for _ in 0..40 {
+        let (status, answer) = post(&routes, large.clone()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(answer.contains("request.namespace is not the name"), "{answer}");
+        assert!(answer.len() < 300 && answer.ends_with("}\n"), "{answer}");
+    }
+    let kept = ALLOCATOR.current_usage().saturating_sub(before);
+    assert!(kept < MIB / 4, "{kept} bytes of 40 reviews of 7.9 MB are kept");
+    assert_eq!(demands.len(), 1);
+
+    // Names that could be right are kept, but not many of them.
+    for number in 0..FLOOD {
+        let (status, _) = post(&routes, review(&format!("made-up-{number:055}"))).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let dropped = format!(
+        "pullpass_queue_dropped_total{{queue=\"demand\",reason=\"full\"}} {}\n",
+        FLOOD + 1 - demands.len()
+    );
+    assert!(metrics.encode().unwrap().contains(&dropped));
+    // What waits for the audit log's file has a bound of its own.
+    written(&directory.path().join("audit.log"), FLOOD + 1).await;
+    let kept = ALLOCATOR.current_usage().saturating_sub(before);
+    assert!(kept < 2 * MIB, "{kept} bytes of {FLOOD} reviews are kept");
+}
+
+/// Waits until a file has so many lines.
+async fn written(path: &Path, lines: usize) {
+    let poll = async {
+        while std::fs::read_to_string(path).unwrap().matches('\n').count() < lines {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, poll)
+        .await
+        .expect("the audit log has its lines");
+}
