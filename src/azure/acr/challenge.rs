@@ -54,12 +54,12 @@ impl Challenge {
     pub(super) fn check(&self, login_server: &LoginServer) -> Result<(), AcrError> {
         let url: Option<Uri> = self.realm.parse().ok();
         let host = url.as_ref().and_then(Uri::host);
+        // The authority as it is written: a port that is no number, which a URL may have here, reads as no port.
         let is_own = url.as_ref().is_some_and(|url| {
             let authority = url.authority().map_or("", |authority| authority.as_str());
-            url.scheme_str() == Some("https")
-                && url.port_u16().is_none_or(|port| port == 443)
-                && !authority.contains('@')
-        }) && host.is_some_and(|host| host.eq_ignore_ascii_case(login_server.as_str()));
+            let named = authority.strip_suffix(":443").unwrap_or(authority);
+            url.scheme_str() == Some("https") && named.eq_ignore_ascii_case(login_server.as_str())
+        });
         if is_own {
             return Ok(());
         }
@@ -139,6 +139,10 @@ mod tests {
             ),
             (
                 "https://myregistry.azurecr.io:8443/oauth2/token",
+                Some("myregistry.azurecr.io"),
+            ),
+            (
+                "https://myregistry.azurecr.io:!43/oauth2/token",
                 Some("myregistry.azurecr.io"),
             ),
             ("https://evil.example/oauth2/token", Some("evil.example")),
