@@ -18,13 +18,14 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use peak_alloc::PeakAlloc;
 use pullpass::admission::{Admission, ClusterSenders};
+use pullpass::admission::{demand, denials};
 use pullpass::audit::{AuditLog, Destination};
-use pullpass::controllers::{demand, denials};
-use pullpass::decision::Settings;
-use pullpass::manifests::Manifests;
+use pullpass::base::readiness::Readiness;
 use pullpass::metrics::Metrics;
-use pullpass::server::{Peer, Readiness, Webhook, webhook_router};
+use pullpass::policy::decision::Settings;
+use pullpass::server::{Peer, Webhook, webhook_router};
 use pullpass::view::View;
+use pullpass::view::manifests::Manifests;
 use serde_json::json;
 use tower::ServiceExt;
 

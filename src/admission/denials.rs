@@ -15,7 +15,7 @@ use crate::policy::rules::Rule;
 pub const BACKLOG: usize = 256;
 /// The longest texts of an object that can own a Pod, in bytes: `group/version` of a DNS subdomain and a label, a kind
 /// that is a label, and a name that is a subdomain (`k8s.io/apimachinery/pkg/util/validation`; for kinds the validation of
-/// CustomResourceDefinitions). The API server makes UUIDs. In a Pod they may be of any length.
+/// `CustomResourceDefinitions`). The API server makes UUIDs. In a Pod they may be of any length.
 const MAX_API_VERSION: usize = 253 + 1 + 63;
 const MAX_KIND: usize = 63;
 const MAX_NAME: usize = 253;

@@ -151,8 +151,13 @@ pub async fn exchange(
             .chain(tenant.map(|tenant| ("tenant", tenant))),
     );
     let response = send(http, login_server, Method::POST, "/oauth2/exchange", body).await?;
-    let (token, claims) = token_of(&response, "refresh_token", now)?;
-    dated(token, &claims, &response, now)
+    refresh_token_in(&response, now)
+}
+
+/// The refresh token in the answer to an exchange, or why there is none.
+pub fn refresh_token_in(response: &Response, now: Timestamp) -> Result<RegistryToken, AcrError> {
+    let (token, claims) = token_of(response, "refresh_token", now)?;
+    dated(token, &claims, response, now)
 }
 
 /// Asks for an access token that allows pulling from these repositories and nothing else.
@@ -204,7 +209,8 @@ pub async fn password_token(
     access_token_in(&response, &repositories, now)
 }
 
-fn access_token_in(
+/// The access token in an answer, or why there is none that allows pulling from all of these repositories.
+pub fn access_token_in(
     response: &Response,
     repositories: &[String],
     now: Timestamp,

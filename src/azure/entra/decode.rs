@@ -43,12 +43,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The token in an answer, or why there is none.
-pub(super) fn token_of(
-    response: &Response,
-    is_managed: bool,
-    now: Timestamp,
-) -> Result<SecretText, EntraError> {
+/// The token in an answer of Entra ID, or of the managed identity endpoint, or why there is none.
+pub fn token_of(response: &Response, is_managed: bool, now: Timestamp) -> Result<SecretText, EntraError> {
     let trouble = |trouble| Err(super::trouble(trouble, is_managed));
     // While an identity is being set up, its endpoint answers these (Microsoft Learn, "How to use managed identities
     // on an Azure VM", section "Retry guidance").

@@ -24,8 +24,7 @@ use thiserror::Error;
 
 use self::assertion::{Assertion, ClientCertificate};
 pub use self::assertion::{CertificateError, check_certificate};
-pub use self::decode::Refusal;
-use self::decode::token_of;
+pub use self::decode::{Refusal, token_of};
 use self::recorder::Recorder;
 use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
