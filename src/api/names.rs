@@ -1,7 +1,5 @@
 //! The labels, annotations and names that users and other programs rely on (`docs/design.md`).
 
-/// The API group of the custom resources.
-pub const GROUP: &str = "pullpass.dev";
 /// The namespace that pullpass runs in, unless it is told otherwise.
 pub const OWN_NAMESPACE: &str = "pullpass-system";
 /// On a namespace: `enabled` or `disabled`. On a Pod: `disabled`.
