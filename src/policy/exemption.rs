@@ -47,9 +47,21 @@ impl Exemption {
     }
 }
 
-/// What of a Pod can exempt it.
+/// What is done with a Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subject<'a> {
+pub enum Treatment {
+    /// It gets the pull secrets of its images, and the rules hold for it.
+    Injected {
+        /// It gets the secret of every registry that its namespace may use.
+        always: bool,
+    },
+    /// It is left alone.
+    Exempt(Exemption),
+}
+
+/// What of a Pod decides how it is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodTraits<'a> {
     /// The Pod's namespace.
     pub namespace: &'a str,
     /// The namespace's labels; absent where the cache does not have it yet.
@@ -60,20 +72,20 @@ pub struct Subject<'a> {
     pub inject_label: Option<&'a str>,
 }
 
-impl Subject<'_> {
-    /// Why the Pod is left alone; or else whether it gets the secrets of all registries that its namespace may use.
-    pub fn exemption(&self, scope: &Scope) -> Result<bool, Exemption> {
+impl PodTraits<'_> {
+    /// What is done with the Pod.
+    pub fn treatment(&self, scope: &Scope) -> Treatment {
         if self.is_mirror {
-            return Err(Exemption::MirrorPod);
+            return Treatment::Exempt(Exemption::MirrorPod);
         }
         match scope.membership(self.namespace, self.labels) {
-            Membership::Excluded => Err(Exemption::NamespaceExcluded),
-            Membership::OptedOut => Err(Exemption::NamespaceOptedOut),
-            Membership::NotOptedIn => Err(Exemption::NamespaceNotOptedIn),
+            Membership::Excluded => Treatment::Exempt(Exemption::NamespaceExcluded),
+            Membership::OptedOut => Treatment::Exempt(Exemption::NamespaceOptedOut),
+            Membership::NotOptedIn => Treatment::Exempt(Exemption::NamespaceNotOptedIn),
             Membership::Injected { .. } if self.inject_label == Some("disabled") => {
-                Err(Exemption::PodOptedOut)
+                Treatment::Exempt(Exemption::PodOptedOut)
             }
-            Membership::Injected { always } => Ok(always),
+            Membership::Injected { always } => Treatment::Injected { always },
         }
     }
 }

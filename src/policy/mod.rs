@@ -10,3 +10,7 @@ pub mod request;
 pub mod rescue;
 pub mod rules;
 pub mod scope;
+pub mod verdict;
+
+#[cfg(test)]
+mod agreement;

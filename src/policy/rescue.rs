@@ -2,6 +2,8 @@
 //! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod; what is
 //! remembered of earlier evictions is in [`evictions`].
 
+use std::collections::HashSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::policy::coverage::{Finding, Gap, State};
@@ -15,7 +17,7 @@ pub fn would_help<'a>(pod: &Pod, findings: &[Finding<'a>]) -> Option<&'a str> {
     if !pod::controller(pod).is_some_and(makes_again) {
         return None;
     }
-    let awaited = pod::awaited_images(pod);
+    let awaited: HashSet<&str> = pod::awaited_images(pod).into_iter().collect();
     findings
         .iter()
         .filter(|finding| finding.images.iter().any(|image| awaited.contains(image)))

@@ -2,15 +2,15 @@
 //! that run already. A pure function of the Pod, the attached registries and the namespace's labels.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::policy::attached::{Access, Registries};
-use crate::policy::exemption::{Exemption, Subject};
+use crate::policy::attached::{Registries, Registry};
+use crate::policy::exemption::{Exemption, PodTraits, Treatment};
 use crate::policy::pod::{Pod, inject_label, is_mirror};
 use crate::policy::scope::{Labels, Scope};
-use crate::registry::image::ImageReference;
+use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
 
 /// How a Pod stands to a registry that its images are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,28 +128,30 @@ pub fn findings<'a>(
     labels: Option<&Labels>,
     scope: &Scope,
 ) -> Vec<Finding<'a>> {
-    let subject = Subject {
+    let traits = PodTraits {
         namespace,
         labels,
         is_mirror: is_mirror(pod),
         inject_label: inject_label(pod),
     };
-    let exemption = subject.exemption(scope).err();
+    let treatment = traits.treatment(scope);
+    let held: HashSet<&str> = pod.spec.pull_secrets().collect();
     let mut findings: Vec<Finding<'a>> = Vec::new();
+    let mut known: HashMap<_, usize> = HashMap::new();
     for image in pod.spec.images() {
-        let Some((host, registry, state)) = look_at(pod, image, registries, labels) else {
+        let verdict = Verdict::of(image, registries, labels);
+        let Some((registry, gap)) = look_at(&verdict, &held) else {
             continue;
         };
-        // A Pod that is left alone may be covered all the same: it may name the secret by itself.
-        let state = match (state, exemption) {
-            (State::Uncovered(_), Some(exemption)) => State::Skipped(exemption),
-            (state, _) => state,
+        let Some(host) = verdict.host().map(|host| host.canonical()) else {
+            continue;
         };
-        match findings
-            .iter_mut()
-            .find(|known| (&known.host, known.registry, known.state) == (&host, registry, state))
-        {
-            Some(known) => known.images.push(image),
+        let state = state_of(gap, treatment);
+        let index = *known
+            .entry((host.clone(), registry, state))
+            .or_insert(findings.len());
+        match findings.get_mut(index) {
+            Some(finding) => finding.images.push(image),
             None => findings.push(Finding {
                 host,
                 registry,
@@ -161,41 +163,46 @@ pub fn findings<'a>(
     findings
 }
 
-/// How a Pod stands to the registry of one image; none where that is not on ACR.
-fn look_at<'a>(
-    pod: &Pod,
-    image: &'a str,
-    registries: &'a Registries,
-    labels: Option<&Labels>,
-) -> Option<(Cow<'a, str>, Option<&'a str>, State)> {
-    let reference = ImageReference::parse(image).ok()?;
-    let host = reference.registry()?;
-    let usable = match registries.access(&host, labels) {
-        Access::Elsewhere => return None,
-        Access::Unattached => return Some((host.canonical(), None, State::Uncovered(Gap::Unattached))),
-        Access::Forbidden(registry) => {
-            let state = State::Uncovered(Gap::Forbidden);
-            return Some((host.canonical(), Some(registry.name()), state));
+/// A Pod that is left alone may be covered all the same: it may name the secret by itself.
+fn state_of(gap: Option<Gap>, treatment: Treatment) -> State {
+    match (gap, treatment) {
+        (None, _) => State::Covered,
+        (Some(_), Treatment::Exempt(exemption)) => State::Skipped(exemption),
+        (Some(gap), Treatment::Injected { .. }) => State::Uncovered(gap),
+    }
+}
+
+/// The AcrRegistry that an image's pull depends on, and what is amiss; none where the image is not on ACR.
+fn look_at<'a>(verdict: &Verdict<'a>, held: &HashSet<&str>) -> Option<(Option<&'a str>, Option<Gap>)> {
+    match verdict {
+        Verdict::NoReference(_) | Verdict::Elsewhere(_) => None,
+        Verdict::Refused(_, breach) => {
+            let gap = match breach {
+                Breach::Unattached => Gap::Unattached,
+                Breach::Forbidden(_) => Gap::Forbidden,
+            };
+            Some((breach.registry(), Some(gap)))
         }
-        Access::Granted(usable) => usable,
+        Verdict::Granted(grant) => {
+            let (registry, gap) = gap(grant, held);
+            Some((registry.map(Registry::name), gap))
+        }
+    }
+}
+
+fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a Registry>, Option<Gap>) {
+    let holds = |registry: &Registry| held.contains(registry.pull_secret());
+    let (credential, registry) = grant.credential(holds);
+    let gap = match credential {
+        Credential::Fits if grant.host.is_lower_case() => None,
+        Credential::Fits => Some(Gap::Spelling),
+        Credential::OtherRepository => Some(Gap::OtherRepository),
+        Credential::Missing if held.is_empty() || grant.usable.iter().any(|usable| holds(usable)) => {
+            Some(Gap::NotInjected)
+        }
+        Credential::Missing => Some(Gap::OtherSecret),
     };
-    let is_named = |secret: &str| pod.spec.pull_secrets().any(|named| named == secret);
-    let held: Vec<_> = usable
-        .iter()
-        .filter(|registry| is_named(registry.pull_secret()))
-        .collect();
-    let covering = held
-        .iter()
-        .find(|registry| registry.covers(reference.repository()));
-    let state = match (covering, held.is_empty()) {
-        (Some(_), _) if !host.is_lower_case() => State::Uncovered(Gap::Spelling),
-        (Some(_), _) => State::Covered,
-        (None, false) => State::Uncovered(Gap::OtherRepository),
-        (None, true) if pod.spec.pull_secrets().next().is_some() => State::Uncovered(Gap::OtherSecret),
-        (None, true) => State::Uncovered(Gap::NotInjected),
-    };
-    let registry = covering.or(held.first()).copied().or(usable.first());
-    Some((host.canonical(), registry.map(|registry| registry.name()), state))
+    (registry, gap)
 }
 
 /// Pods that stand alike to a registry.

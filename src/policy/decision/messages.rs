@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::policy::request::PodImage;
-use crate::policy::rules::Rule;
+use crate::policy::verdict::Breach;
 use crate::registry::image::{ImageReferenceError, RegistryHost};
 
 /// How many warnings one answer carries at most.
@@ -59,31 +59,27 @@ pub(super) fn uncovered(image: &PodImage<'_>, host: &str, debugging: bool) -> St
     )
 }
 
-pub(super) fn violation(
-    image: &PodImage<'_>,
-    rule: Rule,
-    host: &str,
-    registry: Option<&str>,
-    namespace: &str,
-) -> String {
+pub(super) fn violation(image: &PodImage<'_>, breach: Breach<'_>, host: &str, namespace: &str) -> String {
     let what = format!("{} names {}", quoted_path(image), quoted(&image.reference));
-    match (rule, registry) {
-        (Rule::Forbidden, Some(registry)) => format!(
-            "pullpass: {what}, and AcrRegistry {registry} is not for namespace {namespace} (rule: forbidden). Whoever \
-             administers the cluster can change spec.namespaces of {registry} or the namespace's labels"
-        ),
-        _ => format!(
-            "pullpass: {what}, and no AcrRegistry has {host} (rule: unattached). Whoever administers the cluster can \
+    let rule = breach.rule().as_str();
+    match breach {
+        Breach::Unattached => format!(
+            "pullpass: {what}, and no AcrRegistry has {host} (rule: {rule}). Whoever administers the cluster can \
              attach it: pullpass attach {host}"
+        ),
+        Breach::Forbidden(registry) => format!(
+            "pullpass: {what}, and AcrRegistry {name} is not for namespace {namespace} (rule: {rule}). Whoever \
+             administers the cluster can change spec.namespaces of {name} or the namespace's labels",
+            name = registry.name(),
         ),
     }
 }
 
 /// Keeps the number of warnings bounded, each once; what was left out is counted.
-pub(super) fn bound(warnings: &mut Vec<String>) {
+pub(super) fn dedup_and_cap(warnings: Vec<String>) -> Vec<String> {
     let mut seen = Vec::with_capacity(warnings.len().min(MAX_WARNINGS));
     let mut left_out = 0_usize;
-    for warning in warnings.drain(..) {
+    for warning in warnings {
         if seen.contains(&warning) {
             continue;
         }
@@ -98,7 +94,7 @@ pub(super) fn bound(warnings: &mut Vec<String>) {
             "pullpass: and {left_out} more; the audit log has all images"
         ));
     }
-    *warnings = seen;
+    seen
 }
 
 fn quoted_path(image: &PodImage<'_>) -> String {

@@ -1,14 +1,16 @@
 //! What happens to a Pod: a pure function of the request, the attached registries, the namespace's labels and the
 //! settings (`docs/policy.md`).
 
+mod judge;
 mod messages;
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::policy::attached::{Access, Registries, Registry};
-use crate::policy::exemption::Subject;
+use crate::policy::attached::Registries;
+use crate::policy::decision::judge::Judge;
+use crate::policy::exemption::{PodTraits, Treatment};
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::{Labels, Scope, unknown_values};
@@ -75,9 +77,7 @@ pub struct Decision<'a> {
     pub reason: Cow<'static, str>,
     /// Every image of the Pod, and the registry that it was found on.
     pub images: Vec<JudgedImage<'a>>,
-    /// The registries whose pull secrets are added, ordered by name.
-    pub injected: Vec<&'a str>,
-    /// The names of the pull secrets that are added, in the same order.
+    /// The names of the pull secrets that are added, ordered by registry.
     pub secrets: Vec<&'a str>,
     /// The registries whose pull secrets the Pod has after this, whether added now or there before.
     pub demanded: Vec<&'a str>,
@@ -130,75 +130,36 @@ pub fn decide<'a>(
     labels: Option<&Labels>,
     settings: &Settings,
 ) -> Decision<'a> {
-    let mut decision = Decision {
-        outcome: Outcome::NotApplicable,
-        reason: Cow::Borrowed(""),
-        images: request
-            .pod
-            .images
-            .iter()
-            .map(|image| JudgedImage {
-                image,
-                host: None,
-                registry: None,
-            })
-            .collect(),
-        injected: Vec::new(),
-        secrets: Vec::new(),
-        demanded: Vec::new(),
-        violations: Vec::new(),
-        warnings: Vec::new(),
-        denials: Vec::new(),
-    };
-    let (outcome, reason) = match exemption(request, labels, settings) {
-        Err(exemption) => {
-            decision.name_hosts();
-            exemption
-        }
-        Ok(always) => Judge {
-            request,
-            registries,
-            labels,
-            settings,
-            always,
-        }
-        .judge(&mut decision),
-    };
-    if !matches!(outcome, Outcome::NotApplicable) {
-        decision.warnings.extend(label_warnings(request, labels));
+    if let Some(reason) = why_not_applicable(request) {
+        return Decision::unjudged(request, Outcome::NotApplicable, reason, Vec::new());
     }
-    messages::bound(&mut decision.warnings);
-    Decision {
-        outcome,
-        reason,
-        ..decision
-    }
-}
-
-/// Whether the Pod is left alone whatever its images are; else whether every registry is injected.
-fn exemption(
-    request: &ReviewRequest<'_>,
-    labels: Option<&Labels>,
-    settings: &Settings,
-) -> Result<bool, (Outcome, Cow<'static, str>)> {
-    let not_applicable = |reason| Err((Outcome::NotApplicable, Cow::Borrowed(reason)));
-    if !request.is_pod {
-        return not_applicable("the object is not a Pod");
-    }
-    match (request.operation, request.sub_resource.as_deref()) {
-        (Operation::Create, None | Some(""))
-        | (Operation::Update, None | Some("" | "ephemeralcontainers")) => {}
-        _ => return not_applicable("the operation changes no image"),
-    }
-    let subject = Subject {
+    let traits = PodTraits {
         namespace: &request.namespace,
         labels,
         is_mirror: request.pod.is_mirror,
         inject_label: request.pod.inject_label.as_deref(),
     };
-    subject
-        .exemption(&settings.scope)
-        .map_err(|exemption| (Outcome::Skipped, Cow::Borrowed(exemption.sentence())))
+    match traits.treatment(&settings.scope) {
+        Treatment::Exempt(exemption) => {
+            let warnings = label_warnings(request, labels);
+            Decision::unjudged(request, Outcome::Skipped, exemption.sentence(), warnings)
+        }
+        Treatment::Injected { always } => {
+            Judge::new(request, registries, labels, settings.policy, always).judge()
+        }
+    }
+}
+
+/// Why the request is about no image that could be judged, if it is not.
+fn why_not_applicable(request: &ReviewRequest<'_>) -> Option<&'static str> {
+    if !request.is_pod {
+        return Some("the object is not a Pod");
+    }
+    match (request.operation, request.sub_resource.as_deref()) {
+        (Operation::Create, None | Some(""))
+        | (Operation::Update, None | Some("" | "ephemeralcontainers")) => None,
+        _ => Some("the operation changes no image"),
+    }
 }
 
 fn label_warnings(request: &ReviewRequest<'_>, labels: Option<&Labels>) -> Vec<String> {
@@ -219,7 +180,27 @@ fn label_warnings(request: &ReviewRequest<'_>, labels: Option<&Labels>) -> Vec<S
         .collect()
 }
 
-impl Decision<'_> {
+impl<'a> Decision<'a> {
+    /// A decision that no image has a part in.
+    fn unjudged(
+        request: &'a ReviewRequest<'a>,
+        outcome: Outcome,
+        reason: &'static str,
+        warnings: Vec<String>,
+    ) -> Self {
+        let images = request.pod.images.iter().map(JudgedImage::unjudged);
+        Self {
+            outcome,
+            reason: Cow::Borrowed(reason),
+            images: images.collect(),
+            secrets: Vec::new(),
+            demanded: Vec::new(),
+            violations: Vec::new(),
+            warnings: messages::dedup_and_cap(warnings),
+            denials: Vec::new(),
+        }
+    }
+
     /// What is said to whoever sent a request that is refused.
     pub fn refusal(&self) -> Option<String> {
         let messages: Vec<_> = self
@@ -229,196 +210,17 @@ impl Decision<'_> {
             .collect();
         (!messages.is_empty()).then(|| messages.join("; "))
     }
-
-    fn name_hosts(&mut self) {
-        for judged in &mut self.images {
-            let parsed = ImageReference::parse(&judged.image.reference).ok();
-            judged.host = parsed
-                .and_then(|parsed| parsed.registry())
-                .map(|host| host.canonical());
-        }
-    }
 }
 
-struct Judge<'a, 'l> {
-    request: &'a ReviewRequest<'a>,
-    registries: &'a Registries,
-    labels: Option<&'l Labels>,
-    settings: &'l Settings,
-    /// Whether every registry that the namespace may use is injected.
-    always: bool,
-}
-
-impl<'a> Judge<'a, '_> {
-    fn judge(&self, decision: &mut Decision<'a>) -> (Outcome, Cow<'static, str>) {
-        let mut needed: Vec<&'a Registry> = Vec::new();
-        let live = self.request.operation == Operation::Update;
-        let (mut on_acr, mut uncovered) = (false, None);
-        for index in 0..decision.images.len() {
-            let Some(judged) = decision.images.get_mut(index) else {
-                break;
-            };
-            let image = judged.image;
-            let reference = match ImageReference::parse(&image.reference) {
-                Ok(reference) => reference,
-                Err(error) => {
-                    decision.warnings.push(messages::not_a_reference(image, error));
-                    continue;
-                }
-            };
-            let Some(host) = reference.registry() else {
-                continue;
-            };
-            let named = host.canonical();
-            judged.host = Some(named.clone());
-            // What was admitted before is not judged again because something else changed.
-            let is_new = !live
-                || !self
-                    .request
-                    .old_images
-                    .iter()
-                    .any(|old| old.reference == image.reference);
-            let access = self.registries.access(&host, self.labels);
-            if let Access::Granted(usable) = &access {
-                judged.registry = usable.first().map(|registry| registry.name());
-            }
-            if !is_new {
-                continue;
-            }
-            let usable = match access {
-                Access::Elsewhere => continue,
-                Access::Unattached => {
-                    on_acr = true;
-                    self.violate(decision, image, Rule::Unattached, named, None);
-                    continue;
-                }
-                Access::Forbidden(registry) => {
-                    on_acr = true;
-                    self.violate(decision, image, Rule::Forbidden, named, Some(registry.name()));
-                    continue;
-                }
-                Access::Granted(usable) => usable,
-            };
-            on_acr = true;
-            if let Some(warning) = messages::spelling(image, &host) {
-                decision.warnings.push(warning);
-            }
-            if let Some(first) = usable.first()
-                && !usable
-                    .iter()
-                    .any(|registry| registry.covers(reference.repository()))
-            {
-                decision.warnings.push(messages::other_repositories(
-                    image,
-                    first.name(),
-                    reference.repository(),
-                ));
-            }
-            if live && !usable.iter().all(|registry| self.holds(registry)) {
-                uncovered = Some(named.clone().into_owned());
-                decision.warnings.push(messages::uncovered(
-                    image,
-                    &named,
-                    self.request.is_ephemeral_containers(),
-                ));
-            }
-            needed.extend(usable);
-        }
-        if self.always && !live {
-            needed.extend(
-                self.registries
-                    .all()
-                    .into_iter()
-                    .filter(|registry| registry.allows(self.labels)),
-            );
-        }
-        self.conclude(decision, needed, on_acr, uncovered)
-    }
-
-    fn conclude(
-        &self,
-        decision: &mut Decision<'a>,
-        mut needed: Vec<&'a Registry>,
-        on_acr: bool,
-        uncovered: Option<String>,
-    ) -> (Outcome, Cow<'static, str>) {
-        if !decision.denials.is_empty() {
-            return (Outcome::Denied, Cow::Borrowed("the policy refuses an image"));
-        }
-        if let Some(host) = uncovered {
-            let reason = format!(
-                "the live Pod holds no pull secret for {host}, and its imagePullSecrets can't change"
-            );
-            return (Outcome::Uncovered, Cow::Owned(reason));
-        }
-        needed.sort_by(|a, b| a.name().cmp(b.name()));
-        needed.dedup_by(|a, b| a.name() == b.name());
-        decision.demanded = needed.iter().map(|registry| registry.name()).collect();
-        let missing: Vec<_> = needed.iter().filter(|registry| !self.holds(registry)).collect();
-        decision.injected = missing.iter().map(|registry| registry.name()).collect();
-        decision.secrets = missing.iter().map(|registry| registry.pull_secret()).collect();
-        let (outcome, reason) = match (needed.is_empty(), missing.is_empty()) {
-            (_, false) if on_acr => (Outcome::Injected, "the Pod names images of attached registries"),
-            (_, false) => (
-                Outcome::Injected,
-                "the namespace is labelled pullpass.dev/always-inject=true",
-            ),
-            (false, true) => (
-                Outcome::AlreadyPresent,
-                "the Pod has every pull secret that it needs",
-            ),
-            (true, true) if !decision.violations.is_empty() => (
-                Outcome::Uncovered,
-                "no attached registry is there for the Pod's images in this namespace",
-            ),
-            (true, true) if self.request.operation == Operation::Update => {
-                (Outcome::NotApplicable, "no image on ACR was added")
-            }
-            (true, true) => (Outcome::NotApplicable, "the Pod names no image on ACR"),
-        };
-        (outcome, Cow::Borrowed(reason))
-    }
-
-    /// Whether the Pod names the registry's pull secret already.
-    fn holds(&self, registry: &Registry) -> bool {
-        self.request
-            .pod
-            .pull_secrets
-            .iter()
-            .flatten()
-            .any(|name| name == registry.pull_secret())
-    }
-
-    fn violate(
-        &self,
-        decision: &mut Decision<'a>,
-        image: &PodImage<'_>,
-        rule: Rule,
-        host: Cow<'a, str>,
-        registry: Option<&'a str>,
-    ) {
-        let action = self.settings.policy.action(rule);
-        let message = || messages::violation(image, rule, &host, registry, &self.request.namespace);
-        match action {
-            Action::Allow => {}
-            Action::Warn => decision.warnings.push(message()),
-            Action::Deny if decision.denials.iter().any(|denial| denial.rule == rule) => {}
-            Action::Deny => decision.denials.push(Denial {
-                rule,
-                message: message(),
-            }),
-        }
-        if !decision
-            .violations
-            .iter()
-            .any(|known| known.rule == rule && known.host == host)
-        {
-            decision.violations.push(Violation {
-                rule,
-                host,
-                registry,
-                action,
-            });
+impl<'a> JudgedImage<'a> {
+    /// An image that nothing depends on but its record.
+    fn unjudged(image: &'a PodImage<'a>) -> Self {
+        let reference = ImageReference::parse(&image.reference).ok();
+        let host = reference.and_then(|reference| reference.registry());
+        Self {
+            image,
+            host: host.map(|host| host.canonical()),
+            registry: None,
         }
     }
 }

@@ -1,0 +1,175 @@
+//! What is said of a Pod that runs is what admission says of it.
+
+use std::borrow::Cow;
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::policy::attached::{Registries, Registry};
+use crate::policy::coverage::{Finding, Gap, State, findings};
+use crate::policy::decision::{Decision, Outcome, Settings, decide};
+use crate::policy::pod::{Pod, inject_label};
+use crate::policy::request::{ImageField, Operation, PodImage, PodView, ReviewRequest};
+use crate::policy::rules::Rule;
+use crate::policy::scope::Labels;
+
+const IMAGES: [&str; 11] = [
+    "nginx",
+    "registry.example/a",
+    "not a reference",
+    "stranger.azurecr.io/a",
+    "openreg.azurecr.io/a",
+    "openreg.azurecr.io:443/a",
+    "OpenReg.azurecr.io/a",
+    "teams.azurecr.io/a",
+    "listed.azurecr.io/team/app",
+    "listed.azurecr.io/team/other",
+    "shared.azurecr.io/team/app",
+];
+const SECRETS: [&str; 7] = [
+    "pullpass-open",
+    "pullpass-team-a",
+    "pullpass-team-b",
+    "pullpass-listed",
+    "pullpass-shared-app",
+    "pullpass-shared-other",
+    "by-hand",
+];
+
+fn registries() -> Registries {
+    let of_team =
+        |team| json!({"loginServer": "teams.azurecr.io", "namespaces": {"matchLabels": {"team": team}}});
+    let lists = |host, repository| json!({"loginServer": host, "credential": {"kind": "AccessToken", "repositories": [repository]}});
+    [
+        ("open", json!({"loginServer": "openreg.azurecr.io"})),
+        ("team-a", of_team("a")),
+        ("team-b", of_team("b")),
+        ("listed", lists("listed.azurecr.io", "team/app")),
+        ("shared-app", lists("shared.azurecr.io", "team/app")),
+        ("shared-other", lists("shared.azurecr.io", "team/other")),
+    ]
+    .into_iter()
+    .map(|(name, mut spec)| {
+        spec["identity"] = json!({"managedIdentity": {}});
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        });
+        Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    })
+    .collect()
+}
+
+fn pod(image: &str, secrets: &[&str], label: Option<&str>) -> Pod {
+    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+    let labels = label.map(|label| json!({"pullpass.dev/inject": label}));
+    serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "apps", "labels": labels},
+        "spec": {"containers": [{"name": "main", "image": image}], "imagePullSecrets": secrets},
+    }))
+    .unwrap()
+}
+
+/// The request that brings the Pod's images.
+fn request(pod: &Pod, operation: Operation) -> ReviewRequest<'_> {
+    let images = pod.spec.images().map(|image| PodImage {
+        field: ImageField::Containers,
+        name: Cow::Borrowed("main"),
+        reference: Cow::Borrowed(image),
+    });
+    ReviewRequest {
+        uid: Cow::Borrowed("u"),
+        operation,
+        is_pod: true,
+        sub_resource: None,
+        namespace: Cow::Owned(pod.namespace().unwrap()),
+        name: Cow::Owned(pod.name_any()),
+        dry_run: false,
+        user: Cow::Borrowed("jane"),
+        pod: PodView {
+            inject_label: inject_label(pod).map(Cow::Borrowed),
+            images: images.collect(),
+            pull_secrets: Some(pod.spec.pull_secrets().map(Cow::Borrowed).collect()),
+            ..PodView::default()
+        },
+        old_images: Vec::new(),
+    }
+}
+
+fn agree(finding: Option<&Finding<'_>>, created: &Decision<'_>, updated: &Decision<'_>) -> bool {
+    let rules: Vec<Rule> = updated
+        .violations
+        .iter()
+        .map(|violation| violation.rule)
+        .collect();
+    let Some(finding) = finding else {
+        return rules.is_empty() && [Outcome::NotApplicable, Outcome::Skipped].contains(&updated.outcome);
+    };
+    let image = &updated.images[0];
+    let registry = updated
+        .violations
+        .first()
+        .map_or(image.registry, |violation| violation.registry);
+    let is_named = image.host.as_ref() == Some(&finding.host)
+        && (updated.outcome == Outcome::Skipped || registry == finding.registry);
+    let warned = !updated.warnings.is_empty();
+    is_named
+        && match finding.state {
+            State::Uncovered(Gap::Unattached) => rules == [Rule::Unattached],
+            State::Uncovered(Gap::Forbidden) => rules == [Rule::Forbidden],
+            State::Uncovered(Gap::NotInjected | Gap::OtherSecret) => {
+                (updated.outcome, created.outcome) == (Outcome::Uncovered, Outcome::Injected)
+                    && rules.is_empty()
+            }
+            State::Uncovered(Gap::OtherRepository | Gap::Spelling) => {
+                updated.outcome == Outcome::AlreadyPresent && warned && rules.is_empty()
+            }
+            State::Covered => {
+                [Outcome::AlreadyPresent, Outcome::Skipped].contains(&updated.outcome)
+                    && !warned
+                    && rules.is_empty()
+            }
+            State::Skipped(_) => updated.outcome == Outcome::Skipped && rules.is_empty(),
+        }
+}
+
+#[test]
+fn coverage_says_what_admission_says() {
+    let registries = registries();
+    let settings = Settings::default();
+    let labelled = |labels: &[(&str, &str)]| -> Labels {
+        let owned = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    let namespaces = [
+        None,
+        Some(labelled(&[])),
+        Some(labelled(&[("team", "a")])),
+        Some(labelled(&[("team", "a"), ("pullpass.dev/inject", "disabled")])),
+    ];
+    for image in IMAGES {
+        for chosen in 0..1_u32 << SECRETS.len() {
+            let secrets: Vec<_> = (0..SECRETS.len())
+                .filter(|bit| chosen & (1 << bit) != 0)
+                .map(|bit| SECRETS[bit])
+                .collect();
+            for (labels, label) in namespaces
+                .iter()
+                .flat_map(|labels| [(labels, None), (labels, Some("disabled"))])
+            {
+                let pod = pod(image, &secrets, label);
+                let findings = findings(&pod, "apps", &registries, labels.as_ref(), &settings.scope);
+                let requests =
+                    [Operation::Create, Operation::Update].map(|operation| request(&pod, operation));
+                let [created, updated] = requests
+                    .each_ref()
+                    .map(|request| decide(request, &registries, labels.as_ref(), &settings));
+                assert!(
+                    findings.len() < 2 && agree(findings.first(), &created, &updated),
+                    "{image} {secrets:?} {labels:?} {label:?}: {findings:?} {updated:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Judges the images of a Pod one by one, and concludes what happens to the Pod.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use crate::policy::attached::{Registries, Registry};
+use crate::policy::decision::{Decision, Denial, JudgedImage, Outcome, Violation, label_warnings, messages};
+use crate::policy::request::{Operation, PodImage, ReviewRequest};
+use crate::policy::rules::{Action, Policy, Rule};
+use crate::policy::scope::Labels;
+use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
+use crate::registry::image::RegistryHost;
+
+pub(super) struct Judge<'a, 'l> {
+    request: &'a ReviewRequest<'a>,
+    registries: &'a Registries,
+    labels: Option<&'l Labels>,
+    policy: Policy,
+    /// Whether every registry that the namespace may use is injected.
+    always: bool,
+    /// Whether the Pod exists, so that nothing can be added to it.
+    is_live: bool,
+    /// The pull secrets that the Pod names.
+    held: HashSet<&'a str>,
+    /// The images that the Pod had before.
+    old: HashSet<&'a str>,
+}
+
+/// What the images of a request come to, gathered image by image.
+#[derive(Default)]
+struct Tally<'a> {
+    is_on_acr: bool,
+    needed: Vec<&'a Registry>,
+    uncovered: Option<Cow<'a, str>>,
+    violations: Vec<Violation<'a>>,
+    known: HashSet<(Rule, Cow<'a, str>)>,
+    denials: Vec<Denial>,
+    warnings: Vec<String>,
+}
+
+impl<'a, 'l> Judge<'a, 'l> {
+    pub(super) fn new(
+        request: &'a ReviewRequest<'a>,
+        registries: &'a Registries,
+        labels: Option<&'l Labels>,
+        policy: Policy,
+        always: bool,
+    ) -> Self {
+        let is_live = request.operation == Operation::Update;
+        let old = request.old_images.iter().filter(|_| is_live);
+        Self {
+            request,
+            registries,
+            labels,
+            policy,
+            always,
+            is_live,
+            held: request
+                .pod
+                .pull_secrets
+                .iter()
+                .flatten()
+                .map(Cow::as_ref)
+                .collect(),
+            old: old.map(|image| image.reference.as_ref()).collect(),
+        }
+    }
+
+    pub(super) fn judge(&self) -> Decision<'a> {
+        let judged: Vec<_> = self
+            .request
+            .pod
+            .images
+            .iter()
+            .map(|image| (image, Verdict::of(&image.reference, self.registries, self.labels)))
+            .collect();
+        let mut tally = Tally::default();
+        // What was admitted before is not judged again because something else changed.
+        let new = judged
+            .iter()
+            .filter(|(image, _)| !self.old.contains(image.reference.as_ref()));
+        for (image, verdict) in new {
+            self.weigh(image, verdict, &mut tally);
+        }
+        if self.always && !self.is_live {
+            let all = self.registries.all().into_iter();
+            tally
+                .needed
+                .extend(all.filter(|registry| registry.allows(self.labels)));
+        }
+        let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
+        self.conclude(images.collect(), tally)
+    }
+
+    /// Adds what one image comes to.
+    fn weigh(&self, image: &PodImage<'_>, verdict: &Verdict<'a>, tally: &mut Tally<'a>) {
+        match verdict {
+            Verdict::NoReference(error) => tally.warnings.push(messages::not_a_reference(image, *error)),
+            Verdict::Elsewhere(_) => {}
+            Verdict::Refused(host, breach) => {
+                tally.is_on_acr = true;
+                self.refuse(image, host, *breach, tally);
+            }
+            Verdict::Granted(grant) => {
+                tally.is_on_acr = true;
+                self.grant(image, grant, tally);
+            }
+        }
+    }
+
+    fn refuse(
+        &self,
+        image: &PodImage<'_>,
+        host: &RegistryHost<'a>,
+        breach: Breach<'a>,
+        tally: &mut Tally<'a>,
+    ) {
+        let (rule, host) = (breach.rule(), host.canonical());
+        let action = self.policy.action(rule);
+        let message = || messages::violation(image, breach, &host, &self.request.namespace);
+        match action {
+            Action::Allow => {}
+            Action::Warn => tally.warnings.push(message()),
+            Action::Deny if tally.denials.iter().any(|denial| denial.rule == rule) => {}
+            Action::Deny => tally.denials.push(Denial {
+                rule,
+                message: message(),
+            }),
+        }
+        if tally.known.insert((rule, host.clone())) {
+            tally.violations.push(Violation {
+                rule,
+                host,
+                registry: breach.registry(),
+                action,
+            });
+        }
+    }
+
+    fn grant(&self, image: &PodImage<'_>, grant: &Grant<'a>, tally: &mut Tally<'a>) {
+        tally.warnings.extend(messages::spelling(image, &grant.host));
+        match self.credential(grant) {
+            (Credential::OtherRepository, Some(registry)) => tally.warnings.push(
+                messages::other_repositories(image, registry.name(), grant.repository),
+            ),
+            (Credential::Missing, _) => {
+                let host = grant.host.canonical();
+                let debugging = self.request.is_ephemeral_containers();
+                tally.warnings.push(messages::uncovered(image, &host, debugging));
+                tally.uncovered = Some(host);
+            }
+            (Credential::Fits | Credential::OtherRepository, _) => {}
+        }
+        let usable = grant.usable.iter().copied();
+        tally
+            .needed
+            .extend(usable.filter(|registry| !self.is_live || self.holds(registry)));
+    }
+
+    /// Whether the image can be pulled with the pull secrets that the Pod has after this.
+    fn credential(&self, grant: &Grant<'a>) -> (Credential, Option<&'a Registry>) {
+        grant.credential(|registry| !self.is_live || self.holds(registry))
+    }
+
+    fn named(&self, image: &'a PodImage<'a>, verdict: &Verdict<'a>) -> JudgedImage<'a> {
+        let registry = match verdict {
+            Verdict::Granted(grant) => self.credential(grant).1,
+            Verdict::NoReference(_) | Verdict::Elsewhere(_) | Verdict::Refused(..) => None,
+        };
+        JudgedImage {
+            image,
+            host: verdict.host().map(|host| host.canonical()),
+            registry: registry.map(Registry::name),
+        }
+    }
+
+    fn conclude(&self, images: Vec<JudgedImage<'a>>, tally: Tally<'a>) -> Decision<'a> {
+        let mut needed = tally.needed;
+        needed.sort_by(|a, b| a.name().cmp(b.name()));
+        needed.dedup_by(|a, b| a.name() == b.name());
+        let missing: Vec<_> = needed
+            .iter()
+            .filter(|registry| !self.holds(registry))
+            .map(|registry| registry.pull_secret())
+            .collect();
+        let (outcome, reason) = if !tally.denials.is_empty() {
+            (Outcome::Denied, Cow::Borrowed("the policy refuses an image"))
+        } else if let Some(host) = tally.uncovered {
+            let reason = format!(
+                "the live Pod holds no pull secret for {host}, and its imagePullSecrets can't change"
+            );
+            (Outcome::Uncovered, Cow::Owned(reason))
+        } else {
+            let (outcome, reason) = match (needed.is_empty(), missing.is_empty()) {
+                (_, false) if tally.is_on_acr => {
+                    (Outcome::Injected, "the Pod names images of attached registries")
+                }
+                (_, false) => (
+                    Outcome::Injected,
+                    "the namespace is labelled pullpass.dev/always-inject=true",
+                ),
+                (false, true) => (
+                    Outcome::AlreadyPresent,
+                    "the Pod has every pull secret that it needs",
+                ),
+                (true, true) if !tally.violations.is_empty() => (
+                    Outcome::Uncovered,
+                    "no attached registry is there for the Pod's images in this namespace",
+                ),
+                (true, true) if self.is_live => (Outcome::NotApplicable, "no image on ACR was added"),
+                (true, true) => (Outcome::NotApplicable, "the Pod names no image on ACR"),
+            };
+            (outcome, Cow::Borrowed(reason))
+        };
+        let gets_its_secrets = matches!(outcome, Outcome::Injected | Outcome::AlreadyPresent);
+        let mut warnings = tally.warnings;
+        if outcome != Outcome::NotApplicable {
+            warnings.extend(label_warnings(self.request, self.labels));
+        }
+        Decision {
+            outcome,
+            reason,
+            images,
+            secrets: if gets_its_secrets { missing } else { Vec::new() },
+            demanded: if gets_its_secrets {
+                needed.iter().map(|registry| registry.name()).collect()
+            } else {
+                Vec::new()
+            },
+            violations: tally.violations,
+            warnings: messages::dedup_and_cap(warnings),
+            denials: tally.denials,
+        }
+    }
+
+    /// Whether the Pod names the registry's pull secret already.
+    fn holds(&self, registry: &Registry) -> bool {
+        self.held.contains(registry.pull_secret())
+    }
+}

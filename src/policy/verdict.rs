@@ -1,0 +1,120 @@
+//! What one image comes to in a namespace: the registry that it is on, and whether the namespace may use it. Admission
+//! and the view on running Pods both map this verdict, so that they can't disagree.
+
+use crate::policy::attached::{Access, Registries, Registry};
+use crate::policy::rules::Rule;
+use crate::policy::scope::Labels;
+use crate::registry::image::{ImageReference, ImageReferenceError, RegistryHost};
+
+/// What an image comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict<'a> {
+    /// The text is no image reference: no kubelet pulls it.
+    NoReference(ImageReferenceError),
+    /// The image is not on ACR. The host is absent for Docker Hub's short names.
+    Elsewhere(Option<RegistryHost<'a>>),
+    /// The image is on ACR, and violates a rule.
+    Refused(RegistryHost<'a>, Breach<'a>),
+    /// The image is on an attached registry that the namespace may use.
+    Granted(Grant<'a>),
+}
+
+/// How an image violates a rule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Breach<'a> {
+    /// No AcrRegistry has the host.
+    Unattached,
+    /// This AcrRegistry has the host, but is not for the namespace.
+    Forbidden(&'a Registry),
+}
+
+impl<'a> Breach<'a> {
+    /// The rule that is violated.
+    pub fn rule(self) -> Rule {
+        match self {
+            Self::Unattached => Rule::Unattached,
+            Self::Forbidden(_) => Rule::Forbidden,
+        }
+    }
+
+    /// The name of the AcrRegistry that has the host, if one does.
+    pub fn registry(self) -> Option<&'a str> {
+        match self {
+            Self::Unattached => None,
+            Self::Forbidden(registry) => Some(registry.name()),
+        }
+    }
+}
+
+/// An image that the namespace may pull, and with which registries' pull secrets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant<'a> {
+    /// The registry's host, as the Pod has it.
+    pub host: RegistryHost<'a>,
+    /// The image's repository.
+    pub repository: &'a str,
+    /// The AcrRegistries that the namespace may use for it, ordered by name; there is at least one.
+    pub usable: Vec<&'a Registry>,
+}
+
+/// Whether an image can be pulled with the pull secrets that its Pod has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// One of them is for the image's repository.
+    Fits,
+    /// Admission would add one that is missing.
+    Missing,
+    /// The Pod has all that could help, and none is for the image's repository.
+    OtherRepository,
+}
+
+impl<'a> Grant<'a> {
+    /// Whether a Pod that holds some registries' pull secrets can pull the image, and the AcrRegistry that this depends on.
+    pub fn credential(&self, holds: impl Fn(&Registry) -> bool) -> (Credential, Option<&'a Registry>) {
+        let find = |held, fits| {
+            let mut usable = self.usable.iter().copied();
+            usable.find(|registry| holds(registry) == held && registry.covers(self.repository) == fits)
+        };
+        [
+            (true, true, Credential::Fits),
+            (false, true, Credential::Missing),
+            (true, false, Credential::OtherRepository),
+        ]
+        .into_iter()
+        .find_map(|(held, fits, credential)| find(held, fits).map(|registry| (credential, Some(registry))))
+        .unwrap_or((Credential::Missing, self.usable.first().copied()))
+    }
+}
+
+impl<'a> Verdict<'a> {
+    /// Judges an image of a namespace with these labels; absent where the cache does not have the namespace yet.
+    pub fn of(image: &'a str, registries: &'a Registries, labels: Option<&Labels>) -> Self {
+        let reference = match ImageReference::parse(image) {
+            Ok(reference) => reference,
+            Err(error) => return Self::NoReference(error),
+        };
+        let Some(host) = reference.registry() else {
+            return Self::Elsewhere(None);
+        };
+        match registries.access(&host, labels) {
+            Access::Elsewhere => Self::Elsewhere(Some(host)),
+            Access::Unattached => Self::Refused(host, Breach::Unattached),
+            Access::Forbidden(registry) => Self::Refused(host, Breach::Forbidden(registry)),
+            Access::Granted(usable) => Self::Granted(Grant {
+                host,
+                repository: reference.repository(),
+                usable,
+            }),
+        }
+    }
+
+    /// The registry that the image names, as it was written.
+    pub fn host(&self) -> Option<RegistryHost<'a>> {
+        match self {
+            Self::NoReference(_) => None,
+            Self::Elsewhere(host) => *host,
+            Self::Refused(host, _) => Some(*host),
+            Self::Granted(grant) => Some(grant.host),
+        }
+    }
+}
