@@ -1,11 +1,10 @@
 //! What happens to a Pod whose images no attached registry is there for, or is not for this namespace
 //! (`docs/policy.md`).
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 /// What is done about a violation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is only recorded.
@@ -17,6 +16,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every action, the mildest first.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Warn, Self::Deny];
+
     /// The action's name, as flags, records and metrics have it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::api::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, SYSTEM_NAMESPACES};
@@ -11,7 +10,7 @@ use crate::api::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, SYSTEM_NAMESPACES};
 pub type Labels = BTreeMap<String, String>;
 
 /// Which namespaces are injected unless a label says otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Every namespace but the excluded ones and those labelled `disabled`.
@@ -22,6 +21,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Every mode, the default first.
+    pub const ALL: [Self; 2] = [Self::ClusterWide, Self::OptIn];
+
     /// The mode's name, as flags and records have it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use clap::ValueEnum;
 use pullpass::policy::scope::{Labels, Membership, Mode, Scope};
 use serde_json::{Value, json};
 
@@ -59,10 +58,11 @@ fn scope(objects: &[Value]) -> Result<Scope, Box<dyn Error>> {
         .iter()
         .filter_map(|variable| Some((variable.get("name")?.as_str()?, variable.get("value")?.as_str()?)))
         .collect();
-    let mode = variables.get("PULLPASS_MODE").ok_or("there is no mode")?;
+    let named = variables.get("PULLPASS_MODE").ok_or("there is no mode")?;
+    let mode = Mode::ALL.into_iter().find(|mode| mode.as_str() == *named);
     let excluded = variables.get("PULLPASS_EXCLUDE_NAMESPACES").copied();
     Ok(Scope::new(
-        Mode::from_str(mode, false)?,
+        mode.ok_or_else(|| format!("{named} is no mode"))?,
         "pullpass-system",
         excluded
             .into_iter()

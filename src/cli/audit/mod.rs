@@ -17,6 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use self::report::{Findings, PodRow};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
+use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::pages::pages;
@@ -45,7 +46,7 @@ pub(super) struct AuditArgs {
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
     /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = mode())]
     mode: Option<Mode>,
     #[command(flatten)]
     cluster: KubeFlags,

@@ -1,6 +1,7 @@
 //! Flags that several commands share.
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::api::names::OWN_NAMESPACE;
 use crate::policy::decision::Settings;
@@ -12,7 +13,7 @@ use crate::policy::scope::{Mode, Scope};
 #[command(next_help_heading = "Decisions")]
 pub(in crate::cli) struct DecisionFlags {
     /// Which namespaces are injected unless a label says otherwise
-    #[arg(long, value_enum, default_value_t, env = "PULLPASS_MODE")]
+    #[arg(long, value_parser = mode(), default_value = Mode::default().as_str(), env = "PULLPASS_MODE")]
     pub(in crate::cli) mode: Mode,
     /// Namespaces that are never injected, besides the system's and pullpass' own
     #[arg(
@@ -26,10 +27,10 @@ pub(in crate::cli) struct DecisionFlags {
     #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
     pub(in crate::cli) namespace: String,
     /// What to do about an image on ACR whose registry is not attached
-    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Action::Allow, env = "PULLPASS_UNATTACHED")]
+    #[arg(long, value_parser = action(), value_name = "ACTION", default_value = Action::Allow.as_str(), env = "PULLPASS_UNATTACHED")]
     pub(in crate::cli) unattached: Action,
     /// What to do about an image whose registry is attached, but not for the Pod's namespace
-    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Action::Warn, env = "PULLPASS_FORBIDDEN")]
+    #[arg(long, value_parser = action(), value_name = "ACTION", default_value = Action::Warn.as_str(), env = "PULLPASS_FORBIDDEN")]
     pub(in crate::cli) forbidden: Action,
 }
 
@@ -47,4 +48,39 @@ impl DecisionFlags {
             },
         }
     }
+}
+
+/// A parser for modes.
+pub(in crate::cli) fn mode() -> impl TypedValueParser<Value = Mode> {
+    one_of(Mode::ALL, |mode| {
+        PossibleValue::new(mode.as_str()).help(match mode {
+            Mode::ClusterWide => "Every namespace but the excluded ones and those labelled `disabled`",
+            Mode::OptIn => "Only namespaces labelled `enabled`",
+        })
+    })
+}
+
+fn action() -> impl TypedValueParser<Value = Action> {
+    one_of(Action::ALL, |action| {
+        PossibleValue::new(action.as_str()).help(match action {
+            Action::Allow => "It is only recorded",
+            Action::Warn => "Whoever sent the request is told",
+            Action::Deny => "The request is refused",
+        })
+    })
+}
+
+/// A parser for some values by their names. The rule book itself does not know the command line.
+fn one_of<T, const N: usize>(
+    all: [T; N],
+    describe: impl Fn(T) -> PossibleValue,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let described = all.map(|value| (value, describe(value)));
+    PossibleValuesParser::new(described.clone().map(|(_, name)| name)).try_map(move |given| {
+        let found = described.iter().find(|(_, name)| name.matches(&given, false));
+        found.map(|(value, _)| *value).ok_or("not one of the values")
+    })
 }
