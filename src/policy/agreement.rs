@@ -109,8 +109,8 @@ fn agree(finding: Option<&Finding<'_>>, created: &Decision<'_>, updated: &Decisi
         .violations
         .first()
         .map_or(image.registry, |violation| violation.registry);
-    let is_named = image.host.as_ref() == Some(&finding.host)
-        && (updated.outcome == Outcome::Skipped || registry == finding.registry);
+    let is_exempt = updated.outcome == Outcome::Skipped && image.registry.is_none();
+    let is_named = image.host.as_ref() == Some(&finding.host) && (is_exempt || registry == finding.registry);
     let warned = !updated.warnings.is_empty();
     is_named
         && match finding.state {

@@ -1,11 +1,11 @@
-//! Why a Pod is left alone whatever its images are (`docs/policy.md`). Admission and the view on running Pods share it,
+//! Why a Pod gets no pull secret whatever its images are, and whether the rules hold for it all the same. Admission and the view on running Pods share it,
 //! so that they can't tell different tales.
 
 use serde::Serialize;
 
 use crate::policy::scope::{Labels, Membership, Scope};
 
-/// Why a Pod is left alone.
+/// Why a Pod gets no pull secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exemption {
@@ -17,7 +17,7 @@ pub enum Exemption {
     NamespaceOptedOut,
     /// The mode is `opt-in`, and its namespace's label does not say `enabled`.
     NamespaceNotOptedIn,
-    /// Its own label says `disabled`.
+    /// Its own label says `disabled`. The rules hold for it all the same.
     PodOptedOut,
 }
 
@@ -55,6 +55,8 @@ pub enum Treatment {
         /// It gets the secret of every registry that its namespace may use.
         always: bool,
     },
+    /// It gets no pull secret, but the rules hold for it: a Pod can decline the former, not the latter.
+    JudgedOnly(Exemption),
     /// It is left alone.
     Exempt(Exemption),
 }
@@ -83,7 +85,7 @@ impl PodTraits<'_> {
             Membership::OptedOut => Treatment::Exempt(Exemption::NamespaceOptedOut),
             Membership::NotOptedIn => Treatment::Exempt(Exemption::NamespaceNotOptedIn),
             Membership::Injected { .. } if self.inject_label == Some("disabled") => {
-                Treatment::Exempt(Exemption::PodOptedOut)
+                Treatment::JudgedOnly(Exemption::PodOptedOut)
             }
             Membership::Injected { always } => Treatment::Injected { always },
         }

@@ -138,7 +138,7 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
         "opt-in" => namespace.inject == Some("enabled"),
         _ => namespace.inject != Some("disabled"),
     };
-    if namespace.excluded || !opted_in || pod.label == Some("disabled") {
+    if namespace.excluded || !opted_in {
         return Said {
             decision: "skipped",
             injected: false,
@@ -146,15 +146,18 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
             warnings: unknown,
         };
     }
+    // A Pod's own label declines the secrets, not the rules.
+    let declines = pod.label == Some("disabled");
     let violation = match pod.image {
         Image::Forbidden => Some("forbidden"),
         Image::Unattached => Some("unattached"),
         Image::Attached | Image::Elsewhere => None,
     };
     let denied = violation.is_some() && policy == "deny";
-    let injected = !denied && (pod.image == Image::Attached || namespace.always == Some("true"));
+    let injected = !denied && !declines && (pod.image == Image::Attached || namespace.always == Some("true"));
     let decision = match (denied, injected, violation) {
         (true, ..) => "denied",
+        _ if declines => "skipped",
         (_, true, _) => "injected",
         (.., Some(_)) => "uncovered",
         (.., None) => "not-applicable",

@@ -19,7 +19,7 @@ pub enum State {
     Uncovered(Gap),
     /// It names the pull secret of an AcrRegistry that has the images.
     Covered,
-    /// It is left alone: somebody wants it so.
+    /// It has no pull secret, and somebody wants it so.
     Skipped(Exemption),
 }
 
@@ -163,11 +163,18 @@ pub fn findings<'a>(
     findings
 }
 
-/// A Pod that is left alone may be covered all the same: it may name the secret by itself.
+/// A Pod that gets no pull secret may be covered all the same: it may name the secret by itself. One whose own label
+/// declines it is judged by the rules nevertheless.
 fn state_of(gap: Option<Gap>, treatment: Treatment) -> State {
     match (gap, treatment) {
         (None, _) => State::Covered,
         (Some(_), Treatment::Exempt(exemption)) => State::Skipped(exemption),
+        (Some(gap), Treatment::JudgedOnly(exemption)) => match gap {
+            Gap::Unattached | Gap::Forbidden => State::Uncovered(gap),
+            Gap::NotInjected | Gap::OtherSecret | Gap::OtherRepository | Gap::Spelling => {
+                State::Skipped(exemption)
+            }
+        },
         (Some(gap), Treatment::Injected { .. }) => State::Uncovered(gap),
     }
 }

@@ -167,6 +167,18 @@ fn who_is_left_alone_is_not_uncovered_and_may_be_covered_all_the_same() {
         state(labelled, &[], Mode::ClusterWide),
         State::Skipped(Exemption::PodOptedOut)
     );
+    for (image, gap) in [
+        ("stranger.azurecr.io/a", Gap::Unattached),
+        ("teamb.azurecr.io/a", Gap::Forbidden),
+    ] {
+        let mut labelled = pod(&[image], &[]);
+        labelled["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
+        assert_eq!(
+            state(labelled, &[], Mode::ClusterWide),
+            State::Uncovered(gap),
+            "the rules hold"
+        );
+    }
     let mut mirror = alone;
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
     assert_eq!(

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::decision::{Decision, Denial, JudgedImage, Outcome, Violation, label_warnings, messages};
+use crate::policy::exemption::Treatment;
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::Labels;
@@ -16,8 +17,7 @@ pub(super) struct Judge<'a, 'l> {
     registries: &'a Registries,
     labels: Option<&'l Labels>,
     policy: Policy,
-    /// Whether every registry that the namespace may use is injected.
-    always: bool,
+    treatment: Treatment,
     /// Whether the Pod exists, so that nothing can be added to it.
     is_live: bool,
     /// The pull secrets that the Pod names.
@@ -44,7 +44,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         registries: &'a Registries,
         labels: Option<&'l Labels>,
         policy: Policy,
-        always: bool,
+        treatment: Treatment,
     ) -> Self {
         let is_live = request.operation == Operation::Update;
         let old = request.old_images.iter().filter(|_| is_live);
@@ -53,7 +53,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             registries,
             labels,
             policy,
-            always,
+            treatment,
             is_live,
             held: request
                 .pod
@@ -82,7 +82,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         for (image, verdict) in new {
             self.weigh(image, verdict, &mut tally);
         }
-        if self.always && !self.is_live {
+        if self.treatment == (Treatment::Injected { always: true }) && !self.is_live {
             let all = self.registries.all().into_iter();
             tally
                 .needed
@@ -95,12 +95,14 @@ impl<'a, 'l> Judge<'a, 'l> {
     /// Adds what one image comes to.
     fn weigh(&self, image: &PodImage<'_>, verdict: &Verdict<'a>, tally: &mut Tally<'a>) {
         match verdict {
-            Verdict::NoReference(error) => tally.warnings.push(messages::not_a_reference(image, *error)),
             Verdict::Elsewhere(_) => {}
             Verdict::Refused(host, breach) => {
                 tally.is_on_acr = true;
                 self.refuse(image, host, *breach, tally);
             }
+            // What else is said helps a Pod to pull, and this one wants no help.
+            _ if matches!(self.treatment, Treatment::JudgedOnly(_)) => {}
+            Verdict::NoReference(error) => tally.warnings.push(messages::not_a_reference(image, *error)),
             Verdict::Granted(grant) => {
                 tally.is_on_acr = true;
                 self.grant(image, grant, tally);
@@ -159,7 +161,8 @@ impl<'a, 'l> Judge<'a, 'l> {
 
     /// Whether the image can be pulled with the pull secrets that the Pod has after this.
     fn credential(&self, grant: &Grant<'a>) -> (Credential, Option<&'a Registry>) {
-        grant.credential(|registry| !self.is_live || self.holds(registry))
+        let is_injected = matches!(self.treatment, Treatment::Injected { .. }) && !self.is_live;
+        grant.credential(|registry| is_injected || self.holds(registry))
     }
 
     fn named(&self, image: &'a PodImage<'a>, verdict: &Verdict<'a>) -> JudgedImage<'a> {
@@ -185,6 +188,8 @@ impl<'a, 'l> Judge<'a, 'l> {
             .collect();
         let (outcome, reason) = if !tally.denials.is_empty() {
             (Outcome::Denied, Cow::Borrowed("the policy refuses an image"))
+        } else if let Treatment::JudgedOnly(exemption) = self.treatment {
+            (Outcome::Skipped, Cow::Borrowed(exemption.sentence()))
         } else if let Some(host) = tally.uncovered {
             let reason = format!(
                 "the live Pod holds no pull secret for {host}, and its imagePullSecrets can't change"

@@ -33,7 +33,7 @@ pub enum Outcome {
     Injected,
     /// Every pull secret that the Pod needs was there.
     AlreadyPresent,
-    /// Namespace or Pod opted out, the namespace is excluded, or the Pod is a mirror Pod.
+    /// The namespace opted out or is excluded, or the Pod is a mirror Pod; or the Pod opted out, and no rule refuses it.
     Skipped,
     /// The Pod names no image on ACR that this request is about.
     NotApplicable,
@@ -144,8 +144,8 @@ pub fn decide<'a>(
             let warnings = label_warnings(request, labels);
             Decision::unjudged(request, Outcome::Skipped, exemption.sentence(), warnings)
         }
-        Treatment::Injected { always } => {
-            Judge::new(request, registries, labels, settings.policy, always).judge()
+        treatment @ (Treatment::JudgedOnly(_) | Treatment::Injected { .. }) => {
+            Judge::new(request, registries, labels, settings.policy, treatment).judge()
         }
     }
 }

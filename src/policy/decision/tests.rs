@@ -215,6 +215,42 @@ fn exemptions_come_before_images() {
 }
 
 #[test]
+fn a_pods_label_declines_secrets_and_not_rules() {
+    for (action, outcome, warnings) in [
+        (Action::Allow, Outcome::Skipped, 0),
+        (Action::Warn, Outcome::Skipped, 1),
+        (Action::Deny, Outcome::Denied, 0),
+    ] {
+        let settings = Settings {
+            policy: Policy {
+                unattached: action,
+                forbidden: action,
+            },
+            ..Settings::default()
+        };
+        for (rule, image) in [
+            (Rule::Unattached, "otherregistry.azurecr.io/a"),
+            (Rule::Forbidden, "teamregistry.azurecr.io/a"),
+        ] {
+            // What could be added is not, and nothing is said of it.
+            let mut pod = pod(&[image, "MyRegistry.azurecr.io/a", "no reference"]);
+            pod["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
+            let always = [("pullpass.dev/always-inject", "true")];
+            for review in [create(&pod), update(&json!({"spec": {}}), &pod, "")] {
+                let seen = seen(&review, Some(&always), &settings);
+                let context = format!("{action:?} {rule:?} {seen:?}");
+                assert_eq!(seen.outcome, outcome, "{context}");
+                assert_eq!((seen.secrets.len(), seen.demanded.len()), (0, 0), "{context}");
+                assert_eq!(seen.warnings.len(), warnings, "{context}");
+                let host = image.trim_end_matches("/a").to_owned();
+                assert_eq!(seen.violations, [(rule, host, action)], "{context}");
+                assert_eq!(seen.denial.is_some(), action == Action::Deny, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
 fn unknown_label_values_count_as_not_set_and_are_said() {
     let mut pod = pod(&["myregistry.azurecr.io/a"]);
     pod["metadata"]["labels"] = json!({"pullpass.dev/inject": "no"});
