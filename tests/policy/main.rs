@@ -4,6 +4,7 @@
 mod audit_command;
 mod denial_events;
 mod every_row;
+mod oversized;
 mod rescue;
 mod rows;
 mod world;

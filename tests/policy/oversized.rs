@@ -1,0 +1,59 @@
+//! No Pod is so large that the API server gives up on the match conditions and admits it without asking pullpass.
+
+use pullpass_test_support::wait_for;
+use serde_json::{Value, json};
+
+use crate::world::{SOON, Test, attach, cluster, pullpass};
+
+const STRANGE: &str = "strangeregistry.azurecr.io/app:v1";
+
+fn pod(namespace: &str, images: &[String]) -> String {
+    let containers: Vec<Value> = images
+        .iter()
+        .enumerate()
+        .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "large", "namespace": namespace},
+        "spec": {"containers": containers},
+    })
+    .to_string()
+}
+
+#[test]
+fn a_large_pod_does_not_escape_the_rules() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster).flag("--unattached=deny").start()?;
+    attach(&cluster)?;
+    let plain = pullpass.new_namespace(&[])?;
+    let always = pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?;
+    let create = |pod: &str| {
+        let arguments = ["create", "--dry-run=server", "--filename", "-"];
+        cluster.run_with_input(&arguments, pod)
+    };
+    wait_for("pullpass to refuse", SOON, || {
+        match create(&pod(&plain, &[STRANGE.to_owned()])) {
+            Err(_) => Ok(()),
+            Ok(created) => Err(created.stdout),
+        }
+    })?;
+    for (what, before) in [
+        ("one long text", vec!["x".repeat(900_000)]),
+        ("as many long texts as are looked at", vec!["x".repeat(1024); 255]),
+        ("many long texts", vec!["x".repeat(1024); 900]),
+        ("many short ones", vec!["x".to_owned(); 5_000]),
+    ] {
+        for namespace in [&plain, &always] {
+            let images = [before.clone(), vec![STRANGE.to_owned()]].concat();
+            let refused = create(&pod(namespace, &images)).err().ok_or(what)?.to_string();
+            assert!(refused.contains("(rule: unattached)"), "{what}: {refused}");
+            assert!(
+                create(&pod(namespace, &before)).is_ok(),
+                "{what}: nothing of it is on ACR"
+            );
+        }
+    }
+    Ok(())
+}
