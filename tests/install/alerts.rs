@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use crate::render::{Choice, ROOT, Test, chart, find, succeeded};
 
 /// The API server's own metrics, which `accepted` holds against a real one.
-const API_SERVER: [&str; 2] = [
+const API_SERVER: [&str; 3] = [
+    "apiserver_admission_match_condition_evaluation_errors_total",
     "apiserver_admission_webhook_fail_open_count",
     "apiserver_admission_webhook_rejection_count",
 ];
