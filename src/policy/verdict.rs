@@ -53,7 +53,7 @@ pub struct Grant<'a> {
     pub host: RegistryHost<'a>,
     /// The image's repository.
     pub repository: &'a str,
-    /// The AcrRegistries that the namespace may use for it, ordered by name; there is at least one.
+    /// The `AcrRegistries` that the namespace may use for it, ordered by name; there is at least one.
     pub usable: Vec<&'a Registry>,
 }
 
