@@ -1,5 +1,5 @@
-//! Why a Pod gets no pull secret whatever its images are, and whether the rules hold for it all the same. Admission and the view on running Pods share it,
-//! so that they can't tell different tales.
+//! Why a Pod gets no pull secret whatever its images are, and whether the rules hold for it all the same
+//! (`docs/policy.md`). Admission and the view on running Pods share it, so that both say the same.
 
 use serde::Serialize;
 
