@@ -1,5 +1,6 @@
 //! Ground: what knows no Kubernetes, no Azure and no policy.
 
+pub mod backoff;
 pub mod clock;
 pub mod readiness;
 pub mod secret_text;

@@ -7,8 +7,7 @@ use http::header::{DATE, HeaderName, RETRY_AFTER};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-/// No service is trusted to silence the refresh of a credential for longer than this.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+use crate::base::backoff::MAX_RETRY_AFTER;
 
 /// How long a server asks to be left alone: `Retry-After` in seconds or as an HTTP date (RFC 9110, section 10.2.3).
 ///

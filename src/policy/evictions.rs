@@ -4,17 +4,18 @@
 //! stuck as the one before: once such a Pod is seen, its owner is let be, each time for longer.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+
+use crate::base::backoff::{Backoff, Jitter};
 
 /// How many Pods of an owner are evicted in a [`SPAN`].
 const PER_OWNER: usize = 10;
 /// See [`PER_OWNER`].
 const SPAN: SignedDuration = SignedDuration::from_mins(1);
-/// For how long an owner is let be at first; the next time is twice as long.
-const FIRST_REST: SignedDuration = SignedDuration::from_mins(10);
-/// The longest time for which an owner is let be.
-const LONGEST_REST: SignedDuration = SignedDuration::from_hours(6);
+/// How long evictions are paused for an owner whose Pods they do not help.
+const EVICTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(10), Duration::from_hours(6));
 /// How many owners are remembered. No Pod of another is evicted until one of them is forgotten.
 const OWNERS: usize = 10_000;
 
@@ -37,14 +38,15 @@ enum Attempt {
     /// It shows by the Pods that are made from `since` on.
     Open {
         since: Timestamp,
-        /// How long the owner is let be if not.
-        rest: SignedDuration,
+        /// How many attempts in a row failed before.
+        failures: u32,
     },
     /// They did not: a Pod that was made from `since` on has no secret either.
     Failed {
         since: Timestamp,
         seen: Timestamp,
-        rest: SignedDuration,
+        /// How many did in a row, this one included.
+        failures: u32,
     },
 }
 
@@ -53,14 +55,18 @@ impl Attempt {
     fn is_stale(self, now: Timestamp) -> bool {
         match self {
             Self::Helped => true,
-            Self::Open { since, rest } => now.duration_since(since) >= rest,
-            Self::Failed { seen, rest, .. } => now.duration_since(seen) >= rest + longer(rest),
+            Self::Open { since, failures } => now.duration_since(since) >= pause(failures.saturating_add(1)),
+            Self::Failed { seen, failures, .. } => {
+                now.duration_since(seen) >= pause(failures) + pause(failures.saturating_add(1))
+            }
         }
     }
 }
 
-fn longer(rest: SignedDuration) -> SignedDuration {
-    rest.saturating_mul(2).min(LONGEST_REST)
+/// How long evictions are paused after so many that did not help. It is exact, since users are told of it.
+fn pause(failures: u32) -> SignedDuration {
+    let pause = EVICTION_BACKOFF.delay(failures, None, Jitter::NONE);
+    SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)
 }
 
 impl Evictions {
@@ -70,12 +76,12 @@ impl Evictions {
         let Some(owner) = self.0.get(owner) else {
             return self.0.len() < OWNERS;
         };
-        let rests = match owner.attempt {
-            Attempt::Failed { seen, rest, .. } => now.duration_since(seen) < rest,
+        let is_paused = match owner.attempt {
+            Attempt::Failed { seen, failures, .. } => now.duration_since(seen) < pause(failures),
             Attempt::Helped | Attempt::Open { .. } => false,
         };
         let is_known = owner.recent.iter().any(|(known, _)| known == uid);
-        !rests && !is_known && owner.recent.len() < PER_OWNER
+        !is_paused && !is_known && owner.recent.len() < PER_OWNER
     }
 
     /// Takes note that a Pod is evicted. Those that are made after the first of them show whether that helps: the first, so
@@ -89,12 +95,9 @@ impl Evictions {
         owner.attempt = match owner.attempt {
             Attempt::Helped => Attempt::Open {
                 since: now,
-                rest: FIRST_REST,
+                failures: 0,
             },
-            Attempt::Failed { rest, .. } => Attempt::Open {
-                since: now,
-                rest: longer(rest),
-            },
+            Attempt::Failed { failures, .. } => Attempt::Open { since: now, failures },
             open @ Attempt::Open { .. } => open,
         };
     }
@@ -121,13 +124,14 @@ impl Evictions {
                 owner.attempt = Attempt::Helped;
                 None
             }
-            Attempt::Open { since, rest } => {
+            Attempt::Open { since, failures } => {
+                let failures = failures.saturating_add(1);
                 owner.attempt = Attempt::Failed {
                     since,
                     seen: now,
-                    rest,
+                    failures,
                 };
-                Some(rest)
+                Some(pause(failures))
             }
             Attempt::Helped | Attempt::Failed { .. } => None,
         }

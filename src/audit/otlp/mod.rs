@@ -22,6 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use self::endpoint::{Endpoint, EndpointError, HeaderFile, HeaderFileError};
 use self::retry::Retries;
 use super::sink::{Lost, Sink, count};
+use crate::base::backoff::Jitter;
 use crate::http::HttpClient;
 use crate::http::headers::retry_after;
 
@@ -96,7 +97,7 @@ impl Collector {
                 return Err(failure);
             };
             let first = retries.is_first();
-            let Some(wait) = retries.next(begun.elapsed(), asked) else {
+            let Some(wait) = retries.next(begun.elapsed(), asked, Jitter::random()) else {
                 return Err(failure);
             };
             if first {

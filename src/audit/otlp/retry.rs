@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+use crate::base::backoff::{Backoff, Jitter};
+
+/// The longest wait that no collector asked for.
+const MAX_SEND_BACKOFF: Duration = Duration::from_secs(30);
+/// The wait between two attempts.
+const SEND_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), MAX_SEND_BACKOFF);
 /// After so long a batch is given up.
-const GIVE_UP: Duration = Duration::from_mins(5);
+const BATCH_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The attempts at one batch.
 #[derive(Debug, Default)]
@@ -23,15 +27,17 @@ impl Retries {
     ///
     /// `elapsed` is the time since the first attempt; `asked` is how long the collector wants to be left alone, which
     /// is kept to even where it is longer than all the patience there is: then one more attempt follows.
-    pub(super) fn next(&mut self, elapsed: Duration, asked: Option<Duration>) -> Option<Duration> {
-        if elapsed >= GIVE_UP {
+    pub(super) fn next(
+        &mut self,
+        elapsed: Duration,
+        asked: Option<Duration>,
+        jitter: Jitter,
+    ) -> Option<Duration> {
+        if elapsed >= BATCH_TIMEOUT {
             return None;
         }
-        let backoff = FIRST
-            .saturating_mul(2_u32.saturating_pow(self.failed))
-            .min(LONGEST);
-        self.failed += 1;
-        Some(backoff.max(asked.unwrap_or_default()))
+        self.failed = self.failed.saturating_add(1);
+        Some(SEND_BACKOFF.delay(self.failed, asked, jitter))
     }
 }
 
@@ -44,12 +50,15 @@ mod tests {
         let mut retries = Retries::default();
         let mut elapsed = Duration::ZERO;
         let mut waits = Vec::new();
-        while let Some(wait) = retries.next(elapsed, None) {
+        while let Some(wait) = retries.next(elapsed, None, Jitter::NONE) {
             elapsed += wait;
             waits.push(wait.as_secs());
         }
         assert_eq!(waits[..7], [1, 2, 4, 8, 16, 30, 30]);
-        assert!((GIVE_UP..GIVE_UP + LONGEST).contains(&elapsed), "{elapsed:?}");
+        assert!(
+            (BATCH_TIMEOUT..BATCH_TIMEOUT + MAX_SEND_BACKOFF).contains(&elapsed),
+            "{elapsed:?}"
+        );
     }
 
     #[test]
@@ -57,15 +66,15 @@ mod tests {
         let hour = Duration::from_hours(1);
         let mut retries = Retries::default();
         assert_eq!(
-            retries.next(Duration::ZERO, Some(Duration::from_secs(7))),
+            retries.next(Duration::ZERO, Some(Duration::from_secs(7)), Jitter::NONE),
             Some(Duration::from_secs(7))
         );
         assert_eq!(
-            retries.next(Duration::ZERO, Some(Duration::ZERO)),
+            retries.next(Duration::ZERO, Some(Duration::ZERO), Jitter::NONE),
             Some(Duration::from_secs(2)),
             "but is not hurried"
         );
-        assert_eq!(retries.next(Duration::ZERO, Some(hour)), Some(hour));
-        assert_eq!(retries.next(hour, Some(hour)), None);
+        assert_eq!(retries.next(Duration::ZERO, Some(hour), Jitter::NONE), Some(hour));
+        assert_eq!(retries.next(hour, Some(hour), Jitter::NONE), None);
     }
 }

@@ -10,12 +10,13 @@ use tokio::sync::watch;
 
 use super::{CertificateError, call};
 use crate::api::names::MANAGER;
+use crate::base::backoff::{Backoff, Jitter};
 use crate::certificates::Live;
 
 /// How long to wait before the object is asked for again, after the watch on it has ended.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same after a failure.
-const BACKOFF: Duration = Duration::from_secs(15);
+/// The same after failures in a row.
+const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 /// How long the API server keeps a watch, in seconds. Then it is begun anew.
 const WATCH: u32 = 240;
 /// How long it is waited for the API server to end a watch. Whoever has not heard of it by then never will: the connection
@@ -28,12 +29,18 @@ const OVERDUE: Duration = Duration::from_secs(WATCH as u64 + 10);
 /// all of them, or else one that `resourceNames` narrows in a way that few people know.
 pub(super) async fn follow(client: &Client, name: &str, live: &watch::Sender<Option<Live>>) {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let mut failures: u32 = 0;
     loop {
         let pause = match follow_once(&configurations, name, live, OVERDUE).await {
-            Ok(()) => PAUSE,
+            Ok(()) => {
+                failures = 0;
+                PAUSE
+            }
             Err(error) => {
-                tracing::warn!(%error, configuration = name, "the configuration can't be watched; it is tried again");
-                BACKOFF
+                failures = failures.saturating_add(1);
+                let wait = WATCH_BACKOFF.delay(failures, None, Jitter::random());
+                tracing::warn!(%error, again = ?wait, configuration = name, "the configuration can't be watched; it is tried again");
+                wait
             }
         };
         tokio::time::sleep(pause).await;

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::api::names::{SERVICE, WEBHOOK_CERTIFICATE};
+use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Clock;
 use crate::certificates::{Action, Flaw, Held, Live, State, host, plan};
 use crate::server::{ServedTls, TlsMaker};
@@ -26,8 +27,8 @@ const LOOK: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a write may take to be seen in the watch before it is tried again.
 const SETTLE: Duration = Duration::from_secs(5);
-/// The longest wait after failures in a row.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The wait after failures in a row.
+const STEP_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long a call may take. The client tries again by itself, for longer than anybody should wait here.
 const CALL: Duration = Duration::from_secs(10);
 
@@ -183,7 +184,7 @@ impl OwnCertificate {
     async fn steps(&self, live: &watch::Sender<Option<Live>>) {
         let mut seen = self.seen.subscribe();
         let mut published = live.subscribe();
-        let mut failures = 0;
+        let mut failures: u32 = 0;
         loop {
             let secret = seen.borrow_and_update().clone();
             let known = published.borrow_and_update().clone();
@@ -193,8 +194,8 @@ impl OwnCertificate {
                     wait
                 }
                 Err(error) => {
-                    failures += 1;
-                    let wait = Duration::from_secs(1 << (failures - 1).min(5)).min(MAX_BACKOFF);
+                    failures = failures.saturating_add(1);
+                    let wait = STEP_BACKOFF.delay(failures, None, Jitter::random());
                     tracing::warn!(%error, again = ?wait, "the webhook's certificate could not be looked after");
                     // Nothing is asked for more often, whatever changes.
                     tokio::time::sleep(wait).await;

@@ -20,9 +20,13 @@ use thiserror::Error;
 
 use self::terms::{DURATION, Moment, Sight, Tenure, holder};
 use crate::api::names::MANAGER;
+use crate::base::backoff::{Backoff, Jitter};
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long one that does not lead waits after looks that failed. Whoever leads goes on at its pace, since it has to renew
+/// the Lease in time.
+const STANDBY_BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(4));
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(3);
 
@@ -43,8 +47,8 @@ pub struct Candidate {
     tenure: Option<Tenure>,
     /// While it is known to be held by somebody else.
     sight: Sight,
-    /// Whether the last look failed.
-    is_troubled: bool,
+    /// How many looks in a row failed.
+    failures: u32,
 }
 
 impl Candidate {
@@ -55,7 +59,7 @@ impl Candidate {
             identity: identity.to_owned(),
             tenure: None,
             sight: Sight::default(),
-            is_troubled: false,
+            failures: 0,
         }
     }
 
@@ -93,7 +97,12 @@ impl Candidate {
             if self.leads_for().is_some() {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            let wait = if self.failures == 0 {
+                LOOK
+            } else {
+                STANDBY_BACKOFF.delay(self.failures, None, Jitter::random())
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -123,11 +132,15 @@ impl Candidate {
     async fn look(&mut self) {
         let seen = self.look_and_take().await;
         if let Err(error) = &seen
-            && !self.is_troubled
+            && self.failures == 0
         {
             tracing::warn!(%error, "nothing is known of the Lease; it is looked at again soon");
         }
-        self.is_troubled = seen.is_err();
+        self.failures = if seen.is_err() {
+            self.failures.saturating_add(1)
+        } else {
+            0
+        };
     }
 
     /// Takes the Lease where it is free, renews it where it is held here.

@@ -1,11 +1,10 @@
 //! When a credential is minted: pure functions of the times, so that no test needs to wait.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::base::backoff::{Backoff, Jitter};
 use crate::sync::credentials::HeldCredential;
 
 /// When to refresh, as a fraction of a credential's own life, unless the spec says otherwise.
@@ -13,12 +12,8 @@ pub const DEFAULT_FRACTION: f64 = 0.5;
 /// How much earlier than due a refresh may be, as a fraction of the wait: registries that were attached together
 /// shall not be refreshed together for ever.
 const JITTER: f64 = 0.1;
-/// The wait after the first failure.
-const FIRST_BACKOFF: Duration = Duration::from_secs(2);
-/// The longest wait after a failure, unless the service asks for a longer one.
-const MAX_BACKOFF: Duration = Duration::from_mins(5);
-/// The longest wait that a service's `Retry-After` is believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// The wait after failures in a row, unless the service asks for a longer one.
+const MINT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
 /// Failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +66,14 @@ pub fn due(held: &HeldCredential, fraction: f64) -> Option<Timestamp> {
         .duration_since(held.refreshed_at)
         .as_secs_f64()
         .max(0.0);
-    let mut hasher = DefaultHasher::new();
-    (&held.inputs, held.refreshed_at.as_nanosecond()).hash(&mut hasher);
-    let early = f64::from(u16::try_from(hasher.finish() >> 48).unwrap_or(0)) / f64::from(u16::MAX) * JITTER;
+    let jitter = Jitter::of(&(&held.inputs, held.refreshed_at.as_nanosecond()));
+    let early = jitter.fraction() * JITTER;
     let wait = SignedDuration::try_from_secs_f64(life * fraction * (1.0 - early)).ok()?;
     held.refreshed_at.checked_add(wait).ok()
 }
 
-/// Counts one more failure.
+/// Counts one more failure. Registries that fail together do not retry together: the jitter follows from the inputs and
+/// the time.
 pub fn failed(
     now: Timestamp,
     inputs: &str,
@@ -88,11 +83,9 @@ pub fn failed(
     let count = before
         .filter(|before| before.inputs == inputs)
         .map_or(0, |before| before.count)
-        + 1;
-    let backoff = FIRST_BACKOFF
-        .saturating_mul(1 << (count - 1).min(16))
-        .min(MAX_BACKOFF);
-    let wait = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER).max(backoff);
+        .saturating_add(1);
+    let jitter = Jitter::of(&(inputs, count, now.as_nanosecond()));
+    let wait = MINT_BACKOFF.delay(count, retry_after, jitter);
     Failures {
         inputs: inputs.to_owned(),
         count,
@@ -149,10 +142,15 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..10 {
             let next = failed(at(0), "a", failures.as_ref(), None);
-            waits.push(next.retry_at.as_second());
+            waits.push(next.retry_at.duration_since(at(0)).as_secs_f64());
             failures = Some(next);
         }
-        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        for (wait, full) in waits
+            .iter()
+            .zip([2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0])
+        {
+            assert!(*wait <= full && *wait >= full * 0.75, "{waits:?}");
+        }
         assert_eq!(
             failed(at(0), "a", None, Some(Duration::from_secs(77))).retry_at,
             at(77)
