@@ -1,5 +1,6 @@
 //! How pullpass talks to an API server.
 
+pub mod call;
 pub mod pages;
 pub mod pods;
 pub(crate) mod refusal;

@@ -11,21 +11,20 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
 use ring::digest::{SHA256, digest};
 use serde_json::json;
-use tokio::time::timeout;
 
 use crate::admission::denials::{DenialReceiver, OwnerDenied};
 use crate::api::names::MANAGER;
+use crate::kubernetes::call::{CallError, call};
 use crate::metrics::DropReason;
 
 /// How long nothing more is said of an owner and a rule.
 const QUIET: Duration = Duration::from_mins(5);
 /// How long the writer rests after each Event.
 const PACE: Duration = Duration::from_millis(100);
-/// How long an Event may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How many owners and rules are remembered.
 const MEMORY: usize = 10_000;
 /// The reason of the Event.
@@ -122,12 +121,8 @@ pub async fn write_events(client: Client, mut denials: DenialReceiver) {
                 continue;
             }
         }
-        let problem = match timeout(PATIENCE, write(&client, &denied, &event.1)).await {
-            Ok(written) => written.err().map(|error| error.to_string()),
-            Err(_) => Some(format!("the API server took longer than {PATIENCE:?}")),
-        };
-        if let Some(problem) = problem {
-            tracing::warn!(namespace = denied.namespace, %problem, "the Event about a denial was not written");
+        if let Err(error) = write(&client, &denied, &event.1).await {
+            tracing::warn!(namespace = denied.namespace, %error, "the Event about a denial was not written");
             said.0.remove(&event);
         }
         tokio::time::sleep(PACE).await;
@@ -136,14 +131,14 @@ pub async fn write_events(client: Client, mut denials: DenialReceiver) {
     std::future::pending::<()>().await;
 }
 
-async fn write(client: &Client, denied: &OwnerDenied, name: &str) -> kube::Result<()> {
+async fn write(client: &Client, denied: &OwnerDenied, name: &str) -> Result<(), CallError> {
     let events: Api<Event> = Api::namespaced(client.clone(), &denied.namespace);
     let event = denied.event(name, Timestamp::now());
-    match events.create(&PostParams::default(), &event).await {
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+    match call(events.create(&PostParams::default(), &event)).await {
+        Err(error) if error.status().is_some_and(Status::is_already_exists) => {
             let again = json!({"lastTimestamp": event.last_timestamp, "message": event.message});
             let parameters = PatchParams::default();
-            events.patch(name, &parameters, &Patch::Merge(again)).await?;
+            call(events.patch(name, &parameters, &Patch::Merge(again))).await?;
             Ok(())
         }
         written => written.map(drop),

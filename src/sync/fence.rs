@@ -9,17 +9,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api::names::MANAGER;
+use crate::kubernetes::call::call;
 use crate::metrics::Metrics;
 
 /// A namespace that every cluster has.
 const NAMESPACE: &str = "default";
 /// A Secret that there is not. Its name is like those of pull secrets, so that it is refused for its type.
 const NAME: &str = "pullpass-fence.probe";
-/// How long the API server may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What looks at the fence.
 #[derive(Clone)]
@@ -66,10 +65,12 @@ impl Fence {
         let parameters = PatchParams::apply(MANAGER).dry_run();
         let manifest = Patch::Apply(secret);
         let asked = secrets.patch_metadata(NAME, &parameters, &manifest);
-        match timeout(PATIENCE, asked).await {
-            Ok(Ok(_)) => Some(true),
-            Ok(Err(kube::Error::Api(status))) if [403, 422].contains(&status.code) => Some(false),
-            _ => None,
+        match call(asked).await {
+            Ok(_) => Some(true),
+            Err(error) => error
+                .status()
+                .is_some_and(|status| [403, 422].contains(&status.code))
+                .then_some(false),
         }
     }
 }

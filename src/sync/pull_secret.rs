@@ -3,19 +3,15 @@
 //! Server-side apply and delete need no right to read. A `ValidatingAdmissionPolicy` refuses both on a Secret that is
 //! not ours, before anything of it is returned, so that a foreign Secret of our name is neither seen nor overwritten.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use thiserror::Error;
 
 use crate::api::names::{FENCE, MANAGER};
+use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
 use crate::sync::credentials::HeldCredential;
-
-/// The time for one write. The client's own retries could take minutes.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a pull secret is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -36,9 +32,12 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    fn of(error: kube::Error) -> Self {
-        let kube::Error::Api(status) = error else {
-            return Self::Api(error.to_string());
+    fn of(error: &CallError) -> Self {
+        let Some(status) = error.status() else {
+            return match error {
+                CallError::TimedOut(_) => Self::Timeout,
+                CallError::Kube(_) => Self::Api(error.to_string()),
+            };
         };
         let mut causes = status.details.iter().flat_map(|details| &details.causes);
         let terminating = causes.any(|cause| cause.reason == "NamespaceTerminating");
@@ -48,7 +47,7 @@ impl WriteError {
             403 | 422 if status.message.contains(FENCE) => Self::Foreign,
             // The API server looks at what can't be changed before it asks the fence. Nothing of that is ever changed
             // in a Secret that is ours.
-            422 if is_of_a_fixed_field(&status) => Self::Foreign,
+            422 if is_of_a_fixed_field(status) => Self::Foreign,
             _ => Self::Api(status.message.clone()),
         }
     }
@@ -79,9 +78,6 @@ pub async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), 
     }
 }
 
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
-    match tokio::time::timeout(WRITE_TIMEOUT, call).await {
-        Ok(done) => done.map_err(WriteError::of),
-        Err(_) => Err(WriteError::Timeout),
-    }
+async fn bounded<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    call(write).await.map_err(|error| WriteError::of(&error))
 }

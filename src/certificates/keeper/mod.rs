@@ -18,6 +18,7 @@ use crate::api::names::{SERVICE, WEBHOOK_CERTIFICATE};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Clock;
 use crate::certificates::{Action, Flaw, Held, Live, State, host, plan};
+use crate::kubernetes::{self, call::CallError};
 use crate::server::{ServedTls, TlsMaker};
 use secret::{Seen, Written};
 
@@ -29,8 +30,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_secs(5);
 /// The wait after failures in a row.
 const STEP_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// How long a call may take. The client tries again by itself, for longer than anybody should wait here.
-const CALL: Duration = Duration::from_secs(10);
 
 /// Why a step failed. It is tried again.
 #[derive(Debug, Error)]
@@ -39,17 +38,14 @@ pub enum CertificateError {
     /// A key or certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
-    /// The API server refused, or could not be reached.
+    /// The API server refused, did not answer, or could not be reached.
     #[error("{what}: {error}")]
     Call {
         /// What was asked.
         what: &'static str,
         /// What came back.
-        error: Box<kube::Error>,
+        error: CallError,
     },
-    /// The API server did not answer.
-    #[error("{0}: no answer in 10 seconds")]
-    Slow(&'static str),
 }
 
 /// The certificate of this cluster's webhook.
@@ -261,28 +257,20 @@ fn until(again: Timestamp, now: Timestamp) -> Duration {
         .clamp(PAUSE, LOOK)
 }
 
-/// Makes a call that is not waited for too long.
+/// Makes a call, and says what it was for where it fails.
 async fn call<T>(
     what: &'static str,
     asked: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, CertificateError> {
-    match tokio::time::timeout(CALL, asked).await {
-        Ok(answer) => answer.map_err(|error| CertificateError::Call {
-            what,
-            error: Box::new(error),
-        }),
-        Err(_) => Err(CertificateError::Slow(what)),
-    }
+    let answer = kubernetes::call::call(asked).await;
+    answer.map_err(|error| CertificateError::Call { what, error })
 }
 
 /// What the API server says of a refusal.
 fn status(error: &CertificateError) -> Option<&Status> {
     match error {
-        CertificateError::Call { error, .. } => match &**error {
-            kube::Error::Api(status) => Some(status),
-            _ => None,
-        },
-        _ => None,
+        CertificateError::Call { error, .. } => error.status(),
+        CertificateError::Make(_) => None,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
+use crate::kubernetes::call::{Words, within};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::Registry;
 use crate::registry::login_server::LoginServer;
@@ -24,7 +25,7 @@ use crate::registry::resource_id::ResourceId;
 use crate::sync::minting::{Source, Surroundings, resolve};
 
 /// How long the cluster is waited for.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest name of an object.
 const MAX_NAME: usize = 253;
 /// How many Events are told, the latest.
@@ -73,7 +74,7 @@ pub(super) async fn named(
     name: &str,
     given: Option<Given>,
 ) -> Result<Subject, CliError> {
-    within(async {
+    in_time(async {
         let client = flags.client().await?;
         let object = by_name(&client, name).await?;
         subject(&client, own_namespace, &object, given).await
@@ -87,7 +88,7 @@ pub(super) async fn attached(
     own_namespace: &str,
     login_server: &LoginServer,
 ) -> Result<Option<Subject>, CliError> {
-    within(async {
+    in_time(async {
         let client = flags.client().await?;
         match by_login_server(&client, login_server).await? {
             Some(object) => subject(&client, own_namespace, &object, None).await.map(Some),
@@ -103,7 +104,7 @@ pub(super) async fn facts(
     own_namespace: &str,
     named: &Named,
 ) -> Result<(Facts, Result<Vec<Told>, String>), CliError> {
-    within(async {
+    in_time(async {
         let client = flags.client().await?;
         let object = match named {
             Named::Registry(name) => by_name(&client, name).await?,
@@ -128,13 +129,9 @@ pub(super) async fn facts(
 }
 
 /// An API server that does not answer is told of in time.
-async fn within<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-    let done = tokio::time::timeout(TIMEOUT, work).await;
-    done.unwrap_or_else(|_| {
-        Err(CliError::Cluster(
-            "the API server did not answer in time".to_owned(),
-        ))
-    })
+async fn in_time<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let done = within(CHECK_TIMEOUT, work).await;
+    done.map_err(|error| CliError::Cluster(error.to_string()))?
 }
 
 async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
@@ -246,7 +243,7 @@ async fn minted(client: &Client, own_namespace: &str, registry: &str) -> Minted 
             refreshed_at: secret.annotations().get(REFRESHED_AT_ANNOTATION).cloned(),
         },
         Ok(None) => Minted::Missing,
-        Err(error) => Minted::Unreadable(words(&error)),
+        Err(error) => Minted::Unreadable(error.words()),
     }
 }
 
@@ -255,7 +252,7 @@ async fn events(client: &Client, registry: &str) -> Result<Vec<Told>, String> {
     let about = ListParams::default().fields(&format!(
         "involvedObject.kind=AcrRegistry,involvedObject.name={registry}"
     ));
-    let found = events.list(&about).await.map_err(|error| words(&error))?;
+    let found = events.list(&about).await.map_err(|error| error.words())?;
     let mut told: Vec<_> = found.items.into_iter().map(told).collect();
     told.sort_by(|a, b| a.time.cmp(&b.time));
     let old = told.len().saturating_sub(MAX_EVENTS);
@@ -274,12 +271,5 @@ fn told(event: Event) -> Told {
         kind: event.type_.unwrap_or_default(),
         reason: event.reason.unwrap_or_default(),
         message: event.message.unwrap_or_default(),
-    }
-}
-
-fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }

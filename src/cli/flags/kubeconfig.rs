@@ -12,6 +12,7 @@ use kube::{Client, Config};
 
 use crate::cli::CliError;
 use crate::http::{Proxy, ProxyError};
+use crate::kubernetes::call::{Words, causes};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -94,27 +95,8 @@ fn proxy_to(
 }
 
 /// What a call to the API server failed of: its own words, or else the error with all its causes.
-pub(in crate::cli) fn refusal(what: &str, error: &kube::Error) -> CliError {
-    let why = match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => causes(other),
-    };
-    CliError::Cluster(format!("{what}: {why}"))
-}
-
-/// An error and what it came of, each once.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
+pub(in crate::cli) fn refusal(what: &str, error: &impl Words) -> CliError {
+    CliError::Cluster(format!("{what}: {}", error.words()))
 }
 
 #[cfg(test)]

@@ -14,30 +14,22 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
-use thiserror::Error;
 
 use self::terms::{DURATION, Moment, Sight, Tenure, holder};
 use crate::api::names::MANAGER;
 use crate::base::backoff::{Backoff, Jitter};
+use crate::kubernetes::call::{CallError, call_within};
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long one that does not lead waits after looks that failed. Whoever leads goes on at its pace, since it has to renew
 /// the Lease in time.
 const STANDBY_BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(4));
-/// How long a call may take.
-const CALL: Duration = Duration::from_secs(3);
-
-/// Why nothing is known of the Lease at the moment.
-#[derive(Debug, Error)]
-enum LeaseError {
-    #[error(transparent)]
-    Call(#[from] kube::Error),
-    #[error("the API server did not answer in time")]
-    Timeout(#[from] tokio::time::error::Elapsed),
-}
+/// How long a call about the Lease may take: several fit into the time that a leader leads without a renewal.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A candidate for the Lease.
 pub struct Candidate {
@@ -144,13 +136,13 @@ impl Candidate {
     }
 
     /// Takes the Lease where it is free, renews it where it is held here.
-    async fn look_and_take(&mut self) -> Result<(), LeaseError> {
+    async fn look_and_take(&mut self) -> Result<(), CallError> {
         let began = Moment::now();
-        let Some(lease) = tokio::time::timeout(CALL, self.leases.get_opt(MANAGER)).await?? else {
+        let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
             let lease = self.claim(began, None);
             let parameters = PostParams::default();
-            let call = self.leases.create(&parameters, &lease);
-            return self.learn(began, tokio::time::timeout(CALL, call).await?);
+            let created = self.leases.create(&parameters, &lease);
+            return self.learn(began, call_within(LEASE_TIMEOUT, created).await);
         };
         let spec = lease.spec.as_ref();
         // The time after the answer: whoever renewed it began before that.
@@ -165,19 +157,19 @@ impl Candidate {
         self.patch(began, &Patch::Merge(claim)).await
     }
 
-    async fn patch(&mut self, began: Moment, claim: &Patch<Lease>) -> Result<(), LeaseError> {
+    async fn patch(&mut self, began: Moment, claim: &Patch<Lease>) -> Result<(), CallError> {
         let parameters = PatchParams::default();
-        let call = self.leases.patch(MANAGER, &parameters, claim);
-        let answer = tokio::time::timeout(CALL, call).await?;
-        self.learn(began, answer)
+        let patched = self.leases.patch(MANAGER, &parameters, claim);
+        self.learn(began, call_within(LEASE_TIMEOUT, patched).await)
     }
 
-    fn learn(&mut self, renewed: Moment, answer: kube::Result<Lease>) -> Result<(), LeaseError> {
+    fn learn(&mut self, renewed: Moment, answer: Result<Lease, CallError>) -> Result<(), CallError> {
+        let is_taken = |status: &Status| status.is_conflict() || status.is_already_exists();
         match answer {
             Ok(_) => self.tenure = Some(Tenure { renewed }),
             // Somebody else was faster; the next look shows who.
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.status().is_some_and(is_taken) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -204,8 +196,8 @@ impl Candidate {
         }
     }
 
-    async fn give_back(&self) -> Result<(), LeaseError> {
-        let Some(lease) = tokio::time::timeout(CALL, self.leases.get_opt(MANAGER)).await?? else {
+    async fn give_back(&self) -> Result<(), CallError> {
+        let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
             return Ok(());
         };
         if holder(lease.spec.as_ref()) != Some(&self.identity) {
@@ -216,7 +208,7 @@ impl Candidate {
             "spec": {"holderIdentity": null, "leaseDurationSeconds": null, "renewTime": null, "acquireTime": null},
         });
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(free));
-        tokio::time::timeout(CALL, self.leases.patch(MANAGER, &parameters, &patch)).await??;
+        call_within(LEASE_TIMEOUT, self.leases.patch(MANAGER, &parameters, &patch)).await?;
         Ok(())
     }
 }

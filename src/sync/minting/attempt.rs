@@ -1,7 +1,6 @@
 //! When a registry's credential is minted, and what is remembered of attempts that failed.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -15,12 +14,10 @@ use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Credential;
+use crate::kubernetes::call::call;
 use crate::policy::attached::Registry;
 use crate::sync::credentials::HeldCredential;
 use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Plan, plan};
-
-/// How long a write of pullpass' own objects may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
 #[derive(Debug, Clone)]
@@ -187,13 +184,7 @@ impl RegistryController {
         let parameters = PatchParams::apply(MANAGER).force();
         let name = minted_credential(registry);
         let write = secrets.patch_metadata(&name, &parameters, &manifest);
-        let problem = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) => status.message,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the API server did not answer in time".to_owned(),
-        };
-        Err(Failure {
+        call(write).await.map(drop).map_err(|problem| Failure {
             reason: Reason::Unreachable,
             message: format!(
                 "the minted credential could not be stored in namespace {}: {problem}",

@@ -12,11 +12,10 @@ use kube::api::PostParams;
 use kube::core::Status;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, ResourceExt};
-use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::api::names::MANAGER;
+use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::pods;
 use crate::policy::coverage::findings;
 use crate::policy::evictions::Evictions;
@@ -29,8 +28,6 @@ use crate::sync::watches::Watches;
 const BACKLOG: usize = 256;
 /// How long the next Pod waits for its turn.
 const PACE: Duration = Duration::from_secs(1);
-/// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A Pod to be evicted, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,15 +63,6 @@ enum Outcome {
     Evicted,
     /// It has changed since it was proposed. Where it is stuck again, it is proposed again.
     Left,
-}
-
-/// Why a Pod was not evicted.
-#[derive(Debug, Error)]
-enum RescueError {
-    #[error("the API server took longer than {PATIENCE:?}")]
-    NoAnswer,
-    #[error(transparent)]
-    Api(#[from] kube::Error),
 }
 
 /// Takes what looks at Pods lead to; it never blocks.
@@ -184,9 +172,9 @@ impl Rescuer {
 
     /// Evicts a Pod if it is still as it was proposed: in the queue it may have come to run, and its name may have come to be
     /// another's. What changes after the last look is held off by the API server.
-    async fn rescue(&self, candidate: &Candidate) -> Result<Outcome, RescueError> {
+    async fn rescue(&self, candidate: &Candidate) -> Result<Outcome, CallError> {
         let pods = pods::api(self.client.clone(), Some(&candidate.namespace));
-        let Some(pod) = answer(pods.get_opt(&candidate.name)).await? else {
+        let Some(pod) = call(pods.get_opt(&candidate.name)).await? else {
             return Ok(Outcome::Left);
         };
         let fresh = match self.judge(&pod) {
@@ -199,14 +187,16 @@ impl Rescuer {
         };
         let now = Timestamp::now();
         let (eviction, parameters) = (fresh.eviction(), PostParams::default());
-        let call = pods.create_subresource::<_, Status>("eviction", &fresh.name, &parameters, &eviction);
-        match answer(call).await {
-            Err(RescueError::Api(kube::Error::Api(status)))
-                if status.is_not_found() || status.is_conflict() =>
+        let evicted = pods.create_subresource::<_, Status>("eviction", &fresh.name, &parameters, &eviction);
+        match call(evicted).await {
+            Err(error)
+                if error
+                    .status()
+                    .is_some_and(|status| status.is_not_found() || status.is_conflict()) =>
             {
                 return Ok(Outcome::Left);
             }
-            Err(error @ RescueError::Api(_)) => return Err(error),
+            Err(error @ CallError::Kube(_)) => return Err(error),
             // Without an answer it may have been evicted.
             done => {
                 self.evictions().add(&fresh.owner, &fresh.uid, now);
@@ -257,18 +247,10 @@ impl Rescuer {
 
     /// Writes an Event. Whether that works is another matter than what it is about.
     async fn publish(&self, event: &Event, about: &ObjectReference) {
-        if let Err(error) = answer(self.recorder.publish(event, about)).await {
+        if let Err(error) = call(self.recorder.publish(event, about)).await {
             let (namespace, pod) = (about.namespace.as_deref(), about.name.as_deref());
             tracing::warn!(namespace, pod, reason = event.reason, %error, "an Event was not written");
         }
-    }
-}
-
-/// What the API server answers, if it does so in time.
-async fn answer<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, RescueError> {
-    match timeout(PATIENCE, call).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(RescueError::NoAnswer),
     }
 }
 
