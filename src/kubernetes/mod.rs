@@ -1,6 +1,7 @@
 //! How pullpass talks to an API server.
 
 pub mod call;
+pub mod client;
 pub mod pages;
 pub mod pods;
 pub(crate) mod refusal;

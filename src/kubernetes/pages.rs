@@ -8,11 +8,13 @@ use kube::Api;
 use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 
+use super::call::{CallError, call};
+
 /// How many objects a page has.
 const PAGE: u32 = 250;
 
-/// All objects of an API, page by page. It ends with the first error.
-pub fn pages<K>(api: Api<K>) -> impl Stream<Item = kube::Result<Vec<K>>>
+/// All objects of an API, page by page. It ends with the first error; a page that does not come in time is one.
+pub fn pages<K>(api: Api<K>) -> impl Stream<Item = Result<Vec<K>, CallError>>
 where
     K: Clone + Debug + DeserializeOwned,
 {
@@ -21,7 +23,7 @@ where
         let Some(parameters) = parameters else {
             return Ok(None);
         };
-        let page = api.list(&parameters).await?;
+        let page = call(api.list(&parameters)).await?;
         let next = page
             .metadata
             .continue_
@@ -29,4 +31,47 @@ where
             .map(|token| parameters.continue_token(&token));
         Ok(Some((page.items, (api, next))))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::TryStreamExt;
+    use kube::Client;
+    use kube::client::Body;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::kubernetes::call::CALL_TIMEOUT;
+    use crate::kubernetes::pods;
+
+    /// Answers with a first page, and nothing more.
+    fn one_page() -> Client {
+        let service = tower::service_fn(|request: http::Request<Body>| async move {
+            if request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("continue="))
+            {
+                return std::future::pending().await;
+            }
+            let page = serde_json::json!({
+                "apiVersion": "v1", "kind": "PodList", "metadata": {"continue": "more"},
+                "items": [{"metadata": {"name": "web", "namespace": "apps"}, "spec": {"containers": []}}],
+            });
+            Ok::<_, kube::Error>(http::Response::new(Body::from(page.to_string().into_bytes())))
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_without_an_answer_ends_the_list() {
+        let mut pages = pin!(pages(pods::api(one_page(), None)));
+        assert_eq!(pages.try_next().await.unwrap().map(|page| page.len()), Some(1));
+        let begin = Instant::now();
+        let error = pages.try_next().await.unwrap_err();
+        assert!(matches!(error, CallError::TimedOut(_)), "{error}");
+        assert_eq!(begin.elapsed(), CALL_TIMEOUT);
+    }
 }

@@ -27,6 +27,7 @@ use crate::admission::{Admission, ClusterSenders, demand, denials};
 use crate::audit::AuditLog;
 use crate::base::readiness::Readiness;
 use crate::certificates::keeper::OwnCertificate;
+use crate::kubernetes::client::inferred;
 use crate::metrics::Metrics;
 use crate::server::{
     Limits, ListenError, ServedTls, Server, TlsError, TlsReloader, Webhook, admin_router, webhook_router,
@@ -251,7 +252,7 @@ impl Sockets {
 
 /// The cluster that the process runs in, or that `KUBECONFIG` names.
 async fn kube_client() -> Result<Client, ServeError> {
-    Client::try_default()
+    inferred()
         .await
         .map_err(|error| ServeError::Cluster(error.to_string()))
 }

@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::api::names::registry_of;
+use crate::kubernetes::call::CallError;
 use crate::kubernetes::pages::pages;
 use crate::kubernetes::pods;
 use crate::metrics::Metrics;
@@ -98,7 +99,11 @@ impl PodsController {
         }
     }
 
-    async fn scan(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) -> kube::Result<Summary> {
+    async fn scan(
+        &self,
+        sightings: &mpsc::Sender<Sighting>,
+        proposals: &Proposals,
+    ) -> Result<Summary, CallError> {
         let mut summary = Summary::default();
         let mut pages = std::pin::pin!(pages(pods::api(self.client.clone(), None)));
         while let Some(page) = pages.try_next().await? {

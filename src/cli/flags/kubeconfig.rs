@@ -13,6 +13,7 @@ use kube::{Client, Config};
 use crate::cli::CliError;
 use crate::http::{Proxy, ProxyError};
 use crate::kubernetes::call::{Words, causes};
+use crate::kubernetes::client::client;
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -56,7 +57,7 @@ impl KubeFlags {
             .map_err(|error| problem(&error))?;
         config.proxy_url = proxy_to(&config.cluster_url, own_proxy.as_deref(), Proxy::from_environment)
             .map_err(|error| CliError::Cluster(error.to_string()))?;
-        Client::try_from(config).map_err(|error| problem(&error))
+        client(config).map_err(|error| problem(&error))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::api::acr_registry::{
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
 use crate::base::secret_text::SecretText;
+use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::Registry;
 
 /// What the process' surroundings say of workload identity, as its admission webhook sets it.
@@ -252,14 +253,15 @@ impl Secrets<'_> {
             message: what,
             retry_after: None,
         };
-        let secret = self.api.get_opt(name).await.map_err(|error| Failure {
+        let secret = call(self.api.get_opt(name)).await.map_err(|error| Failure {
             reason: Reason::Unreachable,
             message: match error {
-                kube::Error::Api(status) => format!(
-                    "Secret {name} in namespace {} can't be read: {}",
-                    self.own_namespace, status.message
+                error if error.status().is_some() => format!(
+                    "Secret {name} in namespace {} can't be read: {error}",
+                    self.own_namespace
                 ),
-                _ => "the API server can't be reached".to_owned(),
+                CallError::TimedOut(_) => error.to_string(),
+                CallError::Kube(_) => "the API server can't be reached".to_owned(),
             },
             retry_after: None,
         })?;
@@ -311,5 +313,50 @@ fn invalid(message: &str) -> Failure {
         reason: Reason::InvalidSpec,
         message: message.to_owned(),
         retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::kubernetes::call::CALL_TIMEOUT;
+
+    fn with_a_secret() -> AcrRegistry {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {
+                "loginServer": "myregistry.azurecr.io",
+                "identity": {"basic": {"secretRef": {"name": "token"}}},
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secrets_read_without_an_answer_ends() {
+        let silent = |_: Request<Body>| pending::<Result<Response<Body>, kube::Error>>();
+        let client = Client::new(tower::service_fn(silent), "pullpass-system");
+        let object = with_a_secret();
+        let registry = Registry::parse(&object).unwrap();
+        let begin = Instant::now();
+        let resolved = resolve(
+            &client,
+            "pullpass-system",
+            &object,
+            &registry,
+            &Surroundings::default(),
+        )
+        .await;
+        assert_eq!(begin.elapsed(), CALL_TIMEOUT);
+        let failure = resolved.err().unwrap();
+        assert_eq!(failure.reason, Reason::Unreachable);
+        assert_eq!(failure.message, "the API server did not answer within 10s");
     }
 }

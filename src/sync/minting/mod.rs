@@ -31,6 +31,7 @@ use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
 use crate::base::clock::Clock;
+use crate::kubernetes::call::{CallError, call};
 use crate::metrics::Metrics;
 use crate::policy::attached::Registry;
 use crate::sync::registries::{Unread, Unreadable, read};
@@ -175,10 +176,10 @@ impl RegistryController {
     }
 
     /// Writes the status where it changed, and an Event where the condition did.
-    async fn tell(&self, object: &AcrRegistry, standing: &Standing, now: Timestamp) -> kube::Result<()> {
+    async fn tell(&self, object: &AcrRegistry, standing: &Standing, now: Timestamp) -> Result<(), CallError> {
         let tally = self.parts.tallies.of(&object.name_any());
         let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
-        let Some(live) = registries.get_opt(&object.name_any()).await? else {
+        let Some(live) = call(registries.get_opt(&object.name_any())).await? else {
             return Ok(());
         };
         let before = live.status.clone().unwrap_or_default();
@@ -187,9 +188,7 @@ impl RegistryController {
             return Ok(());
         }
         let patch = Patch::Merge(json!({"status": status::as_patch(&status)}));
-        registries
-            .patch_status(&object.name_any(), &PatchParams::default(), &patch)
-            .await?;
+        call(registries.patch_status(&object.name_any(), &PatchParams::default(), &patch)).await?;
         let condition = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
             conditions.first().map(|condition| {
                 (
@@ -223,7 +222,7 @@ impl RegistryController {
             secondary: None,
         };
         let recorder = Recorder::new(self.parts.client.clone(), reporter);
-        if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+        if let Err(error) = call(recorder.publish(&event, &object.object_ref(&()))).await {
             tracing::warn!(%error, "an Event was not written");
         }
     }

@@ -1,0 +1,110 @@
+//! Where clients of an API server are made: every one of them has limits in time.
+//!
+//! A connection whose other end dies without a word looks alive for ever. kube sets no limit to an answer, so that a request
+//! that is on its way then would never end: neither a list of a watch nor anything else that has no limit of its own.
+
+use std::time::Duration;
+
+use kube::config::InferConfigError;
+use kube::{Client, Config};
+use thiserror::Error;
+
+use super::call::Words;
+
+/// How long a connection may be silent. A watch may be for 290 seconds, after which the API server ends it.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no client.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nothing says which cluster is meant.
+    #[error("neither the Pod's service account nor a kubeconfig names a cluster: {0}")]
+    Infer(#[from] InferConfigError),
+    /// What says it can't be used.
+    #[error("{}", .0.words())]
+    Config(#[source] Box<kube::Error>),
+}
+
+/// A client of the cluster that the process runs in, or that `KUBECONFIG` names.
+pub async fn inferred() -> Result<Client, ClientError> {
+    client(Config::infer().await?)
+}
+
+/// A client of the cluster that the configuration names.
+pub fn client(config: Config) -> Result<Client, ClientError> {
+    limited(config, READ_TIMEOUT)
+}
+
+fn limited(mut config: Config, read_timeout: Duration) -> Result<Client, ClientError> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(read_timeout);
+    // Otherwise the time that a connection was idle counts against the next answer on it.
+    config.reset_reader_on_write = true;
+    Client::try_from(config).map_err(|error| ClientError::Config(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+
+    use futures::StreamExt;
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::Api;
+    use kube::runtime::watcher;
+
+    use super::*;
+
+    /// The longest that a test waits for what should take a fraction of a second.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// An API server that takes one request and never answers, for as long as its client is connected.
+    fn silent() -> (SocketAddr, thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let (mut buffer, mut taken) = ([0; 1024], 0);
+            while let Ok(read @ 1..) = connection.read(&mut buffer) {
+                taken += read;
+            }
+            taken
+        });
+        (address, served)
+    }
+
+    #[tokio::test]
+    async fn a_watchs_list_without_an_answer_ends() {
+        let (address, served) = silent();
+        let config = Config::new(format!("http://{address}").parse().unwrap());
+        let client = limited(config, Duration::from_millis(100)).unwrap();
+        let namespaces: Api<Namespace> = Api::all(client);
+        let mut events = Box::pin(watcher::watcher(namespaces, watcher::Config::default()));
+        let listed = async {
+            loop {
+                match events.next().await {
+                    // The beginning of a list is told before it is asked for.
+                    Some(Ok(watcher::Event::Init)) => {}
+                    other => return other,
+                }
+            }
+        };
+        let listed = tokio::time::timeout(DEADLINE, listed).await.unwrap();
+        assert!(matches!(listed, Some(Err(_))), "{listed:?}");
+        drop(events);
+        let taken = tokio::task::spawn_blocking(|| served.join().unwrap())
+            .await
+            .unwrap();
+        assert!(taken > 0, "it was asked");
+    }
+
+    #[test]
+    fn a_watch_is_not_cut_short() {
+        // What the API server is asked for by default, and a little more for the answer.
+        assert!(READ_TIMEOUT > Duration::from_secs(290));
+    }
+}
