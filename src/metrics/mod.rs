@@ -234,7 +234,7 @@ impl Metrics {
             unfenced: added(
                 pullpass,
                 "unfenced",
-                "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it",
+                "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it; -1 where that is unknown",
                 Gauge::default(),
             ),
             uncovered: added(
@@ -370,16 +370,16 @@ impl Metrics {
         self.leader.set(i64::from(leads));
         if !leads {
             self.covers(&Summary::default());
-            self.unfenced(false);
+            self.unfenced(Some(false));
             self.credential_expiry.clear();
             self.credential_failing.clear();
             self.namespaces.clear();
         }
     }
 
-    /// Takes whether the API server would take Secrets from pullpass that are not its own.
-    pub fn unfenced(&self, is_open: bool) {
-        self.unfenced.set(i64::from(is_open));
+    /// Takes whether the API server would take Secrets from pullpass that are not its own; nothing where that is unknown.
+    pub fn unfenced(&self, is_open: Option<bool>) {
+        self.unfenced.set(is_open.map_or(-1, i64::from));
     }
 
     /// Takes how running Pods stand.

@@ -11,8 +11,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::api::names::MANAGER;
-use crate::kubernetes::call::call;
+use crate::api::names::{FENCE, MANAGER};
+use crate::kubernetes::call::{CallError, call};
 use crate::metrics::Metrics;
 
 /// A namespace that every cluster has.
@@ -38,23 +38,31 @@ impl Fence {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // Where the API server does not answer, others say so.
-            if let Some(is_open) = self.is_open().await {
-                self.metrics.unfenced(is_open);
-                if is_open {
-                    tracing::error!(
-                        "pullpass may write Secrets that are not its own: the ValidatingAdmissionPolicy pullpass-secrets or \
-                         its binding is not there, or names another service account; apply the manifests again, or use the \
-                         chart for another namespace than pullpass-system"
-                    );
-                }
+            let state = self.probe().await;
+            self.metrics.unfenced(match state {
+                FenceState::Closed => Some(false),
+                FenceState::Open => Some(true),
+                FenceState::Unknown(_) => None,
+            });
+            match state {
+                FenceState::Closed => {}
+                FenceState::Open => tracing::error!(
+                    "pullpass may write Secrets that are not its own: the ValidatingAdmissionPolicy pullpass-secrets or \
+                     its binding is not there, or names another service account; apply the manifests again, or use the \
+                     chart for another namespace than pullpass-system"
+                ),
+                FenceState::Unknown(answer) => tracing::warn!(
+                    answer,
+                    "unknown whether pullpass may write Secrets that are not its own: something else than the \
+                     ValidatingAdmissionPolicy pullpass-secrets answered the probe for Secret pullpass-fence.probe in \
+                     namespace default"
+                ),
             }
         }
     }
 
-    /// Whether a Secret that pullpass never writes would be taken from it; a dry run, so that none is. Nothing where nobody
-    /// can tell.
-    async fn is_open(&self) -> Option<bool> {
+    /// Tries to write a Secret that pullpass never writes; a dry run, so that none is written.
+    async fn probe(&self) -> FenceState {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
         let secret = json!({
             "apiVersion": "v1",
@@ -64,15 +72,37 @@ impl Fence {
         });
         let parameters = PatchParams::apply(MANAGER).dry_run();
         let manifest = Patch::Apply(secret);
-        let asked = secrets.patch_metadata(NAME, &parameters, &manifest);
-        match call(asked).await {
-            Ok(_) => Some(true),
-            Err(error) => error
-                .status()
-                .is_some_and(|status| [403, 422].contains(&status.code))
-                .then_some(false),
+        FenceState::of(call(secrets.patch_metadata(NAME, &parameters, &manifest)).await)
+    }
+}
+
+/// What the answer to the probe says of the fence.
+#[derive(Debug, PartialEq, Eq)]
+enum FenceState {
+    /// The fence itself refused the write.
+    Closed,
+    /// The write would have been done.
+    Open,
+    /// Neither is known. What else refuses a write, another policy of the cluster, RBAC, or a Secret of that name whose
+    /// type can't change, would do so without the fence too. With the answer.
+    Unknown(String),
+}
+
+impl FenceState {
+    fn of<T>(answer: Result<T, CallError>) -> Self {
+        match answer {
+            Ok(_) => Self::Open,
+            Err(error) if is_of_the_fence(&error) => Self::Closed,
+            Err(error) => Self::Unknown(error.to_string()),
         }
     }
+}
+
+/// A policy's refusal has the code of the reason that it gives, 422 unless it says another, and names the policy.
+fn is_of_the_fence(error: &CallError) -> bool {
+    error
+        .status()
+        .is_some_and(|status| [403, 422].contains(&status.code) && status.message.contains(FENCE))
 }
 
 #[cfg(test)]
@@ -81,7 +111,10 @@ mod tests {
     use http::{Request, Response, StatusCode};
     use kube::client::Body;
 
-    fn fence(code: StatusCode) -> Fence {
+    const REFUSED: &str = "secrets \"pullpass-fence.probe\" is forbidden: ValidatingAdmissionPolicy 'pullpass-secrets' with \
+        binding 'pullpass-secrets' denied request: pullpass touches only its own pull secrets";
+
+    fn fence(code: StatusCode, message: &'static str) -> Fence {
         let service = tower::service_fn(move |request: Request<Body>| async move {
             assert_eq!(
                 request.uri().to_string(),
@@ -90,7 +123,7 @@ mod tests {
             let answer = if code.is_success() {
                 json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": NAME}})
             } else {
-                json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "no", "code": code.as_u16()})
+                json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": message, "code": code.as_u16()})
             };
             let body = Body::from(answer.to_string().into_bytes());
             Ok::<_, kube::Error>(Response::builder().status(code).body(body).unwrap())
@@ -103,16 +136,68 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_would_be_taken_or_refused_tells() {
-        for (code, expected) in [
-            (StatusCode::OK, Some(true)),
-            (StatusCode::CREATED, Some(true)),
-            (StatusCode::FORBIDDEN, Some(false)),
-            (StatusCode::UNPROCESSABLE_ENTITY, Some(false)),
-            (StatusCode::NOT_FOUND, None),
-            (StatusCode::UNAUTHORIZED, None),
+    async fn only_the_fences_own_refusal_shows_that_it_is_closed() {
+        for code in [StatusCode::FORBIDDEN, StatusCode::UNPROCESSABLE_ENTITY] {
+            assert_eq!(fence(code, REFUSED).probe().await, FenceState::Closed, "{code}");
+        }
+        for code in [StatusCode::OK, StatusCode::CREATED] {
+            assert_eq!(fence(code, "").probe().await, FenceState::Open, "{code}");
+        }
+        for (code, message) in [
+            // Another policy.
+            (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "secrets \"pullpass-fence.probe\" is forbidden: ValidatingAdmissionPolicy 'no-opaque-secrets' with binding \
+                 'no-opaque-secrets' denied request: no Opaque Secrets in default",
+            ),
+            // The other fence, which is about pullpass' own namespace.
+            (
+                StatusCode::FORBIDDEN,
+                "secrets \"pullpass-fence.probe\" is forbidden: ValidatingAdmissionPolicy 'pullpass-own-secrets' with \
+                 binding 'pullpass-own-secrets' denied request: no",
+            ),
+            // RBAC.
+            (
+                StatusCode::FORBIDDEN,
+                "secrets \"pullpass-fence.probe\" is forbidden: User \"system:serviceaccount:pullpass-system:pullpass\" \
+                 cannot patch resource \"secrets\" in API group \"\" in the namespace \"default\"",
+            ),
+            // The pull secret of an AcrRegistry that is called fence.probe.
+            (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Secret \"pullpass-fence.probe\" is invalid: type: Invalid value: \"Opaque\": field is immutable",
+            ),
+            (StatusCode::NOT_FOUND, "namespaces \"default\" not found"),
+            (StatusCode::UNAUTHORIZED, "Unauthorized"),
         ] {
-            assert_eq!(fence(code).is_open().await, expected, "{code}");
+            let state = fence(code, message).probe().await;
+            assert_eq!(state, FenceState::Unknown(message.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_fence_has_a_value_of_its_own() {
+        for (code, message, expected) in [
+            (StatusCode::FORBIDDEN, REFUSED, 0),
+            (StatusCode::OK, "", 1),
+            (StatusCode::FORBIDDEN, "no", -1),
+        ] {
+            let fence = fence(code, message);
+            let metrics = Arc::clone(&fence.metrics);
+            // It never returns; what it does first it does without waiting.
+            tokio::time::timeout(Duration::from_secs(30), async {
+                tokio::select! {
+                    () = fence.watch() => {}
+                    () = async {
+                        let line = format!("\npullpass_unfenced {expected}\n");
+                        while !metrics.encode().unwrap().contains(&line) {
+                            tokio::task::yield_now().await;
+                        }
+                    } => {}
+                }
+            })
+            .await
+            .unwrap();
         }
     }
 }
