@@ -13,15 +13,21 @@ use crate::policy::rules::Rule;
 
 /// How many denials may wait for their Events. More are in the audit log alone.
 pub const BACKLOG: usize = 256;
-/// The longest texts of an object that can own a Pod, in bytes: `group/version` of a DNS subdomain and a label, a kind
-/// that is a label, and a name that is a subdomain (`k8s.io/apimachinery/pkg/util/validation`; for kinds the validation of
-/// `CustomResourceDefinitions`). The API server makes UUIDs. In a Pod they may be of any length.
-const MAX_API_VERSION: usize = 253 + 1 + 63;
-const MAX_KIND: usize = 63;
-const MAX_NAME: usize = 253;
-const MAX_UID: usize = 64;
 /// How long a message the API server takes, in bytes.
 pub const MAX_MESSAGE: usize = 1024;
+
+/// The kinds that make Pods themselves. Of others, for instance those of custom resources, the audit log tells.
+const OWNERS: [(&str, &str); 5] = [
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("v1", "ReplicationController"),
+];
+/// How long the name of an object may be.
+const MAX_NAME: usize = 253;
+/// The form of a uid.
+const UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A Pod was refused that somebody owns.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,31 +60,15 @@ pub fn channel(metrics: Arc<Metrics>) -> (DenialSender, DenialReceiver) {
     )
 }
 
-/// Whether an owner can be an object: nobody would see an Event about any other.
-fn can_exist(owner: &Owner<'_>) -> bool {
-    owner.api_version.len() <= MAX_API_VERSION
-        && owner.kind.len() <= MAX_KIND
-        && owner.name.len() <= MAX_NAME
-        && owner.uid.len() <= MAX_UID
-}
-
 impl DenialSender {
     /// Says that a Pod of this owner was refused.
     pub fn send(&self, namespace: &str, owner: &Owner<'_>, rule: Rule, message: &str) {
-        if !can_exist(owner) {
+        let Some(owner) = reference(namespace, owner) else {
             return self.1.count(DropReason::OwnerInvalid, 1);
-        }
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        };
         let denied = OwnerDenied {
             namespace: namespace.to_owned(),
-            owner: ObjectReference {
-                api_version: text(&owner.api_version),
-                kind: text(&owner.kind),
-                name: text(&owner.name),
-                namespace: Some(namespace.to_owned()),
-                uid: text(&owner.uid),
-                ..ObjectReference::default()
-            },
+            owner,
             rule,
             message: message
                 .get(..message.floor_char_boundary(MAX_MESSAGE))
@@ -89,6 +79,42 @@ impl DenialSender {
             self.1.count(DropReason::Full, 1);
         }
     }
+}
+
+/// The owner as what an Event is about. Nobody checks what a forged review says of an owner, and an Event must not be
+/// aimed at any object: only what Kubernetes' own controllers of Pods are called can be meant.
+fn reference(namespace: &str, owner: &Owner<'_>) -> Option<ObjectReference> {
+    let kind = (&*owner.api_version, &*owner.kind);
+    (OWNERS.contains(&kind) && is_object_name(&owner.name) && is_uid(&owner.uid)).then(|| ObjectReference {
+        api_version: Some(owner.api_version.to_string()),
+        kind: Some(owner.kind.to_string()),
+        name: Some(owner.name.to_string()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(owner.uid.to_string()),
+        ..ObjectReference::default()
+    })
+}
+
+/// Whether it is a DNS subdomain (RFC 1123), as the names of these objects are.
+fn is_object_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    name.len() <= MAX_NAME && name.split('.').all(is_label)
+}
+
+/// Whether it is a UUID as the API server writes it.
+fn is_uid(uid: &str) -> bool {
+    uid.len() == UUID.len()
+        && uid.bytes().zip(UUID.bytes()).all(|(byte, form)| match form {
+            b'-' => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
 }
 
 impl DenialReceiver {
@@ -107,32 +133,84 @@ impl DenialReceiver {
 mod tests {
     use super::*;
 
-    fn owner(name: &str) -> Owner<'_> {
+    const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
+
+    fn owner(
+        api_version: &'static str,
+        kind: &'static str,
+        name: &'static str,
+        uid: &'static str,
+    ) -> Owner<'static> {
         Owner {
-            api_version: "apps/v1".into(),
-            kind: "ReplicaSet".into(),
+            api_version: api_version.into(),
+            kind: kind.into(),
             name: name.into(),
-            uid: "d9607e19".into(),
+            uid: uid.into(),
             is_controller: true,
         }
     }
 
-    #[test]
-    fn an_owner_that_can_not_exist_has_no_event() {
+    fn sent(owner: &Owner<'_>) -> Option<OwnerDenied> {
         let (sender, mut receiver) = channel(Arc::new(Metrics::new(|| 0)));
-        let long = "x".repeat(318);
-        for field in 0..4 {
-            let mut owner = owner("web");
-            let texts = [
-                &mut owner.api_version,
-                &mut owner.kind,
-                &mut owner.name,
-                &mut owner.uid,
-            ];
-            *texts.into_iter().nth(field).unwrap() = long.as_str().into();
-            sender.send("apps", &owner, Rule::Unattached, "no");
+        sender.send("apps", owner, Rule::Unattached, "why");
+        receiver.0.try_recv().ok()
+    }
+
+    #[test]
+    fn controllers_of_pods_are_told() {
+        for (api_version, kind) in OWNERS {
+            let denied = sent(&owner(api_version, kind, "web-7d9f.v1", UID)).unwrap();
+            assert_eq!(denied.owner.api_version.as_deref(), Some(api_version));
+            assert_eq!(denied.owner.kind.as_deref(), Some(kind));
+            assert_eq!(denied.owner.name.as_deref(), Some("web-7d9f.v1"));
+            assert_eq!(denied.owner.namespace.as_deref(), Some("apps"));
+            assert_eq!(denied.owner.uid.as_deref(), Some(UID));
         }
-        assert!(receiver.0.try_recv().is_err());
+    }
+
+    #[test]
+    fn nothing_else_can_be_aimed_at() {
+        for (api_version, kind, name, uid) in [
+            ("v1", "Secret", "web", UID),
+            ("v1", "Namespace", "apps", UID),
+            ("v1", "ReplicaSet", "web", UID),
+            ("apps/v1", "replicaset", "web", UID),
+            ("example.com/v1", "Rollout", "web", UID),
+            ("", "", "", ""),
+            ("apps/v1", "ReplicaSet", "", UID),
+            ("apps/v1", "ReplicaSet", "Call 555-0100 now", UID),
+            ("apps/v1", "ReplicaSet", "web\n", UID),
+            ("apps/v1", "ReplicaSet", "-web", UID),
+            ("apps/v1", "ReplicaSet", "web..v1", UID),
+            ("apps/v1", "ReplicaSet", "web", ""),
+            ("apps/v1", "ReplicaSet", "web", "d9607e19"),
+            (
+                "apps/v1",
+                "ReplicaSet",
+                "web",
+                "D9607E19-F88F-4BE7-A2A1-5A5B8A2F2B1D",
+            ),
+            (
+                "apps/v1",
+                "ReplicaSet",
+                "web",
+                "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1g",
+            ),
+            (
+                "apps/v1",
+                "ReplicaSet",
+                "web",
+                "d9607e19f88f-4be7-a2a1-5a5b8a2f2b1d-",
+            ),
+        ] {
+            assert_eq!(
+                sent(&owner(api_version, kind, name, uid)),
+                None,
+                "{api_version} {kind} {name:?} {uid:?}"
+            );
+        }
+        let long: &'static str = "a".repeat(MAX_NAME + 1).leak();
+        assert_eq!(sent(&owner("apps/v1", "ReplicaSet", long, UID)), None);
     }
 
     #[test]
@@ -140,7 +218,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new(|| 0));
         let (sender, receiver) = channel(Arc::clone(&metrics));
         for _ in 0..BACKLOG + 2 {
-            sender.send("apps", &owner("web"), Rule::Unattached, "no");
+            sender.send("apps", &owner("apps/v1", "ReplicaSet", "web", UID), Rule::Unattached, "no");
         }
         assert_eq!(receiver.0.len(), BACKLOG);
         let counted = "pullpass_queue_dropped_total{queue=\"denial-event\",reason=\"full\"} 2\n";

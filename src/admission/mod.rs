@@ -85,7 +85,7 @@ impl Admission {
         let decision = decide(&request, &registries, labels.as_ref(), &self.settings);
         let answer = encode(&request, &decision)?;
         if let Some(cluster) = self.cluster.as_ref().filter(|_| !request.dry_run) {
-            cluster.tell(&request, &decision);
+            cluster.tell(&request, &decision, labels.is_some());
         }
         self.record(&request, &decision, peer, arrived.elapsed());
         Ok(answer)
@@ -116,11 +116,13 @@ impl Admission {
 }
 
 impl ClusterSenders {
-    fn tell(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>) {
+    fn tell(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
         self.demand.send(&request.namespace, &decision.demanded);
-        if let Some(owner) = &request.pod.owner {
-            for Denial { rule, message } in &decision.denials {
-                self.denials.send(&request.namespace, owner, *rule, message);
+        // A namespace that the cache does not have may be of a forged review's making. A controller tries again, and finds
+        // its namespace known.
+        if let Some(owner) = request.pod.owner.as_ref().filter(|_| is_known) {
+            for Denial { rule, event, .. } in &decision.denials {
+                self.denials.send(&request.namespace, owner, *rule, event);
             }
         }
     }
@@ -149,4 +151,73 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
         },
     }
     .encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use serde_json::{Value, json};
+
+    use super::denials::OwnerDenied;
+    use super::*;
+    use crate::audit::Destination;
+    use crate::policy::rules::{Action, Policy};
+    use crate::policy::scope::{Labels, Mode, Scope};
+
+    const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
+
+    fn review(namespace: &str, container: &str, image: &str) -> Value {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": UID, "controller": true});
+        json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+            "namespace": namespace, "userInfo": {"username": "jane"}, "dryRun": false,
+            "object": {
+                "metadata": {"generateName": "web-", "ownerReferences": [owner]},
+                "spec": {"containers": [{"name": container, "image": image}]},
+            },
+        }})
+    }
+
+    /// What whoever writes Events is told of a review. The namespace apps is known.
+    fn told(review: &Value) -> Option<OwnerDenied> {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
+        let view = Arc::new(View::default());
+        view.set_namespace("apps", &Labels::new());
+        let deny = Policy {
+            unattached: Action::Deny,
+            forbidden: Action::Deny,
+        };
+        let settings = Settings {
+            scope: Scope::new(Mode::ClusterWide, "pullpass-system", []),
+            policy: deny,
+        };
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (demand, _demands) = demand::channel(Arc::clone(&metrics));
+        let (denials, mut denied) = denials::channel(Arc::clone(&metrics));
+        let admission = Admission::new(view, settings, Arc::new(audit), metrics)
+            .in_cluster(ClusterSenders { demand, denials });
+        admission
+            .answer(review.to_string().as_bytes(), "127.0.0.1")
+            .unwrap();
+        drop(admission);
+        denied.recv().now_or_never().flatten()
+    }
+
+    #[test]
+    fn an_event_holds_nothing_of_the_sender_but_a_host() {
+        let review = review("apps", "call-555-0100", "other.azurecr.io/call/555-0100:now");
+        let denied = told(&review).unwrap();
+        assert_eq!(
+            denied.message,
+            "A Pod is refused: no AcrRegistry has other.azurecr.io (rule: unattached). Whoever administers the cluster can \
+             attach it: pullpass attach other.azurecr.io"
+        );
+        assert_eq!(denied.owner.uid.as_deref(), Some(UID));
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_known_gets_no_event() {
+        assert_eq!(told(&review("elsewhere", "main", "other.azurecr.io/app")), None);
+    }
 }

@@ -159,7 +159,7 @@ mod tests {
             api_version: "apps/v1".into(),
             kind: "ReplicaSet".into(),
             name: name.into(),
-            uid: "d9607e19".into(),
+            uid: "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d".into(),
             is_controller: true,
         }
     }

@@ -59,12 +59,7 @@ fn an_owner_is_told_once_for_each_rule() -> Test {
             "it was admitted"
         );
     };
-    // Nothing was refused that was to be stored: nobody is told.
-    create(&["--dry-run=server"], &pod(&namespace, "dry", strange, &dry));
-    for number in 0..5 {
-        create(&[], &pod(&namespace, &format!("strange-{number}"), strange, &web));
-    }
-    // The namespace may not be known yet, in which case the registry counts as its own.
+    // Of a namespace that is not known yet nobody is told, and the registry counts as its own there.
     wait_for("the registry to be refused", SOON, || {
         let pod = pod(&namespace, "closed", &closed, &web);
         match cluster.run_with_input(&["create", "--dry-run=server", "--filename", "-"], &pod) {
@@ -72,6 +67,11 @@ fn an_owner_is_told_once_for_each_rule() -> Test {
             Ok(created) => Err(created.stdout),
         }
     })?;
+    // Nothing was refused that was to be stored: nobody is told.
+    create(&["--dry-run=server"], &pod(&namespace, "dry", strange, &dry));
+    for number in 0..5 {
+        create(&[], &pod(&namespace, &format!("strange-{number}"), strange, &web));
+    }
     create(&[], &pod(&namespace, "closed", &closed, &web));
 
     let events = wait_for("two Events", SOON, || {

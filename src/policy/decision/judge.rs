@@ -127,6 +127,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             Action::Deny => tally.denials.push(Denial {
                 rule,
                 message: message(),
+                event: messages::denial_event(breach, &host, &self.request.namespace),
             }),
         }
         if tally.known.insert((rule, host.clone())) {

@@ -61,15 +61,25 @@ pub(super) fn uncovered(image: &PodImage<'_>, host: &str, debugging: bool) -> St
 
 pub(super) fn violation(image: &PodImage<'_>, breach: Breach<'_>, host: &str, namespace: &str) -> String {
     let what = format!("{} names {}", quoted_path(image), quoted(&image.reference));
+    format!("pullpass: {what}, and {}", why(breach, host, namespace))
+}
+
+/// What an Event says of a refusal. A forged review must not put words into it: it holds nothing that the sender wrote but
+/// the host, which was parsed.
+pub(super) fn denial_event(breach: Breach<'_>, host: &str, namespace: &str) -> String {
+    format!("A Pod is refused: {}", why(breach, &quoted(host), namespace))
+}
+
+fn why(breach: Breach<'_>, host: &str, namespace: &str) -> String {
     let rule = breach.rule().as_str();
     match breach {
         Breach::Unattached => format!(
-            "pullpass: {what}, and no AcrRegistry has {host} (rule: {rule}). Whoever administers the cluster can \
-             attach it: pullpass attach {host}"
+            "no AcrRegistry has {host} (rule: {rule}). Whoever administers the cluster can attach it: pullpass attach \
+             {host}"
         ),
         Breach::Forbidden(registry) => format!(
-            "pullpass: {what}, and AcrRegistry {name} is not for namespace {namespace} (rule: {rule}). Whoever \
-             administers the cluster can change spec.namespaces of {name} or the namespace's labels",
+            "AcrRegistry {name} is not for namespace {namespace} (rule: {rule}). Whoever administers the cluster can \
+             change spec.namespaces of {name} or the namespace's labels",
             name = registry.name(),
         ),
     }

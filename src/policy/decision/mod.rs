@@ -96,6 +96,8 @@ pub struct Denial {
     pub rule: Rule,
     /// What whoever sent the request is told.
     pub message: String,
+    /// What an Event says: nothing that the sender wrote, but for a host that was parsed.
+    pub event: String,
 }
 
 /// An image, and the attached registry that it is on.
