@@ -218,7 +218,12 @@ mod tests {
         let metrics = Arc::new(Metrics::new(|| 0));
         let (sender, receiver) = channel(Arc::clone(&metrics));
         for _ in 0..BACKLOG + 2 {
-            sender.send("apps", &owner("apps/v1", "ReplicaSet", "web", UID), Rule::Unattached, "no");
+            sender.send(
+                "apps",
+                &owner("apps/v1", "ReplicaSet", "web", UID),
+                Rule::Unattached,
+                "no",
+            );
         }
         assert_eq!(receiver.0.len(), BACKLOG);
         let counted = "pullpass_queue_dropped_total{queue=\"denial-event\",reason=\"full\"} 2\n";
