@@ -6,4 +6,5 @@ pub mod entra;
 pub mod identity;
 pub mod jwt;
 pub mod mint;
+pub(crate) mod remedy;
 pub mod trouble;

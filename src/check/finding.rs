@@ -152,6 +152,14 @@ pub enum Outcome {
     },
 }
 
+pub(super) fn passed(detail: String) -> Outcome {
+    Outcome::Passed { detail }
+}
+
+pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> Outcome {
+    Outcome::Failed(Failure { code, cause, cures })
+}
+
 /// A step and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

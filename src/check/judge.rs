@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::advice;
-use super::finding::{Code, Cure, Failure, Outcome, Step};
+use super::finding::{Code, Failure, Outcome, Step, failed, passed};
 use super::subject::{Subject, Target};
 use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
 use crate::azure::mint::{MintCause, MintError};
@@ -107,14 +107,6 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> Outcom
     }
 }
 
-fn passed(detail: String) -> Outcome {
-    Outcome::Passed { detail }
-}
-
-fn failed(code: Code, cause: String, cures: Vec<Cure>) -> Outcome {
-    Outcome::Failed(Failure { code, cause, cures })
-}
-
 fn unreached(subject: &Subject, error: &HttpError) -> Outcome {
     let code = code_of_failure(error.failure()).unwrap_or(Code::Tcp);
     failed(code, error.to_string(), advice::network(subject, code))
@@ -193,9 +185,10 @@ fn refused(subject: &Subject, step: Step, error: &AcrError) -> Outcome {
 fn minted(subject: &Subject, step: Step, error: &MintError) -> Outcome {
     match error.cause() {
         MintCause::Registry { error, .. } => refused(subject, step, error),
-        cause @ (MintCause::Entra(_) | MintCause::Password) => {
+        cause @ MintCause::Entra(error) => {
             failed(Code::AadLogin, cause.to_string(), advice::entra(subject, error))
         }
+        cause @ MintCause::Password => failed(Code::AadLogin, cause.to_string(), advice::unusable_password()),
     }
 }
 

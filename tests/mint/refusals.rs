@@ -32,25 +32,25 @@ async fn what_entra_refuses_is_said_with_code_and_cure_and_tried_once() {
         (
             with_secret("wrong"),
             format!(
-                "Entra ID refused: AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{CLIENT}'. What to do: put the current client secret's value, not its ID, into Secret acr-sp, key password; `az ad sp credential reset --id {CLIENT}` makes a new one"
+                "Entra ID refused: AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{CLIENT}'. What to do: make a new client secret (its value is what counts, not its ID): `az ad app credential reset --id {CLIENT} --append --query password --output tsv > secret.txt`; put its value into Secret acr-sp, key password, then remove the file"
             ),
         ),
         (
             with_secret("old~one"),
             format!(
-                "Entra ID refused: AADSTS7000222: The provided client secret keys for app '{CLIENT}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds. What to do: make a new client secret with `az ad sp credential reset --id {CLIENT}` and put its value into Secret acr-sp, key password"
+                "Entra ID refused: AADSTS7000222: The provided client secret keys for app '{CLIENT}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds. What to do: make a new client secret (its value is what counts, not its ID): `az ad app credential reset --id {CLIENT} --append --query password --output tsv > secret.txt`; put its value into Secret acr-sp, key password, then remove the file"
             ),
         ),
         (
             of_app(TENANT, other),
             format!(
-                "What to do: compare clientId {other} and tenantId {TENANT} with what `az ad sp show --id {other}` prints"
+                "What to do: see that the application is in this tenant; its client ID is not its object ID: `az ad sp show --id {other} --query '{{clientId:appId,tenant:appOwnerOrganizationId}}'`"
             ),
         ),
         (
             of_app(other, CLIENT),
             format!(
-                "What to do: compare tenantId {other} with what `az account show --query tenantId` prints, and see that spec.cloud is the tenant's"
+                "What to do: compare the tenant ID {other}: `az account show --query tenantId --output tsv`; see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority"
             ),
         ),
     ] {
@@ -91,8 +91,10 @@ async fn a_missing_role_is_refused_by_the_exchange_until_it_acts() {
         format!(
             "no pull token from {HOST}: refused (HTTP 401 UNAUTHORIZED). What to do: give the identity a role on the \
              registry: `az role assignment create --role AcrPull --assignee {CLIENT} --scope $(az acr show --name \
-             myregistry --query id --output tsv)` (a role that was just given, or is given through a group, takes some \
-             minutes to act)"
+             myregistry --query id --output tsv)`; on a registry with Entra repository permissions (ABAC), AcrPull is \
+             not honoured; give the identity this role: `az role assignment create --role \"Container Registry \
+             Repository Reader\" --assignee {CLIENT} --scope $(az acr show --name myregistry --query id --output \
+             tsv)`; wait some minutes if the role was just given, or is given through a group"
         )
     );
     world.emulator.advance(Duration::from_mins(6));

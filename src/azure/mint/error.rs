@@ -10,6 +10,7 @@ use super::advice;
 use crate::api::reason::Reason;
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
+use crate::azure::remedy::EntraFault;
 use crate::azure::trouble::Trouble;
 use crate::registry::login_server::LoginServer;
 
@@ -59,7 +60,7 @@ impl MintError {
         Self {
             step: MintStep::Prepare,
             cause: MintCause::Password,
-            advice: Some("correct the Secret that spec.identity names".to_owned()),
+            advice: advice::of_password(),
         }
     }
 
@@ -128,7 +129,7 @@ impl MintError {
             MintCause::Password => false,
             MintCause::Entra(error) => error
                 .refusal()
-                .is_some_and(|refusal| !refusal.code.is_some_and(advice::is_about_the_identity)),
+                .is_some_and(|refusal| !refusal.fault().is_some_and(EntraFault::is_about_the_identity)),
             MintCause::Registry { error, .. } => {
                 self.step == MintStep::Exchange && matches!(error, AcrError::Refused(_))
             }

@@ -7,7 +7,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-pub(crate) use self::advice::{assignee, registry_name};
 pub use self::error::{MintCause, MintError, MintStep};
 use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use crate::azure::entra::Entra;

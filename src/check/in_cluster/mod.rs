@@ -4,13 +4,15 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::advice::{SECRETS, kubectl, new_secret, sentence};
-use super::finding::{Code, Cure, Failure, Finding, Outcome, Step};
+use super::advice::{kubectl, new_secret, of_status};
+use super::finding::{Code, Cure, Finding, Outcome, Step, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::names::minted_credential;
 use crate::api::reason::Reason;
 use crate::azure::identity::Application;
+use crate::azure::remedy::EntraFault;
+use crate::base::clock::whole_seconds;
 use crate::policy::attached::Registry;
 
 /// How late a refresh may be: the leader may just have changed.
@@ -126,7 +128,7 @@ impl Facts {
         let code = code_of(&condition.reason, cause);
         let mut cures = self.new_secret(cause);
         if cures.is_empty() {
-            cures.extend(advice.map(sentence));
+            cures.extend(advice.map(of_status));
         }
         if condition.reason == Reason::CredentialSecretMissing.as_str() {
             cures.push(kubectl(
@@ -142,9 +144,7 @@ impl Facts {
 
     /// What to do about a client secret that Entra ID refuses; nothing for another cause.
     fn new_secret(&self, cause: &str) -> Vec<Cure> {
-        let is_secret = SECRETS
-            .iter()
-            .any(|code| cause.contains(&format!("AADSTS{code}:")));
+        let is_secret = EntraFault::named_in(cause) == Some(EntraFault::Secret);
         let principal = self.object.spec.identity.service_principal.as_ref();
         let registry = Registry::parse(&self.object).ok();
         match (registry, principal) {
@@ -153,7 +153,7 @@ impl Facts {
                     tenant_id: principal.tenant_id.clone(),
                     client_id: principal.client_id.clone(),
                 };
-                new_secret(registry.login_server(), Some(registry.name()), &app)
+                new_secret(registry.login_server(), registry.name(), &app)
             }
             _ => Vec::new(),
         }
@@ -286,19 +286,10 @@ fn code_of(reason: &str, cause: &str) -> Code {
     }
 }
 
-fn passed(detail: String) -> Outcome {
-    Outcome::Passed { detail }
-}
-
-fn failed(code: Code, cause: String, cures: Vec<Cure>) -> Outcome {
-    Outcome::Failed(Failure { code, cause, cures })
-}
-
 /// A time without the parts of a second.
 fn seconds(text: &str) -> String {
-    let time = text.parse::<Timestamp>().ok();
-    let whole = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
-    whole.map_or_else(|| text.to_owned(), |time| time.to_string())
+    text.parse()
+        .map_or_else(|_| text.to_owned(), |time| whole_seconds(time).to_string())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use self::attempt::Memory;
 pub use self::identity::Surroundings;
 pub(crate) use self::identity::{Source, resolve};
 use self::status::{Standing, next_status};
+use crate::admission::denials::MAX_MESSAGE;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
@@ -217,7 +218,7 @@ impl RegistryController {
                 EventType::Warning
             },
             reason,
-            note: Some(message),
+            note: Some(note(&message)),
             action: "Mint".to_owned(),
             secondary: None,
         };
@@ -226,6 +227,14 @@ impl RegistryController {
             tracing::warn!(%error, "an Event was not written");
         }
     }
+}
+
+/// A message as far as an Event can hold it; the status has all of it.
+fn note(message: &str) -> String {
+    message
+        .get(..message.floor_char_boundary(MAX_MESSAGE))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// When to try again what the API server did not take.
@@ -246,4 +255,15 @@ fn follow<T: Clone + Send + 'static>(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_to_what_an_event_holds() {
+        assert_eq!(note("short"), "short");
+        assert_eq!(note(&"é".repeat(MAX_MESSAGE)).len(), MAX_MESSAGE);
+    }
 }

@@ -1,0 +1,427 @@
+//! What to do about a failure of Entra ID, of the managed identity endpoint or of a registry.
+//!
+//! Statuses and Events join the remedies into a sentence; `pullpass check` lists them with their commands.
+
+mod fault;
+
+pub(crate) use self::fault::EntraFault;
+use super::acr::{AcrError, AcrRefusal};
+use super::entra::{EntraError, Refusal};
+use super::identity::{Application, ManagedIdentity, MintIdentity};
+use super::mint::REGISTRY_AUDIENCE;
+use crate::registry::login_server::LoginServer;
+use crate::registry::resource_id::ResourceId;
+
+/// The audience that Entra ID wants of a service account token.
+const TOKEN_AUDIENCE: &str = "api://AzureADTokenExchange";
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remedy {
+    /// What to do: a clause without a capital letter and without a full stop.
+    pub(crate) text: String,
+    /// The command that does it, or that shows what to look at.
+    pub(crate) command: Option<String>,
+}
+
+/// What is known where something failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Situation<'a> {
+    /// The registry.
+    pub(crate) login_server: &'a LoginServer,
+    /// Its resource ID, where it is known.
+    pub(crate) resource_id: Option<&'a ResourceId>,
+    /// Who pulls.
+    pub(crate) puller: Puller<'a>,
+    /// The one audience to ask for, if it was chosen by hand.
+    pub(crate) audience: Option<&'a str>,
+    /// The repository to pull from, if one is named.
+    pub(crate) repository: Option<&'a str>,
+    /// How pullpass gets a new client secret.
+    pub(crate) handover: Handover<'a>,
+}
+
+/// Who pulls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Puller<'a> {
+    /// An identity of Entra ID.
+    Identity(&'a MintIdentity),
+    /// A user of the registry's own.
+    User(&'a str),
+    /// Nobody is named.
+    Unknown,
+}
+
+/// How pullpass gets a new client secret.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Handover<'a> {
+    /// It is put where the former one is.
+    InPlace,
+    /// By `pullpass attach`, for the AcrRegistry of that name, if it has another than the registry.
+    Attach(Option<&'a str>),
+}
+
+/// What was asked of the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// What it asks of clients.
+    Challenge,
+    /// A refresh token.
+    Exchange,
+    /// To pull from a repository, or a token for that.
+    Pull,
+}
+
+fn say(text: impl Into<String>) -> Remedy {
+    Remedy {
+        text: text.into(),
+        command: None,
+    }
+}
+
+fn run(text: impl Into<String>, command: impl Into<String>) -> Remedy {
+    Remedy {
+        text: text.into(),
+        command: Some(command.into()),
+    }
+}
+
+/// The resource's name: what comes before the suffix, and before a domain name label's hash.
+pub(crate) fn registry_name(login_server: &LoginServer) -> &str {
+    let host = login_server.as_str();
+    host.split(['.', '-']).next().unwrap_or(host)
+}
+
+/// About a user name and password that no client could send.
+pub(crate) fn of_unusable_password() -> Vec<Remedy> {
+    vec![say("correct the Secret that spec.identity names")]
+}
+
+/// About a client secret that Entra ID refuses.
+pub(crate) fn of_secret(
+    login_server: &LoginServer,
+    app: &Application,
+    handover: Handover<'_>,
+    origin: &str,
+) -> Vec<Remedy> {
+    let Application { tenant_id, client_id } = app;
+    let new = run(
+        "make a new client secret (its value is what counts, not its ID)",
+        // Without --append, every other credential of the application is deleted.
+        format!(
+            "az ad app credential reset --id {client_id} --append --query password --output tsv > secret.txt"
+        ),
+    );
+    let delivery = match handover {
+        Handover::InPlace => say(format!("put its value into {origin}, then remove the file")),
+        Handover::Attach(registry) => {
+            let named = match registry {
+                Some(registry) if registry != registry_name(login_server) => format!(" --name {registry}"),
+                _ => String::new(),
+            };
+            run(
+                "give it to pullpass, then remove the file",
+                format!(
+                    "pullpass attach {login_server}{named} --tenant-id {tenant_id} --client-id {client_id} \
+                     --client-secret-file secret.txt"
+                ),
+            )
+        }
+    };
+    vec![new, delivery]
+}
+
+impl Situation<'_> {
+    /// About a failure of Entra ID or of the managed identity endpoint; nothing about one that passes by itself.
+    pub(crate) fn of_entra(&self, error: &EntraError) -> Vec<Remedy> {
+        match error {
+            EntraError::Refused(refusal) => self.of_code(refusal),
+            EntraError::ImdsRefused(_) => vec![
+                run(
+                    format!(
+                        "see that {} is assigned to the machine or scale set, for instance with",
+                        self.managed_identity()
+                    ),
+                    "az vmss identity show",
+                ),
+                say("with several identities, name one in spec.identity.managedIdentity"),
+            ],
+            EntraError::ImdsTrouble(trouble) if trouble.retry_after().is_none() => vec![say(
+                "managed identities are on Azure's machines only; elsewhere, and where the endpoint 169.254.169.254 is \
+                 closed to Pods, use another kind of spec.identity",
+            )],
+            EntraError::Certificate(_) | EntraError::EmptySecret => {
+                vec![say(format!("correct {}", self.origin()))]
+            }
+            EntraError::TokenFile { .. } => vec![say(format!(
+                "let the cluster's workload identity webhook mount the token (Pod label azure.workload.identity/use), \
+                 or project a service account token with audience {TOKEN_AUDIENCE} and name its file in \
+                 AZURE_FEDERATED_TOKEN_FILE"
+            ))],
+            EntraError::Identity(_) => vec![say("correct spec.identity")],
+            EntraError::Trouble(_) | EntraError::ImdsTrouble(_) => Vec::new(),
+        }
+    }
+
+    fn of_code(&self, refusal: &Refusal) -> Vec<Remedy> {
+        let Puller::Identity(identity) = self.puller else {
+            return Vec::new();
+        };
+        match (identity.app(), refusal.fault()) {
+            (Some(app), Some(fault)) => self.of_fault(fault, identity, app),
+            _ => Vec::new(),
+        }
+    }
+
+    fn of_fault(&self, fault: EntraFault, identity: &MintIdentity, app: &Application) -> Vec<Remedy> {
+        let Application { tenant_id, client_id } = app;
+        let is_federated = matches!(identity, MintIdentity::WorkloadIdentity { .. });
+        match fault {
+            EntraFault::Secret => of_secret(self.login_server, app, self.handover, self.origin()),
+            EntraFault::Application => vec![run(
+                "see that the application is in this tenant; its client ID is not its object ID",
+                format!(
+                    "az ad sp show --id {client_id} --query '{{clientId:appId,tenant:appOwnerOrganizationId}}'"
+                ),
+            )],
+            EntraFault::Tenant => vec![
+                run(
+                    format!("compare the tenant ID {tenant_id}"),
+                    "az account show --query tenantId --output tsv",
+                ),
+                say(
+                    "see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority",
+                ),
+            ],
+            EntraFault::Disabled => vec![run(
+                "enable the service principal",
+                format!("az ad sp update --id {client_id} --set accountEnabled=true"),
+            )],
+            EntraFault::Time => {
+                let clock = run(
+                    "set this machine's clock; let it be kept by NTP",
+                    "timedatectl set-ntp true",
+                );
+                let token = say("see that the file of AZURE_FEDERATED_TOKEN_FILE is still renewed");
+                if is_federated {
+                    vec![clock, token]
+                } else {
+                    vec![clock]
+                }
+            }
+            EntraFault::Assertion if is_federated => vec![say(format!(
+                "see that the file of AZURE_FEDERATED_TOKEN_FILE holds a service account token with the audience \
+                 {TOKEN_AUDIENCE}"
+            ))],
+            EntraFault::Assertion => vec![say(
+                "see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority",
+            )],
+            EntraFault::Signature if is_federated => vec![
+                run(
+                    "see that the cluster's issuer publishes the keys that the cluster signs with now",
+                    "kubectl get --raw /openid/v1/jwks",
+                ),
+                run(
+                    "compare the issuer that the application trusts with the cluster's",
+                    format!("az ad app federated-credential list --id {client_id}"),
+                ),
+            ],
+            EntraFault::Signature => vec![
+                run(
+                    "upload the certificate to the application",
+                    format!("az ad app credential reset --id {client_id} --append --cert @certificate.pem"),
+                ),
+                say(format!(
+                    "or put one that the application knows into {}",
+                    self.origin()
+                )),
+            ],
+            EntraFault::Algorithm if is_federated => vec![run(
+                "Entra ID takes RSA signatures only: let the cluster sign service account tokens with an RSA key, \
+                     or use another kind of identity; see which keys it has",
+                "kubectl get --raw /openid/v1/jwks",
+            )],
+            EntraFault::Algorithm => vec![
+                run(
+                    "Entra ID takes RSA signatures only: make a certificate with an RSA key",
+                    format!("az ad app credential reset --id {client_id} --append --create-cert"),
+                ),
+                say(format!("put it into {}", self.origin())),
+            ],
+            EntraFault::Trust => vec![run(
+                "give the application a federated credential with the cluster's issuer and the subject of pullpass' \
+                 service account",
+                format!(
+                    "az ad app federated-credential create --id {client_id} --parameters '{{\"name\": \"pullpass\", \
+                     \"issuer\": \"ISSUER\", \"subject\": \"SUBJECT\", \"audiences\": [\"{TOKEN_AUDIENCE}\"]}}'"
+                ),
+            )],
+            EntraFault::Audience => vec![say(format!(
+                "set spec.audience to one that the tenant has; none of those tried is there, and {REGISTRY_AUDIENCE} is \
+                 the usual one"
+            ))],
+            EntraFault::ConditionalAccess => vec![say(
+                "leave this application out of the Conditional Access policies that block it, or let the outgoing \
+                 addresses in",
+            )],
+        }
+    }
+
+    /// About a failure of the registry; nothing about one that passes by itself.
+    pub(crate) fn of_registry(&self, request: Request, error: &AcrError) -> Vec<Remedy> {
+        match error {
+            AcrError::Refused(refusal) => self.of_refusal(request, refusal),
+            AcrError::NoAccess { .. } => self.pull(),
+            AcrError::NoChallenge | AcrError::WrongRealm { .. } => vec![self.proxy()],
+            AcrError::Token(_) => vec![say(
+                "compare the clocks of this machine and of the registry, and look for a proxy in between",
+            )],
+            AcrError::Trouble(_) => Vec::new(),
+        }
+    }
+
+    fn of_refusal(&self, request: Request, refusal: &AcrRefusal) -> Vec<Remedy> {
+        let registry = registry_name(self.login_server);
+        if refusal.is_about_encryption {
+            return vec![run(
+                "see the key and the identity, and bring back the one that is gone",
+                format!("az acr encryption show --name {registry}"),
+            )];
+        }
+        match (request, refusal.status) {
+            (Request::Pull, _) => self.pull(),
+            (Request::Challenge | Request::Exchange, 403) => vec![
+                run(
+                    "let the outgoing address through the registry's firewall",
+                    format!("az acr network-rule add --name {registry} --ip-address ADDRESS"),
+                ),
+                run(
+                    "or open the registry to all networks",
+                    format!("az acr update --name {registry} --public-network-enabled true"),
+                ),
+                say("or reach it by a private endpoint"),
+            ],
+            (Request::Challenge | Request::Exchange, 404) => vec![run(
+                "see what the registry's login server is called",
+                format!("az acr show --name {registry} --query loginServer --output tsv"),
+            )],
+            (Request::Exchange, 400 | 401) => self.role(),
+            (Request::Exchange, 413) => vec![say(
+                "use an identity that is in fewer groups: its token lists them",
+            )],
+            (Request::Challenge | Request::Exchange, _) => vec![self.proxy()],
+        }
+    }
+
+    fn proxy(&self) -> Remedy {
+        run(
+            "look for a proxy in between that answers in the registry's place",
+            format!("curl -sv https://{}/v2/", self.login_server),
+        )
+    }
+
+    fn role(&self) -> Vec<Remedy> {
+        let mut remedies = vec![
+            run(
+                "give the identity a role on the registry",
+                self.assignment("AcrPull"),
+            ),
+            self.reader(),
+            say("wait some minutes if the role was just given, or is given through a group"),
+        ];
+        remedies.extend(self.audience.map(|audience| {
+            say(format!(
+                "or the registry does not take tokens for {audience}: leave spec.audience out"
+            ))
+        }));
+        remedies
+    }
+
+    /// About a repository, or a password, that the registry refuses.
+    pub(crate) fn pull(&self) -> Vec<Remedy> {
+        let registry = registry_name(self.login_server);
+        match (self.puller, self.repository) {
+            (Puller::User(user), Some(repository)) => vec![run(
+                format!("see that the scope map of the token allows content/read on {repository}"),
+                format!("az acr token show --name {user} --registry {registry} --query scopeMapId"),
+            )],
+            (Puller::User(user), None) => vec![run(
+                "make a new password, and put it into the Secret that spec.identity names",
+                format!("az acr token credential generate --name {user} --registry {registry} --password1"),
+            )],
+            (Puller::Identity(_) | Puller::Unknown, Some(repository)) => vec![
+                self.reader(),
+                run(
+                    "see that the repository is spelt right",
+                    format!("az acr repository show --name {registry} --repository {repository}"),
+                ),
+            ],
+            (Puller::Identity(_) | Puller::Unknown, None) => vec![self.reader()],
+        }
+    }
+
+    /// A registry with Entra repository permissions passes everybody at the exchange, and asks for this role afterwards.
+    fn reader(&self) -> Remedy {
+        run(
+            "on a registry with Entra repository permissions (ABAC), AcrPull is not honoured; give the identity this role",
+            self.assignment("\"Container Registry Repository Reader\""),
+        )
+    }
+
+    fn assignment(&self, role: &str) -> String {
+        let assignee = match self.puller {
+            Puller::Identity(identity) => assignee(identity),
+            Puller::User(_) | Puller::Unknown => "CLIENT-ID".to_owned(),
+        };
+        let scope = match self.resource_id {
+            Some(id) => id.to_string(),
+            None => format!(
+                "$(az acr show --name {} --query id --output tsv)",
+                registry_name(self.login_server)
+            ),
+        };
+        format!("az role assignment create --role {role} --assignee {assignee} --scope {scope}")
+    }
+
+    fn managed_identity(&self) -> String {
+        match self.puller {
+            Puller::Identity(MintIdentity::ManagedIdentity(ManagedIdentity::ClientId(id))) => {
+                format!("the identity with client ID {id}")
+            }
+            Puller::Identity(MintIdentity::ManagedIdentity(ManagedIdentity::ResourceId(id))) => {
+                format!("the identity {id}")
+            }
+            Puller::Identity(_) | Puller::User(_) | Puller::Unknown => {
+                "a system-assigned identity".to_owned()
+            }
+        }
+    }
+
+    fn origin(&self) -> &str {
+        match self.puller {
+            Puller::Identity(
+                MintIdentity::ClientSecret { origin, .. } | MintIdentity::ClientCertificate { origin, .. },
+            ) => origin,
+            Puller::Identity(MintIdentity::WorkloadIdentity { .. } | MintIdentity::ManagedIdentity(_))
+            | Puller::User(_)
+            | Puller::Unknown => "spec.identity",
+        }
+    }
+}
+
+/// Whom `az role assignment create --assignee` gives a role to.
+fn assignee(identity: &MintIdentity) -> String {
+    match identity {
+        MintIdentity::ManagedIdentity(ManagedIdentity::System) => "PRINCIPAL-ID".to_owned(),
+        MintIdentity::ManagedIdentity(ManagedIdentity::ClientId(id)) => id.clone(),
+        MintIdentity::ManagedIdentity(ManagedIdentity::ResourceId(id)) => {
+            format!("$(az identity show --ids {id} --query clientId --output tsv)")
+        }
+        MintIdentity::ClientSecret { app, .. }
+        | MintIdentity::ClientCertificate { app, .. }
+        | MintIdentity::WorkloadIdentity { app, .. } => app.client_id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Which codes have which remedies, and what no text may advise.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn identities() -> [MintIdentity; 3] {
+    let app = Application {
+        tenant_id: "tenant".to_owned(),
+        client_id: "client".to_owned(),
+    };
+    let origin = "Secret acr-sp, key password".to_owned();
+    [
+        MintIdentity::ClientSecret {
+            app: app.clone(),
+            secret: "secret".into(),
+            origin: origin.clone(),
+        },
+        MintIdentity::ClientCertificate {
+            app: app.clone(),
+            pem: "pem".into(),
+            origin,
+        },
+        MintIdentity::WorkloadIdentity {
+            app,
+            token_file: PathBuf::from("token"),
+        },
+    ]
+}
+
+fn of_code(identity: &MintIdentity, code: u32) -> String {
+    let login_server = LoginServer::parse("myregistry-abc.azurecr.io").unwrap();
+    let situation = Situation {
+        login_server: &login_server,
+        resource_id: None,
+        puller: Puller::Identity(identity),
+        audience: None,
+        repository: None,
+        handover: Handover::InPlace,
+    };
+    let refusal = Refusal {
+        status: 401,
+        code: Some(code),
+        text: None,
+    };
+    let remedies = situation.of_entra(&EntraError::Refused(refusal));
+    format!("{remedies:?}")
+}
+
+#[test]
+fn codes_about_the_identity_try_no_other_audience() {
+    for code in [
+        50_013, 50_027, 70_021, 90_002, 700_016, 700_023, 700_024, 700_027, 700_211, 700_212, 700_213,
+        5_000_131, 5_002_738, 7_000_112, 7_000_215, 7_000_222,
+    ] {
+        let fault = EntraFault::of_code(code).unwrap();
+        assert!(fault.is_about_the_identity(), "{code}");
+        for identity in identities() {
+            assert_ne!(of_code(&identity, code), "[]", "{code} has a remedy");
+        }
+    }
+    for code in [500_011, 500_014, 650_052, 53_003] {
+        assert!(
+            !EntraFault::of_code(code).unwrap().is_about_the_identity(),
+            "{code}"
+        );
+    }
+    assert_eq!(EntraFault::of_code(1), None);
+}
+
+#[test]
+fn assertions_have_remedies_by_who_signs_them() {
+    let [_, certificate, federated] = identities();
+    for (identity, code, expected) in [
+        (&certificate, 700_027, "--append --cert @certificate.pem"),
+        (&certificate, 50_013, "--append --cert @certificate.pem"),
+        (&certificate, 5_002_738, "--append --create-cert"),
+        (&federated, 5_002_738, "RSA key"),
+        (&federated, 50_013, "/openid/v1/jwks"),
+        (&federated, 5_000_131, "federated-credential list --id client"),
+        (&federated, 700_211, "federated-credential create --id client"),
+        (&federated, 700_024, "AZURE_FEDERATED_TOKEN_FILE"),
+    ] {
+        let remedies = of_code(identity, code);
+        assert!(remedies.contains(expected), "{code}: {remedies}");
+    }
+}
+
+#[test]
+fn a_message_names_its_fault() {
+    for (text, fault) in [
+        (
+            "Entra ID refused: AADSTS7000215: Invalid",
+            Some(EntraFault::Secret),
+        ),
+        ("AADSTS7000222", Some(EntraFault::Secret)),
+        ("AADSTS70002150: Invalid", None),
+        ("AADSTS: Invalid", None),
+        ("HTTP 401", None),
+    ] {
+        assert_eq!(EntraFault::named_in(text), fault, "{text}");
+    }
+}
+
+/// Every text of a directory, without what is built.
+fn texts(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                texts(&path, found);
+            }
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            found.push((path, text));
+        }
+    }
+}
+
+#[test]
+fn resets_are_advised_with_append_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for directory in ["src", "docs", "manifests", "tests", "examples", "packaging"] {
+        texts(&root.join(directory), &mut found);
+    }
+    let readme = root.join("README.md");
+    found.push((readme.clone(), fs::read_to_string(readme).unwrap()));
+    let command = ["az ad app credential", "reset"].join(" ");
+    let other = ["az ad sp credential", "reset"].join(" ");
+    let mut count = 0;
+    for (path, text) in found {
+        // A command may go on over a line that ends in a backslash.
+        let text = text.replace("\\\n", " ");
+        assert!(
+            !text.contains(&other),
+            "{}: one form of the command is enough",
+            path.display()
+        );
+        for (_, after) in text
+            .match_indices(&command)
+            .map(|(at, found)| text.split_at(at + found.len()))
+        {
+            let rest = after.split(['\n', '`', '"']).next().unwrap();
+            assert!(
+                rest.contains("--append"),
+                "{}: {command}{rest} deletes every other credential of the application",
+                path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} resets were found");
+}
