@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
 use super::BACKDATED;
+use crate::base::clock::whole_seconds;
 
 /// The time that a certificate is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,7 @@ impl Validity {
     /// One that begins now, or a little before for clocks that are behind.
     pub(super) fn beginning(now: Timestamp, lifetime: SignedDuration) -> Self {
         Self {
+            // Certificates know no finer time.
             from: whole_seconds(now.saturating_sub(BACKDATED).unwrap_or(Timestamp::MIN)),
             until: whole_seconds(now.saturating_add(lifetime).unwrap_or(Timestamp::MAX)),
         }
@@ -59,9 +61,4 @@ impl Validity {
         params.not_before = time(self.from, params.not_before);
         params.not_after = time(self.until, params.not_after);
     }
-}
-
-/// Certificates know no finer time.
-fn whole_seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -13,6 +13,7 @@ use super::identity::Given;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::api::reason::Reason;
+use crate::base::clock::whole_seconds;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
@@ -265,9 +266,8 @@ fn told(event: Event) -> Told {
     let time = time
         .or(event.last_timestamp.map(|time| time.0))
         .or(event.metadata.creation_timestamp.map(|time| time.0));
-    let whole = time.and_then(|time| Timestamp::from_second(time.as_second()).ok());
     Told {
-        time: whole.map(|time| time.to_string()),
+        time: time.map(|time| whole_seconds(time).to_string()),
         kind: event.type_.unwrap_or_default(),
         reason: event.reason.unwrap_or_default(),
         message: event.message.unwrap_or_default(),

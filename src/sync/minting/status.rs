@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
 use crate::api::reason::Reason;
+use crate::base::clock::whole_seconds;
 use crate::sync::credentials::HeldCredential;
 use crate::sync::secrets::Tally;
 
@@ -115,10 +116,6 @@ fn verdict(standing: &Standing, tally: &Tally, now: Timestamp) -> (bool, String,
         _ => "the credential is fresh",
     };
     (true, "Minted".to_owned(), message.to_owned())
-}
-
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// The status as a merge patch: what is absent is taken away.
