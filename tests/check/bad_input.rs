@@ -14,6 +14,9 @@ fn bad_input_is_told_of_with_exit_code_2() -> Test {
     std::fs::write(&empty, "\n")?;
     let secret = |file: &str| format!("--client-secret-file={file}");
     let (empty, missing) = (secret(&empty.display().to_string()), secret("/nowhere/secret"));
+    std::fs::write(scratch.path().join("certificate"), "no PEM")?;
+    let certificate = scratch.path().join("certificate");
+    let certificate = format!("--client-certificate-file={}", certificate.display());
     let host = "myregistry.azurecr.io";
     let (tenant, client) = ("--tenant-id=t", "--client-id=c");
     for (arguments, expected) in [
@@ -29,14 +32,26 @@ fn bad_input_is_told_of_with_exit_code_2() -> Test {
             vec![host, "--anonymous", "--repository=a.example/app"],
             "--repository: it names the registry a.example",
         ),
-        (vec![host, tenant, client, &empty], "it is empty"),
+        (
+            vec![host, tenant, client, &empty],
+            "the client secret of c is empty",
+        ),
         (
             vec![host, tenant, client, &missing],
-            "/nowhere/secret: No such file",
+            "/nowhere/secret can't be read: No such file",
         ),
         (vec![host, tenant, client], "--client-secret-file"),
         (vec![host, "--client-secret-file=-"], "--tenant-id"),
         (vec![host, "--workload-identity"], "AZURE_FEDERATED_TOKEN_FILE"),
+        (
+            vec![host, tenant, client, &certificate],
+            "the certificate of c: there is no certificate in PEM",
+        ),
+        (vec![host, "--token-name=puller"], "--token-password-file"),
+        (vec![host, "--identity-resource-id=id"], "--managed-identity"),
+        (vec![host, "--federated-token-file=file"], "--workload-identity"),
+        (vec![host, "--token-name=puller", tenant], "cannot be used with"),
+        (vec![host, "--in-cluster", tenant], "cannot be used with"),
         (
             vec![host, "--anonymous", "--managed-identity"],
             "cannot be used with",

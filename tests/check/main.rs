@@ -6,5 +6,6 @@
 mod bad_input;
 mod cluster;
 mod failures;
+mod identities;
 mod output;
 mod world;

@@ -61,7 +61,7 @@ fn decide(
     name: &ObjectName,
     existing: Option<&AcrRegistry>,
 ) -> Result<(Plan, Option<Wanted>), PlanError> {
-    let (identity, wanted) = match args.who() {
+    let (identity, wanted) = match args.identity.who() {
         None => (None, None),
         Some(who) => {
             let (identity, wanted) = plan::identity(who, name, existing)?;

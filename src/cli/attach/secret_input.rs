@@ -1,88 +1,22 @@
-//! Reading what nobody should see: from a file, from standard input, or from whoever sits at the terminal.
+//! What the Secret that attaching writes is to hold.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
-
-use console::Term;
-
-use super::flags::{CERTIFICATE_KEY, PASSWORD_KEY, Source, USERNAME_KEY};
 use super::plan::{Content, Wanted};
-use crate::azure::entra::check_certificate;
 use crate::base::secret_text::SecretText;
 use crate::cli::CliError;
-
-/// More than any password or chain of certificates has: a Secret holds 1 MiB.
-const MAX_BYTES: u64 = 512 * 1024;
+use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, USERNAME_KEY};
+use crate::cli::flags::secret_source::{client_certificate, client_secret, token_password};
 
 /// Reads what a Secret is to hold.
 pub(super) fn read(wanted: &Wanted) -> Result<Content, CliError> {
     Ok(match wanted {
-        Wanted::ClientSecret { client_id, from } => {
-            let what = format!("the client secret of {client_id}");
-            let secret = read_from(from, &what, "--client-secret-file")?;
-            [(PASSWORD_KEY, secret.trimmed())].into()
-        }
-        Wanted::Token { name, from } => {
-            let what = format!("the password of token {name}");
-            let password = read_from(from, &what, "--token-password-file")?;
-            [
-                (USERNAME_KEY, SecretText::from(name.as_str())),
-                (PASSWORD_KEY, password.trimmed()),
-            ]
-            .into()
-        }
+        Wanted::ClientSecret { client_id, from } => [(PASSWORD_KEY, client_secret(from, client_id)?)].into(),
+        Wanted::Token { name, from } => [
+            (USERNAME_KEY, SecretText::from(name.as_str())),
+            (PASSWORD_KEY, token_password(from, name)?),
+        ]
+        .into(),
         Wanted::Certificate { client_id, from } => {
-            let what = format!("the certificate of {client_id}");
-            let pem = read_from(from, &what, "--client-certificate-file")?;
-            check_certificate(&pem).map_err(|error| CliError::Input(format!("{what}: {error}")))?;
-            [(CERTIFICATE_KEY, pem)].into()
+            [(CERTIFICATE_KEY, client_certificate(from, client_id)?)].into()
         }
     })
-}
-
-fn read_from(source: &Source, what: &str, flag: &str) -> Result<SecretText, CliError> {
-    let terminal = Term::stderr();
-    let may_ask = io::stdin().is_terminal() && terminal.is_term();
-    let text = match source {
-        Source::File(path) => open(path)
-            .and_then(limited)
-            .map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display()))),
-        // Whoever types it there should not show it to the room.
-        Source::StandardInput | Source::Prompt if may_ask => ask(&terminal, what)
-            .map_err(|error| CliError::Input(format!("{what} can't be asked for: {error}"))),
-        Source::StandardInput => limited(io::stdin().lock())
-            .map_err(|error| CliError::Input(format!("standard input can't be read: {error}"))),
-        Source::Prompt => Err(CliError::Input(format!(
-            "{what} is missing, and there is no terminal to ask for it: give it with {flag} FILE, or {flag} - for \
-             standard input"
-        ))),
-    }?;
-    if text.trimmed().is_empty() {
-        return Err(CliError::Input(format!("{what} is empty")));
-    }
-    Ok(text)
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
-}
-
-fn limited(from: impl Read) -> io::Result<SecretText> {
-    let mut text = String::new();
-    from.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    // Taken into what is wiped before anything can fail.
-    let is_too_long = u64::try_from(text.len()).is_ok_and(|length| length > MAX_BYTES);
-    let text = SecretText::from(text);
-    if is_too_long {
-        return Err(io::Error::other("it is too long"));
-    }
-    Ok(text)
-}
-
-fn ask(terminal: &Term, what: &str) -> io::Result<SecretText> {
-    let mut prompt = terminal;
-    write!(prompt, "Give {what} (it is not shown): ")?;
-    prompt.flush()?;
-    terminal.read_secure_line().map(SecretText::from)
 }

@@ -10,9 +10,10 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::identity::Given;
-use crate::api::acr_registry::AcrRegistry;
+use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, Identity as SpecIdentity};
 use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::api::reason::Reason;
+use crate::azure::remedy::registry_name;
 use crate::base::clock::whole_seconds;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
@@ -95,6 +96,27 @@ pub(super) async fn attached(
             Some(object) => subject(&client, own_namespace, &object, None).await.map(Some),
             None => Ok(None),
         }
+    })
+    .await
+}
+
+/// Who pulls, where a Secret of pullpass' namespace has the password, for a registry that need not be attached.
+pub(super) async fn of_secret(
+    flags: &KubeFlags,
+    own_namespace: &str,
+    login_server: &LoginServer,
+    in_secret: SpecIdentity,
+) -> Result<Identity, CliError> {
+    let spec = AcrRegistrySpec {
+        login_server: Some(login_server.to_string()),
+        identity: in_secret,
+        ..AcrRegistrySpec::default()
+    };
+    let object = AcrRegistry::new(registry_name(login_server), spec);
+    let registry = Registry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
+    within(async {
+        let client = flags.client().await?;
+        Ok(identity(&client, own_namespace, &object, &registry).await)
     })
     .await
 }
@@ -185,8 +207,13 @@ async fn subject(
     let registry = Registry::parse(object)
         .map_err(|error| CliError::Input(format!("LOGIN_SERVER_ERROR: AcrRegistry {name}: {error}")))?;
     let login_server = registry.login_server().clone();
-    let identity = match given {
-        Some(given) => given.identity(&login_server, object.spec.audience.clone()),
+    let identity = match given.map(|given| given.identity(&login_server, object.spec.audience.clone())) {
+        Some(Ok(identity)) => identity,
+        Some(Err(in_secret)) => {
+            let mut object = object.clone();
+            object.spec.identity = in_secret;
+            identity(client, own_namespace, &object, &registry).await
+        }
         None => identity(client, own_namespace, object, &registry).await,
     };
     let resource_id = object.spec.resource_id.as_deref();

@@ -1,45 +1,27 @@
-//! Who pulls, as the flags say it. A secret is read from a file or from standard input, and never from a flag.
+//! Who pulls, where the flags say it and not the AcrRegistry.
 
 use std::env;
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::api::acr_registry::{Basic, BasicSecretRef, Identity as SpecIdentity, ServicePrincipal};
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
 use crate::base::secret_text::SecretText;
 use crate::check::Identity;
 use crate::cli::CliError;
+use crate::cli::flags::identity::{IdentityFlags, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
+use crate::cli::flags::secret_source::{Source, client_certificate, client_secret, token_password};
 use crate::registry::login_server::LoginServer;
 
-/// The longest client secret that is read.
-const MAX_SECRET: u64 = 64 * 1024;
-
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Identity, where it is not the AcrRegistry's")]
-pub(super) struct IdentityFlags {
-    /// The Entra tenant: its GUID or one of its domains
-    #[arg(long, value_name = "TENANT", requires = "kind", value_parser = word)]
-    tenant_id: Option<String>,
-    /// The client ID of the service principal, the workload identity or the user-assigned managed identity
-    #[arg(long, value_name = "ID", requires = "kind", value_parser = word)]
-    client_id: Option<String>,
-    /// The service principal's client secret is in this file; - for standard input
-    #[arg(
-        long,
-        value_name = "FILE",
-        group = "kind",
-        requires = "tenant_id",
-        requires = "client_id"
-    )]
-    client_secret_file: Option<PathBuf>,
-    /// The application that trusts this Pod's service account token, as the workload identity webhook mounts it
-    #[arg(long, group = "kind")]
-    workload_identity: bool,
-    /// The identity of this machine; the system-assigned one unless --client-id names another
-    #[arg(long, group = "kind", conflicts_with = "tenant_id")]
-    managed_identity: bool,
+pub(super) struct CheckedIdentity {
+    #[command(flatten)]
+    flags: IdentityFlags,
+    /// The file with the service account's token for --workload-identity, where AZURE_FEDERATED_TOKEN_FILE names
+    /// another or none
+    #[arg(long, value_name = "FILE", requires = "workload_identity")]
+    federated_token_file: Option<PathBuf>,
     /// Nobody: go as far as one gets without an identity
     #[arg(long, group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
     anonymous: bool,
@@ -49,61 +31,131 @@ pub(super) struct IdentityFlags {
 pub(super) enum Given {
     Anonymous,
     Somebody(MintIdentity),
+    /// A user of the registry's own.
+    User {
+        username: String,
+        password: SecretText,
+    },
+    /// Somebody whose secret is in a Secret of pullpass' namespace.
+    InSecret(SpecIdentity),
 }
 
-impl IdentityFlags {
+impl CheckedIdentity {
     /// Who was named, if somebody was.
     pub(super) fn given(&self) -> Result<Option<Given>, CliError> {
         if self.anonymous {
             return Ok(Some(Given::Anonymous));
         }
-        let identity = if let Some(path) = &self.client_secret_file {
-            MintIdentity::ClientSecret {
-                app: self.application()?,
-                secret: secret(path)?,
-                origin: "the file of --client-secret-file".to_owned(),
-            }
-        } else if self.workload_identity {
-            let token_file = env::var_os("AZURE_FEDERATED_TOKEN_FILE").ok_or_else(|| {
-                CliError::Input(
-                    "--workload-identity needs AZURE_FEDERATED_TOKEN_FILE, the file with the service account's token; \
-                     for the identity of the running pullpass use --in-cluster"
-                        .to_owned(),
-                )
-            })?;
-            MintIdentity::WorkloadIdentity {
-                app: self.application()?,
-                token_file: token_file.into(),
-            }
-        } else if self.managed_identity {
-            let client_id = self.client_id.clone();
-            MintIdentity::ManagedIdentity(
-                client_id.map_or(ManagedIdentity::System, ManagedIdentity::ClientId),
-            )
-        } else {
+        let Some(who) = self.flags.who() else {
             return Ok(None);
         };
-        Ok(Some(Given::Somebody(identity)))
+        Ok(Some(match who {
+            Who::ServicePrincipal {
+                tenant_id,
+                client_id,
+                proof,
+            } => service_principal(application(tenant_id, client_id)?, proof)?,
+            Who::WorkloadIdentity { tenant_id, client_id } => {
+                Given::Somebody(MintIdentity::WorkloadIdentity {
+                    token_file: self.token_file()?,
+                    app: application(tenant_id, client_id)?,
+                })
+            }
+            Who::ManagedIdentity {
+                client_id,
+                resource_id,
+            } => {
+                let resource_id = resource_id.map(ManagedIdentity::ResourceId);
+                let named = resource_id.or_else(|| client_id.map(ManagedIdentity::ClientId));
+                Given::Somebody(MintIdentity::ManagedIdentity(
+                    named.unwrap_or(ManagedIdentity::System),
+                ))
+            }
+            Who::Token { name, password } => Given::User {
+                password: token_password(&password, &name)?,
+                username: name,
+            },
+            Who::Basic(secret) => Given::InSecret(SpecIdentity {
+                basic: Some(Basic {
+                    secret_ref: BasicSecretRef {
+                        name: secret.as_str().to_owned(),
+                        username_key: USERNAME_KEY.to_owned(),
+                        password_key: PASSWORD_KEY.to_owned(),
+                    },
+                }),
+                ..SpecIdentity::default()
+            }),
+        }))
     }
 
-    fn application(&self) -> Result<Application, CliError> {
-        let either = |given: &Option<String>, flag: &str, variable: &str| {
-            given
-                .clone()
-                .or_else(|| env::var(variable).ok())
-                .ok_or_else(|| CliError::Input(format!("give {flag}, or set {variable}")))
-        };
-        Ok(Application {
-            tenant_id: either(&self.tenant_id, "--tenant-id", "AZURE_TENANT_ID")?,
-            client_id: either(&self.client_id, "--client-id", "AZURE_CLIENT_ID")?,
+    fn token_file(&self) -> Result<PathBuf, CliError> {
+        let variable = || env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from);
+        self.federated_token_file.clone().or_else(variable).ok_or_else(|| {
+            CliError::Input(
+                "--workload-identity needs --federated-token-file or AZURE_FEDERATED_TOKEN_FILE, the file with the \
+                 service account's token; for the identity of the running pullpass use --in-cluster"
+                    .to_owned(),
+            )
         })
     }
 }
 
+fn service_principal(app: Application, proof: Proof) -> Result<Given, CliError> {
+    let in_secret = |client_secret_ref, client_certificate_ref| {
+        Given::InSecret(SpecIdentity {
+            service_principal: Some(ServicePrincipal {
+                tenant_id: app.tenant_id.clone(),
+                client_id: app.client_id.clone(),
+                client_secret_ref,
+                client_certificate_ref,
+            }),
+            ..SpecIdentity::default()
+        })
+    };
+    Ok(match proof {
+        Proof::Secret(source) => Given::Somebody(MintIdentity::ClientSecret {
+            secret: client_secret(&source, &app.client_id)?,
+            origin: origin(&source, "--client-secret-file"),
+            app,
+        }),
+        Proof::Certificate(source) => Given::Somebody(MintIdentity::ClientCertificate {
+            pem: client_certificate(&source, &app.client_id)?,
+            origin: origin(&source, "--client-certificate-file"),
+            app,
+        }),
+        Proof::SecretIn(reference) => in_secret(Some(reference), None),
+        Proof::CertificateIn(reference) => in_secret(None, Some(reference)),
+    })
+}
+
+fn origin(source: &Source, flag: &str) -> String {
+    match source {
+        Source::File(_) => format!("the file of {flag}"),
+        Source::StandardInput => "standard input".to_owned(),
+        Source::Prompt => "the prompt".to_owned(),
+    }
+}
+
+fn application(tenant_id: Option<String>, client_id: Option<String>) -> Result<Application, CliError> {
+    let either = |given: Option<String>, flag: &str, variable: &str| {
+        given
+            .or_else(|| env::var(variable).ok())
+            .ok_or_else(|| CliError::Input(format!("give {flag}, or set {variable}")))
+    };
+    Ok(Application {
+        tenant_id: either(tenant_id, "--tenant-id", "AZURE_TENANT_ID")?,
+        client_id: either(client_id, "--client-id", "AZURE_CLIENT_ID")?,
+    })
+}
+
 impl Given {
-    /// The identity towards a registry, with the one audience to ask for, if it was chosen.
-    pub(super) fn identity(self, login_server: &LoginServer, audience: Option<String>) -> Identity {
-        match self {
+    /// The identity towards a registry, with the one audience to ask for, if it was chosen; or the Secrets that have it.
+    pub(super) fn identity(
+        self,
+        login_server: &LoginServer,
+        audience: Option<String>,
+    ) -> Result<Identity, SpecIdentity> {
+        Ok(match self {
             Self::Anonymous => Identity::Nobody {
                 why: "needs an identity".to_owned(),
             },
@@ -115,34 +167,8 @@ impl Given {
                 identity,
                 kind: MintKind::RefreshToken,
             })),
-        }
-    }
-}
-
-fn secret(path: &Path) -> Result<SecretText, CliError> {
-    let problem = |error: &dyn std::fmt::Display| {
-        CliError::Input(format!("--client-secret-file {}: {error}", path.display()))
-    };
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        io::stdin().take(MAX_SECRET).read_to_string(&mut text)
-    } else {
-        fs::File::open(path).and_then(|file| file.take(MAX_SECRET).read_to_string(&mut text))
-    };
-    let secret = SecretText::from(text).trimmed();
-    match read {
-        Err(error) => Err(problem(&error)),
-        Ok(_) if secret.is_empty() => Err(problem(&"it is empty")),
-        Ok(_) => Ok(secret),
-    }
-}
-
-/// As the custom resource's schema has tenants and client IDs.
-fn word(text: &str) -> Result<String, String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-    if !text.is_empty() && text.bytes().all(fits) {
-        Ok(text.to_owned())
-    } else {
-        Err("write letters, digits, dots and hyphens".to_owned())
+            Self::User { username, password } => Identity::Password { username, password },
+            Self::InSecret(identity) => return Err(identity),
+        })
     }
 }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use self::cluster::Named;
-use self::identity::IdentityFlags;
+use self::identity::CheckedIdentity;
 use self::report::{About, Report};
 use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
@@ -42,7 +42,7 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "REPOSITORY[:TAG]", conflicts_with = "in_cluster")]
     repository: Option<String>,
     /// Say how the running pullpass stands with the registry, by what it has left in the cluster, and ask nobody else
-    #[arg(long, conflicts_with = "kind")]
+    #[arg(long, conflicts_with_all = ["kind", "tenant_id", "client_id"])]
     in_cluster: bool,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
@@ -60,8 +60,11 @@ pub(super) struct CheckArgs {
         env = "PULLPASS_NAMESPACE"
     )]
     namespace: String,
-    #[command(flatten)]
-    identity: IdentityFlags,
+    #[command(
+        flatten,
+        next_help_heading = "Identity, where it is not the AcrRegistry's: one of them"
+    )]
+    identity: CheckedIdentity,
     #[command(flatten)]
     azure: AzureFlags,
     #[command(flatten)]
@@ -114,7 +117,12 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
     let given = args.identity.given()?;
     let mut subject = match (named, given) {
         (Named::LoginServer(login_server), Some(given)) => Subject {
-            identity: given.identity(&login_server, None),
+            identity: match given.identity(&login_server, None) {
+                Ok(identity) => identity,
+                Err(identity) => {
+                    cluster::of_secret(&args.cluster, &args.namespace, &login_server, identity).await?
+                }
+            },
             login_server,
             registry: None,
             resource_id: None,

@@ -8,13 +8,15 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::flags::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, Source, SpecFlags, USERNAME_KEY, Who};
+use super::flags::SpecFlags;
 use super::namespaces::Namespaces;
 use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
 use crate::base::secret_text::SecretText;
+use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
+use crate::cli::flags::secret_source::Source;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::policy::attached::{InvalidSpec, Registry};
 use crate::registry::login_server::LoginServerError;

@@ -1,0 +1,99 @@
+//! Reading what nobody should see: from a file, from standard input, or from whoever sits at the terminal.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use console::Term;
+
+use crate::azure::entra::check_certificate;
+use crate::base::secret_text::SecretText;
+use crate::cli::CliError;
+
+/// More than any password or chain of certificates has: a Secret holds 1 MiB.
+const MAX_BYTES: u64 = 512 * 1024;
+
+/// Where a text that nobody should see comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) enum Source {
+    File(PathBuf),
+    StandardInput,
+    /// Nothing was said: whoever sits at the terminal is asked.
+    Prompt,
+}
+
+impl Source {
+    pub(in crate::cli) fn of(path: Option<&PathBuf>) -> Self {
+        match path {
+            None => Self::Prompt,
+            Some(path) if path.as_os_str() == "-" => Self::StandardInput,
+            Some(path) => Self::File(path.clone()),
+        }
+    }
+}
+
+/// The client secret of an application.
+pub(in crate::cli) fn client_secret(source: &Source, client_id: &str) -> Result<SecretText, CliError> {
+    let what = format!("the client secret of {client_id}");
+    Ok(read_from(source, &what, "--client-secret-file")?.trimmed())
+}
+
+/// The password of a repository-scoped token.
+pub(in crate::cli) fn token_password(source: &Source, name: &str) -> Result<SecretText, CliError> {
+    let what = format!("the password of token {name}");
+    Ok(read_from(source, &what, "--token-password-file")?.trimmed())
+}
+
+/// The certificate of an application with its private key, which fit together.
+pub(in crate::cli) fn client_certificate(source: &Source, client_id: &str) -> Result<SecretText, CliError> {
+    let what = format!("the certificate of {client_id}");
+    let pem = read_from(source, &what, "--client-certificate-file")?;
+    check_certificate(&pem).map_err(|error| CliError::Input(format!("{what}: {error}")))?;
+    Ok(pem)
+}
+
+fn read_from(source: &Source, what: &str, flag: &str) -> Result<SecretText, CliError> {
+    let terminal = Term::stderr();
+    let may_ask = io::stdin().is_terminal() && terminal.is_term();
+    let text = match source {
+        Source::File(path) => open(path)
+            .and_then(limited)
+            .map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display()))),
+        // Whoever types it there should not show it to the room.
+        Source::StandardInput | Source::Prompt if may_ask => ask(&terminal, what)
+            .map_err(|error| CliError::Input(format!("{what} can't be asked for: {error}"))),
+        Source::StandardInput => limited(io::stdin().lock())
+            .map_err(|error| CliError::Input(format!("standard input can't be read: {error}"))),
+        Source::Prompt => Err(CliError::Input(format!(
+            "{what} is missing, and there is no terminal to ask for it: give it with {flag} FILE, or {flag} - for \
+             standard input"
+        ))),
+    }?;
+    if text.trimmed().is_empty() {
+        return Err(CliError::Input(format!("{what} is empty")));
+    }
+    Ok(text)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+fn limited(from: impl Read) -> io::Result<SecretText> {
+    let mut text = String::new();
+    from.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    // Taken into what is wiped before anything can fail.
+    let is_too_long = u64::try_from(text.len()).is_ok_and(|length| length > MAX_BYTES);
+    let text = SecretText::from(text);
+    if is_too_long {
+        return Err(io::Error::other("it is too long"));
+    }
+    Ok(text)
+}
+
+fn ask(terminal: &Term, what: &str) -> io::Result<SecretText> {
+    let mut prompt = terminal;
+    write!(prompt, "Give {what} (it is not shown): ")?;
+    prompt.flush()?;
+    terminal.read_secure_line().map(SecretText::from)
+}
