@@ -14,34 +14,135 @@ pub enum Cloud {
     China,
 }
 
+/// What is known of a cloud.
+struct Facts {
+    name: &'static str,
+    login_server_suffix: &'static str,
+    authority_host: &'static str,
+    resource_manager_audience: &'static str,
+    token_exchange_audience: &'static str,
+}
+
 impl Cloud {
     /// Every cloud, in the order in which they are tried and listed.
     pub const ALL: [Self; 3] = [Self::Public, Self::USGovernment, Self::China];
 
-    /// What every login server of this cloud ends in, without the leading dot.
-    pub fn login_server_suffix(self) -> &'static str {
+    /// The table that everything else about clouds is taken from.
+    const fn facts(self) -> Facts {
         match self {
-            Self::Public => "azurecr.io",
-            Self::USGovernment => "azurecr.us",
-            Self::China => "azurecr.cn",
+            Self::Public => Facts {
+                name: "Public",
+                login_server_suffix: "azurecr.io",
+                authority_host: "login.microsoftonline.com",
+                resource_manager_audience: "https://management.azure.com",
+                token_exchange_audience: "api://AzureADTokenExchange",
+            },
+            Self::USGovernment => Facts {
+                name: "USGovernment",
+                login_server_suffix: "azurecr.us",
+                authority_host: "login.microsoftonline.us",
+                resource_manager_audience: "https://management.usgovcloudapi.net",
+                token_exchange_audience: "api://AzureADTokenExchangeUSGov",
+            },
+            Self::China => Facts {
+                name: "China",
+                login_server_suffix: "azurecr.cn",
+                authority_host: "login.chinacloudapi.cn",
+                resource_manager_audience: "https://management.chinacloudapi.cn",
+                token_exchange_audience: "api://AzureADTokenExchangeChina",
+            },
         }
+    }
+
+    /// The name that it has in the custom resource.
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// What every login server of this cloud ends in, without the leading dot.
+    pub const fn login_server_suffix(self) -> &'static str {
+        self.facts().login_server_suffix
     }
 
     /// The host of Entra ID.
-    pub fn authority_host(self) -> &'static str {
-        match self {
-            Self::Public => "login.microsoftonline.com",
-            Self::USGovernment => "login.microsoftonline.us",
-            Self::China => "login.chinacloudapi.cn",
-        }
+    pub const fn authority_host(self) -> &'static str {
+        self.facts().authority_host
     }
 
     /// The audience of Azure Resource Manager, which older registries take for their own.
-    pub fn resource_manager_audience(self) -> &'static str {
-        match self {
-            Self::Public => "https://management.azure.com",
-            Self::USGovernment => "https://management.usgovcloudapi.net",
-            Self::China => "https://management.chinacloudapi.cn",
+    pub const fn resource_manager_audience(self) -> &'static str {
+        self.facts().resource_manager_audience
+    }
+
+    /// The audience that Entra ID wants of a service account token (workload identity).
+    pub const fn token_exchange_audience(self) -> &'static str {
+        self.facts().token_exchange_audience
+    }
+
+    /// Every suffix in a sentence: `.azurecr.io, .azurecr.us or .azurecr.cn`.
+    pub(crate) fn suffixes() -> String {
+        let suffixes = Self::ALL.map(|cloud| format!(".{}", cloud.login_server_suffix()));
+        match suffixes.split_last() {
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// `azurecr[.](io|us|cn)`, of all suffixes.
+    fn pattern() -> String {
+        let ends = Cloud::ALL.map(|cloud| cloud.login_server_suffix().strip_prefix("azurecr.").unwrap());
+        format!("azurecr[.]({})", ends.join("|"))
+    }
+
+    fn read(path: &str) -> String {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    }
+
+    #[test]
+    fn match_conditions_know_every_cloud() {
+        let whole = format!("image.matches('(?i)^[a-z0-9-]+[.]{}(:[0-9]+)?/')", pattern());
+        for path in [
+            "manifests/base/webhook.yaml",
+            "manifests/chart/files/webhook.yaml",
+        ] {
+            let text = read(path);
+            let matches = text.matches("image.matches(").count();
+            assert!(matches >= 2, "{path}");
+            assert_eq!(text.matches(&whole).count(), matches, "{path} has {whole}");
+        }
+    }
+
+    #[test]
+    fn the_custom_resource_knows_every_cloud() {
+        let text = crate::api::acr_registry::manifest().unwrap();
+        // YAML may wrap and quote lines.
+        let text = text
+            .replace("''", "'")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let map = Cloud::ALL.map(|cloud| format!("'{}': '.{}'", cloud.name(), cloud.login_server_suffix()));
+        for expected in [
+            format!("endsWith({{{}}}[self.cloud])", map.join(", ")),
+            format!("(-[A-Za-z0-9]+)?[.]{}$", pattern()),
+            format!("ends in {}", Cloud::suffixes()),
+        ] {
+            assert!(text.contains(&expected), "{expected}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_custom_resource() {
+        for cloud in Cloud::ALL {
+            assert_eq!(serde_json::to_value(cloud).unwrap(), cloud.name());
         }
     }
 }

@@ -28,7 +28,10 @@ pub struct LoginServer {
 #[non_exhaustive]
 pub enum LoginServerError {
     /// The host is of no Azure cloud.
-    #[error("a login server ends in .azurecr.io, .azurecr.us or .azurecr.cn and has no scheme, port or path")]
+    #[error(
+        "a login server ends in {} and has no scheme, port or path",
+        Cloud::suffixes()
+    )]
     Suffix,
     /// What comes before the suffix can't be a registry's name.
     #[error(

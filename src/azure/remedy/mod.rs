@@ -12,9 +12,6 @@ use super::mint::REGISTRY_AUDIENCE;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
 
-/// The audience that Entra ID wants of a service account token.
-const TOKEN_AUDIENCE: &str = "api://AzureADTokenExchange";
-
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remedy {
@@ -134,6 +131,7 @@ pub(crate) fn of_secret(
 impl Situation<'_> {
     /// About a failure of Entra ID or of the managed identity endpoint; nothing about one that passes by itself.
     pub(crate) fn of_entra(&self, error: &EntraError) -> Vec<Remedy> {
+        let token_audience = self.login_server.cloud().token_exchange_audience();
         match error {
             EntraError::Refused(refusal) => self.of_code(refusal),
             EntraError::ImdsRefused(_) => vec![
@@ -155,7 +153,7 @@ impl Situation<'_> {
             }
             EntraError::TokenFile { .. } => vec![say(format!(
                 "let the cluster's workload identity webhook mount the token (Pod label azure.workload.identity/use), \
-                 or project a service account token with audience {TOKEN_AUDIENCE} and name its file in \
+                 or project a service account token with audience {token_audience} and name its file in \
                  AZURE_FEDERATED_TOKEN_FILE"
             ))],
             EntraError::Identity(_) => vec![say("correct spec.identity")],
@@ -175,6 +173,7 @@ impl Situation<'_> {
 
     fn of_fault(&self, fault: EntraFault, identity: &MintIdentity, app: &Application) -> Vec<Remedy> {
         let Application { tenant_id, client_id } = app;
+        let token_audience = self.login_server.cloud().token_exchange_audience();
         let is_federated = matches!(identity, MintIdentity::WorkloadIdentity { .. });
         match fault {
             EntraFault::Secret => of_secret(self.login_server, app, self.handover, self.origin()),
@@ -211,7 +210,7 @@ impl Situation<'_> {
             }
             EntraFault::Assertion if is_federated => vec![say(format!(
                 "see that the file of AZURE_FEDERATED_TOKEN_FILE holds a service account token with the audience \
-                 {TOKEN_AUDIENCE}"
+                 {token_audience}"
             ))],
             EntraFault::Assertion => vec![say(
                 "see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority",
@@ -253,7 +252,7 @@ impl Situation<'_> {
                  service account",
                 format!(
                     "az ad app federated-credential create --id {client_id} --parameters '{{\"name\": \"pullpass\", \
-                     \"issuer\": \"ISSUER\", \"subject\": \"SUBJECT\", \"audiences\": [\"{TOKEN_AUDIENCE}\"]}}'"
+                     \"issuer\": \"ISSUER\", \"subject\": \"SUBJECT\", \"audiences\": [\"{token_audience}\"]}}'"
                 ),
             )],
             EntraFault::Audience => vec![say(format!(

@@ -87,13 +87,13 @@ pub(in crate::cli) struct WaitFlags {
 #[command(next_help_heading = "Registry: what is not given stays as it is")]
 pub(super) struct SpecFlags {
     /// The Azure cloud, where the login server does not tell it
-    #[arg(long, ignore_case = true, value_parser = one_of::<Cloud>(&["Public", "USGovernment", "China"]))]
+    #[arg(long, ignore_case = true, value_parser = one_of::<Cloud, { Cloud::ALL.len() }>(Cloud::ALL.map(Cloud::name)))]
     pub(super) cloud: Option<Cloud>,
     /// The audience to ask Entra ID for, where the usual ones do not work
     #[arg(long, value_name = "URL", value_parser = audience)]
     pub(super) audience: Option<String>,
     /// What the pull secrets hold
-    #[arg(long, ignore_case = true, value_parser = one_of::<CredentialKind>(&["RefreshToken", "AccessToken", "ServicePrincipalPassword"]))]
+    #[arg(long, ignore_case = true, value_parser = one_of::<CredentialKind, 3>(["RefreshToken", "AccessToken", "ServicePrincipalPassword"]))]
     pub(super) credential_kind: Option<CredentialKind>,
     /// Only this repository, by an access token for it; may be given several times
     #[arg(long, value_name = "NAME", value_parser = repository)]
@@ -132,11 +132,11 @@ impl AttachArgs {
 }
 
 /// A value of an enumeration under the names that it has in the custom resource, in any case.
-fn one_of<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+fn one_of<T, const N: usize>(names: [&'static str; N]) -> impl TypedValueParser<Value = T>
 where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(names).try_map(|text| {
+    PossibleValuesParser::new(names).try_map(move |text| {
         let name = names.iter().find(|name| name.eq_ignore_ascii_case(&text));
         serde_json::from_value(Value::from(name.copied().unwrap_or_default()))
     })

@@ -349,7 +349,10 @@ fn what_can_not_be_done_is_said_with_what_can() {
         ),
         (vec!["myregistry", "--name=Big"], "lower-case letters"),
         (vec!["myregistry", "--client-secret=a/b/c"], "a Secret's key"),
-        (vec!["myregistry", "--timeout=soon"], "a number of seconds or a duration"),
+        (
+            vec!["myregistry", "--timeout=soon"],
+            "a number of seconds or a duration",
+        ),
         (
             vec!["myregistry", "--basic=s", "--repository=a"],
             "az acr scope-map update",
