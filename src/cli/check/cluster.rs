@@ -105,18 +105,18 @@ pub(super) async fn of_secret(
     flags: &KubeFlags,
     own_namespace: &str,
     login_server: &LoginServer,
-    in_secret: SpecIdentity,
+    in_secret: Box<SpecIdentity>,
 ) -> Result<Identity, CliError> {
     let spec = AcrRegistrySpec {
         login_server: Some(login_server.to_string()),
-        identity: in_secret,
+        identity: *in_secret,
         ..AcrRegistrySpec::default()
     };
     let object = AcrRegistry::new(registry_name(login_server), spec);
     let registry = Registry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
     within(async {
         let client = flags.client().await?;
-        Ok(identity(&client, own_namespace, &object, &registry).await)
+        Ok(Box::pin(identity(&client, own_namespace, &object, &registry)).await)
     })
     .await
 }
@@ -211,10 +211,10 @@ async fn subject(
         Some(Ok(identity)) => identity,
         Some(Err(in_secret)) => {
             let mut object = object.clone();
-            object.spec.identity = in_secret;
-            identity(client, own_namespace, &object, &registry).await
+            object.spec.identity = *in_secret;
+            Box::pin(identity(client, own_namespace, &object, &registry)).await
         }
-        None => identity(client, own_namespace, object, &registry).await,
+        None => Box::pin(identity(client, own_namespace, object, &registry)).await,
     };
     let resource_id = object.spec.resource_id.as_deref();
     Ok(Subject {

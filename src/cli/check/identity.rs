@@ -18,8 +18,8 @@ use crate::registry::login_server::LoginServer;
 pub(super) struct CheckedIdentity {
     #[command(flatten)]
     flags: IdentityFlags,
-    /// The file with the service account's token for --workload-identity, where AZURE_FEDERATED_TOKEN_FILE names
-    /// another or none
+    /// The file with the service account's token for --workload-identity, where it is not the
+    /// one of Azure Workload Identity's variable
     #[arg(long, value_name = "FILE", requires = "workload_identity")]
     federated_token_file: Option<PathBuf>,
     /// Nobody: go as far as one gets without an identity
@@ -37,7 +37,7 @@ pub(super) enum Given {
         password: SecretText,
     },
     /// Somebody whose secret is in a Secret of pullpass' namespace.
-    InSecret(SpecIdentity),
+    InSecret(Box<SpecIdentity>),
 }
 
 impl CheckedIdentity {
@@ -75,7 +75,7 @@ impl CheckedIdentity {
                 password: token_password(&password, &name)?,
                 username: name,
             },
-            Who::Basic(secret) => Given::InSecret(SpecIdentity {
+            Who::Basic(secret) => Given::InSecret(Box::new(SpecIdentity {
                 basic: Some(Basic {
                     secret_ref: BasicSecretRef {
                         name: secret.as_str().to_owned(),
@@ -84,7 +84,7 @@ impl CheckedIdentity {
                     },
                 }),
                 ..SpecIdentity::default()
-            }),
+            })),
         }))
     }
 
@@ -102,7 +102,7 @@ impl CheckedIdentity {
 
 fn service_principal(app: Application, proof: Proof) -> Result<Given, CliError> {
     let in_secret = |client_secret_ref, client_certificate_ref| {
-        Given::InSecret(SpecIdentity {
+        Given::InSecret(Box::new(SpecIdentity {
             service_principal: Some(ServicePrincipal {
                 tenant_id: app.tenant_id.clone(),
                 client_id: app.client_id.clone(),
@@ -110,7 +110,7 @@ fn service_principal(app: Application, proof: Proof) -> Result<Given, CliError> 
                 client_certificate_ref,
             }),
             ..SpecIdentity::default()
-        })
+        }))
     };
     Ok(match proof {
         Proof::Secret(source) => Given::Somebody(MintIdentity::ClientSecret {
@@ -154,7 +154,7 @@ impl Given {
         self,
         login_server: &LoginServer,
         audience: Option<String>,
-    ) -> Result<Identity, SpecIdentity> {
+    ) -> Result<Identity, Box<SpecIdentity>> {
         Ok(match self {
             Self::Anonymous => Identity::Nobody {
                 why: "needs an identity".to_owned(),

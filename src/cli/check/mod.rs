@@ -120,7 +120,13 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
             identity: match given.identity(&login_server, None) {
                 Ok(identity) => identity,
                 Err(identity) => {
-                    cluster::of_secret(&args.cluster, &args.namespace, &login_server, identity).await?
+                    Box::pin(cluster::of_secret(
+                        &args.cluster,
+                        &args.namespace,
+                        &login_server,
+                        identity,
+                    ))
+                    .await?
                 }
             },
             login_server,
