@@ -77,7 +77,7 @@ pub async fn call_within<T>(
 
 /// Does what consists of several calls within one limit.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, CallError> {
-    let done = tokio::time::timeout(limit, work).await;
+    let done = tokio::time::timeout(limit, Box::pin(work)).await;
     done.map_err(|_| CallError::TimedOut(limit))
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::call::Words;
 
 /// How long a connection may be silent. A watch may be for 290 seconds, after which the API server ends it.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -114,7 +114,7 @@ pub(super) async fn of_secret(
     };
     let object = AcrRegistry::new(registry_name(login_server), spec);
     let registry = Registry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
-    within(async {
+    in_time(async {
         let client = flags.client().await?;
         Ok(Box::pin(identity(&client, own_namespace, &object, &registry)).await)
     })
