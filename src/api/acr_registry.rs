@@ -113,17 +113,21 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether it names a Secret of pullpass' own namespace.
-    pub fn names_secret(&self, name: &str) -> bool {
+    /// The Secrets of pullpass' own namespace that it names.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let principal = self.service_principal.iter().flat_map(|principal| {
             [&principal.client_secret_ref, &principal.client_certificate_ref]
                 .into_iter()
                 .flatten()
         });
         principal
-            .map(|reference| &reference.name)
-            .chain(self.basic.iter().map(|basic| &basic.secret_ref.name))
-            .any(|named| named == name)
+            .map(|reference| reference.name.as_str())
+            .chain(self.basic.iter().map(|basic| basic.secret_ref.name.as_str()))
+    }
+
+    /// Whether it names a Secret of pullpass' own namespace.
+    pub fn names_secret(&self, name: &str) -> bool {
+        self.secrets().any(|named| named == name)
     }
 }
 
@@ -139,10 +143,11 @@ pub struct ServicePrincipal {
     /// The application's client ID.
     #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub client_id: String,
-    /// Where the client secret is.
+    /// Where the client secret is: in a Secret whose annotation `pullpass.dev/registries` names the AcrRegistry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_ref: Option<SecretKeyRef>,
-    /// Where the client certificate and its private key are, both in PEM.
+    /// Where the client certificate and its private key are, both in PEM: in a Secret whose annotation
+    /// `pullpass.dev/registries` names the AcrRegistry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<SecretKeyRef>,
 }
@@ -181,11 +186,11 @@ pub struct ManagedIdentity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Basic {
-    /// Where they are.
+    /// Where they are: in a Secret whose annotation `pullpass.dev/registries` names the AcrRegistry.
     pub secret_ref: BasicSecretRef,
 }
 
-/// One key of a Secret in pullpass' own namespace.
+/// One key of a Secret in pullpass' own namespace, whose annotation `pullpass.dev/registries` names the AcrRegistry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
@@ -197,7 +202,7 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// Two keys of a Secret in pullpass' own namespace.
+/// Two keys of a Secret in pullpass' own namespace, whose annotation `pullpass.dev/registries` names the AcrRegistry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicSecretRef {

@@ -16,6 +16,9 @@ pub const REFRESHED_AT_ANNOTATION: &str = "pullpass.dev/refreshed-at";
 pub const AUDIENCE_ANNOTATION: &str = "pullpass.dev/audience";
 /// On a minted credential: what it was minted from.
 pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
+/// On a Secret of the own namespace that AcrRegistries name: the names of those that may use it, separated by commas, or
+/// `*` for all.
+pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
 /// Who looks after an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
@@ -38,9 +41,18 @@ pub fn registry_of(pull_secret: &str) -> Option<&str> {
     pull_secret.strip_prefix(PULL_SECRET_PREFIX)
 }
 
+/// What the name of every minted credential begins with.
+const MINTED_CREDENTIAL_PREFIX: &str = "credential-";
+
 /// The name of the Secret in the own namespace with an AcrRegistry's minted credential.
 pub fn minted_credential(registry: &str) -> String {
-    format!("credential-{registry}")
+    format!("{MINTED_CREDENTIAL_PREFIX}{registry}")
+}
+
+/// Whether a Secret of this name in the own namespace is kept for pullpass itself.
+pub fn is_own_secret(name: &str) -> bool {
+    [WEBHOOK_CERTIFICATE, SERVING_CERTIFICATE, SERVING_AUTHORITY].contains(&name)
+        || name.starts_with(MINTED_CREDENTIAL_PREFIX)
 }
 
 /// The `MutatingWebhookConfiguration` that is shipped.
@@ -55,6 +67,10 @@ pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";
 pub const SERVICE: &str = "pullpass";
 /// The Secret in the own namespace with pullpass' own certificate authority and serving certificate.
 pub const WEBHOOK_CERTIFICATE: &str = "webhook-certificate";
+/// The Secret in the own namespace that the component `cert-manager` keeps the serving certificate in.
+pub const SERVING_CERTIFICATE: &str = "serving-certificate";
+/// The Secret in the own namespace with the authority that signs it there.
+pub const SERVING_AUTHORITY: &str = "serving-authority";
 /// On that Secret: since when the API server was told to trust the next authority (RFC 3339).
 pub const NEXT_CA_TRUSTED_SINCE_ANNOTATION: &str = "pullpass.dev/next-ca-trusted-since";
 /// On that Secret: when the previous authority signed no more (RFC 3339).

@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod coverage;
+pub mod credential_secret;
 pub mod decision;
 pub mod evictions;
 pub mod exemption;

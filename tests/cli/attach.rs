@@ -58,6 +58,8 @@ fn a_service_principal_is_attached_and_attaching_it_again_changes_nothing() -> T
     let secret = identity_secret(world, &login)?.ok_or("there is no Secret")?;
     assert_eq!(text(&secret, "/data/password"), "dGVzdC1zZWNyZXQ=");
     assert_eq!(secret.pointer("/metadata/labels"), None);
+    let annotation = "/metadata/annotations/pullpass.dev~1registries";
+    assert_eq!(text(&secret, annotation), login.name);
     assert_eq!(
         text(&secret, "/metadata/ownerReferences/0/uid"),
         text(&object, "/metadata/uid")
@@ -93,6 +95,21 @@ fn a_service_principal_is_attached_and_attaching_it_again_changes_nothing() -> T
         plain(&again, &login),
         format!("secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
     );
+
+    // Others that use it too go on doing so.
+    let others = "pullpass.dev/registries=another";
+    let annotate = [
+        "annotate",
+        "secret",
+        &name,
+        "--overwrite",
+        others,
+        "--namespace=pullpass-system",
+    ];
+    world.cluster.run(&annotate)?;
+    attach_with(world, &login, &login.password, &[])?.ok()?;
+    let secret = identity_secret(world, &login)?.ok_or("there is no Secret")?;
+    assert_eq!(text(&secret, annotation), format!("another,{}", login.name));
     Ok(())
 }
 
@@ -255,6 +272,17 @@ fn a_secret_that_is_there_is_used_and_left_as_it_is() -> Test {
         "{missing}"
     );
     assert!(missing.contains("create it with the key password"), "{missing}");
+    let mut secret = login.secret(&login.password);
+    secret["metadata"]["annotations"] = Value::Null;
+    world.cluster.apply(&secret.to_string())?;
+    let unnamed = attach(world, &login, &[&flags[..], &["--no-wait"]].concat(), "")?;
+    assert_eq!(
+        plain(&unnamed.stderr, &login),
+        "pullpass: Secret REGISTRY-sp in namespace pullpass-system does not name AcrRegistry REGISTRY in its annotation \
+         pullpass.dev/registries. What to do: have its owner run `kubectl annotate secret REGISTRY-sp \
+         pullpass.dev/registries=REGISTRY -n pullpass-system`\n"
+    );
+    unnamed.ok()?;
     world.cluster.apply(&login.secret(&login.password).to_string())?;
     let ready = attach(world, &login, &flags, "")?.ok()?;
     assert_eq!(

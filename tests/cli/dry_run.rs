@@ -24,6 +24,8 @@ data:
   password: aHVudGVyMg==
 kind: Secret
 metadata:
+  annotations:
+    pullpass.dev/registries: myregistry
   name: identity-myregistry
   namespace: pullpass-system
 type: Opaque
@@ -65,7 +67,8 @@ fn the_objects_are_printed_as_they_would_be_written() -> Test {
     let said = attach(&flags, "hunter2")?;
     assert_eq!(
         said.stdout,
-        "would write secret/identity-myregistry in namespace pullpass-system, with password\n\
+        "would write secret/identity-myregistry in namespace pullpass-system, with password and the annotation \
+         pullpass.dev/registries=myregistry\n\
          would write acrregistry.pullpass.dev/myregistry: myregistry.azurecr.io, service principal CLIENT of tenant TENANT\n"
     );
     assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);

@@ -5,12 +5,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 
-use super::plan::{Content, FIELD_MANAGER, Plan, Write, identity_secret, is_ours, owner, secret_manifest};
+use super::plan::{
+    Content, FIELD_MANAGER, Plan, Write, identity_secret, is_ours, owner, secret_manifest, users,
+};
 use super::readiness::Evidence;
 use crate::api::acr_registry::AcrRegistry;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
 use crate::cli::target::ObjectName;
+use crate::policy::credential_secret::{Refused, Users, check_metadata, check_name};
 
 /// What became of an object, in kubectl's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +133,35 @@ impl Cluster<'_> {
         })
     }
 
+    /// Why the AcrRegistry may not use a Secret that it names and that is not written here. What the caller may not see
+    /// is left to pullpass to say.
+    pub(super) async fn refused_secrets(&self, plan: &Plan, is_given: bool) -> Vec<String> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), self.own_namespace.as_str());
+        let written = is_given.then(|| identity_secret(self.name.as_str()));
+        let mut refused = Vec::new();
+        for secret in plan.object.spec.identity.secrets() {
+            if written.as_deref() == Some(secret) {
+                continue;
+            }
+            let outcome = match secrets.get_metadata_opt(secret).await {
+                Ok(Some(found)) => check_metadata(&found.metadata, self.name.as_str()),
+                Ok(None) | Err(_) => check_name(secret),
+            };
+            if let Err(refusal) = outcome {
+                let namespace = self.own_namespace.as_str();
+                let registry = self.name.as_str();
+                let text = Refused {
+                    refusal,
+                    secret,
+                    namespace,
+                    registry,
+                };
+                refused.push(text.to_string());
+            }
+        }
+        refused
+    }
+
     async fn write_registry(&self, plan: &Plan, dry_run: bool) -> Result<AcrRegistry, CliError> {
         let registries = self.registries();
         let written = match &plan.write {
@@ -216,7 +248,8 @@ impl<'a> IdentitySecret<'a> {
         content: &Content,
         owner: Option<&OwnerReference>,
     ) -> Result<Option<String>, CliError> {
-        let manifest = secret_manifest(&self.name, self.namespace.as_str(), Some(content), owner);
+        let users = users(self.before.as_ref(), self.registry.as_str());
+        let manifest = secret_manifest(&self.name, self.namespace.as_str(), Some(content), &users, owner);
         let written = self
             .api
             .patch_metadata(
@@ -238,7 +271,12 @@ impl<'a> IdentitySecret<'a> {
 
     /// Takes away what attaching wrote and nobody names any more.
     async fn delete_ours(&self) -> Result<Option<Outcome>, CliError> {
-        if !self.before.as_ref().is_some_and(is_ours) {
+        let is_shared = |metadata| Users::of(metadata).include_others(self.registry.as_str());
+        if !self
+            .before
+            .as_ref()
+            .is_some_and(|metadata| is_ours(metadata) && !is_shared(metadata))
+        {
             return Ok(None);
         }
         match self.api.delete(&self.name, &DeleteParams::default()).await {

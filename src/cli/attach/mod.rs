@@ -82,6 +82,9 @@ async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
     let (plan, wanted) = decide(args, name, existing.as_ref())?;
     // Nobody is asked for a password before it is known that it can be put to use.
     let content: Option<Content> = wanted.as_ref().map(secret_input::read).transpose()?;
+    for refused in cluster.refused_secrets(&plan, content.is_some()).await {
+        eprintln!("pullpass: {refused}");
+    }
     let done = cluster.write(&plan, content.as_ref(), existing.as_ref()).await?;
     if args.output.is_none() {
         print(report::written(&done))?;

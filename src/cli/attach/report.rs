@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::apply::Done;
 use super::flags::Output;
-use super::plan::{Content, Plan, identity_secret, secret_manifest};
+use super::plan::{Content, Plan, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
 use crate::api::acr_registry::{AcrRegistry, Identity};
+use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
 use crate::cli::output::KIND;
 use crate::cli::target::ObjectName;
@@ -87,9 +88,10 @@ pub(super) fn would_write(plan: &Plan, own_namespace: &ObjectName, content: Opti
     let secret = content.map(|content| {
         let keys: Vec<_> = content.keys().copied().collect();
         format!(
-            "would write secret/{} in namespace {own_namespace}, with {}\n",
+            "would write secret/{} in namespace {own_namespace}, with {} and the annotation {REGISTRIES_ANNOTATION}={}\n",
             identity_secret(&name),
-            keys.join(" and ")
+            keys.join(", "),
+            users(None, &name)
         )
     });
     let registry = format!(
@@ -131,7 +133,8 @@ pub(super) fn objects(
     let hides = io::stdout().is_terminal() && output != Output::Name;
     let secret = content.map(|content| {
         let shown = (!hides).then_some(content);
-        secret_manifest(&secret_name, own_namespace.as_str(), shown, None)
+        let users = users(None, &plan.object.name_any());
+        secret_manifest(&secret_name, own_namespace.as_str(), shown, &users, None)
     });
     if secret.is_some() && output != Output::Name {
         if hides {

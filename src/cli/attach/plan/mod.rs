@@ -14,11 +14,13 @@ use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
     Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
+use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::base::secret_text::SecretText;
 use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
 use crate::cli::flags::secret_source::Source;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::policy::attached::{InvalidSpec, Registry};
+use crate::policy::credential_secret::Users;
 use crate::registry::login_server::LoginServerError;
 
 /// The field manager of what the command line writes, by which it knows its own again.
@@ -359,12 +361,13 @@ pub(super) fn secret_manifest(
     name: &str,
     namespace: &str,
     content: Option<&Content>,
+    users: &str,
     owner: Option<&OwnerReference>,
 ) -> Value {
     let mut manifest = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace, "annotations": {REGISTRIES_ANNOTATION: users}},
         "type": "Opaque",
     });
     if let Some(fields) = manifest.as_object_mut()
@@ -382,6 +385,11 @@ pub(super) fn secret_manifest(
         metadata.insert("ownerReferences".to_owned(), json!([owner]));
     }
     manifest
+}
+
+/// The annotation of a Secret that lets an AcrRegistry use it, and those that may already.
+pub(super) fn users(before: Option<&ObjectMeta>, registry: &str) -> String {
+    before.map(Users::of).unwrap_or_default().with(registry)
 }
 
 /// By which the Secret goes when the AcrRegistry does.

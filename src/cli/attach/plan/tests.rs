@@ -375,21 +375,38 @@ fn what_can_not_be_done_is_said_with_what_can() {
 #[test]
 fn the_secret_is_known_again_and_is_no_minted_credential() {
     let content: Content = [(PASSWORD_KEY, "hush".into())].into();
-    let manifest = secret_manifest("s", "n", Some(&content), owner(&with_principal()).as_ref());
+    let manifest = secret_manifest("s", "n", Some(&content), "a,b", owner(&with_principal()).as_ref());
     assert_eq!(
         manifest,
         json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"password": "aHVzaA=="},
-            "metadata": {"name": "s", "namespace": "n", "ownerReferences": [{
-                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "name": "myregistry", "uid": "u",
-            }]},
+            "metadata": {
+                "name": "s", "namespace": "n", "annotations": {"pullpass.dev/registries": "a,b"},
+                "ownerReferences": [{
+                    "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "name": "myregistry", "uid": "u",
+                }],
+            },
         })
     );
-    assert!(secret_manifest("s", "n", None, None).get("data").is_none());
+    assert!(secret_manifest("s", "n", None, "a", None).get("data").is_none());
     let managed_by = |manager: &str| -> ObjectMeta {
         serde_json::from_value(json!({"managedFields": [{"manager": "other"}, {"manager": manager}]}))
             .unwrap()
     };
     assert!(is_ours(&managed_by(FIELD_MANAGER)));
     assert!(!is_ours(&managed_by("pullpass")) && !is_ours(&ObjectMeta::default()));
+}
+
+#[test]
+fn a_secret_that_is_shared_keeps_the_names_that_it_has() {
+    let metadata = |annotations: Value| -> ObjectMeta {
+        serde_json::from_value(json!({"annotations": annotations})).unwrap()
+    };
+    let shared = metadata(json!({"pullpass.dev/registries": "betareg", "note": "n"}));
+    assert_eq!(users(Some(&shared), "myregistry"), "betareg,myregistry");
+    assert_eq!(
+        users(Some(&metadata(json!({"note": "n"}))), "myregistry"),
+        "myregistry"
+    );
+    assert_eq!(users(None, "myregistry"), "myregistry");
 }
