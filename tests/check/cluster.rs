@@ -43,7 +43,11 @@ fn with_password(login: &Login) -> [Value; 2] {
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "admin", "namespace": "pullpass-system"},
+        "metadata": {
+            "name": "admin",
+            "namespace": "pullpass-system",
+            "annotations": {"pullpass.dev/registries": login.name},
+        },
         "stringData": {"username": login.name, "password": "test-admin"},
     });
     let object = json!({

@@ -35,7 +35,11 @@ pub fn attach(cluster: &ControlPlane) -> Test {
     let password = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "token", "namespace": "pullpass-system"},
+        "metadata": {
+            "name": "token",
+            "namespace": "pullpass-system",
+            "annotations": {"pullpass.dev/registries": "*"},
+        },
         "stringData": {"username": "token", "password": "of-a-test"},
     });
     cluster.apply(&list(&[vec![password], registries()].concat()))?;

@@ -28,7 +28,11 @@ fn a_client_certificate_leads_to_a_pull() -> Test {
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": "pullpass-system"},
+        "metadata": {
+            "name": name,
+            "namespace": "pullpass-system",
+            "annotations": {"pullpass.dev/registries": login.name},
+        },
         "stringData": {"tls.pem": format!("{certificate}{}", key.serialize_pem())},
     });
     world.cluster.apply(&secret.to_string())?;

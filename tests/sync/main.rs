@@ -6,6 +6,7 @@
 //! them out, and says so.
 
 mod client;
+mod credential_secrets;
 mod evolution;
 mod failures;
 mod identities;

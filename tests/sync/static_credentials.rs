@@ -47,7 +47,11 @@ fn a_repository_scoped_token_pulls_and_a_new_password_of_it_is_taken_up() -> Tes
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "namespace": "pullpass-system"},
+            "metadata": {
+                "name": name,
+                "namespace": "pullpass-system",
+                "annotations": {"pullpass.dev/registries": format!("another, {}", login.name)},
+            },
             "stringData": {"name": "puller", "password": password},
         });
         world.cluster.apply(&secret.to_string())?;

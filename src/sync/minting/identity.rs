@@ -11,11 +11,13 @@ use super::Failure;
 use crate::api::acr_registry::{
     AcrRegistry, CredentialKind, Identity, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
+use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
 use crate::base::secret_text::SecretText;
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::Registry;
+use crate::policy::credential_secret::{self, Refusal, Refused};
 
 /// What the process' surroundings say of workload identity, as its admission webhook sets it.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +58,7 @@ pub(crate) async fn resolve(
     let secrets = Secrets {
         api: Api::namespaced(client.clone(), own_namespace),
         own_namespace,
+        registry: registry.name(),
     };
     let spec = &object.spec;
     let kind = spec
@@ -239,9 +242,11 @@ fn workload_identity(
     Ok(MintIdentity::WorkloadIdentity { app, token_file })
 }
 
+/// The Secrets of the own namespace that an AcrRegistry may use. Nothing else reads one for an AcrRegistry.
 struct Secrets<'a> {
     api: Api<Secret>,
     own_namespace: &'a str,
+    registry: &'a str,
 }
 
 impl Secrets<'_> {
@@ -253,6 +258,16 @@ impl Secrets<'_> {
             message: what,
             retry_after: None,
         };
+        let refused = |refusal: Refusal| {
+            let refused = Refused {
+                refusal,
+                secret: name,
+                namespace: self.own_namespace,
+                registry: self.registry,
+            };
+            missing(refused.to_string())
+        };
+        credential_secret::check_name(name).map_err(refused)?;
         let secret = call(self.api.get_opt(name)).await.map_err(|error| Failure {
             reason: Reason::Unreachable,
             message: match error {
@@ -267,10 +282,12 @@ impl Secrets<'_> {
         })?;
         let Some(secret) = secret else {
             return Err(missing(format!(
-                "there is no Secret {name} in namespace {}: create it with the key {key}",
-                self.own_namespace
+                "there is no Secret {name} in namespace {}: create it with the key {key} and the annotation \
+                 {REGISTRIES_ANNOTATION}={}",
+                self.own_namespace, self.registry
             )));
         };
+        credential_secret::check(&secret, self.registry).map_err(refused)?;
         let version = format!(
             "{}/{}",
             secret.uid().unwrap_or_default(),

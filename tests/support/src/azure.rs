@@ -65,7 +65,11 @@ impl Login {
         json!({
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": self.password_secret(), "namespace": "pullpass-system"},
+            "metadata": {
+                "name": self.password_secret(),
+                "namespace": "pullpass-system",
+                "annotations": {"pullpass.dev/registries": self.name},
+            },
             "stringData": {"password": password},
         })
     }

@@ -146,6 +146,17 @@ fn attach(
     ));
     let from_file = format!("--from-file=password={}", file.display());
     output(&control_plane.run(&[&command[..], &[&from_file]].concat())?.stdout);
+    let registries = format!("pullpass.dev/registries={NAME}");
+    let annotate = [
+        "annotate",
+        "secret",
+        "acr-sp",
+        &registries,
+        "--namespace",
+        "pullpass-system",
+    ];
+    paper.command(&format!("kubectl {}", annotate.join(" ")));
+    output(&control_plane.run(&annotate)?.stdout);
     let begin = Instant::now();
     kubectl(paper, control_plane, &["apply"], REGISTRY)?;
     let resource = format!("acrregistry/{NAME}");
