@@ -61,7 +61,7 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
         assert_eq!(code, Some(0), "{line}: {ran_so:#?}");
         ran += 1;
     }
-    assert_eq!(ran, 16, "commands on the page");
+    assert_eq!(ran, 17, "commands on the page");
     assert!(world.registry(&login).is_err());
     Ok(())
 }
