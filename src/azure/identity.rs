@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::api::identity::{Application, ManagedIdentity};
 use crate::base::secret_text::SecretText;
 
 /// An identity of Entra ID.
@@ -34,26 +35,6 @@ pub enum MintIdentity {
     },
     /// The identity of the machine.
     ManagedIdentity(ManagedIdentity),
-}
-
-/// An application in Entra ID.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Application {
-    /// The tenant: its GUID or one of its domains.
-    pub tenant_id: String,
-    /// The application's client ID.
-    pub client_id: String,
-}
-
-/// Which of a machine's identities.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ManagedIdentity {
-    /// The system-assigned one.
-    System,
-    /// A user-assigned one, by client ID.
-    ClientId(String),
-    /// A user-assigned one, by resource ID.
-    ResourceId(String),
 }
 
 impl MintIdentity {

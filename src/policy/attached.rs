@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::api::acr_registry::{AcrRegistry, Provision};
 use crate::api::names::pull_secret;
+use crate::policy::identity::AttachedIdentity;
 use crate::policy::scope::Labels;
 use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
@@ -23,6 +24,7 @@ pub struct Registry {
     namespaces: Option<Selector>,
     repositories: Vec<String>,
     provision: Provision,
+    identity: AttachedIdentity,
 }
 
 /// Why an AcrRegistry's spec can't be acted on. The API server refuses these; an older CRD may have let one in.
@@ -41,6 +43,22 @@ pub enum InvalidSpec {
     /// The login server is of another cloud than the one that was named.
     #[error("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it")]
     Cloud,
+    /// The identity is none, or several.
+    #[error(
+        "spec.identity: set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic"
+    )]
+    Identity,
+    /// The service principal has no proof, or two.
+    #[error("spec.identity.servicePrincipal: set exactly one of clientSecretRef and clientCertificateRef")]
+    ClientProof,
+    /// The managed identity is named twice.
+    #[error("spec.identity.managedIdentity: set clientId or resourceId, not both")]
+    ManagedIdentity,
+    /// There is no client secret that could be handed out.
+    #[error(
+        "spec.credential.kind ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef"
+    )]
+    NoClientSecret,
     /// The namespace selector has a bad form.
     #[error("spec.namespaces: {0}")]
     Namespaces(String),
@@ -65,8 +83,12 @@ impl Registry {
             .map(Selector::try_from)
             .transpose()
             .map_err(|error| InvalidSpec::Namespaces(error.to_string()))?;
+        let identity = AttachedIdentity::parse(&spec.identity)?;
+        let kind = spec.credential.as_ref().and_then(|credential| credential.kind);
+        identity.check_kind(kind.unwrap_or_default())?;
         let name = object.name_any();
         Ok(Self {
+            identity,
             pull_secret: pull_secret(&name),
             name,
             login_server,
@@ -93,6 +115,11 @@ impl Registry {
     /// The name of its pull secret, in every namespace that has it.
     pub fn pull_secret(&self) -> &str {
         &self.pull_secret
+    }
+
+    /// Who pulls.
+    pub fn identity(&self) -> &AttachedIdentity {
+        &self.identity
     }
 
     /// When a namespace gets the secret.

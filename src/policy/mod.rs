@@ -6,6 +6,7 @@ pub mod credential_secret;
 pub mod decision;
 pub mod evictions;
 pub mod exemption;
+pub mod identity;
 pub mod pod;
 pub mod request;
 pub mod rescue;

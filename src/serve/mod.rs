@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::server::{
     Limits, ListenError, ServedTls, Server, TlsError, TlsReloader, Webhook, admin_router, webhook_router,
 };
-use crate::sync::minting::Surroundings;
+use crate::sync::minting::WorkloadIdentityEnv;
 use crate::view::View;
 use crate::view::manifests::{self, Manifests, ManifestsError};
 
@@ -123,7 +123,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 metrics: Arc::clone(&shared.metrics),
                 readiness: Arc::clone(&shared.readiness),
                 minter: cluster.minter,
-                surroundings: surroundings(),
+                workload_identity: workload_identity_env(),
                 resync: cluster.resync_interval,
                 evicts_stuck_pods: cluster.evicts_stuck_pods,
             };
@@ -269,8 +269,8 @@ fn own_certificate(client: &Client, own_namespace: &str, options: &ClusterOption
 }
 
 /// What Azure Workload Identity puts into the environment of its Pods.
-fn surroundings() -> Surroundings {
-    Surroundings {
+fn workload_identity_env() -> WorkloadIdentityEnv {
+    WorkloadIdentityEnv {
         tenant_id: env::var("AZURE_TENANT_ID").ok(),
         client_id: env::var("AZURE_CLIENT_ID").ok(),
         token_file: env::var_os("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),

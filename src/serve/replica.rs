@@ -22,7 +22,7 @@ use crate::server::{ServedTls, TlsMaker};
 use crate::sync::demand::DemandWriter;
 use crate::sync::denial_events::write_events;
 use crate::sync::fence::Fence;
-use crate::sync::minting::{Parts, RegistryController, Surroundings};
+use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
 use crate::sync::pods::PodsController;
 use crate::sync::rescue::Rescuer;
 use crate::sync::secrets::{SecretsController, Tallies};
@@ -53,7 +53,7 @@ pub(super) struct Replica {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) minter: Minter,
-    pub(super) surroundings: Surroundings,
+    pub(super) workload_identity: WorkloadIdentityEnv,
     pub(super) resync: Duration,
     pub(super) evicts_stuck_pods: bool,
 }
@@ -126,7 +126,7 @@ impl Replica {
             watches: Arc::clone(watches),
             minter: self.minter.clone(),
             clock: Arc::new(Timestamp::now),
-            surroundings: self.surroundings.clone(),
+            workload_identity: self.workload_identity.clone(),
             tallies: Arc::clone(&tallies),
             metrics: Arc::clone(&self.metrics),
         };

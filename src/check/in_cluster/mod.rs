@@ -10,10 +10,10 @@ use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::names::minted_credential;
 use crate::api::reason::Reason;
-use crate::azure::identity::Application;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::Registry;
+use crate::policy::identity::AttachedIdentity;
 
 /// How late a refresh may be: the leader may just have changed.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
@@ -145,17 +145,16 @@ impl Facts {
     /// What to do about a client secret that Entra ID refuses; nothing for another cause.
     fn new_secret(&self, cause: &str) -> Vec<Cure> {
         let is_secret = EntraFault::named_in(cause) == Some(EntraFault::Secret);
-        let principal = self.object.spec.identity.service_principal.as_ref();
-        let registry = Registry::parse(&self.object).ok();
-        match (registry, principal) {
-            (Some(registry), Some(principal)) if is_secret => {
-                let app = Application {
-                    tenant_id: principal.tenant_id.clone(),
-                    client_id: principal.client_id.clone(),
-                };
-                new_secret(registry.login_server(), registry.name(), &app)
+        let Some(registry) = Registry::parse(&self.object).ok().filter(|_| is_secret) else {
+            return Vec::new();
+        };
+        match registry.identity() {
+            AttachedIdentity::ServicePrincipal { application, .. } => {
+                new_secret(registry.login_server(), registry.name(), application)
             }
-            _ => Vec::new(),
+            AttachedIdentity::WorkloadIdentity { .. }
+            | AttachedIdentity::ManagedIdentity(_)
+            | AttachedIdentity::Basic(_) => Vec::new(),
         }
     }
 

@@ -10,11 +10,13 @@ use super::apply::Done;
 use super::flags::Output;
 use super::plan::{Content, Plan, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
-use crate::api::acr_registry::{AcrRegistry, Identity};
+use crate::api::acr_registry::AcrRegistry;
+use crate::api::identity::ManagedIdentity;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
 use crate::cli::output::KIND;
 use crate::cli::target::ObjectName;
+use crate::policy::identity::AttachedIdentity;
 use crate::view::manifests::kind_and_name;
 
 /// What was done, an object a line.
@@ -97,28 +99,28 @@ pub(super) fn would_write(plan: &Plan, own_namespace: &ObjectName, content: Opti
     let registry = format!(
         "would write {KIND}/{name}: {}, {}\n",
         plan.login_server,
-        describe(&plan.object.spec.identity)
+        describe(&plan.identity)
     );
     secret.into_iter().chain([registry]).collect()
 }
 
-fn describe(identity: &Identity) -> String {
-    let or = |id: &Option<String>, default: &str| id.clone().unwrap_or_else(|| default.to_owned());
-    if let Some(principal) = &identity.service_principal {
-        format!(
+fn describe(identity: &AttachedIdentity) -> String {
+    match identity {
+        AttachedIdentity::ServicePrincipal { application, .. } => format!(
             "service principal {} of tenant {}",
-            principal.client_id, principal.tenant_id
-        )
-    } else if let Some(workload) = &identity.workload_identity {
-        format!(
-            "workload identity {}",
-            or(&workload.client_id, "that pullpass was given")
-        )
-    } else if let Some(managed) = &identity.managed_identity {
-        let id = managed.client_id.clone().or_else(|| managed.resource_id.clone());
-        format!("managed identity {}", or(&id, "of the system"))
-    } else {
-        "a user name and a password of the registry".to_owned()
+            application.client_id, application.tenant_id
+        ),
+        AttachedIdentity::WorkloadIdentity { client_id, .. } => {
+            let id = client_id.as_deref().unwrap_or("that pullpass was given");
+            format!("workload identity {id}")
+        }
+        AttachedIdentity::ManagedIdentity(ManagedIdentity::System) => {
+            "managed identity of the system".to_owned()
+        }
+        AttachedIdentity::ManagedIdentity(
+            ManagedIdentity::ClientId(id) | ManagedIdentity::ResourceId(id),
+        ) => format!("managed identity {id}"),
+        AttachedIdentity::Basic(_) => "a user name and a password of the registry".to_owned(),
     }
 }
 

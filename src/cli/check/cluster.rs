@@ -22,9 +22,10 @@ use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::kubernetes::call::{Words, within};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::Registry;
+use crate::policy::identity::AttachedIdentity;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
-use crate::sync::minting::{Source, Surroundings, resolve};
+use crate::sync::minting::{Source, WorkloadIdentityEnv, resolve};
 
 /// How long the cluster is waited for.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -235,16 +236,23 @@ async fn identity(
     let of_pullpass = |what: &str| Identity::Nobody {
         why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),
     };
-    if object.spec.identity.workload_identity.is_some() {
-        return of_pullpass("workload identity");
-    }
-    if object.spec.identity.managed_identity.is_some() {
-        return of_pullpass("managed identity");
+    match registry.identity() {
+        AttachedIdentity::WorkloadIdentity { .. } => return of_pullpass("workload identity"),
+        AttachedIdentity::ManagedIdentity(_) => return of_pullpass("managed identity"),
+        AttachedIdentity::ServicePrincipal { .. } | AttachedIdentity::Basic(_) => {}
     }
     // Whatever the pull secrets hold, a service principal shows by its tokens whether its password and its role are right.
     let mut object = object.clone();
     object.spec.credential = None;
-    match resolve(client, own_namespace, &object, registry, &Surroundings::default()).await {
+    match resolve(
+        client,
+        own_namespace,
+        &object,
+        registry,
+        &WorkloadIdentityEnv::default(),
+    )
+    .await
+    {
         Ok(resolved) => match resolved.source {
             Source::Mint(request) => Identity::Mint(request),
             Source::Basic { username, password }

@@ -64,7 +64,7 @@ impl RegistryController {
             &self.parts.own_namespace,
             object,
             &registry,
-            &self.parts.surroundings,
+            &self.parts.workload_identity,
         )
         .await?;
         Ok((registry, resolved))

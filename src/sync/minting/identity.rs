@@ -8,20 +8,19 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
 use super::Failure;
-use crate::api::acr_registry::{
-    AcrRegistry, CredentialKind, Identity, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
-};
+use crate::api::acr_registry::{AcrRegistry, CredentialKind, SecretKeyRef};
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::api::reason::Reason;
-use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
+use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest};
 use crate::base::secret_text::SecretText;
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::Registry;
 use crate::policy::credential_secret::{self, Refusal, Refused};
+use crate::policy::identity::{AttachedIdentity, ClientProof};
 
-/// What the process' surroundings say of workload identity, as its admission webhook sets it.
+/// What the process' environment says of workload identity, as its admission webhook sets it.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct WorkloadIdentityEnv {
     /// `AZURE_TENANT_ID`.
     pub tenant_id: Option<String>,
     /// `AZURE_CLIENT_ID`.
@@ -53,7 +52,7 @@ pub(crate) async fn resolve(
     own_namespace: &str,
     object: &AcrRegistry,
     registry: &Registry,
-    surroundings: &Surroundings,
+    env: &WorkloadIdentityEnv,
 ) -> Result<Resolved, Failure> {
     let secrets = Secrets {
         api: Api::namespaced(client.clone(), own_namespace),
@@ -66,85 +65,66 @@ pub(crate) async fn resolve(
         .as_ref()
         .and_then(|credential| credential.kind)
         .unwrap_or_default();
-    let mut versions = Vec::new();
-    let source = match &spec.identity {
-        Identity {
-            service_principal: Some(principal),
-            workload_identity: None,
-            managed_identity: None,
-            basic: None,
+    let (source, version) = match registry.identity() {
+        AttachedIdentity::ServicePrincipal {
+            application,
+            proof: ClientProof::Secret(reference),
         } => {
-            let (identity, version) = service_principal(&secrets, principal).await?;
-            versions.push(version);
-            match (kind, identity) {
-                (
-                    CredentialKind::ServicePrincipalPassword,
-                    MintIdentity::ClientSecret { app, secret, .. },
-                ) => Source::ServicePrincipalPassword {
+            let (secret, version) = secrets.read(reference).await?;
+            let app = application.clone();
+            let source = match kind {
+                CredentialKind::ServicePrincipalPassword => Source::ServicePrincipalPassword {
                     client_id: app.client_id,
                     secret,
                 },
-                (CredentialKind::ServicePrincipalPassword, _) => {
-                    return Err(invalid(
-                        "spec.credential.kind ServicePrincipalPassword needs clientSecretRef",
-                    ));
-                }
-                (_, identity) => mint(object, registry, kind, identity),
-            }
-        }
-        Identity {
-            service_principal: None,
-            workload_identity: Some(identity),
-            managed_identity: None,
-            basic: None,
-        } => mint(object, registry, kind, workload_identity(identity, surroundings)?),
-        Identity {
-            service_principal: None,
-            workload_identity: None,
-            managed_identity: Some(identity),
-            basic: None,
-        } => {
-            let identity = match (&identity.client_id, &identity.resource_id) {
-                (None, None) => ManagedIdentity::System,
-                (Some(client_id), None) => ManagedIdentity::ClientId(client_id.clone()),
-                (None, Some(resource_id)) => ManagedIdentity::ResourceId(resource_id.clone()),
-                (Some(_), Some(_)) => {
-                    return Err(invalid(
-                        "spec.identity.managedIdentity: set clientId or resourceId, not both",
-                    ));
+                CredentialKind::RefreshToken | CredentialKind::AccessToken => {
+                    let origin = origin(reference);
+                    let identity = MintIdentity::ClientSecret { app, secret, origin };
+                    mint(object, registry, kind, identity)
                 }
             };
-            mint(object, registry, kind, MintIdentity::ManagedIdentity(identity))
+            (source, Some(version))
         }
-        Identity {
-            service_principal: None,
-            workload_identity: None,
-            managed_identity: None,
-            basic: Some(basic),
+        AttachedIdentity::ServicePrincipal {
+            application,
+            proof: ClientProof::Certificate(reference),
         } => {
-            let reference = &basic.secret_ref;
+            let (pem, version) = secrets.read(reference).await?;
+            let identity = MintIdentity::ClientCertificate {
+                app: application.clone(),
+                pem,
+                origin: origin(reference),
+            };
+            (mint(object, registry, kind, identity), Some(version))
+        }
+        AttachedIdentity::WorkloadIdentity { tenant_id, client_id } => {
+            let identity = workload_identity(tenant_id.as_ref(), client_id.as_ref(), env)?;
+            (mint(object, registry, kind, identity), None)
+        }
+        AttachedIdentity::ManagedIdentity(identity) => {
+            let identity = MintIdentity::ManagedIdentity(identity.clone());
+            (mint(object, registry, kind, identity), None)
+        }
+        AttachedIdentity::Basic(reference) => {
             let key = |key: &str| SecretKeyRef {
                 name: reference.name.clone(),
                 key: key.to_owned(),
             };
             let (username, version) = secrets.read(&key(&reference.username_key)).await?;
             let (password, _) = secrets.read(&key(&reference.password_key)).await?;
-            versions.push(version);
-            Source::Basic {
-                username: username.expose().to_owned(),
-                password,
-            }
-        }
-        _ => {
-            return Err(invalid(
-                "spec.identity: set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic",
-            ));
+            let username = username.expose().to_owned();
+            (Source::Basic { username, password }, Some(version))
         }
     };
     Ok(Resolved {
         source,
-        inputs: fingerprint(object, registry, &versions),
+        inputs: fingerprint(object, registry, version.as_slice()),
     })
+}
+
+/// Where a secret is kept, in words for whoever has to replace it.
+fn origin(reference: &SecretKeyRef) -> String {
+    format!("Secret {}, key {}", reference.name, reference.key)
 }
 
 fn mint(object: &AcrRegistry, registry: &Registry, kind: CredentialKind, identity: MintIdentity) -> Source {
@@ -168,70 +148,23 @@ fn mint(object: &AcrRegistry, registry: &Registry, kind: CredentialKind, identit
     }))
 }
 
-async fn service_principal(
-    secrets: &Secrets<'_>,
-    principal: &ServicePrincipal,
-) -> Result<(MintIdentity, String), Failure> {
-    let app = Application {
-        tenant_id: principal.tenant_id.clone(),
-        client_id: principal.client_id.clone(),
-    };
-    let origin = |reference: &SecretKeyRef| format!("Secret {}, key {}", reference.name, reference.key);
-    match (&principal.client_secret_ref, &principal.client_certificate_ref) {
-        (Some(reference), None) => {
-            let (secret, version) = secrets.read(reference).await?;
-            Ok((
-                MintIdentity::ClientSecret {
-                    app,
-                    secret,
-                    origin: origin(reference),
-                },
-                version,
-            ))
-        }
-        (None, Some(reference)) => {
-            let (pem, version) = secrets.read(reference).await?;
-            Ok((
-                MintIdentity::ClientCertificate {
-                    app,
-                    pem,
-                    origin: origin(reference),
-                },
-                version,
-            ))
-        }
-        _ => Err(invalid(
-            "spec.identity.servicePrincipal: set exactly one of clientSecretRef and clientCertificateRef",
-        )),
-    }
-}
-
 fn workload_identity(
-    identity: &WorkloadIdentity,
-    surroundings: &Surroundings,
+    tenant_id: Option<&String>,
+    client_id: Option<&String>,
+    env: &WorkloadIdentityEnv,
 ) -> Result<MintIdentity, Failure> {
-    let either = |own: &Option<String>, around: &Option<String>, field: &str, variable: &str| {
-        own.clone().or_else(|| around.clone()).ok_or_else(|| {
+    let either = |own: Option<&String>, around: &Option<String>, field: &str, variable: &str| {
+        own.or(around.as_ref()).cloned().ok_or_else(|| {
             invalid(&format!(
                 "spec.identity.workloadIdentity.{field}: set it, or {variable} in the environment of pullpass"
             ))
         })
     };
     let app = Application {
-        tenant_id: either(
-            &identity.tenant_id,
-            &surroundings.tenant_id,
-            "tenantId",
-            "AZURE_TENANT_ID",
-        )?,
-        client_id: either(
-            &identity.client_id,
-            &surroundings.client_id,
-            "clientId",
-            "AZURE_CLIENT_ID",
-        )?,
+        tenant_id: either(tenant_id, &env.tenant_id, "tenantId", "AZURE_TENANT_ID")?,
+        client_id: either(client_id, &env.client_id, "clientId", "AZURE_CLIENT_ID")?,
     };
-    let token_file = surroundings.token_file.clone().ok_or_else(|| Failure {
+    let token_file = env.token_file.clone().ok_or_else(|| Failure {
         reason: Reason::CredentialSecretMissing,
         message: "workload identity needs AZURE_FEDERATED_TOKEN_FILE in the environment of pullpass: install the component \
                   workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where the Pods have \

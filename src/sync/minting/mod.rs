@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 
 use self::attempt::Memory;
-pub use self::identity::Surroundings;
+pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve};
 use self::status::{Standing, next_status};
 use crate::admission::denials::MAX_MESSAGE;
@@ -70,8 +70,8 @@ pub struct Parts {
     pub minter: Minter,
     /// The time.
     pub clock: Clock,
-    /// What the process' surroundings say of workload identity.
-    pub surroundings: Surroundings,
+    /// What the process' environment says of workload identity.
+    pub workload_identity: WorkloadIdentityEnv,
     /// How the pull secrets stand.
     pub tallies: Arc<Tallies>,
     /// What is counted.

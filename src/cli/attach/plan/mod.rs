@@ -21,6 +21,7 @@ use crate::cli::flags::secret_source::Source;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::policy::attached::{InvalidSpec, Registry};
 use crate::policy::credential_secret::Users;
+use crate::policy::identity::AttachedIdentity;
 use crate::registry::login_server::LoginServerError;
 
 /// The field manager of what the command line writes, by which it knows its own again.
@@ -179,6 +180,8 @@ pub(super) struct Plan {
     pub(super) object: AcrRegistry,
     pub(super) write: Write,
     pub(super) login_server: String,
+    /// Who will pull.
+    pub(super) identity: AttachedIdentity,
     /// Whether the Secret that attaching wrote before is of no use any more.
     pub(super) leaves_secret: bool,
 }
@@ -248,6 +251,7 @@ pub(super) fn plan(
         leaves_secret: existing.is_some_and(|before| before.spec.identity.names_secret(&own_secret))
             && !object.spec.identity.names_secret(&own_secret),
         login_server: registry.login_server().to_string(),
+        identity: registry.identity().clone(),
         object,
         write,
     })
