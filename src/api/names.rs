@@ -16,7 +16,7 @@ pub const REFRESHED_AT_ANNOTATION: &str = "pullpass.dev/refreshed-at";
 pub const AUDIENCE_ANNOTATION: &str = "pullpass.dev/audience";
 /// On a minted credential: what it was minted from.
 pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
-/// On a Secret of the own namespace that AcrRegistries name: the names of those that may use it, separated by commas, or
+/// On a Secret of the own namespace that `AcrRegistries` name: the names of those that may use it, separated by commas, or
 /// `*` for all.
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
 /// Who looks after an object.

@@ -1,6 +1,6 @@
 //! Which Secrets of pullpass' own namespace an AcrRegistry may use: those that name it.
 //!
-//! AcrRegistries are often written by people who may read no Secret there. What an AcrRegistry names can reach any
+//! `AcrRegistries` are often written by people who may read no Secret there. What an AcrRegistry names can reach any
 //! namespace, so the Secret itself has to agree.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ pub enum Refusal {
     Type,
     /// It names no AcrRegistry.
     NamesNone,
-    /// It names other AcrRegistries.
+    /// It names other `AcrRegistries`.
     NamesOthers,
 }
 

@@ -85,7 +85,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         if args.in_cluster {
             in_cluster(args).await
         } else {
-            from_here(args).await
+            Box::pin(from_here(args)).await
         }
     })??;
     Ok(if report.finish()? {

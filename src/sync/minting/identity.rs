@@ -301,7 +301,7 @@ mod tests {
             "pullpass-system",
             &object,
             &registry,
-            &Surroundings::default(),
+            &WorkloadIdentityEnv::default(),
         )
         .await;
         assert_eq!(begin.elapsed(), CALL_TIMEOUT);
