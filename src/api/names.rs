@@ -19,6 +19,8 @@ pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
 /// On a Secret of the own namespace that `AcrRegistries` name: the names of those that may use it, separated by commas, or
 /// `*` for all.
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
+/// On a minted credential: the fingerprint of the spec that it was made of.
+pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
 /// Who looks after an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.

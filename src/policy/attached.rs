@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::api::acr_registry::{AcrRegistry, Provision};
 use crate::api::names::pull_secret;
 use crate::policy::identity::AttachedIdentity;
+use crate::policy::fingerprint;
 use crate::policy::scope::Labels;
 use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
@@ -25,6 +26,7 @@ pub struct Registry {
     repositories: Vec<String>,
     provision: Provision,
     identity: AttachedIdentity,
+    fingerprint: String,
 }
 
 /// Why an AcrRegistry's spec can't be acted on. The API server refuses these; an older CRD may have let one in.
@@ -91,6 +93,7 @@ impl Registry {
             identity,
             pull_secret: pull_secret(&name),
             name,
+            fingerprint: fingerprint::of(spec, &login_server),
             login_server,
             namespaces,
             repositories: spec
@@ -125,6 +128,11 @@ impl Registry {
     /// When a namespace gets the secret.
     pub fn provision(&self) -> Provision {
         self.provision
+    }
+
+    /// The fingerprint of what its credential is made of.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Whether a namespace may use it. A namespace whose labels are not known yet may: what it gets is checked again

@@ -7,6 +7,7 @@ pub mod decision;
 pub mod evictions;
 pub mod exemption;
 pub mod identity;
+mod fingerprint;
 pub mod pod;
 pub mod request;
 pub mod rescue;

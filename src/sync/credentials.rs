@@ -11,11 +11,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::api::names::{
-    AUDIENCE_ANNOTATION, EXPIRES_AT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
-    REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
+    AUDIENCE_ANNOTATION, EXPIRES_AT_ANNOTATION, FINGERPRINT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL,
+    MANAGER, REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
 };
 use crate::azure::mint::Credential;
-use crate::registry::login_server::LoginServer;
+use crate::policy::attached::Registry;
 
 /// The type of a Secret that a kubelet takes credentials from.
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -35,6 +35,8 @@ pub struct HeldCredential {
     pub expires_at: Option<Timestamp>,
     /// What it was minted from: differs when the spec or the Secret that it names changes.
     pub inputs: String,
+    /// The fingerprint of the spec that it was made of; none where an earlier release made it.
+    pub fingerprint: Option<String>,
 }
 
 impl fmt::Debug for HeldCredential {
@@ -48,14 +50,20 @@ impl fmt::Debug for HeldCredential {
 
 impl HeldCredential {
     /// What is to be held of a credential that was just minted.
-    pub fn of(credential: &Credential, login_server: &LoginServer, inputs: String) -> Self {
+    pub fn of(credential: &Credential, registry: &Registry, inputs: String) -> Self {
         Self {
-            docker_config: ByteString(credential.docker_config(login_server)),
+            docker_config: ByteString(credential.docker_config(registry.login_server())),
             audience: credential.audience.clone(),
             refreshed_at: credential.issued_at,
             expires_at: credential.expires_at,
             inputs,
+            fingerprint: Some(registry.fingerprint().to_owned()),
         }
+    }
+
+    /// Whether it is what the spec of a registry asks for: it goes nowhere else than that spec allows.
+    pub fn is_of(&self, registry: &Registry) -> bool {
+        self.fingerprint.as_deref() == Some(registry.fingerprint())
     }
 
     /// Reads it back; `None` for a Secret that is not one, or that somebody spoilt: it is minted anew then.
@@ -74,6 +82,7 @@ impl HeldCredential {
             refreshed_at: time(REFRESHED_AT_ANNOTATION)??,
             expires_at: time(EXPIRES_AT_ANNOTATION)?,
             inputs: annotations.get(INPUTS_ANNOTATION)?.clone(),
+            fingerprint: annotations.get(FINGERPRINT_ANNOTATION).cloned(),
         })
     }
 
@@ -86,6 +95,9 @@ impl HeldCredential {
             }
         };
         annotate(INPUTS_ANNOTATION, &self.inputs);
+        if let Some(fingerprint) = &self.fingerprint {
+            annotate(FINGERPRINT_ANNOTATION, fingerprint);
+        }
         if let Some(audience) = &self.audience {
             annotate(AUDIENCE_ANNOTATION, audience);
         }
@@ -128,7 +140,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The credential of a registry, if it was minted.
+    /// The credential that is held under a registry's name, whichever spec it was made of.
     pub fn of(&self, registry: &str) -> Option<Arc<HeldCredential>> {
         self.held
             .read()
@@ -184,6 +196,7 @@ mod tests {
             refreshed_at: "2026-11-22T18:00:00Z".parse().unwrap(),
             expires_at: Some("2026-11-22T21:00:00Z".parse().unwrap()),
             inputs: "abc".to_owned(),
+            fingerprint: Some("def".to_owned()),
         }
     }
 
@@ -194,6 +207,7 @@ mod tests {
             HeldCredential {
                 audience: None,
                 expires_at: None,
+                fingerprint: None,
                 ..held()
             },
         ] {

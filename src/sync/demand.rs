@@ -121,7 +121,10 @@ impl DemandWriter {
     }
 
     fn can_try(&self, (namespace, registry): &Pair) -> bool {
-        self.watches.credentials.of(registry).is_some() && self.watches.view.knows(namespace)
+        let registries = self.watches.view.registries();
+        let registry = registries.by_name(registry);
+        registry.is_some_and(|registry| self.watches.credential(registry).is_some())
+            && self.watches.view.knows(namespace)
     }
 
     async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, Standing) {
@@ -145,7 +148,7 @@ impl DemandWriter {
         if !injected || !registry.allows(Some(&labels)) {
             return Standing::Refused;
         }
-        let Some(credential) = self.watches.credentials.of(registry.name()) else {
+        let Some(credential) = self.watches.credential(registry) else {
             return Standing::Open(For::Credential);
         };
         let begun = Instant::now();

@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
 use crate::base::readiness::Readiness;
+use crate::policy::attached::Registry;
 use crate::sync::credentials::{Credentials, HeldCredential};
 use crate::sync::registries::{Attached, Unread};
 use crate::view::{Namespaces, View};
@@ -153,6 +154,12 @@ impl Watches {
         let registry = secret.labels().get(REGISTRY_LABEL)?.clone();
         self.learn(&registry, HeldCredential::parse(secret)?);
         Some(registry)
+    }
+
+    /// The credential of a registry, if one is held that was made of the spec in force. No other may be written.
+    pub fn credential(&self, registry: &Registry) -> Option<Arc<HeldCredential>> {
+        let held = self.credentials.of(registry.name());
+        held.filter(|held| held.is_of(registry))
     }
 
     /// Takes a credential that was minted, here or elsewhere; the newest is held, and returned.

@@ -5,6 +5,7 @@
 //! disturb the others has a cluster of its own. They fail where no control plane can be had. `PULLPASS_E2E=off` leaves
 //! them out, and says so.
 
+mod changed_specs;
 mod client;
 mod credential_secrets;
 mod evolution;

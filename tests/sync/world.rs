@@ -21,7 +21,7 @@ pub const SOON: Duration = Duration::from_mins(2);
 /// How often pullpass looks at everything.
 pub const RESYNC: &str = "--resync-interval=2";
 /// How many tests can have a registry of their own in the shared world.
-const LOGINS: usize = 40;
+const LOGINS: usize = 60;
 
 pub struct World<'a> {
     // In the order in which they are to be dropped.

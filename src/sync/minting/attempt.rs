@@ -87,8 +87,10 @@ impl RegistryController {
             .recall(registry.name())
             .filter(|memory| memory.failures.inputs == resolved.inputs);
         let failures = memory.as_ref().map(|memory| &memory.failures);
+        // One that an earlier release made says nothing of its spec: it goes to no other namespace, so it is minted again.
+        let current = held.as_deref().filter(|held| held.is_of(registry));
         let login_server = Some(registry.login_server().to_string());
-        if let Plan::Wait(next) = plan(now, &resolved.inputs, held.as_deref(), fraction, failures) {
+        if let Plan::Wait(next) = plan(now, &resolved.inputs, current, fraction, failures) {
             let failure = memory.map(|memory| memory.failure);
             return (
                 Standing {
@@ -167,7 +169,7 @@ impl RegistryController {
             message: error.to_string(),
             retry_after: error.retry_after(),
         })?;
-        let minted = HeldCredential::of(&credential, registry.login_server(), resolved.inputs.clone());
+        let minted = HeldCredential::of(&credential, registry, resolved.inputs.clone());
         self.store(registry.name(), &minted).await?;
         tracing::info!(
             registry = registry.name(),

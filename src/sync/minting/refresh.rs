@@ -110,6 +110,7 @@ mod tests {
             refreshed_at: at(refreshed_at),
             expires_at: expires_at.map(at),
             inputs: "a".to_owned(),
+            fingerprint: None,
         }
     }
 

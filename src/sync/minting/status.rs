@@ -151,6 +151,7 @@ mod tests {
                     refreshed_at: at(0),
                     expires_at: Some(at(10_800)),
                     inputs: String::new(),
+                    fingerprint: None,
                 })
             }),
             failure: failure.map(|reason| Failure {

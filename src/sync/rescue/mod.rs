@@ -234,7 +234,11 @@ impl Rescuer {
                 return Verdict::Rest(Notice { pod, owner, rest });
             }
         }
-        let has_credential = |name: &&str| self.watches.credentials.of(name).is_some();
+        let registries = self.watches.view.registries();
+        let has_credential = |name: &&str| {
+            let registry = registries.by_name(name);
+            registry.is_some_and(|registry| self.watches.credential(registry).is_some())
+        };
         let candidate = would_help(pod, &findings)
             .filter(has_credential)
             .and_then(|_| Candidate::of(pod));

@@ -154,6 +154,7 @@ fn watches() -> Arc<Watches> {
         refreshed_at: Timestamp::UNIX_EPOCH,
         expires_at: None,
         inputs: String::new(),
+        fingerprint: Some(registry.fingerprint().to_owned()),
     };
     watches.credentials.set("open", credential);
     view.set_registries(std::iter::once(registry).collect());

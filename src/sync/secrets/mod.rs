@@ -25,6 +25,7 @@ use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
 use crate::metrics::Metrics;
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::scope::{Labels, Membership, Scope};
+use crate::sync::credentials::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::watches::{Change, Watches};
@@ -50,7 +51,7 @@ fn step(
     labels: Option<&Labels>,
     injected: bool,
     wanted: bool,
-    minted: bool,
+    is_usable: bool,
 ) -> Step {
     let (Some(registry), Some(labels)) = (registry, labels) else {
         // The secrets of a namespace that is gone are gone with it.
@@ -63,7 +64,8 @@ fn step(
     if !injected || !registry.allows(Some(labels)) {
         return Step::Delete;
     }
-    if minted && (wanted || registry.provision() == Provision::Eager) {
+    // The last good credential stays where it is, and goes nowhere else, until one is minted of the spec in force.
+    if is_usable && (wanted || registry.provision() == Provision::Eager) {
         Step::Write
     } else {
         Step::Nothing
@@ -214,29 +216,41 @@ impl SecretsController {
     }
 
     fn step_of(&self, registries: &Registries, pair: &Pair, wanted: bool) -> Step {
+        self.decide(registries, pair, wanted).0
+    }
+
+    /// What there is to do about a pair, and the credential that this was decided with.
+    fn decide(
+        &self,
+        registries: &Registries,
+        pair: &Pair,
+        wanted: bool,
+    ) -> (Step, Option<Arc<HeldCredential>>) {
         let (namespace, name) = &**pair;
         let registry = registries.by_name(name);
         if registry.is_none() && registries.is_attached(name) {
             // Nobody knows what it means: what is there stays.
-            return Step::Nothing;
+            return (Step::Nothing, None);
         }
+        let credential = registry.and_then(|registry| self.watches.credential(registry));
         let labels = self.watches.view.labels(namespace);
         let membership = self.scope.membership(namespace, labels.as_ref());
-        step(
+        let step = step(
             registry,
             labels.as_ref(),
             matches!(membership, Membership::Injected { .. }),
             wanted,
-            self.watches.credentials.of(name).is_some(),
-        )
+            credential.is_some(),
+        );
+        (step, credential)
     }
 
     async fn work_on(&self, pair: Pair, wanted: bool) -> (Pair, Step, Result<Timestamp, WriteError>) {
         let registries = self.watches.view.registries();
-        let step = self.step_of(&registries, &pair, wanted);
+        let (step, credential) = self.decide(&registries, &pair, wanted);
         let (namespace, name) = &*pair;
         let secret = pull_secret_name(name);
-        let result = match (step, self.watches.credentials.of(name)) {
+        let result = match (step, credential) {
             (Step::Write, Some(credential)) => {
                 let begun = Instant::now();
                 let written = pull_secret::write(&self.client, namespace, name, &secret, &credential).await;

@@ -54,6 +54,7 @@ fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> Secret
         refreshed_at: Timestamp::UNIX_EPOCH,
         expires_at: None,
         inputs: String::new(),
+        fingerprint: Some(registry.fingerprint().to_owned()),
     };
     watches.credentials.set(registry.name(), credential);
     view.set_registries(std::iter::once(registry).collect());
@@ -97,6 +98,53 @@ async fn a_refresh_costs_a_call_for_each_namespace_that_has_the_secret_and_none_
         [pair("opted-out")],
         "what must not be there is taken away"
     );
+}
+
+#[tokio::test]
+async fn a_credential_of_another_spec_is_written_nowhere() {
+    let eager = json!({"provision": "Eager"});
+    let changed = |field: &str, value: serde_json::Value| {
+        let mut spec = eager.clone();
+        spec[field] = value;
+        registry(&spec)
+    };
+    let controller = controller(registry(&eager), &[("apps", None)]);
+    let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
+    let step = || controller.step_of(&controller.watches.view.registries(), &pair, true);
+    for (registry, expected) in [
+        (registry(&eager), Step::Write),
+        (
+            changed("identity", json!({"workloadIdentity": {}})),
+            Step::Nothing,
+        ),
+        (changed("loginServer", json!("other1.azurecr.io")), Step::Nothing),
+        (
+            changed("credential", json!({"kind": "ServicePrincipalPassword"})),
+            Step::Nothing,
+        ),
+        (
+            changed("namespaces", json!({"matchLabels": {"team": "a"}})),
+            Step::Delete,
+        ),
+        (
+            changed("credential", json!({"refreshFraction": 0.2})),
+            Step::Write,
+        ),
+    ] {
+        controller
+            .watches
+            .view
+            .set_registries(std::iter::once(registry).collect());
+        assert_eq!(step(), expected);
+    }
+    // One that an earlier release minted says nothing of its spec.
+    let of_earlier = HeldCredential {
+        fingerprint: None,
+        refreshed_at: Timestamp::MAX,
+        ..(*controller.watches.credentials.of("mine").unwrap()).clone()
+    };
+    controller.watches.credentials.set("mine", of_earlier);
+    assert_eq!(step(), Step::Nothing);
 }
 
 #[tokio::test]

@@ -1,0 +1,274 @@
+//! A spec that changes: what was minted of the former one goes to nobody whom only the new one lets in.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use pullpass_test_support::{Login, kube_client, wait_for};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::world::{SOON, Test, World, pull_secret, shared, text};
+
+/// Every content that the pull secret of a registry had in a namespace.
+struct Observer {
+    seen: Arc<Mutex<Vec<Vec<u8>>>>,
+    // Ends the watch when it is dropped.
+    _runtime: Runtime,
+}
+
+impl Observer {
+    fn start(world: &World, namespace: &str, login: &Login) -> Result<Self, Box<dyn Error>> {
+        let runtime = Runtime::new()?;
+        let client = kube_client(&runtime, world.cluster.kubeconfig())?;
+        let secrets: Api<Secret> = Api::namespaced(client, namespace);
+        let only = watcher::Config::default().fields(&format!("metadata.name={}", pull_secret(login)));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        let (listening, is_listening) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            let mut events = std::pin::pin!(watcher(secrets, only).default_backoff().into_stream());
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(watcher::Event::InitDone) => {
+                        let _ = listening.send(());
+                    }
+                    Ok(watcher::Event::InitApply(secret) | watcher::Event::Apply(secret)) => {
+                        let content = secret
+                            .data
+                            .and_then(|data| data.get(".dockerconfigjson").cloned());
+                        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                        told.extend(content.map(|content| content.0));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        is_listening.recv_timeout(SOON)?;
+        Ok(Self {
+            seen,
+            _runtime: runtime,
+        })
+    }
+
+    fn seen(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter()
+            .map(|content| String::from_utf8_lossy(content).into_owned())
+            .collect()
+    }
+}
+
+/// A user name and a password of the registry's own, and the spec that names them.
+fn basic(world: &World, login: &Login, who: &str) -> Result<Value, Box<dyn Error>> {
+    let name = format!("{}-{who}", login.name);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name, "namespace": "pullpass-system", "annotations": {"pullpass.dev/registries": login.name},
+        },
+        "stringData": {"username": who, "password": format!("password-of-{who}")},
+    });
+    world.cluster.apply(&secret.to_string())?;
+    Ok(names(&name))
+}
+
+fn names(secret: &str) -> Value {
+    json!({"servicePrincipal": null, "basic": {"secretRef": {"name": secret}}})
+}
+
+fn patch(world: &World, login: &Login, spec: &Value) -> Test {
+    let patch = json!({"spec": spec}).to_string();
+    world
+        .cluster
+        .run(&["patch", "acr", &login.name, "--type=merge", "--patch", &patch])?;
+    Ok(())
+}
+
+/// A registry for one team, which has its credential, and a namespace of another team, whose Pods are refused it so far.
+struct Shared {
+    login: Login,
+    of_the_team: String,
+    of_others: String,
+    observer: Observer,
+    /// What the team has.
+    powerful: String,
+}
+
+impl Shared {
+    fn start(world: &World, login: Login, spec: Value) -> Result<Self, Box<dyn Error>> {
+        let mut spec = spec;
+        spec["namespaces"] = json!({"matchLabels": {"team": login.name}});
+        spec["provision"] = json!("Eager");
+        let of_the_team = world.pullpass.new_namespace(&[("team", &login.name)])?;
+        let of_others = world.pullpass.new_namespace(&[])?;
+        let observer = Observer::start(world, &of_others, &login)?;
+        let mut object = login.acr_registry();
+        if let (Some(fields), Some(more)) = (
+            object.pointer_mut("/spec").and_then(Value::as_object_mut),
+            spec.as_object(),
+        ) {
+            fields.extend(more.clone());
+        }
+        world.cluster.create(&object.to_string())?;
+        let powerful = World::docker_config(&world.wait_for_secret(&of_the_team, &login)?)?;
+        Ok(Self {
+            login,
+            of_the_team,
+            of_others,
+            observer,
+            powerful,
+        })
+    }
+
+    /// Waits until the others have a credential, and holds that it is not the team's and never was.
+    fn assert_others_got_another(&self, world: &World) -> Test {
+        world.wait_for_secret(&self.of_others, &self.login)?;
+        wait_for("the watch to tell", SOON, || {
+            match self.observer.seen().is_empty() {
+                false => Ok(()),
+                true => Err("nothing was seen"),
+            }
+        })?;
+        assert!(!self.observer.seen().contains(&self.powerful));
+        // The team has it too in the end.
+        world.wait_for_secret_that(&self.of_the_team, &self.login, "be changed", |secret| {
+            World::docker_config(secret).is_ok_and(|config| config != self.powerful)
+        })?;
+        assert!(!self.observer.seen().contains(&self.powerful));
+        Ok(())
+    }
+}
+
+/// Waits until pullpass has looked at everything some times more.
+fn wait_for_looks(world: &World) -> Test {
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    for _ in 0..3 {
+        let secret = world.wait_for_secret(&namespace, &login)?;
+        let uid = text(&secret, "/metadata/uid").to_owned();
+        world.cluster.run(&[
+            "delete",
+            "secret",
+            "--namespace",
+            &namespace,
+            &pull_secret(&login),
+        ])?;
+        world.wait_for_secret_that(&namespace, &login, "be put back", |secret| {
+            text(secret, "/metadata/uid") != uid
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_identity_for_everybody_gives_nobody_the_former() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let powerful = basic(world, &login, "powerful")?;
+    let narrow = basic(world, &login, "narrow")?;
+    let shared = Shared::start(world, login, json!({"identity": {"basic": powerful["basic"]}}))?;
+    patch(
+        world,
+        &shared.login,
+        &json!({"identity": narrow, "namespaces": null}),
+    )?;
+    shared.assert_others_got_another(world)?;
+    assert!(
+        shared
+            .observer
+            .seen()
+            .iter()
+            .all(|config| config.contains("password-of-narrow"))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_wrong_identity_for_everybody_gives_nobody_the_former() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let powerful = basic(world, &login, "powerful")?;
+    let missing = format!("{}-narrow", login.name);
+    let shared = Shared::start(world, login, json!({"identity": {"basic": powerful["basic"]}}))?;
+    let login = &shared.login;
+    patch(
+        world,
+        login,
+        &json!({"identity": names(&missing), "namespaces": null, "provision": "OnDemand"}),
+    )?;
+    world.wait_for_reason(login, "CredentialSecretMissing")?;
+    // Whatever is tried: a Pod that wants it, and the looks at everything.
+    world.run_pod(&shared.of_others, login)?;
+    wait_for_looks(world)?;
+    assert!(
+        shared.observer.seen().is_empty(),
+        "the others got {:?}",
+        shared.observer.seen().len()
+    );
+    let kept = world.wait_for_secret(&shared.of_the_team, login)?;
+    assert_eq!(
+        World::docker_config(&kept)?,
+        shared.powerful,
+        "the team keeps its own"
+    );
+    world.run_pod(&shared.of_the_team, login)?;
+    basic(world, login, "narrow")?;
+    shared.assert_others_got_another(world)
+}
+
+#[test]
+fn another_kind_for_everybody_gives_nobody_the_former() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    world.cluster.apply(&login.secret(&login.password).to_string())?;
+    let password = json!({"credential": {"kind": "ServicePrincipalPassword"}});
+    let shared = Shared::start(world, login, password)?;
+    let token = json!({"kind": "AccessToken", "repositories": ["app"]});
+    patch(
+        world,
+        &shared.login,
+        &json!({"credential": token, "namespaces": null}),
+    )?;
+    shared.assert_others_got_another(world)
+}
+
+#[test]
+fn another_login_server_for_everybody_gives_nobody_the_former() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let other = world.login()?;
+    world.cluster.apply(&login.secret(&login.password).to_string())?;
+    let shared = Shared::start(
+        world,
+        login,
+        json!({"credential": {"kind": "ServicePrincipalPassword"}}),
+    )?;
+    patch(
+        world,
+        &shared.login,
+        &json!({"loginServer": other.host, "namespaces": null}),
+    )?;
+    shared.assert_others_got_another(world)
+}
+
+#[test]
+fn a_registry_of_the_same_name_gives_nobody_the_former() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let powerful = basic(world, &login, "powerful")?;
+    let narrow = basic(world, &login, "narrow")?;
+    let shared = Shared::start(world, login, json!({"identity": {"basic": powerful["basic"]}}))?;
+    let mut object = shared.login.acr_registry();
+    object["spec"]["identity"] = json!({"basic": narrow["basic"]});
+    object["spec"]["provision"] = json!("Eager");
+    world
+        .cluster
+        .run(&["delete", "acrregistry", &shared.login.name, "--wait=true"])?;
+    world.cluster.create(&object.to_string())?;
+    shared.assert_others_got_another(world)
+}
