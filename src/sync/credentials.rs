@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -21,6 +22,9 @@ use crate::policy::attached::Registry;
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
 /// The one key in its data.
 pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
+
+/// How far the clocks of two machines may be apart that both are right.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
 
 /// A minted credential, as it lies in the own namespace.
 #[derive(Clone, PartialEq, Eq)]
@@ -133,10 +137,117 @@ impl HeldCredential {
     }
 }
 
+/// Where a write stands in the API server's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(u128);
+
+impl Version {
+    /// Reads a resource version. Since Kubernetes 1.35 they are promised to be numbers, and etcd's always were.
+    pub fn parse(resource_version: Option<&str>) -> Option<Self> {
+        resource_version?.parse().ok().map(Self)
+    }
+}
+
+/// A reading of both clocks of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// The wall clock, which may be wrong, and may be set at any time.
+    pub wall: Timestamp,
+    /// The monotonic clock.
+    pub steady: Instant,
+}
+
+impl Clocks {
+    /// Reads them.
+    pub fn now() -> Self {
+        Self {
+            wall: Timestamp::now(),
+            steady: Instant::now(),
+        }
+    }
+
+    /// How much time is over since another reading, by the clock that says more: the monotonic clock stops while a machine
+    /// is suspended, and the wall clock may be set back.
+    fn since(self, earlier: Self) -> SignedDuration {
+        let steady = self.steady.saturating_duration_since(earlier.steady);
+        let steady = SignedDuration::try_from(steady).unwrap_or(SignedDuration::MAX);
+        self.wall.duration_since(earlier.wall).max(steady)
+    }
+}
+
+/// When a Secret was written by pullpass, as far as the API server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written(pub Option<Timestamp>);
+
+impl Written {
+    fn of(secret: &Secret) -> Self {
+        let ours = secret.managed_fields().iter();
+        let ours = ours.filter(|entry| entry.manager.as_deref() == Some(MANAGER));
+        Self(ours.filter_map(|entry| Some(entry.time.as_ref()?.0)).max())
+    }
+}
+
+/// How this process came to hold a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// When.
+    pub at: Clocks,
+    /// Where it was there already: when it was written, by the API server's clock. Otherwise it was minted just then,
+    /// here, or the watch brought it as a change.
+    pub written_at: Option<Written>,
+}
+
+impl Seen {
+    /// One that is minted now.
+    pub fn new() -> Self {
+        Self {
+            at: Clocks::now(),
+            written_at: None,
+        }
+    }
+
+    /// One that was there already.
+    pub fn listed(secret: &Secret) -> Self {
+        Self {
+            written_at: Some(Written::of(secret)),
+            ..Self::new()
+        }
+    }
+
+    /// The age of a credential that says that it was minted at that time, by the clock of whoever minted it. Other clocks
+    /// are asked only where this process did not see it come; none where one of them is ahead of this machine's.
+    pub fn age(&self, refreshed_at: Timestamp, now: Clocks) -> Option<SignedDuration> {
+        let mut before = SignedDuration::ZERO;
+        if let Some(Written(written_at)) = self.written_at {
+            for time in written_at.into_iter().chain([refreshed_at]) {
+                let age = self.at.wall.duration_since(time);
+                if age < -CLOCK_SKEW {
+                    return None;
+                }
+                before = before.max(age);
+            }
+        }
+        Some(before.saturating_add(now.since(self.at)))
+    }
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The copies that a replica holds, by AcrRegistry.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    held: RwLock<HashMap<String, Arc<HeldCredential>>>,
+    held: RwLock<HashMap<String, Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    credential: Arc<HeldCredential>,
+    version: Option<Version>,
+    seen: Seen,
 }
 
 impl Credentials {
@@ -146,24 +257,46 @@ impl Credentials {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(registry)
-            .cloned()
+            .map(|held| Arc::clone(&held.credential))
     }
 
-    /// Takes a credential, unless a newer one is held: a watch may bring an old one late. Returns the one that is held,
-    /// and whether that changed.
-    pub fn set(&self, registry: &str, credential: HeldCredential) -> (Arc<HeldCredential>, bool) {
+    /// The same, and how it came to be held.
+    pub fn seen(&self, registry: &str) -> Option<(Arc<HeldCredential>, Seen)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get(registry)?;
+        Some((Arc::clone(&held.credential), held.seen))
+    }
+
+    /// Takes a credential; says whether another one is held now. The API server's order decides, and no clock does: one
+    /// that is older than what is held, by the versions that the API server gave both, is not taken. One without a
+    /// version, as a list brings it, always is.
+    pub fn set(
+        &self,
+        registry: &str,
+        credential: HeldCredential,
+        version: Option<Version>,
+        seen: Seen,
+    ) -> bool {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let known = held
-            .get(registry)
-            .filter(|known| ***known == credential || known.refreshed_at > credential.refreshed_at);
-        match known {
-            Some(known) => (Arc::clone(known), false),
-            None => {
-                let credential = Arc::new(credential);
-                held.insert(registry.to_owned(), Arc::clone(&credential));
-                (credential, true)
+        if let Some(known) = held.get_mut(registry) {
+            if known.version.zip(version).is_some_and(|(known, new)| known > new) {
+                return false;
+            }
+            known.version = version;
+            if *known.credential == credential {
+                return false;
             }
         }
+        let credential = Arc::new(credential);
+        held.insert(
+            registry.to_owned(),
+            Held {
+                credential,
+                version,
+                seen,
+            },
+        );
+        true
     }
 
     /// Forgets a credential.
@@ -240,6 +373,33 @@ mod tests {
                 "{pointer}"
             );
         }
+    }
+
+    #[test]
+    fn api_servers_order_decides_and_no_clock() {
+        let credentials = Credentials::default();
+        let set = |hour: i8, version: Option<&str>| {
+            let refreshed_at = format!("2026-11-22T{hour:02}:00:00Z").parse().unwrap();
+            let credential = HeldCredential {
+                refreshed_at,
+                ..held()
+            };
+            let is_new = credentials.set("mine", credential, Version::parse(version), Seen::new());
+            (
+                is_new,
+                credentials.of("mine").unwrap().refreshed_at == refreshed_at,
+            )
+        };
+        assert_eq!(set(18, Some("9")), (true, true));
+        assert_eq!(
+            set(17, Some("10")),
+            (true, true),
+            "later, by a clock that is behind"
+        );
+        assert_eq!(set(19, Some("9")), (false, false), "an old event comes late");
+        assert_eq!(set(16, None), (true, true), "a list is taken");
+        assert_eq!(set(16, Some("11")), (false, true), "the same again");
+        assert_eq!(set(17, Some("10")), (false, false));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
 use crate::base::readiness::Readiness;
 use crate::policy::attached::Registry;
-use crate::sync::credentials::{Credentials, HeldCredential};
+use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
 use crate::sync::registries::{Attached, Unread};
 use crate::view::{Namespaces, View};
 
@@ -125,7 +125,7 @@ impl Watches {
             match event {
                 Event::Init => listed.clear(),
                 Event::InitApply(secret) => {
-                    listed.extend(self.take_credential(&secret));
+                    listed.extend(self.take_credential(&secret, None, Seen::listed(&secret)));
                 }
                 Event::InitDone => {
                     for gone in self
@@ -138,7 +138,8 @@ impl Watches {
                     }
                 }
                 Event::Apply(secret) => {
-                    self.take_credential(&secret);
+                    let version = Version::parse(secret.resource_version().as_deref());
+                    self.take_credential(&secret, version, Seen::new());
                 }
                 Event::Delete(secret) => {
                     if let Some(registry) = secret.labels().get(REGISTRY_LABEL) {
@@ -150,9 +151,9 @@ impl Watches {
         }
     }
 
-    fn take_credential(&self, secret: &Secret) -> Option<String> {
+    fn take_credential(&self, secret: &Secret, version: Option<Version>, seen: Seen) -> Option<String> {
         let registry = secret.labels().get(REGISTRY_LABEL)?.clone();
-        self.learn(&registry, HeldCredential::parse(secret)?);
+        self.learn(&registry, HeldCredential::parse(secret)?, version, seen);
         Some(registry)
     }
 
@@ -162,13 +163,11 @@ impl Watches {
         held.filter(|held| held.is_of(registry))
     }
 
-    /// Takes a credential that was minted, here or elsewhere; the newest is held, and returned.
-    pub fn learn(&self, registry: &str, credential: HeldCredential) -> Arc<HeldCredential> {
-        let (held, is_new) = self.credentials.set(registry, credential);
-        if is_new {
+    /// Takes a credential that was minted, here or elsewhere, and tells where another one is held now.
+    pub fn learn(&self, registry: &str, credential: HeldCredential, version: Option<Version>, seen: Seen) {
+        if self.credentials.set(registry, credential, version, seen) {
             self.tell(Change::Credential(registry.to_owned()));
         }
-        held
     }
 
     fn tell(&self, change: Change) {

@@ -11,7 +11,7 @@ use pullpass_test_support::{Login, kube_client, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::world::{SOON, Test, World, pull_secret, shared, text};
+use crate::world::{SOON, Test, World, pull_secret, shared, wait_for_looks};
 
 /// Every content that the pull secret of a registry had in a namespace.
 struct Observer {
@@ -142,27 +142,6 @@ impl Shared {
         assert!(!self.observer.seen().contains(&self.powerful));
         Ok(())
     }
-}
-
-/// Waits until pullpass has looked at everything some times more.
-fn wait_for_looks(world: &World) -> Test {
-    let login = world.attached(&json!({}))?;
-    let namespace = world.namespace_in_need(&login)?;
-    for _ in 0..3 {
-        let secret = world.wait_for_secret(&namespace, &login)?;
-        let uid = text(&secret, "/metadata/uid").to_owned();
-        world.cluster.run(&[
-            "delete",
-            "secret",
-            "--namespace",
-            &namespace,
-            &pull_secret(&login),
-        ])?;
-        world.wait_for_secret_that(&namespace, &login, "be put back", |secret| {
-            text(secret, "/metadata/uid") != uid
-        })?;
-    }
-    Ok(())
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use pullpass_emulator::{Failure, Fault, RoleAssignment, Step};
 use serde_json::json;
 
-use crate::world::{Test, shared, text};
+use crate::world::{Test, World, shared, text, wait_for_looks};
 
 #[test]
 fn a_wrong_password_is_said_and_the_right_one_is_taken_up() -> Test {
@@ -40,6 +40,49 @@ fn a_rotated_password_is_taken_up() -> Test {
         refreshed(secret) > before
     })?;
     world.wait_for_reason(&login, "Minted")?;
+    Ok(())
+}
+
+#[test]
+fn a_credential_of_the_future_is_replaced_once() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({"credential": {"kind": "ServicePrincipalPassword"}}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    let name = format!("credential-{}", login.name);
+    let patches = || -> Result<usize, Box<dyn std::error::Error>> {
+        let events = world.cluster.audit_events()?;
+        let is_ours = |event: &&serde_json::Value| {
+            text(event, "/verb") == "patch"
+                && text(event, "/objectRef/name") == name
+                && text(event, "/user/username").ends_with(":pullpass")
+        };
+        Ok(events.iter().filter(is_ours).count())
+    };
+    // As if its maker's clock had been ahead.
+    let ahead = (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(10)).to_string();
+    let annotation = format!("pullpass.dev/refreshed-at={ahead}");
+    world.cluster.run(&[
+        "annotate",
+        "--overwrite",
+        "--namespace=pullpass-system",
+        "secret",
+        &name,
+        &annotation,
+    ])?;
+    world.wait_for_secret_that(&namespace, &login, "be as it is told", |secret| {
+        text(secret, "/metadata/annotations/pullpass.dev~1refreshed-at") == ahead
+    })?;
+    let before = patches()?;
+    world.cluster.apply(&login.secret("rotated").to_string())?;
+    let config = |secret: &serde_json::Value| World::docker_config(secret).unwrap_or_default();
+    world.wait_for_secret_that(&namespace, &login, "hold the new password", |secret| {
+        config(secret).contains("rotated")
+    })?;
+    // Enough for a loop to show: the Secret is looked at again after each write.
+    wait_for_looks(world)?;
+    let written = patches()? - before;
+    assert!((1..=2).contains(&written), "{written} writes");
     Ok(())
 }
 

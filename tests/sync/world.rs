@@ -278,6 +278,27 @@ impl<'a> World<'a> {
     }
 }
 
+/// Waits until pullpass has looked at everything some times more.
+pub fn wait_for_looks(world: &World) -> Test {
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    for _ in 0..3 {
+        let secret = world.wait_for_secret(&namespace, &login)?;
+        let uid = text(&secret, "/metadata/uid").to_owned();
+        world.cluster.run(&[
+            "delete",
+            "secret",
+            "--namespace",
+            &namespace,
+            &pull_secret(&login),
+        ])?;
+        world.wait_for_secret_that(&namespace, &login, "be put back", |secret| {
+            text(secret, "/metadata/uid") != uid
+        })?;
+    }
+    Ok(())
+}
+
 /// Makes so many namespaces of a team at once, which nobody is asked about.
 pub fn make_namespaces(cluster: &ControlPlane, team: &str, count: usize) -> Test {
     let items: Vec<_> = (0..count)

@@ -1,6 +1,7 @@
 //! When a registry's credential is minted, and what is remembered of attempts that failed.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -9,15 +10,15 @@ use kube::{Api, ResourceExt};
 
 use super::identity::{self, Resolved, resolve};
 use super::status::Standing;
-use super::{Failure, RegistryController, soon};
+use super::{Failure, RETRY, RegistryController, after};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Credential;
 use crate::kubernetes::call::call;
 use crate::policy::attached::Registry;
-use crate::sync::credentials::HeldCredential;
-use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Plan, plan};
+use crate::sync::credentials::{Clocks, HeldCredential, Seen, Version};
+use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Pace, Plan, plan};
 
 /// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
 #[derive(Debug, Clone)]
@@ -32,20 +33,20 @@ impl RegistryController {
         &self,
         object: &AcrRegistry,
         now: Timestamp,
-    ) -> (Standing, Option<Timestamp>) {
+    ) -> (Standing, Option<Duration>) {
         let name = object.name_any();
-        let held = self.parts.watches.credentials.of(&name);
+        let held = self.parts.watches.credentials.seen(&name);
         match self.identify(object).await {
             Ok((registry, resolved)) => self.keep_fresh(object, &registry, &resolved, held, now).await,
             Err(failure) => {
                 self.parts.metrics.refreshed(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
-                let retry = (failure.reason == Reason::Unreachable).then(|| soon(now));
+                let retry = (failure.reason == Reason::Unreachable).then_some(RETRY);
                 let standing = Standing {
                     login_server: None,
-                    held,
+                    held: held.map(|(held, _)| held),
                     failure: Some(failure),
-                    next_refresh: retry,
+                    next_refresh: retry.map(|wait| after(now, wait)),
                 };
                 (standing, retry)
             }
@@ -75,9 +76,9 @@ impl RegistryController {
         object: &AcrRegistry,
         registry: &Registry,
         resolved: &Resolved,
-        held: Option<Arc<HeldCredential>>,
+        held: Option<(Arc<HeldCredential>, Seen)>,
         now: Timestamp,
-    ) -> (Standing, Option<Timestamp>) {
+    ) -> (Standing, Option<Duration>) {
         let credential = object.spec.credential.as_ref();
         let fraction = credential
             .and_then(|credential| credential.refresh_fraction)
@@ -88,27 +89,47 @@ impl RegistryController {
             .filter(|memory| memory.failures.inputs == resolved.inputs);
         let failures = memory.as_ref().map(|memory| &memory.failures);
         // One that an earlier release made says nothing of its spec: it goes to no other namespace, so it is minted again.
-        let current = held.as_deref().filter(|held| held.is_of(registry));
+        let current = held.as_ref().filter(|(held, _)| held.is_of(registry));
+        let clocks = Clocks {
+            wall: now,
+            steady: Instant::now(),
+        };
+        let inputs = &resolved.inputs;
+        let planned = plan(
+            clocks,
+            inputs,
+            current.map(|(held, seen)| (&**held, *seen)),
+            fraction,
+            failures,
+        );
+        // Whatever the reason is: nothing may mint over and over.
+        let pace = self.pace_of(registry.name());
+        let planned = planned.paced(refresh::pause(pace.as_ref(), clocks.steady, inputs));
+        let held = held.map(|(held, _)| held);
         let login_server = Some(registry.login_server().to_string());
-        if let Plan::Wait(next) = plan(now, &resolved.inputs, current, fraction, failures) {
-            let failure = memory.map(|memory| memory.failure);
+        if let Plan::Wait(wait) = planned {
+            let next_refresh = match failures {
+                Some(failures) => Some(failures.retry_at),
+                None => held.as_deref().and_then(|held| refresh::due(held, fraction)),
+            };
             return (
                 Standing {
                     login_server,
                     held,
-                    failure,
-                    next_refresh: next,
+                    failure: memory.map(|memory| memory.failure),
+                    next_refresh,
                 },
-                next,
+                wait,
             );
         }
         let minted = self.mint(registry, resolved, held.as_deref(), now).await;
         self.parts.metrics.refreshed(registry.name(), minted.is_ok());
-        let (held, failure, next) = match minted {
+        let (held, failure, next_refresh, wait) = match minted {
             Ok(minted) => {
                 self.forget(registry.name());
+                let wait = refresh::wait(&minted, fraction);
                 let next = refresh::due(&minted, fraction);
-                (Some(minted), None, next)
+                (Some(minted), None, next, wait)
             }
             Err(failure) => {
                 tracing::warn!(
@@ -118,12 +139,15 @@ impl RegistryController {
                     "no credential was minted"
                 );
                 let failures = refresh::failed(
-                    (self.parts.clock)(),
+                    Clocks {
+                        wall: (self.parts.clock)(),
+                        steady: Instant::now(),
+                    },
                     &resolved.inputs,
                     failures,
                     failure.retry_after,
                 );
-                let next = failures.retry_at;
+                let (next, wait) = (failures.retry_at, failures.wait);
                 self.remember(
                     registry.name(),
                     Memory {
@@ -131,7 +155,7 @@ impl RegistryController {
                         failure: failure.clone(),
                     },
                 );
-                (held, Some(failure), Some(next))
+                (held, Some(failure), Some(next), Some(wait))
             }
         };
         (
@@ -139,9 +163,9 @@ impl RegistryController {
                 login_server,
                 held,
                 failure,
-                next_refresh: next,
+                next_refresh,
             },
-            next,
+            wait,
         )
     }
 
@@ -169,31 +193,49 @@ impl RegistryController {
             message: error.to_string(),
             retry_after: error.retry_after(),
         })?;
+        self.keep_pace(registry.name(), &resolved.inputs);
         let minted = HeldCredential::of(&credential, registry, resolved.inputs.clone());
-        self.store(registry.name(), &minted).await?;
+        let seen = Seen::new();
+        let version = self.store(registry.name(), &minted).await?;
         tracing::info!(
             registry = registry.name(),
             expires_at = minted.expires_at.map(tracing::field::display),
             "a credential was minted"
         );
-        // Known here at once, so that nothing is minted twice until the watch brings it.
-        Ok(self.parts.watches.learn(registry.name(), minted))
+        // Known here immediately, so that nothing is minted twice until the watch brings it.
+        let watches = &self.parts.watches;
+        watches.learn(registry.name(), minted.clone(), version, seen);
+        Ok(Arc::new(minted))
     }
 
-    async fn store(&self, registry: &str, minted: &HeldCredential) -> Result<(), Failure> {
+    async fn store(&self, registry: &str, minted: &HeldCredential) -> Result<Option<Version>, Failure> {
         let secrets: Api<Secret> = Api::namespaced(self.parts.client.clone(), &self.parts.own_namespace);
         let manifest = Patch::Apply(minted.manifest(registry, &self.parts.own_namespace));
         let parameters = PatchParams::apply(MANAGER).force();
         let name = minted_credential(registry);
         let write = secrets.patch_metadata(&name, &parameters, &manifest);
-        call(write).await.map(drop).map_err(|problem| Failure {
+        let written = call(write).await.map_err(|problem| Failure {
             reason: Reason::Unreachable,
             message: format!(
                 "the minted credential could not be stored in namespace {}: {problem}",
                 self.parts.own_namespace
             ),
             retry_after: None,
-        })
+        })?;
+        Ok(Version::parse(written.resource_version().as_deref()))
+    }
+
+    fn pace_of(&self, name: &str) -> Option<Pace> {
+        let paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.get(name).cloned()
+    }
+
+    fn keep_pace(&self, name: &str, inputs: &str) {
+        let now = Instant::now();
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Pace::next(paces.get(name), now, inputs);
+        paces.retain(|_, pace| pace.is_kept(now));
+        paces.insert(name.to_owned(), next);
     }
 
     fn recall(&self, name: &str) -> Option<Memory> {

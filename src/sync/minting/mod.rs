@@ -4,6 +4,8 @@ mod attempt;
 mod identity;
 pub mod refresh;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,6 +27,7 @@ use tokio::sync::broadcast;
 use self::attempt::Memory;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve};
+use self::refresh::Pace;
 use self::status::{Standing, next_status};
 use crate::admission::denials::MAX_MESSAGE;
 use crate::api::acr_registry::AcrRegistry;
@@ -56,6 +59,7 @@ pub(crate) struct Failure {
 pub struct RegistryController {
     parts: Parts,
     memory: Mutex<HashMap<String, Memory>>,
+    paces: Mutex<HashMap<String, Pace>>,
 }
 
 /// What the controller works with.
@@ -84,6 +88,7 @@ impl RegistryController {
         Self {
             parts,
             memory: Mutex::default(),
+            paces: Mutex::default(),
         }
     }
 
@@ -156,15 +161,12 @@ impl RegistryController {
             Ok(()) => next,
             Err(error) => {
                 tracing::warn!(registry = name, %error, "the status was not written");
-                Some(soon(now))
+                Some(RETRY)
             }
         };
         match next {
             None => Action::await_change(),
-            Some(next) => {
-                let wait = next.duration_since((self.parts.clock)());
-                Action::requeue(Duration::try_from(wait).unwrap_or_default().max(SOONEST))
-            }
+            Some(wait) => Action::requeue(wait.max(SOONEST)),
         }
     }
 
@@ -237,9 +239,8 @@ fn note(message: &str) -> String {
         .to_owned()
 }
 
-/// When to try again what the API server did not take.
-fn soon(now: Timestamp) -> Timestamp {
-    now.saturating_add(RETRY).unwrap_or(Timestamp::MAX)
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// The messages of a broadcast; what was missed is skipped, since each leads to a look at the whole.

@@ -1,11 +1,11 @@
 //! When a credential is minted: pure functions of the times, so that no test needs to wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::base::backoff::{Backoff, Jitter};
-use crate::sync::credentials::HeldCredential;
+use crate::sync::credentials::{Clocks, HeldCredential, Seen};
 
 /// When to refresh, as a fraction of a credential's own life, unless the spec says otherwise.
 pub const DEFAULT_FRACTION: f64 = 0.5;
@@ -15,6 +15,9 @@ const JITTER: f64 = 0.1;
 /// The wait after failures in a row, unless the service asks for a longer one.
 const MINT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
+/// The least time between two mints of one registry.
+const FLOOR: Duration = Duration::from_secs(30);
+
 /// Failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failures {
@@ -22,8 +25,12 @@ pub struct Failures {
     pub inputs: String,
     /// How many there were.
     pub count: u32,
-    /// When to try again.
+    /// When to try again, as it is told to people.
     pub retry_at: Timestamp,
+    /// How long to wait from the last of them on.
+    pub wait: Duration,
+    /// When the last of them was.
+    since: Instant,
 }
 
 /// What to do now.
@@ -31,36 +38,96 @@ pub struct Failures {
 pub enum Plan {
     /// Mint now.
     Mint,
-    /// Nothing, until then; for ever where there is no time.
-    Wait(Option<Timestamp>),
+    /// Nothing, for so long; for ever where there is no time.
+    Wait(Option<Duration>),
 }
 
-/// Decides whether to mint. Inputs that changed are tried at once, whatever failed before.
+impl Plan {
+    /// The same, but nothing is minted before a pause is over.
+    #[must_use]
+    pub fn paced(self, pause: Option<Duration>) -> Self {
+        match (self, pause) {
+            (Self::Mint, Some(pause)) => Self::Wait(Some(pause)),
+            (plan, _) => plan,
+        }
+    }
+}
+
+/// Decides whether to mint. Inputs that changed are tried immediately, whatever failed before.
 pub fn plan(
-    now: Timestamp,
+    now: Clocks,
     inputs: &str,
-    held: Option<&HeldCredential>,
+    held: Option<(&HeldCredential, Seen)>,
     fraction: f64,
     failures: Option<&Failures>,
 ) -> Plan {
     if let Some(failures) = failures.filter(|failures| failures.inputs == inputs) {
-        return if now < failures.retry_at {
-            Plan::Wait(Some(failures.retry_at))
-        } else {
-            Plan::Mint
+        let waited = now.steady.saturating_duration_since(failures.since);
+        return match failures.wait.checked_sub(waited) {
+            Some(left) if !left.is_zero() => Plan::Wait(Some(left)),
+            _ => Plan::Mint,
         };
     }
-    match held.filter(|held| held.inputs == inputs) {
-        None => Plan::Mint,
-        Some(held) => match due(held, fraction) {
-            Some(due) if due <= now => Plan::Mint,
-            due => Plan::Wait(due),
-        },
+    let Some((held, seen)) = held.filter(|(held, _)| held.inputs == inputs) else {
+        return Plan::Mint;
+    };
+    let Some(age) = seen.age(held.refreshed_at, now) else {
+        // Minted in the future: nobody knows how old it is.
+        return Plan::Mint;
+    };
+    let Some(wait) = wait(held, fraction) else {
+        return Plan::Wait(None);
+    };
+    // An age is never negative.
+    match wait.checked_sub(Duration::try_from(age).unwrap_or_default()) {
+        Some(left) if !left.is_zero() => Plan::Wait(Some(left)),
+        _ => Plan::Mint,
     }
 }
 
-/// When a credential is to be refreshed; never where it does not end.
+/// When a registry was minted last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    last: Instant,
+    inputs: String,
+    /// That was sooner than [`FLOOR`], since the inputs had changed.
+    is_early: bool,
+}
+
+impl Pace {
+    /// The pace after one more mint.
+    pub fn next(before: Option<&Self>, now: Instant, inputs: &str) -> Self {
+        Self {
+            last: now,
+            inputs: inputs.to_owned(),
+            is_early: before.is_some_and(|before| before.is_kept(now)),
+        }
+    }
+
+    /// Whether the next mint may have to wait for it.
+    pub fn is_kept(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) < FLOOR
+    }
+}
+
+/// How long the next mint has to wait for the last, if it does. A change of the inputs, which somebody made who waits for
+/// the result, may be early once.
+pub fn pause(pace: Option<&Pace>, now: Instant, inputs: &str) -> Option<Duration> {
+    let pace = pace.filter(|pace| pace.is_kept(now))?;
+    if pace.inputs != inputs && !pace.is_early {
+        return None;
+    }
+    FLOOR.checked_sub(now.saturating_duration_since(pace.last))
+}
+
+/// When a credential is to be refreshed, by the clock of whoever minted it; never where it does not end.
 pub fn due(held: &HeldCredential, fraction: f64) -> Option<Timestamp> {
+    held.refreshed_at.checked_add(wait(held, fraction)?).ok()
+}
+
+/// How old a credential is when it is refreshed. It depends on the length of its life alone, which is known whatever the
+/// clock said of its begin.
+pub fn wait(held: &HeldCredential, fraction: f64) -> Option<Duration> {
     let life = held
         .expires_at?
         .duration_since(held.refreshed_at)
@@ -68,14 +135,13 @@ pub fn due(held: &HeldCredential, fraction: f64) -> Option<Timestamp> {
         .max(0.0);
     let jitter = Jitter::of(&(&held.inputs, held.refreshed_at.as_nanosecond()));
     let early = jitter.fraction() * JITTER;
-    let wait = SignedDuration::try_from_secs_f64(life * fraction * (1.0 - early)).ok()?;
-    held.refreshed_at.checked_add(wait).ok()
+    Duration::try_from_secs_f64(life * fraction * (1.0 - early)).ok()
 }
 
 /// Counts one more failure. Registries that fail together do not retry together: the jitter follows from the inputs and
 /// the time.
 pub fn failed(
-    now: Timestamp,
+    now: Clocks,
     inputs: &str,
     before: Option<&Failures>,
     retry_after: Option<Duration>,
@@ -84,20 +150,24 @@ pub fn failed(
         .filter(|before| before.inputs == inputs)
         .map_or(0, |before| before.count)
         .saturating_add(1);
-    let jitter = Jitter::of(&(inputs, count, now.as_nanosecond()));
+    let jitter = Jitter::of(&(inputs, count, now.wall.as_nanosecond()));
     let wait = MINT_BACKOFF.delay(count, retry_after, jitter);
     Failures {
         inputs: inputs.to_owned(),
         count,
-        retry_at: now.saturating_add(wait).unwrap_or(Timestamp::MAX),
+        retry_at: now.wall.saturating_add(wait).unwrap_or(Timestamp::MAX),
+        wait,
+        since: now.steady,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::credentials::Written;
     use k8s_openapi::ByteString;
     use proptest::prelude::*;
+    use std::sync::OnceLock;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -114,16 +184,33 @@ mod tests {
         }
     }
 
+    /// The clocks of a machine that are right, so many seconds after the epoch.
+    fn clocks(seconds: i64) -> Clocks {
+        static BEGIN: OnceLock<Instant> = OnceLock::new();
+        Clocks {
+            wall: at(seconds),
+            steady: *BEGIN.get_or_init(Instant::now) + Duration::from_secs(seconds.unsigned_abs()),
+        }
+    }
+
+    fn listed(seconds: i64) -> Seen {
+        Seen {
+            at: clocks(seconds),
+            written_at: Some(Written(None)),
+        }
+    }
+
     #[test]
     fn nothing_held_or_other_inputs_are_minted_at_once() {
-        assert_eq!(plan(at(0), "a", None, 0.5, None), Plan::Mint);
+        assert_eq!(plan(clocks(0), "a", None, 0.5, None), Plan::Mint);
+        let other = held(0, Some(10_800));
         assert_eq!(
-            plan(at(0), "b", Some(&held(0, Some(10_800))), 0.5, None),
+            plan(clocks(0), "b", Some((&other, listed(0))), 0.5, None),
             Plan::Mint
         );
-        let failures = failed(at(0), "a", None, None);
+        let failures = failed(clocks(0), "a", None, None);
         assert_eq!(
-            plan(at(0), "b", None, 0.5, Some(&failures)),
+            plan(clocks(0), "b", None, 0.5, Some(&failures)),
             Plan::Mint,
             "a corrected Secret does not wait"
         );
@@ -132,9 +219,52 @@ mod tests {
     #[test]
     fn a_credential_that_does_not_end_is_kept() {
         assert_eq!(
-            plan(at(1 << 33), "a", Some(&held(0, None)), 0.5, None),
+            plan(clocks(1 << 33), "a", Some((&held(0, None), listed(0))), 0.5, None),
             Plan::Wait(None)
         );
+    }
+
+    #[test]
+    fn a_credential_of_the_future_is_minted_again() {
+        for (refreshed_at, expected) in [
+            (1_000, Plan::Wait(None)),
+            (1_008, Plan::Wait(None)),
+            (1_020, Plan::Mint),
+        ] {
+            let held = held(refreshed_at, None);
+            assert_eq!(
+                plan(clocks(1_000), "a", Some((&held, listed(1_000))), 0.5, None),
+                expected
+            );
+            let seen = Seen {
+                written_at: None,
+                ..listed(1_000)
+            };
+            let plan = plan(clocks(1_000), "a", Some((&held, seen)), 0.5, None);
+            assert_eq!(
+                plan,
+                Plan::Wait(None),
+                "it came just now, whatever its maker's clock says"
+            );
+        }
+    }
+
+    #[test]
+    fn mints_are_half_a_minute_apart_but_for_one_change() {
+        let now = |seconds| clocks(seconds).steady;
+        let pause =
+            |pace, seconds, inputs| pause(Some(pace), now(seconds), inputs).map(|pause| pause.as_secs());
+        let first = Pace::next(None, now(0), "a");
+        assert_eq!(pause(&first, 1, "a"), Some(29));
+        assert_eq!(pause(&first, 30, "a"), None);
+        assert_eq!(pause(&first, 1, "b"), None);
+        let second = Pace::next(Some(&first), now(1), "b");
+        assert_eq!(pause(&second, 2, "a"), Some(29));
+        assert_eq!(pause(&second, 2, "c"), Some(29));
+        let third = Pace::next(Some(&second), now(31), "c");
+        assert_eq!(pause(&third, 32, "d"), None);
+        assert_eq!(Plan::Mint.paced(Some(FLOOR)), Plan::Wait(Some(FLOOR)));
+        assert_eq!(Plan::Wait(None).paced(Some(FLOOR)), Plan::Wait(None));
     }
 
     #[test]
@@ -142,7 +272,7 @@ mod tests {
         let mut failures = None;
         let mut waits = Vec::new();
         for _ in 0..10 {
-            let next = failed(at(0), "a", failures.as_ref(), None);
+            let next = failed(clocks(0), "a", failures.as_ref(), None);
             waits.push(next.retry_at.duration_since(at(0)).as_secs_f64());
             failures = Some(next);
         }
@@ -152,19 +282,22 @@ mod tests {
         {
             assert!(*wait <= full && *wait >= full * 0.75, "{waits:?}");
         }
+        let asked = |wait| failed(clocks(0), "a", None, Some(wait));
+        assert_eq!(asked(Duration::from_secs(77)).retry_at, at(77));
+        assert_eq!(asked(Duration::MAX).retry_at, at(3600));
+        let failures = asked(Duration::from_secs(77));
+        let held = held(0, Some(1));
+        let plan = |now| plan(now, "a", Some((&held, listed(0))), 0.5, Some(&failures));
+        assert_eq!(plan(clocks(76)), Plan::Wait(Some(Duration::from_secs(1))));
+        assert_eq!(plan(clocks(77)), Plan::Mint);
+        let set_back = Clocks {
+            wall: at(-100_000),
+            ..clocks(77)
+        };
         assert_eq!(
-            failed(at(0), "a", None, Some(Duration::from_secs(77))).retry_at,
-            at(77)
-        );
-        assert_eq!(failed(at(0), "a", None, Some(Duration::MAX)).retry_at, at(3600));
-        let failures = failed(at(0), "a", None, Some(Duration::from_secs(77)));
-        assert_eq!(
-            plan(at(76), "a", Some(&held(0, Some(1))), 0.5, Some(&failures)),
-            Plan::Wait(Some(at(77)))
-        );
-        assert_eq!(
-            plan(at(77), "a", Some(&held(0, Some(1))), 0.5, Some(&failures)),
-            Plan::Mint
+            plan(set_back),
+            Plan::Mint,
+            "a wall clock that is set back delays nothing"
         );
     }
 

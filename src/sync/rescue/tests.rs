@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::attached::Registry;
 use crate::policy::scope::{Labels, Mode};
-use crate::sync::credentials::HeldCredential;
+use crate::sync::credentials::{HeldCredential, Seen};
 use crate::view::View;
 
 /// Made before anything in these tests is evicted.
@@ -156,7 +156,7 @@ fn watches() -> Arc<Watches> {
         inputs: String::new(),
         fingerprint: Some(registry.fingerprint().to_owned()),
     };
-    watches.credentials.set("open", credential);
+    watches.credentials.set("open", credential, None, Seen::new());
     view.set_registries(std::iter::once(registry).collect());
     view.set_namespace("apps", &Labels::new());
     Arc::new(watches)

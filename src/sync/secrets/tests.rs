@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::sync::credentials::Seen;
 use serde_json::json;
 
 fn registry(spec: &serde_json::Value) -> Registry {
@@ -56,7 +57,9 @@ fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> Secret
         inputs: String::new(),
         fingerprint: Some(registry.fingerprint().to_owned()),
     };
-    watches.credentials.set(registry.name(), credential);
+    watches
+        .credentials
+        .set(registry.name(), credential, None, Seen::new());
     view.set_registries(std::iter::once(registry).collect());
     for (namespace, label) in namespaces {
         let labels = label.map(|value| (crate::api::names::INJECT_LABEL.to_owned(), value.to_owned()));
@@ -143,7 +146,10 @@ async fn a_credential_of_another_spec_is_written_nowhere() {
         refreshed_at: Timestamp::MAX,
         ..(*controller.watches.credentials.of("mine").unwrap()).clone()
     };
-    controller.watches.credentials.set("mine", of_earlier);
+    controller
+        .watches
+        .credentials
+        .set("mine", of_earlier, None, Seen::new());
     assert_eq!(step(), Step::Nothing);
 }
 

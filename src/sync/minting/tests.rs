@@ -1,0 +1,215 @@
+//! Leaders whose clocks are wrong, and are set at any time.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use proptest::prelude::*;
+
+use super::refresh::{DEFAULT_FRACTION, Pace, Plan, pause, plan};
+use crate::sync::credentials::{Clocks, Credentials, HeldCredential, Seen, Version, Written};
+
+const LIFE: i64 = 3 * 3600;
+const DAYS: i64 = 3 * 24 * 3600;
+const REPLICAS: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// So many minutes pass.
+    Advance(u8),
+    /// A replica's clock is so many seconds ahead from now on, or behind.
+    SetClock(usize, i64),
+    Lead(usize),
+    /// The Secret that the spec names changes.
+    Rotate,
+    /// A replica, which is not the leader, hears of nothing until it has to.
+    Lag(usize),
+    /// A replica starts again, with a clock that is right.
+    Restart(usize),
+}
+
+#[derive(Default)]
+struct Replica {
+    credentials: Credentials,
+    ahead: i64,
+    pace: Option<Pace>,
+    lags: bool,
+    pending: VecDeque<(HeldCredential, u128)>,
+}
+
+struct Cluster {
+    begin: Instant,
+    /// Seconds since then.
+    now: i64,
+    replicas: Vec<Replica>,
+    leader: usize,
+    inputs: u32,
+    /// What is in the cluster, its version, and when it was really minted.
+    stored: Option<(HeldCredential, u128, i64)>,
+    mints: usize,
+    /// When a leader minted last, and of what; none where another one leads since.
+    last_mint: Option<(i64, u32)>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        Self {
+            begin: Instant::now(),
+            now: 0,
+            replicas: (0..REPLICAS).map(|_| Replica::default()).collect(),
+            leader: 0,
+            inputs: 0,
+            stored: None,
+            mints: 0,
+            last_mint: None,
+        }
+    }
+
+    fn true_time(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn clocks(&self, replica: usize) -> Clocks {
+        Clocks {
+            wall: Self::true_time(self.now + self.replicas[replica].ahead),
+            steady: self.begin + Duration::from_secs(self.now.unsigned_abs()),
+        }
+    }
+
+    fn set(
+        &self,
+        replica: usize,
+        credential: HeldCredential,
+        version: Option<u128>,
+        written_at: Option<Written>,
+    ) {
+        let at = self.clocks(replica);
+        let version = version.and_then(|version| Version::parse(Some(&version.to_string())));
+        let credentials = &self.replicas[replica].credentials;
+        credentials.set("mine", credential, version, Seen { at, written_at });
+    }
+
+    fn deliver(&mut self, replica: usize) {
+        while let Some((credential, version)) = self.replicas[replica].pending.pop_front() {
+            self.set(replica, credential, Some(version), None);
+        }
+    }
+
+    /// The leader does all that it would do now.
+    fn work(&mut self) {
+        for _ in 0..10 {
+            let clocks = self.clocks(self.leader);
+            let replica = &self.replicas[self.leader];
+            let seen = replica.credentials.seen("mine");
+            let held = seen.as_ref().map(|(held, seen)| (&**held, *seen));
+            let inputs = self.inputs.to_string();
+            let planned = plan(clocks, &inputs, held, DEFAULT_FRACTION, None);
+            if planned.paced(pause(replica.pace.as_ref(), clocks.steady, &inputs)) != Plan::Mint {
+                return;
+            }
+            self.mint(clocks, &inputs);
+        }
+        panic!("the leader mints over and over");
+    }
+
+    fn mint(&mut self, clocks: Clocks, inputs: &str) {
+        self.mints += 1;
+        if let Some((at, inputs)) = self.last_mint {
+            let is_apart = self.now - at >= 30 || inputs != self.inputs;
+            assert!(is_apart, "{} s after the last", self.now - at);
+        }
+        self.last_mint = Some((self.now, self.inputs));
+        let version = self.stored.as_ref().map_or(1, |(_, version, _)| version + 1);
+        let minted = HeldCredential {
+            docker_config: ByteString(format!("{inputs} {version}").into_bytes()),
+            audience: None,
+            refreshed_at: clocks.wall,
+            expires_at: Some(clocks.wall + SignedDuration::from_secs(LIFE)),
+            inputs: inputs.to_owned(),
+            fingerprint: None,
+        };
+        self.stored = Some((minted.clone(), version, self.now));
+        let leader = &mut self.replicas[self.leader];
+        leader.pace = Some(Pace::next(leader.pace.as_ref(), clocks.steady, inputs));
+        self.set(self.leader, minted.clone(), Some(version), None);
+        for replica in 0..REPLICAS {
+            self.replicas[replica]
+                .pending
+                .push_back((minted.clone(), version));
+            if !self.replicas[replica].lags {
+                self.deliver(replica);
+            }
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Advance(minutes) => {
+                for _ in 0..minutes {
+                    self.now += 60;
+                    let (_, _, minted) = self.stored.as_ref().unwrap();
+                    assert!(self.now - minted < LIFE, "it is refreshed after its end");
+                    self.work();
+                }
+            }
+            Event::SetClock(replica, ahead) => self.replicas[replica].ahead = ahead,
+            Event::Lead(replica) => {
+                self.leader = replica;
+                self.last_mint = None;
+                // It begins with what it knows, and hears of the rest while it works.
+                self.work();
+                self.replicas[replica].lags = false;
+                self.deliver(replica);
+            }
+            Event::Rotate => self.inputs += 1,
+            Event::Lag(replica) => self.replicas[replica].lags = replica != self.leader,
+            Event::Restart(replica) => {
+                self.replicas[replica] = Replica::default();
+                self.last_mint = None;
+                if let Some((credential, _, minted)) = self.stored.clone() {
+                    let written_at = Written(Some(Self::true_time(minted)));
+                    self.set(replica, credential, None, Some(written_at));
+                }
+            }
+        }
+        self.work();
+    }
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let ahead = prop_oneof![-DAYS..DAYS, -20_000..20_000_i64, -40..40_i64];
+    let event = prop_oneof![
+        4 => (1..120_u8).prop_map(Event::Advance),
+        3 => (0..REPLICAS, ahead).prop_map(|(replica, ahead)| Event::SetClock(replica, ahead)),
+        3 => (0..REPLICAS).prop_map(Event::Lead),
+        2 => Just(Event::Rotate),
+        1 => (0..REPLICAS).prop_map(Event::Lag),
+        1 => (0..REPLICAS).prop_map(Event::Restart),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn wrong_clocks_lead_to_no_loop_and_no_gap(events in events()) {
+        let mut cluster = Cluster::new();
+        cluster.work();
+        for event in &events {
+            cluster.happen(event);
+        }
+        cluster.happen(&Event::Advance(1));
+        for replica in 0..REPLICAS {
+            cluster.deliver(replica);
+        }
+        // Everybody hands out what was minted last, of the Secret as it is.
+        let (stored, _, _) = cluster.stored.clone().unwrap();
+        prop_assert_eq!(&stored.inputs, &cluster.inputs.to_string());
+        for replica in &cluster.replicas {
+            prop_assert!(*replica.credentials.of("mine").unwrap() == stored);
+        }
+        let refreshes = cluster.now / (LIFE * 2 / 5) + 1;
+        let most = usize::try_from(refreshes).unwrap() + events.len() + 1;
+        prop_assert!(cluster.mints <= most, "{} mints, {} events", cluster.mints, events.len());
+    }
+}
