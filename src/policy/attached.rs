@@ -125,6 +125,11 @@ impl Registry {
         &self.identity
     }
 
+    /// Whether the same namespaces may use another one.
+    pub fn has_selector_of(&self, other: &Self) -> bool {
+        self.namespaces == other.namespaces
+    }
+
     /// When a namespace gets the secret.
     pub fn provision(&self) -> Provision {
         self.provision
@@ -167,6 +172,8 @@ pub enum Access<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     by_host: HashMap<String, Vec<Registry>>,
+    /// The host of each registry.
+    hosts: HashMap<String, String>,
     unusable: BTreeSet<String>,
 }
 
@@ -222,17 +229,17 @@ impl Registries {
 
     /// The registry of that name.
     pub fn by_name(&self, name: &str) -> Option<&Registry> {
-        self.by_host
-            .values()
-            .flatten()
-            .find(|registry| registry.name == name)
+        let sharing = self.by_host.get(self.hosts.get(name)?)?;
+        sharing.iter().find(|registry| registry.name == name)
     }
 }
 
 impl FromIterator<Registry> for Registries {
     fn from_iter<T: IntoIterator<Item = Registry>>(registries: T) -> Self {
         let mut by_host: HashMap<String, Vec<Registry>> = HashMap::new();
+        let mut hosts = HashMap::new();
         for registry in registries {
+            hosts.insert(registry.name.clone(), registry.login_server.as_str().to_owned());
             by_host
                 .entry(registry.login_server.as_str().to_owned())
                 .or_default()
@@ -243,6 +250,7 @@ impl FromIterator<Registry> for Registries {
         }
         Self {
             by_host,
+            hosts,
             unusable: BTreeSet::new(),
         }
     }

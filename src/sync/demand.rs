@@ -90,8 +90,8 @@ impl DemandWriter {
                     false
                 }
                 change = changes.recv() => match change {
-                    Ok(Change::Registries) => false,
-                    Ok(Change::Namespace(_) | Change::Credential(_)) | Err(RecvError::Lagged(_)) => true,
+                    Ok(Change::Registry(_)) => false,
+                    Ok(Change::Everything | Change::Namespace(_) | Change::Credential(_)) | Err(RecvError::Lagged(_)) => true,
                     Err(RecvError::Closed) => return,
                 },
                 _ = retry.tick() => {

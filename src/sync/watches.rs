@@ -1,5 +1,6 @@
 //! What every replica watches: registries, namespaces and minted credentials.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,22 +14,26 @@ use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
 use crate::base::readiness::Readiness;
-use crate::policy::attached::Registry;
+use crate::policy::attached::{Registries, Registry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
 use crate::sync::registries::{Attached, Unread};
-use crate::view::{Namespaces, View};
+use crate::view::{NamespaceChange, Namespaces, View};
 
 /// What changed, for whoever acts on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Registries were attached, changed or detached.
-    Registries,
+    /// So much that everything is to be looked at, as when a cache is filled for the first time.
+    Everything,
+    /// A registry was attached, changed or detached.
+    Registry(String),
     /// A namespace came, or its labels changed.
-    Namespace(String),
+    Namespace(NamespaceChange),
     /// A credential was minted.
     Credential(String),
 }
 
+/// How many changes that a list brings are told one by one.
+const MANY: usize = 256;
 /// How many changes may wait for a slow listener; one that missed some looks at everything.
 const BACKLOG: usize = 1024;
 
@@ -82,9 +87,10 @@ impl Watches {
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             if let Some(registries) = attached.take(event) {
+                let before = self.view.registries();
+                let changes = changed(&before, &registries).map(Change::Registry).collect();
                 self.view.set_registries(registries);
-                filled.store(true, Ordering::Release);
-                self.tell(Change::Registries);
+                self.tell_all(changes, filled);
             }
         }
     }
@@ -103,14 +109,13 @@ impl Watches {
                     listed.insert(&namespace.name_any(), namespace.labels());
                 }
                 Event::InitDone => {
-                    self.view.set_namespaces(std::mem::take(&mut listed));
-                    filled.store(true, Ordering::Release);
-                    self.tell(Change::Registries);
+                    let changes = self.view.set_namespaces(std::mem::take(&mut listed));
+                    self.tell_all(changes.into_iter().map(Change::Namespace).collect(), filled);
                 }
                 Event::Apply(namespace) => {
                     let name = namespace.name_any();
-                    if self.view.set_namespace(&name, namespace.labels()) {
-                        self.tell(Change::Namespace(name));
+                    if let Some(change) = self.view.set_namespace(&name, namespace.labels()) {
+                        self.tell(Change::Namespace(change));
                     }
                 }
                 Event::Delete(namespace) => self.view.remove_namespace(&namespace.name_any()),
@@ -170,10 +175,30 @@ impl Watches {
         }
     }
 
+    /// Tells what an event or a list changed. A list that brings what is known already changes nothing.
+    fn tell_all(&self, changes: Vec<Change>, filled: &AtomicBool) {
+        let is_first = !filled.swap(true, Ordering::AcqRel);
+        if is_first || changes.len() > MANY {
+            self.tell(Change::Everything);
+        } else {
+            changes.into_iter().for_each(|change| self.tell(change));
+        }
+    }
+
     fn tell(&self, change: Change) {
         // Nobody listening is fine.
         let _ = self.changes.send(change);
     }
+}
+
+/// The registries that are not the same in both.
+fn changed(before: &Registries, after: &Registries) -> impl Iterator<Item = String> {
+    let names: BTreeSet<_> = before.names().chain(after.names()).collect();
+    let differs = |name: &&str| {
+        before.by_name(name) != after.by_name(name) || before.is_attached(name) != after.is_attached(name)
+    };
+    let changed: Vec<_> = names.into_iter().filter(differs).map(str::to_owned).collect();
+    changed.into_iter()
 }
 
 /// The events of a watch that never ends: errors are logged, and tried again with growing waits.
@@ -185,4 +210,39 @@ where
         .default_backoff()
         .inspect_err(|error| tracing::warn!(%error, "a watch broke off and is begun anew"))
         .filter_map(async |event| event.ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn list(items: &[&str]) -> Vec<Event<PartialObjectMeta<Namespace>>> {
+        let namespace = |name: &&str| {
+            let object: Value = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            Event::InitApply(serde_json::from_value(object).unwrap())
+        };
+        let applied = items.iter().map(namespace);
+        std::iter::once(Event::Init)
+            .chain(applied)
+            .chain([Event::InitDone])
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_tells_what_it_changed_alone() {
+        let watches = Watches::new(Arc::default());
+        let mut changes = watches.changes();
+        let filled = AtomicBool::default();
+        let events = [list(&["a", "b"]), list(&["a", "b"]), list(&["a", "b", "c"])];
+        let events = futures::stream::iter(events.into_iter().flatten());
+        watches.follow_namespaces(events, &filled).await;
+        assert_eq!(changes.try_recv(), Ok(Change::Everything));
+        let came = NamespaceChange {
+            name: "c".to_owned(),
+            before: None,
+        };
+        assert_eq!(changes.try_recv(), Ok(Change::Namespace(came)));
+        assert!(changes.try_recv().is_err());
+    }
 }

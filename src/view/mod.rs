@@ -21,6 +21,15 @@ pub struct View {
 #[derive(Debug, Default)]
 pub struct Namespaces(HashMap<Box<str>, PackedLabels>);
 
+/// A namespace that came, or whose labels changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceChange {
+    /// Which.
+    pub name: String,
+    /// The labels that it had; none where it was not known.
+    pub before: Option<Labels>,
+}
+
 /// Labels in one piece of memory: as a map, those of ten thousand namespaces would take megabytes more. Neither a label's
 /// key nor its value can hold a line's end.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,17 +60,29 @@ impl PackedLabels {
 }
 
 impl Namespaces {
-    /// Takes a namespace's labels; returns whether anything is new.
-    pub fn insert(&mut self, name: &str, labels: &Labels) -> bool {
+    /// Takes a namespace's labels; returns what changed, if anything did.
+    pub fn insert(&mut self, name: &str, labels: &Labels) -> Option<NamespaceChange> {
         let packed = PackedLabels::pack(labels);
-        match self.0.get_mut(name) {
-            Some(known) if *known == packed => false,
-            Some(known) => {
-                *known = packed;
-                true
-            }
-            None => self.0.insert(name.into(), packed).is_none(),
+        if self.0.get(name) == Some(&packed) {
+            return None;
         }
+        let before = self.0.insert(name.into(), packed);
+        Some(NamespaceChange {
+            name: name.to_owned(),
+            before: before.map(|before| before.unpack()),
+        })
+    }
+
+    /// What is new here, or has other labels than before.
+    fn changes_since(&self, before: &Self) -> Vec<NamespaceChange> {
+        let differs = |(name, labels): &(&Box<str>, &PackedLabels)| before.0.get(*name) != Some(*labels);
+        let changed = self.0.iter().filter(differs);
+        changed
+            .map(|(name, _)| NamespaceChange {
+                name: name.to_string(),
+                before: before.0.get(name).map(PackedLabels::unpack),
+            })
+            .collect()
     }
 
     /// Forgets all of them.
@@ -106,8 +127,8 @@ impl View {
         self.registries.store(Arc::new(registries));
     }
 
-    /// Takes a namespace's labels; returns whether anything is new.
-    pub fn set_namespace(&self, name: &str, labels: &Labels) -> bool {
+    /// Takes a namespace's labels; returns what changed, if anything did.
+    pub fn set_namespace(&self, name: &str, labels: &Labels) -> Option<NamespaceChange> {
         self.write().insert(name, labels)
     }
 
@@ -116,9 +137,12 @@ impl View {
         self.write().0.remove(name);
     }
 
-    /// Takes all namespaces anew.
-    pub fn set_namespaces(&self, namespaces: Namespaces) {
-        *self.write() = namespaces;
+    /// Takes all namespaces at one time; returns which of them are new or changed.
+    pub fn set_namespaces(&self, namespaces: Namespaces) -> Vec<NamespaceChange> {
+        let mut known = self.write();
+        let changes = namespaces.changes_since(&known);
+        *known = namespaces;
+        changes
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Namespaces> {
@@ -133,6 +157,20 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_changes_what_differs_alone() {
+        let view = View::default();
+        let (old, new) = (labels(&[("team", "a")]), labels(&[("team", "b")]));
+        let list = |other: &Labels| [("apps", &old), ("other", other)].into_iter().collect();
+        assert_eq!(view.set_namespaces(list(&old)).len(), 2);
+        assert_eq!(view.set_namespaces(list(&old)), []);
+        let change = NamespaceChange {
+            name: "other".to_owned(),
+            before: Some(old.clone()),
+        };
+        assert_eq!(view.set_namespaces(list(&new)), [change]);
+    }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs
@@ -150,8 +188,8 @@ mod tests {
             labels(&[("empty", ""), ("kubernetes.io/metadata.name", "apps")]),
             labels(&[("a", ""), ("b", ""), ("c", "d")]),
         ] {
-            assert!(view.set_namespace("apps", &labels));
-            assert!(!view.set_namespace("apps", &labels), "nothing is new");
+            assert!(view.set_namespace("apps", &labels).is_some());
+            assert_eq!(view.set_namespace("apps", &labels), None, "nothing is new");
             assert_eq!(view.labels("apps"), Some(labels));
         }
         view.remove_namespace("apps");

@@ -127,7 +127,7 @@ impl RegistryController {
         let tallied = follow(self.parts.tallies.changes()).map(|name| ObjectRef::new(&name));
         let minted = follow(self.parts.watches.changes()).filter_map(async |change| match change {
             Change::Credential(name) => Some(ObjectRef::new(&name)),
-            Change::Registries | Change::Namespace(_) => None,
+            Change::Everything | Change::Registry(_) | Change::Namespace(_) => None,
         });
         Controller::for_stream(changed, reader)
             .watches(own_secrets, config, users_of)

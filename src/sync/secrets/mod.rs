@@ -29,6 +29,7 @@ use crate::sync::credentials::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::watches::{Change, Watches};
+use crate::view::NamespaceChange;
 
 /// How many writes are under way at once.
 pub const CONCURRENCY: usize = 32;
@@ -36,6 +37,9 @@ pub const CONCURRENCY: usize = 32;
 const RETRY: Duration = Duration::from_secs(5);
 /// How soon a foreign Secret of our name is looked at again.
 const RETRY_CONFLICT: Duration = Duration::from_secs(15);
+
+/// How many pairs a second are looked at that most likely have no pull secret, behind all other work.
+const SWEPT_A_SECOND: usize = 10;
 
 /// What there is to do about a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +105,7 @@ impl SecretsController {
         loop {
             while running.len() < CONCURRENCY {
                 let Some(pair) = work.next() else { break };
-                running.push(self.work_on(pair.clone(), work.wanted.contains_key(&pair)));
+                running.push(self.work_on(pair.clone(), work.is_wanted(&pair)));
             }
             tokio::select! {
                 Some((pair, step, result)) = running.next() => self.finish(&mut work, pair, step, result),
@@ -111,7 +115,10 @@ impl SecretsController {
                 },
                 change = changes.recv() => match change {
                     Ok(change) => self.on_change(&mut work, &change),
-                    Err(RecvError::Lagged(_)) => self.on_change(&mut work, &Change::Registries),
+                    Err(RecvError::Lagged(_)) => {
+                        work.forget_what_is_absent();
+                        self.look_at_everything(&mut work);
+                    }
                     Err(RecvError::Closed) => return,
                 },
                 _ = resync.tick() => self.look_at_everything(&mut work),
@@ -120,6 +127,7 @@ impl SecretsController {
                     for pair in std::mem::replace(&mut work.retries, due).into_values().flatten() {
                         work.enqueue(pair);
                     }
+                    work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
                     self.remove_orphans(&mut work).await;
                 }
@@ -132,24 +140,50 @@ impl SecretsController {
         let view = &self.watches.view;
         work.keep_namespaces(|namespace| view.knows(namespace));
         let registries = view.registries();
+        // Whatever was not told.
         let names: BTreeSet<String> = registries
-            .all()
-            .iter()
-            .map(|registry| registry.name().to_owned())
-            .chain(self.watches.credentials.registries())
+            .names()
+            .chain(work.looked_at.keys().map(String::as_str))
+            .map(str::to_owned)
             .collect();
+        for name in names {
+            if registries.by_name(&name) != work.looked_at.get(&name) {
+                self.registry_changed(work, &registries, &name);
+            }
+        }
+        let names = self.names(&registries);
         for namespace in view.namespaces() {
+            let labels = view.labels(&namespace);
             for name in &names {
                 let pair = work.pair(namespace.clone(), name.clone());
-                if !(registries.by_name(name).is_some() && work.is_absent(&pair)) {
-                    self.look_at(work, &registries, pair);
+                match self
+                    .decide(&registries, &pair, labels.as_ref(), work.is_wanted(&pair))
+                    .0
+                {
+                    Step::Nothing => {}
+                    Step::Write => work.enqueue(pair),
+                    Step::Delete if registries.by_name(name).is_none() || work.is_wanted(&pair) => {
+                        work.enqueue(pair);
+                    }
+                    Step::Delete if work.is_absent(&pair) => {}
+                    Step::Delete if work.written.contains_key(&pair) => work.enqueue(pair),
+                    Step::Delete => work.sweep(pair),
                 }
             }
         }
     }
 
+    /// The registries that there is something to do about: those that are attached, and those that were.
+    fn names(&self, registries: &Registries) -> BTreeSet<String> {
+        let attached = registries.all().into_iter();
+        attached
+            .map(|registry| registry.name().to_owned())
+            .chain(self.watches.credentials.registries())
+            .collect()
+    }
+
     fn look_at(&self, work: &mut Work, registries: &Registries, pair: Pair) {
-        if self.step_of(registries, &pair, work.wanted.contains_key(&pair)) != Step::Nothing {
+        if self.step_of(registries, &pair, work.is_wanted(&pair)) != Step::Nothing {
             work.enqueue(pair);
         }
     }
@@ -157,31 +191,96 @@ impl SecretsController {
     fn on_change(&self, work: &mut Work, change: &Change) {
         let registries = self.watches.view.registries();
         match change {
-            Change::Registries => {
-                work.registries_changed();
-                self.look_at_everything(work);
-            }
-            Change::Namespace(namespace) => {
-                work.namespace_changed(namespace);
-                let names = registries
-                    .all()
-                    .into_iter()
-                    .map(|registry| registry.name().to_owned());
-                for name in names.chain(self.watches.credentials.registries()) {
-                    self.look_at(work, &registries, work.pair(namespace.clone(), name));
-                }
-            }
+            Change::Everything => self.look_at_everything(work),
+            Change::Registry(name) => self.registry_changed(work, &registries, name),
+            Change::Namespace(change) => self.namespace_changed(work, &registries, change),
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.
                 for namespace in self.watches.view.namespaces() {
                     let pair = work.pair(namespace, name.clone());
-                    if self.step_of(&registries, &pair, work.wanted.contains_key(&pair)) == Step::Write {
+                    if self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write {
                         work.enqueue(pair);
                     }
                 }
             }
         }
+    }
+
+    /// Of a registry that changed, only the pairs are looked at that it changed: those that may have the secret now, and
+    /// those that might before.
+    fn registry_changed(&self, work: &mut Work, registries: &Registries, name: &str) {
+        let before = work.looked_at.remove(name);
+        let now = registries.by_name(name);
+        if now.is_none() && registries.is_attached(name) {
+            return;
+        }
+        match now {
+            Some(now) => {
+                work.looked_at.insert(name.to_owned(), now.clone());
+            }
+            None => work.forget_absent(name),
+        }
+        let was_minted = self.watches.credentials.of(name).is_some();
+        for namespace in self.watches.view.namespaces() {
+            let labels = self.watches.view.labels(&namespace);
+            let pair = work.pair(namespace, name.to_owned());
+            let step = self
+                .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
+                .0;
+            match (step, now, &before) {
+                (Step::Nothing, ..) => {}
+                (Step::Write, ..) | (Step::Delete, None, _) => work.enqueue(pair),
+                (Step::Delete, Some(now), Some(before)) => {
+                    if !now.has_selector_of(before) && self.may_have(before, &pair.0, labels.as_ref()) {
+                        work.may_be_present(&pair);
+                        work.enqueue(pair);
+                    }
+                }
+                // Nobody knows what it was before.
+                (Step::Delete, Some(_), None) => {
+                    if was_minted && !work.is_absent(&pair) {
+                        work.sweep(pair);
+                    }
+                }
+            }
+        }
+    }
+
+    fn namespace_changed(&self, work: &mut Work, registries: &Registries, change: &NamespaceChange) {
+        let labels = self.watches.view.labels(&change.name);
+        for name in self.names(registries) {
+            let registry = registries.by_name(&name);
+            let pair = work.pair(change.name.clone(), name);
+            match self
+                .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
+                .0
+            {
+                Step::Nothing => {}
+                Step::Write => work.enqueue(pair),
+                Step::Delete => {
+                    // A namespace that is new has nothing; one that might not have it before has not either.
+                    let before = change.before.as_ref();
+                    let might = |registry| before.is_some() && self.may_have(registry, &change.name, before);
+                    if registry.is_none_or(might) {
+                        work.may_be_present(&pair);
+                        work.enqueue(pair);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a namespace with these labels may have the pull secret of a registry.
+    fn may_have(&self, registry: &Registry, namespace: &str, labels: Option<&Labels>) -> bool {
+        self.is_injected(namespace, labels) && registry.allows(labels)
+    }
+
+    fn is_injected(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        matches!(
+            self.scope.membership(namespace, labels),
+            Membership::Injected { .. }
+        )
     }
 
     fn see(&self, work: &mut Work, sighting: Sighting) {
@@ -216,7 +315,8 @@ impl SecretsController {
     }
 
     fn step_of(&self, registries: &Registries, pair: &Pair, wanted: bool) -> Step {
-        self.decide(registries, pair, wanted).0
+        let labels = self.watches.view.labels(&pair.0);
+        self.decide(registries, pair, labels.as_ref(), wanted).0
     }
 
     /// What there is to do about a pair, and the credential that this was decided with.
@@ -224,6 +324,7 @@ impl SecretsController {
         &self,
         registries: &Registries,
         pair: &Pair,
+        labels: Option<&Labels>,
         wanted: bool,
     ) -> (Step, Option<Arc<HeldCredential>>) {
         let (namespace, name) = &**pair;
@@ -233,12 +334,10 @@ impl SecretsController {
             return (Step::Nothing, None);
         }
         let credential = registry.and_then(|registry| self.watches.credential(registry));
-        let labels = self.watches.view.labels(namespace);
-        let membership = self.scope.membership(namespace, labels.as_ref());
         let step = step(
             registry,
-            labels.as_ref(),
-            matches!(membership, Membership::Injected { .. }),
+            labels,
+            self.is_injected(namespace, labels),
             wanted,
             credential.is_some(),
         );
@@ -247,7 +346,8 @@ impl SecretsController {
 
     async fn work_on(&self, pair: Pair, wanted: bool) -> (Pair, Step, Result<Timestamp, WriteError>) {
         let registries = self.watches.view.registries();
-        let (step, credential) = self.decide(&registries, &pair, wanted);
+        let labels = self.watches.view.labels(&pair.0);
+        let (step, credential) = self.decide(&registries, &pair, labels.as_ref(), wanted);
         let (namespace, name) = &*pair;
         let secret = pull_secret_name(name);
         let result = match (step, credential) {
@@ -276,7 +376,7 @@ impl SecretsController {
                 work.has_none(&pair, is_attached);
                 return;
             }
-            (_, Ok(_)) => {}
+            (_, Ok(_)) => work.may_be_present(&pair),
             (_, Err(error)) => {
                 tracing::warn!(namespace = pair.0, registry = pair.1, %error, "a pull secret is not as it should be");
                 let wait = if *error == WriteError::Foreign {

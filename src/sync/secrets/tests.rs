@@ -95,11 +95,12 @@ async fn a_refresh_costs_a_call_for_each_namespace_that_has_the_secret_and_none_
     assert_eq!(work.queue, [pair("needs")]);
 
     let mut work = Work::default();
-    controller.on_change(&mut work, &Change::Registries);
+    controller.on_change(&mut work, &Change::Everything);
+    assert!(work.queue.is_empty());
     assert_eq!(
-        work.queue,
+        work.sweep,
         [pair("opted-out")],
-        "what must not be there is taken away"
+        "what must not be there is taken away when there is time"
     );
 }
 
@@ -159,6 +160,7 @@ async fn what_is_known_to_be_absent_is_not_deleted_again_at_every_resync() {
     let pair = Arc::new(("opted-out".to_owned(), "mine".to_owned()));
     let mut work = Work::default();
     let asked = |work: &mut Work| {
+        work.take_up_sweep(SWEPT_A_SECOND);
         let next = work.next();
         if let Some(pair) = &next {
             controller.finish(work, Arc::clone(pair), Step::Delete, Ok(Timestamp::UNIX_EPOCH));
@@ -178,10 +180,16 @@ async fn what_is_known_to_be_absent_is_not_deleted_again_at_every_resync() {
     controller.look_at_everything(&mut work);
     assert_eq!(asked(&mut work), Some(Arc::clone(&pair)));
     work.wanted.clear();
-    for change in [Change::Namespace("opted-out".to_owned()), Change::Registries] {
-        controller.on_change(&mut work, &change);
-        assert_eq!(asked(&mut work), Some(Arc::clone(&pair)), "{change:?}");
-    }
+    let changed = |before| {
+        Change::Namespace(NamespaceChange {
+            name: "opted-out".to_owned(),
+            before,
+        })
+    };
+    controller.on_change(&mut work, &changed(None));
+    assert_eq!(asked(&mut work), None, "a new namespace has nothing");
+    controller.on_change(&mut work, &changed(Some(Labels::new())));
+    assert_eq!(asked(&mut work), Some(Arc::clone(&pair)), "it might have had it");
     controller.watches.view.remove_namespace("opted-out");
     controller.look_at_everything(&mut work);
     assert!(!work.is_absent(&pair), "a namespace that is gone is forgotten");
@@ -202,13 +210,124 @@ async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
         ),
     ] {
         controller.watches.view.set_registries(registries);
-        controller.on_change(&mut work, &Change::Registries);
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
         assert_eq!(work.next(), expected);
         // It would ask the API server, who is not there, to delete the minted credential.
         work.cleared.insert("mine".to_owned(), ["apps".to_owned()].into());
         controller.remove_orphans(&mut work).await;
         assert_eq!(work.cleared.contains_key("mine"), expected.is_some());
     }
+}
+
+/// Fifty teams with a registry and twenty namespaces each.
+fn fifty_teams() -> (SecretsController, Work) {
+    let controller = controller(of_team(0, "OnDemand"), &[]);
+    let registries: Vec<Registry> = (0..50).map(|team| of_team(team, "OnDemand")).collect();
+    for (team, registry) in registries.iter().enumerate() {
+        for number in 0..20 {
+            let labels = [("team".to_owned(), format!("t{team}"))].into();
+            let name = format!("ns-{team}-{number}");
+            controller.watches.view.set_namespace(&name, &labels);
+        }
+        let credential = HeldCredential {
+            fingerprint: Some(registry.fingerprint().to_owned()),
+            ..(*controller.watches.credentials.of("r0").unwrap()).clone()
+        };
+        let credentials = &controller.watches.credentials;
+        credentials.set(registry.name(), credential, None, Seen::new());
+    }
+    controller
+        .watches
+        .view
+        .set_registries(registries.into_iter().collect());
+    (controller, Work::default())
+}
+
+fn of_team(team: usize, provision: &str) -> Registry {
+    selecting(team, &format!("t{team}"), provision)
+}
+
+fn selecting(number: usize, team: &str, provision: &str) -> Registry {
+    let object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("r{number}")},
+        "spec": {
+            "loginServer": format!("registry{number}.azurecr.io"), "identity": {"managedIdentity": {}},
+            "namespaces": {"matchLabels": {"team": team}}, "provision": provision,
+        },
+    });
+    Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+}
+
+/// Another spec of one registry; what the API server is asked for then: (writes, deletions).
+fn edit(controller: &SecretsController, work: &mut Work, registry: Registry) -> (usize, usize) {
+    let view = &controller.watches.view;
+    let name = registry.name().to_owned();
+    let others = view.registries();
+    let others = others.all().into_iter().filter(|other| other.name() != name);
+    view.set_registries(others.cloned().chain([registry]).collect());
+    controller.on_change(work, &Change::Registry(name));
+    done(controller, work)
+}
+
+fn done(controller: &SecretsController, work: &mut Work) -> (usize, usize) {
+    let (mut writes, mut deletions) = (0, 0);
+    while let Some(pair) = work.next() {
+        let registries = controller.watches.view.registries();
+        let step = controller.step_of(&registries, &pair, work.is_wanted(&pair));
+        match step {
+            Step::Write => writes += 1,
+            Step::Delete => deletions += 1,
+            Step::Nothing => {}
+        }
+        controller.finish(work, pair, step, Ok(Timestamp::UNIX_EPOCH));
+    }
+    (writes, deletions)
+}
+
+#[tokio::test]
+async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
+    let (controller, mut work) = fifty_teams();
+    controller.look_at_everything(&mut work);
+    assert_eq!(done(&controller, &mut work), (0, 0), "a new leader");
+    let ask = |work: &mut Work, registry| edit(&controller, work, registry);
+    assert_eq!(ask(&mut work, of_team(7, "OnDemand")), (0, 0), "nothing is new");
+    assert_eq!(ask(&mut work, of_team(7, "Eager")), (20, 0));
+    assert_eq!(ask(&mut work, selecting(7, "t8", "Eager")), (20, 20));
+    assert_eq!(
+        ask(&mut work, selecting(50, "t7", "OnDemand")),
+        (0, 0),
+        "one that is new"
+    );
+    controller.on_change(&mut work, &Change::Everything);
+    assert_eq!(
+        done(&controller, &mut work),
+        (20, 0),
+        "what is there is applied again"
+    );
+}
+
+#[tokio::test]
+async fn a_new_leader_takes_away_slowly_what_may_be_there() {
+    let (controller, mut work) = fifty_teams();
+    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work);
+    assert_eq!(work.sweep.len(), 50 * 1_000 - 1_000, "each pair once");
+    let (_, deletions) = edit(&controller, &mut work, of_team(7, "Eager"));
+    assert_eq!(deletions, 0);
+    let mut seconds = 0;
+    while !work.sweep.is_empty() {
+        work.take_up_sweep(SWEPT_A_SECOND);
+        assert!(done(&controller, &mut work).1 <= SWEPT_A_SECOND);
+        seconds += 1;
+    }
+    assert_eq!(seconds, 49_000 / SWEPT_A_SECOND);
+    // Once, and not at each look.
+    controller.look_at_everything(&mut work);
+    assert!(work.sweep.is_empty());
+    work.sweep(Arc::new(("ns-1-1".to_owned(), "r2".to_owned())));
+    work.enqueue(Arc::new(("ns-1-1".to_owned(), "r1".to_owned())));
+    work.take_up_sweep(1);
+    assert_eq!(work.sweep.len(), 1, "behind all else");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use crate::policy::attached::Registry;
 use crate::sync::pull_secret::WriteError;
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
@@ -26,8 +27,14 @@ pub(super) struct Work {
     pub(super) retries: BTreeMap<Instant, Vec<Pair>>,
     /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
     pub(super) cleared: HashMap<String, HashSet<String>>,
-    /// Of registries that are attached: the same, until registries or the namespace's labels change.
+    /// Of registries that are attached: the same, until the registry's selector or the namespace's labels change.
     absent: HashMap<String, HashSet<String>>,
+    /// The registries as they were last looked at: what changed is told by them.
+    pub(super) looked_at: HashMap<String, Registry>,
+    /// Pairs that should have no pull secret, and of which nobody knows whether they have one: nobody who led before told.
+    /// They are looked at slowly, behind all else.
+    pub(super) sweep: VecDeque<Pair>,
+    to_sweep: HashSet<Pair>,
     /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
     pub(super) seen: BTreeSet<String>,
 }
@@ -47,6 +54,25 @@ impl Work {
             self.again.insert(pair);
         } else if self.queued.insert(pair.clone()) {
             self.queue.push_back(pair);
+        }
+    }
+
+    /// Looks at a pair when there is time for it.
+    pub(super) fn sweep(&mut self, pair: Pair) {
+        if self.to_sweep.insert(pair.clone()) {
+            self.sweep.push_back(pair);
+        }
+    }
+
+    /// Takes some pairs of the sweep up, where nothing else waits.
+    pub(super) fn take_up_sweep(&mut self, most: usize) {
+        if !self.queue.is_empty() {
+            return;
+        }
+        let pairs: Vec<Pair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
+        for pair in pairs {
+            self.to_sweep.remove(&pair);
+            self.enqueue(pair);
         }
     }
 
@@ -84,16 +110,26 @@ impl Work {
         !self.wanted.contains_key(pair) && known.is_some_and(|known| known.contains(&pair.0))
     }
 
-    /// Forgets what is known to be absent, as registries changed.
-    pub(super) fn registries_changed(&mut self) {
+    /// Forgets that a pair is known to be absent: it may be written now, or was.
+    pub(super) fn may_be_present(&mut self, (namespace, registry): &(String, String)) {
+        if let Some(known) = self.absent.get_mut(registry) {
+            known.remove(namespace);
+        }
+    }
+
+    /// Forgets all that is known to be absent, as changes were missed.
+    pub(super) fn forget_what_is_absent(&mut self) {
         self.absent.clear();
     }
 
-    /// Forgets what is known to be absent from a namespace, as its labels changed.
-    pub(super) fn namespace_changed(&mut self, namespace: &str) {
-        for known in self.absent.values_mut() {
-            known.remove(namespace);
-        }
+    /// Whether a Pod needs it.
+    pub(super) fn is_wanted(&self, pair: &Pair) -> bool {
+        self.wanted.contains_key(pair)
+    }
+
+    /// Forgets what is known of a registry that is not attached any more.
+    pub(super) fn forget_absent(&mut self, registry: &str) {
+        self.absent.remove(registry);
     }
 
     /// Forgets namespaces that are gone.
