@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The `reason` of the condition `Ready=False`. Scripts and alerts lean on these words.
+/// The `reason` of the condition `Ready=False`, or, for the last two, of `Distributed=False`. Scripts and alerts lean on these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// The spec can't be carried out as it is.
@@ -19,6 +19,8 @@ pub enum Reason {
     Unreachable,
     /// A foreign object has a name that is needed.
     NameConflict,
+    /// The API server does not take pull secrets in some namespaces.
+    SecretsRefused,
 }
 
 impl Reason {
@@ -32,6 +34,7 @@ impl Reason {
             Self::Throttled => "Throttled",
             Self::Unreachable => "Unreachable",
             Self::NameConflict => "NameConflict",
+            Self::SecretsRefused => "SecretsRefused",
         }
     }
 }

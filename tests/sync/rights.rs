@@ -251,8 +251,9 @@ fn a_foreign_secret_of_a_pull_secrets_name_is_said_and_left_alone() -> Test {
         world.cluster.apply(&object.to_string())?;
         let before = world.secret(&namespace, &name)?;
         world.run_pod(&namespace, &login)?;
-        let registry = world.wait_for_reason(&login, "NameConflict")?;
-        let message = text(&registry, "/status/conditions/0/message");
+        let registry = world.wait_for_distribution(&login, "NameConflict")?;
+        assert_eq!(text(&registry, "/status/conditions/0/reason"), "Minted");
+        let message = text(&registry, "/status/conditions/1/message");
         assert!(message.contains(&namespace), "{message}");
         let uid = text(&registry, "/metadata/uid").to_owned();
         wait_for("the Event", SOON, || {
@@ -273,7 +274,7 @@ fn a_foreign_secret_of_a_pull_secrets_name_is_said_and_left_alone() -> Test {
             .cluster
             .run(&["delete", "secret", "--namespace", &namespace, &name])?;
         world.wait_for_secret(&namespace, &login)?;
-        world.wait_for_reason(&login, "Minted")?;
+        world.wait_for_distribution(&login, "Distributed")?;
     }
     Ok(())
 }

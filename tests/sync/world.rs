@@ -126,6 +126,19 @@ impl<'a> World<'a> {
         Ok(object)
     }
 
+    /// Waits for the reason of the condition `Distributed`, and returns the registry as it is then.
+    pub fn wait_for_distribution(&self, login: &Login, reason: &str) -> Result<Value, Box<dyn Error>> {
+        let what = format!("the secrets of {} to be {reason}", login.name);
+        Ok(wait_for(&what, SOON, || {
+            let object = self.registry(login).map_err(|error| error.to_string())?;
+            if text(&object, "/status/conditions/1/reason") == reason {
+                Ok(object)
+            } else {
+                Err(format!("{object:#}"))
+            }
+        })?)
+    }
+
     pub fn registry(&self, login: &Login) -> Result<Value, Box<dyn Error>> {
         Ok(self.cluster.get_json(&["acrregistry", &login.name])?)
     }

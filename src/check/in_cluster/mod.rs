@@ -232,7 +232,7 @@ impl Facts {
             Code::PullSecret,
             format!("could not be written in {failures} namespaces, and were in {served}"),
             vec![kubectl(
-                "The condition Ready and the Events name the namespaces:",
+                "The condition Distributed and the Events name the namespaces:",
                 format!("kubectl describe acrregistry {}", self.object.name_any()),
             )],
         )

@@ -72,7 +72,7 @@ pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, wai
         reason: condition.reason.clone(),
         message: condition.message.clone(),
     };
-    let is_final = [Reason::EntraRejected, Reason::InvalidSpec, Reason::NameConflict]
+    let is_final = [Reason::EntraRejected, Reason::InvalidSpec]
         .iter()
         .any(|reason| reason.as_str() == problem.reason);
     if is_final {
@@ -121,7 +121,7 @@ mod tests {
         let at = Evidence::Generation(1);
         let judged = |reason| judge(Some(&status(1, reason, None)), &at, NOW);
         assert_eq!(judged("Minted"), Standing::Ready);
-        for reason in ["EntraRejected", "InvalidSpec", "NameConflict"] {
+        for reason in ["EntraRejected", "InvalidSpec"] {
             assert_eq!(judged(reason), Standing::Failed(problem(reason)));
         }
         for reason in [

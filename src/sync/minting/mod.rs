@@ -192,18 +192,22 @@ impl RegistryController {
         }
         let patch = Patch::Merge(json!({"status": status::as_patch(&status)}));
         call(registries.patch_status(&object.name_any(), &PatchParams::default(), &patch)).await?;
-        let condition = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
-            conditions.first().map(|condition| {
-                (
-                    condition.status.clone(),
-                    condition.reason.clone(),
-                    condition.message.clone(),
-                )
-            })
-        };
-        let (old, new) = (condition(&before.conditions), condition(&status.conditions));
-        if let Some((ready, reason, message)) = new.filter(|new| old.as_ref() != Some(new)) {
-            self.publish(object, ready == "True", reason, message).await;
+        for condition in &status.conditions {
+            let mut known = before.conditions.iter();
+            let known = known.find(|known| known.type_ == condition.type_);
+            let is_news = match known {
+                Some(known) => {
+                    (&known.status, &known.reason, &known.message)
+                        != (&condition.status, &condition.reason, &condition.message)
+                }
+                // That all is well with the namespaces of a new registry is no news.
+                None => condition.type_ == "Ready" || condition.status != "True",
+            };
+            if is_news {
+                let (reason, message) = (condition.reason.clone(), condition.message.clone());
+                self.publish(object, condition.status == "True", reason, message)
+                    .await;
+            }
         }
         Ok(())
     }

@@ -16,6 +16,10 @@ use crate::sync::secrets::Tally;
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 5;
+/// How many characters of the API server's own words a message holds.
+const MAX_SAID: usize = 500;
+/// The type of the condition that speaks of the namespaces, and its reason where all is well.
+const DISTRIBUTED: &str = "Distributed";
 
 /// How a registry stands.
 #[derive(Debug, Clone)]
@@ -34,30 +38,32 @@ pub(super) fn next_status(
     tally: &Tally,
     now: Timestamp,
 ) -> AcrRegistryStatus {
-    let (ready, reason, message) = verdict(standing, tally, now);
-    let status = if ready { "True" } else { "False" };
-    let since = before
-        .conditions
-        .iter()
-        .find(|known| known.type_ == "Ready" && known.status == status)
-        .map_or_else(
-            || Time(whole_seconds(now)),
-            |known| known.last_transition_time.clone(),
-        );
+    let condition = |kind: &str, (is_true, reason, message): (bool, String, String)| {
+        let status = if is_true { "True" } else { "False" };
+        let mut known = before.conditions.iter();
+        let known = known.find(|known| known.type_ == kind && known.status == status);
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason,
+            message,
+            last_transition_time: known.map_or_else(
+                || Time(whole_seconds(now)),
+                |known| known.last_transition_time.clone(),
+            ),
+            observed_generation: generation,
+        }
+    };
     AcrRegistryStatus {
         observed_generation: generation,
         login_server: standing
             .login_server
             .clone()
             .or_else(|| before.login_server.clone()),
-        conditions: vec![Condition {
-            type_: "Ready".to_owned(),
-            status: status.to_owned(),
-            reason,
-            message,
-            last_transition_time: since,
-            observed_generation: generation,
-        }],
+        conditions: vec![
+            condition("Ready", verdict(standing, now)),
+            condition(DISTRIBUTED, distribution(tally)),
+        ],
         credential: standing.held.as_ref().map(|held| CredentialStatus {
             audience: held.audience.clone(),
             issued_at: Some(whole_seconds(held.refreshed_at).to_string()),
@@ -71,7 +77,7 @@ pub(super) fn next_status(
     }
 }
 
-fn verdict(standing: &Standing, tally: &Tally, now: Timestamp) -> (bool, String, String) {
+fn verdict(standing: &Standing, now: Timestamp) -> (bool, String, String) {
     if let Some(failure) = &standing.failure {
         let rest = match standing.held.as_ref().map(|held| held.expires_at) {
             None => String::new(),
@@ -89,6 +95,26 @@ fn verdict(standing: &Standing, tally: &Tally, now: Timestamp) -> (bool, String,
             failure.reason.as_str().to_owned(),
             format!("{}{rest}", failure.message),
         );
+    }
+    let message = match standing.held.as_deref() {
+        Some(HeldCredential { expires_at: None, .. }) => {
+            "the credential is in use; it does not say when it ends"
+        }
+        _ => "the credential is fresh",
+    };
+    (true, "Minted".to_owned(), message.to_owned())
+}
+
+/// Whether the pull secrets are where they should be. What one namespace's owner does there says nothing of the credential.
+fn distribution(tally: &Tally) -> (bool, String, String) {
+    if let Some((namespace, said)) = &tally.refusal {
+        let said: String = said.chars().take(MAX_SAID).collect();
+        let count = tally
+            .failed
+            .saturating_sub(i64::try_from(tally.conflicts.len()).unwrap_or(i64::MAX));
+        let message =
+            format!("pull secrets could not be written in {count} namespaces, as in {namespace}: {said}");
+        return (false, Reason::SecretsRefused.as_str().to_owned(), message);
     }
     if !tally.conflicts.is_empty() {
         let named: Vec<_> = tally
@@ -109,13 +135,8 @@ fn verdict(standing: &Standing, tally: &Tally, now: Timestamp) -> (bool, String,
         );
         return (false, Reason::NameConflict.as_str().to_owned(), message);
     }
-    let message = match standing.held.as_deref() {
-        Some(HeldCredential { expires_at: None, .. }) => {
-            "the credential is in use; it does not say when it ends"
-        }
-        _ => "the credential is fresh",
-    };
-    (true, "Minted".to_owned(), message.to_owned())
+    let message = "the pull secrets are where they should be";
+    (true, DISTRIBUTED.to_owned(), message.to_owned())
 }
 
 /// The status as a merge patch: what is absent is taken away.
@@ -220,6 +241,7 @@ mod tests {
             served: 1,
             failed: 1000,
             conflicts,
+            refusal: None,
         };
         let status = next_status(
             &AcrRegistryStatus::default(),
@@ -228,7 +250,11 @@ mod tests {
             &tally,
             at(1),
         );
-        let condition = &status.conditions[0];
+        assert_eq!(
+            status.conditions[0].status, "True",
+            "no tenant makes it False for all"
+        );
+        let condition = &status.conditions[1];
         assert_eq!(
             (condition.status.as_str(), condition.reason.as_str()),
             ("False", "NameConflict")
@@ -238,5 +264,21 @@ mod tests {
             "{}",
             condition.message
         );
+    }
+
+    #[test]
+    fn refused_writes_are_counted_with_the_api_servers_words() {
+        let tally = Tally {
+            failed: 104,
+            refusal: Some(("apps".to_owned(), "denied by policy".to_owned())),
+            ..Tally::default()
+        };
+        let (is_true, reason, message) = distribution(&tally);
+        assert_eq!((is_true, reason.as_str()), (false, "SecretsRefused"));
+        assert!(
+            message.contains("in 104 namespaces, as in apps: denied by policy"),
+            "{message}"
+        );
+        assert!(distribution(&Tally::default()).0);
     }
 }

@@ -22,6 +22,7 @@ pub use self::work::Pair;
 use self::work::Work;
 use crate::api::acr_registry::Provision;
 use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
+use crate::base::backoff::Backoff;
 use crate::metrics::Metrics;
 use crate::policy::attached::{Registries, Registry};
 use crate::policy::scope::{Labels, Membership, Scope};
@@ -33,10 +34,12 @@ use crate::view::NamespaceChange;
 
 /// How many writes are under way at once.
 pub const CONCURRENCY: usize = 32;
-/// How soon a write that failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-/// How soon a foreign Secret of our name is looked at again.
-const RETRY_CONFLICT: Duration = Duration::from_secs(15);
+/// How long a write that failed waits.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
+/// How long it waits where a foreign Secret has the name.
+const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_mins(5));
+/// How often the same problem of a registry is logged.
+const LOGGED_AGAIN: Duration = Duration::from_mins(5);
 
 /// How many pairs a second are looked at that most likely have no pull secret, behind all other work.
 const SWEPT_A_SECOND: usize = 10;
@@ -289,7 +292,7 @@ impl SecretsController {
                 let pair = work.pair(namespace, registry);
                 let is_new = work.wanted.insert(pair.clone(), Instant::now()).is_none();
                 let is_written = self.is_current(work, &pair);
-                if is_new || !is_written {
+                if is_new || !(is_written || work.waits(&pair)) {
                     self.look_at(work, &self.watches.view.registries(), pair);
                 }
             }
@@ -368,26 +371,42 @@ impl SecretsController {
     fn finish(&self, work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
         work.done(&pair);
         match (step, &result) {
-            (Step::Nothing, _) => return,
+            // Nobody needs it any more: a failure says nothing of what there is now.
+            (Step::Nothing, _) => {
+                if work.written.get(&pair).is_some_and(Result::is_err) {
+                    work.written.remove(&pair);
+                }
+                work.failing.remove(&pair);
+                return;
+            }
             // A foreign Secret need not go; and with a namespace its secrets go.
             (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
+                work.failing.remove(&pair);
                 let is_attached = self.watches.view.registries().is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;
             }
-            (_, Ok(_)) => work.may_be_present(&pair),
+            (_, Ok(_)) => {
+                work.failing.remove(&pair);
+                work.may_be_present(&pair);
+            }
             (_, Err(error)) => {
-                tracing::warn!(namespace = pair.0, registry = pair.1, %error, "a pull secret is not as it should be");
-                let wait = if *error == WriteError::Foreign {
-                    RETRY_CONFLICT
+                let backoff = if *error == WriteError::Foreign {
+                    CONFLICT_BACKOFF
                 } else {
-                    RETRY
+                    BACKOFF
                 };
-                work.retries
-                    .entry(Instant::now() + wait)
-                    .or_default()
-                    .push(pair.clone());
+                let now = Instant::now();
+                work.failed(&pair, now, backoff);
+                if work.is_news(&pair.1, error, now) {
+                    tracing::warn!(
+                        namespace = pair.0,
+                        registry = pair.1,
+                        %error,
+                        "could not apply or delete a pull secret; the status of the AcrRegistry counts the namespaces"
+                    );
+                }
             }
         }
         work.written.insert(pair, result);
@@ -399,12 +418,18 @@ impl SecretsController {
             let (namespace, name) = &**pair;
             let tally = tallies.entry(name).or_default();
             match result {
-                Ok(_) if !self.watches.view.knows(namespace) => {}
+                // Of a former credential nobody knows whether it still works.
+                Ok(_) if !self.watches.view.knows(namespace) || !self.is_current(work, pair) => {}
                 Ok(_) => tally.served += 1,
                 Err(error) => {
                     tally.failed += 1;
                     if *error == WriteError::Foreign {
                         tally.conflicts.insert(namespace.clone());
+                        continue;
+                    }
+                    let refusal = (namespace.clone(), error.to_string());
+                    if tally.refusal.as_ref().is_none_or(|known| refusal < *known) {
+                        tally.refusal = Some(refusal);
                     }
                 }
             }

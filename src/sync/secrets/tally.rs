@@ -14,6 +14,8 @@ pub struct Tally {
     pub failed: i64,
     /// Namespaces in which a foreign Secret has the name.
     pub conflicts: BTreeSet<String>,
+    /// The first namespace in which the API server did not write it for another reason, and what it said.
+    pub refusal: Option<(String, String)>,
 }
 
 /// The tallies of all registries, for their statuses.

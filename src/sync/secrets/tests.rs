@@ -330,6 +330,64 @@ async fn a_new_leader_takes_away_slowly_what_may_be_there() {
     assert_eq!(work.sweep.len(), 1, "behind all else");
 }
 
+#[tokio::test]
+async fn a_failure_is_forgotten_with_its_cause_and_waits_longer_each_time() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
+    let mut work = Work::default();
+    let refused = || Err(WriteError::Api("no".to_owned()));
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        let now = Instant::now();
+        controller.finish(&mut work, Arc::clone(&pair), Step::Write, refused());
+        waits.push(work.failing[&pair].1.duration_since(now).as_secs());
+    }
+    // With jitter, which only shortens.
+    assert!(waits[..7].is_sorted() && waits[0] <= 5, "{waits:?}");
+    assert!(
+        waits[7..].iter().all(|wait| (224..=300).contains(wait)),
+        "{waits:?}"
+    );
+    assert!(!work.is_news("mine", &WriteError::Api("else".to_owned()), Instant::now()));
+    assert!(work.is_news("mine", &WriteError::Foreign, Instant::now()));
+    controller.see(
+        &mut work,
+        Sighting::Needed(("apps".to_owned(), "mine".to_owned())),
+    );
+    work.next();
+    controller.see(
+        &mut work,
+        Sighting::Needed(("apps".to_owned(), "mine".to_owned())),
+    );
+    assert!(work.queue.is_empty(), "a Pod that is seen again shortens no wait");
+    controller.tally_all(&mut work);
+    let tally = controller.tallies.of("mine");
+    assert_eq!((tally.failed, tally.refusal.is_some()), (1, true));
+    // Its Pod is gone.
+    work.wanted.clear();
+    controller.finish(
+        &mut work,
+        Arc::clone(&pair),
+        Step::Nothing,
+        Ok(Timestamp::UNIX_EPOCH),
+    );
+    controller.tally_all(&mut work);
+    assert_eq!(controller.tallies.of("mine"), Tally::default());
+    assert!(work.failing.is_empty());
+}
+
+#[tokio::test]
+async fn served_counts_the_credential_in_use_alone() {
+    let controller = controller(registry(&json!({})), &[("apps", None), ("other", None)]);
+    let mut work = Work::default();
+    for (namespace, version) in [("apps", Timestamp::UNIX_EPOCH), ("other", Timestamp::MIN)] {
+        let pair = Arc::new((namespace.to_owned(), "mine".to_owned()));
+        controller.finish(&mut work, pair, Step::Write, Ok(version));
+    }
+    controller.tally_all(&mut work);
+    assert_eq!(controller.tallies.of("mine").served, 1);
+}
+
 #[test]
 fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
     let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));

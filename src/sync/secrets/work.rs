@@ -1,11 +1,14 @@
 //! What the secrets controller has to do, and what it remembers of what it did.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::LOGGED_AGAIN;
+use crate::base::backoff::{Backoff, Jitter};
 use crate::policy::attached::Registry;
 use crate::sync::pull_secret::WriteError;
 
@@ -25,6 +28,10 @@ pub(super) struct Work {
     pub(super) busy: HashSet<Pair>,
     again: HashSet<Pair>,
     pub(super) retries: BTreeMap<Instant, Vec<Pair>>,
+    /// Pairs whose last write failed: how often in a row, and when it is tried again.
+    pub(super) failing: HashMap<Pair, (u32, Instant)>,
+    /// What was logged of a registry, and when.
+    logged: HashMap<(String, Discriminant<WriteError>), Instant>,
     /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
     pub(super) cleared: HashMap<String, HashSet<String>>,
     /// Of registries that are attached: the same, until the registry's selector or the namespace's labels change.
@@ -122,6 +129,35 @@ impl Work {
         self.absent.clear();
     }
 
+    /// Counts a failure, and tries again after a while that grows.
+    pub(super) fn failed(&mut self, pair: &Pair, now: Instant, backoff: Backoff) {
+        let count = self
+            .failing
+            .get(pair)
+            .map_or(0, |(count, _)| *count)
+            .saturating_add(1);
+        let at = now + backoff.delay(count, None, Jitter::of(&(pair, count)));
+        self.failing.insert(Arc::clone(pair), (count, at));
+        self.retries.entry(at).or_default().push(Arc::clone(pair));
+    }
+
+    /// Whether a pair failed and is not to be tried yet.
+    pub(super) fn waits(&self, pair: &Pair) -> bool {
+        self.failing.get(pair).is_some_and(|(_, at)| *at > Instant::now())
+    }
+
+    /// Whether a problem of a registry was not logged for a while.
+    pub(super) fn is_news(&mut self, registry: &str, error: &WriteError, now: Instant) -> bool {
+        self.logged
+            .retain(|_, at| now.saturating_duration_since(*at) < LOGGED_AGAIN);
+        let key = (registry.to_owned(), std::mem::discriminant(error));
+        let is_news = !self.logged.contains_key(&key);
+        if is_news {
+            self.logged.insert(key, now);
+        }
+        is_news
+    }
+
     /// Whether a Pod needs it.
     pub(super) fn is_wanted(&self, pair: &Pair) -> bool {
         self.wanted.contains_key(pair)
@@ -135,6 +171,7 @@ impl Work {
     /// Forgets namespaces that are gone.
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
         self.written.retain(|pair, _| exists(&pair.0));
+        self.failing.retain(|pair, _| exists(&pair.0));
         for known in self.absent.values_mut().chain(self.cleared.values_mut()) {
             known.retain(|namespace| exists(namespace));
         }
