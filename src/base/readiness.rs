@@ -11,34 +11,60 @@ pub struct Readiness {
     pub registries: AtomicBool,
     /// The namespaces were read once.
     pub namespaces: AtomicBool,
+    /// The minted credentials were read once.
+    pub credentials: AtomicBool,
     /// The process was told to end.
     pub ending: AtomicBool,
 }
 
 impl Readiness {
     /// Each check by name, and whether it holds.
-    pub fn checks(&self) -> [(&'static str, bool); 4] {
+    pub fn checks(&self) -> [(&'static str, bool); 5] {
         let Self {
             certificate,
             registries,
             namespaces,
+            credentials,
             ending,
         } = self;
         [
             ("certificate", certificate.load(Ordering::Acquire)),
             ("registries", registries.load(Ordering::Acquire)),
             ("namespaces", namespaces.load(Ordering::Acquire)),
+            ("credentials", credentials.load(Ordering::Acquire)),
             ("not-ending", !ending.load(Ordering::Acquire)),
         ]
     }
 
-    /// Whether registries and namespaces were read once.
+    /// Whether registries, namespaces and minted credentials were read once. Without the last a leader would mint what
+    /// is there already.
     pub fn caches_filled(&self) -> bool {
-        self.registries.load(Ordering::Acquire) && self.namespaces.load(Ordering::Acquire)
+        [&self.registries, &self.namespaces, &self.credentials]
+            .iter()
+            .all(|filled| filled.load(Ordering::Acquire))
     }
 
     /// Whether every check holds.
     pub fn is_ready(&self) -> bool {
         self.checks().iter().all(|(_, holds)| *holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_filled_when_all_three_are() {
+        let readiness = Readiness::default();
+        for filled in [
+            &readiness.registries,
+            &readiness.namespaces,
+            &readiness.credentials,
+        ] {
+            assert!(!readiness.caches_filled());
+            filled.store(true, Ordering::Release);
+        }
+        assert!(readiness.caches_filled());
     }
 }

@@ -188,6 +188,7 @@ impl Shared {
         Manifests::read(&directory)?.publish(&self.view);
         self.readiness.registries.store(true, Ordering::Release);
         self.readiness.namespaces.store(true, Ordering::Release);
+        self.readiness.credentials.store(true, Ordering::Release);
         let view = Arc::clone(&self.view);
         Ok(tokio::spawn(async move {
             tokio::select! {

@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
-use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL};
+use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_credential};
 use crate::base::readiness::Readiness;
 use crate::policy::attached::{Registries, Registry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
@@ -75,10 +75,10 @@ impl Watches {
                 events(watcher(Api::all(client.clone()), watcher::Config::default())),
                 &readiness.namespaces
             ),
-            self.follow_credentials(events(watcher(
-                Api::namespaced(client.clone(), own_namespace),
-                ours
-            ))),
+            self.follow_credentials(
+                events(watcher(Api::namespaced(client.clone(), own_namespace), ours)),
+                &readiness.credentials
+            ),
         );
     }
 
@@ -123,7 +123,7 @@ impl Watches {
         }
     }
 
-    async fn follow_credentials(&self, events: impl Stream<Item = Event<Secret>>) {
+    async fn follow_credentials(&self, events: impl Stream<Item = Event<Secret>>, filled: &AtomicBool) {
         let mut listed = Vec::new();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
@@ -139,17 +139,21 @@ impl Watches {
                         .iter()
                         .filter(|name| !listed.contains(name))
                     {
-                        self.credentials.remove(gone);
+                        self.forget(gone);
                     }
+                    filled.store(true, Ordering::Release);
                 }
                 Event::Apply(secret) => {
                     let version = Version::parse(secret.resource_version().as_deref());
-                    self.take_credential(&secret, version, Seen::new());
+                    let taken = self.take_credential(&secret, version, Seen::new());
+                    if let (None, Some(registry)) = (taken, registry_of(&secret)) {
+                        // Somebody spoilt it: it is minted again.
+                        self.forget(registry);
+                    }
                 }
                 Event::Delete(secret) => {
-                    if let Some(registry) = secret.labels().get(REGISTRY_LABEL) {
-                        self.credentials.remove(registry);
-                        self.tell(Change::Credential(registry.clone()));
+                    if let Some(registry) = registry_of(&secret) {
+                        self.forget(registry);
                     }
                 }
             }
@@ -157,7 +161,7 @@ impl Watches {
     }
 
     fn take_credential(&self, secret: &Secret, version: Option<Version>, seen: Seen) -> Option<String> {
-        let registry = secret.labels().get(REGISTRY_LABEL)?.clone();
+        let registry = registry_of(secret)?.to_owned();
         self.learn(&registry, HeldCredential::parse(secret)?, version, seen);
         Some(registry)
     }
@@ -166,6 +170,12 @@ impl Watches {
     pub fn credential(&self, registry: &Registry) -> Option<Arc<HeldCredential>> {
         let held = self.credentials.of(registry.name());
         held.filter(|held| held.is_of(registry))
+    }
+
+    /// Forgets a credential, which is then minted again where its registry is attached.
+    fn forget(&self, registry: &str) {
+        self.credentials.remove(registry);
+        self.tell(Change::Credential(registry.to_owned()));
     }
 
     /// Takes a credential that was minted, here or elsewhere, and tells where another one is held now.
@@ -189,6 +199,12 @@ impl Watches {
         // Nobody listening is fine.
         let _ = self.changes.send(change);
     }
+}
+
+/// The registry whose minted credential a Secret is to be, whatever it holds.
+fn registry_of(secret: &Secret) -> Option<&str> {
+    let registry = secret.labels().get(REGISTRY_LABEL)?;
+    (secret.metadata.name.as_deref() == Some(&minted_credential(registry))).then_some(registry)
 }
 
 /// The registries that are not the same in both.
@@ -227,6 +243,45 @@ mod tests {
             .chain(applied)
             .chain([Event::InitDone])
             .collect()
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_is_missing_or_spoilt_is_a_change() {
+        let credential = HeldCredential {
+            docker_config: k8s_openapi::ByteString(b"{}".to_vec()),
+            audience: None,
+            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: String::new(),
+            fingerprint: None,
+        };
+        let sound: Secret = serde_json::from_value(credential.manifest("mine", "own")).unwrap();
+        let mut spoilt = sound.clone();
+        spoilt.data = None;
+        let mut foreign = spoilt.clone();
+        foreign.metadata.name = Some("another".to_owned());
+        let list = || [Event::Init, Event::InitApply(sound.clone()), Event::InitDone];
+        for (event, is_lost) in [
+            (vec![Event::Apply(spoilt)], true),
+            (vec![Event::Init, Event::InitDone], true),
+            (vec![Event::Delete(sound.clone())], true),
+            (vec![Event::Apply(foreign)], false),
+            (Vec::from(list()), false),
+        ] {
+            let watches = Watches::new(Arc::default());
+            let filled = AtomicBool::default();
+            watches
+                .follow_credentials(futures::stream::iter(list()), &filled)
+                .await;
+            assert!(filled.load(Ordering::Acquire) && watches.credentials.of("mine").is_some());
+            let mut changes = watches.changes();
+            watches
+                .follow_credentials(futures::stream::iter(event), &filled)
+                .await;
+            assert_eq!(watches.credentials.of("mine").is_none(), is_lost);
+            let told = changes.try_recv() == Ok(Change::Credential("mine".to_owned()));
+            assert_eq!(told, is_lost);
+        }
     }
 
     #[tokio::test]

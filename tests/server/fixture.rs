@@ -153,6 +153,7 @@ impl Fixture {
             &readiness.certificate,
             &readiness.registries,
             &readiness.namespaces,
+            &readiness.credentials,
         ] {
             check.store(true, Ordering::Release);
         }
