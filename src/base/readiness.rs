@@ -36,6 +36,13 @@ impl Readiness {
         ]
     }
 
+    /// Takes the caches for filled, where there is no cluster.
+    pub fn fill_caches(&self) {
+        for filled in [&self.registries, &self.namespaces, &self.credentials] {
+            filled.store(true, Ordering::Release);
+        }
+    }
+
     /// Whether registries, namespaces and minted credentials were read once. Without the last a leader would mint what
     /// is there already.
     pub fn caches_filled(&self) -> bool {

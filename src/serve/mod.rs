@@ -186,9 +186,7 @@ impl Shared {
         ended: oneshot::Receiver<()>,
     ) -> Result<JoinHandle<Result<(), ServeError>>, ServeError> {
         Manifests::read(&directory)?.publish(&self.view);
-        self.readiness.registries.store(true, Ordering::Release);
-        self.readiness.namespaces.store(true, Ordering::Release);
-        self.readiness.credentials.store(true, Ordering::Release);
+        self.readiness.fill_caches();
         let view = Arc::clone(&self.view);
         Ok(tokio::spawn(async move {
             tokio::select! {

@@ -191,7 +191,9 @@ impl Watches {
         if is_first || changes.len() > MANY {
             self.tell(Change::Everything);
         } else {
-            changes.into_iter().for_each(|change| self.tell(change));
+            for change in changes {
+                self.tell(change);
+            }
         }
     }
 

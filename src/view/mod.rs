@@ -75,8 +75,8 @@ impl Namespaces {
 
     /// What is new here, or has other labels than before.
     fn changes_since(&self, before: &Self) -> Vec<NamespaceChange> {
-        let differs = |(name, labels): &(&Box<str>, &PackedLabels)| before.0.get(*name) != Some(*labels);
-        let changed = self.0.iter().filter(differs);
+        let changed = self.0.iter();
+        let changed = changed.filter(|(name, labels)| before.0.get(*name) != Some(*labels));
         changed
             .map(|(name, _)| NamespaceChange {
                 name: name.to_string(),
