@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::api::acr_registry::{AcrRegistry, Provision};
 use crate::api::names::pull_secret;
-use crate::policy::rules::identity::AttachedIdentity;
-use crate::policy::rules::fingerprint;
+use crate::policy::fingerprint;
+use crate::policy::identity::AttachedIdentity;
 use crate::policy::scope::Labels;
 use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;

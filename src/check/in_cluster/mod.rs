@@ -13,7 +13,7 @@ use crate::api::reason::Reason;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::Registry;
-use crate::policy::rules::identity::AttachedIdentity;
+use crate::policy::identity::AttachedIdentity;
 
 /// How late a refresh may be: the leader may just have changed.
 const LATE: SignedDuration = SignedDuration::from_mins(5);

@@ -261,14 +261,3 @@ fn follow<T: Clone + Send + 'static>(
         }
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_is_cut_to_what_an_event_holds() {
-        assert_eq!(note("short"), "short");
-        assert_eq!(note(&"é".repeat(MAX_MESSAGE)).len(), MAX_MESSAGE);
-    }
-}
