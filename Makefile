@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 KEEP ?=
+SECONDS ?= 60
+TARGETS ?=
 
 .PHONY: help
 help: ## List the targets
@@ -43,8 +45,9 @@ bench: ## Measure the webhook and the secret sync, each against a floor in the s
 	cargo bench --locked --bench sync
 
 .PHONY: fuzz
-fuzz: ## Fuzz the parsers for a minute each (needs the nightly toolchain and cargo-fuzz)
-	fuzz/run 60
+fuzz: ## Fuzz every parser for SECONDS each (default 60), or TARGETS only; needs a C++ compiler
+	tests/setup fuzz
+	fuzz/run $(SECONDS) $(TARGETS)
 
 .PHONY: image-check
 image-check: ## Build the image's root twice for each architecture, compare, and run it, all without a container engine
