@@ -1,6 +1,6 @@
 //! Which Pods it would help to make anew: those that were admitted without their pull secret, while pullpass was away or
 //! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod; what is
-//! remembered of earlier evictions is in [`evictions`].
+//! remembered of earlier evictions is in [`evictions`](crate::policy::evictions).
 
 use std::collections::HashSet;
 

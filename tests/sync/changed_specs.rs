@@ -101,18 +101,15 @@ struct Shared {
 
 impl Shared {
     fn start(world: &World, login: Login, spec: Value) -> Result<Self, Box<dyn Error>> {
-        let mut spec = spec;
-        spec["namespaces"] = json!({"matchLabels": {"team": login.name}});
-        spec["provision"] = json!("Eager");
+        let scope = json!({"namespaces": {"matchLabels": {"team": login.name}}, "provision": "Eager"});
         let of_the_team = world.pullpass.new_namespace(&[("team", &login.name)])?;
         let of_others = world.pullpass.new_namespace(&[])?;
         let observer = Observer::start(world, &of_others, &login)?;
         let mut object = login.acr_registry();
-        if let (Some(fields), Some(more)) = (
-            object.pointer_mut("/spec").and_then(Value::as_object_mut),
-            spec.as_object(),
-        ) {
-            fields.extend(more.clone());
+        let fields = object.pointer_mut("/spec").and_then(Value::as_object_mut);
+        let fields = fields.ok_or("the object has no spec")?;
+        for more in [spec, scope] {
+            fields.extend(more.as_object().ok_or("no fields")?.clone());
         }
         world.cluster.create(&object.to_string())?;
         let powerful = World::docker_config(&world.wait_for_secret(&of_the_team, &login)?)?;
@@ -129,9 +126,10 @@ impl Shared {
     fn assert_others_got_another(&self, world: &World) -> Test {
         world.wait_for_secret(&self.of_others, &self.login)?;
         wait_for("the watch to tell", SOON, || {
-            match self.observer.seen().is_empty() {
-                false => Ok(()),
-                true => Err("nothing was seen"),
+            if self.observer.seen().is_empty() {
+                Err("nothing was seen")
+            } else {
+                Ok(())
             }
         })?;
         assert!(!self.observer.seen().contains(&self.powerful));

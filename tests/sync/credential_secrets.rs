@@ -12,7 +12,7 @@ use crate::world::{SOON, Test, World, shared, text};
 const DELEGATE: &str = "delegate";
 const OWN: &str = "pullpass-system";
 
-/// Somebody who may write AcrRegistries, and nothing else.
+/// Somebody who may write `AcrRegistries`, and nothing else.
 fn delegate_registries(world: &World) -> Test {
     let name = "acrregistry-writer";
     let role = json!({

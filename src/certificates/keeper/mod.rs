@@ -173,7 +173,7 @@ impl OwnCertificate {
         let live = watch::Sender::new(None);
         tokio::join!(
             configuration::follow(&self.client, &self.configuration, &live),
-            self.steps(&live)
+            Box::pin(self.steps(&live))
         );
     }
 
