@@ -39,9 +39,10 @@ queries: ## Try the queries of docs/audit.md that need Loki's and Kusto's own pa
 	@tests/audit/queries/run
 
 .PHONY: bench
-bench: ## Measure the webhook and the secret sync, each against a floor in the same run
+bench: ## Measure the webhook, also while it is flooded, and the secret sync, each against a floor in the same run
 	tests/control-plane/build >/dev/null
 	cargo bench --locked --bench webhook
+	cargo bench --locked --bench flood
 	cargo bench --locked --bench sync
 
 .PHONY: fuzz

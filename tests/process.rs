@@ -10,7 +10,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use pullpass_test_support::{Authority, free_port, wait_for};
@@ -153,6 +153,54 @@ fn told_to_end_it_is_unready_at_once_serves_on_and_exits_with_0() {
             .ends_with('\n'),
         "the log is whole"
     );
+}
+
+#[test]
+fn a_second_signal_ends_it_immediately() {
+    for (first, second, code) in [("TERM", "INT", 130), ("INT", "TERM", 143), ("INT", "INT", 130)] {
+        let mut serve = Serve::start(&["--shutdown-delay=3600"]);
+        serve.signal(first);
+        wait_for("pullpass to be unready", SOON, || serve.readyz() == Some(503)).unwrap();
+        serve.signal(second);
+        assert_eq!(serve.wait().code(), Some(code), "{first}, then {second}");
+    }
+}
+
+/// The delay is over, and a request keeps it from ending.
+#[test]
+fn a_second_signal_ends_it_while_it_drains() {
+    let mut serve = Serve::start(&["--shutdown-delay=0"]);
+    let said = serve.path("curl");
+    let mut pending = Command::new("curl")
+        .args(["-s", "-v", "--http1.1", "--cacert"])
+        .arg(serve.path("ca.pem"))
+        .args([
+            "-H",
+            "content-type: application/json",
+            "-H",
+            "expect: 100-continue",
+        ])
+        .args(["-X", "POST", "-T", "-", "-o", "/dev/null", "--stderr"])
+        .arg(&said)
+        .arg(format!("https://localhost:{}/mutate", serve.port))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let is_awaited = || fs::read_to_string(&said).is_ok_and(|said| said.contains("HTTP/1.1 100 Continue"));
+    wait_for("pullpass to wait for the body", SOON, is_awaited).unwrap();
+    serve.signal("TERM");
+    let log = serve.path("log");
+    let drains = || {
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains("what is being answered is answered")
+    };
+    wait_for("pullpass to drain", SOON, drains).unwrap();
+    serve.signal("TERM");
+    let code = serve.wait().code();
+    pending.kill().unwrap();
+    pending.wait().unwrap();
+    assert_eq!(code, Some(143));
 }
 
 #[test]

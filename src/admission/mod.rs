@@ -76,9 +76,13 @@ impl Admission {
         }
     }
 
-    /// Answers the review in `body`; `peer` is who sent it.
-    pub fn answer(&self, body: &[u8], peer: &str) -> Result<Vec<u8>, AdmissionError> {
-        let arrived = Instant::now();
+    /// Where decisions are counted.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Answers the review in `body`; `peer` is who sent it, and its first byte came when it `arrived`.
+    pub fn answer(&self, body: &[u8], peer: &str, arrived: Instant) -> Result<Vec<u8>, AdmissionError> {
         let request = ReviewRequest::decode(body)?;
         let registries = self.view.registries();
         let labels = self.view.labels(&request.namespace);
@@ -198,7 +202,7 @@ mod tests {
         let admission = Admission::new(view, settings, Arc::new(audit), metrics)
             .in_cluster(ClusterSenders { demand, denials });
         admission
-            .answer(review.to_string().as_bytes(), "127.0.0.1")
+            .answer(review.to_string().as_bytes(), "127.0.0.1", Instant::now())
             .unwrap();
         drop(admission);
         denied.recv().now_or_never().flatten()

@@ -22,7 +22,10 @@ use crate::serve::{self, LogFilter, Options, Source};
 /// With --manifests it needs no cluster: AcrRegistry and Namespace objects are read from YAML files, and read again
 /// when they change. Admission and the audit log work as they do in a cluster; no Secret is written.
 ///
-/// Exit code: 0 after SIGTERM or SIGINT; 1 if it can't start or can't go on; 2 for bad input.
+/// A second SIGTERM or SIGINT ends it immediately: requests in flight and audit records that are not written are lost.
+///
+/// Exit code: 0 after SIGTERM or SIGINT; 143 or 130 after a second one; 1 if it can't start or can't go on; 2 for bad
+/// input.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass serve\n  pullpass serve --manifests ./cluster --tls-cert tls.crt --tls-key tls.key"
@@ -52,7 +55,7 @@ pub(super) struct ServeArgs {
     /// How often certificate, manifests and the log's filter are looked at for changes
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
     reload_interval: Duration,
-    /// How many reviews are worked on at once; more wait
+    /// How many reviews are worked on concurrently; further ones wait
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..), env = "PULLPASS_MAX_CONCURRENT")]
     max_concurrent: u16,
     /// How long requests are still taken after SIGTERM, until nobody sends any more

@@ -1,5 +1,6 @@
 //! Metrics in the Prometheus text format (`docs/operations.md`).
 
+pub mod port;
 pub mod process;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::policy::coverage::{State, Summary};
 use crate::policy::decision::Outcome;
@@ -24,8 +26,8 @@ use crate::policy::rules::{Action, Rule};
 
 /// Upper bounds of the admission histogram, in seconds: an answer takes microseconds, and the API server waits for
 /// seconds.
-const ADMISSION_BUCKETS: [f64; 11] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
+const ADMISSION_BUCKETS: [f64; 12] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0,
 ];
 
 /// Upper bounds of the histograms of Secrets, in seconds: a write takes milliseconds, and waits for seconds.
@@ -34,6 +36,8 @@ const WRITE_BUCKETS: [f64; 11] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
+    /// What the webhook's port takes and refuses.
+    pub port: PortMetrics,
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     duration: Histogram,
@@ -157,6 +161,7 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(AuditDrops(Box::new(audit_dropped))));
         registry.register_collector(Box::new(ProcessCollector));
+        let port = PortMetrics::register(&mut registry);
         let dropped = added(
             &mut registry,
             "pullpass_queue_dropped",
@@ -170,6 +175,7 @@ impl Metrics {
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         Self {
+            port,
             requests: added(
                 pullpass,
                 "admission_requests",
@@ -179,7 +185,7 @@ impl Metrics {
             duration: added(
                 pullpass,
                 "admission_duration_seconds",
-                "From a review's arrival to its answer",
+                "From the first byte of a review to its answer",
                 Histogram::new(ADMISSION_BUCKETS),
             ),
             violations: added(

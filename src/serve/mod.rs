@@ -8,6 +8,7 @@ mod shutdown;
 
 use std::env;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         Arc::clone(&shared.readiness),
     ));
     let reloader = tls_files.map(|files| open(files, &served)).transpose()?;
-    let sockets = Sockets::bind(listen, metrics_listen)?;
+    let sockets = Sockets::bind(listen, metrics_listen, &shared.metrics)?;
     tracing::info!(
         webhook = %sockets.webhook.address(),
         metrics = %sockets.admin.address(),
@@ -204,10 +205,14 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn bind(listen: std::net::SocketAddr, metrics_listen: std::net::SocketAddr) -> Result<Self, ListenError> {
+    fn bind(
+        listen: SocketAddr,
+        metrics_listen: SocketAddr,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ListenError> {
         let limits = Limits::default();
         Ok(Self {
-            webhook: Server::bind(listen, limits)?,
+            webhook: Server::bind(listen, limits)?.counted(Arc::clone(metrics)),
             admin: Server::bind(metrics_listen, limits)?,
         })
     }

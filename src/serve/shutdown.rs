@@ -10,16 +10,25 @@ use crate::base::readiness::Readiness;
 
 /// Waits for a signal, and then until requests have had time to go elsewhere.
 pub(super) async fn shutdown_requested(readiness: &Readiness, delay: Duration) -> Result<(), ServeError> {
-    let name = ShutdownSignals::new()?.next().await;
+    let mut signals = ShutdownSignals::new()?;
+    let (name, _) = signals.next().await;
     tracing::info!(
         signal = name,
         ?delay,
         "shutting down: reporting not ready, still serving"
     );
+    tokio::spawn(exit_at_second(signals));
     readiness.ending.store(true, Ordering::Release);
     tokio::time::sleep(delay).await;
     tracing::info!("draining in-flight requests");
     Ok(())
+}
+
+/// Exits at the next signal, whatever is still being done, with the code that a shell gives to that signal.
+async fn exit_at_second(mut signals: ShutdownSignals) {
+    let (name, code) = signals.next().await;
+    tracing::warn!(signal = name, "second signal: exiting immediately");
+    std::process::exit(code);
 }
 
 /// The signals that end the program.
@@ -36,10 +45,11 @@ impl ShutdownSignals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The next signal's name, and the exit code for it.
+    async fn next(&mut self) -> (&'static str, i32) {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => ("SIGTERM", 128 + 15),
+            _ = self.interrupt.recv() => ("SIGINT", 128 + 2),
         }
     }
 }

@@ -2,17 +2,26 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use hyper_util::rt::TokioTimer;
 use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use super::peer::PeerAcceptor;
+use super::connection::{Serving, protocols, serve_plain, serve_tls};
+use super::connections::{Connections, Place};
+use super::refusals::Refusals;
+use super::tls::TlsConfig;
+use crate::metrics::Metrics;
+use crate::metrics::port::Refusal;
 
-/// What a client may take.
+/// How long the listener waits when the system has no socket for a connection.
+const NO_SOCKET: Duration = Duration::from_millis(50);
+
+/// What clients may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// For the TLS handshake, and for the first request's headers.
@@ -23,6 +32,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// For requests that are still being answered when the server ends.
     pub drain: Duration,
+    /// How many connections are open. Each may take some 40 KiB, and 4 KiB for each stream.
+    pub connections: usize,
+    /// How many requests of a connection are answered at the same time, where it is HTTP/2. An API server that has more
+    /// opens further connections.
+    pub streams: u32,
 }
 
 impl Default for Limits {
@@ -31,8 +45,16 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(2),
             drain: Duration::from_secs(15),
+            connections: 512,
+            streams: 64,
         }
     }
+}
+
+/// Waits until a server is told to end.
+pub(super) async fn ended(ending: &mut watch::Receiver<bool>) {
+    // Nobody who could tell any more is an end, too.
+    drop(ending.wait_for(|ending| *ending).await);
 }
 
 /// Why a server ended.
@@ -57,8 +79,9 @@ pub enum ListenError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    handle: Handle<SocketAddr>,
+    ending: Arc<watch::Sender<bool>>,
     limits: Limits,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Server {
@@ -73,9 +96,19 @@ impl Server {
         Ok(Self {
             listener,
             address,
-            handle: Handle::new(),
+            ending: Arc::new(watch::Sender::new(false)),
             limits,
+            metrics: None,
         })
+    }
+
+    /// The same, with its connections counted.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
     }
 
     /// Where it listens.
@@ -85,48 +118,84 @@ impl Server {
 
     /// A switch that ends it: what is being answered is answered.
     pub fn ender(&self) -> impl FnOnce() + Send + 'static {
-        let (handle, drain) = (self.handle.clone(), self.limits.drain);
-        move || handle.graceful_shutdown(Some(drain))
+        let ending = Arc::clone(&self.ending);
+        move || {
+            ending.send_replace(true);
+        }
     }
 
     /// Serves over TLS until it is ended.
-    pub async fn serve_tls(self, config: RustlsConfig, routes: Router) -> Result<(), ListenError> {
-        let timeout = self.limits.header_timeout;
-        let acceptor = PeerAcceptor(RustlsAcceptor::new(config).handshake_timeout(timeout));
-        let mut server = axum_server::from_tcp(self.listener)?
-            .handle(self.handle)
-            .acceptor(acceptor);
-        limit(server.http_builder(), self.limits.idle_timeout);
-        Ok(server
-            .first_request_timeout(timeout)
-            .serve(routes.into_make_service())
-            .await?)
+    pub async fn serve_tls(self, config: TlsConfig, routes: Router) -> Result<(), ListenError> {
+        let refusals = self.refusals();
+        self.serve(routes, move |stream, address, place, serving| {
+            let (config, refusals) = (config.current(), refusals.clone());
+            async move {
+                if serve_tls(stream, address, config, place, serving).await.is_err()
+                    && let Some(refusals) = refusals
+                {
+                    refusals.count_quietly(Refusal::Handshake);
+                }
+            }
+        })
+        .await
     }
 
     /// Serves without TLS until it is ended.
     pub async fn serve_plain(self, routes: Router) -> Result<(), ListenError> {
-        let timeout = self.limits.header_timeout;
-        let mut server = axum_server::from_tcp(self.listener)?.handle(self.handle);
-        limit(server.http_builder(), self.limits.idle_timeout);
-        Ok(server
-            .first_request_timeout(timeout)
-            .serve(routes.into_make_service())
-            .await?)
+        self.serve(routes, serve_plain).await
     }
-}
 
-fn limit(
-    builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
-    idle_timeout: Duration,
-) {
-    // The time for headers begins when the connection is idle.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(idle_timeout);
-    // A peer that is gone without a word is found out; its streams would be held for ever.
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30));
+    fn refusals(&self) -> Option<Arc<Refusals>> {
+        let metrics = self.metrics.as_ref()?;
+        Some(Arc::new(Refusals::new(Arc::clone(metrics))))
+    }
+
+    async fn serve<F>(
+        self,
+        routes: Router,
+        serve: impl Fn(TcpStream, SocketAddr, Place, Serving) -> F,
+    ) -> Result<(), ListenError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let refusals = self.refusals();
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let connections = Connections::new(self.limits.connections, self.metrics);
+        let mut ending = self.ending.subscribe();
+        let serving = Serving {
+            routes,
+            limits: self.limits,
+            protocols: Arc::new(protocols(&self.limits)),
+            ending: ending.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = ended(&mut ending) => break,
+                // Those that are done make room for what is known of the next ones.
+                Some(_) = tasks.join_next() => {}
+                accepted = listener.accept() => {
+                    let Ok((stream, address)) = accepted else {
+                        tokio::time::sleep(NO_SOCKET).await;
+                        continue;
+                    };
+                    let admitted = connections.admit(address.ip());
+                    if let (Some(peer), Some(refusals)) = (admitted.refused, &refusals) {
+                        refusals.count(Refusal::Connections, &peer);
+                    }
+                    if let Some(place) = admitted.place {
+                        tasks.spawn(serve(stream, address, place, serving.clone()));
+                    }
+                }
+            }
+        }
+        // Whoever connects from now on is refused, and need not wait.
+        drop(listener);
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.limits.drain, drained).await.is_err() {
+            tasks.shutdown().await;
+        }
+        Ok(())
+    }
 }

@@ -1,17 +1,21 @@
 //! The HTTP side: the webhook over TLS, and the plain port with health and metrics (`docs/design.md`, "HTTP").
 
+mod body;
+mod budget;
+mod connection;
+mod connections;
 mod health;
 mod listen;
-mod peer;
+mod refusals;
 mod served;
 mod tls;
 mod webhook;
 
+pub use budget::BodyLimits;
 pub use health::admin_router;
 pub use listen::{Limits, ListenError, Server};
-pub use peer::Peer;
 pub use served::{ServedTls, TlsMaker};
-pub use tls::{Certificate, TlsError, TlsFiles, TlsReloader};
+pub use tls::{Certificate, TlsConfig, TlsError, TlsFiles, TlsReloader};
 pub use webhook::{Webhook, webhook_router};
 
 use std::fmt;

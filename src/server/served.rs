@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::watch;
 
-use super::tls::{Certificate, Content, TlsError, parse, read};
+use super::tls::{Certificate, Content, TlsConfig, TlsError, parse, read};
 use crate::base::readiness::Readiness;
 use crate::base::secret_text::SecretText;
 use crate::metrics::Metrics;
@@ -16,7 +15,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 enum Offer {
     Nothing,
-    Certificate(RustlsConfig),
+    Certificate(TlsConfig),
     Ended,
 }
 
@@ -39,7 +38,7 @@ impl ServedTls {
     }
 
     /// Serves what somebody else swaps, who tells of it by [`ServedTls::tell`].
-    pub fn begin(&self, config: RustlsConfig, certificate: &Certificate) {
+    pub fn begin(&self, config: TlsConfig, certificate: &Certificate) {
         self.config.send_replace(Offer::Certificate(config));
         self.tell(certificate);
     }
@@ -48,11 +47,11 @@ impl ServedTls {
     pub fn swap(&self, certificate: &Certificate) {
         self.config.send_if_modified(|offer| match offer {
             Offer::Nothing => {
-                *offer = Offer::Certificate(RustlsConfig::from_config(certificate.config()));
+                *offer = Offer::Certificate(TlsConfig::new(certificate));
                 true
             }
             Offer::Certificate(config) => {
-                config.reload_from_config(certificate.config());
+                config.swap(certificate);
                 false
             }
             Offer::Ended => false,
@@ -72,7 +71,7 @@ impl ServedTls {
     }
 
     /// Waits until there is something to serve, which follows later swaps; nothing when it ended before.
-    pub async fn first(&self) -> Option<RustlsConfig> {
+    pub async fn first(&self) -> Option<TlsConfig> {
         let mut offers = self.config.subscribe();
         let offer = offers.wait_for(|offer| !matches!(offer, Offer::Nothing)).await;
         match offer.as_deref() {

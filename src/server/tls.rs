@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
+use arc_swap::ArcSwap;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -30,6 +30,27 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The certificate authorities of client certificates; where set, a client must present one.
     pub client_ca: Option<PathBuf>,
+}
+
+/// What a listener serves; a swap is for connections from then on.
+#[derive(Debug, Clone)]
+pub struct TlsConfig(Arc<ArcSwap<ServerConfig>>);
+
+impl TlsConfig {
+    /// Serves this certificate, until it is swapped.
+    pub(super) fn new(certificate: &Certificate) -> Self {
+        Self(Arc::new(ArcSwap::new(Arc::clone(&certificate.config))))
+    }
+
+    /// Serves this certificate from now on.
+    pub(super) fn swap(&self, certificate: &Certificate) {
+        self.0.store(Arc::clone(&certificate.config));
+    }
+
+    /// What is served now.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        self.0.load_full()
+    }
 }
 
 /// Why a certificate can't be served.
@@ -66,12 +87,6 @@ pub struct Certificate {
     config: Arc<ServerConfig>,
     /// When it ends, in seconds of Unix time; zero where that can't be read.
     pub expires: i64,
-}
-
-impl Certificate {
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
-    }
 }
 
 /// What a certificate is made of, to tell whether it changed.
@@ -172,7 +187,7 @@ fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 pub struct TlsReloader {
     files: TlsFiles,
     content: Content,
-    served: RustlsConfig,
+    served: TlsConfig,
 }
 
 impl TlsReloader {
@@ -180,7 +195,7 @@ impl TlsReloader {
     pub fn open(files: TlsFiles) -> Result<(Self, Certificate), TlsError> {
         let content = files.read()?;
         let certificate = files.parse(&content)?;
-        let served = RustlsConfig::from_config(Arc::clone(&certificate.config));
+        let served = TlsConfig::new(&certificate);
         Ok((
             Self {
                 files,
@@ -192,7 +207,7 @@ impl TlsReloader {
     }
 
     /// What the listener serves; it follows later reads.
-    pub fn served(&self) -> RustlsConfig {
+    pub fn served(&self) -> TlsConfig {
         self.served.clone()
     }
 
@@ -203,7 +218,7 @@ impl TlsReloader {
             return Ok(None);
         }
         let certificate = self.files.parse(&content)?;
-        self.served.reload_from_config(Arc::clone(&certificate.config));
+        self.served.swap(&certificate);
         self.content = content;
         Ok(Some(certificate))
     }

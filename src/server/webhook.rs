@@ -2,45 +2,60 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::Instant;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
-use super::peer::Peer;
+use super::body::read;
+use super::budget::{BodyLimits, Budget};
+use super::connection::Caller;
+use super::refusals::Refusals;
 use super::{RequestId, error};
 use crate::admission::{Admission, AdmissionError};
 use crate::base::readiness::Readiness;
+use crate::metrics::port::Refusal;
 
-/// The largest body that is read, in bytes. An object in etcd is at most 1.5 MiB, and an update carries two.
-const MAX_BODY: usize = 8 << 20;
-/// How long a body may take. The API server gives up sooner.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a client that was refused for want of memory tries again, in seconds. The API server does, within its timeout.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// The webhook's state.
 #[derive(Debug)]
 pub struct Webhook {
     admission: Admission,
-    /// Bounds the bodies that are in memory at once; who comes too many waits, as long as the API server does.
+    /// Bounds the bodies that are in memory.
+    budget: Arc<Budget>,
+    /// Bounds the reviews that are worked on concurrently; further ones wait, with their bodies read.
     permits: Semaphore,
+    refusals: Refusals,
     /// Tells when the process is to end.
     readiness: Arc<Readiness>,
 }
 
 impl Webhook {
-    /// A webhook that works on at most so many reviews at once.
+    /// A webhook that works on at most so many reviews concurrently.
     pub fn new(admission: Admission, max_concurrent: usize, readiness: Arc<Readiness>) -> Self {
         Self {
+            refusals: Refusals::new(admission.metrics()),
             admission,
+            budget: Arc::new(Budget::new(BodyLimits::default())),
             permits: Semaphore::new(max_concurrent),
             readiness,
+        }
+    }
+
+    /// The same, with other limits of bodies.
+    #[must_use]
+    pub fn with_bodies(self, limits: BodyLimits) -> Self {
+        Self {
+            budget: Arc::new(Budget::new(limits)),
+            ..self
         }
     }
 }
@@ -63,12 +78,20 @@ async fn method_not_allowed() -> Response {
 /// and nothing is lost. Not a layer, since that would cost every review an allocation and a clone of the routes.
 async fn mutate(
     State(webhook): State<Arc<Webhook>>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
+    let arrived = Instant::now();
     // Taken apart here: an extractor for the headers would copy them.
     let (Parts { version, headers, .. }, body) = request.into_parts();
-    let mut response = answer(&webhook, &peer, &headers, body).await;
+    let mut response = match expect(&headers) {
+        Ok(length) => {
+            // Nobody holds them while the body arrives.
+            drop(headers);
+            answer(&webhook, &caller, arrived, length, body).await
+        }
+        Err(reason) => webhook.refuse(reason, &caller),
+    };
     if version <= Version::HTTP_11 && webhook.readiness.ending.load(Ordering::Acquire) {
         response
             .headers_mut()
@@ -77,54 +100,83 @@ async fn mutate(
     response
 }
 
-async fn answer(webhook: &Webhook, peer: &Peer, headers: &HeaderMap, body: Body) -> Response {
+/// What the headers say of the body: its length, if they name one.
+fn expect(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     if !is_json(headers) {
-        return error(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the body must be of type application/json",
-        );
+        return Err(Refusal::NotJson);
     }
+    let length = headers.get(header::CONTENT_LENGTH);
+    Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
+}
+
+async fn answer(
+    webhook: &Webhook,
+    caller: &Caller,
+    arrived: Instant,
+    length: Option<usize>,
+    body: Body,
+) -> Response {
+    let body = match read(&webhook.budget, caller.connection.peer, length, body).await {
+        Ok(body) => body,
+        Err(reason) => return webhook.refuse(reason, caller),
+    };
     let Ok(_permit) = webhook.permits.acquire().await else {
         return error(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
     };
-    let body = match tokio::time::timeout(BODY_TIMEOUT, read(headers, body)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(answer)) => return answer,
-        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body took longer than 5 seconds"),
-    };
-    match webhook.admission.answer(&body, peer.as_str()) {
-        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
-        Err(problem) => refuse(&problem, peer),
+    webhook.refusals.metrics().port.queued(arrived.elapsed());
+    match webhook.admission.answer(&body.bytes, &caller.peer, arrived) {
+        Ok(answer) => {
+            caller.connection.answered();
+            ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+        }
+        Err(problem) => webhook.fail(&problem, caller),
     }
 }
 
-/// Says in the log and to the caller why there is no answer; both have the request's id.
-fn refuse(problem: &AdmissionError, peer: &Peer) -> Response {
-    let (request, peer) = (RequestId::next(), peer.as_str());
-    let status = if matches!(problem, AdmissionError::Review(_)) {
-        tracing::warn!(%request, peer, %problem, "a request was no review");
-        StatusCode::BAD_REQUEST
-    } else {
-        tracing::error!(%request, peer, %problem, "a review could not be answered");
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
-    let id = [("x-request-id", request.to_string())];
-    (id, error(status, &problem.to_string())).into_response()
-}
-
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Response> {
-    let too_large = || error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 8 MiB");
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok())
-        .and_then(|length| length.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY) {
-        return Err(too_large());
+impl Webhook {
+    /// Refuses a request that did not get as far as a decision.
+    fn refuse(&self, reason: Refusal, caller: &Caller) -> Response {
+        self.refusals.count(reason, &caller.peer);
+        let (status, text) = match reason {
+            Refusal::NotJson => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be of type application/json".to_owned(),
+            ),
+            Refusal::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is larger than {} bytes", self.budget.limits.largest),
+            ),
+            Refusal::SlowBody => (
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time".to_owned(),
+            ),
+            Refusal::Memory => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "other requests take the memory that there is for bodies; try again".to_owned(),
+            ),
+            _ => (StatusCode::BAD_REQUEST, "the body ended early".to_owned()),
+        };
+        let mut response = error(status, &text);
+        if reason == Refusal::Memory {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
     }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(problem) if problem.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(error(StatusCode::BAD_REQUEST, "the body ended early")),
+
+    /// Says in the log and to the caller why there is no answer; both have the request's id.
+    fn fail(&self, problem: &AdmissionError, caller: &Caller) -> Response {
+        let (request, peer) = (RequestId::next(), &*caller.peer);
+        let status = if matches!(problem, AdmissionError::Review(_)) {
+            self.refusals.count_quietly(Refusal::NotAReview);
+            tracing::warn!(%request, peer, %problem, "a request was no review");
+            StatusCode::BAD_REQUEST
+        } else {
+            self.refusals.count_quietly(Refusal::Internal);
+            tracing::error!(%request, peer, %problem, "a review could not be answered");
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        let id = [("x-request-id", request.to_string())];
+        (id, error(status, &problem.to_string())).into_response()
     }
 }
 

@@ -38,6 +38,9 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"tls": {"source": "somewhere"}}), "source"),
         (json!({"tls": {"source": "files"}}), "secretName"),
         (json!({"tls": {"files": {"caBundle": "Q0E="}}}), "caBundle"),
+        (json!({"tls": {"clientCA": {"key": "../ca.crt"}}}), "key"),
+        (json!({"tls": {"clientCA": {"secret": "mine"}}}), "secret"),
+        (json!({"networkPolicy": {"from": ["10.0.0.0/28"]}}), "from"),
         (json!({"image": {"digest": "latest"}}), "digest"),
         (json!({"auditLog": "audit.log"}), "auditLog"),
         (json!({"rescue": "evict"}), "rescue"),
@@ -150,7 +153,7 @@ fn the_program_knows_every_variable_that_is_set() -> Test {
     let values = json!({
         "excludeNamespaces": ["one"],
         "rescue": true,
-        "tls": {"source": "cert-manager"},
+        "tls": {"source": "cert-manager", "clientCA": {"secretName": "clients"}},
         "ports": {"webhook": 9443, "metrics": 9102},
         "shutdownDelay": 20,
     });

@@ -14,3 +14,4 @@ mod same;
 mod selectors;
 mod uninstall;
 mod values;
+mod who_may_ask;

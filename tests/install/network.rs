@@ -114,3 +114,20 @@ fn the_chart_lets_out_what_it_is_told_to() -> Test {
     assert_eq!(list(policy, "/spec/egress").last(), Some(&rule));
     Ok(())
 }
+
+/// Kubelets and Prometheus are elsewhere.
+#[test]
+fn only_the_webhooks_port_is_kept_to_who_may_ask() -> Test {
+    let from = json!([{"ipBlock": {"cidr": "10.0.0.0/28"}}]);
+    let objects = chart(&json!({"networkPolicy": {"from": from}}))?;
+    let policy = find(&objects, "NetworkPolicy", "pullpass")?;
+    let rules: Vec<_> = list(policy, "/spec/ingress").collect();
+    assert_eq!(
+        rules,
+        [
+            &json!({"from": from, "ports": [{"port": "webhook"}]}),
+            &json!({"ports": [{"port": "metrics"}]})
+        ]
+    );
+    Ok(())
+}

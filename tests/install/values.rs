@@ -160,6 +160,38 @@ fn security_contexts_are_laid_over_the_shipped_ones() -> Test {
 }
 
 #[test]
+fn a_client_authority_is_mounted_and_named() -> Test {
+    for (values, volume, file) in [
+        (
+            json!({"secretName": "clients"}),
+            json!({"name": "client-ca", "secret": {"secretName": "clients"}}),
+            "/etc/pullpass/client-ca/ca.crt",
+        ),
+        (
+            json!({"configMapName": "clients", "key": "bundle.pem"}),
+            json!({"name": "client-ca", "configMap": {"name": "clients"}}),
+            "/etc/pullpass/client-ca/bundle.pem",
+        ),
+    ] {
+        let deployment = deployment(&json!({"tls": {"clientCA": values}}))?;
+        assert_eq!(variable(&deployment, "PULLPASS_CLIENT_CA"), Some(json!(file)));
+        let volumes = at(&deployment, &format!("{POD}/volumes"));
+        assert!(
+            volumes.as_array().is_some_and(|all| all.contains(&volume)),
+            "{volumes}"
+        );
+        let mounts = at(&deployment, &format!("{CONTAINER}/volumeMounts"));
+        let mount = json!({"name": "client-ca", "mountPath": "/etc/pullpass/client-ca", "readOnly": true});
+        assert!(
+            mounts.as_array().is_some_and(|all| all.contains(&mount)),
+            "{mounts}"
+        );
+    }
+    assert_eq!(variable(&deployment(&json!({}))?, "PULLPASS_CLIENT_CA"), None);
+    Ok(())
+}
+
+#[test]
 fn where_replicas_go_can_be_said() -> Test {
     let shipped = deployment(&json!({}))?;
     let own = json!({"nodeAffinity": {}});
@@ -231,6 +263,10 @@ fn what_cannot_be_together_is_refused() -> Test {
             "ports.webhook and ports.metrics",
         ),
         (json!({"shutdownDelay": 26}), "terminationGracePeriodSeconds"),
+        (
+            json!({"tls": {"clientCA": {"secretName": "one", "configMapName": "other"}}}),
+            "tls.clientCA.secretName and tls.clientCA.configMapName",
+        ),
     ] {
         let output = template("pullpass-system", &values)?;
         assert!(!output.status.success(), "{values}");

@@ -18,7 +18,8 @@ use pullpass::base::readiness::Readiness;
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
 use pullpass::server::{
-    Limits, ListenError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router, webhook_router,
+    BodyLimits, Limits, ListenError, Server, TlsError, TlsFiles, TlsReloader, Webhook, admin_router,
+    webhook_router,
 };
 use pullpass::view::View;
 use pullpass::view::manifests::Manifests;
@@ -27,7 +28,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -107,14 +108,18 @@ impl Fixture {
     }
 
     pub fn start_one_at_a_time() -> Self {
-        Self::begin(Limits::default(), None, 1)
+        Self::begin(Limits::default(), BodyLimits::default(), None, 1)
     }
 
     pub fn start_with(limits: Limits, clients: Option<&Authority>) -> Self {
-        Self::begin(limits, clients, 8)
+        Self::begin(limits, BodyLimits::default(), clients, 8)
     }
 
-    fn begin(limits: Limits, clients: Option<&Authority>, max_concurrent: usize) -> Self {
+    pub fn start_with_bodies(bodies: BodyLimits) -> Self {
+        Self::begin(Limits::default(), bodies, None, 8)
+    }
+
+    fn begin(limits: Limits, bodies: BodyLimits, clients: Option<&Authority>, max_concurrent: usize) -> Self {
         install_provider();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -157,9 +162,11 @@ impl Fixture {
         ] {
             check.store(true, Ordering::Release);
         }
-        let webhook = Webhook::new(admission, max_concurrent, Arc::clone(&readiness));
+        let webhook = Webhook::new(admission, max_concurrent, Arc::clone(&readiness)).with_bodies(bodies);
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(anywhere, limits).unwrap();
+        let server = Server::bind(anywhere, limits)
+            .unwrap()
+            .counted(Arc::clone(&metrics));
         let admin = Server::bind(anywhere, limits).unwrap();
         let (address, admin_address) = (server.address(), admin.address());
         let ender = server.ender();
@@ -286,12 +293,82 @@ impl<S: tokio::io::AsyncRead + Unpin> Idle<S> {
     }
 }
 
+/// A request over HTTP/1.1 whose body does not come, and which the server waits for.
+pub struct Pending(TlsStream<TcpStream>);
+
+impl Pending {
+    /// Announces a body, and sends the beginning of it, which may be nothing.
+    pub async fn start(fixture: &Fixture, length: usize, beginning: &[u8]) -> Self {
+        let mut stream = connect(fixture, b"http/1.1", None).await.unwrap();
+        let head = format!(
+            "POST /mutate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nexpect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // This is what the server says when it begins to wait for the body.
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).await.unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.write_all(beginning).await.unwrap();
+        stream.flush().await.unwrap();
+        Self(stream)
+    }
+
+    /// What the server says in the end, without being sent more.
+    pub async fn answer(mut self) -> String {
+        let mut answer = Vec::new();
+        let reading = self.0.read_to_end(&mut answer);
+        tokio::time::timeout(Duration::from_secs(20), reading)
+            .await
+            .expect("the server ends the request")
+            .ok();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+/// A metric's value, once it is as expected.
+pub async fn metric(fixture: &Fixture, name: &str, expected: &str) {
+    let line = format!("{name} {expected}\n");
+    let poll = async {
+        loop {
+            let (_, text) = fixture.admin("/metrics").await;
+            if text.contains(&line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(20), poll).await;
+    assert!(
+        found.is_ok(),
+        "no {line} in {}",
+        fixture.admin("/metrics").await.1
+    );
+}
+
 pub async fn silent_connection(fixture: &Fixture) -> Idle<TcpStream> {
     Idle(TcpStream::connect(fixture.address).await.unwrap())
 }
 
 pub async fn tls_without_request(fixture: &Fixture) -> Idle<TlsStream<TcpStream>> {
     Idle(connect(fixture, b"http/1.1", None).await.unwrap())
+}
+
+/// How many requests the server lets a connection have at the same time.
+pub async fn streams(fixture: &Fixture) -> usize {
+    let stream = TokioIo::new(connect(fixture, b"h2", None).await.unwrap());
+    let (mut sender, mut connection) =
+        hyper::client::conn::http2::handshake::<_, _, Body>(TokioExecutor::new(), stream)
+            .await
+            .unwrap();
+    let probe = Request::get("https://localhost/probe")
+        .body(full(Vec::new()))
+        .unwrap();
+    tokio::select! {
+        ended = &mut connection => panic!("the connection ended: {ended:?}"),
+        answer = sender.send_request(probe) => answer.unwrap(),
+    };
+    connection.current_max_send_streams()
 }
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -334,6 +411,25 @@ impl Client {
             .map_err(|error| error.to_string())
     }
 
+    /// Waits until the server ends the connection.
+    pub async fn closed(&self) {
+        let poll = async {
+            loop {
+                let is_closed = match self {
+                    Self::Http1(sender) => sender.lock().await.is_closed(),
+                    Self::H2(sender) => sender.is_closed(),
+                };
+                if is_closed {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), poll)
+            .await
+            .expect("the server ends the connection");
+    }
+
     async fn request(&self, request: Request<Body>) -> hyper::Result<(StatusCode, Bytes)> {
         let answer = match self {
             Self::Http1(sender) => sender.lock().await.send_request(request).await?,
@@ -365,6 +461,22 @@ impl Client {
             .await;
         assert_eq!(status, StatusCode::OK, "{text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// Announces a body and sends none of it; gives the answer's status.
+    pub async fn begin_with_length(&self, length: usize) -> StatusCode {
+        let Self::H2(sender) = self else {
+            panic!("an upload goes over h2")
+        };
+        let (bytes, channel) = Channel::<Bytes, std::io::Error>::new(1);
+        let request = Request::post("https://localhost/mutate")
+            .header("content-type", "application/json")
+            .header("content-length", length)
+            .body(BodyExt::boxed(channel))
+            .unwrap();
+        let answer = sender.clone().send_request(request).await.unwrap();
+        drop(bytes);
+        answer.status()
     }
 
     /// Sends half of a review.

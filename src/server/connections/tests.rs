@@ -1,0 +1,134 @@
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::*;
+
+const NEW: u8 = 1;
+const OTHER: u8 = 2;
+
+fn peer(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, number).into()
+}
+
+/// Connections that were opened one after the other, a second apart.
+struct Opened {
+    start: Instant,
+    standings: Vec<Standing>,
+}
+
+impl Opened {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            standings: Vec::new(),
+        }
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + Duration::from_secs(seconds)
+    }
+
+    /// A connection that never had a review answered; gives its id.
+    fn open(&mut self, from: u8) -> u64 {
+        let id = self.standings.len() as u64;
+        self.standings.push(Standing {
+            id,
+            peer: peer(from),
+            is_useful: false,
+            used: self.at(id),
+        });
+        id
+    }
+
+    /// One that had a review answered and was used last that many seconds after the start.
+    fn useful(&mut self, from: u8, seconds: u64) -> u64 {
+        let id = self.open(from);
+        let used = self.at(seconds);
+        let standing = self.standings.last_mut().unwrap();
+        (standing.is_useful, standing.used) = (true, used);
+        id
+    }
+
+    fn ends(&self, few: usize) -> Option<u64> {
+        least_useful(peer(NEW), &self.standings, few)
+    }
+}
+
+#[test]
+fn the_peer_with_the_most_connections_loses_one() {
+    let mut opened = Opened::new();
+    opened.open(NEW);
+    let first = opened.open(OTHER);
+    opened.open(OTHER);
+    opened.open(OTHER);
+    assert_eq!(opened.ends(0), Some(first));
+}
+
+#[test]
+fn a_connection_without_an_answered_review_ends_first() {
+    let mut opened = Opened::new();
+    opened.useful(NEW, 10);
+    let useless = opened.open(NEW);
+    opened.useful(NEW, 20);
+    assert_eq!(opened.ends(0), Some(useless));
+}
+
+#[test]
+fn of_useful_ones_the_longest_unused_ends() {
+    let mut opened = Opened::new();
+    opened.useful(NEW, 30);
+    let unused = opened.useful(NEW, 20);
+    assert_eq!(opened.ends(0), Some(unused));
+}
+
+#[test]
+fn another_peer_with_more_loses_even_what_is_useful() {
+    let mut opened = Opened::new();
+    opened.useful(NEW, 1);
+    let oldest = opened.useful(OTHER, 10);
+    opened.useful(OTHER, 20);
+    opened.useful(OTHER, 30);
+    assert_eq!(opened.ends(0), Some(oldest));
+}
+
+#[test]
+fn many_peers_with_few_connections_lose_only_useless_ones() {
+    let mut opened = Opened::new();
+    for from in 2..60 {
+        opened.useful(from, 10);
+    }
+    assert_eq!(opened.ends(8), None);
+    let useless = opened.open(70);
+    assert_eq!(opened.ends(8), Some(useless));
+}
+
+/// An API server behind the address of somebody who floods the port.
+#[test]
+fn a_useful_connection_outlives_a_flood_from_its_own_address() {
+    let connections = Connections::new(64, None);
+    let useful = connections.admit(peer(NEW)).place.unwrap();
+    useful.connection.answered();
+    let mut flood: Vec<_> = (0..1000)
+        .map(|_| connections.admit(peer(NEW)).place.unwrap())
+        .collect();
+    assert!(connections.open().by_id.contains_key(&useful.id));
+    assert_eq!(connections.open().by_id.len(), 64);
+    let newcomer = connections.admit(peer(NEW)).place.unwrap();
+    flood.extend((0..62).map(|_| connections.admit(peer(NEW)).place.unwrap()));
+    assert!(
+        connections.open().by_id.contains_key(&newcomer.id),
+        "a new one has the time that a whole limit of others takes"
+    );
+    drop((flood, newcomer, useful));
+    assert!(connections.open().by_id.is_empty());
+}
+
+#[test]
+fn an_address_is_one_peer_in_both_of_its_forms() {
+    let connections = Connections::new(2, None);
+    let place = connections
+        .admit(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into())
+        .place
+        .unwrap();
+    assert_eq!(place.connection.peer, IpAddr::from(Ipv4Addr::LOCALHOST));
+}

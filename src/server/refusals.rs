@@ -1,0 +1,87 @@
+//! Counts what is refused, and says in the log who it was, without letting anybody fill the log.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::Metrics;
+use crate::metrics::port::Refusal;
+
+/// How long the log says nothing more after it named a peer.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Where refusals are counted and logged.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    metrics: Arc<Metrics>,
+    logged: Mutex<Logged>,
+}
+
+#[derive(Debug, Default)]
+struct Logged {
+    at: Option<Instant>,
+    /// Refusals since then.
+    since: u64,
+}
+
+impl Refusals {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            logged: Mutex::default(),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts a refusal, and logs it unless another one was logged a moment ago.
+    pub(super) fn count(&self, reason: Refusal, peer: &impl Display) {
+        self.metrics.port.refused(reason);
+        if let Some(unlogged) = self.to_log(Instant::now()) {
+            tracing::warn!(
+                reason = reason.as_str(),
+                %peer,
+                unlogged,
+                "refused a connection or a request"
+            );
+        }
+    }
+
+    /// Counts a refusal that the log has elsewhere, or that says nothing: a load balancer's probe is a handshake that fails.
+    pub(super) fn count_quietly(&self, reason: Refusal) {
+        self.metrics.port.refused(reason);
+    }
+
+    /// How many refusals were not logged since the last one that was, if this one is to be.
+    fn to_log(&self, now: Instant) -> Option<u64> {
+        // No code panics while it holds the lock.
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged
+            .at
+            .is_some_and(|at| now.saturating_duration_since(at) < QUIET)
+        {
+            logged.since += 1;
+            return None;
+        }
+        logged.at = Some(now);
+        Some(std::mem::take(&mut logged.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_one_peer_in_ten_seconds_and_counts_the_rest() {
+        let refusals = Refusals::new(Arc::new(Metrics::new(|| 0)));
+        let start = Instant::now();
+        let after = |seconds| refusals.to_log(start + Duration::from_secs(seconds));
+        assert_eq!(after(0), Some(0));
+        assert_eq!((after(1), after(9)), (None, None));
+        assert_eq!(after(10), Some(2));
+        assert_eq!(after(20), Some(0));
+    }
+}
