@@ -123,7 +123,10 @@ async fn a_credential_of_another_spec_is_written_nowhere() {
         ),
         (changed("loginServer", json!("other1.azurecr.io")), Step::Nothing),
         (
-            changed("credential", json!({"kind": "ServicePrincipalPassword"})),
+            changed(
+                "credential",
+                json!({"kind": "AccessToken", "repositories": ["app"]}),
+            ),
             Step::Nothing,
         ),
         (
