@@ -104,7 +104,12 @@ impl RegistryController {
         );
         // Whatever the reason is: nothing may mint over and over.
         let pace = self.pace_of(registry.name());
-        let planned = planned.paced(refresh::pause(pace.as_ref(), clocks.steady, inputs));
+        let planned = planned.paced(refresh::pause(
+            pace.as_ref(),
+            clocks.steady,
+            inputs,
+            registry.fingerprint(),
+        ));
         let held = held.map(|(held, _)| held);
         let login_server = Some(registry.login_server().to_string());
         if let Plan::Wait(wait) = planned {
@@ -193,7 +198,7 @@ impl RegistryController {
             message: error.to_string(),
             retry_after: error.retry_after(),
         })?;
-        self.keep_pace(registry.name(), &resolved.inputs);
+        self.keep_pace(registry, &resolved.inputs);
         let minted = HeldCredential::of(&credential, registry, resolved.inputs.clone());
         let seen = Seen::new();
         let version = self.store(registry.name(), &minted).await?;
@@ -230,12 +235,12 @@ impl RegistryController {
         paces.get(name).cloned()
     }
 
-    fn keep_pace(&self, name: &str, inputs: &str) {
+    fn keep_pace(&self, registry: &Registry, inputs: &str) {
         let now = Instant::now();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = Pace::next(paces.get(name), now, inputs);
+        let next = Pace::next(paces.get(registry.name()), now, inputs, registry.fingerprint());
         paces.retain(|_, pace| pace.is_kept(now));
-        paces.insert(name.to_owned(), next);
+        paces.insert(registry.name().to_owned(), next);
     }
 
     fn recall(&self, name: &str) -> Option<Memory> {

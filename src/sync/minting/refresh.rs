@@ -90,16 +90,19 @@ pub fn plan(
 pub struct Pace {
     last: Instant,
     inputs: String,
+    /// The fingerprint of the spec that it was minted for.
+    spec: String,
     /// That was sooner than [`FLOOR`], since the inputs had changed.
     is_early: bool,
 }
 
 impl Pace {
     /// The pace after one more mint.
-    pub fn next(before: Option<&Self>, now: Instant, inputs: &str) -> Self {
+    pub fn next(before: Option<&Self>, now: Instant, inputs: &str, spec: &str) -> Self {
         Self {
             last: now,
             inputs: inputs.to_owned(),
+            spec: spec.to_owned(),
             is_early: before.is_some_and(|before| before.is_kept(now)),
         }
     }
@@ -110,10 +113,14 @@ impl Pace {
     }
 }
 
-/// How long the next mint has to wait for the last, if it does. A change of the inputs, which somebody made who waits for
-/// the result, may be early once.
-pub fn pause(pace: Option<&Pace>, now: Instant, inputs: &str) -> Option<Duration> {
+/// How long the next mint has to wait for the last, if it does. Another spec than that of the last mint never waits: a user
+/// wrote it, and each write leads to one mint. Inputs that differ otherwise, as when a Secret is written again, may be early
+/// once.
+pub fn pause(pace: Option<&Pace>, now: Instant, inputs: &str, spec: &str) -> Option<Duration> {
     let pace = pace.filter(|pace| pace.is_kept(now))?;
+    if pace.spec != spec {
+        return None;
+    }
     if pace.inputs != inputs && !pace.is_early {
         return None;
     }
@@ -252,16 +259,22 @@ mod tests {
     #[test]
     fn mints_are_half_a_minute_apart_but_for_one_change() {
         let now = |seconds| clocks(seconds).steady;
-        let pause =
-            |pace, seconds, inputs| pause(Some(pace), now(seconds), inputs).map(|pause| pause.as_secs());
-        let first = Pace::next(None, now(0), "a");
+        let pause = |pace, seconds, inputs| {
+            pause(Some(pace), now(seconds), inputs, "spec").map(|pause| pause.as_secs())
+        };
+        let first = Pace::next(None, now(0), "a", "spec");
         assert_eq!(pause(&first, 1, "a"), Some(29));
         assert_eq!(pause(&first, 30, "a"), None);
         assert_eq!(pause(&first, 1, "b"), None);
-        let second = Pace::next(Some(&first), now(1), "b");
+        let second = Pace::next(Some(&first), now(1), "b", "spec");
         assert_eq!(pause(&second, 2, "a"), Some(29));
         assert_eq!(pause(&second, 2, "c"), Some(29));
-        let third = Pace::next(Some(&second), now(31), "c");
+        assert_eq!(
+            super::pause(Some(&second), now(2), "c", "another spec"),
+            None,
+            "a spec that a user wrote does not wait"
+        );
+        let third = Pace::next(Some(&second), now(31), "c", "spec");
         assert_eq!(pause(&third, 32, "d"), None);
         assert_eq!(Plan::Mint.paced(Some(FLOOR)), Plan::Wait(Some(FLOOR)));
         assert_eq!(Plan::Wait(None).paced(Some(FLOOR)), Plan::Wait(None));

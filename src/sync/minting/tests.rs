@@ -107,7 +107,7 @@ impl Cluster {
             let held = seen.as_ref().map(|(held, seen)| (&**held, *seen));
             let inputs = self.inputs.to_string();
             let planned = plan(clocks, &inputs, held, DEFAULT_FRACTION, None);
-            if planned.paced(pause(replica.pace.as_ref(), clocks.steady, &inputs)) != Plan::Mint {
+            if planned.paced(pause(replica.pace.as_ref(), clocks.steady, &inputs, "spec")) != Plan::Mint {
                 return;
             }
             self.mint(clocks, &inputs);
@@ -133,7 +133,7 @@ impl Cluster {
         };
         self.stored = Some((minted.clone(), version, self.now));
         let leader = &mut self.replicas[self.leader];
-        leader.pace = Some(Pace::next(leader.pace.as_ref(), clocks.steady, inputs));
+        leader.pace = Some(Pace::next(leader.pace.as_ref(), clocks.steady, inputs, "spec"));
         self.set(self.leader, minted.clone(), Some(version), None);
         for replica in 0..REPLICAS {
             self.replicas[replica]
