@@ -16,5 +16,6 @@ mod outage;
 mod own_secrets;
 mod policy;
 mod shipped;
+mod try_again;
 mod untouched;
 mod workloads;

@@ -159,6 +159,25 @@ async fn a_slow_upload_takes_no_place_of_a_review() {
 }
 
 #[tokio::test]
+async fn the_time_of_an_answer_has_that_of_its_body() {
+    let fixture = Fixture::start(Limits::default());
+    let client = Client::h2(&fixture).await;
+    let upload = client.begin(&review("nginx")).await;
+    let pause = Duration::from_millis(20);
+    tokio::time::sleep(pause).await;
+    upload.finish().await;
+    let (_, metrics) = fixture.admin("/metrics").await;
+    for name in [
+        "pullpass_admission_duration_seconds_sum ",
+        "pullpass_admission_queue_seconds_sum ",
+    ] {
+        let sum = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let sum: f64 = sum.parse().unwrap();
+        assert!(sum >= pause.as_secs_f64(), "{name}{sum}");
+    }
+}
+
+#[tokio::test]
 async fn every_line_of_the_audit_log_fits_its_schema() {
     let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;
