@@ -20,11 +20,11 @@ use tokio::runtime::Runtime;
 use crate::cluster::{SOON, Test, cluster};
 
 /// Refuses the first review as pullpass does, and allows those after it.
-async fn answer(count: Arc<AtomicU32>, review: Bytes) -> Response {
+fn answer(count: &AtomicU32, review: &Bytes) -> Response {
     if count.fetch_add(1, Ordering::SeqCst) == 0 {
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
     }
-    let review: Value = serde_json::from_slice(&review).unwrap_or_default();
+    let review: Value = serde_json::from_slice(review).unwrap_or_default();
     let uid = review.pointer("/request/uid");
     let response = json!({
         "apiVersion": "admission.k8s.io/v1",
@@ -54,7 +54,7 @@ fn the_api_server_sends_a_review_again_after_a_429() -> Test {
     let port = server.address().port();
     let count = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&count);
-    let routes = Router::new().route("/", post(move |review| answer(Arc::clone(&counted), review)));
+    let routes = Router::new().route("/", post(async move |review: Bytes| answer(&counted, &review)));
     let runtime = Runtime::new()?;
     runtime.spawn(server.serve_tls(reloader.served(), routes));
 
