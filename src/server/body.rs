@@ -16,7 +16,7 @@ use crate::metrics::port::Refusal;
 /// What a large body grows by.
 const CHUNK: usize = 256 << 10;
 /// What of a large body counts as one step of a task, which has 128 of them before another task's turn.
-const TURN: usize = 1 << 10;
+const TURN: usize = 256;
 
 /// A complete body, and the room that it takes until it is answered.
 #[derive(Debug)]
@@ -98,7 +98,8 @@ async fn collect(
         reservation.arrives();
         pause = Instant::now() + limits.pause;
         if length > limits.small {
-            // A task may read megabytes before it is some other one's turn: many uploads would make reviews wait.
+            // A task may read megabytes before it is some other one's turn: many uploads would make reviews
+            // wait.
             for _ in 0..piece.len() / TURN {
                 consume_budget().await;
             }
@@ -106,8 +107,8 @@ async fn collect(
     }
 }
 
-/// What of a body is there. A large one is kept in chunks: a buffer that grows would be there twice whenever it does, and
-/// buffers of all lengths leave gaps.
+/// What of a body is there. A large one is kept in chunks: a buffer that grows would be there twice whenever
+/// it does, and buffers of all lengths leave gaps.
 #[derive(Debug, Default)]
 struct Gathered {
     chunks: Vec<Vec<u8>>,

@@ -30,15 +30,16 @@ use super::listen::{Limits, ended};
 
 /// How long a client may take to go, once it was asked to.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// What is read ahead of a request's consumer: over HTTP/1 its headers have to fit into that, over HTTP/2 it is what a
-/// client may send before it is taken.
+/// What is read ahead of a request's consumer: over HTTP/1 its headers have to fit into that, over HTTP/2 it
+/// is what a client may send before it is taken.
 const HTTP1_BUFFER: usize = 32 << 10;
 const HTTP2_WINDOW: u32 = 128 << 10;
 
 /// Who sent a request: worked out once for a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// The text that an audit record has: the caller's address, or the subject of the client certificate that it presented.
+    /// The text that an audit record has: the caller's address, or the subject of the client certificate that
+    /// it presented.
     pub(super) peer: Arc<str>,
     pub(super) connection: Arc<Connection>,
 }

@@ -26,16 +26,16 @@ const NO_SOCKET: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// For the TLS handshake, and for the first request's headers.
     pub header_timeout: Duration,
-    /// Between two requests of a connection, the headers of the second included. The API server ends a connection that
-    /// was idle for 90 seconds; where this end is sooner, a review that is just being sent is lost, because a POST is not
-    /// sent again.
+    /// Between two requests of a connection, the headers of the second included. The API server ends a
+    /// connection that was idle for 90 seconds; where this end is sooner, a review that is just being sent is
+    /// lost, because a POST is not sent again.
     pub idle_timeout: Duration,
     /// For requests that are still being answered when the server ends.
     pub drain: Duration,
     /// How many connections are open. Each may take some 40 KiB, and 4 KiB for each stream.
     pub connections: usize,
-    /// How many requests of a connection are answered at the same time, where it is HTTP/2. An API server that has more
-    /// opens further connections.
+    /// How many requests of a connection are answered at the same time, where it is HTTP/2. An API server
+    /// that has more opens further connections.
     pub streams: u32,
 }
 

@@ -49,7 +49,8 @@ impl Refusals {
         }
     }
 
-    /// Counts a refusal that the log has elsewhere, or that says nothing: a load balancer's probe is a handshake that fails.
+    /// Counts a refusal that the log has elsewhere, or that says nothing: a load balancer's probe is a
+    /// handshake that fails.
     pub(super) fn count_quietly(&self, reason: Refusal) {
         self.metrics.port.refused(reason);
     }

@@ -22,7 +22,8 @@ use crate::admission::{Admission, AdmissionError};
 use crate::base::readiness::Readiness;
 use crate::metrics::port::Refusal;
 
-/// When a client that was refused for want of memory tries again, in seconds. The API server does, within its timeout.
+/// When a client that was refused because memory is used up tries again, in seconds. The API server does,
+/// within its timeout.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// The webhook's state.
@@ -73,9 +74,10 @@ async fn method_not_allowed() -> Response {
     ([(header::ALLOW, "POST")], answer).into_response()
 }
 
-/// Answers, and once the process was told to end, asks the caller to take another connection next time: one that is kept
-/// until the end is closed then, maybe while a review is on its way. HTTP/2 says so by itself when the connection ends,
-/// and nothing is lost. Not a layer, since that would cost every review an allocation and a clone of the routes.
+/// Answers, and once the process was told to end, asks the caller to take another connection next time: one
+/// that is kept until the end is closed then, maybe while a review is on its way. HTTP/2 says so by itself
+/// when the connection ends, and nothing is lost. Not a layer, since that would cost every review an
+/// allocation and a clone of the routes.
 async fn mutate(
     State(webhook): State<Arc<Webhook>>,
     Extension(caller): Extension<Caller>,

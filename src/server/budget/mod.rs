@@ -1,9 +1,10 @@
 //! The memory that bodies may take while they arrive, for the whole process.
 //!
-//! A body reserves what it takes as it arrives, whatever length it announces. Small bodies and large ones have pools of
-//! their own, so that a review of the usual size never waits behind large ones. Where a pool has no room left, a body that
-//! stopped arriving is ended first, of whichever peer; then one of the peer that holds the most. So no peer keeps room from
-//! another one, and a peer that is alone, for instance a proxy in front of all API servers, may use all of it.
+//! A body reserves what it takes as it arrives, whatever length it announces. Small bodies and large ones
+//! have pools of their own, so that a review of the usual size never waits behind large ones. Where a pool
+//! has no room left, a body that stopped arriving is ended first, of whichever peer; then one of the peer
+//! that holds the most. So no peer keeps room from another one, and a peer that is alone, for instance a
+//! proxy in front of all API servers, may use all of it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,22 +15,22 @@ use futures::future::AbortHandle;
 
 /// What every body reserves from its beginning: what the request itself takes, and the usual review.
 pub(super) const FIRST: usize = 16 << 10;
-/// A body that has not grown for so long may be ended for one that grows. Longer than a lost packet takes to be sent
-/// again.
+/// A body that has not grown for so long may be ended for one that grows. Longer than a lost packet takes to
+/// be sent again.
 const STALLED: Duration = Duration::from_millis(250);
 
 /// What bodies may take.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
-    /// The largest body, in bytes. The API server takes an object of up to 3 MiB and stores up to 1.5 MiB; an update has
-    /// both, and JSON needs six bytes for one that is escaped: 27 MiB.
+    /// The largest body, in bytes. The API server takes an object of up to 3 MiB and stores up to 1.5 MiB; an
+    /// update has both, and JSON needs six bytes for one that is escaped: 27 MiB.
     pub largest: usize,
     /// The largest body that counts as small, in bytes.
     pub small: usize,
     /// What all small bodies may take together, in bytes.
     pub all_small: usize,
-    /// What all other bodies may take together, in bytes. At least two of the largest ones, so that two peers do not
-    /// exclude each other.
+    /// What all other bodies may take together, in bytes. At least two of the largest ones, so that two peers
+    /// do not exclude each other.
     pub all_large: usize,
     /// How long a body may stop arriving.
     pub pause: Duration,
@@ -240,8 +241,8 @@ impl Pool<'_> {
         let heaviest = held.into_iter().map(|(peer, held)| (held, peer)).max();
         let from = match heaviest {
             Some((held, heaviest)) if held > own => heaviest,
-            // The peer's own. Of its large ones those that came first are let finish. A small one finishes within a
-            // moment, so the one that has not grown for longest is the least likely to be a review.
+            // The peer's own. Of its large ones, those that came first may finish. A small one finishes
+            // within a moment, so the one that has not grown for longest is the least likely to be a review.
             _ if self.is_small => peer,
             _ => return None,
         };

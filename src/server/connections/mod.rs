@@ -1,8 +1,9 @@
 //! Which connections are open, and which one ends when there are too many.
 //!
-//! A new connection is taken although the limit is reached, as long as one of those that are open is of less use: one of
-//! the peer that has the most, and of these one that never had a review answered. So whoever opens many connections
-//! competes with itself, and API servers reach the port, also where a proxy makes all of them one peer.
+//! A new connection is taken although the limit is reached, as long as one of those that are open is of less
+//! use: one of the peer that has the most, and of these one that never had a review answered. So whoever
+//! opens many connections competes with itself, and API servers reach the port, also where a proxy makes all
+//! of them one peer.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -86,7 +87,7 @@ struct Open {
     by_id: HashMap<u64, Arc<Connection>>,
 }
 
-/// What came of a new connection.
+/// The outcome of a new connection.
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// Its place among the open ones, if it has one.
@@ -198,8 +199,8 @@ struct Standing {
     used: Instant,
 }
 
-/// Which connection ends for one of `newcomer`; none where the new one is to be refused. A peer with no more than `few`
-/// connections does not have many.
+/// Which connection ends for one of `newcomer`; none where the new one is to be refused. A peer with no more
+/// than `few` connections does not have many.
 fn least_useful(newcomer: IpAddr, open: &[Standing], few: usize) -> Option<u64> {
     let mut counts = HashMap::from([(newcomer, 1_usize)]);
     for standing in open {
