@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::mpsc;
 
 use super::drops::Drops;
+use crate::base::dns::is_subdomain;
 use crate::metrics::{DropReason, Metrics, Queue};
 use crate::policy::request::Owner;
 use crate::policy::rules::Rule;
@@ -24,8 +25,6 @@ const OWNERS: [(&str, &str); 5] = [
     ("batch/v1", "Job"),
     ("v1", "ReplicationController"),
 ];
-/// How long the name of an object may be.
-const MAX_NAME: usize = 253;
 /// The form of a uid.
 const UUID: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -85,7 +84,7 @@ impl DenialSender {
 /// aimed at any object: only what Kubernetes' own controllers of Pods are called can be meant.
 fn reference(namespace: &str, owner: &Owner<'_>) -> Option<ObjectReference> {
     let kind = (&*owner.api_version, &*owner.kind);
-    (OWNERS.contains(&kind) && is_object_name(&owner.name) && is_uid(&owner.uid)).then(|| ObjectReference {
+    (OWNERS.contains(&kind) && is_subdomain(&owner.name) && is_uid(&owner.uid)).then(|| ObjectReference {
         api_version: Some(owner.api_version.to_string()),
         kind: Some(owner.kind.to_string()),
         name: Some(owner.name.to_string()),
@@ -93,19 +92,6 @@ fn reference(namespace: &str, owner: &Owner<'_>) -> Option<ObjectReference> {
         uid: Some(owner.uid.to_string()),
         ..ObjectReference::default()
     })
-}
-
-/// Whether it is a DNS subdomain (RFC 1123), as the names of these objects are.
-fn is_object_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
-    name.len() <= MAX_NAME && name.split('.').all(is_label)
 }
 
 /// Whether it is a UUID as the API server writes it.
@@ -132,6 +118,7 @@ impl DenialReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::dns::MAX_SUBDOMAIN;
 
     const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
 
@@ -209,7 +196,7 @@ mod tests {
                 "{api_version} {kind} {name:?} {uid:?}"
             );
         }
-        let long: &'static str = "a".repeat(MAX_NAME + 1).leak();
+        let long: &'static str = "a".repeat(MAX_SUBDOMAIN + 1).leak();
         assert_eq!(sent(&owner("apps/v1", "ReplicaSet", long, UID)), None);
     }
 

@@ -2,5 +2,6 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod dns;
 pub mod readiness;
 pub mod secret_text;

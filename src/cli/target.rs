@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
+use crate::base::dns::{MAX_SUBDOMAIN, is_subdomain};
 use crate::policy::attached::Registry;
 use crate::registry::cloud::Cloud;
 use crate::registry::login_server::{LoginServer, LoginServerError, NAME_LENGTH};
@@ -14,8 +15,6 @@ use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
 /// The longest name of an AcrRegistry: it becomes a label's value.
 const MAX_OBJECT_NAME: usize = 63;
-/// The longest name of a Secret.
-const MAX_SUBDOMAIN: usize = 253;
 
 /// A registry, as Azure knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,17 +180,9 @@ impl FromStr for SecretName {
     }
 }
 
-/// A DNS subdomain (RFC 1123), as most objects' names are.
+/// A DNS subdomain of at most `max` bytes.
 fn subdomain(text: &str, max: usize) -> Result<String, ObjectNameError> {
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
-    if text.len() <= max && text.split('.').all(is_label) {
+    if text.len() <= max && is_subdomain(text) {
         Ok(text.to_owned())
     } else {
         Err(ObjectNameError(max))

@@ -9,17 +9,13 @@ use thiserror::Error;
 
 use crate::admission::json::{JsonError, Reader};
 use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
+use crate::base::dns::{MAX_LABEL, is_label};
 use crate::policy::request::{ImageField, Operation, Owner, PodImage, PodView, ReviewRequest};
 
 /// The longest id of a request, in bytes. The API server makes a UUID for each, which has 36 (`NewUUID`, called by
 /// `CreateAdmissionObjects` in `k8s.io/apiserver/pkg/admission/plugin/webhook/request`); the API's description promises
 /// no form, so there is room for another one.
 const MAX_UID: usize = 64;
-/// The longest name of a namespace, in bytes: a DNS label (`ValidateNamespaceName` in
-/// `k8s.io/apimachinery/pkg/api/validation`; RFC 1035, section 2.3.4). The API server looks the namespace up before it
-/// calls a webhook, for the selector and for the namespace's own end, so the name was validated when the namespace was
-/// created.
-const MAX_NAMESPACE: usize = 63;
 /// The most images of one Pod.
 ///
 /// An object is stored as one request to etcd, of 1.5 MiB unless etcd is configured otherwise (`--max-request-bytes`). Of
@@ -55,7 +51,7 @@ pub enum ReviewError {
     },
     /// The namespace is none that can exist.
     #[error(
-        "request.namespace is not the name of a namespace: it must be a DNS label of at most {MAX_NAMESPACE} bytes, \
+        "request.namespace is not the name of a namespace: it must be a DNS label of at most {MAX_LABEL} bytes, \
          and is empty only where the object has no namespace"
     )]
     Namespace,
@@ -98,9 +94,11 @@ impl<'a> ReviewRequest<'a> {
                 length: self.uid.len(),
             });
         }
-        // Objects of some other kinds have no namespace.
+        // The API server looks the namespace up before it calls a webhook, for the selector and for the namespace's own
+        // end, so its name was validated when the namespace was created (`ValidateNamespaceName`). Objects of some other
+        // kinds have no namespace.
         let has_none = self.namespace.is_empty() && !self.is_pod;
-        if !has_none && !is_dns_label(&self.namespace) {
+        if !has_none && !is_label(&self.namespace) {
             return Err(ReviewError::Namespace);
         }
         let secrets = self.pod.pull_secrets.as_ref().map_or(0, Vec::len);
@@ -112,15 +110,6 @@ impl<'a> ReviewRequest<'a> {
             Ok(())
         }
     }
-}
-
-/// Whether a text is a DNS label as Kubernetes has it (`IsDNS1123Label` in `k8s.io/apimachinery/pkg/util/validation`).
-fn is_dns_label(text: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=MAX_NAMESPACE).contains(&text.len())
-        && text.bytes().all(|byte| is_word(byte) || byte == b'-')
-        && text.bytes().next().is_some_and(is_word)
-        && text.bytes().last().is_some_and(is_word)
 }
 
 fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>, JsonError> {
