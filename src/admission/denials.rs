@@ -8,14 +8,13 @@ use tokio::sync::mpsc;
 
 use super::drops::Drops;
 use crate::base::dns::is_subdomain;
+use crate::kubernetes::events::note;
 use crate::metrics::{DropReason, Metrics, Queue};
 use crate::policy::request::Owner;
 use crate::policy::rules::Rule;
 
 /// How many denials may wait for their Events. More are in the audit log alone.
 pub const BACKLOG: usize = 256;
-/// How long a message the API server takes, in bytes.
-pub const MAX_MESSAGE: usize = 1024;
 
 /// The kinds that make Pods themselves. Of others, for instance those of custom resources, the audit log tells.
 const OWNERS: [(&str, &str); 5] = [
@@ -69,10 +68,7 @@ impl DenialSender {
             namespace: namespace.to_owned(),
             owner,
             rule,
-            message: message
-                .get(..message.floor_char_boundary(MAX_MESSAGE))
-                .unwrap_or_default()
-                .to_owned(),
+            message: note(message).to_owned(),
         };
         if self.0.try_send(denied).is_err() {
             self.1.count(DropReason::Full, 1);

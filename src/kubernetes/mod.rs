@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod client;
+pub mod events;
 pub mod pages;
 pub mod pods;
 pub(crate) mod refusal;

@@ -148,7 +148,8 @@ async fn write(client: &Client, denied: &OwnerDenied, name: &str) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::denials::{MAX_MESSAGE, channel};
+    use crate::admission::denials::channel;
+    use crate::kubernetes::events::MAX_NOTE;
     use crate::metrics::Metrics;
     use crate::policy::request::Owner;
     use crate::policy::rules::Rule;
@@ -166,7 +167,7 @@ mod tests {
 
     fn denied(name: &str, rule: Rule) -> OwnerDenied {
         let (sender, mut receiver) = channel(Arc::new(Metrics::new(|| 0)));
-        sender.send("apps", &owner(name), rule, &"é".repeat(MAX_MESSAGE));
+        sender.send("apps", &owner(name), rule, &"é".repeat(MAX_NOTE));
         futures::executor::block_on(receiver.recv()).unwrap()
     }
 
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn a_message_is_cut_to_what_the_api_server_takes() {
         let event = denied("web", Rule::Unattached).event("name", Timestamp::UNIX_EPOCH);
-        assert_eq!(event.message.map(|message| message.len()), Some(MAX_MESSAGE));
+        assert_eq!(event.message.map(|message| message.len()), Some(MAX_NOTE));
     }
 
     #[test]

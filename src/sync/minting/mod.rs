@@ -29,13 +29,13 @@ pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve};
 use self::refresh::Pace;
 use self::status::{Standing, next_status};
-use crate::admission::denials::MAX_MESSAGE;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
 use crate::base::clock::Clock;
 use crate::kubernetes::call::{CallError, call};
+use crate::kubernetes::events::note;
 use crate::metrics::Metrics;
 use crate::policy::attached::Registry;
 use crate::sync::registries::{Unread, Unreadable, read};
@@ -224,7 +224,7 @@ impl RegistryController {
                 EventType::Warning
             },
             reason,
-            note: Some(note(&message)),
+            note: Some(note(&message).to_owned()),
             action: "Mint".to_owned(),
             secondary: None,
         };
@@ -233,14 +233,6 @@ impl RegistryController {
             tracing::warn!(%error, "an Event was not written");
         }
     }
-}
-
-/// A message as far as an Event can hold it; the status has all of it.
-fn note(message: &str) -> String {
-    message
-        .get(..message.floor_char_boundary(MAX_MESSAGE))
-        .unwrap_or_default()
-        .to_owned()
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {

@@ -7,9 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use proptest::prelude::*;
 
-use super::note;
 use super::refresh::{DEFAULT_FRACTION, Pace, Plan, pause, plan};
-use crate::admission::denials::MAX_MESSAGE;
 use crate::sync::credentials::{Clocks, Credentials, HeldCredential, Seen, Version, Written};
 
 const LIFE: i64 = 3 * 3600;
@@ -214,10 +212,4 @@ proptest! {
         let most = usize::try_from(refreshes).unwrap() + events.len() + 1;
         prop_assert!(cluster.mints <= most, "{} mints, {} events", cluster.mints, events.len());
     }
-}
-
-#[test]
-fn a_note_is_cut_to_what_an_event_holds() {
-    assert_eq!(note("short"), "short");
-    assert_eq!(note(&"é".repeat(MAX_MESSAGE)).len(), MAX_MESSAGE);
 }
