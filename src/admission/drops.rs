@@ -1,8 +1,9 @@
 //! What a queue drops: counted, and said in the log no more than once a minute for each queue.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::occasional::Occasional;
 use crate::metrics::{DropReason, Metrics, Queue};
 
 /// How often a queue's drops are said in the log at most.
@@ -13,7 +14,7 @@ const INTERVAL: Duration = Duration::from_mins(1);
 pub struct Drops {
     queue: Queue,
     metrics: Arc<Metrics>,
-    said: Mutex<Said>,
+    said: Occasional,
 }
 
 impl Drops {
@@ -22,7 +23,7 @@ impl Drops {
         Self {
             queue,
             metrics,
-            said: Mutex::default(),
+            said: Occasional::new(INTERVAL),
         }
     }
 
@@ -32,8 +33,7 @@ impl Drops {
             return;
         }
         self.metrics.dropped(self.queue, reason, dropped);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dropped) = said.take(dropped, Instant::now()) {
+        if let Some(dropped) = self.said.take(dropped, Instant::now()) {
             tracing::warn!(
                 queue = self.queue.as_str(),
                 reason = reason.as_str(),
@@ -56,39 +56,9 @@ fn consequence(queue: Queue) -> &'static str {
     }
 }
 
-/// What was not said yet, and when something was.
-#[derive(Debug, Default)]
-struct Said {
-    last: Option<Instant>,
-    unsaid: usize,
-}
-
-impl Said {
-    /// Adds to what is to be said; returns all of it when it is time to.
-    fn take(&mut self, dropped: usize, now: Instant) -> Option<usize> {
-        self.unsaid = self.unsaid.saturating_add(dropped);
-        if self.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn drops_are_said_once_a_minute_and_all_of_them() {
-        let mut said = Said::default();
-        let begin = Instant::now();
-        assert_eq!(said.take(1, begin), Some(1));
-        assert_eq!(said.take(2, begin), None);
-        assert_eq!(said.take(3, begin + INTERVAL / 2), None);
-        assert_eq!(said.take(4, begin + INTERVAL), Some(9));
-        assert_eq!(said.take(5, begin + INTERVAL), None);
-    }
 
     #[test]
     fn drops_are_counted_by_queue_and_reason() {

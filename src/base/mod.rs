@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod clock;
 pub mod dns;
+pub mod occasional;
 pub mod readiness;
 pub mod secret_text;

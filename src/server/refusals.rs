@@ -1,9 +1,10 @@
 //! Counts what is refused, and says in the log who it was, without letting anybody fill the log.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::occasional::Occasional;
 use crate::metrics::Metrics;
 use crate::metrics::port::Refusal;
 
@@ -14,21 +15,14 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Refusals {
     metrics: Arc<Metrics>,
-    logged: Mutex<Logged>,
-}
-
-#[derive(Debug, Default)]
-struct Logged {
-    at: Option<Instant>,
-    /// Refusals since then.
-    since: u64,
+    logged: Occasional,
 }
 
 impl Refusals {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            logged: Mutex::default(),
+            logged: Occasional::new(QUIET),
         }
     }
 
@@ -56,18 +50,8 @@ impl Refusals {
     }
 
     /// How many refusals were not logged since the last one that was, if this one is to be.
-    fn to_log(&self, now: Instant) -> Option<u64> {
-        // No code panics while it holds the lock.
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged
-            .at
-            .is_some_and(|at| now.saturating_duration_since(at) < QUIET)
-        {
-            logged.since += 1;
-            return None;
-        }
-        logged.at = Some(now);
-        Some(std::mem::take(&mut logged.since))
+    fn to_log(&self, now: Instant) -> Option<usize> {
+        self.logged.take(1, now).map(|all| all.saturating_sub(1))
     }
 }
 
