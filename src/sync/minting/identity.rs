@@ -118,7 +118,7 @@ pub(crate) async fn resolve(
     };
     Ok(Resolved {
         source,
-        inputs: fingerprint(object, registry, version.as_slice()),
+        inputs: inputs(registry, version.as_slice()),
     })
 }
 
@@ -240,20 +240,12 @@ impl Secrets<'_> {
     }
 }
 
-/// Tells inputs apart without holding or hashing any secret: a Secret's version stands for its content. It only has to
-/// be the same for the same build: a new build mints anew, once.
-fn fingerprint(object: &AcrRegistry, registry: &Registry, versions: &[String]) -> String {
-    let spec = &object.spec;
+/// Tells inputs apart without holding or hashing any secret: the spec's own fingerprint, and the versions of the Secrets
+/// that it names, which stand for their contents. It only has to be the same for the same build: a new build mints again,
+/// once.
+fn inputs(registry: &Registry, versions: &[String]) -> String {
     let mut hasher = DefaultHasher::new();
-    let relevant = serde_json::json!([
-        registry.login_server().as_str(),
-        spec.audience,
-        spec.identity,
-        spec.credential
-            .as_ref()
-            .map(|credential| (credential.kind, &credential.repositories))
-    ]);
-    relevant.to_string().hash(&mut hasher);
+    registry.fingerprint().hash(&mut hasher);
     versions.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
