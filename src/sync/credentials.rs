@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -16,6 +15,7 @@ use crate::api::names::{
     MANAGER, REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
 };
 use crate::azure::mint::Credential;
+use crate::base::clock::Instants;
 use crate::policy::attached::Registry;
 
 /// The type of a Secret that a kubelet takes credentials from.
@@ -148,33 +148,6 @@ impl Version {
     }
 }
 
-/// A reading of both clocks of this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clocks {
-    /// The wall clock, which may be wrong, and may be set at any time.
-    pub wall: Timestamp,
-    /// The monotonic clock.
-    pub steady: Instant,
-}
-
-impl Clocks {
-    /// Reads them.
-    pub fn now() -> Self {
-        Self {
-            wall: Timestamp::now(),
-            steady: Instant::now(),
-        }
-    }
-
-    /// How much time is over since another reading, by the clock that says more: the monotonic clock stops while a machine
-    /// is suspended, and the wall clock may be set back.
-    fn since(self, earlier: Self) -> SignedDuration {
-        let steady = self.steady.saturating_duration_since(earlier.steady);
-        let steady = SignedDuration::try_from(steady).unwrap_or(SignedDuration::MAX);
-        self.wall.duration_since(earlier.wall).max(steady)
-    }
-}
-
 /// When a Secret was written by pullpass, as far as the API server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written(pub Option<Timestamp>);
@@ -191,7 +164,7 @@ impl Written {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// When.
-    pub at: Clocks,
+    pub at: Instants,
     /// Where it was there already: when it was written, by the API server's clock. Otherwise it was minted just then,
     /// here, or the watch brought it as a change.
     pub written_at: Option<Written>,
@@ -201,7 +174,7 @@ impl Seen {
     /// One that is minted now.
     pub fn new() -> Self {
         Self {
-            at: Clocks::now(),
+            at: Instants::now(),
             written_at: None,
         }
     }
@@ -216,7 +189,7 @@ impl Seen {
 
     /// The age of a credential that says that it was minted at that time, by the clock of whoever minted it. Other clocks
     /// are asked only where this process did not see it come; none where one of them is ahead of this machine's.
-    pub fn age(&self, refreshed_at: Timestamp, now: Clocks) -> Option<SignedDuration> {
+    pub fn age(&self, refreshed_at: Timestamp, now: Instants) -> Option<SignedDuration> {
         let mut before = SignedDuration::ZERO;
         if let Some(Written(written_at)) = self.written_at {
             for time in written_at.into_iter().chain([refreshed_at]) {
@@ -227,7 +200,10 @@ impl Seen {
                 before = before.max(age);
             }
         }
-        Some(before.saturating_add(now.since(self.at)))
+        Some(
+            before
+                .saturating_add(SignedDuration::try_from(now.since(self.at)).unwrap_or(SignedDuration::MAX)),
+        )
     }
 }
 

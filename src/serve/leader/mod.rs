@@ -18,9 +18,10 @@ use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
 
-use self::terms::{DURATION, Moment, Sight, Tenure, holder};
+use self::terms::{DURATION, Sight, Tenure, holder};
 use crate::api::names::MANAGER;
 use crate::base::backoff::{Backoff, Jitter};
+use crate::base::clock::Instants;
 use crate::kubernetes::call::{CallError, call_within};
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
@@ -110,7 +111,7 @@ impl Candidate {
                     tokio::time::sleep(LOOK).await;
                     self.look().await;
                 } => {}
-                () = work_while(work.as_mut(), || tenure.left(Moment::now()).is_some()) => {}
+                () = work_while(work.as_mut(), || tenure.left(Instants::now()).is_some()) => {}
             }
         }
     }
@@ -118,7 +119,7 @@ impl Candidate {
     /// The Lease that is held here, and how long this one leads if it hears no more of it.
     fn leads_for(&self) -> Option<(Tenure, Duration)> {
         let tenure = self.tenure?;
-        Some((tenure, tenure.left(Moment::now())?))
+        Some((tenure, tenure.left(Instants::now())?))
     }
 
     async fn look(&mut self) {
@@ -137,7 +138,7 @@ impl Candidate {
 
     /// Takes the Lease where it is free, renews it where it is held here.
     async fn look_and_take(&mut self) -> Result<(), CallError> {
-        let began = Moment::now();
+        let began = Instants::now();
         let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
             let lease = self.claim(began, None);
             let parameters = PostParams::default();
@@ -157,13 +158,13 @@ impl Candidate {
         self.patch(began, &Patch::Merge(claim)).await
     }
 
-    async fn patch(&mut self, began: Moment, claim: &Patch<Lease>) -> Result<(), CallError> {
+    async fn patch(&mut self, began: Instants, claim: &Patch<Lease>) -> Result<(), CallError> {
         let parameters = PatchParams::default();
         let patched = self.leases.patch(MANAGER, &parameters, claim);
         self.learn(began, call_within(LEASE_TIMEOUT, patched).await)
     }
 
-    fn learn(&mut self, renewed: Moment, answer: Result<Lease, CallError>) -> Result<(), CallError> {
+    fn learn(&mut self, renewed: Instants, answer: Result<Lease, CallError>) -> Result<(), CallError> {
         let is_taken = |status: &Status| status.is_conflict() || status.is_already_exists();
         match answer {
             Ok(_) => self.tenure = Some(Tenure { renewed }),
@@ -175,7 +176,7 @@ impl Candidate {
     }
 
     /// The Lease as it is to be, in place of this one.
-    fn claim(&self, began: Moment, present: Option<&Lease>) -> Lease {
+    fn claim(&self, began: Instants, present: Option<&Lease>) -> Lease {
         let spec = present.and_then(|lease| lease.spec.as_ref());
         let is_renewal = holder(spec) == Some(&self.identity);
         let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or_default();

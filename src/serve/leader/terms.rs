@@ -6,8 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
+
+use crate::base::clock::Instants;
 
 /// How long a Lease is good without being renewed.
 pub(super) const DURATION: Duration = Duration::from_secs(15);
@@ -16,46 +17,23 @@ const LEADS: Duration = Duration::from_secs(10);
 /// How often the leader renews it.
 const RENEWAL: Duration = Duration::from_secs(4);
 
-/// An instant by two clocks: the one on the wall can be set, and the steady one stands still while a machine is suspended.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) wall: Timestamp,
-    steady: Instant,
-}
-
-impl Moment {
-    pub(super) fn now() -> Self {
-        Self {
-            wall: Timestamp::now(),
-            steady: Instant::now(),
-        }
-    }
-
-    /// The time since an earlier one: the longer of what the two clocks say.
-    fn since(self, earlier: Self) -> Duration {
-        let wall = Duration::try_from(self.wall.duration_since(earlier.wall)).unwrap_or_default();
-        let steady = self.steady.saturating_duration_since(earlier.steady);
-        wall.max(steady)
-    }
-}
-
 /// A Lease that is held here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tenure {
     /// The beginning of the last renewal that succeeded.
-    pub(super) renewed: Moment,
+    pub(super) renewed: Instants,
 }
 
 impl Tenure {
     /// How long this one leads if it hears no more of the Lease; nothing when that is over.
-    pub(super) fn left(self, now: Moment) -> Option<Duration> {
+    pub(super) fn left(self, now: Instants) -> Option<Duration> {
         LEADS
             .checked_sub(now.since(self.renewed))
             .filter(|left| !left.is_zero())
     }
 
     /// Whether it is time to renew it.
-    pub(super) fn is_due(self, now: Moment) -> bool {
+    pub(super) fn is_due(self, now: Instants) -> bool {
         now.since(self.renewed) >= RENEWAL
     }
 }
@@ -96,7 +74,7 @@ pub(super) fn holder(spec: Option<&LeaseSpec>) -> Option<&String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::SignedDuration;
+    use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     /// The clocks of one machine.
@@ -118,16 +96,16 @@ mod tests {
             self.began + Duration::from_secs(second)
         }
 
-        fn at(&self, second: u64) -> Moment {
+        fn at(&self, second: u64) -> Instants {
             let wall = i64::try_from(second).unwrap() + self.ahead;
-            Moment {
+            Instants {
                 wall: Timestamp::from_second(wall).unwrap(),
                 steady: self.steady(second),
             }
         }
     }
 
-    fn held_by(holder: &str, renewed: Option<Moment>) -> LeaseSpec {
+    fn held_by(holder: &str, renewed: Option<Instants>) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(holder.to_owned()),
             lease_duration_seconds: Some(15),
@@ -203,7 +181,7 @@ mod tests {
         assert_eq!(tenure.left(machine.at(109)), Some(Duration::from_secs(1)));
         assert_eq!(tenure.left(machine.at(110)), None);
         // It is set back by an hour: what counts is the steady clock.
-        let set_back = |second| Moment {
+        let set_back = |second| Instants {
             wall: machine.at(100).wall - SignedDuration::from_hours(1),
             ..machine.at(second)
         };
@@ -215,7 +193,7 @@ mod tests {
             "the Lease would run out before the hour is over"
         );
         // The machine was suspended: what counts is the clock on the wall.
-        let resumed = Moment {
+        let resumed = Instants {
             wall: machine.at(100).wall + SignedDuration::from_hours(1),
             ..machine.at(101)
         };

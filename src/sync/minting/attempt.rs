@@ -15,9 +15,10 @@ use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Credential;
+use crate::base::clock::Instants;
 use crate::kubernetes::call::call;
 use crate::policy::attached::Registry;
-use crate::sync::credentials::{Clocks, HeldCredential, Seen, Version};
+use crate::sync::credentials::{HeldCredential, Seen, Version};
 use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Pace, Plan, plan};
 
 /// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
@@ -90,7 +91,7 @@ impl RegistryController {
         let failures = memory.as_ref().map(|memory| &memory.failures);
         // One that an earlier release made says nothing of its spec: it goes to no other namespace, so it is minted again.
         let current = held.as_ref().filter(|(held, _)| held.is_of(registry));
-        let clocks = Clocks {
+        let clocks = Instants {
             wall: now,
             steady: Instant::now(),
         };
@@ -144,7 +145,7 @@ impl RegistryController {
                     "no credential was minted"
                 );
                 let failures = refresh::failed(
-                    Clocks {
+                    Instants {
                         wall: (self.parts.clock)(),
                         steady: Instant::now(),
                     },

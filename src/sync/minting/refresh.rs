@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::base::backoff::{Backoff, Jitter};
-use crate::sync::credentials::{Clocks, HeldCredential, Seen};
+use crate::base::clock::Instants;
+use crate::sync::credentials::{HeldCredential, Seen};
 
 /// When to refresh, as a fraction of a credential's own life, unless the spec says otherwise.
 pub const DEFAULT_FRACTION: f64 = 0.5;
@@ -55,7 +56,7 @@ impl Plan {
 
 /// Decides whether to mint. Inputs that changed are tried immediately, whatever failed before.
 pub fn plan(
-    now: Clocks,
+    now: Instants,
     inputs: &str,
     held: Option<(&HeldCredential, Seen)>,
     fraction: f64,
@@ -148,7 +149,7 @@ pub fn wait(held: &HeldCredential, fraction: f64) -> Option<Duration> {
 /// Counts one more failure. Registries that fail together do not retry together: the jitter follows from the inputs and
 /// the time.
 pub fn failed(
-    now: Clocks,
+    now: Instants,
     inputs: &str,
     before: Option<&Failures>,
     retry_after: Option<Duration>,
@@ -192,9 +193,9 @@ mod tests {
     }
 
     /// The clocks of a machine that are right, so many seconds after the epoch.
-    fn clocks(seconds: i64) -> Clocks {
+    fn clocks(seconds: i64) -> Instants {
         static BEGIN: OnceLock<Instant> = OnceLock::new();
-        Clocks {
+        Instants {
             wall: at(seconds),
             steady: *BEGIN.get_or_init(Instant::now) + Duration::from_secs(seconds.unsigned_abs()),
         }
@@ -303,7 +304,7 @@ mod tests {
         let plan = |now| plan(now, "a", Some((&held, listed(0))), 0.5, Some(&failures));
         assert_eq!(plan(clocks(76)), Plan::Wait(Some(Duration::from_secs(1))));
         assert_eq!(plan(clocks(77)), Plan::Mint);
-        let set_back = Clocks {
+        let set_back = Instants {
             wall: at(-100_000),
             ..clocks(77)
         };

@@ -8,7 +8,8 @@ use k8s_openapi::ByteString;
 use proptest::prelude::*;
 
 use super::refresh::{DEFAULT_FRACTION, Pace, Plan, pause, plan};
-use crate::sync::credentials::{Clocks, Credentials, HeldCredential, Seen, Version, Written};
+use crate::base::clock::Instants;
+use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version, Written};
 
 const LIFE: i64 = 3 * 3600;
 const DAYS: i64 = 3 * 24 * 3600;
@@ -70,8 +71,8 @@ impl Cluster {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn clocks(&self, replica: usize) -> Clocks {
-        Clocks {
+    fn clocks(&self, replica: usize) -> Instants {
+        Instants {
             wall: Self::true_time(self.now + self.replicas[replica].ahead),
             steady: self.begin + Duration::from_secs(self.now.unsigned_abs()),
         }
@@ -113,7 +114,7 @@ impl Cluster {
         panic!("the leader mints over and over");
     }
 
-    fn mint(&mut self, clocks: Clocks, inputs: &str) {
+    fn mint(&mut self, clocks: Instants, inputs: &str) {
         self.mints += 1;
         if let Some((at, inputs)) = self.last_mint {
             let is_apart = self.now - at >= 30 || inputs != self.inputs;
