@@ -54,15 +54,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // As in the program. An error means that one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("flood: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::main("flood", || run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

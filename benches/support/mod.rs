@@ -1,11 +1,25 @@
 //! What the benchmarks share: how results are put together and written, and what is read of a process.
 
 use std::fs;
+use std::process::ExitCode;
 
 use clap::ValueEnum;
 
 /// What may go wrong in a benchmark: all of it ends the run.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Runs a benchmark, as the program's own `main` would.
+pub(crate) fn main(name: &str, run: impl FnOnce() -> Result<()>) -> ExitCode {
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// How the result is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

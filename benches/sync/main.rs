@@ -57,15 +57,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // As in the program. An error means that one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sync: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::main("sync", || run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

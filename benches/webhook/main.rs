@@ -67,15 +67,7 @@ fn seconds(text: &str) -> Result<f64> {
 }
 
 fn main() -> ExitCode {
-    // As in the program. An error means that one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("webhook: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::main("webhook", || run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
