@@ -3,6 +3,7 @@
 //! Work is a set of (namespace, registry) pairs to look at; what is done about a pair is decided when its turn comes,
 //! from what is known then. So events may be lost, repeated or come in any order.
 
+mod step;
 mod tally;
 mod work;
 
@@ -17,10 +18,10 @@ use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
+use self::step::{Step, step};
 pub use self::tally::{Tallies, Tally};
 pub use self::work::Pair;
 use self::work::Work;
-use crate::api::acr_registry::Provision;
 use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
 use crate::base::backoff::Backoff;
 use crate::metrics::Metrics;
@@ -43,41 +44,6 @@ const LOGGED_AGAIN: Duration = Duration::from_mins(5);
 
 /// How many pairs a second are looked at that most likely have no pull secret, behind all other work.
 const SWEPT_A_SECOND: usize = 10;
-
-/// What there is to do about a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Write,
-    Delete,
-    Nothing,
-}
-
-/// Decides on a pair. It is pure: what is known of the registry, the namespace and the demand goes in.
-fn step(
-    registry: Option<&Registry>,
-    labels: Option<&Labels>,
-    injected: bool,
-    wanted: bool,
-    is_usable: bool,
-) -> Step {
-    let (Some(registry), Some(labels)) = (registry, labels) else {
-        // The secrets of a namespace that is gone are gone with it.
-        return if labels.is_some() {
-            Step::Delete
-        } else {
-            Step::Nothing
-        };
-    };
-    if !injected || !registry.allows(Some(labels)) {
-        return Step::Delete;
-    }
-    // The last good credential stays where it is, and goes nowhere else, until one is minted of the spec in force.
-    if is_usable && (wanted || registry.provision() == Provision::Eager) {
-        Step::Write
-    } else {
-        Step::Nothing
-    }
-}
 
 /// The controller. One runs in the cluster: the leader's.
 pub struct SecretsController {

@@ -1,0 +1,40 @@
+//! What there is to do about a pair of namespace and registry: a pure decision.
+
+use crate::api::acr_registry::Provision;
+use crate::policy::attached::Registry;
+use crate::policy::scope::Labels;
+
+/// What there is to do about a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Write,
+    Delete,
+    Nothing,
+}
+
+/// Decides on a pair. It is pure: what is known of the registry, the namespace and the demand goes in.
+pub(super) fn step(
+    registry: Option<&Registry>,
+    labels: Option<&Labels>,
+    injected: bool,
+    wanted: bool,
+    is_usable: bool,
+) -> Step {
+    let (Some(registry), Some(labels)) = (registry, labels) else {
+        // The secrets of a namespace that is gone are gone with it.
+        return if labels.is_some() {
+            Step::Delete
+        } else {
+            Step::Nothing
+        };
+    };
+    if !injected || !registry.allows(Some(labels)) {
+        return Step::Delete;
+    }
+    // The last good credential stays where it is, and goes nowhere else, until one is minted of the spec in force.
+    if is_usable && (wanted || registry.provision() == Provision::Eager) {
+        Step::Write
+    } else {
+        Step::Nothing
+    }
+}
