@@ -7,7 +7,7 @@ use crate::base::occasional::Occasional;
 use crate::metrics::{DropReason, Metrics, Queue};
 
 /// How often a queue's drops are said in the log at most.
-const INTERVAL: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The drops of one queue.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Drops {
         Self {
             queue,
             metrics,
-            said: Occasional::new(INTERVAL),
+            said: Occasional::new(LOG_INTERVAL),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What users write, read and script against: the custom resource, labels and names, reasons.
 
 pub mod acr_registry;
+pub mod condition;
 pub mod identity;
 pub mod names;
 pub mod reason;

@@ -19,7 +19,7 @@ pub(super) const BUFFER: usize = 16 << 20;
 /// How much of a buffer's memory is kept when it is empty again.
 pub(super) const KEPT: usize = 256 << 10;
 /// How long the writer rests after what it wrote. Waking it for each line would cost more than the line does.
-const PAUSE: Duration = Duration::from_millis(5);
+const WRITE_INTERVAL: Duration = Duration::from_millis(5);
 /// How many bytes are delivered at once, and so how much is lost at most when that fails.
 const CHUNK: usize = 64 << 10;
 
@@ -168,7 +168,7 @@ impl Writer {
             self.reopen_if_asked();
             self.deliver(&lines);
             self.report_drops();
-            thread::sleep(PAUSE);
+            thread::sleep(WRITE_INTERVAL);
         }
         self.report_drops();
     }

@@ -11,7 +11,7 @@ use super::otlp::OtlpSink;
 use super::stream::{Destination, StreamSink};
 
 /// How long the end of the program waits for destinations that do not take what is left.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// Where a line is made, before it is queued: memory that is not asked for anew for each.
@@ -75,7 +75,7 @@ impl Drop for AuditLog {
         for channel in &self.channels {
             channel.close();
         }
-        let end = Instant::now() + DRAIN;
+        let end = Instant::now() + DRAIN_TIMEOUT;
         for channel in &mut self.channels {
             channel.wait(end.saturating_duration_since(Instant::now()));
         }

@@ -239,7 +239,7 @@ fn cut(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::attached::Registries;
+    use crate::policy::attached::AttachedRegistries;
     use crate::policy::decision::{Settings, decide};
     use serde_json::{Value, json};
 
@@ -250,7 +250,7 @@ mod tests {
         }})
         .to_string();
         let request = ReviewRequest::decode(body.as_bytes()).unwrap();
-        let registries = Registries::default();
+        let registries = AttachedRegistries::default();
         let decision = decide(&request, &registries, None, &Settings::default());
         let line = serde_json::to_string(&Record {
             time: Timestamp::UNIX_EPOCH,

@@ -7,4 +7,4 @@ pub mod identity;
 pub mod jwt;
 pub mod mint;
 pub(crate) mod remedy;
-pub mod trouble;
+pub mod service_error;

@@ -12,7 +12,7 @@ use crate::http::{HttpError, Response};
 /// A service that gave no sound answer. The same trouble always reads the same.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Trouble {
+pub enum ServiceError {
     /// No whole answer.
     #[error("{0}")]
     NoAnswer(HttpError),
@@ -51,7 +51,7 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
+impl ServiceError {
     /// The trouble that an answer's status tells of. None for a success, and for a refusal (400 to 499 but for 408
     /// and 429), which its own service has to explain.
     pub(super) fn of(response: &Response, now: Timestamp) -> Option<Self> {

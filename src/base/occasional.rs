@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Occasional {
     interval: Duration,
-    state: Mutex<State>,
+    state: Mutex<Unsaid>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Unsaid {
     last: Option<Instant>,
     unsaid: usize,
 }

@@ -21,8 +21,8 @@ pub use authority::{Authority, AuthorityCertificate};
 pub use flaw::Flaw;
 pub use leaf::Leaf;
 pub use live::{Live, Webhook};
-pub use plan::{Action, Change, Plan, plan};
-pub use state::{Next, Previous, State};
+pub use plan::{Action, Change, RotationPlan, plan};
+pub use state::{CertificateState, Next, Previous};
 pub use stored::Held;
 pub use validity::Validity;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Authority, Held, Live, Next, State};
+use super::{Authority, CertificateState, Held, Live, Next};
 
 /// A step from one good state to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub enum Action {
     /// Make everything anew: there is nothing to build on.
     Create,
     /// Write what was held before, with this change if any.
-    Restore(Box<State>, Option<Change>),
+    Restore(Box<CertificateState>, Option<Change>),
     /// Keep the authority and make the rest anew.
     Repair(Box<Authority>),
     /// Write the next state.
-    Change(Box<State>, Change),
+    Change(Box<CertificateState>, Change),
     /// Write the bundle into the configuration.
     Publish(String),
     /// Nothing.
@@ -42,7 +42,7 @@ pub enum Action {
 
 /// What to do, and when to look again if nothing happens before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct RotationPlan {
     /// What to do.
     pub action: Action,
     /// When there will be something else to do, by the clock on the wall.
@@ -57,12 +57,12 @@ pub struct Plan {
 pub fn plan(
     held: &Held,
     live: Option<&Live>,
-    remembered: Option<&State>,
+    remembered: Option<&CertificateState>,
     host: &str,
     overlap: SignedDuration,
     now: Timestamp,
-) -> Plan {
-    let at_once = |action| Plan { action, again: now };
+) -> RotationPlan {
+    let at_once = |action| RotationPlan { action, again: now };
     let remembered = remembered.filter(|state| state.is_good(host, now));
     match (held, remembered) {
         (Held::Whole(state), _) => whole(state, live, overlap, now),
@@ -85,8 +85,13 @@ pub fn plan(
     }
 }
 
-fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Timestamp) -> Plan {
-    let change = |change| Plan {
+fn whole(
+    state: &CertificateState,
+    live: Option<&Live>,
+    overlap: SignedDuration,
+    now: Timestamp,
+) -> RotationPlan {
+    let change = |change| RotationPlan {
         action: Action::Change(Box::new(state.clone()), change),
         again: now,
     };
@@ -115,7 +120,7 @@ fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Times
                 trusted_since: Some(_),
                 ..
             }) => change(Change::Distrust),
-            _ => Plan {
+            _ => RotationPlan {
                 action: Action::Publish(bundle),
                 again: now,
             },
@@ -156,7 +161,7 @@ fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Times
         }
         again = again.min(over);
     }
-    Plan {
+    RotationPlan {
         action: Action::Nothing,
         again,
     }
@@ -164,10 +169,10 @@ fn whole(state: &State, live: Option<&Live>, overlap: SignedDuration, now: Times
 
 impl Action {
     /// The state that is to be written, where one is. Keys are drawn here.
-    pub fn state(self, host: &str, now: Timestamp) -> Result<Option<State>, rcgen::Error> {
+    pub fn state(self, host: &str, now: Timestamp) -> Result<Option<CertificateState>, rcgen::Error> {
         Ok(Some(match self {
-            Self::Create => State::create(host, now)?,
-            Self::Repair(authority) => State::of(*authority, host, now)?,
+            Self::Create => CertificateState::create(host, now)?,
+            Self::Repair(authority) => CertificateState::of(*authority, host, now)?,
             Self::Restore(state, None) => *state,
             Self::Restore(state, Some(change)) | Self::Change(state, change) => {
                 changed(*state, change, host, now)?
@@ -177,7 +182,12 @@ impl Action {
     }
 }
 
-fn changed(mut state: State, change: Change, host: &str, now: Timestamp) -> Result<State, rcgen::Error> {
+fn changed(
+    mut state: CertificateState,
+    change: Change,
+    host: &str,
+    now: Timestamp,
+) -> Result<CertificateState, rcgen::Error> {
     match change {
         Change::RenewLeaf => state.leaf = super::Leaf::issue(&state.authority, host, now)?,
         Change::AddNext => {

@@ -24,7 +24,7 @@ pub struct Previous {
 
 /// Authorities and serving certificate. The serving certificate is always the current authority's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct CertificateState {
     /// The authority that signs.
     pub authority: Authority,
     /// What is served.
@@ -35,7 +35,7 @@ pub struct State {
     pub previous: Option<Previous>,
 }
 
-impl State {
+impl CertificateState {
     /// One from nothing.
     pub(super) fn create(host: &str, now: Timestamp) -> Result<Self, rcgen::Error> {
         Self::of(Authority::make(now)?, host, now)

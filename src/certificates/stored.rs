@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{Authority, AuthorityCertificate, Flaw, Leaf, Next, Previous, State, Validity};
+use super::{Authority, AuthorityCertificate, CertificateState, Flaw, Leaf, Next, Previous, Validity};
 use crate::api::names::{
     MANAGED_BY_LABEL, MANAGER, NEXT_CA_TRUSTED_SINCE_ANNOTATION, PREVIOUS_CA_RETIRED_AT_ANNOTATION,
     WEBHOOK_CERTIFICATE,
@@ -36,7 +36,7 @@ pub enum Held {
         authority: Option<Box<Authority>>,
     },
     /// It can be used.
-    Whole(Box<State>),
+    Whole(Box<CertificateState>),
 }
 
 impl Held {
@@ -56,7 +56,7 @@ impl Held {
             }
         };
         match rest(secret, &authority, host, now) {
-            Ok((leaf, next, previous)) => Self::Whole(Box::new(State {
+            Ok((leaf, next, previous)) => Self::Whole(Box::new(CertificateState {
                 authority,
                 leaf,
                 next,
@@ -70,7 +70,7 @@ impl Held {
     }
 }
 
-impl State {
+impl CertificateState {
     /// Whether it would still be read as [`Held::Whole`].
     pub(super) fn is_good(&self, host: &str, now: Timestamp) -> bool {
         let next = self

@@ -8,7 +8,7 @@ use crate::azure::identity::Application;
 use crate::azure::remedy::{
     Handover, Puller, Remedy, Request, Situation, of_secret, of_unusable_password, registry_name,
 };
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::registry::login_server::LoginServer;
 
 fn say(text: impl Into<String>) -> Cure {
@@ -127,7 +127,7 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
     if matches!(code, Code::Dns | Code::Ssl | Code::Tcp) {
         return network(subject, code);
     }
-    if let AcrError::Trouble(trouble) = error {
+    if let AcrError::ServiceError(trouble) = error {
         return waiting(trouble);
     }
     let asked = match step {
@@ -138,11 +138,11 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
     listed(situation(subject, subject.target.as_ref()).of_registry(asked, error))
 }
 
-fn waiting(trouble: &Trouble) -> Vec<Cure> {
+fn waiting(trouble: &ServiceError) -> Vec<Cure> {
     match trouble.retry_after() {
         Some(wait) => vec![say(format!("Wait {} s, then check again.", wait.as_secs()))],
         None => match trouble {
-            Trouble::Throttled { .. } | Trouble::Unavailable { .. } => {
+            ServiceError::Throttled { .. } | ServiceError::Unavailable { .. } => {
                 vec![say("Wait a minute, then check again.")]
             }
             _ => vec![say(

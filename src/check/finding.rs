@@ -126,7 +126,7 @@ pub struct Cure {
 
 /// Why a step failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct StepFailure {
     /// What kind of failure it is.
     pub code: Code,
     /// The likely cause.
@@ -137,14 +137,14 @@ pub struct Failure {
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// It is as it should be.
     Passed {
         /// What was found.
         detail: String,
     },
     /// It is not.
-    Failed(Failure),
+    Failed(StepFailure),
     /// It was not looked at.
     Skipped {
         /// Why not.
@@ -152,12 +152,12 @@ pub enum Outcome {
     },
 }
 
-pub(super) fn passed(detail: String) -> Outcome {
-    Outcome::Passed { detail }
+pub(super) fn passed(detail: String) -> StepOutcome {
+    StepOutcome::Passed { detail }
 }
 
-pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> Outcome {
-    Outcome::Failed(Failure { code, cause, cures })
+pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> StepOutcome {
+    StepOutcome::Failed(StepFailure { code, cause, cures })
 }
 
 /// A step and what came of it.
@@ -168,15 +168,15 @@ pub struct Finding {
     /// How long it took; none where nothing was asked.
     pub took: Option<Duration>,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
 }
 
 impl Finding {
     /// Why it failed, if it did.
-    pub fn failure(&self) -> Option<&Failure> {
+    pub fn failure(&self) -> Option<&StepFailure> {
         match &self.outcome {
-            Outcome::Failed(failure) => Some(failure),
-            Outcome::Passed { .. } | Outcome::Skipped { .. } => None,
+            StepOutcome::Failed(failure) => Some(failure),
+            StepOutcome::Passed { .. } | StepOutcome::Skipped { .. } => None,
         }
     }
 }

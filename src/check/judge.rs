@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::advice;
-use super::finding::{Code, Failure, Outcome, Step, failed, passed};
+use super::finding::{Code, Step, StepFailure, StepOutcome, failed, passed};
 use super::subject::{Subject, Target};
 use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
 use crate::azure::mint::{MintCause, MintError};
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::http::{HttpError, HttpFailure, Resolution};
 
 /// How far clocks may be apart. Entra ID and what verifies JSON Web Tokens elsewhere allow as much.
@@ -57,7 +57,7 @@ pub struct ClockReading {
 }
 
 /// What an observation of a step means.
-pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> Outcome {
+pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOutcome {
     match observation {
         Observation::Resolved(Ok(resolution)) => passed(match resolution {
             Resolution::Override(address) => format!("{address}, by --resolve"),
@@ -87,7 +87,7 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> Outcom
                 .unwrap_or_default(),
         }),
         Observation::Refused(error) => minted(subject, step, error),
-        Observation::Incomplete(message) => Outcome::Failed(Failure {
+        Observation::Incomplete(message) => StepOutcome::Failed(StepFailure {
             code: Code::AadLogin,
             cause: message.clone(),
             cures: vec![advice::attach_again(subject)],
@@ -107,7 +107,7 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> Outcom
     }
 }
 
-fn unreached(subject: &Subject, error: &HttpError) -> Outcome {
+fn unreached(subject: &Subject, error: &HttpError) -> StepOutcome {
     let code = code_of_failure(error.failure()).unwrap_or(Code::Tcp);
     failed(code, error.to_string(), advice::network(subject, code))
 }
@@ -140,14 +140,14 @@ fn code_of(step: Step, error: &AcrError) -> Code {
         }) => Code::Cmk,
         AcrError::Refused(refusal) if is_early && refusal.status == 403 => Code::Forbidden,
         AcrError::Refused(refusal) if is_early && refusal.status == 404 => Code::LoginServer,
-        AcrError::Trouble(Trouble::NoAnswer(error)) => {
+        AcrError::ServiceError(ServiceError::NoAnswer(error)) => {
             code_of_failure(error.failure()).unwrap_or(code_of_step(step))
         }
         _ => code_of_step(step),
     }
 }
 
-fn refused(subject: &Subject, step: Step, error: &AcrError) -> Outcome {
+fn refused(subject: &Subject, step: Step, error: &AcrError) -> StepOutcome {
     let code = code_of(step, error);
     let host = &subject.login_server;
     let cause = match (step, error) {
@@ -176,13 +176,13 @@ fn refused(subject: &Subject, step: Step, error: &AcrError) -> Outcome {
         (_, AcrError::NoAccess { repository }) => {
             format!("the identity has no right to pull from {repository}")
         }
-        (_, AcrError::Trouble(Trouble::NoAnswer(error))) => error.to_string(),
+        (_, AcrError::ServiceError(ServiceError::NoAnswer(error))) => error.to_string(),
         _ => format!("{host}: {error}"),
     };
     failed(code, cause, advice::registry(subject, step, code, error))
 }
 
-fn minted(subject: &Subject, step: Step, error: &MintError) -> Outcome {
+fn minted(subject: &Subject, step: Step, error: &MintError) -> StepOutcome {
     match error.cause() {
         MintCause::Registry { error, .. } => refused(subject, step, error),
         cause @ MintCause::Entra(error) => {
@@ -192,7 +192,7 @@ fn minted(subject: &Subject, step: Step, error: &MintError) -> Outcome {
     }
 }
 
-fn manifest(subject: &Subject, target: &Target, error: &AcrError) -> Outcome {
+fn manifest(subject: &Subject, target: &Target, error: &AcrError) -> StepOutcome {
     let host = &subject.login_server;
     match error {
         AcrError::Refused(refusal) if refusal.status == 404 => {
@@ -216,7 +216,7 @@ fn manifest(subject: &Subject, target: &Target, error: &AcrError) -> Outcome {
     }
 }
 
-fn clock(reading: ClockReading) -> Outcome {
+fn clock(reading: ClockReading) -> StepOutcome {
     let behind_token = reading
         .token_issued_at
         .map(|issued_at| issued_at.duration_since(reading.local))
@@ -226,7 +226,7 @@ fn clock(reading: ClockReading) -> Outcome {
         .map(|date| date.duration_since(reading.local))
         .or(behind_token)
     else {
-        return Outcome::Skipped {
+        return StepOutcome::Skipped {
             why: "no answer had the time".to_owned(),
         };
     };
@@ -276,9 +276,9 @@ mod tests {
             token_issued_at: token.map(at),
         };
         match clock(reading) {
-            Outcome::Passed { detail } => format!("ok: {detail}"),
-            Outcome::Failed(failure) => format!("{}: {}", failure.code.as_str(), failure.cause),
-            Outcome::Skipped { why } => format!("skipped: {why}"),
+            StepOutcome::Passed { detail } => format!("ok: {detail}"),
+            StepOutcome::Failed(failure) => format!("{}: {}", failure.code.as_str(), failure.cause),
+            StepOutcome::Skipped { why } => format!("skipped: {why}"),
         }
     }
 

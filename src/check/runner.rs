@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::Uri;
 use jiff::Timestamp;
 
-use super::finding::{Finding, Outcome, Step};
+use super::finding::{Finding, Step, StepOutcome};
 use super::judge::{ClockReading, Observation, judge};
 use super::subject::{Identity, Subject, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, Manifest};
@@ -46,8 +46,8 @@ impl Log<'_> {
     /// Judges a step, tells of it, and says whether it passed.
     fn observed(&mut self, step: Step, observation: &Observation) -> bool {
         let outcome = judge(self.subject, step, observation);
-        let passed = matches!(outcome, Outcome::Passed { .. });
-        if matches!(outcome, Outcome::Failed(_)) {
+        let passed = matches!(outcome, StepOutcome::Passed { .. });
+        if matches!(outcome, StepOutcome::Failed(_)) {
             self.failed.get_or_insert(step);
         }
         let now = Instant::now();
@@ -60,7 +60,7 @@ impl Log<'_> {
 
     fn skipped(&mut self, step: Step, why: String) {
         self.last = Some(step);
-        let outcome = Outcome::Skipped { why };
+        let outcome = StepOutcome::Skipped { why };
         (self.tell)(Finding {
             step,
             took: None,

@@ -17,7 +17,7 @@ use crate::cli::output::{KIND, print};
 use crate::cli::target::{Attached, AttachedTarget, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 
 /// Detach a registry: every secret that came of it goes.
 ///
@@ -80,7 +80,8 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
     if args.waiting.no_wait {
         return Ok(());
     }
-    let host = Registry::parse(object).map_or(name.clone(), |registry| registry.login_server().to_string());
+    let host =
+        AttachedRegistry::parse(object).map_or(name.clone(), |registry| registry.login_server().to_string());
     if until_gone(args, &client, object, &served).await? {
         print(format!(
             "{host} is detached: its secrets are gone, its pull secrets were in {served}.\n"

@@ -99,11 +99,11 @@ impl CliError {
 
 /// How long the end of the program waits for what is still under way: longer than the audit log waits for its last records
 /// to be taken. Looking up a host's name can take longer, and can't be given up.
-const REST: Duration = Duration::from_secs(6);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Runs what waits for a network.
 fn block_on<F: Future>(future: F) -> Result<F::Output, CliError> {
-    block_on_and_end(future, REST)
+    block_on_and_end(future, EXIT_TIMEOUT)
 }
 
 fn block_on_and_end<F: Future>(future: F, rest: Duration) -> Result<F::Output, CliError> {

@@ -58,7 +58,7 @@ enum Output {
 }
 
 /// A Pod as the API server would send it, and what it was made from.
-struct Subject {
+struct Reviewed {
     kind: String,
     name: String,
     review: Value,
@@ -112,10 +112,10 @@ fn read(path: &Path) -> Result<String, CliError> {
     read.map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display())))
 }
 
-fn subject(object: Value, default_namespace: &str) -> Result<Subject, CliError> {
+fn subject(object: Value, default_namespace: &str) -> Result<Reviewed, CliError> {
     let (kind, name) = kind_and_name(&object);
     if kind == "AdmissionReview" {
-        return Ok(Subject {
+        return Ok(Reviewed {
             name: "-".to_owned(),
             kind,
             review: object,
@@ -158,7 +158,7 @@ fn subject(object: Value, default_namespace: &str) -> Result<Subject, CliError> 
     });
     let review =
         json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": operation});
-    Ok(Subject { kind, name, review })
+    Ok(Reviewed { kind, name, review })
 }
 
 /// Makes a template what its controller would make of it.
@@ -203,7 +203,7 @@ impl Report {
 
     fn add(
         &mut self,
-        subject: &Subject,
+        subject: &Reviewed,
         request: &ReviewRequest<'_>,
         decision: &Decision<'_>,
     ) -> Result<(), CliError> {

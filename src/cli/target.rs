@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
 use crate::base::dns::{MAX_SUBDOMAIN, is_subdomain};
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::registry::cloud::Cloud;
 use crate::registry::login_server::{LoginServer, LoginServerError, NAME_LENGTH};
 use crate::registry::resource_id::{ResourceId, ResourceIdError};
@@ -73,7 +73,7 @@ impl RegistryTarget {
 
     /// Whether an AcrRegistry is for it.
     pub fn is_named_by(&self, object: &AcrRegistry) -> bool {
-        let Ok(registry) = Registry::parse(object) else {
+        let Ok(registry) = AttachedRegistry::parse(object) else {
             return false;
         };
         let host = registry.login_server();

@@ -9,11 +9,11 @@ use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
 
 /// How often the cluster is looked at.
-const INTERVAL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the spinner turns.
-const TURN: Duration = Duration::from_millis(100);
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one look may take; the client tries by itself for much longer.
-const LOOK: Duration = Duration::from_secs(10);
+const POLL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How it stands: a spinner on a terminal, else a line whenever it changes. It is on standard error.
 pub(super) struct Progress {
@@ -27,7 +27,7 @@ impl Progress {
         let style = ProgressStyle::with_template("{spinner} {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = ProgressBar::new_spinner().with_style(style);
-        bar.enable_steady_tick(TURN);
+        bar.enable_steady_tick(SPINNER_INTERVAL);
         let mut progress = Self {
             bar,
             said: String::new(),
@@ -70,7 +70,7 @@ pub(super) async fn wait<T>(
 ) -> Result<Option<T>, CliError> {
     let begin = Instant::now();
     loop {
-        match tokio::time::timeout(LOOK, look(begin.elapsed())).await {
+        match tokio::time::timeout(POLL_TIMEOUT, look(begin.elapsed())).await {
             Ok(Ok(Look::Done(value))) => return Ok(Some(value)),
             Ok(Ok(Look::NotYet(text))) => progress.say(text),
             Ok(Err(error)) => return Err(error),
@@ -79,7 +79,7 @@ pub(super) async fn wait<T>(
         if begin.elapsed() >= timeout {
             return Ok(None);
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -38,7 +38,7 @@ pub const MAX_BODY: usize = 1 << 20;
 const AGENT: &str = concat!("pullpass/", env!("CARGO_PKG_VERSION"));
 
 /// Firewalls forget quiet connections without a word; one that old is not worth the risk.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How to reach the world.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ impl HttpClient {
             .wrap_connector(dialer.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector.clone());
         Ok(Self {
             client,

@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::bare;
+
 /// Upper bounds of the queue's histogram, in seconds: a review whose body came with its headers waits for microseconds,
 /// and the API server gives up after seconds.
 const QUEUE_BUCKETS: [f64; 11] = [
@@ -110,9 +112,8 @@ impl PortMetrics {
             "Open connections to the webhook's port",
             metrics.connections.clone(),
         );
-        // The encoder appends "_total" to the name of a counter: pullpass_requests_refused_total.
         registry.register(
-            "pullpass_requests_refused",
+            bare("pullpass_requests_refused_total"),
             "Connections and requests that were refused before a review was decided",
             metrics.refused.clone(),
         );

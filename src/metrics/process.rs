@@ -8,6 +8,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::bare;
+
 /// Clock ticks in a second: the value of `USER_HZ`, which Linux keeps at 100 for programs on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -47,7 +49,12 @@ impl Collector for ProcessCollector {
         if let Some(stat) = stat {
             let cpu = ConstCounter::new(stat.cpu_ticks / TICKS_PER_SECOND);
             let help = "Total user and system CPU time spent in seconds.";
-            cpu.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, cpu.metric_type())?)?;
+            cpu.encode(encoder.encode_descriptor(
+                bare("process_cpu_seconds_total"),
+                help,
+                None,
+                cpu.metric_type(),
+            )?)?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::policy::attached::{Registries, Registry};
-use crate::policy::coverage::{Finding, Gap, State, findings};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::coverage::{CoverageState, Finding, Gap, findings};
 use crate::policy::decision::{Decision, Outcome, Settings, decide};
 use crate::policy::pod::{Pod, inject_label};
 use crate::policy::request::{ImageField, Operation, PodImage, PodView, ReviewRequest};
@@ -36,7 +36,7 @@ const SECRETS: [&str; 7] = [
     "by-hand",
 ];
 
-fn registries() -> Registries {
+fn registries() -> AttachedRegistries {
     let of_team =
         |team| json!({"loginServer": "teams.azurecr.io", "namespaces": {"matchLabels": {"team": team}}});
     let lists = |host, repository| json!({"loginServer": host, "credential": {"kind": "AccessToken", "repositories": [repository]}});
@@ -54,7 +54,7 @@ fn registries() -> Registries {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
         });
-        Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
     })
     .collect()
 }
@@ -114,21 +114,21 @@ fn agree(finding: Option<&Finding<'_>>, created: &Decision<'_>, updated: &Decisi
     let warned = !updated.warnings.is_empty();
     is_named
         && match finding.state {
-            State::Uncovered(Gap::Unattached) => rules == [Rule::Unattached],
-            State::Uncovered(Gap::Forbidden) => rules == [Rule::Forbidden],
-            State::Uncovered(Gap::NotInjected | Gap::OtherSecret) => {
+            CoverageState::Uncovered(Gap::Unattached) => rules == [Rule::Unattached],
+            CoverageState::Uncovered(Gap::Forbidden) => rules == [Rule::Forbidden],
+            CoverageState::Uncovered(Gap::NotInjected | Gap::OtherSecret) => {
                 (updated.outcome, created.outcome) == (Outcome::Uncovered, Outcome::Injected)
                     && rules.is_empty()
             }
-            State::Uncovered(Gap::OtherRepository | Gap::Spelling) => {
+            CoverageState::Uncovered(Gap::OtherRepository | Gap::Spelling) => {
                 updated.outcome == Outcome::AlreadyPresent && warned && rules.is_empty()
             }
-            State::Covered => {
+            CoverageState::Covered => {
                 [Outcome::AlreadyPresent, Outcome::Skipped].contains(&updated.outcome)
                     && !warned
                     && rules.is_empty()
             }
-            State::Skipped(_) => updated.outcome == Outcome::Skipped && rules.is_empty(),
+            CoverageState::Skipped(_) => updated.outcome == Outcome::Skipped && rules.is_empty(),
         }
 }
 

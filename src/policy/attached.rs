@@ -18,7 +18,7 @@ use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
 /// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Registry {
+pub struct AttachedRegistry {
     name: String,
     login_server: LoginServer,
     pull_secret: String,
@@ -66,7 +66,7 @@ pub enum InvalidSpec {
     Namespaces(String),
 }
 
-impl Registry {
+impl AttachedRegistry {
     /// Reads the spec of an AcrRegistry.
     pub fn parse(object: &AcrRegistry) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
@@ -163,21 +163,21 @@ pub enum Access<'a> {
     /// No AcrRegistry has the host.
     Unattached,
     /// The host is attached, but not for the namespace; this is the first `AcrRegistry` that has it.
-    Forbidden(&'a Registry),
+    Forbidden(&'a AttachedRegistry),
     /// These may be used, ordered by name; there is at least one.
-    Granted(Vec<&'a Registry>),
+    Granted(Vec<&'a AttachedRegistry>),
 }
 
 /// The attached registries, by host. Several may share one: teams with an identity of their own each.
 #[derive(Debug, Clone, Default)]
-pub struct Registries {
-    by_host: HashMap<String, Vec<Registry>>,
+pub struct AttachedRegistries {
+    by_host: HashMap<String, Vec<AttachedRegistry>>,
     /// The host of each registry.
     hosts: HashMap<String, String>,
     unusable: BTreeSet<String>,
 }
 
-impl Registries {
+impl AttachedRegistries {
     /// The same, and `AcrRegistries` of these names are there that can't be acted on.
     #[must_use]
     pub fn with_unusable(self, unusable: BTreeSet<String>) -> Self {
@@ -186,7 +186,7 @@ impl Registries {
 
     /// The names of all `AcrRegistries` that there are.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let usable = self.by_host.values().flatten().map(Registry::name);
+        let usable = self.by_host.values().flatten().map(AttachedRegistry::name);
         usable.chain(self.unusable.iter().map(String::as_str))
     }
 
@@ -196,7 +196,7 @@ impl Registries {
     }
 
     /// The registries that share the host that an image names, ordered by name; empty when none is attached.
-    pub fn named_by(&self, host: &RegistryHost<'_>) -> &[Registry] {
+    pub fn named_by(&self, host: &RegistryHost<'_>) -> &[AttachedRegistry] {
         if !host.is_default_port() {
             return &[];
         }
@@ -221,22 +221,22 @@ impl Registries {
     }
 
     /// Every registry, ordered by name.
-    pub fn all(&self) -> Vec<&Registry> {
+    pub fn all(&self) -> Vec<&AttachedRegistry> {
         let mut all: Vec<_> = self.by_host.values().flatten().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// The registry of that name.
-    pub fn by_name(&self, name: &str) -> Option<&Registry> {
+    pub fn by_name(&self, name: &str) -> Option<&AttachedRegistry> {
         let sharing = self.by_host.get(self.hosts.get(name)?)?;
         sharing.iter().find(|registry| registry.name == name)
     }
 }
 
-impl FromIterator<Registry> for Registries {
-    fn from_iter<T: IntoIterator<Item = Registry>>(registries: T) -> Self {
-        let mut by_host: HashMap<String, Vec<Registry>> = HashMap::new();
+impl FromIterator<AttachedRegistry> for AttachedRegistries {
+    fn from_iter<T: IntoIterator<Item = AttachedRegistry>>(registries: T) -> Self {
+        let mut by_host: HashMap<String, Vec<AttachedRegistry>> = HashMap::new();
         let mut hosts = HashMap::new();
         for registry in registries {
             hosts.insert(registry.name.clone(), registry.login_server.as_str().to_owned());
@@ -300,7 +300,7 @@ mod tests {
                 None,
             ),
         ] {
-            let parsed = Registry::parse(&object("r", spec.clone()));
+            let parsed = AttachedRegistry::parse(&object("r", spec.clone()));
             assert_eq!(
                 parsed
                     .as_ref()
@@ -314,9 +314,11 @@ mod tests {
 
     #[test]
     fn registries_that_share_a_host_are_found_in_order() {
-        let registries: Registries = ["team-b", "team-a"]
+        let registries: AttachedRegistries = ["team-b", "team-a"]
             .iter()
-            .map(|name| Registry::parse(&object(name, json!({"loginServer": "shared.azurecr.io"}))).unwrap())
+            .map(|name| {
+                AttachedRegistry::parse(&object(name, json!({"loginServer": "shared.azurecr.io"}))).unwrap()
+            })
             .collect();
         let names = |image: &str| {
             let host = ImageReference::parse(image).unwrap().registry().unwrap();

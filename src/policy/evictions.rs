@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::base::backoff::{Backoff, Jitter};
 
-/// How many Pods of an owner are evicted in a [`SPAN`].
+/// How many Pods of an owner are evicted in a [`OWNER_INTERVAL`].
 const PER_OWNER: usize = 10;
 /// See [`PER_OWNER`].
-const SPAN: SignedDuration = SignedDuration::from_mins(1);
+const OWNER_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// How long evictions are paused for an owner whose Pods they do not help.
 const EVICTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(10), Duration::from_hours(6));
 /// How many owners are remembered. No Pod of another is evicted until one of them is forgotten.
@@ -25,7 +25,7 @@ pub struct Evictions(HashMap<String, Owner>);
 
 #[derive(Debug)]
 struct Owner {
-    /// The uids of Pods that were evicted in the last [`SPAN`], and when.
+    /// The uids of Pods that were evicted in the last [`OWNER_INTERVAL`], and when.
     recent: Vec<(String, Timestamp)>,
     attempt: Attempt,
 }
@@ -141,7 +141,7 @@ impl Evictions {
         self.0.retain(|_, owner| {
             owner
                 .recent
-                .retain(|(_, since)| now.duration_since(*since) < SPAN);
+                .retain(|(_, since)| now.duration_since(*since) < OWNER_INTERVAL);
             !owner.recent.is_empty() || !owner.attempt.is_stale(now)
         });
     }
@@ -176,7 +176,7 @@ mod tests {
         }
         assert_eq!(take("web", PER_OWNER, BEGIN), (false, 1));
         assert_eq!(take("api", 0, BEGIN), (true, 2), "another owner has its own");
-        assert_eq!(take("web", PER_OWNER, BEGIN + SPAN), (true, 2));
+        assert_eq!(take("web", PER_OWNER, BEGIN + OWNER_INTERVAL), (true, 2));
         assert_eq!(
             take("web", PER_OWNER + 1, BEGIN + DAY),
             (true, 1),

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::policy::coverage::{Finding, Gap, State};
+use crate::policy::coverage::{CoverageState, Finding, Gap};
 use crate::policy::pod::{self, Pod};
 
 /// The registry for whose secret a Pod should be made anew, if one is.
@@ -30,7 +30,9 @@ pub fn was_injected(findings: &[Finding<'_>]) -> Option<bool> {
     if findings.iter().any(lacks_a_secret) {
         return Some(false);
     }
-    let is_covered = findings.iter().any(|finding| finding.state == State::Covered);
+    let is_covered = findings
+        .iter()
+        .any(|finding| finding.state == CoverageState::Covered);
     is_covered.then_some(true)
 }
 
@@ -38,7 +40,7 @@ pub fn was_injected(findings: &[Finding<'_>]) -> Option<bool> {
 fn lacks_a_secret(finding: &Finding<'_>) -> bool {
     matches!(
         finding.state,
-        State::Uncovered(Gap::NotInjected | Gap::OtherSecret)
+        CoverageState::Uncovered(Gap::NotInjected | Gap::OtherSecret)
     )
 }
 
@@ -87,7 +89,7 @@ mod tests {
         json!({"name": container, "state": {"waiting": {"reason": reason}}, "lastState": {}, "restartCount": 0})
     }
 
-    fn finding(state: State) -> Finding<'static> {
+    fn finding(state: CoverageState) -> Finding<'static> {
         Finding {
             host: Cow::Borrowed("openreg.azurecr.io"),
             registry: Some("open"),
@@ -96,7 +98,7 @@ mod tests {
         }
     }
 
-    fn helped(pod: Value, state: State) -> bool {
+    fn helped(pod: Value, state: CoverageState) -> bool {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         would_help(&pod, &[finding(state)]).is_some()
     }
@@ -105,18 +107,18 @@ mod tests {
     fn what_another_admission_would_mend_is_made_anew() {
         for gap in Gap::ALL {
             assert_eq!(
-                helped(stuck(), State::Uncovered(gap)),
+                helped(stuck(), CoverageState::Uncovered(gap)),
                 matches!(gap, Gap::NotInjected | Gap::OtherSecret),
                 "{gap:?}"
             );
         }
-        assert!(!helped(stuck(), State::Covered));
-        assert!(!helped(stuck(), State::Skipped(Exemption::PodOptedOut)));
+        assert!(!helped(stuck(), CoverageState::Covered));
+        assert!(!helped(stuck(), CoverageState::Skipped(Exemption::PodOptedOut)));
     }
 
     #[test]
     fn nothing_that_ran_or_would_not_come_back_is_touched() {
-        let not_injected = State::Uncovered(Gap::NotInjected);
+        let not_injected = CoverageState::Uncovered(Gap::NotInjected);
         for (path, value) in [
             ("/metadata/ownerReferences", json!([])),
             ("/metadata/ownerReferences/0/controller", json!(false)),
@@ -164,14 +166,14 @@ mod tests {
             let owner = &mut pod["metadata"]["ownerReferences"][0];
             owner["apiVersion"] = json!(api_version);
             owner["kind"] = json!(kind);
-            let helped = helped(pod, State::Uncovered(Gap::NotInjected));
+            let helped = helped(pod, CoverageState::Uncovered(Gap::NotInjected));
             assert_eq!(helped, comes_back, "{api_version} {kind}");
         }
     }
 
     #[test]
     fn it_waits_for_the_image_that_the_secret_is_for() {
-        let not_injected = State::Uncovered(Gap::NotInjected);
+        let not_injected = CoverageState::Uncovered(Gap::NotInjected);
         let helped_where = |statuses: &[Value], init: &[Value]| {
             let mut pod = stuck();
             pod["status"]["containerStatuses"] = json!(statuses);
@@ -199,14 +201,17 @@ mod tests {
 
     #[test]
     fn a_pod_is_injected_when_nothing_is_missing_that_admission_adds() {
-        let not_injected = State::Uncovered(Gap::NotInjected);
+        let not_injected = CoverageState::Uncovered(Gap::NotInjected);
         for (states, injected) in [
-            (&[State::Covered][..], Some(true)),
-            (&[State::Covered, State::Uncovered(Gap::Unattached)], Some(true)),
-            (&[State::Covered, not_injected], Some(false)),
-            (&[State::Uncovered(Gap::OtherSecret)], Some(false)),
-            (&[State::Uncovered(Gap::Forbidden)], None),
-            (&[State::Skipped(Exemption::PodOptedOut)], None),
+            (&[CoverageState::Covered][..], Some(true)),
+            (
+                &[CoverageState::Covered, CoverageState::Uncovered(Gap::Unattached)],
+                Some(true),
+            ),
+            (&[CoverageState::Covered, not_injected], Some(false)),
+            (&[CoverageState::Uncovered(Gap::OtherSecret)], Some(false)),
+            (&[CoverageState::Uncovered(Gap::Forbidden)], None),
+            (&[CoverageState::Skipped(Exemption::PodOptedOut)], None),
             (&[], None),
         ] {
             let findings: Vec<_> = states.iter().copied().map(finding).collect();

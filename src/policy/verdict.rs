@@ -1,7 +1,7 @@
 //! What one image comes to in a namespace: the registry that it is on, and whether the namespace may use it. Admission
 //! and the view on running Pods both map this verdict, so that they can't disagree.
 
-use crate::policy::attached::{Access, Registries, Registry};
+use crate::policy::attached::{Access, AttachedRegistries, AttachedRegistry};
 use crate::policy::rules::Rule;
 use crate::policy::scope::Labels;
 use crate::registry::image::{ImageReference, ImageReferenceError, RegistryHost};
@@ -25,7 +25,7 @@ pub enum Breach<'a> {
     /// No AcrRegistry has the host.
     Unattached,
     /// This AcrRegistry has the host, but is not for the namespace.
-    Forbidden(&'a Registry),
+    Forbidden(&'a AttachedRegistry),
 }
 
 impl<'a> Breach<'a> {
@@ -54,7 +54,7 @@ pub struct Grant<'a> {
     /// The image's repository.
     pub repository: &'a str,
     /// The `AcrRegistries` that the namespace may use for it, ordered by name; there is at least one.
-    pub usable: Vec<&'a Registry>,
+    pub usable: Vec<&'a AttachedRegistry>,
 }
 
 /// Whether an image can be pulled with the pull secrets that its Pod has.
@@ -70,7 +70,10 @@ pub enum Credential {
 
 impl<'a> Grant<'a> {
     /// Whether a Pod that holds some registries' pull secrets can pull the image, and the AcrRegistry that this depends on.
-    pub fn credential(&self, holds: impl Fn(&Registry) -> bool) -> (Credential, Option<&'a Registry>) {
+    pub fn credential(
+        &self,
+        holds: impl Fn(&AttachedRegistry) -> bool,
+    ) -> (Credential, Option<&'a AttachedRegistry>) {
         let find = |held, fits| {
             let mut usable = self.usable.iter().copied();
             usable.find(|registry| holds(registry) == held && registry.covers(self.repository) == fits)
@@ -88,7 +91,7 @@ impl<'a> Grant<'a> {
 
 impl<'a> Verdict<'a> {
     /// Judges an image of a namespace with these labels; absent where the cache does not have the namespace yet.
-    pub fn of(image: &'a str, registries: &'a Registries, labels: Option<&Labels>) -> Self {
+    pub fn of(image: &'a str, registries: &'a AttachedRegistries, labels: Option<&Labels>) -> Self {
         let reference = match ImageReference::parse(image) {
             Ok(reference) => reference,
             Err(error) => return Self::NoReference(error),

@@ -226,7 +226,7 @@ impl Sockets {
         shutdown_delay: Duration,
     ) -> Result<(), ServeError> {
         let Self { webhook, admin } = self;
-        let (shut_down_webhook, shut_down_admin) = (webhook.ender(), admin.ender());
+        let (shut_down_webhook, shut_down_admin) = (webhook.shutdown_handle(), admin.shutdown_handle());
         let answering = async {
             tokio::try_join!(
                 async {
@@ -243,7 +243,7 @@ impl Sockets {
         };
         let ending = async {
             shutdown_requested(&shared.readiness, shutdown_delay).await?;
-            served.end();
+            served.shut_down();
             shut_down_webhook();
             shut_down_admin();
             Ok::<_, ServeError>(())

@@ -32,7 +32,7 @@ use crate::view::View;
 /// How many sightings of Pods wait for the secrets controller.
 const SIGHTINGS: usize = 1024;
 /// How often the caches are looked at until they are filled.
-const FILLING: Duration = Duration::from_millis(50);
+const FILL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a replica needs to serve the certificate that pullpass looks after itself.
 pub(super) struct ReplicaCertificate {
@@ -108,14 +108,14 @@ impl Replica {
     /// Runs for the Lease once the caches are filled: who leads from empty caches would take everything away.
     async fn stand(&self) -> Candidate {
         while !self.readiness.caches_filled() {
-            tokio::time::sleep(FILLING).await;
+            tokio::time::sleep(FILL_INTERVAL).await;
         }
         Candidate::new(&self.client, &self.own_namespace, &identity())
     }
 
     fn tell(&self, leads: bool) {
         tracing::info!(leads, "leadership");
-        self.metrics.leads(leads);
+        self.metrics.set_leader(leads);
     }
 
     async fn lead(&self, watches: &Arc<Watches>, own: Option<&OwnCertificate>) {

@@ -29,7 +29,7 @@ use super::connections::{Connection, Place};
 use super::listen::{Limits, ended};
 
 /// How long a client may take to go, once it was asked to.
-const GOODBYE: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is read ahead of a request's consumer: over HTTP/1 its headers have to fit into that, over HTTP/2 it
 /// is what a client may send before it is taken.
 const HTTP1_BUFFER: usize = 32 << 10;
@@ -143,7 +143,7 @@ where
                     return;
                 }
                 if useless_at(&place.connection, opened, &limits) <= Instant::now() {
-                    gone = Some(Instant::now() + GOODBYE);
+                    gone = Some(Instant::now() + CLOSE_TIMEOUT);
                     served.as_mut().graceful_shutdown();
                 }
             }

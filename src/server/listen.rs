@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::metrics::port::Refusal;
 
 /// How long the listener waits when the system has no socket for a connection.
-const NO_SOCKET: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +117,7 @@ impl Server {
     }
 
     /// A switch that ends it: what is being answered is answered.
-    pub fn ender(&self) -> impl FnOnce() + Send + 'static {
+    pub fn shutdown_handle(&self) -> impl FnOnce() + Send + 'static {
         let ending = Arc::clone(&self.ending);
         move || {
             ending.send_replace(true);
@@ -177,7 +177,7 @@ impl Server {
                 Some(_) = tasks.join_next() => {}
                 accepted = listener.accept() => {
                     let Ok((stream, address)) = accepted else {
-                        tokio::time::sleep(NO_SOCKET).await;
+                        tokio::time::sleep(ACCEPT_BACKOFF).await;
                         continue;
                     };
                     let admitted = connections.admit(address.ip());

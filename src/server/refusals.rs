@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::metrics::port::Refusal;
 
 /// How long the log says nothing more after it named a peer.
-const QUIET: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where refusals are counted and logged.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Refusals {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            logged: Occasional::new(QUIET),
+            logged: Occasional::new(LOG_INTERVAL),
         }
     }
 

@@ -65,8 +65,8 @@ impl ServedTls {
         self.readiness.certificate.store(true, Ordering::Release);
     }
 
-    /// Nobody needs to wait any longer.
-    pub fn end(&self) {
+    /// Ends the wait of every listener that has nothing to serve yet.
+    pub fn shut_down(&self) {
         self.config.send_replace(Offer::Ended);
     }
 

@@ -16,7 +16,7 @@ use crate::api::names::{
 };
 use crate::azure::mint::Credential;
 use crate::base::clock::Instants;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 
 /// The type of a Secret that a kubelet takes credentials from.
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -54,7 +54,7 @@ impl fmt::Debug for HeldCredential {
 
 impl HeldCredential {
     /// What is to be held of a credential that was just minted.
-    pub fn of(credential: &Credential, registry: &Registry, inputs: String) -> Self {
+    pub fn of(credential: &Credential, registry: &AttachedRegistry, inputs: String) -> Self {
         Self {
             docker_config: ByteString(credential.docker_config(registry.login_server())),
             audience: credential.audience.clone(),
@@ -66,7 +66,7 @@ impl HeldCredential {
     }
 
     /// Whether it is what the spec of a registry asks for: it goes nowhere else than that spec allows.
-    pub fn is_of(&self, registry: &Registry) -> bool {
+    pub fn is_of(&self, registry: &AttachedRegistry) -> bool {
         self.fingerprint.as_deref() == Some(registry.fingerprint())
     }
 

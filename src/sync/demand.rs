@@ -19,11 +19,11 @@ use crate::sync::watches::{Change, Watches};
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 16;
 /// A pull secret that was written so recently is there.
-const RECENT: Duration = Duration::from_secs(5);
+const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many of those are remembered.
 const MAX_RECENT: usize = 16_384;
 /// How soon a write that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes pull secrets on demand.
 pub struct DemandWriter {
@@ -41,7 +41,7 @@ pub struct DemandWriter {
 pub(super) type Pair = (String, String);
 
 /// Whether a demand can be met now.
-enum Standing {
+enum DemandState {
     Met,
     /// Not yet.
     Open(For),
@@ -56,7 +56,7 @@ impl DemandWriter {
         let mut waiting = Waiting::default();
         let mut recent: HashMap<Pair, (jiff::Timestamp, Instant)> = HashMap::new();
         let mut writes = FuturesUnordered::new();
-        let mut retry = tokio::time::interval(RETRY);
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
         loop {
             let retry_all = tokio::select! {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
@@ -70,7 +70,7 @@ impl DemandWriter {
                 }
                 Some((pair, since, standing)) = writes.next() => {
                     match standing {
-                        Standing::Met => {
+                        DemandState::Met => {
                             waiting.remove(&pair);
                             if let Some(credential) = self.watches.credentials.of(&pair.1)
                                 && recent.len() < MAX_RECENT
@@ -78,12 +78,12 @@ impl DemandWriter {
                                 recent.insert(pair, (credential.refreshed_at, Instant::now()));
                             }
                         }
-                        Standing::Open(reason) => {
+                        DemandState::Open(reason) => {
                             if let Err(reason) = waiting.add(pair, since, reason) {
                                 demands.dropped(reason, 1);
                             }
                         }
-                        Standing::Refused => {
+                        DemandState::Refused => {
                             waiting.remove(&pair);
                         }
                     }
@@ -95,7 +95,7 @@ impl DemandWriter {
                     Err(RecvError::Closed) => return,
                 },
                 _ = retry.tick() => {
-                    recent.retain(|_, (_, written)| written.elapsed() < RECENT);
+                    recent.retain(|_, (_, written)| written.elapsed() < WRITE_RECENT_INTERVAL);
                     for (reason, dropped) in waiting.expire(Instant::now()) {
                         demands.dropped(reason, dropped);
                     }
@@ -115,7 +115,7 @@ impl DemandWriter {
     fn is_recent(&self, pair: &Pair, recent: &HashMap<Pair, (jiff::Timestamp, Instant)>) -> bool {
         let credential = self.watches.credentials.of(&pair.1);
         recent.get(pair).is_some_and(|(version, written)| {
-            written.elapsed() < RECENT
+            written.elapsed() < WRITE_RECENT_INTERVAL
                 && credential.is_some_and(|credential| credential.refreshed_at == *version)
         })
     }
@@ -127,44 +127,44 @@ impl DemandWriter {
             && self.watches.view.knows(namespace)
     }
 
-    async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, Standing) {
+    async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, DemandState) {
         let standing = self.try_write(&pair, since).await;
         (pair, since, standing)
     }
 
-    async fn try_write(&self, (namespace, registry): &Pair, since: Instant) -> Standing {
+    async fn try_write(&self, (namespace, registry): &Pair, since: Instant) -> DemandState {
         let registries = self.watches.view.registries();
         let labels = self.watches.view.labels(namespace);
         let Some(labels) = labels else {
-            return Standing::Open(For::Namespace);
+            return DemandState::Open(For::Namespace);
         };
         let Some(registry) = registries.by_name(registry) else {
-            return Standing::Open(For::Credential);
+            return DemandState::Open(For::Credential);
         };
         let injected = matches!(
             self.scope.membership(namespace, Some(&labels)),
             Membership::Injected { .. }
         );
         if !injected || !registry.allows(Some(&labels)) {
-            return Standing::Refused;
+            return DemandState::Refused;
         }
         let Some(credential) = self.watches.credential(registry) else {
-            return Standing::Open(For::Credential);
+            return DemandState::Open(For::Credential);
         };
         let begun = Instant::now();
         let name = registry.pull_secret();
         match pull_secret::write(&self.client, namespace, registry.name(), name, &credential).await {
             Ok(()) => {
-                self.metrics.secret_written(begun.elapsed());
-                self.metrics.secret_ready(since.elapsed());
-                Standing::Met
+                self.metrics.registries.secret_written(begun.elapsed());
+                self.metrics.registries.secret_ready(since.elapsed());
+                DemandState::Met
             }
             Err(pull_secret::WriteError::Foreign | pull_secret::WriteError::NamespaceGone) => {
-                Standing::Refused
+                DemandState::Refused
             }
             Err(error) => {
                 tracing::warn!(namespace, registry = registry.name(), %error, "a pull secret was not written");
-                Standing::Open(For::Credential)
+                DemandState::Open(For::Credential)
             }
         }
     }

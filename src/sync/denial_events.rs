@@ -22,9 +22,9 @@ use crate::kubernetes::call::{CallError, call};
 use crate::metrics::DropReason;
 
 /// How long nothing more is said of an owner and a rule.
-const QUIET: Duration = Duration::from_mins(5);
+const REPEAT_INTERVAL: Duration = Duration::from_mins(5);
 /// How long the writer rests after each Event.
-const PACE: Duration = Duration::from_millis(100);
+const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// How many owners and rules are remembered.
 const MEMORY: usize = 10_000;
 /// The reason of the Event.
@@ -92,7 +92,7 @@ enum Turn {
 impl Said {
     /// Whether it is to be said now. What is, counts as said.
     fn take(&mut self, event: (String, String), now: Instant) -> Turn {
-        let is_recent = |said: &Instant| now.duration_since(*said) < QUIET;
+        let is_recent = |said: &Instant| now.duration_since(*said) < REPEAT_INTERVAL;
         if self.0.get(&event).is_some_and(is_recent) {
             return Turn::Recent;
         }
@@ -125,7 +125,7 @@ pub async fn write_events(client: Client, mut denials: DenialReceiver) {
             tracing::warn!(namespace = denied.namespace, %error, "the Event about a denial was not written");
             said.0.remove(&event);
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(EVENT_INTERVAL).await;
     }
     // Without admission there is nothing to write, and nothing to end either.
     std::future::pending::<()>().await;
@@ -193,8 +193,8 @@ mod tests {
         let event = |name: &str| ("apps".to_owned(), name.to_owned());
         assert_eq!(said.take(event("a"), begin), Turn::Write);
         assert_eq!(said.take(event("b"), begin), Turn::Write);
-        assert_eq!(said.take(event("a"), begin + QUIET / 2), Turn::Recent);
-        assert_eq!(said.take(event("a"), begin + QUIET), Turn::Write);
+        assert_eq!(said.take(event("a"), begin + REPEAT_INTERVAL / 2), Turn::Recent);
+        assert_eq!(said.take(event("a"), begin + REPEAT_INTERVAL), Turn::Write);
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
             assert_eq!(said.take(event(number), begin), Turn::Write);
         }
         assert_eq!(said.take(event(MEMORY), begin), Turn::Full);
-        assert_eq!(said.take(event(MEMORY), begin + QUIET), Turn::Write);
+        assert_eq!(said.take(event(MEMORY), begin + REPEAT_INTERVAL), Turn::Write);
         assert_eq!(said.0.len(), 1);
     }
 }

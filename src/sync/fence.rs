@@ -39,7 +39,7 @@ impl Fence {
         loop {
             ticks.tick().await;
             let state = self.probe().await;
-            self.metrics.unfenced(match state {
+            self.metrics.set_unfenced(match state {
                 FenceState::Closed => Some(false),
                 FenceState::Open => Some(true),
                 FenceState::Unknown(_) => None,

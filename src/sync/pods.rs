@@ -87,7 +87,7 @@ impl PodsController {
             let begun = Instant::now();
             match self.scan(sightings, proposals).await {
                 Ok(summary) => {
-                    self.metrics.covers(&summary);
+                    self.metrics.set_coverage(&summary);
                     if sightings.send(Sighting::ScanDone { begun }).await.is_err() {
                         return;
                     }

@@ -11,7 +11,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
 
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
-use crate::policy::attached::{Registries, Registry};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.
 pub(super) type Unread = DeserializeGuard<AcrRegistry>;
@@ -26,13 +26,13 @@ pub(super) struct Attached {
 
 #[derive(Debug, Default)]
 struct Known {
-    usable: HashMap<String, Registry>,
+    usable: HashMap<String, AttachedRegistry>,
     unusable: BTreeSet<String>,
 }
 
 impl Attached {
     /// Takes an event; gives all of them where they are known and something is new.
-    pub(super) fn take(&mut self, event: Event<Unread>) -> Option<Registries> {
+    pub(super) fn take(&mut self, event: Event<Unread>) -> Option<AttachedRegistries> {
         let is_new = match event {
             Event::Init => {
                 self.listed = Known::default();
@@ -56,10 +56,10 @@ impl Attached {
 
 impl Known {
     /// Takes an object; `before` is what it meant where it was known before.
-    fn insert(&mut self, object: Unread, before: Option<Registry>) -> bool {
+    fn insert(&mut self, object: Unread, before: Option<AttachedRegistry>) -> bool {
         let name = object.name_any();
         let parsed = match object.0 {
-            Ok(object) => Registry::parse(&object).map_err(|error| error.to_string()),
+            Ok(object) => AttachedRegistry::parse(&object).map_err(|error| error.to_string()),
             Err(unreadable) => Err(format!(
                 "this version of pullpass can't read it: {}",
                 unreadable.error
@@ -86,8 +86,8 @@ impl Known {
         self.usable.remove(name).is_some() || was_unusable
     }
 
-    fn registries(&self) -> Registries {
-        let usable: Registries = self.usable.values().cloned().collect();
+    fn registries(&self) -> AttachedRegistries {
+        let usable: AttachedRegistries = self.usable.values().cloned().collect();
         usable.with_unusable(self.unusable.clone())
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         ]
     }
 
-    fn listed(attached: &mut Attached, objects: impl IntoIterator<Item = Unread>) -> Registries {
+    fn listed(attached: &mut Attached, objects: impl IntoIterator<Item = Unread>) -> AttachedRegistries {
         assert!(attached.take(Event::Init).is_none());
         for object in objects {
             assert!(attached.take(Event::InitApply(object)).is_none());
@@ -170,7 +170,7 @@ mod tests {
         attached.take(Event::InitDone).unwrap()
     }
 
-    fn names(registries: &Registries) -> Vec<&str> {
+    fn names(registries: &AttachedRegistries) -> Vec<&str> {
         registries.all().iter().map(|registry| registry.name()).collect()
     }
 

@@ -13,12 +13,12 @@ use crate::metrics::DropReason;
 /// How many demands wait for a credential, or for a write to be tried again.
 pub(super) const MAX_KNOWN: usize = 4096;
 /// How long. The leader goes on after that.
-const PATIENCE: Duration = Duration::from_mins(2);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 /// How many demands wait for the watch to bring their namespace. A namespace is created seconds before its first Pod at
 /// the soonest, and only few at a time: more are made up, or the watch is behind.
 pub(super) const MAX_UNKNOWN: usize = 512;
 /// How long. A watch that works brings a namespace within milliseconds.
-const UNKNOWN_PATIENCE: Duration = Duration::from_secs(10);
+const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a demand waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +79,8 @@ impl Waiting {
     pub(super) fn expire(&mut self, now: Instant) -> [(DropReason, usize); 2] {
         let before = (self.known.len(), self.unknown.len());
         let waited = |since: &Instant| now.saturating_duration_since(*since);
-        self.known.retain(|_, since| waited(since) < PATIENCE);
-        self.unknown.retain(|_, since| waited(since) < UNKNOWN_PATIENCE);
+        self.known.retain(|_, since| waited(since) < WAIT_TIMEOUT);
+        self.unknown.retain(|_, since| waited(since) < UNKNOWN_TIMEOUT);
         [
             (DropReason::Expired, before.0 - self.known.len()),
             (DropReason::NamespaceUnknown, before.1 - self.unknown.len()),
@@ -130,15 +130,15 @@ mod tests {
         waiting.add(pair("new"), begin, For::Namespace).unwrap();
         waiting.add(pair("apps"), begin, For::Credential).unwrap();
         assert_eq!(
-            waiting.expire(begin + UNKNOWN_PATIENCE / 2).map(|(_, n)| n),
+            waiting.expire(begin + UNKNOWN_TIMEOUT / 2).map(|(_, n)| n),
             [0, 0]
         );
         assert_eq!(
-            waiting.expire(begin + UNKNOWN_PATIENCE),
+            waiting.expire(begin + UNKNOWN_TIMEOUT),
             [(DropReason::Expired, 0), (DropReason::NamespaceUnknown, 1)]
         );
         assert_eq!(
-            waiting.expire(begin + PATIENCE),
+            waiting.expire(begin + WAIT_TIMEOUT),
             [(DropReason::Expired, 1), (DropReason::NamespaceUnknown, 0)]
         );
     }
@@ -148,7 +148,7 @@ mod tests {
         let (mut waiting, begin) = (Waiting::default(), Instant::now());
         waiting.add(pair("apps"), begin, For::Credential).unwrap();
         waiting
-            .add(pair("apps"), begin + PATIENCE / 2, For::Credential)
+            .add(pair("apps"), begin + WAIT_TIMEOUT / 2, For::Credential)
             .unwrap();
         assert_eq!(waiting.take(1, |_| true), [(pair("apps"), begin)]);
         assert_eq!(waiting.take(1, |_| true), []);

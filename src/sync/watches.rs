@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_credential};
 use crate::base::readiness::Readiness;
-use crate::policy::attached::{Registries, Registry};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
 use crate::sync::registries::{Attached, Unread};
 use crate::view::{NamespaceChange, Namespaces, View};
@@ -167,7 +167,7 @@ impl Watches {
     }
 
     /// The credential of a registry, if one is held that was made of the spec in force. No other may be written.
-    pub fn credential(&self, registry: &Registry) -> Option<Arc<HeldCredential>> {
+    pub fn credential(&self, registry: &AttachedRegistry) -> Option<Arc<HeldCredential>> {
         let held = self.credentials.of(registry.name());
         held.filter(|held| held.is_of(registry))
     }
@@ -210,7 +210,7 @@ fn registry_of(secret: &Secret) -> Option<&str> {
 }
 
 /// The registries that are not the same in both.
-fn changed(before: &Registries, after: &Registries) -> impl Iterator<Item = String> {
+fn changed(before: &AttachedRegistries, after: &AttachedRegistries) -> impl Iterator<Item = String> {
     let names: BTreeSet<_> = before.names().chain(after.names()).collect();
     let differs = |name: &&str| {
         before.by_name(name) != after.by_name(name) || before.is_attached(name) != after.is_attached(name)

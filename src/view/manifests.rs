@@ -14,14 +14,14 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
-use crate::policy::attached::{InvalidSpec, Registries, Registry};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry, InvalidSpec};
 use crate::policy::scope::Labels;
 use crate::view::View;
 
 /// What a directory holds.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
-    registries: Registries,
+    registries: AttachedRegistries,
     namespaces: HashMap<String, Labels>,
 }
 
@@ -73,7 +73,7 @@ impl Manifests {
     /// Reads every `.yaml`, `.yml` and `.json` of a directory, in the order of their names. Objects of other kinds
     /// are passed over.
     pub fn read(directory: &Path) -> Result<Self, ManifestsError> {
-        let mut registries: BTreeMap<String, Registry> = BTreeMap::new();
+        let mut registries: BTreeMap<String, AttachedRegistry> = BTreeMap::new();
         let mut namespaces = HashMap::new();
         for path in files(directory)? {
             let text = read_file(&path)?;
@@ -82,7 +82,7 @@ impl Manifests {
                 let twice = match (api_group(&object), kind.as_str()) {
                     (Some("pullpass.dev"), "AcrRegistry") => {
                         let registry: AcrRegistry = strictly(&path, &object)?;
-                        let registry = Registry::parse(&registry)
+                        let registry = AttachedRegistry::parse(&registry)
                             .map_err(|error: InvalidSpec| invalid(&path, &object, error.to_string()))?;
                         registries.insert(name.clone(), registry).is_some()
                     }
@@ -112,7 +112,7 @@ impl Manifests {
     }
 
     /// The attached registries.
-    pub fn registries(&self) -> &Registries {
+    pub fn registries(&self) -> &AttachedRegistries {
         &self.registries
     }
 

@@ -7,13 +7,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
-use crate::policy::attached::Registries;
+use crate::policy::attached::AttachedRegistries;
 use crate::policy::scope::Labels;
 
 /// The cluster as admission sees it. Whoever watches the cluster, or a directory, keeps it up to date.
 #[derive(Debug, Default)]
 pub struct View {
-    registries: ArcSwap<Registries>,
+    registries: ArcSwap<AttachedRegistries>,
     namespaces: RwLock<Namespaces>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> FromIterator<(&'a str, &'a Labels)> for Namespaces {
 
 impl View {
     /// The attached registries, as of now.
-    pub fn registries(&self) -> Arc<Registries> {
+    pub fn registries(&self) -> Arc<AttachedRegistries> {
         self.registries.load_full()
     }
 
@@ -123,7 +123,7 @@ impl View {
     }
 
     /// Takes a new set of registries.
-    pub fn set_registries(&self, registries: Registries) {
+    pub fn set_registries(&self, registries: AttachedRegistries) {
         self.registries.store(Arc::new(registries));
     }
 

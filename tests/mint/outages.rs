@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use pullpass::api::reason::Reason;
 use pullpass::azure::mint::{ManagedIdentity, MintIdentity};
-use pullpass::azure::trouble::Trouble;
+use pullpass::azure::service_error::ServiceError;
 use pullpass::http::{HttpClient, HttpFailure, HttpOptions, Proxy};
 use pullpass_emulator::{Emulator, Failure, Fault, Step};
 use std::sync::Arc;
@@ -136,7 +136,7 @@ async fn an_unknown_certificate_authority_is_a_tls_failure() {
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::Unreachable);
-    let Some(Trouble::NoAnswer(failure)) = error.trouble() else {
+    let Some(ServiceError::NoAnswer(failure)) = error.trouble() else {
         panic!("{error}");
     };
     assert!(matches!(failure.failure(), HttpFailure::Tls(_)), "{failure}");

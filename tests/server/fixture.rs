@@ -97,7 +97,7 @@ pub struct Fixture {
     reloader: TlsReloader,
     address: SocketAddr,
     admin_address: SocketAddr,
-    ender: Option<Box<dyn FnOnce() + Send>>,
+    shutdown: Option<Box<dyn FnOnce() + Send>>,
     served: Option<JoinHandle<Result<(), ListenError>>>,
     versions: AtomicU32,
 }
@@ -169,7 +169,7 @@ impl Fixture {
             .counted(Arc::clone(&metrics));
         let admin = Server::bind(anywhere, limits).unwrap();
         let (address, admin_address) = (server.address(), admin.address());
-        let ender = server.ender();
+        let shutdown = server.shutdown_handle();
         let serving = tokio::spawn(server.serve_tls(reloader.served(), webhook_router(webhook)));
         tokio::spawn(admin.serve_plain(admin_router(Arc::clone(&readiness), metrics)));
         Self {
@@ -179,7 +179,7 @@ impl Fixture {
             reloader,
             address,
             admin_address,
-            ender: Some(Box::new(ender)),
+            shutdown: Some(Box::new(shutdown)),
             served: Some(serving),
             versions: AtomicU32::new(1),
         }
@@ -187,7 +187,7 @@ impl Fixture {
 
     /// Ends the server; what comes back is what it ended with.
     pub fn end(mut self) -> JoinHandle<Result<(), ListenError>> {
-        (self.ender.take().unwrap())();
+        (self.shutdown.take().unwrap())();
         self.served.take().unwrap()
     }
 

@@ -17,7 +17,7 @@ const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
 /// The length of the container whose opening bracket is just before `bytes`, its closing bracket included, or
 /// `None` when it has no end.
 pub(super) fn container_end(bytes: &[u8], kind: Kind) -> Option<usize> {
-    let mut state = State {
+    let mut state = Scanner {
         kind,
         depth: 1,
         in_string: 0,
@@ -61,7 +61,7 @@ pub(super) enum Kind {
     Array,
 }
 
-struct State {
+struct Scanner {
     kind: Kind,
     /// Brackets that are open.
     depth: usize,
@@ -71,7 +71,7 @@ struct State {
     escaped: u64,
 }
 
-impl State {
+impl Scanner {
     #[inline]
     fn end_in(&mut self, block: &[u8; BLOCK]) -> Option<usize> {
         let lanes = Lanes::of(block);

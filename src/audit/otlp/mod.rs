@@ -44,7 +44,7 @@ struct Collector {
 }
 
 /// An attempt that did not succeed.
-struct Failure {
+struct ExportFailure {
     why: String,
     /// How many records are lost if there is no other attempt; nothing means all.
     rejected: Option<u64>,
@@ -86,7 +86,7 @@ impl Sink for OtlpSink {
 }
 
 impl Collector {
-    async fn export(&self, body: Bytes) -> Result<(), Failure> {
+    async fn export(&self, body: Bytes) -> Result<(), ExportFailure> {
         let begun = Instant::now();
         let mut retries = Retries::default();
         loop {
@@ -110,17 +110,17 @@ impl Collector {
         }
     }
 
-    async fn attempt(&self, body: Bytes) -> Result<(), Failure> {
-        let request = self.request(body).map_err(Failure::passing)?;
+    async fn attempt(&self, body: Bytes) -> Result<(), ExportFailure> {
+        let request = self.request(body).map_err(ExportFailure::passing)?;
         let answer = self.http.send(request).await;
-        let answer = answer.map_err(|error| Failure::passing(error.to_string()))?;
+        let answer = answer.map_err(|error| ExportFailure::passing(error.to_string()))?;
         match answer.status {
             StatusCode::OK => taken(&answer.body),
             // The ones that OTLP/HTTP says to try again after.
             status @ (StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT) => Err(Failure {
+            | StatusCode::GATEWAY_TIMEOUT) => Err(ExportFailure {
                 again: Again::After(retry_after(&answer.headers, Timestamp::now())),
                 ..self.refused(status)
             }),
@@ -141,8 +141,8 @@ impl Collector {
         Ok(request)
     }
 
-    fn refused(&self, status: StatusCode) -> Failure {
-        Failure {
+    fn refused(&self, status: StatusCode) -> ExportFailure {
+        ExportFailure {
             why: format!("{} answers {status}", self.endpoint),
             rejected: None,
             again: Again::Never,
@@ -150,7 +150,7 @@ impl Collector {
     }
 }
 
-impl Failure {
+impl ExportFailure {
     fn passing(why: String) -> Self {
         Self {
             why,
@@ -161,14 +161,14 @@ impl Failure {
 }
 
 /// Whether the collector took every record. What it rejects is not to be sent again.
-fn taken(body: &Bytes) -> Result<(), Failure> {
+fn taken(body: &Bytes) -> Result<(), ExportFailure> {
     // Its status says that it took them; only what can be read says otherwise.
     let partial = ExportLogsServiceResponse::decode(body.clone())
         .ok()
         .and_then(|answer| answer.partial_success);
     match partial.map(|partial| u64::try_from(partial.rejected_log_records)) {
         None | Some(Ok(0) | Err(_)) => Ok(()),
-        Some(Ok(rejected)) => Err(Failure {
+        Some(Ok(rejected)) => Err(ExportFailure {
             why: format!("the collector rejected {rejected} records; its own log says why"),
             rejected: Some(rejected),
             again: Again::Never,

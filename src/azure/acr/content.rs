@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{AcrError, answer, refusal, request};
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
 use crate::http::headers;
 use crate::http::{HttpClient, Response};
@@ -77,8 +77,8 @@ async fn ask(
         .header(AUTHORIZATION, format!("Bearer {}", token.expose()))
         .header(ACCEPT, MANIFESTS);
     let response = answer(http, request, Bytes::new()).await?;
-    match Trouble::of(&response, now) {
-        Some(trouble) => Err(AcrError::Trouble(trouble)),
+    match ServiceError::of(&response, now) {
+        Some(trouble) => Err(AcrError::ServiceError(trouble)),
         None if response.status.is_success() => Ok(response),
         None => Err(AcrError::Refused(refusal(&response))),
     }

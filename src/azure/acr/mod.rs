@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use self::challenge::Challenge;
 pub use self::content::{Manifest, first_tag, manifest};
 use crate::azure::jwt::{Claims, JwtError};
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
 use crate::http::headers;
 use crate::http::{HttpClient, Response};
@@ -47,7 +47,7 @@ pub struct RegistryToken {
 pub enum AcrError {
     /// No sound answer.
     #[error("{0}")]
-    Trouble(Trouble),
+    ServiceError(ServiceError),
     /// The registry refuses.
     #[error("refused ({0})")]
     Refused(AcrRefusal),
@@ -112,8 +112,8 @@ pub fn challenge_in(
     login_server: &LoginServer,
     now: Timestamp,
 ) -> Result<Challenge, AcrError> {
-    if let Some(trouble) = Trouble::of(response, now) {
-        return Err(AcrError::Trouble(trouble));
+    if let Some(trouble) = ServiceError::of(response, now) {
+        return Err(AcrError::ServiceError(trouble));
     }
     if response.status != StatusCode::UNAUTHORIZED {
         return Err(if response.status.is_client_error() {
@@ -259,7 +259,7 @@ async fn answer(http: &HttpClient, request: Builder, body: Bytes) -> Result<Resp
     // A login server is a host by its type, so there is always a request.
     let request = request.body(body).map_err(|_| AcrError::NoChallenge)?;
     let answer = http.send(request).await;
-    answer.map_err(|error| AcrError::Trouble(Trouble::NoAnswer(error)))
+    answer.map_err(|error| AcrError::ServiceError(ServiceError::NoAnswer(error)))
 }
 
 /// The token in an answer, or why there is none.
@@ -268,8 +268,8 @@ fn token_of(
     field: &'static str,
     now: Timestamp,
 ) -> Result<(SecretText, Claims), AcrError> {
-    if let Some(trouble) = Trouble::of(response, now) {
-        return Err(AcrError::Trouble(trouble));
+    if let Some(trouble) = ServiceError::of(response, now) {
+        return Err(AcrError::ServiceError(trouble));
     }
     if !response.status.is_success() {
         return Err(AcrError::Refused(refusal(response)));
@@ -277,7 +277,7 @@ fn token_of(
     let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let token = body.get(field).and_then(Value::as_str).unwrap_or_default();
     if token.is_empty() {
-        return Err(AcrError::Trouble(Trouble::Garbled {
+        return Err(AcrError::ServiceError(ServiceError::Garbled {
             status: response.status.as_u16(),
             what: "no token",
         }));
@@ -359,7 +359,7 @@ mod tests {
         ] {
             let error = decode(200, body).unwrap_err();
             assert!(
-                matches!(error, AcrError::Trouble(Trouble::Garbled { .. })),
+                matches!(error, AcrError::ServiceError(ServiceError::Garbled { .. })),
                 "{body}: {error}"
             );
         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::EntraError;
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
 use crate::http::Response;
 
@@ -50,18 +50,18 @@ pub fn token_of(response: &Response, is_managed: bool, now: Timestamp) -> Result
     // on an Azure VM", section "Retry guidance").
     let is_setting_up = is_managed && matches!(response.status.as_u16(), 404 | 410);
     if is_setting_up {
-        return trouble(Trouble::Unavailable {
+        return trouble(ServiceError::Unavailable {
             status: response.status.as_u16(),
             retry_after: None,
         });
     }
-    if let Some(found) = Trouble::of(response, now) {
+    if let Some(found) = ServiceError::of(response, now) {
         return trouble(found);
     }
     if response.status.is_success() {
         return match access_token(&response.body) {
             Some(token) => Ok(token),
-            None => trouble(Trouble::Garbled {
+            None => trouble(ServiceError::Garbled {
                 status: response.status.as_u16(),
                 what: "no access token",
             }),
@@ -201,7 +201,7 @@ mod tests {
         ] {
             let error = decode(200, body, false).unwrap_err();
             assert!(
-                matches!(error, EntraError::Trouble(Trouble::Garbled { .. })),
+                matches!(error, EntraError::ServiceError(ServiceError::Garbled { .. })),
                 "{body}: {error}"
             );
         }

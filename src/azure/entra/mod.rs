@@ -28,7 +28,7 @@ pub use self::decode::{Refusal, token_of};
 use self::recorder::Recorder;
 use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
@@ -47,10 +47,10 @@ pub struct Entra {
 pub enum EntraError {
     /// No sound answer from Entra ID.
     #[error("no token from Entra ID: {0}")]
-    Trouble(Trouble),
+    ServiceError(ServiceError),
     /// No sound answer from the managed identity endpoint.
     #[error("no token from the managed identity endpoint: {0}")]
-    ImdsTrouble(Trouble),
+    ImdsTrouble(ServiceError),
     /// Entra ID refuses.
     #[error("Entra ID refused: {0}")]
     Refused(Refusal),
@@ -105,7 +105,7 @@ impl Entra {
         let is_managed = matches!(identity, MintIdentity::ManagedIdentity(_));
         match (recorder.take(), outcome) {
             (Some(Ok(response)), _) => token_of(&response, is_managed, now),
-            (Some(Err(error)), _) => Err(trouble(Trouble::NoAnswer(error), is_managed)),
+            (Some(Err(error)), _) => Err(trouble(ServiceError::NoAnswer(error), is_managed)),
             (None, Err(error)) => Err(EntraError::Identity(error.to_string())),
             (None, Ok(_)) => Err(EntraError::Identity("no request was made".to_owned())),
         }
@@ -167,9 +167,9 @@ impl Entra {
 
 impl EntraError {
     /// The trouble behind the error, if that is what it is.
-    pub fn trouble(&self) -> Option<&Trouble> {
+    pub fn trouble(&self) -> Option<&ServiceError> {
         match self {
-            Self::Trouble(trouble) | Self::ImdsTrouble(trouble) => Some(trouble),
+            Self::ServiceError(trouble) | Self::ImdsTrouble(trouble) => Some(trouble),
             _ => None,
         }
     }
@@ -183,11 +183,11 @@ impl EntraError {
     }
 }
 
-fn trouble(trouble: Trouble, is_managed: bool) -> EntraError {
+fn trouble(trouble: ServiceError, is_managed: bool) -> EntraError {
     if is_managed {
         EntraError::ImdsTrouble(trouble)
     } else {
-        EntraError::Trouble(trouble)
+        EntraError::ServiceError(trouble)
     }
 }
 

@@ -14,14 +14,14 @@ use crate::http::{HttpClient, HttpError, Response};
 /// The host of Azure's managed identity endpoint, which the library has no setting for.
 const IMDS_HOST: &str = "169.254.169.254";
 
-type Outcome = Result<Response, HttpError>;
+type Recorded = Result<Response, HttpError>;
 
 /// Sends a request by our client and keeps what came of it.
 #[derive(Debug)]
 pub(super) struct Recorder {
     http: HttpClient,
     imds_endpoint: Option<ImdsEndpoint>,
-    outcome: Mutex<Option<Outcome>>,
+    outcome: Mutex<Option<Recorded>>,
 }
 
 impl Recorder {
@@ -34,7 +34,7 @@ impl Recorder {
     }
 
     /// What came of the last request, if one was made.
-    pub(super) fn take(&self) -> Option<Outcome> {
+    pub(super) fn take(&self) -> Option<Recorded> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

@@ -11,7 +11,7 @@ use crate::api::reason::Reason;
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::remedy::EntraFault;
-use crate::azure::trouble::Trouble;
+use crate::azure::service_error::ServiceError;
 use crate::registry::login_server::LoginServer;
 
 /// What was being done, in the order in which it is done.
@@ -89,7 +89,7 @@ impl MintError {
         match &self.cause {
             MintCause::Password => Reason::CredentialSecretMissing,
             MintCause::Entra(error) => match error {
-                EntraError::Trouble(trouble) | EntraError::ImdsTrouble(trouble) => reason_of(trouble),
+                EntraError::ServiceError(trouble) | EntraError::ImdsTrouble(trouble) => reason_of(trouble),
                 EntraError::Refused(_) | EntraError::ImdsRefused(_) => Reason::EntraRejected,
                 EntraError::Certificate(_) | EntraError::EmptySecret | EntraError::TokenFile { .. } => {
                     Reason::CredentialSecretMissing
@@ -97,7 +97,7 @@ impl MintError {
                 EntraError::Identity(_) => Reason::InvalidSpec,
             },
             MintCause::Registry { error, .. } => match error {
-                AcrError::Trouble(trouble) => reason_of(trouble),
+                AcrError::ServiceError(trouble) => reason_of(trouble),
                 AcrError::Refused(_) | AcrError::NoAccess { .. } => Reason::ExchangeRejected,
                 AcrError::NoChallenge | AcrError::WrongRealm { .. } | AcrError::Token(_) => {
                     Reason::Unreachable
@@ -112,11 +112,11 @@ impl MintError {
     }
 
     /// The trouble behind the error, if that is what it is.
-    pub fn trouble(&self) -> Option<&Trouble> {
+    pub fn trouble(&self) -> Option<&ServiceError> {
         match &self.cause {
             MintCause::Entra(error) => error.trouble(),
             MintCause::Registry {
-                error: AcrError::Trouble(trouble),
+                error: AcrError::ServiceError(trouble),
                 ..
             } => Some(trouble),
             MintCause::Password | MintCause::Registry { .. } => None,
@@ -155,9 +155,9 @@ impl fmt::Display for MintError {
 
 impl std::error::Error for MintError {}
 
-fn reason_of(trouble: &Trouble) -> Reason {
+fn reason_of(trouble: &ServiceError) -> Reason {
     match trouble {
-        Trouble::Throttled { .. } => Reason::Throttled,
+        ServiceError::Throttled { .. } => Reason::Throttled,
         _ => Reason::Unreachable,
     }
 }

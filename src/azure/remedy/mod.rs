@@ -157,7 +157,7 @@ impl Situation<'_> {
                  AZURE_FEDERATED_TOKEN_FILE"
             ))],
             EntraError::Identity(_) => vec![say("correct spec.identity")],
-            EntraError::Trouble(_) | EntraError::ImdsTrouble(_) => Vec::new(),
+            EntraError::ServiceError(_) | EntraError::ImdsTrouble(_) => Vec::new(),
         }
     }
 
@@ -275,7 +275,7 @@ impl Situation<'_> {
             AcrError::Token(_) => vec![say(
                 "compare the clocks of this machine and of the registry, and look for a proxy in between",
             )],
-            AcrError::Trouble(_) => Vec::new(),
+            AcrError::ServiceError(_) => Vec::new(),
         }
     }
 

@@ -14,14 +14,14 @@ use crate::base::backoff::{Backoff, Jitter};
 use crate::certificates::Live;
 
 /// How long to wait before the object is asked for again, after the watch on it has ended.
-const PAUSE: Duration = Duration::from_secs(1);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The same after failures in a row.
 const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 /// How long the API server keeps a watch, in seconds. Then it is begun anew.
-const WATCH: u32 = 240;
+const WATCH_SECONDS: u32 = 240;
 /// How long it is waited for the API server to end a watch. Whoever has not heard of it by then never will: the connection
 /// was cut without a word.
-const OVERDUE: Duration = Duration::from_secs(WATCH as u64 + 10);
+const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 
 /// Says what is published, for as long as it is polled.
 ///
@@ -31,10 +31,10 @@ pub(super) async fn follow(client: &Client, name: &str, live: &watch::Sender<Opt
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let mut failures: u32 = 0;
     loop {
-        let pause = match follow_once(&configurations, name, live, OVERDUE).await {
+        let pause = match follow_once(&configurations, name, live, WATCH_TIMEOUT).await {
             Ok(()) => {
                 failures = 0;
-                PAUSE
+                WATCH_INTERVAL
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -68,7 +68,7 @@ pub(super) async fn follow_once(
     set(live, object);
     let parameters = WatchParams::default()
         .fields(&format!("metadata.name={name}"))
-        .timeout(WATCH);
+        .timeout(WATCH_SECONDS);
     let watched = call("it can't be watched", configurations.watch(&parameters, &version)).await?;
     if tokio::time::timeout(overdue, take(watched, live)).await.is_err() {
         tracing::warn!(

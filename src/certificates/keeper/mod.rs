@@ -17,17 +17,17 @@ use tokio::sync::watch;
 use crate::api::names::{SERVICE, WEBHOOK_CERTIFICATE};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Clock;
-use crate::certificates::{Action, Flaw, Held, Live, State, host, plan};
+use crate::certificates::{Action, CertificateState, Flaw, Held, Live, host, plan};
 use crate::kubernetes::{self, call::CallError};
 use crate::server::{ServedTls, TlsMaker};
 use secret::{Seen, Written};
 
 /// The longest wait until the clock is looked at again: a clock may be set, and a machine may sleep.
-const LOOK: Duration = Duration::from_mins(1);
+const MAX_CLOCK_INTERVAL: Duration = Duration::from_mins(1);
 /// The shortest.
-const PAUSE: Duration = Duration::from_millis(100);
+const MIN_CLOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a write may take to be seen in the watch before it is tried again.
-const SETTLE: Duration = Duration::from_secs(5);
+const WRITE_SEEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The wait after failures in a row.
 const STEP_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
@@ -58,7 +58,7 @@ pub struct OwnCertificate {
     clock: Clock,
     seen: watch::Sender<Seen>,
     /// What the Secret held when it was good last.
-    good: ArcSwapOption<State>,
+    good: ArcSwapOption<CertificateState>,
 }
 
 impl OwnCertificate {
@@ -214,7 +214,7 @@ impl OwnCertificate {
         live: &watch::Sender<Option<Live>>,
     ) -> Result<Duration, CertificateError> {
         let secret = match seen {
-            Seen::Unknown => return Ok(LOOK),
+            Seen::Unknown => return Ok(MAX_CLOCK_INTERVAL),
             Seen::Absent => None,
             Seen::There(secret) => Some(&**secret),
         };
@@ -227,13 +227,13 @@ impl OwnCertificate {
             (Action::Publish(bundle), Some(known)) => {
                 configuration::publish(&self.client, &self.configuration, live, known, bundle).await?;
                 tracing::info!(configuration = self.configuration, "{}", plan.action);
-                return Ok(SETTLE);
+                return Ok(WRITE_SEEN_TIMEOUT);
             }
             _ => {}
         }
         let did = plan.action.to_string();
         let Some(state) = plan.action.state(&self.host, now)? else {
-            return Ok(LOOK);
+            return Ok(MAX_CLOCK_INTERVAL);
         };
         let known = match secret::write(&self.client, &self.namespace, secret, &state).await? {
             Written::Ours(secret) => {
@@ -254,7 +254,7 @@ impl OwnCertificate {
 fn until(again: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(again.duration_since(now))
         .unwrap_or_default()
-        .clamp(PAUSE, LOOK)
+        .clamp(MIN_CLOCK_INTERVAL, MAX_CLOCK_INTERVAL)
 }
 
 /// Makes a call, and says what it was for where it fails.

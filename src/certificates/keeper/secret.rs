@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{CertificateError, call, status};
 use crate::api::names::{MANAGER, WEBHOOK_CERTIFICATE};
-use crate::certificates::State;
+use crate::certificates::CertificateState;
 use crate::kubernetes::refusal::is_of_a_fixed_field;
 
 /// What is known of the Secret.
@@ -76,7 +76,7 @@ pub(super) async fn write(
     client: &Client,
     namespace: &str,
     known: Option<&Secret>,
-    state: &State,
+    state: &CertificateState,
 ) -> Result<Written, CertificateError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let Some(known) = known else {
@@ -105,7 +105,11 @@ pub(super) async fn write(
     }
 }
 
-async fn create(secrets: &Api<Secret>, namespace: &str, state: &State) -> Result<Written, CertificateError> {
+async fn create(
+    secrets: &Api<Secret>,
+    namespace: &str,
+    state: &CertificateState,
+) -> Result<Written, CertificateError> {
     let parameters = PostParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PostParams::default()

@@ -6,7 +6,7 @@ use super::{DAY, HOST, HOUR, begin, change_of, live, new, next_step, written};
 use crate::certificates::*;
 
 /// Does what is due until nothing is for a while, and says what it was.
-fn settle(mut state: State, mut now: Timestamp) -> (State, Timestamp, Vec<Change>) {
+fn settle(mut state: CertificateState, mut now: Timestamp) -> (CertificateState, Timestamp, Vec<Change>) {
     let mut published = live("");
     let mut changes = Vec::new();
     for _ in 0..100 {
@@ -52,7 +52,7 @@ fn what_a_clock_that_was_far_ahead_made_is_replaced_once_it_is_set() {
 fn a_serving_certificate_that_is_still_to_begin_is_renewed_at_once_and_once() {
     for ahead in [HOUR * 2, DAY * 30, DAY * 200] {
         let now = begin();
-        let state = State::of(new(now).authority, HOST, now + ahead).unwrap();
+        let state = CertificateState::of(new(now).authority, HOST, now + ahead).unwrap();
         let step = next_step(&state, None, now);
         assert_eq!(change_of(&step), Some(Change::RenewLeaf), "{ahead:#}");
         let (renewed, _, changes) = settle(state, now);

@@ -15,8 +15,8 @@ pub(super) fn begin() -> Timestamp {
     "2026-11-22T18:00:00Z".parse().unwrap()
 }
 
-pub(super) fn new(now: Timestamp) -> State {
-    State::create(HOST, now).unwrap()
+pub(super) fn new(now: Timestamp) -> CertificateState {
+    CertificateState::create(HOST, now).unwrap()
 }
 
 pub(super) fn live(bundle: &str) -> Live {
@@ -30,7 +30,7 @@ pub(super) fn live(bundle: &str) -> Live {
     }
 }
 
-pub(super) fn next_step(state: &State, live: Option<&Live>, now: Timestamp) -> Plan {
+pub(super) fn next_step(state: &CertificateState, live: Option<&Live>, now: Timestamp) -> RotationPlan {
     let held = Held::of(Some(&state.secret("own")), HOST, now);
     assert_eq!(
         held,
@@ -40,14 +40,14 @@ pub(super) fn next_step(state: &State, live: Option<&Live>, now: Timestamp) -> P
     plan(&held, live, None, HOST, OVERLAP, now)
 }
 
-pub(super) fn change_of(plan: &Plan) -> Option<Change> {
+pub(super) fn change_of(plan: &RotationPlan) -> Option<Change> {
     match plan.action {
         Action::Change(_, change) => Some(change),
         _ => None,
     }
 }
 
-pub(super) fn written(plan: Plan, now: Timestamp) -> State {
+pub(super) fn written(plan: RotationPlan, now: Timestamp) -> CertificateState {
     plan.action.state(HOST, now).unwrap().unwrap()
 }
 
@@ -92,7 +92,7 @@ fn a_serving_certificate_is_renewed_alone_when_two_thirds_are_over() {
 fn an_authority_is_replaced_in_phases() {
     let old = new(begin());
     let mut now = old.authority.certificate().validity().renew_at();
-    let state = State::of(old.authority.clone(), HOST, now).unwrap();
+    let state = CertificateState::of(old.authority.clone(), HOST, now).unwrap();
     let step = next_step(&state, Some(&live(&state.bundle())), now);
     assert_eq!(change_of(&step), Some(Change::AddNext));
     let added = written(step, now);
@@ -175,14 +175,14 @@ fn a_certificate_that_ends_with_its_authority_is_not_renewed_over_and_over() {
     let old = new(begin());
     let ends = old.authority.certificate().validity().until;
     let now = ends - DAY * 10;
-    let state = State::of(old.authority, HOST, now).unwrap();
+    let state = CertificateState::of(old.authority, HOST, now).unwrap();
     assert_eq!(state.leaf.validity().until, ends);
     let step = next_step(&state, None, ends - HOUR);
     assert_ne!(change_of(&step), Some(Change::RenewLeaf));
 }
 
 /// The ways to spoil a Secret.
-pub(super) fn spoilt(good: &State) -> Vec<(&'static str, Secret)> {
+pub(super) fn spoilt(good: &CertificateState) -> Vec<(&'static str, Secret)> {
     let secret = good.secret("own");
     let other = new(begin()).secret("own");
     let entry = |secret: &Secret, key: &str| secret.data.as_ref().unwrap()[key].clone();

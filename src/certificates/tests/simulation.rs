@@ -76,7 +76,7 @@ struct Replica {
     ahead: SignedDuration,
     secret: Seen<Option<Secret>>,
     live: Seen<Live>,
-    good: Option<State>,
+    good: Option<CertificateState>,
     /// When it looks whether there is something to do.
     wakes: Timestamp,
 }
@@ -281,7 +281,7 @@ impl World {
     }
 
     /// What the Secret holds, when it is published and nothing is under way.
-    fn at_rest(&self) -> Option<State> {
+    fn at_rest(&self) -> Option<CertificateState> {
         match Held::of(self.secret.as_ref(), HOST, self.now) {
             Held::Whole(state)
                 if self.live.publishes(&state.bundle())

@@ -5,18 +5,19 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::advice::{kubectl, new_secret, of_status};
-use super::finding::{Code, Cure, Finding, Outcome, Step, failed, passed};
+use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
+use crate::api::condition::READY;
 use crate::api::names::minted_credential;
 use crate::api::reason::Reason;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 
 /// How late a refresh may be: the leader may just have changed.
-const LATE: SignedDuration = SignedDuration::from_mins(5);
+const REFRESH_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 
 /// The Secret with the minted credential, as far as its metadata goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Facts {
         };
         let spec = self.spec();
         let seen = self.controller(&status);
-        let is_seen = !matches!(seen, Outcome::Failed(_));
+        let is_seen = !matches!(seen, StepOutcome::Failed(_));
         let mut findings = vec![finding(Step::Spec, spec), finding(Step::Controller, seen)];
         let rest = [
             (Step::Ready, self.ready(&status)),
@@ -67,7 +68,7 @@ impl Facts {
             let outcome = if is_seen {
                 outcome
             } else {
-                Outcome::Skipped {
+                StepOutcome::Skipped {
                     why: "nobody has looked at the spec as it is now".to_owned(),
                 }
             };
@@ -76,8 +77,8 @@ impl Facts {
         findings
     }
 
-    fn spec(&self) -> Outcome {
-        match Registry::parse(&self.object) {
+    fn spec(&self) -> StepOutcome {
+        match AttachedRegistry::parse(&self.object) {
             Ok(registry) => passed(registry.login_server().to_string()),
             Err(error) => failed(
                 Code::LoginServer,
@@ -87,7 +88,7 @@ impl Facts {
         }
     }
 
-    fn controller(&self, status: &AcrRegistryStatus) -> Outcome {
+    fn controller(&self, status: &AcrRegistryStatus) -> StepOutcome {
         let generation = self.object.metadata.generation.unwrap_or_default();
         let is_seen = status.observed_generation == self.object.metadata.generation;
         if is_seen && !status.conditions.is_empty() {
@@ -110,8 +111,8 @@ impl Facts {
         )
     }
 
-    fn ready(&self, status: &AcrRegistryStatus) -> Outcome {
-        let Some(condition) = status.conditions.iter().find(|known| known.type_ == "Ready") else {
+    fn ready(&self, status: &AcrRegistryStatus) -> StepOutcome {
+        let Some(condition) = status.conditions.iter().find(|known| known.type_ == READY) else {
             return failed(
                 Code::Controller,
                 "there is no condition Ready".to_owned(),
@@ -145,7 +146,7 @@ impl Facts {
     /// What to do about a client secret that Entra ID refuses; nothing for another cause.
     fn new_secret(&self, cause: &str) -> Vec<Cure> {
         let is_secret = EntraFault::named_in(cause) == Some(EntraFault::Secret);
-        let Some(registry) = Registry::parse(&self.object).ok().filter(|_| is_secret) else {
+        let Some(registry) = AttachedRegistry::parse(&self.object).ok().filter(|_| is_secret) else {
             return Vec::new();
         };
         match registry.identity() {
@@ -158,9 +159,9 @@ impl Facts {
         }
     }
 
-    fn credential(&self, status: &AcrRegistryStatus) -> Outcome {
+    fn credential(&self, status: &AcrRegistryStatus) -> StepOutcome {
         let Some(credential) = &status.credential else {
-            return Outcome::Skipped {
+            return StepOutcome::Skipped {
                 why: "none was minted yet".to_owned(),
             };
         };
@@ -191,7 +192,7 @@ impl Facts {
             );
         }
         if let Some(late) = time(next_refresh).map(|next| self.now.duration_since(next))
-            && late > LATE
+            && late > REFRESH_TIMEOUT
         {
             return failed(
                 Code::Controller,
@@ -220,7 +221,7 @@ impl Facts {
         passed(format!("{minted}{ends}{unread}"))
     }
 
-    fn pull_secrets(&self, status: &AcrRegistryStatus) -> Outcome {
+    fn pull_secrets(&self, status: &AcrRegistryStatus) -> StepOutcome {
         let (served, failures) = status
             .namespaces
             .as_ref()

@@ -23,9 +23,9 @@ fn codes(facts: &Facts) -> Vec<&'static str> {
         .findings()
         .iter()
         .map(|finding| match &finding.outcome {
-            Outcome::Passed { .. } => "ok",
-            Outcome::Skipped { .. } => "skipped",
-            Outcome::Failed(failure) => failure.code.as_str(),
+            StepOutcome::Passed { .. } => "ok",
+            StepOutcome::Skipped { .. } => "skipped",
+            StepOutcome::Failed(failure) => failure.code.as_str(),
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 
 use super::plan::{
-    Content, FIELD_MANAGER, Plan, Write, identity_secret, is_ours, owner, secret_manifest, users,
+    AttachPlan, Content, FIELD_MANAGER, Write, identity_secret, is_ours, owner, secret_manifest, users,
 };
 use super::readiness::Evidence;
 use crate::api::acr_registry::AcrRegistry;
@@ -17,14 +17,14 @@ use crate::policy::credential_secret::{Refused, Users, check_metadata, check_nam
 
 /// What became of an object, in kubectl's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ObjectChange {
     Created,
     Configured,
     Unchanged,
     Deleted,
 }
 
-impl Outcome {
+impl ObjectChange {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -38,8 +38,8 @@ impl Outcome {
 /// What was done.
 pub(super) struct Done {
     /// The name of the identity's Secret, and what became of it; none where it was not touched.
-    pub(super) secret: Option<(String, Outcome)>,
-    pub(super) registry: Outcome,
+    pub(super) secret: Option<(String, ObjectChange)>,
+    pub(super) registry: ObjectChange,
     pub(super) object: AcrRegistry,
     /// By what it is seen that pullpass has taken it up.
     pub(super) evidence: Evidence,
@@ -72,7 +72,7 @@ impl Cluster<'_> {
     /// Writes a plan: the Secret first, so that pullpass never looks for it in vain.
     pub(super) async fn write(
         &self,
-        plan: &Plan,
+        plan: &AttachPlan,
         content: Option<&Content>,
         existing: Option<&AcrRegistry>,
     ) -> Result<Done, CliError> {
@@ -108,19 +108,24 @@ impl Cluster<'_> {
             (None, _) => None,
             (Some(secret), None) => secret.delete_ours().await?,
             (Some(secret), Some(_)) => Some(match &secret.before {
-                None => Outcome::Created,
-                Some(before) if before.resource_version == version => Outcome::Unchanged,
-                Some(_) => Outcome::Configured,
+                None => ObjectChange::Created,
+                Some(before) if before.resource_version == version => ObjectChange::Unchanged,
+                Some(_) => ObjectChange::Configured,
             }),
         };
         let generation = object.metadata.generation.unwrap_or_default();
         let registry = match existing {
-            None => Outcome::Created,
-            Some(before) if before.metadata.generation == object.metadata.generation => Outcome::Unchanged,
-            Some(_) => Outcome::Configured,
+            None => ObjectChange::Created,
+            Some(before) if before.metadata.generation == object.metadata.generation => {
+                ObjectChange::Unchanged
+            }
+            Some(_) => ObjectChange::Configured,
         };
-        let is_secret_alone = registry == Outcome::Unchanged
-            && matches!(secret_outcome, Some(Outcome::Created | Outcome::Configured));
+        let is_secret_alone = registry == ObjectChange::Unchanged
+            && matches!(
+                secret_outcome,
+                Some(ObjectChange::Created | ObjectChange::Configured)
+            );
         let evidence = match existing {
             Some(_) if is_secret_alone => Evidence::After(status),
             _ => Evidence::Generation(generation),
@@ -135,7 +140,7 @@ impl Cluster<'_> {
 
     /// Why the AcrRegistry may not use a Secret that it names and that is not written here. What the caller may not see
     /// is left to pullpass to say.
-    pub(super) async fn refused_secrets(&self, plan: &Plan, is_given: bool) -> Vec<String> {
+    pub(super) async fn refused_secrets(&self, plan: &AttachPlan, is_given: bool) -> Vec<String> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), self.own_namespace.as_str());
         let written = is_given.then(|| identity_secret(self.name.as_str()));
         let mut refused = Vec::new();
@@ -162,7 +167,7 @@ impl Cluster<'_> {
         refused
     }
 
-    async fn write_registry(&self, plan: &Plan, dry_run: bool) -> Result<AcrRegistry, CliError> {
+    async fn write_registry(&self, plan: &AttachPlan, dry_run: bool) -> Result<AcrRegistry, CliError> {
         let registries = self.registries();
         let written = match &plan.write {
             Write::Nothing => Ok(plan.object.clone()),
@@ -270,7 +275,7 @@ impl<'a> IdentitySecret<'a> {
     }
 
     /// Takes away what attaching wrote and nobody names any more.
-    async fn delete_ours(&self) -> Result<Option<Outcome>, CliError> {
+    async fn delete_ours(&self) -> Result<Option<ObjectChange>, CliError> {
         let is_shared = |metadata| Users::of(metadata).include_others(self.registry.as_str());
         if !self
             .before
@@ -280,7 +285,7 @@ impl<'a> IdentitySecret<'a> {
             return Ok(None);
         }
         match self.api.delete(&self.name, &DeleteParams::default()).await {
-            Ok(_) => Ok(Some(Outcome::Deleted)),
+            Ok(_) => Ok(Some(ObjectChange::Deleted)),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(refusal(&format!("Secret {} can't be deleted", self.name), &error)),
         }

@@ -14,8 +14,8 @@ pub(super) use self::flags::{AttachArgs, WaitFlags};
 pub(super) use self::plan::identity_secret;
 
 use self::apply::{Cluster, Done};
-use self::plan::{Content, Plan, PlanError, Wanted};
-use self::readiness::{Problem, Standing, judge};
+use self::plan::{AttachPlan, Content, PlanError, Wanted};
+use self::readiness::{Problem, ReadyState, judge};
 use crate::api::acr_registry::AcrRegistry;
 use crate::cli::output::print;
 use crate::cli::target::ObjectName;
@@ -60,7 +60,7 @@ fn decide(
     args: &AttachArgs,
     name: &ObjectName,
     existing: Option<&AcrRegistry>,
-) -> Result<(Plan, Option<Wanted>), PlanError> {
+) -> Result<(AttachPlan, Option<Wanted>), PlanError> {
     let (identity, wanted) = match args.identity.who() {
         None => (None, None),
         Some(who) => {
@@ -110,7 +110,7 @@ async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
 async fn until_ready(
     args: &AttachArgs,
     cluster: &Cluster<'_>,
-    plan: &Plan,
+    plan: &AttachPlan,
     done: &Done,
 ) -> Result<AcrRegistry, CliError> {
     let host = &plan.login_server;
@@ -127,9 +127,9 @@ async fn until_ready(
                 Err(error) => return failed_look("the AcrRegistry can't be read", &error),
             };
             match judge(object.status.as_ref(), &done.evidence, waited) {
-                Standing::Ready => Ok(Look::Done(object)),
-                Standing::Failed(problem) => Err(report::not_ready(host, name, &problem)),
-                Standing::NotYet(problem) => {
+                ReadyState::Ready => Ok(Look::Done(object)),
+                ReadyState::Failed(problem) => Err(report::not_ready(host, name, &problem)),
+                ReadyState::NotYet(problem) => {
                     let text = problem.as_ref().map_or_else(
                         || begin.clone(),
                         |problem| format!("Not ready yet: {}: {}", problem.reason, problem.message),

@@ -5,11 +5,12 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::acr_registry::AcrRegistryStatus;
+use crate::api::condition::READY;
 use crate::api::reason::Reason;
 
 /// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
 /// again is not written again, so it can't be told apart; pullpass itself tries at once.
-const OLD_NEWS: Duration = Duration::from_secs(15);
+const STALE_STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What of a status speaks of the present.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +23,7 @@ pub(super) enum Evidence {
 
 /// How it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum ReadyState {
     /// A credential is minted.
     Ready,
     /// Waiting will not mend it.
@@ -39,11 +40,11 @@ pub(super) struct Problem {
 }
 
 /// Judges a status, some time after the writing.
-pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, waited: Duration) -> Standing {
+pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, waited: Duration) -> ReadyState {
     let Some((status, condition)) =
         status.and_then(|status| ready(status).map(|condition| (status, condition)))
     else {
-        return Standing::NotYet(None);
+        return ReadyState::NotYet(None);
     };
     let is_ready = condition.status == "True";
     let is_news = match evidence {
@@ -59,14 +60,14 @@ pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, wai
             let is_other = before
                 .as_ref()
                 .is_none_or(|before| before.credential != status.credential);
-            is_new || is_other || (!is_ready && waited >= OLD_NEWS)
+            is_new || is_other || (!is_ready && waited >= STALE_STATUS_TIMEOUT)
         }
     };
     if !is_news {
-        return Standing::NotYet(None);
+        return ReadyState::NotYet(None);
     }
     if is_ready {
-        return Standing::Ready;
+        return ReadyState::Ready;
     }
     let problem = Problem {
         reason: condition.reason.clone(),
@@ -76,9 +77,9 @@ pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, wai
         .iter()
         .any(|reason| reason.as_str() == problem.reason);
     if is_final {
-        Standing::Failed(problem)
+        ReadyState::Failed(problem)
     } else {
-        Standing::NotYet(Some(problem))
+        ReadyState::NotYet(Some(problem))
     }
 }
 
@@ -86,7 +87,7 @@ fn ready(status: &AcrRegistryStatus) -> Option<&Condition> {
     status
         .conditions
         .iter()
-        .find(|condition| condition.type_ == "Ready")
+        .find(|condition| condition.type_ == READY)
 }
 
 #[cfg(test)]
@@ -120,9 +121,9 @@ mod tests {
     fn what_waiting_can_not_mend_fails_at_once_and_the_rest_is_waited_for() {
         let at = Evidence::Generation(1);
         let judged = |reason| judge(Some(&status(1, reason, None)), &at, NOW);
-        assert_eq!(judged("Minted"), Standing::Ready);
+        assert_eq!(judged("Minted"), ReadyState::Ready);
         for reason in ["EntraRejected", "InvalidSpec"] {
-            assert_eq!(judged(reason), Standing::Failed(problem(reason)));
+            assert_eq!(judged(reason), ReadyState::Failed(problem(reason)));
         }
         for reason in [
             "CredentialSecretMissing",
@@ -130,7 +131,7 @@ mod tests {
             "Throttled",
             "Unreachable",
         ] {
-            assert_eq!(judged(reason), Standing::NotYet(Some(problem(reason))));
+            assert_eq!(judged(reason), ReadyState::NotYet(Some(problem(reason))));
         }
     }
 
@@ -139,13 +140,16 @@ mod tests {
         let at = Evidence::Generation(2);
         assert_eq!(
             judge(Some(&status(1, "Minted", None)), &at, NOW),
-            Standing::NotYet(None)
+            ReadyState::NotYet(None)
         );
-        assert_eq!(judge(Some(&status(2, "Minted", None)), &at, NOW), Standing::Ready);
-        assert_eq!(judge(None, &at, NOW), Standing::NotYet(None));
+        assert_eq!(
+            judge(Some(&status(2, "Minted", None)), &at, NOW),
+            ReadyState::Ready
+        );
+        assert_eq!(judge(None, &at, NOW), ReadyState::NotYet(None));
         assert_eq!(
             judge(Some(&AcrRegistryStatus::default()), &at, NOW),
-            Standing::NotYet(None)
+            ReadyState::NotYet(None)
         );
     }
 
@@ -154,13 +158,13 @@ mod tests {
         let old = status(1, "Minted", Some("2026-11-22T18:00:00Z"));
         let after = Evidence::After(Some(old.clone()));
         let hour = Duration::from_hours(1);
-        assert_eq!(judge(Some(&old), &after, hour), Standing::NotYet(None));
+        assert_eq!(judge(Some(&old), &after, hour), ReadyState::NotYet(None));
         let new = status(1, "Minted", Some("2026-11-22T18:00:07Z"));
-        assert_eq!(judge(Some(&new), &after, NOW), Standing::Ready);
+        assert_eq!(judge(Some(&new), &after, NOW), ReadyState::Ready);
         let refused = status(1, "EntraRejected", Some("2026-11-22T18:00:00Z"));
         assert_eq!(
             judge(Some(&refused), &after, NOW),
-            Standing::Failed(problem("EntraRejected"))
+            ReadyState::Failed(problem("EntraRejected"))
         );
     }
 
@@ -168,14 +172,14 @@ mod tests {
     fn a_failure_that_is_said_again_counts_after_a_while() {
         let refused = status(1, "EntraRejected", None);
         let after = Evidence::After(Some(refused.clone()));
-        assert_eq!(judge(Some(&refused), &after, NOW), Standing::NotYet(None));
+        assert_eq!(judge(Some(&refused), &after, NOW), ReadyState::NotYet(None));
         assert_eq!(
-            judge(Some(&refused), &after, OLD_NEWS),
-            Standing::Failed(problem("EntraRejected"))
+            judge(Some(&refused), &after, STALE_STATUS_TIMEOUT),
+            ReadyState::Failed(problem("EntraRejected"))
         );
         assert_eq!(
             judge(Some(&status(1, "Minted", Some("now"))), &after, NOW),
-            Standing::Ready
+            ReadyState::Ready
         );
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::apply::Done;
 use super::flags::Output;
-use super::plan::{Content, Plan, identity_secret, secret_manifest, users};
+use super::plan::{AttachPlan, Content, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::identity::ManagedIdentity;
@@ -85,7 +85,11 @@ pub(super) fn too_late(
 }
 
 /// What a dry run would have done.
-pub(super) fn would_write(plan: &Plan, own_namespace: &ObjectName, content: Option<&Content>) -> String {
+pub(super) fn would_write(
+    plan: &AttachPlan,
+    own_namespace: &ObjectName,
+    content: Option<&Content>,
+) -> String {
     let name = plan.object.name_any();
     let secret = content.map(|content| {
         let keys: Vec<_> = content.keys().copied().collect();
@@ -126,7 +130,7 @@ fn describe(identity: &AttachedIdentity) -> String {
 
 /// The objects of a plan. The value of a Secret is not shown on a terminal.
 pub(super) fn objects(
-    plan: &Plan,
+    plan: &AttachPlan,
     own_namespace: &ObjectName,
     content: Option<&Content>,
     output: Output,

@@ -16,14 +16,15 @@ use kube::{Api, Client, ResourceExt};
 
 use self::report::{Findings, PodRow};
 use crate::api::acr_registry::AcrRegistry;
+use crate::api::condition::READY;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::pages::pages;
 use crate::kubernetes::pods;
-use crate::policy::attached::{Registries, Registry};
-use crate::policy::coverage::{State, Summary, findings};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::coverage::{CoverageState, Summary, findings};
 use crate::policy::pod::has_ended;
 use crate::policy::scope::{Labels, Mode, Scope};
 
@@ -105,9 +106,9 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
             let found = findings(pod, &namespace, &registries, namespaces.get(&namespace), &scope);
             summary.add(&namespace, &found);
             if args.output != Output::Table {
-                let wanted = found
-                    .iter()
-                    .filter(|finding| !args.uncovered || matches!(finding.state, State::Uncovered(_)));
+                let wanted = found.iter().filter(|finding| {
+                    !args.uncovered || matches!(finding.state, CoverageState::Uncovered(_))
+                });
                 rows.extend(wanted.map(|finding| PodRow::new(pod, &namespace, finding)));
             }
         }
@@ -141,7 +142,7 @@ async fn installed_scope(client: &Client) -> Result<Option<Scope>, CliError> {
 }
 
 /// The attached registries, and what is wrong with those that are not ready.
-async fn attached(client: &Client) -> Result<(Registries, BTreeMap<String, String>), CliError> {
+async fn attached(client: &Client) -> Result<(AttachedRegistries, BTreeMap<String, String>), CliError> {
     let api: Api<AcrRegistry> = Api::all(client.clone());
     let mut pages = std::pin::pin!(pages(api));
     let (mut registries, mut unready) = (Vec::new(), BTreeMap::new());
@@ -151,7 +152,7 @@ async fn attached(client: &Client) -> Result<(Registries, BTreeMap<String, Strin
         .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
     {
         for object in page {
-            match Registry::parse(&object) {
+            match AttachedRegistry::parse(&object) {
                 Ok(registry) => registries.push(registry),
                 Err(error) => {
                     unready.insert(object.name_any(), error.to_string());
@@ -161,7 +162,7 @@ async fn attached(client: &Client) -> Result<(Registries, BTreeMap<String, Strin
                 .status
                 .iter()
                 .flat_map(|status| &status.conditions)
-                .find(|condition| condition.type_ == "Ready");
+                .find(|condition| condition.type_ == READY);
             if let Some(condition) = ready.filter(|condition| condition.status != "True") {
                 unready.insert(
                     object.name_any(),

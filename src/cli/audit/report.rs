@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::cli::{CliError, table};
-use crate::policy::coverage::{Finding, Gap, Group, State, Summary};
+use crate::policy::coverage::{CoverageState, Finding, Gap, Group, Summary};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Mode;
 
@@ -41,7 +41,7 @@ pub(super) struct Findings {
 
 impl PodRow {
     pub(super) fn new(pod: &Pod, namespace: &str, finding: &Finding<'_>) -> Self {
-        let is_covered = finding.state == State::Covered;
+        let is_covered = finding.state == CoverageState::Covered;
         Self {
             namespace: namespace.to_owned(),
             pod: pod.name_any(),
@@ -66,7 +66,7 @@ impl Findings {
             .groups
             .iter()
             .map(|(group, pods)| (group, *pods))
-            .filter(move |(group, _)| !uncovered || matches!(group.state, State::Uncovered(_)))
+            .filter(move |(group, _)| !uncovered || matches!(group.state, CoverageState::Uncovered(_)))
     }
 
     pub(super) fn table(&self, uncovered: bool) -> String {
@@ -122,7 +122,7 @@ impl Findings {
         }];
         let has = |gap| {
             self.groups(true)
-                .any(|(group, _)| group.state == State::Uncovered(gap))
+                .any(|(group, _)| group.state == CoverageState::Uncovered(gap))
         };
         let gaps = Gap::ALL.into_iter().filter(|gap| has(*gap));
         notes.extend(gaps.map(|gap| format!("{}: {}.", gap.as_str(), gap.advice())));

@@ -21,7 +21,7 @@ use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::kubernetes::call::{Words, within};
 use crate::kubernetes::pages::pages;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
@@ -114,7 +114,7 @@ pub(super) async fn of_secret(
         ..AcrRegistrySpec::default()
     };
     let object = AcrRegistry::new(registry_name(login_server), spec);
-    let registry = Registry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
+    let registry = AttachedRegistry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
     in_time(async {
         let client = flags.client().await?;
         Ok(Box::pin(identity(&client, own_namespace, &object, &registry)).await)
@@ -184,7 +184,7 @@ async fn by_login_server(
         .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
     {
         let has_it = |object: &AcrRegistry| {
-            Registry::parse(object).is_ok_and(|registry| registry.login_server() == login_server)
+            AttachedRegistry::parse(object).is_ok_and(|registry| registry.login_server() == login_server)
         };
         found.extend(page.into_iter().filter(has_it));
     }
@@ -205,7 +205,7 @@ async fn subject(
     given: Option<Given>,
 ) -> Result<Subject, CliError> {
     let name = object.name_any();
-    let registry = Registry::parse(object)
+    let registry = AttachedRegistry::parse(object)
         .map_err(|error| CliError::Input(format!("LOGIN_SERVER_ERROR: AcrRegistry {name}: {error}")))?;
     let login_server = registry.login_server().clone();
     let identity = match given.map(|given| given.identity(&login_server, object.spec.audience.clone())) {
@@ -231,7 +231,7 @@ async fn identity(
     client: &Client,
     own_namespace: &str,
     object: &AcrRegistry,
-    registry: &Registry,
+    registry: &AttachedRegistry,
 ) -> Identity {
     let of_pullpass = |what: &str| Identity::Nobody {
         why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),

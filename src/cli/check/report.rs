@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Output;
 use super::cluster::Told;
 use crate::check::in_cluster::Facts;
-use crate::check::{Failure, Finding, Identity, Outcome, Step, Subject};
+use crate::check::{Finding, Identity, Step, StepFailure, StepOutcome, Subject};
 use crate::cli::{CliError, table};
 
 /// The width of the longest title.
@@ -155,7 +155,7 @@ impl Report {
             return Vec::new();
         }
         let skipped = self.findings.iter().filter(|finding| {
-            matches!(finding.outcome, Outcome::Skipped { .. }) && finding.step != Step::Clock
+            matches!(finding.outcome, StepOutcome::Skipped { .. }) && finding.step != Step::Clock
         });
         skipped.map(|finding| finding.step.title()).collect()
     }
@@ -225,7 +225,7 @@ impl Report {
     }
 }
 
-fn failure_text(step: Step, failure: &Failure) -> String {
+fn failure_text(step: Step, failure: &StepFailure) -> String {
     let (code, cause) = (failure.code.as_str(), failure.cause.trim_end_matches('.'));
     let headline = format!("{BAD}{code}{BAD:#}: {}: {cause}.\n", step.title());
     let cures = failure.cures.iter().map(|cure| {
@@ -240,9 +240,9 @@ fn line(finding: &Finding) -> String {
     let time = finding.took.map(time).unwrap_or_default();
     let title = finding.step.title();
     let (style, mark, detail) = match &finding.outcome {
-        Outcome::Passed { detail } => (GOOD, '✓', detail.as_str()),
-        Outcome::Failed(failure) => (BAD, '✗', failure.code.as_str()),
-        Outcome::Skipped { why } => (FAINT, '-', why.as_str()),
+        StepOutcome::Passed { detail } => (GOOD, '✓', detail.as_str()),
+        StepOutcome::Failed(failure) => (BAD, '✗', failure.code.as_str()),
+        StepOutcome::Skipped { why } => (FAINT, '-', why.as_str()),
     };
     format!("{style}{mark}{style:#} {title:<TITLE$} {time:>TIME$}  {style}{detail}{style:#}\n")
 }
@@ -257,9 +257,9 @@ fn time(took: Duration) -> String {
 
 fn step(finding: &Finding) -> Value {
     let (status, detail) = match &finding.outcome {
-        Outcome::Passed { detail } => ("ok", Some(detail)),
-        Outcome::Failed(_) => ("failed", None),
-        Outcome::Skipped { why } => ("skipped", Some(why)),
+        StepOutcome::Passed { detail } => ("ok", Some(detail)),
+        StepOutcome::Failed(_) => ("failed", None),
+        StepOutcome::Skipped { why } => ("skipped", Some(why)),
     };
     let failure = finding.failure();
     let millis = finding.took.map(|took| took.as_millis());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::policy::attached::{Registries, Registry};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::exemption::{Exemption, PodTraits, Treatment};
 use crate::policy::pod::{Pod, inject_label, is_mirror};
 use crate::policy::scope::{Labels, Scope};
@@ -14,7 +14,7 @@ use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
 
 /// How a Pod stands to a registry that its images are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
+pub enum CoverageState {
     /// It has no pull secret that its images can be pulled with.
     Uncovered(Gap),
     /// It names the pull secret of an AcrRegistry that has the images.
@@ -87,7 +87,7 @@ impl Gap {
     }
 }
 
-impl State {
+impl CoverageState {
     /// The state's name: one word of `covered`, `uncovered` and `skipped`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ pub struct Finding<'a> {
     /// The AcrRegistry that has it, if one does.
     pub registry: Option<&'a str>,
     /// How the Pod stands to it.
-    pub state: State,
+    pub state: CoverageState,
     /// The images that this is about.
     pub images: Vec<&'a str>,
 }
@@ -124,7 +124,7 @@ pub struct Finding<'a> {
 pub fn findings<'a>(
     pod: &'a Pod,
     namespace: &str,
-    registries: &'a Registries,
+    registries: &'a AttachedRegistries,
     labels: Option<&Labels>,
     scope: &Scope,
 ) -> Vec<Finding<'a>> {
@@ -165,17 +165,17 @@ pub fn findings<'a>(
 
 /// A Pod that gets no pull secret may be covered all the same: it may name the secret by itself. One whose own label
 /// declines it is judged by the rules nevertheless.
-fn state_of(gap: Option<Gap>, treatment: Treatment) -> State {
+fn state_of(gap: Option<Gap>, treatment: Treatment) -> CoverageState {
     match (gap, treatment) {
-        (None, _) => State::Covered,
-        (Some(_), Treatment::Exempt(exemption)) => State::Skipped(exemption),
+        (None, _) => CoverageState::Covered,
+        (Some(_), Treatment::Exempt(exemption)) => CoverageState::Skipped(exemption),
         (Some(gap), Treatment::JudgedOnly(exemption)) => match gap {
-            Gap::Unattached | Gap::Forbidden => State::Uncovered(gap),
+            Gap::Unattached | Gap::Forbidden => CoverageState::Uncovered(gap),
             Gap::NotInjected | Gap::OtherSecret | Gap::OtherRepository | Gap::Spelling => {
-                State::Skipped(exemption)
+                CoverageState::Skipped(exemption)
             }
         },
-        (Some(gap), Treatment::Injected { .. }) => State::Uncovered(gap),
+        (Some(gap), Treatment::Injected { .. }) => CoverageState::Uncovered(gap),
     }
 }
 
@@ -192,13 +192,13 @@ fn look_at<'a>(verdict: &Verdict<'a>, held: &HashSet<&str>) -> Option<(Option<&'
         }
         Verdict::Granted(grant) => {
             let (registry, gap) = gap(grant, held);
-            Some((registry.map(Registry::name), gap))
+            Some((registry.map(AttachedRegistry::name), gap))
         }
     }
 }
 
-fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a Registry>, Option<Gap>) {
-    let holds = |registry: &Registry| held.contains(registry.pull_secret());
+fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegistry>, Option<Gap>) {
+    let holds = |registry: &AttachedRegistry| held.contains(registry.pull_secret());
     let (credential, registry) = grant.credential(holds);
     let gap = match credential {
         Credential::Fits if grant.host.is_lower_case() => None,
@@ -222,7 +222,7 @@ pub struct Group {
     /// The AcrRegistry that has it, if one does.
     pub registry: Option<String>,
     /// How they stand to it.
-    pub state: State,
+    pub state: CoverageState,
 }
 
 /// How the Pods of a cluster stand, counted.
@@ -251,9 +251,9 @@ impl Summary {
             *self.groups.entry(group).or_default() += 1;
         }
         match findings.iter().map(|finding| finding.state).min() {
-            Some(State::Uncovered(_)) => self.uncovered += 1,
-            Some(State::Covered) => self.covered += 1,
-            Some(State::Skipped(_)) => self.skipped += 1,
+            Some(CoverageState::Uncovered(_)) => self.uncovered += 1,
+            Some(CoverageState::Covered) => self.covered += 1,
+            Some(CoverageState::Skipped(_)) => self.skipped += 1,
             None => {}
         }
     }

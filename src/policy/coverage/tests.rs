@@ -2,10 +2,10 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::Mode;
 
-fn registries() -> Registries {
+fn registries() -> AttachedRegistries {
     [
         ("open", json!({"loginServer": "openreg.azurecr.io"})),
         (
@@ -23,7 +23,7 @@ fn registries() -> Registries {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
         });
-        Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
     })
     .collect()
 }
@@ -38,7 +38,7 @@ fn pod(images: &[&str], secrets: &[&str]) -> Value {
     })
 }
 
-fn judged(pod: Value, labels: &[(&str, &str)], mode: Mode) -> Vec<(String, Option<String>, State)> {
+fn judged(pod: Value, labels: &[(&str, &str)], mode: Mode) -> Vec<(String, Option<String>, CoverageState)> {
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let labels: Labels = labels
         .iter()
@@ -71,56 +71,56 @@ fn every_state_has_its_pod() {
             &["pullpass-open"][..],
             "openreg.azurecr.io",
             Some("open"),
-            State::Covered,
+            CoverageState::Covered,
         ),
         (
             "openreg.azurecr.io/a",
             &[],
             "openreg.azurecr.io",
             Some("open"),
-            State::Uncovered(Gap::NotInjected),
+            CoverageState::Uncovered(Gap::NotInjected),
         ),
         (
             "openreg.azurecr.io:443/a",
             &["by-hand"],
             "openreg.azurecr.io",
             Some("open"),
-            State::Uncovered(Gap::OtherSecret),
+            CoverageState::Uncovered(Gap::OtherSecret),
         ),
         (
             "OpenReg.azurecr.io/a",
             &["pullpass-open"],
             "openreg.azurecr.io",
             Some("open"),
-            State::Uncovered(Gap::Spelling),
+            CoverageState::Uncovered(Gap::Spelling),
         ),
         (
             "teamb.azurecr.io/a",
             &[],
             "teamb.azurecr.io",
             Some("team-b"),
-            State::Uncovered(Gap::Forbidden),
+            CoverageState::Uncovered(Gap::Forbidden),
         ),
         (
             "stranger.azurecr.io/a",
             &["by-hand"],
             "stranger.azurecr.io",
             None,
-            State::Uncovered(Gap::Unattached),
+            CoverageState::Uncovered(Gap::Unattached),
         ),
         (
             "listed.azurecr.io/team/app",
             &["pullpass-listed"],
             "listed.azurecr.io",
             Some("listed"),
-            State::Covered,
+            CoverageState::Covered,
         ),
         (
             "listed.azurecr.io/team/other",
             &["pullpass-listed"],
             "listed.azurecr.io",
             Some("listed"),
-            State::Uncovered(Gap::OtherRepository),
+            CoverageState::Uncovered(Gap::OtherRepository),
         ),
     ] {
         assert_eq!(
@@ -151,21 +151,21 @@ fn who_is_left_alone_is_not_uncovered_and_may_be_covered_all_the_same() {
     let state = |pod: Value, labels: &[(&str, &str)], mode| judged(pod, labels, mode)[0].2;
     assert_eq!(
         state(alone.clone(), &opted_out, Mode::ClusterWide),
-        State::Skipped(Exemption::NamespaceOptedOut)
+        CoverageState::Skipped(Exemption::NamespaceOptedOut)
     );
     assert_eq!(
         state(alone.clone(), &[], Mode::OptIn),
-        State::Skipped(Exemption::NamespaceNotOptedIn)
+        CoverageState::Skipped(Exemption::NamespaceNotOptedIn)
     );
     assert_eq!(
         state(pod(&image, &["pullpass-open"]), &opted_out, Mode::ClusterWide),
-        State::Covered
+        CoverageState::Covered
     );
     let mut labelled = alone.clone();
     labelled["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
     assert_eq!(
         state(labelled, &[], Mode::ClusterWide),
-        State::Skipped(Exemption::PodOptedOut)
+        CoverageState::Skipped(Exemption::PodOptedOut)
     );
     for (image, gap) in [
         ("stranger.azurecr.io/a", Gap::Unattached),
@@ -175,7 +175,7 @@ fn who_is_left_alone_is_not_uncovered_and_may_be_covered_all_the_same() {
         labelled["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
         assert_eq!(
             state(labelled, &[], Mode::ClusterWide),
-            State::Uncovered(gap),
+            CoverageState::Uncovered(gap),
             "the rules hold"
         );
     }
@@ -183,7 +183,7 @@ fn who_is_left_alone_is_not_uncovered_and_may_be_covered_all_the_same() {
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
     assert_eq!(
         state(mirror, &[], Mode::ClusterWide),
-        State::Skipped(Exemption::MirrorPod)
+        CoverageState::Skipped(Exemption::MirrorPod)
     );
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::policy::attached::{Registries, Registry};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::{Decision, Denial, JudgedImage, Outcome, Violation, label_warnings, messages};
 use crate::policy::exemption::Treatment;
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
@@ -14,7 +14,7 @@ use crate::registry::image::RegistryHost;
 
 pub(super) struct Judge<'a, 'l> {
     request: &'a ReviewRequest<'a>,
-    registries: &'a Registries,
+    registries: &'a AttachedRegistries,
     labels: Option<&'l Labels>,
     policy: Policy,
     treatment: Treatment,
@@ -30,7 +30,7 @@ pub(super) struct Judge<'a, 'l> {
 #[derive(Default)]
 struct Tally<'a> {
     is_on_acr: bool,
-    needed: Vec<&'a Registry>,
+    needed: Vec<&'a AttachedRegistry>,
     uncovered: Option<Cow<'a, str>>,
     violations: Vec<Violation<'a>>,
     known: HashSet<(Rule, Cow<'a, str>)>,
@@ -41,7 +41,7 @@ struct Tally<'a> {
 impl<'a, 'l> Judge<'a, 'l> {
     pub(super) fn new(
         request: &'a ReviewRequest<'a>,
-        registries: &'a Registries,
+        registries: &'a AttachedRegistries,
         labels: Option<&'l Labels>,
         policy: Policy,
         treatment: Treatment,
@@ -161,7 +161,7 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     /// Whether the image can be pulled with the pull secrets that the Pod has after this.
-    fn credential(&self, grant: &Grant<'a>) -> (Credential, Option<&'a Registry>) {
+    fn credential(&self, grant: &Grant<'a>) -> (Credential, Option<&'a AttachedRegistry>) {
         let is_injected = matches!(self.treatment, Treatment::Injected { .. }) && !self.is_live;
         grant.credential(|registry| is_injected || self.holds(registry))
     }
@@ -174,7 +174,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         JudgedImage {
             image,
             host: verdict.host().map(|host| host.canonical()),
-            registry: registry.map(Registry::name),
+            registry: registry.map(AttachedRegistry::name),
         }
     }
 
@@ -240,7 +240,7 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     /// Whether the Pod names the registry's pull secret already.
-    fn holds(&self, registry: &Registry) -> bool {
+    fn holds(&self, registry: &AttachedRegistry) -> bool {
         self.held.contains(registry.pull_secret())
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::policy::attached::Registries;
+use crate::policy::attached::AttachedRegistries;
 use crate::policy::decision::judge::Judge;
 use crate::policy::exemption::{PodTraits, Treatment};
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
@@ -128,7 +128,7 @@ pub struct Violation<'a> {
 /// Decides. The labels are absent where the cache does not have the namespace yet.
 pub fn decide<'a>(
     request: &'a ReviewRequest<'a>,
-    registries: &'a Registries,
+    registries: &'a AttachedRegistries,
     labels: Option<&Labels>,
     settings: &Settings,
 ) -> Decision<'a> {

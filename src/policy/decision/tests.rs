@@ -1,13 +1,13 @@
 use super::*;
 use crate::admission::patch::pull_secrets_patch;
 use crate::api::acr_registry::AcrRegistry;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::request::{ImageField, PodView};
 use crate::policy::scope::Mode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-fn registry(name: &str, host: &str, spec: &Value) -> Registry {
+fn registry(name: &str, host: &str, spec: &Value) -> AttachedRegistry {
     let mut object = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
         "spec": {"loginServer": host, "identity": {"managedIdentity": {}}},
@@ -16,10 +16,10 @@ fn registry(name: &str, host: &str, spec: &Value) -> Registry {
         object["spec"][key] = value.clone();
     }
     let object: AcrRegistry = serde_json::from_value(object).unwrap();
-    Registry::parse(&object).unwrap()
+    AttachedRegistry::parse(&object).unwrap()
 }
 
-fn registries() -> Registries {
+fn registries() -> AttachedRegistries {
     [
         registry("mine", "myregistry.azurecr.io", &json!({})),
         registry(

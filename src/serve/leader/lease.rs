@@ -11,43 +11,43 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use crate::base::clock::Instants;
 
 /// How long a Lease is good without being renewed.
-pub(super) const DURATION: Duration = Duration::from_secs(15);
+pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How long whoever can't renew it goes on leading. The rest is for clocks that do not run alike, and for what is under way.
-const LEADS: Duration = Duration::from_secs(10);
+const LEADING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the leader renews it.
-const RENEWAL: Duration = Duration::from_secs(4);
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(4);
 
 /// A Lease that is held here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tenure {
+pub(super) struct HeldLease {
     /// The beginning of the last renewal that succeeded.
     pub(super) renewed: Instants,
 }
 
-impl Tenure {
+impl HeldLease {
     /// How long this one leads if it hears no more of the Lease; nothing when that is over.
     pub(super) fn left(self, now: Instants) -> Option<Duration> {
-        LEADS
+        LEADING_TIMEOUT
             .checked_sub(now.since(self.renewed))
             .filter(|left| !left.is_zero())
     }
 
     /// Whether it is time to renew it.
     pub(super) fn is_due(self, now: Instants) -> bool {
-        now.since(self.renewed) >= RENEWAL
+        now.since(self.renewed) >= RENEWAL_INTERVAL
     }
 }
 
 /// What somebody else's Lease looks like, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Sight {
+pub(super) struct ObservedLease {
     seen: Option<(LeaseSpec, Instant)>,
 }
 
-impl Sight {
+impl ObservedLease {
     /// Whether somebody else holds a Lease that looks like this now: it has an end, and has not stayed the same for as
     /// long as it lasts.
-    pub(super) fn is_anothers(&mut self, spec: Option<&LeaseSpec>, identity: &str, now: Instant) -> bool {
+    pub(super) fn held_by_other(&mut self, spec: Option<&LeaseSpec>, identity: &str, now: Instant) -> bool {
         let lasts = spec.and_then(|spec| spec.renew_time.as_ref().and(spec.lease_duration_seconds));
         let is_held = holder(spec).is_some_and(|holder| holder != identity);
         let (Some(spec), Some(seconds), true) = (spec, lasts, is_held) else {
@@ -118,42 +118,45 @@ mod tests {
     fn a_lease_is_another_ones_until_it_ends() {
         let machine = Machine::new(0);
         let spec = held_by("other", Some(machine.at(100)));
-        let mut sight = Sight::default();
-        assert!(sight.is_anothers(Some(&spec), "this", machine.steady(100)));
-        assert!(sight.is_anothers(Some(&spec), "this", machine.steady(115)));
-        assert!(!sight.is_anothers(Some(&spec), "this", machine.steady(116)));
+        let mut observed = ObservedLease::default();
+        assert!(observed.held_by_other(Some(&spec), "this", machine.steady(100)));
+        assert!(observed.held_by_other(Some(&spec), "this", machine.steady(115)));
+        assert!(!observed.held_by_other(Some(&spec), "this", machine.steady(116)));
         assert!(
-            !Sight::default().is_anothers(Some(&spec), "other", machine.steady(100)),
+            !ObservedLease::default().held_by_other(Some(&spec), "other", machine.steady(100)),
             "it is its own"
         );
         // Whoever had it before is back.
         let renewed = held_by("other", Some(machine.at(117)));
-        assert!(sight.is_anothers(Some(&renewed), "this", machine.steady(117)));
-        assert!(sight.is_anothers(Some(&renewed), "this", machine.steady(132)));
-        assert!(!sight.is_anothers(Some(&renewed), "this", machine.steady(133)));
+        assert!(observed.held_by_other(Some(&renewed), "this", machine.steady(117)));
+        assert!(observed.held_by_other(Some(&renewed), "this", machine.steady(132)));
+        assert!(!observed.held_by_other(Some(&renewed), "this", machine.steady(133)));
     }
 
     #[test]
     fn a_lease_that_nobody_holds_or_that_has_no_end_is_free() {
         let machine = Machine::new(0);
-        let is_anothers = |spec: Option<&LeaseSpec>| {
-            let mut sight = Sight::default();
-            [100, 1000].map(|second| sight.is_anothers(spec, "this", machine.steady(second)))
+        let held_by_other = |spec: Option<&LeaseSpec>| {
+            let mut observed = ObservedLease::default();
+            [100, 1000].map(|second| observed.held_by_other(spec, "this", machine.steady(second)))
         };
-        assert_eq!(is_anothers(None), [false; 2]);
-        assert_eq!(is_anothers(Some(&LeaseSpec::default())), [false; 2]);
-        assert_eq!(is_anothers(Some(&held_by("", Some(machine.at(100))))), [false; 2]);
-        assert_eq!(is_anothers(Some(&held_by("other", None))), [false; 2]);
+        assert_eq!(held_by_other(None), [false; 2]);
+        assert_eq!(held_by_other(Some(&LeaseSpec::default())), [false; 2]);
+        assert_eq!(
+            held_by_other(Some(&held_by("", Some(machine.at(100))))),
+            [false; 2]
+        );
+        assert_eq!(held_by_other(Some(&held_by("other", None))), [false; 2]);
         let forever = LeaseSpec {
             lease_duration_seconds: Some(i32::MAX),
             ..held_by("other", Some(machine.at(100)))
         };
-        assert_eq!(is_anothers(Some(&forever)), [true; 2]);
+        assert_eq!(held_by_other(Some(&forever)), [true; 2]);
         let ended = LeaseSpec {
             lease_duration_seconds: Some(-1),
             ..held_by("other", Some(machine.at(100)))
         };
-        assert_eq!(is_anothers(Some(&ended)), [true, false]);
+        assert_eq!(held_by_other(Some(&ended)), [true, false]);
     }
 
     #[test]
@@ -162,10 +165,10 @@ mod tests {
             let other = Machine::new(0);
             let leader = Machine::new(ahead);
             let spec = held_by("leader", Some(leader.at(100)));
-            let mut sight = Sight::default();
+            let mut observed = ObservedLease::default();
             let looks = [100, 110, 115, 116].map(|second| {
                 let now = other.steady(second);
-                sight.is_anothers(Some(&spec), "this", now)
+                observed.held_by_other(Some(&spec), "this", now)
             });
             assert_eq!(looks, [true, true, true, false], "{ahead} seconds ahead");
         }
@@ -174,22 +177,22 @@ mod tests {
     #[test]
     fn whoever_leads_stops_before_another_one_begins_whichever_clock_is_wrong() {
         let machine = Machine::new(86_400);
-        let tenure = Tenure {
+        let held = HeldLease {
             renewed: machine.at(100),
         };
-        assert_eq!(tenure.left(machine.at(100)), Some(Duration::from_secs(10)));
-        assert_eq!(tenure.left(machine.at(109)), Some(Duration::from_secs(1)));
-        assert_eq!(tenure.left(machine.at(110)), None);
+        assert_eq!(held.left(machine.at(100)), Some(Duration::from_secs(10)));
+        assert_eq!(held.left(machine.at(109)), Some(Duration::from_secs(1)));
+        assert_eq!(held.left(machine.at(110)), None);
         // It is set back by an hour: what counts is the steady clock.
         let set_back = |second| Instants {
             wall: machine.at(100).wall - SignedDuration::from_hours(1),
             ..machine.at(second)
         };
-        assert_eq!(tenure.left(set_back(109)), Some(Duration::from_secs(1)));
-        assert_eq!(tenure.left(set_back(110)), None);
-        assert!(!tenure.is_due(set_back(103)));
+        assert_eq!(held.left(set_back(109)), Some(Duration::from_secs(1)));
+        assert_eq!(held.left(set_back(110)), None);
+        assert!(!held.is_due(set_back(103)));
         assert!(
-            tenure.is_due(set_back(104)),
+            held.is_due(set_back(104)),
             "the Lease would run out before the hour is over"
         );
         // The machine was suspended: what counts is the clock on the wall.
@@ -197,7 +200,7 @@ mod tests {
             wall: machine.at(100).wall + SignedDuration::from_hours(1),
             ..machine.at(101)
         };
-        assert_eq!(tenure.left(resumed), None);
-        assert!(tenure.is_due(resumed));
+        assert_eq!(held.left(resumed), None);
+        assert!(held.is_due(resumed));
     }
 }

@@ -3,7 +3,7 @@
 //! Every write of the Lease names the version that it was decided on, so that of two that are decided at the same time one
 //! is refused, and one that was long on its way can't undo what happened meanwhile.
 
-mod terms;
+mod lease;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,17 +18,17 @@ use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
 
-use self::terms::{DURATION, Sight, Tenure, holder};
+use self::lease::{HeldLease, LEASE_DURATION, ObservedLease, holder};
 use crate::api::names::MANAGER;
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Instants;
 use crate::kubernetes::call::{CallError, call_within};
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one that does not lead waits after looks that failed. Whoever leads goes on at its pace, since it has to renew
 /// the Lease in time.
-const STANDBY_BACKOFF: Backoff = Backoff::new(LOOK, Duration::from_secs(4));
+const STANDBY_BACKOFF: Backoff = Backoff::new(POLL_INTERVAL, Duration::from_secs(4));
 /// How long a call about the Lease may take: several fit into the time that a leader leads without a renewal.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -37,9 +37,9 @@ pub struct Candidate {
     leases: Api<Lease>,
     identity: String,
     /// While the Lease is known to be held here.
-    tenure: Option<Tenure>,
+    held: Option<HeldLease>,
     /// While it is known to be held by somebody else.
-    sight: Sight,
+    observed: ObservedLease,
     /// How many looks in a row failed.
     failures: u32,
 }
@@ -50,8 +50,8 @@ impl Candidate {
         Self {
             leases: Api::namespaced(client.clone(), own_namespace),
             identity: identity.to_owned(),
-            tenure: None,
-            sight: Sight::default(),
+            held: None,
+            observed: ObservedLease::default(),
             failures: 0,
         }
     }
@@ -64,7 +64,7 @@ impl Candidate {
     ) -> Infallible {
         told(false);
         loop {
-            self.stand().await;
+            self.acquire().await;
             told(true);
             let working = async {
                 work().await;
@@ -84,14 +84,14 @@ impl Candidate {
     }
 
     /// Waits until this one leads.
-    async fn stand(&mut self) {
+    async fn acquire(&mut self) {
         loop {
-            self.look().await;
+            self.poll().await;
             if self.leads_for().is_some() {
                 return;
             }
             let wait = if self.failures == 0 {
-                LOOK
+                POLL_INTERVAL
             } else {
                 STANDBY_BACKOFF.delay(self.failures, None, Jitter::random())
             };
@@ -101,29 +101,29 @@ impl Candidate {
 
     /// Works until this one leads no longer, as far as it knows.
     async fn hold<F: Future<Output = ()>>(&mut self, mut work: Pin<&mut F>) {
-        while let Some((tenure, left)) = self.leads_for() {
+        while let Some((held, left)) = self.leads_for() {
             tokio::select! {
                 // Who wakes up after the end of the Lease does nothing more of what it was about to do.
                 biased;
                 // Whatever does not answer.
                 () = tokio::time::sleep(left) => {}
                 () = async {
-                    tokio::time::sleep(LOOK).await;
-                    self.look().await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                    self.poll().await;
                 } => {}
-                () = work_while(work.as_mut(), || tenure.left(Instants::now()).is_some()) => {}
+                () = work_while(work.as_mut(), || held.left(Instants::now()).is_some()) => {}
             }
         }
     }
 
     /// The Lease that is held here, and how long this one leads if it hears no more of it.
-    fn leads_for(&self) -> Option<(Tenure, Duration)> {
-        let tenure = self.tenure?;
-        Some((tenure, tenure.left(Instants::now())?))
+    fn leads_for(&self) -> Option<(HeldLease, Duration)> {
+        let held = self.held?;
+        Some((held, held.left(Instants::now())?))
     }
 
-    async fn look(&mut self) {
-        let seen = self.look_and_take().await;
+    async fn poll(&mut self) {
+        let seen = self.read_and_claim().await;
         if let Err(error) = &seen
             && self.failures == 0
         {
@@ -137,7 +137,7 @@ impl Candidate {
     }
 
     /// Takes the Lease where it is free, renews it where it is held here.
-    async fn look_and_take(&mut self) -> Result<(), CallError> {
+    async fn read_and_claim(&mut self) -> Result<(), CallError> {
         let began = Instants::now();
         let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
             let lease = self.claim(began, None);
@@ -147,11 +147,11 @@ impl Candidate {
         };
         let spec = lease.spec.as_ref();
         // The time after the answer: whoever renewed it began before that.
-        if self.sight.is_anothers(spec, &self.identity, Instant::now()) {
-            self.tenure = None;
+        if self.observed.held_by_other(spec, &self.identity, Instant::now()) {
+            self.held = None;
             return Ok(());
         }
-        if self.tenure.is_some_and(|tenure| !tenure.is_due(began)) && holder(spec) == Some(&self.identity) {
+        if self.held.is_some_and(|held| !held.is_due(began)) && holder(spec) == Some(&self.identity) {
             return Ok(());
         }
         let claim = self.claim(began, Some(&lease));
@@ -167,7 +167,7 @@ impl Candidate {
     fn learn(&mut self, renewed: Instants, answer: Result<Lease, CallError>) -> Result<(), CallError> {
         let is_taken = |status: &Status| status.is_conflict() || status.is_already_exists();
         match answer {
-            Ok(_) => self.tenure = Some(Tenure { renewed }),
+            Ok(_) => self.held = Some(HeldLease { renewed }),
             // Somebody else was faster; the next look shows who.
             Err(error) if error.status().is_some_and(is_taken) => {}
             Err(error) => return Err(error),
@@ -188,7 +188,7 @@ impl Candidate {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: DURATION.as_secs().try_into().ok(),
+                lease_duration_seconds: LEASE_DURATION.as_secs().try_into().ok(),
                 renew_time: Some(MicroTime(began.wall)),
                 acquire_time: (!is_renewal).then_some(MicroTime(began.wall)),
                 lease_transitions: (!is_renewal).then_some(transitions.saturating_add(1)),

@@ -17,7 +17,7 @@ use futures::future::AbortHandle;
 pub(super) const FIRST: usize = 16 << 10;
 /// A body that has not grown for so long may be ended for one that grows. Longer than a lost packet takes to
 /// be sent again.
-const STALLED: Duration = Duration::from_millis(250);
+const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What bodies may take.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +229,8 @@ impl Pool<'_> {
     fn to_end(&self, peer: IpAddr, bytes: usize, now: Instant) -> Option<u64> {
         let arriving = || self.others().filter(|(_, body)| body.arriving.is_some());
         let oldest = |(id, body): &(u64, &Body)| (body.grew, *id);
-        let has_stalled = |(_, body): &(u64, &Body)| now.saturating_duration_since(body.grew) >= STALLED;
+        let has_stalled =
+            |(_, body): &(u64, &Body)| now.saturating_duration_since(body.grew) >= STALL_TIMEOUT;
         if let Some((id, _)) = arriving().filter(has_stalled).min_by_key(oldest) {
             return Some(id);
         }

@@ -152,12 +152,12 @@ impl Connections {
 }
 
 impl Open {
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<OpenConnection> {
         self.by_id
             .iter()
             .map(|(id, connection)| {
                 let activity = connection.activity();
-                Standing {
+                OpenConnection {
                     id: *id,
                     peer: connection.peer,
                     used: activity
@@ -190,7 +190,7 @@ impl Drop for Place {
 
 /// What an open connection was good for.
 #[derive(Debug, Clone)]
-struct Standing {
+struct OpenConnection {
     id: u64,
     peer: IpAddr,
     /// Whether a review was ever answered on it.
@@ -201,25 +201,25 @@ struct Standing {
 
 /// Which connection ends for one of `newcomer`; none where the new one is to be refused. A peer with no more
 /// than `few` connections does not have many.
-fn least_useful(newcomer: IpAddr, open: &[Standing], few: usize) -> Option<u64> {
+fn least_useful(newcomer: IpAddr, open: &[OpenConnection], few: usize) -> Option<u64> {
     let mut counts = HashMap::from([(newcomer, 1_usize)]);
-    for standing in open {
-        *counts.entry(standing.peer).or_default() += 1;
+    for connection in open {
+        *counts.entry(connection.peer).or_default() += 1;
     }
     let own = counts.get(&newcomer).copied().unwrap_or_default();
     let (count, heaviest) = counts.into_iter().map(|(peer, count)| (count, peer)).max()?;
     let from = if count == own { newcomer } else { heaviest };
     open.iter()
-        .filter(|standing| {
+        .filter(|connection| {
             if count <= few {
                 // Many peers with a few connections each: none has more than it should.
-                !standing.is_useful
+                !connection.is_useful
             } else {
-                standing.peer == from
+                connection.peer == from
             }
         })
-        .min_by_key(|standing| (standing.is_useful, standing.used, standing.id))
-        .map(|standing| standing.id)
+        .min_by_key(|connection| (connection.is_useful, connection.used, connection.id))
+        .map(|connection| connection.id)
 }
 
 #[cfg(test)]

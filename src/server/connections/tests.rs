@@ -13,7 +13,7 @@ fn peer(number: u8) -> IpAddr {
 /// Connections that were opened one after the other, a second apart.
 struct Opened {
     start: Instant,
-    standings: Vec<Standing>,
+    standings: Vec<OpenConnection>,
 }
 
 impl Opened {
@@ -31,7 +31,7 @@ impl Opened {
     /// A connection that never had a review answered; gives its id.
     fn open(&mut self, from: u8) -> u64 {
         let id = self.standings.len() as u64;
-        self.standings.push(Standing {
+        self.standings.push(OpenConnection {
             id,
             peer: peer(from),
             is_useful: false,
@@ -44,8 +44,8 @@ impl Opened {
     fn useful(&mut self, from: u8, seconds: u64) -> u64 {
         let id = self.open(from);
         let used = self.at(seconds);
-        let standing = self.standings.last_mut().unwrap();
-        (standing.is_useful, standing.used) = (true, used);
+        let connection = self.standings.last_mut().unwrap();
+        (connection.is_useful, connection.used) = (true, used);
         id
     }
 

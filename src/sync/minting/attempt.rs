@@ -9,41 +9,41 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
 use super::identity::{self, Resolved, resolve};
-use super::status::Standing;
-use super::{Failure, RETRY, RegistryController, after};
+use super::status::CredentialState;
+use super::{MintFailure, RETRY_INTERVAL, RegistryController, after};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Credential;
 use crate::base::clock::Instants;
 use crate::kubernetes::call::call;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::{HeldCredential, Seen, Version};
-use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Pace, Plan, plan};
+use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Pace, RefreshPlan, plan};
 
 /// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     failures: Failures,
-    failure: Failure,
+    failure: MintFailure,
 }
 
 impl RegistryController {
     /// Mints if it is time to; says how it stands, and when to look again.
-    pub(super) async fn bring_about(
+    pub(super) async fn reconcile_credential(
         &self,
         object: &AcrRegistry,
         now: Timestamp,
-    ) -> (Standing, Option<Duration>) {
+    ) -> (CredentialState, Option<Duration>) {
         let name = object.name_any();
         let held = self.parts.watches.credentials.seen(&name);
         match self.identify(object).await {
             Ok((registry, resolved)) => self.keep_fresh(object, &registry, &resolved, held, now).await,
             Err(failure) => {
-                self.parts.metrics.refreshed(&name, false);
+                self.parts.metrics.registries.count_refresh(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
-                let retry = (failure.reason == Reason::Unreachable).then_some(RETRY);
-                let standing = Standing {
+                let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
+                let standing = CredentialState {
                     login_server: None,
                     held: held.map(|(held, _)| held),
                     failure: Some(failure),
@@ -55,8 +55,8 @@ impl RegistryController {
     }
 
     /// What the spec means, with what the Secrets that it names hold.
-    async fn identify(&self, object: &AcrRegistry) -> Result<(Registry, Resolved), Failure> {
-        let registry = Registry::parse(object).map_err(|error| Failure {
+    async fn identify(&self, object: &AcrRegistry) -> Result<(AttachedRegistry, Resolved), MintFailure> {
+        let registry = AttachedRegistry::parse(object).map_err(|error| MintFailure {
             reason: Reason::InvalidSpec,
             message: error.to_string(),
             retry_after: None,
@@ -75,11 +75,11 @@ impl RegistryController {
     async fn keep_fresh(
         &self,
         object: &AcrRegistry,
-        registry: &Registry,
+        registry: &AttachedRegistry,
         resolved: &Resolved,
         held: Option<(Arc<HeldCredential>, Seen)>,
         now: Timestamp,
-    ) -> (Standing, Option<Duration>) {
+    ) -> (CredentialState, Option<Duration>) {
         let credential = object.spec.credential.as_ref();
         let fraction = credential
             .and_then(|credential| credential.refresh_fraction)
@@ -113,13 +113,13 @@ impl RegistryController {
         ));
         let held = held.map(|(held, _)| held);
         let login_server = Some(registry.login_server().to_string());
-        if let Plan::Wait(wait) = planned {
+        if let RefreshPlan::Wait(wait) = planned {
             let next_refresh = match failures {
                 Some(failures) => Some(failures.retry_at),
                 None => held.as_deref().and_then(|held| refresh::due(held, fraction)),
             };
             return (
-                Standing {
+                CredentialState {
                     login_server,
                     held,
                     failure: memory.map(|memory| memory.failure),
@@ -129,7 +129,10 @@ impl RegistryController {
             );
         }
         let minted = self.mint(registry, resolved, held.as_deref(), now).await;
-        self.parts.metrics.refreshed(registry.name(), minted.is_ok());
+        self.parts
+            .metrics
+            .registries
+            .count_refresh(registry.name(), minted.is_ok());
         let (held, failure, next_refresh, wait) = match minted {
             Ok(minted) => {
                 self.forget(registry.name());
@@ -165,7 +168,7 @@ impl RegistryController {
             }
         };
         (
-            Standing {
+            CredentialState {
                 login_server,
                 held,
                 failure,
@@ -177,11 +180,11 @@ impl RegistryController {
 
     async fn mint(
         &self,
-        registry: &Registry,
+        registry: &AttachedRegistry,
         resolved: &Resolved,
         held: Option<&HeldCredential>,
         now: Timestamp,
-    ) -> Result<Arc<HeldCredential>, Failure> {
+    ) -> Result<Arc<HeldCredential>, MintFailure> {
         let remembered = held.and_then(|held| held.audience.clone());
         let minted = match &resolved.source {
             identity::Source::Mint(request) => {
@@ -194,7 +197,7 @@ impl RegistryController {
                 Credential::service_principal_password(client_id, secret, now)
             }
         };
-        let credential = minted.map_err(|error| Failure {
+        let credential = minted.map_err(|error| MintFailure {
             reason: error.reason(),
             message: error.to_string(),
             retry_after: error.retry_after(),
@@ -214,13 +217,13 @@ impl RegistryController {
         Ok(Arc::new(minted))
     }
 
-    async fn store(&self, registry: &str, minted: &HeldCredential) -> Result<Option<Version>, Failure> {
+    async fn store(&self, registry: &str, minted: &HeldCredential) -> Result<Option<Version>, MintFailure> {
         let secrets: Api<Secret> = Api::namespaced(self.parts.client.clone(), &self.parts.own_namespace);
         let manifest = Patch::Apply(minted.manifest(registry, &self.parts.own_namespace));
         let parameters = PatchParams::apply(MANAGER).force();
         let name = minted_credential(registry);
         let write = secrets.patch_metadata(&name, &parameters, &manifest);
-        let written = call(write).await.map_err(|problem| Failure {
+        let written = call(write).await.map_err(|problem| MintFailure {
             reason: Reason::Unreachable,
             message: format!(
                 "the minted credential could not be stored in namespace {}: {problem}",
@@ -236,7 +239,7 @@ impl RegistryController {
         paces.get(name).cloned()
     }
 
-    fn keep_pace(&self, registry: &Registry, inputs: &str) {
+    fn keep_pace(&self, registry: &AttachedRegistry, inputs: &str) {
         let now = Instant::now();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         let next = Pace::next(paces.get(registry.name()), now, inputs, registry.fingerprint());

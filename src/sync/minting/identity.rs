@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
-use super::Failure;
+use super::MintFailure;
 use crate::api::acr_registry::{AcrRegistry, CredentialKind, SecretKeyRef};
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest};
 use crate::base::secret_text::SecretText;
 use crate::kubernetes::call::{CallError, call};
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::credential_secret::{self, Refusal, Refused};
 use crate::policy::identity::{AttachedIdentity, ClientProof};
 
@@ -51,9 +51,9 @@ pub(crate) async fn resolve(
     client: &Client,
     own_namespace: &str,
     object: &AcrRegistry,
-    registry: &Registry,
+    registry: &AttachedRegistry,
     env: &WorkloadIdentityEnv,
-) -> Result<Resolved, Failure> {
+) -> Result<Resolved, MintFailure> {
     let secrets = Secrets {
         api: Api::namespaced(client.clone(), own_namespace),
         own_namespace,
@@ -127,7 +127,12 @@ fn origin(reference: &SecretKeyRef) -> String {
     format!("Secret {}, key {}", reference.name, reference.key)
 }
 
-fn mint(object: &AcrRegistry, registry: &Registry, kind: CredentialKind, identity: MintIdentity) -> Source {
+fn mint(
+    object: &AcrRegistry,
+    registry: &AttachedRegistry,
+    kind: CredentialKind,
+    identity: MintIdentity,
+) -> Source {
     let repositories = object
         .spec
         .credential
@@ -152,7 +157,7 @@ fn workload_identity(
     tenant_id: Option<&String>,
     client_id: Option<&String>,
     env: &WorkloadIdentityEnv,
-) -> Result<MintIdentity, Failure> {
+) -> Result<MintIdentity, MintFailure> {
     let either = |own: Option<&String>, around: &Option<String>, field: &str, variable: &str| {
         own.or(around.as_ref()).cloned().ok_or_else(|| {
             invalid(&format!(
@@ -164,7 +169,7 @@ fn workload_identity(
         tenant_id: either(tenant_id, &env.tenant_id, "tenantId", "AZURE_TENANT_ID")?,
         client_id: either(client_id, &env.client_id, "clientId", "AZURE_CLIENT_ID")?,
     };
-    let token_file = env.token_file.clone().ok_or_else(|| Failure {
+    let token_file = env.token_file.clone().ok_or_else(|| MintFailure {
         reason: Reason::CredentialSecretMissing,
         message: "workload identity needs AZURE_FEDERATED_TOKEN_FILE in the environment of pullpass: install the component \
                   workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where the Pods have \
@@ -184,9 +189,9 @@ struct Secrets<'a> {
 
 impl Secrets<'_> {
     /// The value of a key, and the version of the Secret that it came of.
-    async fn read(&self, reference: &SecretKeyRef) -> Result<(SecretText, String), Failure> {
+    async fn read(&self, reference: &SecretKeyRef) -> Result<(SecretText, String), MintFailure> {
         let SecretKeyRef { name, key } = reference;
-        let missing = |what: String| Failure {
+        let missing = |what: String| MintFailure {
             reason: Reason::CredentialSecretMissing,
             message: what,
             retry_after: None,
@@ -201,7 +206,7 @@ impl Secrets<'_> {
             missing(refused.to_string())
         };
         credential_secret::check_name(name).map_err(refused)?;
-        let secret = call(self.api.get_opt(name)).await.map_err(|error| Failure {
+        let secret = call(self.api.get_opt(name)).await.map_err(|error| MintFailure {
             reason: Reason::Unreachable,
             message: match error {
                 error if error.status().is_some() => format!(
@@ -243,15 +248,15 @@ impl Secrets<'_> {
 /// Tells inputs apart without holding or hashing any secret: the spec's own fingerprint, and the versions of the Secrets
 /// that it names, which stand for their contents. It only has to be the same for the same build: a new build mints again,
 /// once.
-fn inputs(registry: &Registry, versions: &[String]) -> String {
+fn inputs(registry: &AttachedRegistry, versions: &[String]) -> String {
     let mut hasher = DefaultHasher::new();
     registry.fingerprint().hash(&mut hasher);
     versions.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
-fn invalid(message: &str) -> Failure {
-    Failure {
+fn invalid(message: &str) -> MintFailure {
+    MintFailure {
         reason: Reason::InvalidSpec,
         message: message.to_owned(),
         retry_after: None,
@@ -286,7 +291,7 @@ mod tests {
         let silent = |_: Request<Body>| pending::<Result<Response<Body>, kube::Error>>();
         let client = Client::new(tower::service_fn(silent), "pullpass-system");
         let object = with_a_secret();
-        let registry = Registry::parse(&object).unwrap();
+        let registry = AttachedRegistry::parse(&object).unwrap();
         let begin = Instant::now();
         let resolved = resolve(
             &client,

@@ -28,8 +28,9 @@ use self::attempt::Memory;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve};
 use self::refresh::Pace;
-use self::status::{Standing, next_status};
+use self::status::{CredentialState, next_status};
 use crate::api::acr_registry::AcrRegistry;
+use crate::api::condition::READY;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
@@ -37,19 +38,19 @@ use crate::base::clock::Clock;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::events::note;
 use crate::metrics::Metrics;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::sync::registries::{Unread, Unreadable, read};
 use crate::sync::secrets::Tallies;
 use crate::sync::watches::{Change, Watches};
 
 /// How soon something is tried again that the API server did not take.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The soonest that a registry is looked at again, whatever a credential says of its life.
-const SOONEST: Duration = Duration::from_millis(200);
+const MIN_REQUEUE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why there is no credential, or no new one: the condition's reason, and what is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct MintFailure {
     pub(crate) reason: Reason,
     pub(crate) message: String,
     retry_after: Option<Duration>,
@@ -102,7 +103,8 @@ impl RegistryController {
         let metrics = Arc::clone(&self.parts.metrics);
         let readable = move |event| {
             // Whoever watches it for admission says why it can't be read.
-            let read = read(event).inspect_err(|Unreadable(name)| metrics.credential_fails(name, true));
+            let read =
+                read(event).inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
             future::ready(read.ok())
         };
         let changed = watcher(registries, config.clone())
@@ -137,7 +139,7 @@ impl RegistryController {
                 async |object, controller: Arc<Self>| {
                     Ok::<_, Infallible>(controller.reconcile(&object).await)
                 },
-                |_, _, _| Action::requeue(RETRY),
+                |_, _, _| Action::requeue(RETRY_INTERVAL),
                 self,
             )
             .for_each(async |_| {})
@@ -147,39 +149,46 @@ impl RegistryController {
     async fn reconcile(&self, object: &AcrRegistry) -> Action {
         let name = object.name_any();
         if !self.is_known_to_admission(object) {
-            return Action::requeue(SOONEST);
+            return Action::requeue(MIN_REQUEUE_INTERVAL);
         }
         let now = (self.parts.clock)();
-        let (standing, next) = self.bring_about(object, now).await;
+        let (standing, next) = self.reconcile_credential(object, now).await;
         self.parts
             .metrics
+            .registries
             .credential_expires(&name, standing.held.as_ref().and_then(|held| held.expires_at));
         self.parts
             .metrics
+            .registries
             .credential_fails(&name, standing.failure.is_some());
-        let next = match self.tell(object, &standing, now).await {
+        let next = match self.write_status(object, &standing, now).await {
             Ok(()) => next,
             Err(error) => {
                 tracing::warn!(registry = name, %error, "the status was not written");
-                Some(RETRY)
+                Some(RETRY_INTERVAL)
             }
         };
         match next {
             None => Action::await_change(),
-            Some(wait) => Action::requeue(wait.max(SOONEST)),
+            Some(wait) => Action::requeue(wait.max(MIN_REQUEUE_INTERVAL)),
         }
     }
 
     /// Whether admission in this process acts on the spec as it is now. Its watch is another one and may be behind, most
     /// of all after an outage of the API server; nobody is to be told that a registry is ready which Pods don't get yet.
     fn is_known_to_admission(&self, object: &AcrRegistry) -> bool {
-        Registry::parse(object).map_or(true, |registry| {
+        AttachedRegistry::parse(object).map_or(true, |registry| {
             self.parts.watches.view.registries().by_name(registry.name()) == Some(&registry)
         })
     }
 
     /// Writes the status where it changed, and an Event where the condition did.
-    async fn tell(&self, object: &AcrRegistry, standing: &Standing, now: Timestamp) -> Result<(), CallError> {
+    async fn write_status(
+        &self,
+        object: &AcrRegistry,
+        standing: &CredentialState,
+        now: Timestamp,
+    ) -> Result<(), CallError> {
         let tally = self.parts.tallies.of(&object.name_any());
         let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
         let Some(live) = call(registries.get_opt(&object.name_any())).await? else {
@@ -187,6 +196,10 @@ impl RegistryController {
         };
         let before = live.status.clone().unwrap_or_default();
         let status = next_status(&before, object.metadata.generation, standing, &tally, now);
+        for condition in &status.conditions {
+            let metrics = &self.parts.metrics.registries;
+            metrics.condition(&object.name_any(), &condition.type_, &condition.status);
+        }
         if status == before {
             return Ok(());
         }
@@ -201,7 +214,7 @@ impl RegistryController {
                         != (&condition.status, &condition.reason, &condition.message)
                 }
                 // That all is well with the namespaces of a new registry is no news.
-                None => condition.type_ == "Ready" || condition.status != "True",
+                None => condition.type_ == READY || condition.status != "True",
             };
             if is_news {
                 let (reason, message) = (condition.reason.clone(), condition.message.clone());

@@ -17,7 +17,7 @@ const JITTER: f64 = 0.1;
 const MINT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
 /// The least time between two mints of one registry.
-const FLOOR: Duration = Duration::from_secs(30);
+const MINT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +36,14 @@ pub struct Failures {
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
+pub enum RefreshPlan {
     /// Mint now.
     Mint,
     /// Nothing, for so long; for ever where there is no time.
     Wait(Option<Duration>),
 }
 
-impl Plan {
+impl RefreshPlan {
     /// The same, but nothing is minted before a pause is over.
     #[must_use]
     pub fn paced(self, pause: Option<Duration>) -> Self {
@@ -61,28 +61,28 @@ pub fn plan(
     held: Option<(&HeldCredential, Seen)>,
     fraction: f64,
     failures: Option<&Failures>,
-) -> Plan {
+) -> RefreshPlan {
     if let Some(failures) = failures.filter(|failures| failures.inputs == inputs) {
         let waited = now.steady.saturating_duration_since(failures.since);
         return match failures.wait.checked_sub(waited) {
-            Some(left) if !left.is_zero() => Plan::Wait(Some(left)),
-            _ => Plan::Mint,
+            Some(left) if !left.is_zero() => RefreshPlan::Wait(Some(left)),
+            _ => RefreshPlan::Mint,
         };
     }
     let Some((held, seen)) = held.filter(|(held, _)| held.inputs == inputs) else {
-        return Plan::Mint;
+        return RefreshPlan::Mint;
     };
     let Some(age) = seen.age(held.refreshed_at, now) else {
         // Minted in the future: nobody knows how old it is.
-        return Plan::Mint;
+        return RefreshPlan::Mint;
     };
     let Some(wait) = wait(held, fraction) else {
-        return Plan::Wait(None);
+        return RefreshPlan::Wait(None);
     };
     // An age is never negative.
     match wait.checked_sub(Duration::try_from(age).unwrap_or_default()) {
-        Some(left) if !left.is_zero() => Plan::Wait(Some(left)),
-        _ => Plan::Mint,
+        Some(left) if !left.is_zero() => RefreshPlan::Wait(Some(left)),
+        _ => RefreshPlan::Mint,
     }
 }
 
@@ -93,7 +93,7 @@ pub struct Pace {
     inputs: String,
     /// The fingerprint of the spec that it was minted for.
     spec: String,
-    /// That was sooner than [`FLOOR`], since the inputs had changed.
+    /// That was sooner than [`MINT_INTERVAL`], since the inputs had changed.
     is_early: bool,
 }
 
@@ -110,7 +110,7 @@ impl Pace {
 
     /// Whether the next mint may have to wait for it.
     pub fn is_kept(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last) < FLOOR
+        now.saturating_duration_since(self.last) < MINT_INTERVAL
     }
 }
 
@@ -125,7 +125,7 @@ pub fn pause(pace: Option<&Pace>, now: Instant, inputs: &str, spec: &str) -> Opt
     if pace.inputs != inputs && !pace.is_early {
         return None;
     }
-    FLOOR.checked_sub(now.saturating_duration_since(pace.last))
+    MINT_INTERVAL.checked_sub(now.saturating_duration_since(pace.last))
 }
 
 /// When a credential is to be refreshed, by the clock of whoever minted it; never where it does not end.
@@ -210,16 +210,16 @@ mod tests {
 
     #[test]
     fn nothing_held_or_other_inputs_are_minted_at_once() {
-        assert_eq!(plan(clocks(0), "a", None, 0.5, None), Plan::Mint);
+        assert_eq!(plan(clocks(0), "a", None, 0.5, None), RefreshPlan::Mint);
         let other = held(0, Some(10_800));
         assert_eq!(
             plan(clocks(0), "b", Some((&other, listed(0))), 0.5, None),
-            Plan::Mint
+            RefreshPlan::Mint
         );
         let failures = failed(clocks(0), "a", None, None);
         assert_eq!(
             plan(clocks(0), "b", None, 0.5, Some(&failures)),
-            Plan::Mint,
+            RefreshPlan::Mint,
             "a corrected Secret does not wait"
         );
     }
@@ -228,16 +228,16 @@ mod tests {
     fn a_credential_that_does_not_end_is_kept() {
         assert_eq!(
             plan(clocks(1 << 33), "a", Some((&held(0, None), listed(0))), 0.5, None),
-            Plan::Wait(None)
+            RefreshPlan::Wait(None)
         );
     }
 
     #[test]
     fn a_credential_of_the_future_is_minted_again() {
         for (refreshed_at, expected) in [
-            (1_000, Plan::Wait(None)),
-            (1_008, Plan::Wait(None)),
-            (1_020, Plan::Mint),
+            (1_000, RefreshPlan::Wait(None)),
+            (1_008, RefreshPlan::Wait(None)),
+            (1_020, RefreshPlan::Mint),
         ] {
             let held = held(refreshed_at, None);
             assert_eq!(
@@ -251,7 +251,7 @@ mod tests {
             let plan = plan(clocks(1_000), "a", Some((&held, seen)), 0.5, None);
             assert_eq!(
                 plan,
-                Plan::Wait(None),
+                RefreshPlan::Wait(None),
                 "it came just now, whatever its maker's clock says"
             );
         }
@@ -277,8 +277,14 @@ mod tests {
         );
         let third = Pace::next(Some(&second), now(31), "c", "spec");
         assert_eq!(pause(&third, 32, "d"), None);
-        assert_eq!(Plan::Mint.paced(Some(FLOOR)), Plan::Wait(Some(FLOOR)));
-        assert_eq!(Plan::Wait(None).paced(Some(FLOOR)), Plan::Wait(None));
+        assert_eq!(
+            RefreshPlan::Mint.paced(Some(MINT_INTERVAL)),
+            RefreshPlan::Wait(Some(MINT_INTERVAL))
+        );
+        assert_eq!(
+            RefreshPlan::Wait(None).paced(Some(MINT_INTERVAL)),
+            RefreshPlan::Wait(None)
+        );
     }
 
     #[test]
@@ -302,15 +308,15 @@ mod tests {
         let failures = asked(Duration::from_secs(77));
         let held = held(0, Some(1));
         let plan = |now| plan(now, "a", Some((&held, listed(0))), 0.5, Some(&failures));
-        assert_eq!(plan(clocks(76)), Plan::Wait(Some(Duration::from_secs(1))));
-        assert_eq!(plan(clocks(77)), Plan::Mint);
+        assert_eq!(plan(clocks(76)), RefreshPlan::Wait(Some(Duration::from_secs(1))));
+        assert_eq!(plan(clocks(77)), RefreshPlan::Mint);
         let set_back = Instants {
             wall: at(-100_000),
             ..clocks(77)
         };
         assert_eq!(
             plan(set_back),
-            Plan::Mint,
+            RefreshPlan::Mint,
             "a wall clock that is set back delays nothing"
         );
     }

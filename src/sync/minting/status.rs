@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::Failure;
+use super::MintFailure;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
+use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::reason::Reason;
 use crate::base::clock::whole_seconds;
 use crate::sync::credentials::HeldCredential;
@@ -18,15 +19,13 @@ use crate::sync::secrets::Tally;
 const MAX_NAMED: usize = 5;
 /// How many characters of the API server's own words a message holds.
 const MAX_SAID: usize = 500;
-/// The type of the condition that speaks of the namespaces, and its reason where all is well.
-const DISTRIBUTED: &str = "Distributed";
 
 /// How a registry stands.
 #[derive(Debug, Clone)]
-pub(super) struct Standing {
+pub(super) struct CredentialState {
     pub(super) login_server: Option<String>,
     pub(super) held: Option<Arc<HeldCredential>>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<MintFailure>,
     pub(super) next_refresh: Option<Timestamp>,
 }
 
@@ -34,7 +33,7 @@ pub(super) struct Standing {
 pub(super) fn next_status(
     before: &AcrRegistryStatus,
     generation: Option<i64>,
-    standing: &Standing,
+    standing: &CredentialState,
     tally: &Tally,
     now: Timestamp,
 ) -> AcrRegistryStatus {
@@ -61,7 +60,7 @@ pub(super) fn next_status(
             .clone()
             .or_else(|| before.login_server.clone()),
         conditions: vec![
-            condition("Ready", verdict(standing, now)),
+            condition(READY, verdict(standing, now)),
             condition(DISTRIBUTED, distribution(tally)),
         ],
         credential: standing.held.as_ref().map(|held| CredentialStatus {
@@ -77,7 +76,7 @@ pub(super) fn next_status(
     }
 }
 
-fn verdict(standing: &Standing, now: Timestamp) -> (bool, String, String) {
+fn verdict(standing: &CredentialState, now: Timestamp) -> (bool, String, String) {
     if let Some(failure) = &standing.failure {
         let rest = match standing.held.as_ref().map(|held| held.expires_at) {
             None => String::new(),
@@ -162,8 +161,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn standing(failure: Option<Reason>, held: bool) -> Standing {
-        Standing {
+    fn standing(failure: Option<Reason>, held: bool) -> CredentialState {
+        CredentialState {
             login_server: Some("myregistry.azurecr.io".to_owned()),
             held: held.then(|| {
                 Arc::new(HeldCredential {
@@ -175,7 +174,7 @@ mod tests {
                     fingerprint: None,
                 })
             }),
-            failure: failure.map(|reason| Failure {
+            failure: failure.map(|reason| MintFailure {
                 reason,
                 message: "AADSTS7000215".to_owned(),
                 retry_after: None,

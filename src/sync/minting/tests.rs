@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use proptest::prelude::*;
 
-use super::refresh::{DEFAULT_FRACTION, Pace, Plan, pause, plan};
+use super::refresh::{DEFAULT_FRACTION, Pace, RefreshPlan, pause, plan};
 use crate::base::clock::Instants;
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version, Written};
 
@@ -106,7 +106,9 @@ impl Cluster {
             let held = seen.as_ref().map(|(held, seen)| (&**held, *seen));
             let inputs = self.inputs.to_string();
             let planned = plan(clocks, &inputs, held, DEFAULT_FRACTION, None);
-            if planned.paced(pause(replica.pace.as_ref(), clocks.steady, &inputs, "spec")) != Plan::Mint {
+            if planned.paced(pause(replica.pace.as_ref(), clocks.steady, &inputs, "spec"))
+                != RefreshPlan::Mint
+            {
                 return;
             }
             self.mint(clocks, &inputs);

@@ -27,7 +27,7 @@ use crate::sync::watches::Watches;
 /// How many Pods wait for their eviction, and how many Events to be written.
 const BACKLOG: usize = 256;
 /// How long the next Pod waits for its turn.
-const PACE: Duration = Duration::from_secs(1);
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A Pod to be evicted, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +59,7 @@ enum Verdict {
 
 /// What became of a Pod whose turn had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum Handled {
     Evicted,
     /// It has changed since it was proposed. Where it is stuck again, it is proposed again.
     Left,
@@ -154,8 +154,8 @@ impl Rescuer {
         }
         let Candidate { namespace, name, .. } = candidate;
         match self.rescue(candidate).await {
-            Ok(Outcome::Left) => return,
-            Ok(Outcome::Evicted) => {
+            Ok(Handled::Left) => return,
+            Ok(Handled::Evicted) => {
                 tracing::info!(
                     namespace,
                     pod = name,
@@ -167,23 +167,23 @@ impl Rescuer {
                 tracing::warn!(namespace, pod = name, %error, "a Pod was not evicted, as far as is known");
             }
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(EVICTION_INTERVAL).await;
     }
 
     /// Evicts a Pod if it is still as it was proposed: in the queue it may have come to run, and its name may have come to be
     /// another's. What changes after the last look is held off by the API server.
-    async fn rescue(&self, candidate: &Candidate) -> Result<Outcome, CallError> {
+    async fn rescue(&self, candidate: &Candidate) -> Result<Handled, CallError> {
         let pods = pods::api(self.client.clone(), Some(&candidate.namespace));
         let Some(pod) = call(pods.get_opt(&candidate.name)).await? else {
-            return Ok(Outcome::Left);
+            return Ok(Handled::Left);
         };
         let fresh = match self.judge(&pod) {
             Verdict::Evict(fresh) if fresh.uid == candidate.uid => fresh,
             Verdict::Rest(notice) => {
                 self.publish(&notice.event(), &notice.pod).await;
-                return Ok(Outcome::Left);
+                return Ok(Handled::Left);
             }
-            Verdict::Evict(_) | Verdict::Leave => return Ok(Outcome::Left),
+            Verdict::Evict(_) | Verdict::Leave => return Ok(Handled::Left),
         };
         let now = Timestamp::now();
         let (eviction, parameters) = (fresh.eviction(), PostParams::default());
@@ -194,7 +194,7 @@ impl Rescuer {
                     .status()
                     .is_some_and(|status| status.is_not_found() || status.is_conflict()) =>
             {
-                return Ok(Outcome::Left);
+                return Ok(Handled::Left);
             }
             Err(error @ CallError::Kube(_)) => return Err(error),
             // Without an answer it may have been evicted.
@@ -203,7 +203,7 @@ impl Rescuer {
                 done?;
             }
         }
-        Ok(Outcome::Evicted)
+        Ok(Handled::Evicted)
     }
 
     /// Looks at a Pod. What it tells of evictions before it is remembered.

@@ -7,7 +7,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::{Labels, Mode};
 use crate::sync::credentials::{HeldCredential, Seen};
 use crate::view::View;
@@ -147,7 +147,7 @@ fn watches() -> Arc<Watches> {
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "open"},
         "spec": {"loginServer": "openreg.azurecr.io", "identity": {"managedIdentity": {}}},
     });
-    let registry = Registry::parse(&serde_json::from_value(registry).unwrap()).unwrap();
+    let registry = AttachedRegistry::parse(&serde_json::from_value(registry).unwrap()).unwrap();
     let credential = HeldCredential {
         docker_config: ByteString(Vec::new()),
         audience: None,
@@ -176,7 +176,7 @@ async fn a_pod_is_evicted_as_it_was_when_it_was_last_looked_at() {
     let (server, rescuer) = ApiServer::with(Some(now)).rescuer();
     let candidate = proposed(&rescuer, &pod).unwrap();
     assert_eq!(candidate.resource_version, "7");
-    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Outcome::Evicted);
+    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Evicted);
     let conditions = Preconditions {
         uid: Some("a".to_owned()),
         resource_version: Some("8".to_owned()),
@@ -225,7 +225,7 @@ async fn a_pod_that_is_not_stuck_any_more_is_left() {
     ] {
         let (server, rescuer) = ApiServer::with(now).rescuer();
         let candidate = proposed(&rescuer, &pod).unwrap();
-        assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Outcome::Left, "{what}");
+        assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Left, "{what}");
         assert!(server.evicted().is_empty(), "{what}");
     }
 }
@@ -245,7 +245,7 @@ async fn a_pod_whose_registry_or_namespace_is_not_known_any_more_is_left() {
         let (server, rescuer) = ApiServer::with(Some(pod.clone())).rescuer();
         let candidate = proposed(&rescuer, &pod).unwrap();
         change(&rescuer.watches);
-        assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Outcome::Left, "{what}");
+        assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Left, "{what}");
         assert!(server.evicted().is_empty(), "{what}");
     }
 }
@@ -257,7 +257,7 @@ async fn a_pod_that_changes_after_the_last_look_is_left_and_proposed_again() {
     server.to_evictions = StatusCode::CONFLICT;
     let (_, rescuer) = server.rescuer();
     let candidate = proposed(&rescuer, &pod).unwrap();
-    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Outcome::Left);
+    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Left);
     assert_eq!(proposed(&rescuer, &pod), Some(candidate));
     assert!(rescuer.evictions().allow("web", "a", Timestamp::now()));
 }
@@ -281,7 +281,7 @@ async fn a_pod_is_evicted_whatever_becomes_of_the_event() {
     server.to_events = StatusCode::FORBIDDEN;
     let (server, rescuer) = server.rescuer();
     let candidate = proposed(&rescuer, &pod).unwrap();
-    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Outcome::Evicted);
+    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Evicted);
     assert!(server.said().is_empty(), "the eviction does not wait for it");
     rescuer.publish(&rescued(), &candidate.reference()).await;
     assert_eq!(server.said(), [("Rescued".to_owned(), "a".to_owned())]);
@@ -291,7 +291,7 @@ async fn a_pod_is_evicted_whatever_becomes_of_the_event() {
 async fn where_the_next_pod_has_no_secret_either_its_owner_is_told_and_let_be() {
     let (server, rescuer) = ApiServer::with(Some(stuck("a", BEFORE))).rescuer();
     let candidate = proposed(&rescuer, &stuck("a", BEFORE)).unwrap();
-    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Outcome::Evicted);
+    assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Evicted);
 
     // It need not be stuck yet.
     let next = changed(stuck("b", AFTER), "/status/containerStatuses", json!([]));

@@ -25,7 +25,7 @@ use self::work::Work;
 use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
 use crate::base::backoff::Backoff;
 use crate::metrics::Metrics;
-use crate::policy::attached::{Registries, Registry};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::{Labels, Membership, Scope};
 use crate::sync::credentials::HeldCredential;
 use crate::sync::pods::Sighting;
@@ -40,7 +40,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_min
 /// How long it waits where a foreign Secret has the name.
 const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_mins(5));
 /// How often the same problem of a registry is logged.
-const LOGGED_AGAIN: Duration = Duration::from_mins(5);
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
 
 /// How many pairs a second are looked at that most likely have no pull secret, behind all other work.
 const SWEPT_A_SECOND: usize = 10;
@@ -143,7 +143,7 @@ impl SecretsController {
     }
 
     /// The registries that there is something to do about: those that are attached, and those that were.
-    fn names(&self, registries: &Registries) -> BTreeSet<String> {
+    fn names(&self, registries: &AttachedRegistries) -> BTreeSet<String> {
         let attached = registries.all().into_iter();
         attached
             .map(|registry| registry.name().to_owned())
@@ -151,7 +151,7 @@ impl SecretsController {
             .collect()
     }
 
-    fn look_at(&self, work: &mut Work, registries: &Registries, pair: Pair) {
+    fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: Pair) {
         if self.step_of(registries, &pair, work.is_wanted(&pair)) != Step::Nothing {
             work.enqueue(pair);
         }
@@ -178,7 +178,7 @@ impl SecretsController {
 
     /// Of a registry that changed, only the pairs are looked at that it changed: those that may have the secret now, and
     /// those that might before.
-    fn registry_changed(&self, work: &mut Work, registries: &Registries, name: &str) {
+    fn registry_changed(&self, work: &mut Work, registries: &AttachedRegistries, name: &str) {
         let before = work.looked_at.remove(name);
         let now = registries.by_name(name);
         if now.is_none() && registries.is_attached(name) {
@@ -216,7 +216,7 @@ impl SecretsController {
         }
     }
 
-    fn namespace_changed(&self, work: &mut Work, registries: &Registries, change: &NamespaceChange) {
+    fn namespace_changed(&self, work: &mut Work, registries: &AttachedRegistries, change: &NamespaceChange) {
         let labels = self.watches.view.labels(&change.name);
         for name in self.names(registries) {
             let registry = registries.by_name(&name);
@@ -241,7 +241,7 @@ impl SecretsController {
     }
 
     /// Whether a namespace with these labels may have the pull secret of a registry.
-    fn may_have(&self, registry: &Registry, namespace: &str, labels: Option<&Labels>) -> bool {
+    fn may_have(&self, registry: &AttachedRegistry, namespace: &str, labels: Option<&Labels>) -> bool {
         self.is_injected(namespace, labels) && registry.allows(labels)
     }
 
@@ -283,7 +283,7 @@ impl SecretsController {
         matches!((work.written.get(pair), minted), (Some(Ok(version)), Some(minted)) if *version == minted.refreshed_at)
     }
 
-    fn step_of(&self, registries: &Registries, pair: &Pair, wanted: bool) -> Step {
+    fn step_of(&self, registries: &AttachedRegistries, pair: &Pair, wanted: bool) -> Step {
         let labels = self.watches.view.labels(&pair.0);
         self.decide(registries, pair, labels.as_ref(), wanted).0
     }
@@ -291,7 +291,7 @@ impl SecretsController {
     /// What there is to do about a pair, and the credential that this was decided with.
     fn decide(
         &self,
-        registries: &Registries,
+        registries: &AttachedRegistries,
         pair: &Pair,
         labels: Option<&Labels>,
         wanted: bool,
@@ -323,7 +323,7 @@ impl SecretsController {
             (Step::Write, Some(credential)) => {
                 let begun = Instant::now();
                 let written = pull_secret::write(&self.client, namespace, name, &secret, &credential).await;
-                self.metrics.secret_written(begun.elapsed());
+                self.metrics.registries.secret_written(begun.elapsed());
                 written.map(|()| credential.refreshed_at)
             }
             (Step::Delete, _) => pull_secret::delete(&self.client, namespace, &secret)
@@ -405,12 +405,13 @@ impl SecretsController {
         for registry in registries.all() {
             let tally = tallies.remove(registry.name()).unwrap_or_default();
             self.metrics
+                .registries
                 .namespaces(registry.name(), tally.served, tally.failed);
             self.tallies.set(registry.name(), tally);
         }
         // Each time, since an attempt to mint that was under way can bring a series back.
         for name in work.seen.iter().filter(|name| !registries.is_attached(name)) {
-            self.metrics.detached(name);
+            self.metrics.registries.detached(name);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What there is to do about a pair of namespace and registry: a pure decision.
 
 use crate::api::acr_registry::Provision;
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::Labels;
 
 /// What there is to do about a pair.
@@ -14,7 +14,7 @@ pub(super) enum Step {
 
 /// Decides on a pair. It is pure: what is known of the registry, the namespace and the demand goes in.
 pub(super) fn step(
-    registry: Option<&Registry>,
+    registry: Option<&AttachedRegistry>,
     labels: Option<&Labels>,
     injected: bool,
     wanted: bool,

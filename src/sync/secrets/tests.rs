@@ -4,7 +4,7 @@ use super::*;
 use crate::sync::credentials::Seen;
 use serde_json::json;
 
-fn registry(spec: &serde_json::Value) -> Registry {
+fn registry(spec: &serde_json::Value) -> AttachedRegistry {
     let mut object = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
         "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
@@ -12,7 +12,7 @@ fn registry(spec: &serde_json::Value) -> Registry {
     for (key, value) in spec.as_object().unwrap() {
         object["spec"][key] = value.clone();
     }
-    Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn every_row_of_what_a_namespace_should_have() {
 }
 
 /// A controller that knows this registry, with a credential, and these namespaces. It is never to ask for anything.
-fn controller(registry: Registry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
+fn controller(registry: AttachedRegistry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
     let view = Arc::new(crate::view::View::default());
     let watches = Watches::new(Arc::clone(&view));
     let credential = crate::sync::credentials::HeldCredential {
@@ -204,11 +204,11 @@ async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
     let mut work = Work::default();
     for (registries, expected) in [
         (
-            Registries::default().with_unusable(["mine".to_owned()].into()),
+            AttachedRegistries::default().with_unusable(["mine".to_owned()].into()),
             None,
         ),
         (
-            Registries::default(),
+            AttachedRegistries::default(),
             Some(Arc::new(("apps".to_owned(), "mine".to_owned()))),
         ),
     ] {
@@ -225,7 +225,7 @@ async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
 /// Fifty teams with a registry and twenty namespaces each.
 fn fifty_teams() -> (SecretsController, Work) {
     let controller = controller(of_team(0, "OnDemand"), &[]);
-    let registries: Vec<Registry> = (0..50).map(|team| of_team(team, "OnDemand")).collect();
+    let registries: Vec<AttachedRegistry> = (0..50).map(|team| of_team(team, "OnDemand")).collect();
     for (team, registry) in registries.iter().enumerate() {
         for number in 0..20 {
             let labels = [("team".to_owned(), format!("t{team}"))].into();
@@ -246,11 +246,11 @@ fn fifty_teams() -> (SecretsController, Work) {
     (controller, Work::default())
 }
 
-fn of_team(team: usize, provision: &str) -> Registry {
+fn of_team(team: usize, provision: &str) -> AttachedRegistry {
     selecting(team, &format!("t{team}"), provision)
 }
 
-fn selecting(number: usize, team: &str, provision: &str) -> Registry {
+fn selecting(number: usize, team: &str, provision: &str) -> AttachedRegistry {
     let object = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("r{number}")},
         "spec": {
@@ -258,11 +258,11 @@ fn selecting(number: usize, team: &str, provision: &str) -> Registry {
             "namespaces": {"matchLabels": {"team": team}}, "provision": provision,
         },
     });
-    Registry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
 /// Another spec of one registry; what the API server is asked for then: (writes, deletions).
-fn edit(controller: &SecretsController, work: &mut Work, registry: Registry) -> (usize, usize) {
+fn edit(controller: &SecretsController, work: &mut Work, registry: AttachedRegistry) -> (usize, usize) {
     let view = &controller.watches.view;
     let name = registry.name().to_owned();
     let others = view.registries();
@@ -410,7 +410,10 @@ fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
 #[tokio::test]
 async fn an_api_server_that_does_not_answer_does_not_stop_the_controller() {
     let mut controller = controller(registry(&json!({})), &[("apps", None)]);
-    controller.watches.view.set_registries(Registries::default());
+    controller
+        .watches
+        .view
+        .set_registries(AttachedRegistries::default());
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let silent = tower::service_fn(move |_: http::Request<kube::client::Body>| {

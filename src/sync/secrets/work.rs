@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::LOGGED_AGAIN;
+use super::LOG_INTERVAL;
 use crate::base::backoff::{Backoff, Jitter};
-use crate::policy::attached::Registry;
+use crate::policy::attached::AttachedRegistry;
 use crate::sync::pull_secret::WriteError;
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
@@ -37,7 +37,7 @@ pub(super) struct Work {
     /// Of registries that are attached: the same, until the registry's selector or the namespace's labels change.
     absent: HashMap<String, HashSet<String>>,
     /// The registries as they were last looked at: what changed is told by them.
-    pub(super) looked_at: HashMap<String, Registry>,
+    pub(super) looked_at: HashMap<String, AttachedRegistry>,
     /// Pairs that should have no pull secret, and of which nobody knows whether they have one: nobody who led before told.
     /// They are looked at slowly, behind all else.
     pub(super) sweep: VecDeque<Pair>,
@@ -149,7 +149,7 @@ impl Work {
     /// Whether a problem of a registry was not logged for a while.
     pub(super) fn is_news(&mut self, registry: &str, error: &WriteError, now: Instant) -> bool {
         self.logged
-            .retain(|_, at| now.saturating_duration_since(*at) < LOGGED_AGAIN);
+            .retain(|_, at| now.saturating_duration_since(*at) < LOG_INTERVAL);
         let key = (registry.to_owned(), std::mem::discriminant(error));
         let is_news = !self.logged.contains_key(&key);
         if is_news {

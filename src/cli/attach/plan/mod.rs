@@ -19,7 +19,7 @@ use crate::base::secret_text::SecretText;
 use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
 use crate::cli::flags::secret_source::Source;
 use crate::cli::target::{ObjectName, RegistryTarget};
-use crate::policy::attached::{InvalidSpec, Registry};
+use crate::policy::attached::{AttachedRegistry, InvalidSpec};
 use crate::policy::credential_secret::Users;
 use crate::policy::identity::AttachedIdentity;
 use crate::registry::login_server::LoginServerError;
@@ -175,7 +175,7 @@ pub(super) enum Write {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Plan {
+pub(super) struct AttachPlan {
     /// The AcrRegistry as it will be.
     pub(super) object: AcrRegistry,
     pub(super) write: Write,
@@ -193,13 +193,13 @@ pub(super) fn plan(
     flags: &SpecFlags,
     identity: Option<&Identity>,
     existing: Option<&AcrRegistry>,
-) -> Result<Plan, PlanError> {
+) -> Result<AttachPlan, PlanError> {
     let mut spec = match existing {
         Some(object) if target.is_named_by(object) => object.spec.clone(),
         Some(object) => {
             return Err(PlanError::OtherRegistry {
                 name: object.name_any(),
-                host: Registry::parse(object).map_or_else(
+                host: AttachedRegistry::parse(object).map_or_else(
                     |_| object.spec.login_server.clone().unwrap_or_default(),
                     |registry| registry.login_server().to_string(),
                 ),
@@ -225,7 +225,7 @@ pub(super) fn plan(
     change(&mut spec, flags, identity)?;
 
     let mut object = AcrRegistry::new(name.as_str(), spec);
-    let registry = Registry::parse(&object)?;
+    let registry = AttachedRegistry::parse(&object)?;
     let write = match existing {
         None => Write::Create,
         Some(before) => {
@@ -247,7 +247,7 @@ pub(super) fn plan(
         }
     };
     let own_secret = identity_secret(name.as_str());
-    Ok(Plan {
+    Ok(AttachPlan {
         leaves_secret: existing.is_some_and(|before| before.spec.identity.names_secret(&own_secret))
             && !object.spec.identity.names_secret(&own_secret),
         login_server: registry.login_server().to_string(),

@@ -27,7 +27,10 @@ fn refused(flags: &[&str]) -> String {
     }
 }
 
-fn planned(flags: &[&str], existing: Option<&AcrRegistry>) -> Result<(Plan, Option<Wanted>), PlanError> {
+fn planned(
+    flags: &[&str],
+    existing: Option<&AcrRegistry>,
+) -> Result<(AttachPlan, Option<Wanted>), PlanError> {
     let args = args(flags);
     crate::cli::attach::decide(&args, &args.object_name(), existing)
 }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use pullpass::api::acr_registry::AcrRegistry;
-use pullpass::policy::attached::{Registries, Registry};
+use pullpass::policy::attached::{AttachedRegistries, AttachedRegistry};
 use pullpass::policy::decision::Settings;
 use pullpass::policy::rules::{Action, Policy};
 use pullpass::policy::scope::{Labels, Mode, Scope};
@@ -27,7 +27,7 @@ pub(super) const NAMESPACES: [(&str, &[(&str, &str)]); 5] = [
     ("always", &[("pullpass.dev/always-inject", "true"), ("team", "b")]),
 ];
 
-static KNOWN: LazyLock<Registries> = LazyLock::new(|| {
+static KNOWN: LazyLock<AttachedRegistries> = LazyLock::new(|| {
     let registry = |(name, host, team): (&str, &str, Option<&str>)| {
         let mut object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
@@ -37,7 +37,7 @@ static KNOWN: LazyLock<Registries> = LazyLock::new(|| {
             object["spec"]["namespaces"] = json!({"matchLabels": {"team": team}});
         }
         let object: AcrRegistry = serde_json::from_value(object).expect("an AcrRegistry");
-        Registry::parse(&object).expect("an AcrRegistry that can be acted on")
+        AttachedRegistry::parse(&object).expect("an AcrRegistry that can be acted on")
     };
     REGISTRIES.into_iter().map(registry).collect()
 });
@@ -87,7 +87,7 @@ impl World {
     }
 
     #[expect(clippy::unused_self, reason = "the world has them")]
-    pub(super) fn registries(&self) -> &'static Registries {
+    pub(super) fn registries(&self) -> &'static AttachedRegistries {
         &KNOWN
     }
 

@@ -1,0 +1,215 @@
+//! Metrics of `AcrRegistries`: credentials, their conditions, and pull secrets in namespaces.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::{Word, added};
+use crate::api::condition::CONDITIONS;
+
+/// Upper bounds of the histograms of Secrets, in seconds: a write takes milliseconds, and waits for seconds.
+const WRITE_BUCKETS: [f64; 11] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// The statuses that a Kubernetes condition may have.
+const CONDITION_STATUSES: [&str; 3] = ["True", "False", "Unknown"];
+
+/// What is measured of `AcrRegistries`.
+#[derive(Debug)]
+pub struct RegistryMetrics {
+    refreshes: Family<RefreshLabels, Counter>,
+    credential_expiry: Family<RegistryLabels, Gauge>,
+    credential_failing: Family<RegistryLabels, Gauge>,
+    conditions: Family<ConditionLabels, Gauge>,
+    namespaces: Family<NamespaceLabels, Gauge>,
+    write_duration: Histogram,
+    ready_lag: Histogram,
+}
+
+/// An AcrRegistry's name: as many as there are objects, which only administrators make.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistryLabels {
+    registry: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefreshLabels {
+    registry: String,
+    result: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NamespaceLabels {
+    registry: String,
+    state: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabels {
+    registry: String,
+    r#type: String,
+    status: Word,
+}
+
+impl RegistryMetrics {
+    /// The metrics, at zero.
+    pub(super) fn register(to: &mut Registry) -> Self {
+        Self {
+            refreshes: added(
+                to,
+                "pullpass_credential_refresh_total",
+                "Attempts to mint a credential",
+                Family::default(),
+            ),
+            credential_expiry: added(
+                to,
+                "pullpass_credential_expiry_timestamp_seconds",
+                "When the credential in use expires",
+                Family::default(),
+            ),
+            credential_failing: added(
+                to,
+                "pullpass_credential_failing",
+                "Whether the last attempt to mint a credential failed, or none can be made",
+                Family::default(),
+            ),
+            conditions: added(
+                to,
+                "pullpass_registry_condition",
+                "1 for the status that a condition of an AcrRegistry has, else 0 (leader only)",
+                Family::default(),
+            ),
+            namespaces: added(
+                to,
+                "pullpass_namespaces",
+                "Namespaces that should have the pull secret",
+                Family::default(),
+            ),
+            write_duration: added(
+                to,
+                "pullpass_secret_write_duration_seconds",
+                "One write of a pull secret",
+                Histogram::new(WRITE_BUCKETS),
+            ),
+            ready_lag: added(
+                to,
+                "pullpass_secret_ready_lag_seconds",
+                "From the answer to an admission to its pull secret",
+                Histogram::new(WRITE_BUCKETS),
+            ),
+        }
+    }
+
+    /// Counts an attempt to mint a credential.
+    pub fn count_refresh(&self, registry: &str, succeeded: bool) {
+        let result = Word(if succeeded { "success" } else { "failure" });
+        self.refreshes
+            .get_or_create(&RefreshLabels {
+                registry: registry.to_owned(),
+                result,
+            })
+            .inc();
+    }
+
+    /// Takes the end of a registry's credential, if there is one that ends.
+    pub fn credential_expires(&self, registry: &str, at: Option<Timestamp>) {
+        let labels = RegistryLabels {
+            registry: registry.to_owned(),
+        };
+        match at {
+            Some(at) => {
+                self.credential_expiry.get_or_create(&labels).set(at.as_second());
+            }
+            None => {
+                self.credential_expiry.remove(&labels);
+            }
+        }
+    }
+
+    /// Takes whether the last attempt to mint a registry's credential failed, or none can be made.
+    pub fn credential_fails(&self, registry: &str, fails: bool) {
+        let labels = RegistryLabels {
+            registry: registry.to_owned(),
+        };
+        self.credential_failing
+            .get_or_create(&labels)
+            .set(i64::from(fails));
+    }
+
+    /// Takes in how many namespaces a registry's pull secret is, and in how many it could not be written.
+    pub fn namespaces(&self, registry: &str, served: i64, failed: i64) {
+        for (state, count) in [("served", served), ("failed", failed)] {
+            let labels = NamespaceLabels {
+                registry: registry.to_owned(),
+                state: Word(state),
+            };
+            self.namespaces.get_or_create(&labels).set(count);
+        }
+    }
+
+    /// Takes the status of a condition of an AcrRegistry: its series is 1, those of the other statuses are 0.
+    pub fn condition(&self, registry: &str, kind: &str, status: &str) {
+        for known in CONDITION_STATUSES {
+            let labels = ConditionLabels {
+                registry: registry.to_owned(),
+                r#type: kind.to_owned(),
+                status: Word(known),
+            };
+            self.conditions
+                .get_or_create(&labels)
+                .set(i64::from(known == status));
+        }
+    }
+
+    /// Ends the series of a registry that is not attached any more.
+    pub fn detached(&self, registry: &str) {
+        self.credential_expires(registry, None);
+        self.credential_failing.remove(&RegistryLabels {
+            registry: registry.to_owned(),
+        });
+        for state in ["served", "failed"] {
+            self.namespaces.remove(&NamespaceLabels {
+                registry: registry.to_owned(),
+                state: Word(state),
+            });
+        }
+        for kind in CONDITIONS {
+            for status in CONDITION_STATUSES {
+                self.conditions.remove(&ConditionLabels {
+                    registry: registry.to_owned(),
+                    r#type: kind.to_owned(),
+                    status: Word(status),
+                });
+            }
+        }
+        for result in ["success", "failure"] {
+            self.refreshes.remove(&RefreshLabels {
+                registry: registry.to_owned(),
+                result: Word(result),
+            });
+        }
+    }
+
+    /// Takes how long a write of a pull secret took.
+    pub fn secret_written(&self, took: Duration) {
+        self.write_duration.observe(took.as_secs_f64());
+    }
+
+    /// Takes how long after the answer to an admission its pull secret was there.
+    pub fn secret_ready(&self, lag: Duration) {
+        self.ready_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Ends every series that only a leader knows.
+    pub(super) fn clear(&self) {
+        self.credential_expiry.clear();
+        self.credential_failing.clear();
+        self.conditions.clear();
+        self.namespaces.clear();
+    }
+}
