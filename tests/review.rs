@@ -158,7 +158,7 @@ fn bad_input_is_exit_code_2_and_says_where() {
         ),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: {}}\n",
-            "Pod p: the body is not a JSON AdmissionReview",
+            "Pod p: the Pod is malformed: expected an array",
         ),
     ] {
         let (output, _directory) = review(&[], input);

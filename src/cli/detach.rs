@@ -32,8 +32,8 @@ pub(super) struct DetachArgs {
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     target: AttachedTarget,
     /// The namespace that pullpass runs in
-    #[arg(short, long, visible_alias = "own-namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    namespace: ObjectName,
+    #[arg(short = 'n', long, visible_alias = "namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    own_namespace: ObjectName,
     /// Delete nothing: say what would be deleted
     #[arg(long)]
     dry_run: bool,
@@ -132,7 +132,7 @@ async fn until_gone(
 ) -> Result<bool, CliError> {
     let name = object.name_any();
     let registries: Api<AcrRegistry> = Api::all(client.clone());
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), args.namespace.as_str());
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), args.own_namespace.as_str());
     let (credential, identity) = (minted_credential(&name), identity_secret(&name));
     let is_owned = |metadata: &ObjectMeta| {
         let owners = metadata.owner_references.iter().flatten();
@@ -169,7 +169,7 @@ async fn until_gone(
         Some(false) => {
             eprintln!(
                 "pullpass: you may not look for Secrets in namespace {}, so it can't be seen when the pull secrets are gone",
-                args.namespace
+                args.own_namespace
             );
             Ok(false)
         }
@@ -177,7 +177,7 @@ async fn until_gone(
             "the AcrRegistry is deleted, but its secrets are not gone after {} s: see that pullpass runs, with kubectl get \
              pods --namespace {}",
             args.waiting.timeout.as_secs(),
-            args.namespace
+            args.own_namespace
         ))),
     }
 }

@@ -1,5 +1,6 @@
 //! `pullpass review`: the webhook's decision on files, without a cluster.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::cli::CliError;
 use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::table;
 use crate::policy::decision::{Decision, Outcome, decide};
-use crate::policy::request::ReviewRequest;
+use crate::policy::request::{Operation, PodView, ReviewRequest};
 use crate::view::manifests::{Manifests, kind_and_name, objects};
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.
@@ -57,11 +58,62 @@ enum Output {
     Review,
 }
 
-/// A Pod as the API server would send it, and what it was made from.
+/// An object of the input.
 struct Reviewed {
     kind: String,
     name: String,
-    review: Value,
+    asks: Asks,
+    /// The object as JSON text.
+    text: String,
+}
+
+/// What an object asks.
+enum Asks {
+    /// A whole AdmissionReview.
+    Review,
+    /// Whether a Pod may be created in this namespace; for a workload, the Pod that its controller would create.
+    Creation { namespace: String },
+}
+
+impl Reviewed {
+    /// The question, as the webhook would get it.
+    fn request(&self) -> Result<ReviewRequest<'_>, CliError> {
+        let text = self.text.as_bytes();
+        let asked = match &self.asks {
+            Asks::Review => ReviewRequest::decode(text),
+            Asks::Creation { namespace } => ReviewRequest {
+                uid: Cow::Borrowed("00000000-0000-0000-0000-000000000000"),
+                operation: Operation::Create,
+                is_pod: true,
+                sub_resource: None,
+                namespace: Cow::Borrowed(namespace),
+                name: Cow::Borrowed(""),
+                dry_run: true,
+                user: Cow::Borrowed("pullpass review"),
+                pod: PodView::decode(text)
+                    .map_err(|error| self.failed(&format!("the Pod is malformed: {error}")))?,
+                old_images: Vec::new(),
+            }
+            .checked(),
+        };
+        asked.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> CliError {
+        CliError::Input(format!("{} {}: {error}", self.kind, self.name))
+    }
+
+    /// The Pod in question.
+    fn pod(&self) -> Result<Value, serde_json::Error> {
+        let mut object: Value = serde_json::from_str(&self.text)?;
+        Ok(match self.asks {
+            Asks::Creation { .. } => object,
+            Asks::Review => object
+                .pointer_mut("/request/object")
+                .map(Value::take)
+                .unwrap_or_default(),
+        })
+    }
 }
 
 pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
@@ -74,7 +126,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     let text = read(&args.filename)?;
     let mut subjects = Vec::new();
     for object in objects(&args.filename, &text)? {
-        subjects.push(subject(object, &args.default_namespace)?);
+        subjects.push(subject(&object, &args.default_namespace)?);
     }
     if subjects.is_empty() {
         return Err(CliError::Input(format!(
@@ -85,9 +137,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     let settings = args.decisions.settings();
     let mut report = Report::new(args.output);
     for subject in &subjects {
-        let body = subject.review.to_string();
-        let request = ReviewRequest::decode(body.as_bytes())
-            .map_err(|error| CliError::Input(format!("{} {}: {error}", subject.kind, subject.name)))?;
+        let request = subject.request()?;
         let labels = manifests.labels(&request.namespace);
         let decision = decide(&request, manifests.registries(), labels, &settings);
         report.add(subject, &request, &decision)?;
@@ -112,13 +162,14 @@ fn read(path: &Path) -> Result<String, CliError> {
     read.map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display())))
 }
 
-fn subject(object: Value, default_namespace: &str) -> Result<Reviewed, CliError> {
-    let (kind, name) = kind_and_name(&object);
+fn subject(object: &Value, default_namespace: &str) -> Result<Reviewed, CliError> {
+    let (kind, name) = kind_and_name(object);
     if kind == "AdmissionReview" {
         return Ok(Reviewed {
             name: "-".to_owned(),
             kind,
-            review: object,
+            asks: Asks::Review,
+            text: object.to_string(),
         });
     }
     let template = match kind.as_str() {
@@ -147,18 +198,12 @@ fn subject(object: Value, default_namespace: &str) -> Result<Reviewed, CliError>
         return Err(CliError::Input(format!("{kind} {name} has no Pod spec")));
     };
     complete(&mut pod, &kind, &name, &namespace);
-    let operation = json!({
-        "uid": "00000000-0000-0000-0000-000000000000",
-        "kind": {"group": "", "version": "v1", "kind": "Pod"},
-        "operation": "CREATE",
-        "namespace": namespace,
-        "userInfo": {"username": "pullpass review"},
-        "object": pod,
-        "dryRun": true,
-    });
-    let review =
-        json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": operation});
-    Ok(Reviewed { kind, name, review })
+    Ok(Reviewed {
+        kind,
+        name,
+        asks: Asks::Creation { namespace },
+        text: pod.to_string(),
+    })
 }
 
 /// Makes a template what its controller would make of it.
@@ -208,9 +253,7 @@ impl Report {
         decision: &Decision<'_>,
     ) -> Result<(), CliError> {
         self.denied |= decision.outcome == Outcome::Denied;
-        let failed = |error: &dyn std::fmt::Display| {
-            CliError::Input(format!("{} {}: {error}", subject.kind, subject.name))
-        };
+        let failed = |error: &dyn std::fmt::Display| subject.failed(error);
         let patch = pull_secrets_patch(&decision.secrets, request.pod.pull_secrets.is_some());
         match self.output {
             Output::Table => {
@@ -248,11 +291,7 @@ impl Report {
                 ]);
             }
             Output::Yaml => {
-                let mut pod = subject
-                    .review
-                    .pointer("/request/object")
-                    .cloned()
-                    .unwrap_or_default();
+                let mut pod = subject.pod().map_err(|error| failed(&error))?;
                 json_patch::patch(&mut pod, &patch).map_err(|error| failed(&error))?;
                 let yaml = serde_saphyr::to_string(&pod).map_err(|error| failed(&error))?;
                 self.text.push_str("---\n");

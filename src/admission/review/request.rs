@@ -82,13 +82,11 @@ impl<'a> ReviewRequest<'a> {
         if !(is_review && is_v1 && reader.at_end()) {
             return Err(ReviewError::Kind);
         }
-        let request = request.ok_or(ReviewError::NoRequest)?;
-        request.check()?;
-        Ok(request)
+        request.ok_or(ReviewError::NoRequest)?.checked()
     }
 
     /// Refuses what the API server never sends. Only what has a bound may be kept once the request is answered.
-    fn check(&self) -> Result<(), ReviewError> {
+    pub fn checked(self) -> Result<Self, ReviewError> {
         if self.uid.len() > MAX_UID {
             return Err(ReviewError::Uid {
                 length: self.uid.len(),
@@ -107,7 +105,7 @@ impl<'a> ReviewRequest<'a> {
         } else if secrets > MAX_PULL_SECRETS {
             Err(ReviewError::TooManyPullSecrets)
         } else {
-            Ok(())
+            Ok(self)
         }
     }
 }
@@ -174,6 +172,11 @@ fn read_is_pod(reader: &mut Reader<'_>) -> Result<bool, JsonError> {
 }
 
 impl<'a> PodView<'a> {
+    /// Reads a Pod that stands by itself, as the webhook reads one in a review.
+    pub fn decode(text: &'a [u8]) -> Result<Self, JsonError> {
+        Self::read(&mut Reader::new(text))
+    }
+
     /// Reads a Pod; whatever is not a Pod yields an empty one.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, JsonError> {
         let mut pod = Self::default();

@@ -38,8 +38,8 @@ pub(in crate::cli) struct AttachArgs {
     #[arg(long)]
     pub(super) name: Option<ObjectName>,
     /// The namespace that pullpass runs in
-    #[arg(short, long, visible_alias = "own-namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    pub(super) namespace: ObjectName,
+    #[arg(short = 'n', long, visible_alias = "namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    pub(super) own_namespace: ObjectName,
     /// Write nothing, and ask no cluster: say what would be written, or print it with --output
     #[arg(long)]
     pub(super) dry_run: bool,

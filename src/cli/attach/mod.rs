@@ -44,12 +44,12 @@ fn dry_run(args: &AttachArgs, name: &ObjectName) -> Result<ExitCode, CliError> {
     match args.output {
         Some(output) => print(&report::objects(
             &plan,
-            &args.namespace,
+            &args.own_namespace,
             content.as_ref(),
             output,
         )?)?,
         None => {
-            print(report::would_write(&plan, &args.namespace, content.as_ref()))?;
+            print(report::would_write(&plan, &args.own_namespace, content.as_ref()))?;
             eprintln!("pullpass: nothing was written, and no cluster was asked");
         }
     }
@@ -75,7 +75,7 @@ fn decide(
 async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
     let cluster = Cluster {
         client: args.cluster.client().await?,
-        own_namespace: &args.namespace,
+        own_namespace: &args.own_namespace,
         name,
     };
     let existing = cluster.existing().await?;

@@ -52,14 +52,14 @@ pub(super) struct CheckArgs {
     timeout: Duration,
     /// The namespace that pullpass runs in
     #[arg(
-        short,
+        short = 'n',
         long,
-        visible_alias = "own-namespace",
+        visible_alias = "namespace",
         value_name = "NAME",
         default_value = OWN_NAMESPACE,
         env = "PULLPASS_NAMESPACE"
     )]
-    namespace: String,
+    own_namespace: String,
     #[command(
         flatten,
         next_help_heading = "Identity, where it is not the AcrRegistry's: one of them"
@@ -122,7 +122,7 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
                 Err(identity) => {
                     Box::pin(cluster::of_secret(
                         &args.cluster,
-                        &args.namespace,
+                        &args.own_namespace,
                         &login_server,
                         identity,
                     ))
@@ -135,7 +135,7 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
             target: None,
         },
         (Named::LoginServer(login_server), None) => {
-            match cluster::attached(&args.cluster, &args.namespace, &login_server).await {
+            match cluster::attached(&args.cluster, &args.own_namespace, &login_server).await {
                 Ok(Some(subject)) => subject,
                 // A registry can be looked at from where there is no cluster.
                 outcome @ (Ok(None) | Err(CliError::Cluster(_))) => Subject {
@@ -156,7 +156,7 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
             }
         }
         (Named::Registry(name), given) => {
-            cluster::named(&args.cluster, &args.namespace, &name, given).await?
+            cluster::named(&args.cluster, &args.own_namespace, &name, given).await?
         }
     };
     subject.target = args
@@ -170,7 +170,7 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
 
 async fn in_cluster(args: &CheckArgs) -> Result<Report, CliError> {
     let named = Named::parse(&args.registry)?;
-    let (facts, events) = cluster::facts(&args.cluster, &args.namespace, &named).await?;
+    let (facts, events) = cluster::facts(&args.cluster, &args.own_namespace, &named).await?;
     let mut report = Report::begin(args.output, About::in_cluster(&facts));
     for finding in facts.findings() {
         report.add(finding);

@@ -24,8 +24,8 @@ pub(in crate::cli) struct DecisionFlags {
     )]
     pub(in crate::cli) exclude_namespaces: Vec<String>,
     /// The namespace that pullpass runs in
-    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    pub(in crate::cli) namespace: String,
+    #[arg(long, visible_alias = "namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    pub(in crate::cli) own_namespace: String,
     /// What to do about an image on ACR whose registry is not attached
     #[arg(long, value_parser = action(), value_name = "ACTION", default_value = Action::Allow.as_str(), env = "PULLPASS_UNATTACHED")]
     pub(in crate::cli) unattached: Action,
@@ -39,7 +39,7 @@ impl DecisionFlags {
         Settings {
             scope: Scope::new(
                 self.mode,
-                &self.namespace,
+                &self.own_namespace,
                 self.exclude_namespaces.iter().cloned(),
             ),
             policy: Policy {
