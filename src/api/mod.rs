@@ -1,5 +1,6 @@
 //! What users write, read and script against: the custom resource, labels and names, reasons.
 
+pub mod acr_index;
 pub mod acr_registry;
 pub mod condition;
 pub mod identity;

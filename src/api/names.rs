@@ -25,6 +25,8 @@ pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
 pub const MANAGER: &str = "pullpass";
+/// The name of the `AcrIndex` that the admission policies read.
+pub const INDEX: &str = "pullpass";
 /// The annotation of a Pod that stands for one that a kubelet runs from a file.
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Namespaces that are never injected: the cluster itself depends on them.

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::api::acr_registry::manifest;
+use crate::api::{acr_index, acr_registry};
 use crate::cli::CliError;
 use crate::cli::output::print;
 
-/// Print the definition of the AcrRegistry resource, in YAML.
+/// Print the definitions of the AcrRegistry and AcrIndex resources, in YAML.
 ///
 /// The manifests and the Helm chart have it already. Exit code: 0.
 #[derive(Debug, Args)]
@@ -16,6 +16,8 @@ use crate::cli::output::print;
 pub(super) struct CrdArgs {}
 
 pub(super) fn run() -> Result<ExitCode, CliError> {
-    let yaml = manifest().map_err(|error| CliError::Input(error.to_string()))?;
-    print(yaml).map(|()| ExitCode::SUCCESS)
+    let manifests = [acr_registry::manifest(), acr_index::manifest()];
+    let yaml: Result<Vec<_>, _> = manifests.into_iter().collect();
+    let yaml = yaml.map_err(|error| CliError::Input(error.to_string()))?;
+    print(yaml.join("---\n")).map(|()| ExitCode::SUCCESS)
 }

@@ -125,6 +125,11 @@ impl AttachedRegistry {
         &self.identity
     }
 
+    /// Which namespaces may use it; none means all.
+    pub fn namespaces(&self) -> Option<&Selector> {
+        self.namespaces.as_ref()
+    }
+
     /// Whether the same namespaces may use another one.
     pub fn has_selector_of(&self, other: &Self) -> bool {
         self.namespaces == other.namespaces

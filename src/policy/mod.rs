@@ -8,6 +8,7 @@ pub mod evictions;
 pub mod exemption;
 mod fingerprint;
 pub mod identity;
+pub mod index;
 pub mod pod;
 pub mod request;
 pub mod rescue;

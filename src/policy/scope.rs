@@ -75,6 +75,11 @@ impl Scope {
         Self { mode, ..self }
     }
 
+    /// The namespaces that are left out by name, in order.
+    pub fn excluded(&self) -> impl Iterator<Item = &str> {
+        self.excluded.iter().map(String::as_str)
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode

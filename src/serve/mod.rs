@@ -118,7 +118,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 client,
                 own_certificate,
                 own_namespace,
-                scope: settings.scope,
+                settings,
                 view: Arc::clone(&shared.view),
                 metrics: Arc::clone(&shared.metrics),
                 readiness: Arc::clone(&shared.readiness),

@@ -17,11 +17,12 @@ use crate::azure::mint::Minter;
 use crate::base::readiness::Readiness;
 use crate::certificates::keeper::OwnCertificate;
 use crate::metrics::Metrics;
-use crate::policy::scope::Scope;
+use crate::policy::decision::Settings;
 use crate::server::{ServedTls, TlsMaker};
 use crate::sync::demand::DemandWriter;
 use crate::sync::denial_events::write_events;
 use crate::sync::fence::Fence;
+use crate::sync::index::IndexController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
 use crate::sync::pods::PodsController;
 use crate::sync::rescue::Rescuer;
@@ -48,7 +49,7 @@ pub(super) struct Replica {
     /// None where it comes from files.
     pub(super) own_certificate: Option<ReplicaCertificate>,
     pub(super) own_namespace: String,
-    pub(super) scope: Scope,
+    pub(super) settings: Settings,
     pub(super) view: Arc<View>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
@@ -74,7 +75,7 @@ impl Replica {
         let writer = DemandWriter {
             client: self.client.clone(),
             watches: Arc::clone(&watches),
-            scope: self.scope.clone(),
+            scope: self.settings.scope.clone(),
             metrics: Arc::clone(&self.metrics),
         };
         tokio::select! {
@@ -134,17 +135,22 @@ impl Replica {
         let pods = PodsController {
             client: self.client.clone(),
             watches: Arc::clone(watches),
-            scope: self.scope.clone(),
+            scope: self.settings.scope.clone(),
             metrics: Arc::clone(&self.metrics),
-            rescuer: (self.evicts_stuck_pods)
-                .then(|| Rescuer::new(self.client.clone(), Arc::clone(watches), self.scope.clone())),
+            rescuer: (self.evicts_stuck_pods).then(|| {
+                Rescuer::new(
+                    self.client.clone(),
+                    Arc::clone(watches),
+                    self.settings.scope.clone(),
+                )
+            }),
             resync: self.resync,
         };
         let secrets = SecretsController {
             client: self.client.clone(),
             own_namespace: self.own_namespace.clone(),
             watches: Arc::clone(watches),
-            scope: self.scope.clone(),
+            scope: self.settings.scope.clone(),
             metrics: Arc::clone(&self.metrics),
             tallies,
             resync: self.resync,
@@ -153,6 +159,12 @@ impl Replica {
             client: self.client.clone(),
             metrics: Arc::clone(&self.metrics),
             interval: self.resync,
+        };
+        let index = IndexController {
+            client: self.client.clone(),
+            watches: Arc::clone(watches),
+            settings: self.settings.clone(),
+            resync: self.resync,
         };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
         let certificate = async {
@@ -165,6 +177,7 @@ impl Replica {
             pods.run(&sender),
             secrets.run(sightings),
             fence.watch(),
+            index.run(),
             certificate
         );
     }

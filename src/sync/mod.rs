@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod demand;
 pub mod denial_events;
 pub mod fence;
+pub mod index;
 pub mod minting;
 pub mod pods;
 pub mod pull_secret;

@@ -17,7 +17,13 @@ pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 
 /// All of `manifests/components`.
-pub const COMPONENTS: [&str; 4] = ["cert-manager", "rescue", "monitoring", "workload-identity"];
+pub const COMPONENTS: [&str; 5] = [
+    "cert-manager",
+    "rescue",
+    "monitoring",
+    "workload-identity",
+    "admission-policy",
+];
 
 /// A way to install pullpass, in kustomize's terms.
 #[derive(Clone, Debug)]
@@ -55,6 +61,7 @@ impl Choice {
             "mode": self.overlay,
             "tls": {"source": if has("cert-manager") { "cert-manager" } else { "own" }},
             "rescue": has("rescue"),
+            "admissionPolicy": {"enabled": has("admission-policy")},
             "monitoring": {"enabled": has("monitoring")},
             "workloadIdentity": {"projectedToken": has("workload-identity")},
             // Helm makes it by --create-namespace; that it can render it is for those who use no helm install.

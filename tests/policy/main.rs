@@ -1,6 +1,7 @@
 //! Who may use what, on a real control plane: every row of the tables of modes, labels and policies, the Events about what
 //! was refused, `pullpass audit`, and what is done about Pods that pullpass was not asked about.
 
+mod admission_policy;
 mod audit_command;
 mod denial_events;
 mod every_row;

@@ -1,0 +1,70 @@
+//! The `AcrIndex` custom resource: what the admission policies in the API server need to know (`docs/policy.md`).
+//!
+//! It is derived from the `AcrRegistries` and from pullpass' own settings by the replica that leads, and has nothing that
+//! they do not have. Everything is a map by what the policies look up, so that a Pod costs the same however many
+//! registries there are.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the admission policies know: which hosts lead to which pull secrets, for which namespaces. pullpass keeps the one
+/// named pullpass; do not edit it.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "pullpass.dev",
+    version = "v1alpha1",
+    kind = "AcrIndex",
+    plural = "acrindexes",
+    derive = "PartialEq",
+    doc = "What the admission policies of pullpass know: which hosts lead to which pull secrets, for which namespaces. pullpass derives the one named pullpass from the AcrRegistries; do not edit it."
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AcrIndexSpec {
+    /// Which namespaces are injected: `cluster-wide` or `opt-in`.
+    pub mode: String,
+    /// Namespaces that are never injected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded_namespaces: Vec<String>,
+    /// What is done about an image whose registry is not attached: `allow`, `warn` or `deny`.
+    pub unattached: String,
+    /// What is done about an image whose registry is not for the namespace: `allow`, `warn` or `deny`.
+    pub forbidden: String,
+    /// The pull secrets of each host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, Vec<String>>,
+    /// The AcrRegistry of each pull secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pull_secrets: BTreeMap<String, IndexedRegistry>,
+}
+
+/// An AcrRegistry in the index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexedRegistry {
+    /// The AcrRegistry's name.
+    pub registry: String,
+    /// What a namespace's labels must meet, every one of it; none means every namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Requirement>,
+}
+
+/// One requirement on a namespace's labels, as in a label selector's `matchExpressions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// The values of `In` and `NotIn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// The `CustomResourceDefinition` as YAML.
+pub fn manifest() -> Result<String, serde_saphyr::ser_error::Error> {
+    serde_saphyr::to_string(&AcrIndex::crd())
+}
