@@ -54,7 +54,11 @@ fn grown(shipped: &Value) -> Result<Value, Box<dyn Error>> {
 fn the_definition_grows_and_goes_back_and_what_is_attached_stays_so() -> Test {
     let cluster = cluster_of_its_own()?;
     let world = World::start(&cluster, 3, |_| {})?;
-    let shipped: Value = serde_saphyr::from_str(&fs::read_to_string(SHIPPED)?)?;
+    let definitions: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(SHIPPED)?)?;
+    let shipped = definitions
+        .into_iter()
+        .find(|definition| text(definition, "/metadata/name") == "acrregistries.pullpass.dev")
+        .ok_or("there is no definition of AcrRegistry")?;
     let before = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&before)?;
     world.wait_for_secret(&namespace, &before)?;
