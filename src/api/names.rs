@@ -21,6 +21,13 @@ pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
 /// On a minted credential: the fingerprint of the spec that it was made of.
 pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
+/// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339), for people. Nothing is
+/// decided by it but that it is there.
+pub const EMPTIED_AT_ANNOTATION: &str = "pullpass.dev/emptied-at";
+/// On the emptied credential of an AcrRegistry that is detached: [`PULL_SECRETS_DELETED`] once its pull secrets are.
+pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
+/// The value of [`PULL_SECRETS_ANNOTATION`].
+pub const PULL_SECRETS_DELETED: &str = "deleted";
 /// Who looks after an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.

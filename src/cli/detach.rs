@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::names::{OWN_NAMESPACE, minted_credential};
+use crate::api::names::{OWN_NAMESPACE, PULL_SECRETS_ANNOTATION, PULL_SECRETS_DELETED, minted_credential};
 use crate::cli::attach::{WaitFlags, identity_secret};
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::cli::output::{KIND, print};
@@ -122,8 +122,18 @@ async fn delete(registries: &Api<AcrRegistry>, object: &AcrRegistry) -> Result<(
     }
 }
 
-/// Waits until the AcrRegistry is gone; its minted credential, which goes after the pull secrets; and the Secret that
-/// attaching wrote. Says whether they could be looked for, which is done by their metadata alone.
+/// Whether the pull secrets of a detached registry are deleted, as the Secret of its credential says. pullpass keeps that for
+/// minutes, without the credential, and deletes the pull secrets once more.
+fn is_swept(metadata: &ObjectMeta) -> bool {
+    let annotation = metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(PULL_SECRETS_ANNOTATION));
+    annotation.is_some_and(|value| value == PULL_SECRETS_DELETED)
+}
+
+/// Waits until the AcrRegistry is gone; its pull secrets, and the credential that they were written from; and the Secret
+/// that attaching wrote. Says whether they could be looked for, which is done by their metadata alone.
 async fn until_gone(
     args: &DetachArgs,
     client: &Client,
@@ -151,6 +161,7 @@ async fn until_gone(
         let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
         match secrets.get_metadata_opt(&credential).await {
             Ok(None) => {}
+            Ok(Some(secret)) if is_swept(&secret.metadata) => {}
             Ok(Some(_)) => return Ok(Look::NotYet(pull_secrets.clone())),
             Err(error) if forbidden(&error) => return Ok(Look::Done(false)),
             Err(error) => return failed_look("the minted credential can't be looked for", &error),

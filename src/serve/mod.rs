@@ -125,6 +125,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 minter: cluster.minter,
                 workload_identity: workload_identity_env(),
                 resync: cluster.resync_interval,
+                emptied_interval: cluster.emptied_interval,
                 evicts_stuck_pods: cluster.evicts_stuck_pods,
             };
             let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));

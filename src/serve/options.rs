@@ -63,4 +63,6 @@ pub struct ClusterOptions {
     pub webhook_configuration: String,
     /// How long a new certificate authority is trusted before it signs, and the old one after.
     pub ca_overlap: SignedDuration,
+    /// How long the emptied credential of a detached registry is kept.
+    pub emptied_interval: Duration,
 }

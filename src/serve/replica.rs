@@ -56,6 +56,7 @@ pub(super) struct Replica {
     pub(super) minter: Minter,
     pub(super) workload_identity: WorkloadIdentityEnv,
     pub(super) resync: Duration,
+    pub(super) emptied_interval: Duration,
     pub(super) evicts_stuck_pods: bool,
 }
 
@@ -154,6 +155,7 @@ impl Replica {
             metrics: Arc::clone(&self.metrics),
             tallies,
             resync: self.resync,
+            emptied_interval: self.emptied_interval,
         };
         let fence = Fence {
             client: self.client.clone(),

@@ -17,6 +17,7 @@ use crate::api::names::{
 use crate::azure::mint::Credential;
 use crate::base::clock::Instants;
 use crate::policy::attached::AttachedRegistry;
+use crate::sync::stored::Stored;
 
 /// The type of a Secret that a kubelet takes credentials from.
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -70,7 +71,7 @@ impl HeldCredential {
         self.fingerprint.as_deref() == Some(registry.fingerprint())
     }
 
-    /// Reads it back; `None` for a Secret that is not one, or that somebody spoilt: it is minted anew then.
+    /// Reads it back; `None` for a Secret that is not one, or that somebody spoilt: it is minted again then.
     pub fn parse(secret: &Secret) -> Option<Self> {
         let annotations = secret.annotations();
         let time = |key: &str| {
@@ -105,12 +106,18 @@ impl HeldCredential {
         if let Some(audience) = &self.audience {
             annotate(AUDIENCE_ANNOTATION, audience);
         }
-        self.secret(&minted_credential(registry), namespace, registry, &annotations)
+        secret(
+            &minted_credential(registry),
+            namespace,
+            registry,
+            &annotations,
+            &self.docker_config,
+        )
     }
 
     /// The pull secret in a namespace, to be applied. It is the same each time, so that applying it twice writes once.
     pub fn pull_secret(&self, name: &str, namespace: &str, registry: &str) -> Value {
-        self.secret(name, namespace, registry, &self.times())
+        secret(name, namespace, registry, &self.times(), &self.docker_config)
     }
 
     fn times(&self) -> Value {
@@ -120,21 +127,28 @@ impl HeldCredential {
         }
         annotations
     }
+}
 
-    fn secret(&self, name: &str, namespace: &str, registry: &str, annotations: &Value) -> Value {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "labels": {MANAGED_BY_LABEL: MANAGER, REGISTRY_LABEL: registry},
-                "annotations": annotations,
-            },
-            "type": DOCKER_CONFIG_TYPE,
-            "data": {DOCKER_CONFIG_KEY: self.docker_config},
-        })
-    }
+/// A Secret of pullpass, to be applied.
+pub(super) fn secret(
+    name: &str,
+    namespace: &str,
+    registry: &str,
+    annotations: &Value,
+    docker_config: &ByteString,
+) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {MANAGED_BY_LABEL: MANAGER, REGISTRY_LABEL: registry},
+            "annotations": annotations,
+        },
+        "type": DOCKER_CONFIG_TYPE,
+        "data": {DOCKER_CONFIG_KEY: docker_config},
+    })
 }
 
 /// Where a write stands in the API server's order.
@@ -213,7 +227,7 @@ impl Default for Seen {
     }
 }
 
-/// The copies that a replica holds, by AcrRegistry.
+/// What a replica knows of the Secrets with minted credentials, by AcrRegistry.
 #[derive(Debug, Default)]
 pub struct Credentials {
     held: RwLock<HashMap<String, Held>>,
@@ -221,7 +235,7 @@ pub struct Credentials {
 
 #[derive(Debug)]
 struct Held {
-    credential: Arc<HeldCredential>,
+    stored: Stored,
     version: Option<Version>,
     seen: Seen,
 }
@@ -233,41 +247,47 @@ impl Credentials {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(registry)
-            .map(|held| Arc::clone(&held.credential))
+            .and_then(|held| held.stored.minted().cloned())
     }
 
     /// The same, and how it came to be held.
     pub fn seen(&self, registry: &str) -> Option<(Arc<HeldCredential>, Seen)> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let held = held.get(registry)?;
-        Some((Arc::clone(&held.credential), held.seen))
+        let (stored, seen) = self.stored(registry)?;
+        Some((Arc::clone(stored.minted()?), seen))
     }
 
-    /// Takes a credential; says whether another one is held now. The API server's order decides, and no clock does: one
+    /// What the Secret of a registry's credential holds, and how this process came to know; none where there is no Secret.
+    pub fn stored(&self, registry: &str) -> Option<(Stored, Seen)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get(registry)?;
+        Some((held.stored.clone(), held.seen))
+    }
+
+    /// Takes what such a Secret holds; says whether something else is held now. The API server's order decides, and no clock does: one
     /// that is older than what is held, by the versions that the API server gave both, is not taken. One without a
     /// version, as a list brings it, always is.
     pub fn set(
         &self,
         registry: &str,
-        credential: HeldCredential,
+        stored: impl Into<Stored>,
         version: Option<Version>,
         seen: Seen,
     ) -> bool {
+        let stored = stored.into();
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = held.get_mut(registry) {
             if known.version.zip(version).is_some_and(|(known, new)| known > new) {
                 return false;
             }
             known.version = version;
-            if *known.credential == credential {
+            if known.stored == stored {
                 return false;
             }
         }
-        let credential = Arc::new(credential);
         held.insert(
             registry.to_owned(),
             Held {
-                credential,
+                stored,
                 version,
                 seen,
             },
@@ -275,7 +295,7 @@ impl Credentials {
         true
     }
 
-    /// Forgets a credential.
+    /// Forgets a credential whose Secret is gone.
     pub fn remove(&self, registry: &str) {
         self.held
             .write()
@@ -283,7 +303,7 @@ impl Credentials {
             .remove(registry);
     }
 
-    /// The registries that have one.
+    /// The registries that have such a Secret, whatever it holds.
     pub fn registries(&self) -> Vec<String> {
         self.held
             .read()

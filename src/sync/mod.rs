@@ -15,5 +15,6 @@ pub mod pull_secret;
 mod registries;
 pub mod rescue;
 pub mod secrets;
+pub mod stored;
 mod waiting;
 pub mod watches;

@@ -17,6 +17,7 @@ use crate::base::readiness::Readiness;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
 use crate::sync::registries::{Attached, Unread};
+use crate::sync::stored::Stored;
 use crate::view::{NamespaceChange, Namespaces, View};
 
 /// What changed, for whoever acts on it.
@@ -130,7 +131,10 @@ impl Watches {
             match event {
                 Event::Init => listed.clear(),
                 Event::InitApply(secret) => {
-                    listed.extend(self.take_credential(&secret, None, Seen::listed(&secret)));
+                    listed.extend(
+                        self.take_credential(&secret, None, Seen::listed(&secret))
+                            .map(str::to_owned),
+                    );
                 }
                 Event::InitDone => {
                     for gone in self
@@ -145,11 +149,7 @@ impl Watches {
                 }
                 Event::Apply(secret) => {
                     let version = Version::parse(secret.resource_version().as_deref());
-                    let taken = self.take_credential(&secret, version, Seen::new());
-                    if let (None, Some(registry)) = (taken, registry_of(&secret)) {
-                        // Somebody spoilt it: it is minted again.
-                        self.forget(registry);
-                    }
+                    self.take_credential(&secret, version, Seen::new());
                 }
                 Event::Delete(secret) => {
                     if let Some(registry) = registry_of(&secret) {
@@ -160,9 +160,16 @@ impl Watches {
         }
     }
 
-    fn take_credential(&self, secret: &Secret, version: Option<Version>, seen: Seen) -> Option<String> {
-        let registry = registry_of(secret)?.to_owned();
-        self.learn(&registry, HeldCredential::parse(secret)?, version, seen);
+    /// Takes what a Secret holds. One that somebody spoilt holds nothing: it is minted again, or emptied where its registry
+    /// is detached.
+    fn take_credential<'a>(
+        &self,
+        secret: &'a Secret,
+        version: Option<Version>,
+        seen: Seen,
+    ) -> Option<&'a str> {
+        let registry = registry_of(secret)?;
+        self.learn(registry, Stored::parse(secret), version, seen);
         Some(registry)
     }
 
@@ -172,15 +179,15 @@ impl Watches {
         held.filter(|held| held.is_of(registry))
     }
 
-    /// Forgets a credential, which is then minted again where its registry is attached.
-    fn forget(&self, registry: &str) {
+    /// Forgets a credential whose Secret is gone; it is then minted again where its registry is attached.
+    pub(super) fn forget(&self, registry: &str) {
         self.credentials.remove(registry);
         self.tell(Change::Credential(registry.to_owned()));
     }
 
-    /// Takes a credential that was minted, here or elsewhere, and tells where another one is held now.
-    pub fn learn(&self, registry: &str, credential: HeldCredential, version: Option<Version>, seen: Seen) {
-        if self.credentials.set(registry, credential, version, seen) {
+    /// Takes what the Secret of a credential holds, written here or elsewhere, and tells where that is something else.
+    pub fn learn(&self, registry: &str, stored: impl Into<Stored>, version: Option<Version>, seen: Seen) {
+        if self.credentials.set(registry, stored, version, seen) {
             self.tell(Change::Credential(registry.to_owned()));
         }
     }

@@ -8,6 +8,7 @@
 mod changed_specs;
 mod client;
 mod credential_secrets;
+mod detaching;
 mod evolution;
 mod failures;
 mod identities;

@@ -20,6 +20,8 @@ pub type Test = Result<(), Box<dyn Error>>;
 pub const SOON: Duration = Duration::from_mins(2);
 /// How often pullpass looks at everything.
 pub const RESYNC: &str = "--resync-interval=2";
+/// How long the emptied credential of a detached registry is kept.
+const KEPT: &str = "--emptied-interval=1";
 /// How many tests can have a registry of their own in the shared world.
 const LOGINS: usize = 60;
 
@@ -284,6 +286,23 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Waits until the pull secrets of a registry that is detached are deleted, and its credential is emptied.
+    pub fn wait_until_swept(&self, login: &Login) -> Result<Value, Box<dyn Error>> {
+        let what = format!("the namespaces to be swept of {}", login.name);
+        let emptied = wait_for(&what, SOON, || {
+            let secret = self.secret("pullpass-system", &format!("credential-{}", login.name));
+            let secret = secret.map_err(|error| error.to_string())?.unwrap_or_default();
+            let swept = text(&secret, "/metadata/annotations/pullpass.dev~1pull-secrets");
+            if swept == "deleted" {
+                Ok(secret)
+            } else {
+                Err(text(&secret, "/metadata/annotations").to_owned())
+            }
+        })?;
+        assert_eq!(Self::docker_config(&emptied)?, "{}");
+        Ok(emptied)
+    }
+
     /// The docker config of a pull secret.
     pub fn docker_config(secret: &Value) -> Result<String, Box<dyn Error>> {
         let data = text(secret, "/data/.dockerconfigjson");
@@ -338,10 +357,20 @@ pub fn federated_token_file(azure: &Azure) -> PathBuf {
 
 /// A pullpass that is led to this Azure.
 pub fn replica<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>, Box<dyn Error>> {
+    replica_that_keeps(cluster, azure, KEPT)
+}
+
+/// The same with another time for which it keeps emptied credentials.
+pub fn replica_that_keeps<'a>(
+    cluster: &'a ControlPlane,
+    azure: &Azure,
+    kept: &str,
+) -> Result<Installation<'a>, Box<dyn Error>> {
     let mut builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
         .environment("AZURE_FEDERATED_TOKEN_FILE", federated_token_file(azure))
-        .flag(RESYNC);
+        .flag(RESYNC)
+        .flag(kept);
     for flag in azure.flags() {
         builder = builder.flag(flag);
     }

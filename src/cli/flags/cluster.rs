@@ -10,6 +10,7 @@ use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::cli::flags::seconds::seconds;
 use crate::serve::ClusterOptions;
+use crate::sync::secrets::EMPTIED_INTERVAL;
 
 /// What is done about Pods that are stuck.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -37,6 +38,10 @@ pub(in crate::cli) struct ClusterFlags {
     /// How long a new certificate authority is trusted before it signs, and the old one after
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
     ca_overlap: Duration,
+    /// How long the emptied credential of a detached registry is kept; shorter than the default is for tests alone, since
+    /// the watch of a replica may be behind for so long
+    #[arg(long, hide = true, value_name = "SECONDS", value_parser = seconds)]
+    emptied_interval: Option<Duration>,
 }
 
 impl ClusterFlags {
@@ -47,6 +52,7 @@ impl ClusterFlags {
             rescue,
             webhook_configuration,
             ca_overlap,
+            emptied_interval,
         } = self;
         ClusterOptions {
             minter,
@@ -54,6 +60,7 @@ impl ClusterFlags {
             evicts_stuck_pods: *rescue == Rescue::Evict,
             webhook_configuration: webhook_configuration.clone(),
             ca_overlap: SignedDuration::try_from(*ca_overlap).unwrap_or(OVERLAP),
+            emptied_interval: emptied_interval.unwrap_or(EMPTIED_INTERVAL),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Work is a set of (namespace, registry) pairs to look at; what is done about a pair is decided when its turn comes,
 //! from what is known then. So events may be lost, repeated or come in any order.
 
+mod detach;
 mod step;
 mod tally;
 mod work;
@@ -18,11 +19,12 @@ use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
+pub use self::detach::EMPTIED_INTERVAL;
 use self::step::{Step, step};
 pub use self::tally::{Tallies, Tally};
 pub use self::work::Pair;
 use self::work::Work;
-use crate::api::names::{minted_credential, pull_secret as pull_secret_name};
+use crate::api::names::pull_secret as pull_secret_name;
 use crate::base::backoff::Backoff;
 use crate::metrics::Metrics;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
@@ -61,6 +63,8 @@ pub struct SecretsController {
     pub tallies: Arc<Tallies>,
     /// How often everything is written again, which mends what somebody deleted or edited.
     pub resync: Duration,
+    /// How long the emptied credential of a detached registry is kept: [`EMPTIED_INTERVAL`], but in tests.
+    pub emptied_interval: Duration,
 }
 
 impl SecretsController {
@@ -83,7 +87,12 @@ impl SecretsController {
                     None => return,
                 },
                 change = changes.recv() => match change {
-                    Ok(change) => self.on_change(&mut work, &change),
+                    Ok(change) => {
+                        self.on_change(&mut work, &change);
+                        if std::mem::take(&mut work.is_detached) {
+                            self.detach(&mut work).await;
+                        }
+                    }
                     Err(RecvError::Lagged(_)) => {
                         work.forget_what_is_absent();
                         self.look_at_everything(&mut work);
@@ -98,7 +107,7 @@ impl SecretsController {
                     }
                     work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
-                    self.remove_orphans(&mut work).await;
+                    self.detach(&mut work).await;
                 }
             }
         }
@@ -120,35 +129,23 @@ impl SecretsController {
                 self.registry_changed(work, &registries, &name);
             }
         }
-        let names = self.names(&registries);
         for namespace in view.namespaces() {
             let labels = view.labels(&namespace);
-            for name in &names {
-                let pair = work.pair(namespace.clone(), name.clone());
+            for registry in registries.all() {
+                let pair = work.pair(namespace.clone(), registry.name().to_owned());
                 match self
                     .decide(&registries, &pair, labels.as_ref(), work.is_wanted(&pair))
                     .0
                 {
                     Step::Nothing => {}
                     Step::Write => work.enqueue(pair),
-                    Step::Delete if registries.by_name(name).is_none() || work.is_wanted(&pair) => {
-                        work.enqueue(pair);
-                    }
+                    Step::Delete if work.is_wanted(&pair) => work.enqueue(pair),
                     Step::Delete if work.is_absent(&pair) => {}
                     Step::Delete if work.written.contains_key(&pair) => work.enqueue(pair),
                     Step::Delete => work.sweep(pair),
                 }
             }
         }
-    }
-
-    /// The registries that there is something to do about: those that are attached, and those that were.
-    fn names(&self, registries: &AttachedRegistries) -> BTreeSet<String> {
-        let attached = registries.all().into_iter();
-        attached
-            .map(|registry| registry.name().to_owned())
-            .chain(self.watches.credentials.registries())
-            .collect()
     }
 
     fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: Pair) {
@@ -190,7 +187,11 @@ impl SecretsController {
             }
             None => work.forget_absent(name),
         }
-        let was_minted = self.watches.credentials.of(name).is_some();
+        let was_minted = self.watches.credentials.stored(name).is_some();
+        if now.is_none() && was_minted {
+            work.is_detached = true;
+            return;
+        }
         for namespace in self.watches.view.namespaces() {
             let labels = self.watches.view.labels(&namespace);
             let pair = work.pair(namespace, name.to_owned());
@@ -218,9 +219,8 @@ impl SecretsController {
 
     fn namespace_changed(&self, work: &mut Work, registries: &AttachedRegistries, change: &NamespaceChange) {
         let labels = self.watches.view.labels(&change.name);
-        for name in self.names(registries) {
-            let registry = registries.by_name(&name);
-            let pair = work.pair(change.name.clone(), name);
+        for registry in registries.all() {
+            let pair = work.pair(change.name.clone(), registry.name().to_owned());
             match self
                 .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
                 .0
@@ -230,8 +230,7 @@ impl SecretsController {
                 Step::Delete => {
                     // A namespace that is new has nothing; one that might not have it before has not either.
                     let before = change.before.as_ref();
-                    let might = |registry| before.is_some() && self.may_have(registry, &change.name, before);
-                    if registry.is_none_or(might) {
+                    if before.is_some() && self.may_have(registry, &change.name, before) {
                         work.may_be_present(&pair);
                         work.enqueue(pair);
                     }
@@ -412,34 +411,6 @@ impl SecretsController {
         // Each time, since an attempt to mint that was under way can bring a series back.
         for name in work.seen.iter().filter(|name| !registries.is_attached(name)) {
             self.metrics.registries.detached(name);
-        }
-    }
-
-    /// The minted credential of a registry that was detached goes last: as long as it is there, whoever leads knows that
-    /// there may be secrets to take away.
-    async fn remove_orphans(&self, work: &mut Work) {
-        let registries = self.watches.view.registries();
-        work.cleared.retain(|name, _| !registries.is_attached(name));
-        for name in self.watches.credentials.registries() {
-            // Not whether there is work left: a look at everything makes some again before the last is done.
-            let is_cleared = |namespace: &String| {
-                work.cleared
-                    .get(&name)
-                    .is_some_and(|cleared| cleared.contains(namespace))
-            };
-            if registries.is_attached(&name) || !self.watches.view.namespaces().iter().all(is_cleared) {
-                continue;
-            }
-            match pull_secret::delete(&self.client, &self.own_namespace, &minted_credential(&name)).await {
-                Ok(()) => {
-                    work.cleared.remove(&name);
-                    tracing::info!(
-                        registry = name,
-                        "the registry is detached and its secrets are gone"
-                    );
-                }
-                Err(error) => tracing::warn!(registry = name, %error, "a minted credential was not deleted"),
-            }
         }
     }
 }

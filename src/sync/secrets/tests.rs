@@ -1,10 +1,8 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::*;
 use crate::sync::credentials::Seen;
 use serde_json::json;
 
-fn registry(spec: &serde_json::Value) -> AttachedRegistry {
+pub(super) fn registry(spec: &serde_json::Value) -> AttachedRegistry {
     let mut object = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
         "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
@@ -46,7 +44,10 @@ fn every_row_of_what_a_namespace_should_have() {
 }
 
 /// A controller that knows this registry, with a credential, and these namespaces. It is never to ask for anything.
-fn controller(registry: AttachedRegistry, namespaces: &[(&str, Option<&str>)]) -> SecretsController {
+pub(super) fn controller(
+    registry: AttachedRegistry,
+    namespaces: &[(&str, Option<&str>)],
+) -> SecretsController {
     let view = Arc::new(crate::view::View::default());
     let watches = Watches::new(Arc::clone(&view));
     let credential = crate::sync::credentials::HeldCredential {
@@ -76,6 +77,7 @@ fn controller(registry: AttachedRegistry, namespaces: &[(&str, Option<&str>)]) -
         metrics: Arc::new(Metrics::new(|| 0)),
         tallies: Arc::default(),
         resync: Duration::from_mins(10),
+        emptied_interval: EMPTIED_INTERVAL,
     }
 }
 
@@ -214,11 +216,10 @@ async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
     ] {
         controller.watches.view.set_registries(registries);
         controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        assert_eq!(work.is_detached, expected.is_some());
+        // It asks the API server, which is not there, to empty the credential, and deletes pull secrets all the same.
+        controller.detach(&mut work).await;
         assert_eq!(work.next(), expected);
-        // It would ask the API server, who is not there, to delete the minted credential.
-        work.cleared.insert("mine".to_owned(), ["apps".to_owned()].into());
-        controller.remove_orphans(&mut work).await;
-        assert_eq!(work.cleared.contains_key("mine"), expected.is_some());
     }
 }
 
@@ -405,26 +406,4 @@ fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
     assert_eq!(work.next(), Some(pair.clone()));
     work.done(&pair);
     assert!(work.next().is_none() && work.busy.is_empty());
-}
-
-#[tokio::test]
-async fn an_api_server_that_does_not_answer_does_not_stop_the_controller() {
-    let mut controller = controller(registry(&json!({})), &[("apps", None)]);
-    controller
-        .watches
-        .view
-        .set_registries(AttachedRegistries::default());
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
-    let silent = tower::service_fn(move |_: http::Request<kube::client::Body>| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
-    });
-    controller.client = Client::new(silent, "own");
-    let mut work = Work::default();
-    work.has_none(&("apps".to_owned(), "mine".to_owned()), false);
-    let removed = tokio::time::timeout(Duration::from_mins(1), controller.remove_orphans(&mut work)).await;
-    assert!(removed.is_ok());
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
-    assert!(work.cleared.contains_key("mine"), "it is tried again");
 }

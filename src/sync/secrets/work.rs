@@ -8,6 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::LOG_INTERVAL;
+use super::detach::Detached;
 use crate::base::backoff::{Backoff, Jitter};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::pull_secret::WriteError;
@@ -32,9 +33,12 @@ pub(super) struct Work {
     pub(super) failing: HashMap<Pair, (u32, Instant)>,
     /// What was logged of a registry, and when.
     logged: HashMap<(String, Discriminant<WriteError>), Instant>,
-    /// Of registries that are detached: the namespaces whose pull secret is known to be gone.
-    pub(super) cleared: HashMap<String, HashSet<String>>,
-    /// Of registries that are attached: the same, until the registry's selector or the namespace's labels change.
+    /// Registries that are detached and whose credential still has a Secret.
+    pub(super) detached: HashMap<String, Detached>,
+    /// One was detached just now.
+    pub(super) is_detached: bool,
+    /// Of registries that are attached: the namespaces whose pull secret is known to be gone, until the registry's selector
+    /// or the namespace's labels change.
     absent: HashMap<String, HashSet<String>>,
     /// The registries as they were last looked at: what changed is told by them.
     pub(super) looked_at: HashMap<String, AttachedRegistry>,
@@ -71,6 +75,18 @@ impl Work {
         }
     }
 
+    /// Looks at a pair when there is time for it, before all others of that kind.
+    pub(super) fn sweep_next(&mut self, pair: Pair) {
+        if self.to_sweep.insert(pair.clone()) {
+            self.sweep.push_front(pair);
+        }
+    }
+
+    /// Whether a pair is worked on, is about to be, or waits after a failure.
+    pub(super) fn is_under_way(&self, pair: &Pair) -> bool {
+        self.busy.contains(pair) || self.queued.contains(pair) || self.waits(pair)
+    }
+
     /// Takes some pairs of the sweep up, where nothing else waits.
     pub(super) fn take_up_sweep(&mut self, most: usize) {
         if !self.queue.is_empty() {
@@ -100,14 +116,13 @@ impl Work {
     /// Remembers that a namespace has no pull secret of a registry.
     pub(super) fn has_none(&mut self, (namespace, registry): &(String, String), is_attached: bool) {
         let known = if is_attached {
-            &mut self.absent
+            Some(self.absent.entry(registry.clone()).or_default())
         } else {
-            &mut self.cleared
+            self.detached
+                .get_mut(registry)
+                .map(|detached| &mut detached.cleared)
         };
-        known
-            .entry(registry.clone())
-            .or_default()
-            .insert(namespace.clone());
+        known.map(|known| known.insert(namespace.clone()));
     }
 
     /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
@@ -172,7 +187,8 @@ impl Work {
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
         self.written.retain(|pair, _| exists(&pair.0));
         self.failing.retain(|pair, _| exists(&pair.0));
-        for known in self.absent.values_mut().chain(self.cleared.values_mut()) {
+        let cleared = self.detached.values_mut().map(|detached| &mut detached.cleared);
+        for known in self.absent.values_mut().chain(cleared) {
             known.retain(|namespace| exists(namespace));
         }
     }

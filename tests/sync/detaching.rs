@@ -1,0 +1,77 @@
+//! Detaching leaves no pull secret behind, though a replica may be behind.
+
+use serde_json::json;
+
+use crate::world::{Test, World, cluster_of_its_own, pull_secret, replica, replica_that_keeps, text};
+
+/// So long that nothing is swept again in a test.
+const FOR_EVER: &str = "--emptied-interval=86400";
+
+#[test]
+fn what_a_slow_replica_writes_after_the_sweep_goes() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let mut world = World::start(&cluster, 1, |_| {})?;
+    let azure = &world.azure;
+    world.pullpass = replica_that_keeps(&cluster, azure, FOR_EVER)?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    let written = world.wait_for_secret(&namespace, &login)?;
+    world.detach(&login)?;
+    let emptied = world.wait_until_swept(&login)?;
+    world.wait_for_no_secret(&namespace, &login)?;
+
+    // Its watch is behind: it writes what it holds.
+    let late = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {
+            "name": pull_secret(&login), "namespace": namespace,
+            "labels": written.pointer("/metadata/labels"), "annotations": written.pointer("/metadata/annotations"),
+        },
+        "data": written.get("data"),
+    });
+    let apply = [
+        "apply",
+        "--server-side",
+        "--field-manager=pullpass",
+        "--filename",
+        "-",
+    ];
+    cluster.run_with_input(&apply, &late.to_string())?;
+
+    // Another leader, who knows of it by the emptied credential alone.
+    world.pullpass.process().kill()?;
+    assert_eq!(world.wait_until_swept(&login)?, emptied);
+    world.wait_for_secret(&namespace, &login)?;
+    let _next = replica(&cluster, &world.azure)?;
+    world.wait_until_nothing_is_left(&login)
+}
+
+#[test]
+fn a_registry_attached_again_is_minted_though_an_emptied_credential_is_there() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let mut world = World::start(&cluster, 1, |_| {})?;
+    let azure = &world.azure;
+    world.pullpass = replica_that_keeps(&cluster, azure, FOR_EVER)?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    world.detach(&login)?;
+    world.wait_until_swept(&login)?;
+    world.attach_with(&login, &json!({}))?;
+    world.wait_for_reason(&login, "Minted")?;
+    world.wait_for_secret(&namespace, &login)?;
+    let minted = world
+        .secret("pullpass-system", &format!("credential-{}", login.name))?
+        .unwrap_or_default();
+    assert_ne!(World::docker_config(&minted)?, "{}");
+    for annotation in ["emptied-at", "pull-secrets"] {
+        assert_eq!(
+            text(
+                &minted,
+                &format!("/metadata/annotations/pullpass.dev~1{annotation}")
+            ),
+            ""
+        );
+    }
+    Ok(())
+}
