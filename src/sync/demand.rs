@@ -12,7 +12,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::admission::demand::{Demand, DemandReceiver};
 use crate::metrics::Metrics;
 use crate::policy::scope::{Membership, Scope};
-use crate::sync::pull_secret;
+use crate::sync::failures::Failures;
+use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::waiting::{For, Waiting};
 use crate::sync::watches::{Change, Watches};
 
@@ -22,8 +23,10 @@ const CONCURRENCY: usize = 16;
 const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many of those are remembered.
 const MAX_RECENT: usize = 16_384;
-/// How soon a write that failed is tried again.
+/// How often demands that wait are looked at.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a write that failed waits first.
+const RETRY_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Writes pull secrets on demand.
 pub struct DemandWriter {
@@ -45,6 +48,8 @@ enum DemandState {
     Met,
     /// Not yet.
     Open(For),
+    /// Not yet: the write failed.
+    Failed(WriteError),
     /// Never: the namespace may not have it.
     Refused,
 }
@@ -54,6 +59,7 @@ impl DemandWriter {
     pub async fn run(&self, mut demands: DemandReceiver) {
         let mut changes = self.watches.changes();
         let mut waiting = Waiting::default();
+        let mut failures = Failures::new(RETRY_BACKOFF);
         let mut recent: HashMap<Pair, (jiff::Timestamp, Instant)> = HashMap::new();
         let mut writes = FuturesUnordered::new();
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
@@ -65,6 +71,13 @@ impl DemandWriter {
                     if self.is_recent(&pair, &recent) {
                         continue;
                     }
+                    // Another Pod shortens no wait.
+                    if failures.waits(&pair, now()) {
+                        if let Err(reason) = waiting.add(pair, since, For::Credential) {
+                            demands.dropped(reason, 1);
+                        }
+                        continue;
+                    }
                     writes.push(self.write(pair, since));
                     false
                 }
@@ -72,10 +85,11 @@ impl DemandWriter {
                     match standing {
                         DemandState::Met => {
                             waiting.remove(&pair);
+                            failures.forget(&pair);
                             if let Some(credential) = self.watches.credentials.of(&pair.1)
                                 && recent.len() < MAX_RECENT
                             {
-                                recent.insert(pair, (credential.refreshed_at, Instant::now()));
+                                recent.insert(pair, (credential.refreshed_at, now()));
                             }
                         }
                         DemandState::Open(reason) => {
@@ -83,8 +97,24 @@ impl DemandWriter {
                                 demands.dropped(reason, 1);
                             }
                         }
+                        DemandState::Failed(error) => {
+                            let now = now();
+                            if failures.is_news(&pair.1, &error, now) {
+                                tracing::warn!(
+                                    namespace = pair.0,
+                                    registry = pair.1,
+                                    %error,
+                                    "could not apply the pull secret of a Pod that was admitted; will retry"
+                                );
+                            }
+                            failures.failed(pair.clone(), &error, now);
+                            if let Err(reason) = waiting.add(pair, since, For::Credential) {
+                                demands.dropped(reason, 1);
+                            }
+                        }
                         DemandState::Refused => {
                             waiting.remove(&pair);
+                            failures.forget(&pair);
                         }
                     }
                     false
@@ -95,8 +125,10 @@ impl DemandWriter {
                     Err(RecvError::Closed) => return,
                 },
                 _ = retry.tick() => {
-                    recent.retain(|_, (_, written)| written.elapsed() < WRITE_RECENT_INTERVAL);
-                    for (reason, dropped) in waiting.expire(Instant::now()) {
+                    let now = now();
+                    recent.retain(|_, (_, written)| is_recent(*written, now));
+                    failures.expire(now);
+                    for (reason, dropped) in waiting.expire(now) {
                         demands.dropped(reason, dropped);
                     }
                     true
@@ -105,7 +137,9 @@ impl DemandWriter {
             if retry_all {
                 // What does not fit now is there at the next tick.
                 let room = CONCURRENCY.saturating_sub(writes.len());
-                for (pair, since) in waiting.take(room, |pair| self.can_try(pair)) {
+                let now = now();
+                let can_try = |pair: &Pair| !failures.waits(pair, now) && self.can_try(pair);
+                for (pair, since) in waiting.take(room, can_try) {
                     writes.push(self.write(pair, since));
                 }
             }
@@ -115,7 +149,7 @@ impl DemandWriter {
     fn is_recent(&self, pair: &Pair, recent: &HashMap<Pair, (jiff::Timestamp, Instant)>) -> bool {
         let credential = self.watches.credentials.of(&pair.1);
         recent.get(pair).is_some_and(|(version, written)| {
-            written.elapsed() < WRITE_RECENT_INTERVAL
+            is_recent(*written, now())
                 && credential.is_some_and(|credential| credential.refreshed_at == *version)
         })
     }
@@ -159,15 +193,19 @@ impl DemandWriter {
                 self.metrics.registries.secret_ready(since.elapsed());
                 DemandState::Met
             }
-            Err(pull_secret::WriteError::Foreign | pull_secret::WriteError::NamespaceGone) => {
-                DemandState::Refused
-            }
-            Err(error) => {
-                tracing::warn!(namespace, registry = registry.name(), %error, "a pull secret was not written");
-                DemandState::Open(For::Credential)
-            }
+            Err(WriteError::NamespaceGone) => DemandState::Refused,
+            Err(error) => DemandState::Failed(error),
         }
     }
+}
+
+/// The monotonic clock, which tests control.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn is_recent(written: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(written) < WRITE_RECENT_INTERVAL
 }
 
 #[cfg(test)]
@@ -175,10 +213,12 @@ mod tests {
     use super::*;
     use crate::admission::demand::{BACKLOG, channel};
     use crate::policy::scope::Mode;
+    use crate::sync::credentials::{HeldCredential, Seen};
     use crate::sync::waiting::MAX_UNKNOWN;
     use crate::view::View;
     use http::{Request, Response};
     use kube::client::Body;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Bounds how long a broken test takes.
     const SOON: Duration = Duration::from_mins(1);
@@ -228,5 +268,62 @@ mod tests {
             text.contains("pullpass_secret_write_duration_seconds_count 0\n"),
             "{text}"
         );
+    }
+
+    /// A writer that knows a registry, its credential and a namespace; how often it writes within two minutes in which a
+    /// Pod is admitted each second and the API server refuses with this message.
+    async fn writes_refused_with(message: &'static str) -> usize {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let refusing = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let status = serde_json::json!({"status": "Failure", "message": message, "reason": "Forbidden", "code": 403});
+            let body = Body::from(status.to_string().into_bytes());
+            std::future::ready(Ok::<_, std::io::Error>(
+                Response::builder().status(403).body(body).unwrap(),
+            ))
+        });
+        let view = Arc::new(View::default());
+        let watches = Arc::new(Watches::new(Arc::clone(&view)));
+        let registry = crate::sync::secrets::tests::registry(&serde_json::json!({}));
+        let credential = HeldCredential {
+            docker_config: k8s_openapi::ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: String::new(),
+            fingerprint: Some(registry.fingerprint().to_owned()),
+        };
+        watches.learn("mine", credential, None, Seen::new());
+        view.set_registries(std::iter::once(registry).collect());
+        view.set_namespace("apps", &[].into());
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (sender, receiver) = channel(Arc::clone(&metrics));
+        let writer = DemandWriter {
+            client: Client::new(refusing, "default"),
+            watches,
+            scope: Scope::new(Mode::ClusterWide, "own", []),
+            metrics,
+        };
+        let pods = async {
+            for _ in 0..120 {
+                sender.send("apps", &["mine"]);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            () = pods => {}
+        }
+        asked.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_writes_back_off_whatever_is_admitted() {
+        // 0, 1, 3, 7, 15, 31 and 63 s, or somewhat earlier each.
+        let refused = writes_refused_with("denied by a policy of the cluster").await;
+        assert!((7..=8).contains(&refused), "{refused}");
+        let foreign = writes_refused_with(crate::api::names::FENCE).await;
+        assert!((3..=4).contains(&foreign), "{foreign}");
     }
 }

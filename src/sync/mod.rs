@@ -7,6 +7,7 @@
 pub mod credentials;
 pub mod demand;
 pub mod denial_events;
+mod failures;
 pub mod fence;
 pub mod index;
 pub mod minting;

@@ -25,7 +25,6 @@ pub use self::tally::{Tallies, Tally};
 pub use self::work::Pair;
 use self::work::Work;
 use crate::api::names::pull_secret as pull_secret_name;
-use crate::base::backoff::Backoff;
 use crate::metrics::Metrics;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::{Labels, Membership, Scope};
@@ -37,12 +36,8 @@ use crate::view::NamespaceChange;
 
 /// How many writes are under way at once.
 pub const CONCURRENCY: usize = 32;
-/// How long a write that failed waits.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
-/// How long it waits where a foreign Secret has the name.
-const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_mins(5));
-/// How often the same problem of a registry is logged.
-const LOG_INTERVAL: Duration = Duration::from_mins(5);
+/// How long a write that failed waits first.
+const RETRY_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How many pairs a second are looked at that most likely have no pull secret, behind all other work.
 const SWEPT_A_SECOND: usize = 10;
@@ -341,30 +336,25 @@ impl SecretsController {
                 if work.written.get(&pair).is_some_and(Result::is_err) {
                     work.written.remove(&pair);
                 }
-                work.failing.remove(&pair);
+                work.failures.forget(&pair);
                 return;
             }
             // A foreign Secret need not go; and with a namespace its secrets go.
             (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
-                work.failing.remove(&pair);
+                work.failures.forget(&pair);
                 let is_attached = self.watches.view.registries().is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;
             }
             (_, Ok(_)) => {
-                work.failing.remove(&pair);
+                work.failures.forget(&pair);
                 work.may_be_present(&pair);
             }
             (_, Err(error)) => {
-                let backoff = if *error == WriteError::Foreign {
-                    CONFLICT_BACKOFF
-                } else {
-                    BACKOFF
-                };
                 let now = Instant::now();
-                work.failed(&pair, now, backoff);
-                if work.is_news(&pair.1, error, now) {
+                work.failed(&pair, error, now);
+                if work.failures.is_news(&pair.1, error, now) {
                     tracing::warn!(
                         namespace = pair.0,
                         registry = pair.1,
@@ -416,4 +406,4 @@ impl SecretsController {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::sync) mod tests;

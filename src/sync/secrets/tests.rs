@@ -2,7 +2,7 @@ use super::*;
 use crate::sync::credentials::Seen;
 use serde_json::json;
 
-pub(super) fn registry(spec: &serde_json::Value) -> AttachedRegistry {
+pub(in crate::sync) fn registry(spec: &serde_json::Value) -> AttachedRegistry {
     let mut object = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
         "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
@@ -344,7 +344,8 @@ async fn a_failure_is_forgotten_with_its_cause_and_waits_longer_each_time() {
     for _ in 0..10 {
         let now = Instant::now();
         controller.finish(&mut work, Arc::clone(&pair), Step::Write, refused());
-        waits.push(work.failing[&pair].1.duration_since(now).as_secs());
+        let last = work.retries.last_key_value().unwrap();
+        waits.push(last.0.duration_since(now).as_secs());
     }
     // With jitter, which only shortens.
     assert!(waits[..7].is_sorted() && waits[0] <= 5, "{waits:?}");
@@ -352,8 +353,6 @@ async fn a_failure_is_forgotten_with_its_cause_and_waits_longer_each_time() {
         waits[7..].iter().all(|wait| (224..=300).contains(wait)),
         "{waits:?}"
     );
-    assert!(!work.is_news("mine", &WriteError::Api("else".to_owned()), Instant::now()));
-    assert!(work.is_news("mine", &WriteError::Foreign, Instant::now()));
     controller.see(
         &mut work,
         Sighting::Needed(("apps".to_owned(), "mine".to_owned())),
@@ -377,7 +376,7 @@ async fn a_failure_is_forgotten_with_its_cause_and_waits_longer_each_time() {
     );
     controller.tally_all(&mut work);
     assert_eq!(controller.tallies.of("mine"), Tally::default());
-    assert!(work.failing.is_empty());
+    assert_eq!(work.failures.len(), 0);
 }
 
 #[tokio::test]

@@ -1,23 +1,21 @@
 //! What the secrets controller has to do, and what it remembers of what it did.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::LOG_INTERVAL;
+use super::RETRY_BACKOFF;
 use super::detach::Detached;
-use crate::base::backoff::{Backoff, Jitter};
 use crate::policy::attached::AttachedRegistry;
+use crate::sync::failures::Failures;
 use crate::sync::pull_secret::WriteError;
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
 /// several places at once.
 pub type Pair = Arc<(String, String)>;
 
-#[derive(Default)]
 pub(super) struct Work {
     /// Pairs that Pods need, and when a Pod was last seen that does.
     pub(super) wanted: HashMap<Pair, Instant>,
@@ -29,10 +27,8 @@ pub(super) struct Work {
     pub(super) busy: HashSet<Pair>,
     again: HashSet<Pair>,
     pub(super) retries: BTreeMap<Instant, Vec<Pair>>,
-    /// Pairs whose last write failed: how often in a row, and when it is tried again.
-    pub(super) failing: HashMap<Pair, (u32, Instant)>,
-    /// What was logged of a registry, and when.
-    logged: HashMap<(String, Discriminant<WriteError>), Instant>,
+    /// Pairs whose last write failed.
+    pub(super) failures: Failures<Pair>,
     /// Registries that are detached and whose credential still has a Secret.
     pub(super) detached: HashMap<String, Detached>,
     /// One was detached just now.
@@ -48,6 +44,28 @@ pub(super) struct Work {
     to_sweep: HashSet<Pair>,
     /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
     pub(super) seen: BTreeSet<String>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            wanted: HashMap::new(),
+            written: HashMap::new(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            busy: HashSet::new(),
+            again: HashSet::new(),
+            retries: BTreeMap::new(),
+            failures: Failures::new(RETRY_BACKOFF),
+            detached: HashMap::new(),
+            is_detached: false,
+            absent: HashMap::new(),
+            looked_at: HashMap::new(),
+            sweep: VecDeque::new(),
+            to_sweep: HashSet::new(),
+            seen: BTreeSet::new(),
+        }
+    }
 }
 
 impl Work {
@@ -145,32 +163,19 @@ impl Work {
     }
 
     /// Counts a failure, and tries again after a while that grows.
-    pub(super) fn failed(&mut self, pair: &Pair, now: Instant, backoff: Backoff) {
-        let count = self
-            .failing
-            .get(pair)
-            .map_or(0, |(count, _)| *count)
-            .saturating_add(1);
-        let at = now + backoff.delay(count, None, Jitter::of(&(pair, count)));
-        self.failing.insert(Arc::clone(pair), (count, at));
+    pub(super) fn failed(&mut self, pair: &Pair, error: &WriteError, now: Instant) {
+        let at = self.failures.failed(Arc::clone(pair), error, now);
         self.retries.entry(at).or_default().push(Arc::clone(pair));
+    }
+
+    /// Has the pairs of a registry wait no longer.
+    pub(super) fn forget_failures(&mut self, registry: &str) {
+        self.failures.retain(|pair| pair.1 != registry);
     }
 
     /// Whether a pair failed and is not to be tried yet.
     pub(super) fn waits(&self, pair: &Pair) -> bool {
-        self.failing.get(pair).is_some_and(|(_, at)| *at > Instant::now())
-    }
-
-    /// Whether a problem of a registry was not logged for a while.
-    pub(super) fn is_news(&mut self, registry: &str, error: &WriteError, now: Instant) -> bool {
-        self.logged
-            .retain(|_, at| now.saturating_duration_since(*at) < LOG_INTERVAL);
-        let key = (registry.to_owned(), std::mem::discriminant(error));
-        let is_news = !self.logged.contains_key(&key);
-        if is_news {
-            self.logged.insert(key, now);
-        }
-        is_news
+        self.failures.waits(pair, Instant::now())
     }
 
     /// Whether a Pod needs it.
@@ -186,7 +191,7 @@ impl Work {
     /// Forgets namespaces that are gone.
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
         self.written.retain(|pair, _| exists(&pair.0));
-        self.failing.retain(|pair, _| exists(&pair.0));
+        self.failures.retain(|pair| exists(&pair.0));
         let cleared = self.detached.values_mut().map(|detached| &mut detached.cleared);
         for known in self.absent.values_mut().chain(cleared) {
             known.retain(|namespace| exists(namespace));
