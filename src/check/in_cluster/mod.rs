@@ -8,8 +8,8 @@ use super::advice::{kubectl, new_secret, of_status};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
-use crate::api::condition::READY;
-use crate::api::names::minted_credential;
+use crate::api::condition::{DISTRIBUTED, READY};
+use crate::api::names::{REGISTRY_LABEL, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
@@ -226,16 +226,65 @@ impl Facts {
             .namespaces
             .as_ref()
             .map_or((0, 0), |namespaces| (namespaces.served, namespaces.failed));
-        if failures == 0 {
-            return passed(format!("in {served} namespaces"));
+        let counted = format!("could not be written in {failures} namespaces, and were in {served}");
+        let condition = status
+            .conditions
+            .iter()
+            .find(|known| known.type_ == DISTRIBUTED && known.status == "False");
+        let Some(condition) = condition else {
+            if failures == 0 {
+                return passed(format!("in {served} namespaces"));
+            }
+            return failed(Code::PullSecret, counted, vec![self.describe()]);
+        };
+        let cause = format!("{}: {} ({counted})", condition.reason, condition.message);
+        failed(Code::PullSecret, cause, self.distribute(&condition.reason))
+    }
+
+    /// What to do about pull secrets that are not where they should be.
+    fn distribute(&self, reason: &str) -> Vec<Cure> {
+        let secret = pull_secret(&self.object.name_any());
+        if reason == Reason::NameConflict.as_str() {
+            let of_others = format!("metadata.name={secret} --selector '!{REGISTRY_LABEL}'");
+            return vec![
+                kubectl(
+                    "See the Secrets that have the pull secret's name and are not pullpass':",
+                    format!("kubectl get secrets --all-namespaces --field-selector {of_others}"),
+                ),
+                kubectl(
+                    "Delete those that nobody needs, or create them again under another name; pullpass writes its own within minutes:",
+                    format!("kubectl delete secret {secret} --namespace NAMESPACE"),
+                ),
+            ];
         }
-        failed(
-            Code::PullSecret,
-            format!("could not be written in {failures} namespaces, and were in {served}"),
-            vec![kubectl(
-                "The condition Distributed and the Events name the namespaces:",
-                format!("kubectl describe acrregistry {}", self.object.name_any()),
-            )],
+        if reason == Reason::SecretsRefused.as_str() {
+            return vec![
+                kubectl(
+                    "See whether pullpass has its rights:",
+                    format!(
+                        "kubectl auth can-i patch secrets --all-namespaces --as system:serviceaccount:{}:pullpass",
+                        self.own_namespace
+                    ),
+                ),
+                kubectl(
+                    "See which policies and webhooks may refuse Secrets, and exempt those of type kubernetes.io/dockerconfigjson named \
+                     pullpass-*:",
+                    "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations,mutatingwebhookconfigurations"
+                        .to_owned(),
+                ),
+                kubectl(
+                    "See whether a quota is used up in the namespace:",
+                    "kubectl describe resourcequotas --namespace NAMESPACE".to_owned(),
+                ),
+            ];
+        }
+        vec![self.describe()]
+    }
+
+    fn describe(&self) -> Cure {
+        kubectl(
+            "The condition Distributed and the Events name the namespaces:",
+            format!("kubectl describe acrregistry {}", self.object.name_any()),
         )
     }
 
@@ -265,7 +314,7 @@ fn code_of(reason: &str, cause: &str) -> Code {
         Code::LoginServer
     } else if is(Reason::CredentialSecretMissing) || is(Reason::EntraRejected) || is_entra {
         Code::AadLogin
-    } else if is(Reason::NameConflict) {
+    } else if is(Reason::NameConflict) || is(Reason::SecretsRefused) {
         Code::PullSecret
     } else if cause.contains("the token does not allow pulling from") {
         Code::AccessToken

@@ -135,3 +135,49 @@ fn reasons_have_codes_and_messages_are_parted_into_cause_and_cure() {
         assert_eq!(failure.cures[0].text, "Act.");
     }
 }
+
+#[test]
+fn undistributed_secrets_have_advice_by_reason() {
+    for (reason, message, advised) in [
+        (
+            "NameConflict",
+            "a Secret that is not pullpass' has the pull secret's name in namespace apps: delete or rename it",
+            "--field-selector metadata.name=pullpass-myregistry",
+        ),
+        (
+            "SecretsRefused",
+            "pull secrets could not be written in 2 namespaces, as in apps: denied by policy",
+            "--as system:serviceaccount:pullpass-system:pullpass",
+        ),
+        ("OfLater", "who knows", "kubectl describe acrregistry myregistry"),
+    ] {
+        let mut told = status("True", "Minted", "the credential is fresh");
+        told["namespaces"]["failed"] = json!(2);
+        let condition = json!({
+            "type": "Distributed", "status": "False", "reason": reason, "message": message,
+            "lastTransitionTime": "2026-11-22T17:00:00Z",
+        });
+        told["conditions"].as_array_mut().unwrap().push(condition);
+        let findings = facts(&told).findings();
+        assert!(findings[2].failure().is_none(), "the credential works");
+        let failure = findings[4].failure().unwrap();
+        assert_eq!(failure.code.as_str(), "PULL_SECRET_ERROR");
+        assert_eq!(
+            failure.cause,
+            format!("{reason}: {message} (could not be written in 2 namespaces, and were in 3)")
+        );
+        let commands: Vec<_> = failure
+            .cures
+            .iter()
+            .filter_map(|cure| cure.command.as_deref())
+            .collect();
+        assert!(commands[0].contains(advised), "{commands:?}");
+    }
+    let mut told = status("True", "Minted", "the credential is fresh");
+    let condition = json!({
+        "type": "Distributed", "status": "True", "reason": "Distributed", "message": "well",
+        "lastTransitionTime": "2026-11-22T17:00:00Z",
+    });
+    told["conditions"].as_array_mut().unwrap().push(condition);
+    assert_eq!(codes(&facts(&told)), ["ok"; 5]);
+}
