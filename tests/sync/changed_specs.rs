@@ -7,11 +7,14 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use pullpass_test_support::{Login, kube_client, wait_for};
+use pullpass_test_support::{Installation, Login, kube_client, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::world::{SOON, Test, World, pull_secret, shared, wait_for_looks};
+use crate::slow_watch::SlowWatch;
+use crate::world::{
+    SOON, Test, World, cluster_of_its_own, pull_secret, replica_by_way, shared, wait_for_looks,
+};
 
 /// Every content that the pull secret of a registry had in a namespace.
 struct Observer {
@@ -101,9 +104,19 @@ struct Shared {
 
 impl Shared {
     fn start(world: &World, login: Login, spec: Value) -> Result<Self, Box<dyn Error>> {
+        Self::start_with(world, &world.pullpass, login, spec)
+    }
+
+    /// One whose Pods another replica is asked about.
+    fn start_with(
+        world: &World,
+        replica: &Installation<'_>,
+        login: Login,
+        spec: Value,
+    ) -> Result<Self, Box<dyn Error>> {
         let scope = json!({"namespaces": {"matchLabels": {"team": login.name}}, "provision": "Eager"});
-        let of_the_team = world.pullpass.new_namespace(&[("team", &login.name)])?;
-        let of_others = world.pullpass.new_namespace(&[])?;
+        let of_the_team = replica.new_namespace(&[("team", &login.name)])?;
+        let of_others = replica.new_namespace(&[])?;
         let observer = Observer::start(world, &of_others, &login)?;
         let mut object = login.acr_registry();
         let fields = object.pointer_mut("/spec").and_then(Value::as_object_mut);
@@ -248,4 +261,64 @@ fn a_registry_of_the_same_name_gives_nobody_the_former() -> Test {
         .run(&["delete", "acrregistry", &shared.login.name, "--wait=true"])?;
     world.cluster.create(&object.to_string())?;
     shared.assert_others_got_another(world)
+}
+
+/// Creates Pods until one is injected, which a replica does once it has heard of the spec.
+fn run_injected_pod(world: &World, namespace: &str, login: &Login) -> Test {
+    wait_for("a Pod to be injected", SOON, || run_pod(world, namespace, login))?;
+    Ok(())
+}
+
+/// Creates a Pod with an image of the registry; says whether it names the pull secret.
+fn run_pod(world: &World, namespace: &str, login: &Login) -> bool {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "app-", "namespace": namespace},
+        "spec": {"containers": [{"name": "app", "image": format!("{}/app:v1", login.host)}]},
+    });
+    let create = ["create", "--output", "json", "--filename", "-"];
+    let created = world.cluster.run_with_input(&create, &pod.to_string());
+    created.is_ok_and(|created| created.stdout.contains(&format!("\"{}\"", pull_secret(login))))
+}
+
+#[test]
+fn a_replica_with_a_slow_watch_gives_nobody_the_former() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::start(&cluster, 2, |_| {})?;
+    let way = SlowWatch::start(&cluster)?;
+    let slow = replica_by_way(&cluster, &world.azure, way.kubeconfig())?;
+    // It knows the new spec and the former credential; and the other way round.
+    for resource in ["secrets", "acrregistries"] {
+        let login = world.login()?;
+        let powerful = basic(&world, &login, "powerful")?;
+        let narrow = basic(&world, &login, "narrow")?;
+        let spec = json!({"identity": {"basic": powerful["basic"]}});
+        let shared = Shared::start_with(&world, &slow, login, spec)?;
+        let login = &shared.login;
+        // It holds the former credential.
+        run_injected_pod(&world, &shared.of_the_team, login)?;
+        way.hold(resource);
+        patch(&world, login, &json!({"identity": narrow, "namespaces": null}))?;
+        way.wait_for_an_event()?;
+        // Whatever it is asked about meanwhile: it writes nothing, or what the spec allows.
+        if resource == "secrets" {
+            run_injected_pod(&world, &shared.of_others, login)?;
+        } else {
+            run_pod(&world, &shared.of_others, login);
+        }
+        run_pod(&world, &shared.of_the_team, login);
+        shared.assert_others_got_another(&world)?;
+        let later = slow.new_namespace(&[])?;
+        let observer = Observer::start(&world, &later, login)?;
+        if resource == "secrets" {
+            run_injected_pod(&world, &later, login)?;
+        }
+        world.wait_for_secret(&later, login)?;
+        way.release();
+        run_injected_pod(&world, &later, login)?;
+        shared.assert_others_got_another(&world)?;
+        assert!(!observer.seen().contains(&shared.powerful), "{resource}");
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod pull;
 mod rights;
 mod short_lives;
+mod slow_watch;
 mod static_credentials;
 mod upheavals;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! A cluster, Azure, and a pullpass between them.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pullpass_emulator::Config;
 use pullpass_test_support::{
-    Azure, ControlPlane, Installation, KubectlOutput, Login, end_to_end_wanted, wait_for,
+    Azure, ControlPlane, Installation, InstallationBuilder, KubectlOutput, Login, end_to_end_wanted, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -360,12 +360,25 @@ pub fn replica<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installat
     replica_that_keeps(cluster, azure, KEPT)
 }
 
+/// One that reaches the API server by another way.
+pub fn replica_by_way<'a>(
+    cluster: &'a ControlPlane,
+    azure: &Azure,
+    kubeconfig: &Path,
+) -> Result<Installation<'a>, Box<dyn Error>> {
+    Ok(builder(cluster, azure, KEPT).kubeconfig(kubeconfig).start()?)
+}
+
 /// The same with another time for which it keeps emptied credentials.
 pub fn replica_that_keeps<'a>(
     cluster: &'a ControlPlane,
     azure: &Azure,
     kept: &str,
 ) -> Result<Installation<'a>, Box<dyn Error>> {
+    Ok(builder(cluster, azure, kept).start()?)
+}
+
+fn builder<'a>(cluster: &'a ControlPlane, azure: &Azure, kept: &str) -> InstallationBuilder<'a> {
     let mut builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
         .environment("AZURE_FEDERATED_TOKEN_FILE", federated_token_file(azure))
@@ -374,7 +387,7 @@ pub fn replica_that_keeps<'a>(
     for flag in azure.flags() {
         builder = builder.flag(flag);
     }
-    Ok(builder.start()?)
+    builder
 }
 
 pub fn pull_secret(login: &Login) -> String {

@@ -60,6 +60,7 @@ pub struct Builder<'a> {
     labels: Vec<(String, String)>,
     whole_cluster: Option<String>,
     in_cluster: bool,
+    kubeconfig: Option<PathBuf>,
     overlay: String,
 }
 
@@ -127,6 +128,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Has it reach the API server as this kubeconfig says, where it has its objects from the cluster.
+    #[must_use]
+    pub fn kubeconfig(mut self, kubeconfig: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = Some(kubeconfig.into());
+        self
+    }
+
     /// Registers as another of `manifests/overlays` says.
     #[must_use]
     pub fn overlay(mut self, name: &str) -> Self {
@@ -162,9 +170,12 @@ impl<'a> Builder<'a> {
             let mut objects = shipped(self.control_plane, &self.overlay)?;
             objects.retain(|object| !STOOD_IN_FOR.contains(&kind(object)));
             apply(self.control_plane, &objects)?;
-            let kubeconfig = self
-                .control_plane
-                .service_account_kubeconfig(OWN_NAMESPACE, ACCOUNT)?;
+            let kubeconfig = match self.kubeconfig {
+                Some(kubeconfig) => kubeconfig,
+                None => self
+                    .control_plane
+                    .service_account_kubeconfig(OWN_NAMESPACE, ACCOUNT)?,
+            };
             Webhook::serve(
                 &self.binary,
                 &own_namespace,
@@ -249,6 +260,7 @@ impl<'a> Installation<'a> {
             labels: Vec::new(),
             whole_cluster: None,
             in_cluster: false,
+            kubeconfig: None,
             overlay: "cluster-wide".to_owned(),
         }
     }

@@ -1,0 +1,137 @@
+//! A way to the API server on which the events of a watch can be held up, and nothing else.
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, TryStreamExt};
+use kube::Client;
+use pullpass_test_support::{ControlPlane, kube_client, wait_for};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::world::{SOON, Test};
+
+/// Passes on all that a service account asks for, but for what is held up.
+pub struct SlowWatch {
+    kubeconfig: PathBuf,
+    held: watch::Sender<Option<&'static str>>,
+    events: Arc<AtomicUsize>,
+    // Ends everything when it is dropped.
+    _runtime: Runtime,
+}
+
+#[derive(Clone)]
+struct Way {
+    client: Client,
+    held: watch::Receiver<Option<&'static str>>,
+    events: Arc<AtomicUsize>,
+}
+
+impl SlowWatch {
+    /// One for the shipped service account.
+    pub fn start(cluster: &ControlPlane) -> Result<Self, Box<dyn Error>> {
+        let runtime = Runtime::new()?;
+        let account = cluster.service_account_kubeconfig("pullpass-system", "pullpass")?;
+        let (held, is_held) = watch::channel(None);
+        let events = Arc::<AtomicUsize>::default();
+        let way = Way {
+            client: kube_client(&runtime, &account)?,
+            held: is_held,
+            events: Arc::clone(&events),
+        };
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let router = Router::new().fallback(pass).with_state(way);
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        let kubeconfig = cluster.directory().join("slow-watch.kubeconfig");
+        let content = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "slow", "cluster": {"server": url}}],
+            "users": [{"name": "slow", "user": {}}],
+            "contexts": [{"name": "slow", "context": {"cluster": "slow", "user": "slow"}}],
+            "current-context": "slow",
+        });
+        fs::write(&kubeconfig, content.to_string())?;
+        Ok(Self {
+            kubeconfig,
+            held,
+            events,
+            _runtime: runtime,
+        })
+    }
+
+    /// What a replica needs to take this way.
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        &self.kubeconfig
+    }
+
+    /// Holds up the events of every watch on this resource from now on.
+    pub fn hold(&self, resource: &'static str) {
+        self.events.store(0, Ordering::Relaxed);
+        self.held.send_replace(Some(resource));
+    }
+
+    /// Waits until there is an event that is held up.
+    pub fn wait_for_an_event(&self) -> Test {
+        wait_for("an event to be held up", SOON, || {
+            self.events.load(Ordering::Relaxed) > 0
+        })?;
+        Ok(())
+    }
+
+    /// Passes on what was held up.
+    pub fn release(&self) {
+        self.held.send_replace(None);
+    }
+}
+
+async fn pass(State(way): State<Way>, request: Request) -> Response {
+    match answer(way, request).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}
+
+async fn answer(way: Way, request: Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+    let (mut parts, body) = request.into_parts();
+    let is_watch = parts
+        .uri
+        .query()
+        .is_some_and(|query| query.contains("watch=true"));
+    let resource = parts.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+    let body = axum::body::to_bytes(body, usize::MAX).await?.to_vec();
+    // The client has its own.
+    parts.headers.remove("host");
+    parts.headers.remove("content-length");
+    let request = http::Request::from_parts(parts, kube::client::Body::from(body));
+    let (parts, body) = way.client.send(request).await?.into_parts();
+    let body = Body::new(body);
+    if !is_watch {
+        return Ok(Response::from_parts(parts, body));
+    }
+    let events = body.into_data_stream().then(move |event| {
+        let (mut held, resource, events) = (way.held.clone(), resource.clone(), Arc::clone(&way.events));
+        async move {
+            if *held.borrow() == Some(resource.as_str()) {
+                events.fetch_add(1, Ordering::Relaxed);
+            }
+            // Where the sender is gone, nobody holds anything.
+            let _ = held.wait_for(|held| *held != Some(resource.as_str())).await;
+            event
+        }
+    });
+    Ok(Response::from_parts(
+        parts,
+        Body::from_stream(events.map_err(axum::Error::new)),
+    ))
+}
