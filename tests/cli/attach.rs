@@ -461,3 +461,29 @@ fn it_is_said_when_pullpass_is_not_installed_or_does_not_run() -> Test {
     );
     Ok(())
 }
+
+/// The version of the identity's Secret that the minted credential is of, and that Secret's own.
+fn versions(world: &World<'_>, login: &Login) -> Result<[String; 2], Box<dyn Error>> {
+    let minted = world.secret("pullpass-system", &format!("credential-{}", login.name))?;
+    let minted = minted.ok_or("nothing is minted")?;
+    let inputs = text(&minted, "/metadata/annotations/pullpass.dev~1inputs");
+    let (_, version) = inputs.rsplit_once('/').ok_or("the inputs name no version")?;
+    let secret = identity_secret(world, login)?.ok_or("there is no Secret")?;
+    Ok([version, text(&secret, "/metadata/resourceVersion")].map(str::to_owned))
+}
+
+#[test]
+fn a_credential_of_an_older_password_is_not_taken_for_the_new_one() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    attach_with(world, &login, &login.password, &[])?.ok()?;
+    // So soon after each other that a mint has to wait for the last one, whatever the status says of the spec meanwhile.
+    for (password, team) in [("second", "team=a"), ("third", "team=b"), ("fourth", "team=c")] {
+        assert!(world.azure.rotate_secret(&login.client, password)?);
+        let flags = ["--client-secret-file=-", "--namespaces", team];
+        attach(world, &login, &flags, password)?.ok()?;
+        let [minted_from, secret] = versions(world, &login)?;
+        assert_eq!(minted_from, secret, "{password}");
+    }
+    Ok(())
+}

@@ -3,17 +3,19 @@
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::plan::{
     AttachPlan, Content, FIELD_MANAGER, Write, identity_secret, is_ours, owner, secret_manifest, users,
 };
-use super::readiness::Evidence;
-use crate::api::acr_registry::AcrRegistry;
+use super::readiness::{Evidence, is_minted_from};
+use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
+use crate::api::names::minted_credential;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
 use crate::cli::target::ObjectName;
 use crate::policy::credential_secret::{Refused, Users, check_metadata, check_name};
+use crate::sync::credentials::Version;
 
 /// What became of an object, in kubectl's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(super) struct Done {
     pub(super) object: AcrRegistry,
     /// By what it is seen that pullpass has taken it up.
     pub(super) evidence: Evidence,
+    /// The version of the identity's Secret, where it was written.
+    pub(super) secret_version: Option<Version>,
 }
 
 /// The cluster, for one AcrRegistry.
@@ -131,11 +135,34 @@ impl Cluster<'_> {
             _ => Evidence::Generation(generation),
         };
         Ok(Done {
+            secret_version: given.and_then(|_| Version::parse(version.as_deref())),
             secret: secret.map(|secret| secret.name).zip(secret_outcome),
             registry,
             object,
             evidence,
         })
+    }
+
+    /// Whether the credential that a status speaks of was minted from the Secret that was written; none where no Secret was,
+    /// or the caller may not look at the minted credential.
+    pub(super) async fn is_minted(
+        &self,
+        done: &Done,
+        status: Option<&AcrRegistryStatus>,
+    ) -> kube::Result<Option<bool>> {
+        let Some(written) = done.secret_version else {
+            return Ok(None);
+        };
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), self.own_namespace.as_str());
+        match secrets
+            .get_metadata_opt(&minted_credential(self.name.as_str()))
+            .await
+        {
+            Ok(Some(minted)) => Ok(is_minted_from(written, minted.annotations(), status)),
+            Ok(None) => Ok(Some(false)),
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Why the AcrRegistry may not use a Secret that it names and that is not written here. What the caller may not see

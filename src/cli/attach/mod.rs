@@ -126,7 +126,11 @@ async fn until_ready(
                 Ok(object) => object,
                 Err(error) => return failed_look("the AcrRegistry can't be read", &error),
             };
-            match judge(object.status.as_ref(), &done.evidence, waited) {
+            let is_minted = match cluster.is_minted(done, object.status.as_ref()).await {
+                Ok(is_minted) => is_minted,
+                Err(error) => return failed_look("the minted credential can't be looked at", &error),
+            };
+            match judge(object.status.as_ref(), &done.evidence, is_minted, waited) {
                 ReadyState::Ready => Ok(Look::Done(object)),
                 ReadyState::Failed(problem) => Err(report::not_ready(host, name, &problem)),
                 ReadyState::NotYet(problem) => {

@@ -1,12 +1,18 @@
 //! Whether a registry is ready, as its status says; and whether that speaks of what was just written.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::acr_registry::AcrRegistryStatus;
 use crate::api::condition::READY;
+use crate::api::names::{INPUTS_ANNOTATION, REFRESHED_AT_ANNOTATION};
 use crate::api::reason::Reason;
+use crate::base::clock::whole_seconds;
+use crate::sync::credentials::Version;
+use crate::sync::minting::secret_version;
 
 /// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
 /// again is not written again, so it can't be told apart; pullpass itself tries at once.
@@ -39,8 +45,35 @@ pub(super) struct Problem {
     pub(super) message: String,
 }
 
-/// Judges a status, some time after the writing.
-pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, waited: Duration) -> ReadyState {
+/// Whether the credential that a status speaks of was minted from the identity's Secret as it was written, or later, by the
+/// annotations of the minted credential. The API server's order of versions decides, and no clock. None where nobody can tell,
+/// since an earlier release minted it.
+pub(super) fn is_minted_from(
+    written: Version,
+    annotations: &BTreeMap<String, String>,
+    status: Option<&AcrRegistryStatus>,
+) -> Option<bool> {
+    let Some(inputs) = annotations.get(INPUTS_ANNOTATION) else {
+        return Some(false);
+    };
+    let version = secret_version(inputs)?;
+    let minted_at = annotations
+        .get(REFRESHED_AT_ANNOTATION)
+        .and_then(|text| text.parse::<Timestamp>().ok())
+        .map(|at| whole_seconds(at).to_string());
+    let issued_at = status
+        .and_then(|status| status.credential.as_ref())
+        .and_then(|credential| credential.issued_at.clone());
+    Some(version >= written && minted_at.is_some() && minted_at == issued_at)
+}
+
+/// Judges a status, some time after the writing; `is_minted` is what [`is_minted_from`] says, where a Secret was written.
+pub(super) fn judge(
+    status: Option<&AcrRegistryStatus>,
+    evidence: &Evidence,
+    is_minted: Option<bool>,
+    waited: Duration,
+) -> ReadyState {
     let Some((status, condition)) =
         status.and_then(|status| ready(status).map(|condition| (status, condition)))
     else {
@@ -62,6 +95,13 @@ pub(super) fn judge(status: Option<&AcrRegistryStatus>, evidence: &Evidence, wai
                 .is_none_or(|before| before.credential != status.credential);
             is_new || is_other || (!is_ready && waited >= STALE_STATUS_TIMEOUT)
         }
+    };
+    // While a mint waits for the last one, the status goes on to speak of the credential of before, whatever it says of
+    // the spec.
+    let is_news = match (evidence, is_minted) {
+        (Evidence::Generation(_), Some(false)) if is_ready => false,
+        (Evidence::After(_), Some(is_minted)) if is_ready => is_minted,
+        _ => is_news,
     };
     if !is_news {
         return ReadyState::NotYet(None);
@@ -120,7 +160,7 @@ mod tests {
     #[test]
     fn what_waiting_can_not_mend_fails_at_once_and_the_rest_is_waited_for() {
         let at = Evidence::Generation(1);
-        let judged = |reason| judge(Some(&status(1, reason, None)), &at, NOW);
+        let judged = |reason| judge(Some(&status(1, reason, None)), &at, None, NOW);
         assert_eq!(judged("Minted"), ReadyState::Ready);
         for reason in ["EntraRejected", "InvalidSpec"] {
             assert_eq!(judged(reason), ReadyState::Failed(problem(reason)));
@@ -139,16 +179,16 @@ mod tests {
     fn a_status_of_an_older_spec_says_nothing() {
         let at = Evidence::Generation(2);
         assert_eq!(
-            judge(Some(&status(1, "Minted", None)), &at, NOW),
+            judge(Some(&status(1, "Minted", None)), &at, None, NOW),
             ReadyState::NotYet(None)
         );
         assert_eq!(
-            judge(Some(&status(2, "Minted", None)), &at, NOW),
+            judge(Some(&status(2, "Minted", None)), &at, None, NOW),
             ReadyState::Ready
         );
-        assert_eq!(judge(None, &at, NOW), ReadyState::NotYet(None));
+        assert_eq!(judge(None, &at, None, NOW), ReadyState::NotYet(None));
         assert_eq!(
-            judge(Some(&AcrRegistryStatus::default()), &at, NOW),
+            judge(Some(&AcrRegistryStatus::default()), &at, None, NOW),
             ReadyState::NotYet(None)
         );
     }
@@ -158,12 +198,12 @@ mod tests {
         let old = status(1, "Minted", Some("2026-11-22T18:00:00Z"));
         let after = Evidence::After(Some(old.clone()));
         let hour = Duration::from_hours(1);
-        assert_eq!(judge(Some(&old), &after, hour), ReadyState::NotYet(None));
+        assert_eq!(judge(Some(&old), &after, None, hour), ReadyState::NotYet(None));
         let new = status(1, "Minted", Some("2026-11-22T18:00:07Z"));
-        assert_eq!(judge(Some(&new), &after, NOW), ReadyState::Ready);
+        assert_eq!(judge(Some(&new), &after, None, NOW), ReadyState::Ready);
         let refused = status(1, "EntraRejected", Some("2026-11-22T18:00:00Z"));
         assert_eq!(
-            judge(Some(&refused), &after, NOW),
+            judge(Some(&refused), &after, None, NOW),
             ReadyState::Failed(problem("EntraRejected"))
         );
     }
@@ -172,14 +212,70 @@ mod tests {
     fn a_failure_that_is_said_again_counts_after_a_while() {
         let refused = status(1, "EntraRejected", None);
         let after = Evidence::After(Some(refused.clone()));
-        assert_eq!(judge(Some(&refused), &after, NOW), ReadyState::NotYet(None));
+        assert_eq!(judge(Some(&refused), &after, None, NOW), ReadyState::NotYet(None));
         assert_eq!(
-            judge(Some(&refused), &after, STALE_STATUS_TIMEOUT),
+            judge(Some(&refused), &after, None, STALE_STATUS_TIMEOUT),
             ReadyState::Failed(problem("EntraRejected"))
         );
         assert_eq!(
-            judge(Some(&status(1, "Minted", Some("now"))), &after, NOW),
+            judge(Some(&status(1, "Minted", Some("now"))), &after, None, NOW),
             ReadyState::Ready
+        );
+    }
+
+    #[test]
+    fn previous_credential_is_no_evidence_for_a_new_secret() {
+        let previous = "2026-11-22T18:00:00Z";
+        let at = Evidence::Generation(2);
+        let after = Evidence::After(Some(status(1, "Minted", Some("2026-11-22T17:00:00Z"))));
+        for (evidence, is_minted, expected) in [
+            // The spec was taken up, and the mint waits for the last one.
+            (&at, Some(false), ReadyState::NotYet(None)),
+            (&at, Some(true), ReadyState::Ready),
+            // What was minted as the Secret was written, from what it held before.
+            (&after, Some(false), ReadyState::NotYet(None)),
+            (&after, Some(true), ReadyState::Ready),
+            (&after, None, ReadyState::Ready),
+        ] {
+            let told = status(2, "Minted", Some(previous));
+            assert_eq!(
+                judge(Some(&told), evidence, is_minted, NOW),
+                expected,
+                "{evidence:?}"
+            );
+        }
+        let older = judge(Some(&status(1, "Minted", Some(previous))), &at, Some(true), NOW);
+        assert_eq!(older, ReadyState::NotYet(None), "not of this spec");
+        let refused = judge(Some(&status(2, "EntraRejected", None)), &at, Some(false), NOW);
+        assert_eq!(refused, ReadyState::Failed(problem("EntraRejected")));
+    }
+
+    #[test]
+    fn versions_say_what_a_credential_was_minted_from() {
+        let written = Version::parse(Some("100")).unwrap();
+        let minted = |inputs: Option<&str>, issued_at: &str| {
+            let mut annotations = BTreeMap::new();
+            annotations.insert(
+                REFRESHED_AT_ANNOTATION.to_owned(),
+                "2026-11-22T18:00:00.7Z".to_owned(),
+            );
+            annotations.extend(inputs.map(|inputs| (INPUTS_ANNOTATION.to_owned(), inputs.to_owned())));
+            is_minted_from(written, &annotations, Some(&status(1, "Minted", Some(issued_at))))
+        };
+        let now = "2026-11-22T18:00:00Z";
+        assert_eq!(minted(Some("abc/99"), now), Some(false));
+        assert_eq!(minted(Some("abc/100"), now), Some(true));
+        assert_eq!(minted(Some("abc/1000"), now), Some(true));
+        assert_eq!(
+            minted(Some("abc/100"), "2026-11-22T17:59:00Z"),
+            Some(false),
+            "an older status"
+        );
+        assert_eq!(minted(None, now), Some(false), "emptied");
+        assert_eq!(
+            minted(Some("0123456789abcdef"), now),
+            None,
+            "of an earlier release"
         );
     }
 }

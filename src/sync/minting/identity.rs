@@ -1,7 +1,5 @@
 //! Who pulls: the identity of a spec, with what the Secrets that it names hold.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -17,6 +15,7 @@ use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::credential_secret::{self, Refusal, Refused};
 use crate::policy::identity::{AttachedIdentity, ClientProof};
+use crate::sync::credentials::Version;
 
 /// What the process' environment says of workload identity, as its admission webhook sets it.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +117,7 @@ pub(crate) async fn resolve(
     };
     Ok(Resolved {
         source,
-        inputs: inputs(registry, version.as_slice()),
+        inputs: inputs(registry.fingerprint(), version.as_deref()),
     })
 }
 
@@ -226,11 +225,7 @@ impl Secrets<'_> {
             )));
         };
         credential_secret::check(&secret, self.registry).map_err(refused)?;
-        let version = format!(
-            "{}/{}",
-            secret.uid().unwrap_or_default(),
-            secret.resource_version().unwrap_or_default()
-        );
+        let version = secret.resource_version().unwrap_or_default();
         let value = secret.data.as_ref().and_then(|data| data.get(key));
         let text = value
             .and_then(|value| String::from_utf8(value.0.clone()).ok())
@@ -245,14 +240,21 @@ impl Secrets<'_> {
     }
 }
 
-/// Tells inputs apart without holding or hashing any secret: the spec's own fingerprint, and the versions of the Secrets
-/// that it names, which stand for their contents. It only has to be the same for the same build: a new build mints again,
-/// once.
-fn inputs(registry: &AttachedRegistry, versions: &[String]) -> String {
-    let mut hasher = DefaultHasher::new();
-    registry.fingerprint().hash(&mut hasher);
-    versions.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+/// Tells inputs apart without holding or hashing any secret: the spec's own fingerprint, and the version of the Secret that
+/// it names, which stands for its content. [`secret_version`] reads it back; otherwise, a build that makes another text of
+/// the same inputs mints again, once.
+fn inputs(fingerprint: &str, secret_version: Option<&str>) -> String {
+    match secret_version {
+        Some(version) => format!("{fingerprint}/{version}"),
+        None => fingerprint.to_owned(),
+    }
+}
+
+/// The version of the identity's Secret that a credential with these inputs was minted from; none where there was no Secret,
+/// or where an earlier release minted it.
+pub(crate) fn secret_version(inputs: &str) -> Option<Version> {
+    let (_, version) = inputs.split_once('/')?;
+    Version::parse(Some(version))
 }
 
 fn invalid(message: &str) -> MintFailure {
@@ -284,6 +286,15 @@ mod tests {
             },
         });
         serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn inputs_say_which_version_of_the_secret_they_are_of() {
+        let [before, after] = ["9", "10"].map(|version| secret_version(&inputs("abc", Some(version))));
+        assert!(before.is_some() && before < after);
+        assert_eq!(secret_version(&inputs("abc", None)), None);
+        assert_eq!(secret_version("0123456789abcdef"), None, "of an earlier release");
+        assert_ne!(inputs("abc", Some("9")), inputs("abd", Some("9")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ use tokio::sync::broadcast;
 
 use self::attempt::Memory;
 pub use self::identity::WorkloadIdentityEnv;
-pub(crate) use self::identity::{Source, resolve};
+pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::refresh::Pace;
 use self::status::{CredentialState, next_status};
 use crate::api::acr_registry::AcrRegistry;
