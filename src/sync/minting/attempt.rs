@@ -28,6 +28,16 @@ pub(super) struct Memory {
     failure: MintFailure,
 }
 
+/// Why nothing is held of a registry whose last mint was moments ago, as where its credential was deleted.
+fn too_soon() -> MintFailure {
+    MintFailure {
+        reason: Reason::Throttled,
+        message: "no credential is held, and the last one was minted moments ago: the next one is minted within 30 seconds"
+            .to_owned(),
+        retry_after: None,
+    }
+}
+
 impl RegistryController {
     /// Mints if it is time to; says how it stands, and when to look again.
     pub(super) async fn reconcile_credential(
@@ -114,15 +124,17 @@ impl RegistryController {
         let held = held.map(|(held, _)| held);
         let login_server = Some(registry.login_server().to_string());
         if let RefreshPlan::Wait(wait) = planned {
-            let next_refresh = match failures {
-                Some(failures) => Some(failures.retry_at),
-                None => held.as_deref().and_then(|held| refresh::due(held, fraction)),
+            let next_refresh = match (failures, &held) {
+                (Some(failures), _) => Some(failures.retry_at),
+                (None, Some(held)) => refresh::due(held, fraction),
+                (None, None) => wait.map(|wait| after(now, wait)),
             };
+            let failure = memory.map(|memory| memory.failure);
             return (
                 CredentialState {
                     login_server,
+                    failure: failure.or_else(|| held.is_none().then(too_soon)),
                     held,
-                    failure: memory.map(|memory| memory.failure),
                     next_refresh,
                 },
                 wait,
