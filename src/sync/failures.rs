@@ -106,14 +106,11 @@ mod tests {
         WriteError::Api("no".to_owned())
     }
 
-    /// How many seconds the failures in a row of a pair wait.
-    fn waits(error: &WriteError) -> Vec<u64> {
+    /// How many milliseconds the failures in a row of a pair wait.
+    fn waits(error: &WriteError) -> Vec<u128> {
         let (mut failures, now) = (Failures::new(FIRST), Instant::now());
         (0..12)
-            .map(|_| {
-                let wait = failures.failed("pair", error, now) - now;
-                wait.as_secs_f64().ceil() as u64
-            })
+            .map(|_| (failures.failed("pair", error, now) - now).as_millis())
             .collect()
     }
 
@@ -121,13 +118,13 @@ mod tests {
     fn each_failure_waits_longer_and_a_conflict_longest() {
         let (refused, conflict) = (waits(&refused()), waits(&WriteError::Foreign));
         // With jitter, which only shortens.
-        assert!(refused[0] <= 1 && refused[..8].is_sorted(), "{refused:?}");
+        assert!(refused[0] <= 1_000 && refused[..8].is_sorted(), "{refused:?}");
         assert!(
-            (12..=15).contains(&conflict[0]) && conflict[..4].is_sorted(),
+            (11_250..=15_000).contains(&conflict[0]) && conflict[..4].is_sorted(),
             "{conflict:?}"
         );
         for last in [refused[11], conflict[11]] {
-            assert!((225..=300).contains(&last), "{last}");
+            assert!((225_000..=300_000).contains(&last), "{last}");
         }
     }
 
