@@ -1,7 +1,9 @@
 //! What keeping pull secrets costs: `pullpass serve` in a real cluster, under the shipped rights, beside a floor that
-//! applies the same Secrets with no logic. Both take turns, since a machine is never quiet.
+//! applies the same Secrets with no logic. Both take turns, since a machine is never quiet. And what an edit asks the API
+//! server for.
 
 mod calls;
+mod edits;
 mod floor;
 mod observer;
 mod report;
@@ -48,6 +50,15 @@ struct Arguments {
     /// How many Pods are waited on for their Secrets, one after the other
     #[arg(long, default_value_t = 300)]
     pods: usize,
+    /// How many registries there are when edits are measured; none, and they are not
+    #[arg(long, default_value_t = 50)]
+    registries: usize,
+    /// How many namespaces there are then
+    #[arg(long, default_value_t = 1_000)]
+    edited_namespaces: usize,
+    /// Measure edits alone
+    #[arg(long)]
+    edits: bool,
     /// How the result is written
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -62,6 +73,19 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let runtime = Runtime::new()?;
+    let mut report = Report::default();
+    if !arguments.edits {
+        measure_refreshes(arguments, &runtime, &mut report)?;
+    }
+    if arguments.registries > 0 {
+        let edits = edits::measure(&runtime, arguments.registries, arguments.edited_namespaces)?;
+        report.edits = Some(edits);
+    }
+    print!("{}", report.render(arguments.output)?);
+    Ok(())
+}
+
+fn measure_refreshes(arguments: &Arguments, runtime: &Runtime, report: &mut Report) -> Result<()> {
     let mut sizes = arguments.namespaces.clone();
     sizes.sort_unstable();
     eprintln!("a control plane is started");
@@ -72,8 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut pullpass = world::start_pullpass(&cluster, &azure)?;
     world::attach(&cluster, &login)?;
 
-    let mut bench = Bench::new(&runtime, &cluster, &azure, login)?;
-    let mut report = Report::default();
+    let mut bench = Bench::new(runtime, &cluster, &azure, login)?;
     for size in &sizes {
         bench.grow_to(*size, &pullpass)?;
         let rounds = if *size < MANY {
@@ -95,7 +118,6 @@ fn run(arguments: &Arguments) -> Result<()> {
     world::wait_for_served(&pullpass, &bench.login, served)?;
     thread::sleep(SETTLE);
     report.restarted = Some(world::memory_of(&mut pullpass)?.into());
-    print!("{}", report.render(arguments.output)?);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::calls::Calls;
+use crate::edits::Edits;
 use crate::support::{Output, median, percentile, table};
 
 /// What is aimed at: docs/benchmarks.md says why.
@@ -39,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) restarted: Option<Memory>,
     /// From a Pod to its Secret.
     pub(crate) lags: Option<Lags>,
+    /// What edits ask the API server for.
+    pub(crate) edits: Option<Edits>,
 }
 
 impl Default for Report {
@@ -48,6 +51,7 @@ impl Default for Report {
             sizes: Vec::new(),
             restarted: None,
             lags: None,
+            edits: None,
         }
     }
 }
@@ -198,7 +202,14 @@ impl Report {
     pub(crate) fn render(&self, output: Output) -> serde_json::Result<String> {
         Ok(match output {
             Output::Json => serde_json::to_string_pretty(self)? + "\n",
-            Output::Table => [self.fan_out(), self.api_calls(), self.memory(), self.lags()].join("\n"),
+            Output::Table => {
+                let mut tables = Vec::new();
+                if !self.sizes.is_empty() {
+                    tables.extend([self.fan_out(), self.api_calls(), self.memory(), self.lags()]);
+                }
+                tables.extend(self.edits.as_ref().map(edits));
+                tables.join("\n")
+            }
         })
     }
 
@@ -299,6 +310,34 @@ impl Report {
         });
         with_head(["FROM, TO", "COUNT", "P50", "P99", "WORST", "AIM OF P99"], rows)
     }
+}
+
+fn edits(edits: &Edits) -> String {
+    let head = [
+        "REGISTRIES x NAMESPACES",
+        "WHAT",
+        "PAIRS CHANGED (FLOOR)",
+        "WRITES",
+        "DELETES",
+        "STATUS WRITES",
+        "LISTS",
+        "UNTIL THE LAST",
+    ];
+    let size = format!("{} x {}", edits.registries, edits.namespaces);
+    let rows = edits.cases.iter().map(|case| {
+        let cut_off = if case.is_cut_off { ", and goes on" } else { "" };
+        [
+            size.clone(),
+            case.what.clone(),
+            case.pairs_changed.to_string(),
+            case.writes.to_string(),
+            case.deletes.to_string(),
+            case.status_writes.to_string(),
+            case.lists.to_string(),
+            format!("{:.1} s{cut_off}", case.seconds),
+        ]
+    });
+    with_head(head, rows)
 }
 
 fn with_head<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
