@@ -82,14 +82,14 @@ impl FromStr for ImdsEndpoint {
 }
 
 fn origin(text: &str) -> Result<(Scheme, Authority), EndpointError> {
+    // Before anything is taken for the host: a password with a # in it ends there.
+    if text.contains('@') {
+        return Err(EndpointError::Form);
+    }
     let parts = text.parse::<Uri>().map_err(|_| EndpointError::Form)?.into_parts();
     let bare = parts.path_and_query.is_none_or(|path| path.as_str() == "/");
     match (parts.scheme, parts.authority) {
-        (Some(scheme), Some(authority))
-            if bare && !authority.host().is_empty() && !authority.as_str().contains('@') =>
-        {
-            Ok((scheme, authority))
-        }
+        (Some(scheme), Some(authority)) if bare && !authority.host().is_empty() => Ok((scheme, authority)),
         _ => Err(EndpointError::Form),
     }
 }
@@ -114,6 +114,7 @@ mod tests {
             ("https://login.example/tenant", EndpointError::Form),
             ("https://login.example/?x", EndpointError::Form),
             ("https://user:hunter2@login.example", EndpointError::Form),
+            ("https://user:1#hunter2@login.example", EndpointError::Form),
         ] {
             assert_eq!(text.parse::<AuthorityHost>(), Err(error), "{text}");
         }

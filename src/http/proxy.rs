@@ -1,5 +1,6 @@
 //! The proxy for HTTPS.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::Uri;
@@ -9,7 +10,7 @@ use thiserror::Error;
 use crate::base::secret_text::SecretText;
 
 /// An HTTP proxy that is asked to `CONNECT`, and the hosts that are reached without it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Proxy {
     matcher: Arc<Matcher>,
     /// As it was given, with a scheme; there may be a password in it.
@@ -26,12 +27,29 @@ pub enum ProxyError {
     /// A proxy of another kind.
     #[error("only an http:// proxy can be used for HTTPS: SOCKS, and TLS to the proxy itself, are not there")]
     Scheme,
+    /// A user or a password with characters that end it early, so that a part of it reads as the host.
+    #[error(
+        "user and password in the HTTPS proxy's URL can be read in more than one way: percent-encode every \
+         character of them that is not a letter or a digit, for instance @ as %40, / as %2F and % as %25"
+    )]
+    UserInfo,
+}
+
+/// URL and matcher may hold a password.
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
 }
 
 impl Proxy {
     /// A proxy, and in the manner of curl's `NO_PROXY` the hosts, domains and networks that are reached without it.
     pub fn new(url: &str, no_proxy: &str) -> Result<Self, ProxyError> {
-        let parsed: Uri = url.parse().map_err(|_| ProxyError::Url)?;
+        let parsed = url.parse::<Uri>();
+        if is_ambiguous(url, parsed.as_ref().ok()) {
+            return Err(ProxyError::UserInfo);
+        }
+        let parsed = parsed.map_err(|_| ProxyError::Url)?;
         if parsed.host().is_none_or(str::is_empty) {
             return Err(ProxyError::Url);
         }
@@ -81,6 +99,27 @@ impl Proxy {
     }
 }
 
+/// Whether parsers may disagree about where user and password end, or what they are: some take the first `@`
+/// for the end and some the last one, and a `/`, `?` or `#` before it makes the user the host.
+fn is_ambiguous(url: &str, parsed: Option<&Uri>) -> bool {
+    let Some((before, after)) = url.split_once('@') else {
+        return false;
+    };
+    let is_in_authority = |url: &Uri| {
+        let authority = url.authority();
+        authority.is_some_and(|authority| authority.as_str().contains('@'))
+    };
+    after.contains('@') || parsed.is_some_and(|url| !is_in_authority(url)) || !is_escaped(before)
+}
+
+/// Whether every percent sign begins an escape.
+fn is_escaped(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| {
+        let escape = rest.as_bytes().get(..2);
+        escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +149,7 @@ mod tests {
         assert_eq!(asked(&proxy, "https://myregistry.azurecr.io/v2/"), None);
         assert_eq!(asked(&proxy, "https://10.1.2.3/"), None);
         assert_eq!(asked(&proxy, "http://169.254.169.254/metadata"), None);
-        assert!(!format!("{proxy:?}").contains("hunter2"));
+        assert_eq!(format!("{proxy:?}"), "Proxy { .. }");
         let url = |text: &str| proxy.url_for(&text.parse().unwrap()).unwrap();
         let whole = "http://user:hunter2@proxy.example:3128".parse().unwrap();
         assert_eq!(url("https://api.example:6443"), Some(whole));
@@ -147,5 +186,36 @@ mod tests {
             assert_eq!(got, error, "{url}");
             assert!(!got.to_string().contains("hunter2"));
         }
+    }
+    #[test]
+    fn user_info_with_two_readings_is_refused_without_showing_it() {
+        for url in [
+            "http://us@er:hunter2@proxy.example:3128",
+            "http://user:hun@ter2@proxy.example",
+            "us@er:hunter2@proxy.example:3128",
+            "http://user:1/hunter2@proxy.example",
+            "http://user:1?hunter2@proxy.example",
+            "http://user:1#hunter2@proxy.example",
+            "http://proxy.example/hunter2@",
+            "http://user:hunter2%@proxy.example",
+            "http://user:hunter2%4@proxy.example",
+            "http://user:%zzhunter2@proxy.example",
+            "http://user:hunter2@ @proxy.example",
+        ] {
+            let error = Proxy::new(url, "").unwrap_err();
+            assert_eq!(error, ProxyError::UserInfo, "{url}");
+            for part in ["hunter2", "hun", "ter2", "us@er", "proxy.example"] {
+                assert!(!format!("{error} {error:?}").contains(part), "{url}");
+            }
+        }
+    }
+
+    #[test]
+    fn escaped_user_info_is_sent_as_it_is_meant() {
+        let proxy = Proxy::new("http://us%40er:a%2Fb:c%25@proxy.example:3128", "").unwrap();
+        let asked = proxy.intercept(&"https://api.example".parse().unwrap()).unwrap();
+        assert_eq!(asked.uri(), "http://proxy.example:3128/");
+        // Of us@er:a/b:c%
+        assert_eq!(asked.basic_auth().unwrap(), "Basic dXNAZXI6YS9iOmMl");
     }
 }

@@ -23,6 +23,11 @@ pub enum ClientError {
     /// Nothing says which cluster is meant.
     #[error("neither the Pod's service account nor a kubeconfig names a cluster: {0}")]
     Infer(#[from] InferConfigError),
+    /// A proxy that kube can't ask. Its error shows the URL, in which a password may be; this one does not.
+    #[error(
+        "only an http:// or https:// proxy can be used to reach the cluster; see proxy-url in the kubeconfig, and HTTPS_PROXY"
+    )]
+    Proxy,
     /// What says it can't be used.
     #[error("{}", .0.words())]
     Config(#[source] Box<kube::Error>),
@@ -43,7 +48,12 @@ fn limited(mut config: Config, read_timeout: Duration) -> Result<Client, ClientE
     config.read_timeout = Some(read_timeout);
     // Otherwise the time that a connection was idle counts against the next answer on it.
     config.reset_reader_on_write = true;
-    Client::try_from(config).map_err(|error| ClientError::Config(Box::new(error)))
+    Client::try_from(config).map_err(|error| match error {
+        kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
+            ClientError::Proxy
+        }
+        error => ClientError::Config(Box::new(error)),
+    })
 }
 
 #[cfg(test)]
@@ -100,6 +110,19 @@ mod tests {
             .await
             .unwrap();
         assert!(taken > 0, "it was asked");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_can_not_be_asked_is_refused_without_its_password() {
+        for proxy in ["socks5://user:hunter2@p.example", "ftp://user:hunter2@p.example"] {
+            let mut config = Config::new("https://cluster.example".parse().unwrap());
+            config.proxy_url = Some(proxy.parse().unwrap());
+            let Err(error) = client(config) else {
+                panic!("{proxy}")
+            };
+            assert!(matches!(error, ClientError::Proxy), "{proxy}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

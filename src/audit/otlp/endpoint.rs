@@ -30,7 +30,9 @@ pub enum EndpointError {
     )]
     Scheme,
     /// A password in the URL.
-    #[error("a URL is no place for a password: give a header by --audit-otlp-header")]
+    #[error(
+        "a URL is no place for a password: give a header by --audit-otlp-header, and write an @ of the path as %40"
+    )]
     User,
 }
 
@@ -44,15 +46,16 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Before anything is taken for the host: a password with a / or # in it ends there.
+        if text.contains('@') {
+            return Err(EndpointError::User);
+        }
         let mut parts = text.parse::<Uri>().map_err(|_| EndpointError::Form)?.into_parts();
         let (Some(scheme), Some(authority)) = (&parts.scheme, &parts.authority) else {
             return Err(EndpointError::Form);
         };
         if !matches!(scheme.as_str(), "https" | "http") {
             return Err(EndpointError::Scheme);
-        }
-        if authority.as_str().contains('@') {
-            return Err(EndpointError::User);
         }
         if authority.host().is_empty() {
             return Err(EndpointError::Form);
@@ -144,6 +147,8 @@ mod tests {
             ("", Err(EndpointError::Form)),
             ("grpc://c.example:4317", Err(EndpointError::Scheme)),
             ("https://me:hunter2@c.example", Err(EndpointError::User)),
+            ("https://me:1/hunter2@c.example", Err(EndpointError::User)),
+            ("https://me:1#hunter2@c.example", Err(EndpointError::User)),
         ] {
             let got = text.parse::<Endpoint>().map(|endpoint| endpoint.to_string());
             assert_eq!(got, expected.map(str::to_owned), "{text}");

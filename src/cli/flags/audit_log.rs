@@ -6,6 +6,7 @@ use crate::audit::otlp::{Endpoint, HeaderFile, OtlpSink};
 use crate::audit::{AuditLog, Destination};
 use crate::cli::CliError;
 use crate::cli::flags::azure::AzureFlags;
+use crate::cli::flags::url::url;
 
 /// Where the audit log goes.
 #[derive(Debug, Clone, Args)]
@@ -20,7 +21,7 @@ pub(in crate::cli) struct AuditFlags {
     )]
     file: Destination,
     /// Send the records to this OTLP collector too, over HTTP; /v1/logs is added to a URL without a path
-    #[arg(long = "audit-otlp", value_name = "URL", env = "PULLPASS_AUDIT_OTLP")]
+    #[arg(long = "audit-otlp", value_name = "URL", value_parser = url::<Endpoint>(), env = "PULLPASS_AUDIT_OTLP")]
     otlp: Option<Endpoint>,
     /// Tell the collector this header, whose value is in the file
     #[arg(

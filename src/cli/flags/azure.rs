@@ -15,6 +15,7 @@ use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
 use crate::azure::entra::Entra;
 use crate::azure::mint::Minter;
 use crate::cli::CliError;
+use crate::cli::flags::url::url;
 use crate::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
 
 /// How Azure is reached. `HTTPS_PROXY` and `NO_PROXY` are honoured.
@@ -33,10 +34,10 @@ pub(in crate::cli) struct AzureFlags {
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
     /// The Entra authority, where it is not the cloud's own
-    #[arg(long, value_name = "URL", env = "AZURE_AUTHORITY_HOST")]
+    #[arg(long, value_name = "URL", value_parser = url::<AuthorityHost>(), env = "AZURE_AUTHORITY_HOST")]
     authority_host: Option<AuthorityHost>,
     /// The managed identity endpoint, where it is not Azure's own
-    #[arg(long, value_name = "URL", env = "AZURE_POD_IDENTITY_AUTHORITY_HOST")]
+    #[arg(long, value_name = "URL", value_parser = url::<ImdsEndpoint>(), env = "AZURE_POD_IDENTITY_AUTHORITY_HOST")]
     imds_endpoint: Option<ImdsEndpoint>,
 }
 

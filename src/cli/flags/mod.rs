@@ -10,3 +10,4 @@ pub(super) mod log;
 pub(super) mod seconds;
 pub(super) mod secret_source;
 pub(super) mod tls;
+mod url;

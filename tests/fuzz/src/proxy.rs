@@ -31,10 +31,11 @@ fn check_proxy(proxy: &str, exceptions: &str, target: &str) {
         "NO_PROXY" => Some(exceptions.to_owned()),
         _ => None,
     };
+    let given = proxy;
     let proxy = match Proxy::from_variables(variable) {
         Ok(Some(proxy)) => proxy,
         Ok(None) => {
-            assert!(proxy.is_empty());
+            assert!(given.is_empty());
             return;
         }
         Err(error) => {
@@ -42,11 +43,21 @@ fn check_proxy(proxy: &str, exceptions: &str, target: &str) {
             return;
         }
     };
-    assert!(!format!("{proxy:?}").contains("hunter2"));
+    assert_eq!(format!("{proxy:?}"), "Proxy { .. }");
+    assert!(
+        given.matches('@').count() <= 1,
+        "whatever is before an @ is a user"
+    );
     let Ok(target) = target.parse::<Uri>() else { return };
     let url = proxy.url_for(&target).expect("it was parsed before");
     if let Some(url) = url {
         assert_eq!(url.scheme_str(), Some("http"));
         assert!(url.host().is_some_and(|host| !host.is_empty()));
+        let authority = url.authority().expect("it has a host").as_str();
+        assert_eq!(
+            authority.contains('@'),
+            given.contains('@'),
+            "no user reads as a host"
+        );
     }
 }
