@@ -43,7 +43,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    const ALL: [Self; 9] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::Handshake,
         Self::SlowBody,

@@ -165,18 +165,15 @@ impl Webhook {
         response
     }
 
-    /// Says in the log and to the caller why there is no answer; both have the request's id.
+    /// Tells the caller why there is no answer, and the log if it is time to; both have the request's id.
     fn fail(&self, problem: &AdmissionError, caller: &Caller) -> Response {
         let (request, peer) = (RequestId::next(), &*caller.peer);
-        let status = if matches!(problem, AdmissionError::Review(_)) {
-            self.refusals.count_quietly(Refusal::NotAReview);
-            tracing::warn!(%request, peer, %problem, "a request was no review");
-            StatusCode::BAD_REQUEST
+        let (reason, status) = if matches!(problem, AdmissionError::Review(_)) {
+            (Refusal::NotAReview, StatusCode::BAD_REQUEST)
         } else {
-            self.refusals.count_quietly(Refusal::Internal);
-            tracing::error!(%request, peer, %problem, "a review could not be answered");
-            StatusCode::INTERNAL_SERVER_ERROR
+            (Refusal::Internal, StatusCode::INTERNAL_SERVER_ERROR)
         };
+        self.refusals.count_failed(reason, request, peer, problem);
         let id = [("x-request-id", request.to_string())];
         (id, error(status, &problem.to_string())).into_response()
     }
@@ -188,4 +185,132 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use axum::body::Bytes;
+    use futures::stream;
+    use tower::ServiceExt;
+
+    use super::super::connections::Connections;
+    use super::*;
+    use crate::audit::{AuditLog, Destination};
+    use crate::metrics::Metrics;
+    use crate::policy::decision::Settings;
+    use crate::view::View;
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn webhook(limits: BodyLimits) -> Webhook {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let audit = Arc::new(AuditLog::open(&Destination::File("/dev/null".into())).unwrap());
+        let view = Arc::new(View::default());
+        let admission = Admission::new(view, Settings::default(), audit, metrics);
+        Webhook::new(admission, 8, Arc::default()).with_bodies(limits)
+    }
+
+    /// Requests that are refused, each for another reason.
+    fn refused(kind: usize) -> Request {
+        let (content_type, body) = match kind {
+            0 => ("text/plain", Body::empty()),
+            1 => ("application/json", Body::from(vec![b' '; 2 << 10])),
+            2 => ("application/json", Body::from("{}")),
+            3 => {
+                let broken = Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset));
+                ("application/json", Body::from_stream(stream::iter([broken])))
+            }
+            _ => {
+                let silent = stream::pending::<Result<Bytes, io::Error>>();
+                ("application/json", Body::from_stream(silent))
+            }
+        };
+        let request = Request::post("/mutate").header(header::CONTENT_TYPE, content_type);
+        request.body(body).unwrap()
+    }
+
+    /// Sends each kind of refused request so often, and gives what the log says.
+    fn log_of(times: usize, limits: BodyLimits) -> String {
+        let lines = Lines::default();
+        let written = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || lines.clone())
+            .finish();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            runtime.block_on(async {
+                let connections = Connections::new(1, None);
+                let place = connections
+                    .admit(IpAddr::from(Ipv4Addr::LOCALHOST))
+                    .place
+                    .unwrap();
+                let caller = Caller {
+                    peer: "a peer".into(),
+                    connection: Arc::clone(&place.connection),
+                };
+                let routes = webhook_router(webhook(limits)).layer(Extension(caller));
+                for kind in (0..5).cycle().take(5 * times) {
+                    let answer = routes.clone().oneshot(refused(kind)).await.unwrap();
+                    assert!(answer.status().is_client_error(), "{kind}");
+                }
+            });
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn refused_requests_fill_no_log() {
+        let limits = BodyLimits {
+            largest: 1 << 10,
+            pause: Duration::from_millis(1),
+            ..BodyLimits::default()
+        };
+        let log = log_of(50, limits);
+        let lines: Vec<_> = log.lines().collect();
+        for reason in [
+            "not-json",
+            "too-large",
+            "incomplete",
+            "slow-body",
+            "AdmissionReview",
+        ] {
+            let count = lines.iter().filter(|line| line.contains(reason)).count();
+            assert_eq!(count, 1, "{reason}: {log}");
+        }
+        assert_eq!(lines.len(), 5, "{log}");
+        // Without room for a body, both kinds of bodies are refused for want of memory.
+        let none = BodyLimits {
+            all_small: 0,
+            ..limits
+        };
+        let log = log_of(50, none);
+        assert_eq!(
+            log.lines().filter(|line| line.contains("memory")).count(),
+            1,
+            "{log}"
+        );
+    }
 }

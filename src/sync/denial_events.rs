@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::admission::denials::{DenialReceiver, OwnerDenied};
 use crate::api::names::MANAGER;
+use crate::base::occasional::Occasional;
 use crate::kubernetes::call::{CallError, call};
 use crate::metrics::DropReason;
 
@@ -25,6 +26,8 @@ use crate::metrics::DropReason;
 const REPEAT_INTERVAL: Duration = Duration::from_mins(5);
 /// How long the writer rests after each Event.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the log says nothing more after a write that failed: reviews make the Events, and anybody may send one.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How many owners and rules are remembered.
 const MEMORY: usize = 10_000;
 /// The reason of the Event.
@@ -111,6 +114,7 @@ impl Said {
 /// Writes the Events, for as long as it is polled.
 pub async fn write_events(client: Client, mut denials: DenialReceiver) {
     let mut said = Said::default();
+    let logged = Occasional::new(LOG_INTERVAL);
     while let Some(denied) = denials.recv().await {
         let event = (denied.namespace.clone(), denied.event_name());
         match said.take(event.clone(), Instant::now()) {
@@ -122,7 +126,9 @@ pub async fn write_events(client: Client, mut denials: DenialReceiver) {
             }
         }
         if let Err(error) = write(&client, &denied, &event.1).await {
-            tracing::warn!(namespace = denied.namespace, %error, "the Event about a denial was not written");
+            if let Some(failed) = logged.take(1, Instant::now()) {
+                tracing::warn!(namespace = denied.namespace, %error, failed, "could not write Events about denials");
+            }
             said.0.remove(&event);
         }
         tokio::time::sleep(EVENT_INTERVAL).await;
