@@ -87,3 +87,23 @@ fn files_that_contributing_and_architecture_name_are_there() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn continuous_integration_refuses_switches_that_weaken_tests() -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    for switch in ["PULLPASS_E2E", "UPDATE", "PULLPASS_SAID"] {
+        for value in ["off", "1", ""] {
+            // Without a PATH there is no make: a script that goes on ends with another status.
+            let output = Command::new("/bin/bash")
+                .arg(&script)
+                .env_clear()
+                .env("PATH", "")
+                .env(switch, value)
+                .output()?;
+            let said = String::from_utf8(output.stderr)?;
+            assert_eq!(output.status.code(), Some(2), "{switch}={value}: {said}");
+            assert!(said.contains(&format!("{switch} is set")), "{said}");
+        }
+    }
+    Ok(())
+}

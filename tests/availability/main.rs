@@ -10,7 +10,7 @@
 //!   keeps connections as it always does.
 //!
 //! Each test has a control plane of its own, because the names are the shipped ones. They need root, for the network
-//! namespaces, and fail without it. `PULLPASS_E2E=off` leaves them out, and says so.
+//! namespaces, and fail without it. With `PULLPASS_E2E=off` they fail without starting one.
 
 mod ask;
 mod idle;

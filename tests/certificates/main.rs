@@ -2,7 +2,7 @@
 //! real API server through a stand-in for their Service.
 //!
 //! Each test has a control plane of its own, because the names are the shipped ones. They fail where no control plane can
-//! be had. `PULLPASS_E2E=off` leaves them out, and says so.
+//! be had. With `PULLPASS_E2E=off` they fail without starting one.
 
 mod development;
 mod ending;

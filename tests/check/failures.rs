@@ -25,11 +25,11 @@ fn a_registry_that_is_well_is_checked_down_to_a_manifest() -> Test {
     let output = check(&azure, &login, &["--repository=other"])?;
     assert_said(&azure, "no-repository", &output, 1)?;
     // The registry changes its mind between token and manifest.
-    for status in [401, 403] {
+    for (status, name) in [(401, "manifest-401"), (403, "manifest-403")] {
         azure.clear_failures();
         azure.inject(Failure::new(Step::Manifest, Fault::status(status)));
         let output = check(&azure, &login, &["--repository=team/app:v1"])?;
-        assert_said(&azure, &format!("manifest-{status}"), &output, 1)?;
+        assert_said(&azure, name, &output, 1)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! `pullpass check` as a person sees it: the binary against the emulator and a real docker-registry, with each failure of
 //! Entra ID and ACR injected, and against a real control plane.
 //!
-//! What is said lies in `said/`. `PULLPASS_SAID=write` writes these files anew; read them before they are committed.
+//! What is said lies in `said/`. `PULLPASS_SAID=write` writes those that have changed, and the tests that did so
+//! fail; read them before they are committed.
 
 mod bad_input;
 mod cluster;

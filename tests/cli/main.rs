@@ -2,7 +2,7 @@
 //! emulator for Azure.
 //!
 //! Most tests share one cluster and one pullpass; each has a registry and a tenant of its own. They fail where no control
-//! plane can be had. `PULLPASS_E2E=off` leaves them out, and says so.
+//! plane can be had. With `PULLPASS_E2E=off` they fail without starting one.
 
 mod attach;
 mod command;

@@ -1,7 +1,7 @@
 //! The program as it ships, against a real API server and real controllers.
 //!
 //! All tests share one control plane; each works in namespaces of its own. They fail where no control plane can be
-//! had. `PULLPASS_E2E=off` leaves them out, and says so.
+//! had. With `PULLPASS_E2E=off` they fail without starting one.
 
 mod acr_registry;
 mod always_inject;

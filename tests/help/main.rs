@@ -1,4 +1,5 @@
-//! What a person reads who asks the program what it can do, or asks it wrongly. `UPDATE=1` writes the expected texts anew.
+//! What a person reads who asks the program what it can do, or asks it wrongly. `UPDATE=1` writes the expected texts that
+//! have changed, and the test that did so fails.
 
 #![allow(
     clippy::expect_used,
@@ -7,10 +8,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod defaults;
+
 use std::env;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const PULLPASS: &str = env!("CARGO_BIN_EXE_pullpass");
@@ -33,34 +36,58 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Holds a text against the one that is kept in `expected`.
-fn check(name: &str, said: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/help/expected")
-        .join(name);
+/// The help texts that are kept in `expected`.
+const SNAPSHOTS: [(&str, &[&str]); 4] = [
+    ("audit.txt", &["audit", "--help"]),
+    ("completions.txt", &["completions", "--help"]),
+    ("pullpass.txt", &["--help"]),
+    ("review.txt", &["review", "--help"]),
+];
+
+fn expected() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help/expected")
+}
+
+/// Whether a text is the one that is kept. Where it is not, it is written if that was asked for; the test fails all the
+/// same, so that no variable of the environment makes it pass.
+fn is_as_kept(name: &str, said: &str) -> bool {
+    let path = expected().join(name);
+    if fs::read_to_string(&path).is_ok_and(|kept| kept == said) {
+        return true;
+    }
     if env::var_os("UPDATE").is_some_and(|update| update == "1") {
         fs::write(&path, said).unwrap();
+        eprintln!("{} is written anew: read the difference", path.display());
+    } else {
+        eprintln!(
+            "{} is not what was said; UPDATE=1 cargo test --test help writes it:\n{said}",
+            path.display()
+        );
     }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        expected == said,
-        "{} is what was expected, and this is what was said; UPDATE=1 cargo test --test help takes it over:\n{said}",
-        path.display()
-    );
+    false
 }
 
 #[test]
 fn help_reads_as_it_did() {
-    for (name, arguments) in [
-        ("pullpass.txt", vec!["--help"]),
-        ("audit.txt", vec!["audit", "--help"]),
-        ("review.txt", vec!["review", "--help"]),
-        ("completions.txt", vec!["completions", "--help"]),
-    ] {
-        let output = pullpass(&arguments);
+    let mut changed = Vec::new();
+    for (name, arguments) in SNAPSHOTS {
+        let output = pullpass(arguments);
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        check(name, text(&output.stdout));
+        if !is_as_kept(name, text(&output.stdout)) {
+            changed.push(name);
+        }
     }
+    assert_eq!(changed, [""; 0], "these help texts have changed");
+}
+
+#[test]
+fn every_help_text_that_is_kept_is_compared() {
+    let mut kept: Vec<_> = fs::read_dir(expected())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, SNAPSHOTS.map(|(name, _)| name));
 }
 
 #[test]

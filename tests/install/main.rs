@@ -1,8 +1,8 @@
 //! What `manifests` ships: that both ways of installing give the same, that the API server takes it, that the alerts fire
 //! when they should, and that nothing is left when it is taken away.
 //!
-//! What needs an API server has one of its own. They fail where none can be had. `PULLPASS_E2E=off` leaves all of them out,
-//! and says so.
+//! What needs an API server has one of its own. They fail where none can be had. With `PULLPASS_E2E=off` they fail
+//! without starting one.
 
 mod accepted;
 mod alerts;

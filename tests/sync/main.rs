@@ -2,8 +2,8 @@
 //! emulator imitates them, a real registry, a real client.
 //!
 //! Most tests share one cluster and one pullpass; each has a registry, a tenant and namespaces of its own. What would
-//! disturb the others has a cluster of its own. They fail where no control plane can be had. `PULLPASS_E2E=off` leaves
-//! them out, and says so.
+//! disturb the others has a cluster of its own. They fail where no control plane can be had. With `PULLPASS_E2E=off`
+//! they fail without starting one.
 
 mod changed_specs;
 mod client;

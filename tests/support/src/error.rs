@@ -120,6 +120,11 @@ pub enum Error {
         /// What was said to it.
         reason: String,
     },
+    /// `PULLPASS_E2E` is off.
+    #[error(
+        "NOT RUN: PULLPASS_E2E=off is set, so nothing of what this test shows was shown; unset it to run the test"
+    )]
+    NotRun,
     /// `PULLPASS_E2E` is set to something else.
     #[error("PULLPASS_E2E is {0}; it can be off, or not set")]
     Wanted(String),
