@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
@@ -184,7 +184,89 @@ fn useless_at(connection: &Connection, opened: Instant, limits: &Limits) -> Inst
 
 async fn until(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
+        Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use axum::body::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use hyper::client::conn::{http1, http2};
+    use tokio::io::duplex;
+    use tokio::time::sleep;
+
+    use super::super::connections::Connections;
+    use super::*;
+
+    /// How long an API server keeps a connection that it does not use.
+    const API_SERVER: Duration = Duration::from_secs(90);
+
+    /// A client, over one version of HTTP.
+    enum Sender {
+        Http1(http1::SendRequest<Full<Bytes>>),
+        Http2(http2::SendRequest<Full<Bytes>>),
+    }
+
+    impl Sender {
+        async fn connect(
+            stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+            is_http2: bool,
+        ) -> Self {
+            let stream = TokioIo::new(stream);
+            if is_http2 {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+                tokio::spawn(connection);
+                Self::Http2(sender)
+            } else {
+                let (sender, connection) = http1::handshake(stream).await.unwrap();
+                tokio::spawn(connection);
+                Self::Http1(sender)
+            }
+        }
+
+        async fn send(&mut self) {
+            let request = Request::get("http://a.example/").body(Full::default()).unwrap();
+            let answer = match self {
+                Self::Http1(sender) => sender.send_request(request).await,
+                Self::Http2(sender) => sender.send_request(request).await,
+            };
+            let body = answer.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "answered");
+        }
+    }
+
+    /// A clock that the test moves: it stands while there is something to do, and otherwise goes on to the next timer.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_kept_for_longer_than_by_api_servers() {
+        for is_http2 in [false, true] {
+            let (client, server) = duplex(64 << 10);
+            let connections = Connections::new(1, None);
+            let place = connections
+                .admit(IpAddr::from(Ipv4Addr::LOCALHOST))
+                .place
+                .unwrap();
+            let limits = Limits::default();
+            let (_end, ending) = watch::channel(false);
+            let serving = Serving {
+                routes: Router::new().fallback(async || "answered"),
+                limits,
+                protocols: Arc::new(protocols(&limits)),
+                ending,
+            };
+            let served = tokio::spawn(serve(server, "a peer".to_owned(), place, serving));
+            let mut sender = Sender::connect(client, is_http2).await;
+            sender.send().await;
+            sleep(API_SERVER + Duration::from_secs(20)).await;
+            sender.send().await;
+            let idle_since = Instant::now();
+            served.await.unwrap();
+            let idle = idle_since.elapsed();
+            let end = limits.idle_timeout..=limits.idle_timeout + CLOSE_TIMEOUT;
+            assert!(end.contains(&idle), "{idle:?}, HTTP/2: {is_http2}");
+        }
     }
 }

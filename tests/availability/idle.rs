@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::ask::Connection;
 use crate::world::{NAMESPACE, Test, World};
 
-/// Longer than anything that a client may take within a request.
+/// Longer than anything that a client may take within a request. That it is kept for longer than by the API server is
+/// shown by a clock that the test moves (`src/server/connection.rs`).
 const IDLE: Duration = Duration::from_secs(7);
 
 /// The API server keeps an idle connection for 90 seconds. Whoever ends it sooner now and then does so while a review is on

@@ -38,9 +38,9 @@ fn a_leader_that_is_cut_off_answers_from_memory_steps_down_and_catches_up() -> T
     assert!(injects(&cut_off, &bundle, NAMESPACE, first)?);
     // The Lease runs out, the other one takes it, and the first knows that by its own clock.
     other.wait_until_it_leads()?;
+    assert!(!cut_off.leads()?, "two lead at the same time");
     let late = Timestamp::now().duration_since(ends);
     assert!(late < LATE, "{late:?} after the end of the Lease");
-    assert!(!cut_off.leads()?, "two lead at once");
     let minted_before = world.azure.counts().calls_at(Step::Exchange, &first.host);
     let written_before = world.credentials_written_by(&other)?.len();
 

@@ -222,6 +222,16 @@ impl ControlPlane {
         kubectl::run(command, input)
     }
 
+    /// Whether an account may do something, as `kubectl auth can-i VERB WHAT` says in words; whatever else it says is an
+    /// error, and not a no.
+    pub fn may(&self, account: &str, verb: &str, what: &str, scope: &[&str]) -> Result<bool, Error> {
+        let mut command = self.kubectl();
+        command
+            .args(["auth", "can-i", verb, what, "--as", account])
+            .args(scope);
+        kubectl::yes_or_no(command)
+    }
+
     /// Runs `kubectl apply` on objects in YAML.
     pub fn apply(&self, yaml: &str) -> Result<KubectlOutput, Error> {
         self.run_with_input(&["apply", "--filename", "-"], yaml)

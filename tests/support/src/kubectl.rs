@@ -78,6 +78,24 @@ pub(crate) fn run(mut command: Command, input: &str) -> Result<KubectlOutput, Er
     }
 }
 
+/// Runs a kubectl command that prints yes or no; a no is a status of 1, as all errors are.
+pub(crate) fn yes_or_no(mut command: Command) -> Result<bool, Error> {
+    let output = command
+        .output()
+        .map_err(Error::io("running kubectl".to_owned()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match said.split_whitespace().next() {
+        Some("yes") if output.status.success() => Ok(true),
+        // A reason may follow.
+        Some("no") if output.status.code() == Some(1) => Ok(false),
+        _ => Err(Error::Kubectl {
+            arguments: arguments(&command),
+            status: output.status,
+            stderr: format!("{said}{}", String::from_utf8_lossy(&output.stderr)),
+        }),
+    }
+}
+
 /// Runs a kubectl command that prints JSON.
 pub(crate) fn json(command: Command) -> Result<Value, Error> {
     let arguments = arguments(&command);
