@@ -116,6 +116,13 @@ impl Claims {
     }
 }
 
+/// The algorithm that a token's header names (RFC 7515, section 4.1.1); none where there is no such header.
+pub fn algorithm(token: &str) -> Option<String> {
+    let (header, _) = token.split_once('.')?;
+    let header: Value = serde_json::from_slice(&BASE64.decode(header).ok()?).ok()?;
+    header.get("alg")?.as_str().map(str::to_owned)
+}
+
 /// RFC 7519 allows fractions of a second in its times.
 fn numeric_date(claims: &Value, name: &str) -> Option<Timestamp> {
     let value = claims.get(name)?;
@@ -235,6 +242,22 @@ mod tests {
             (token(&huge), JwtError::NoExpiry),
         ] {
             assert_eq!(Claims::parse(&text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn algorithms_are_read_from_headers_alone() {
+        let token = |header: &str| format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(header));
+        assert_eq!(algorithm(&token(r#"{"alg":"ES256"}"#)).as_deref(), Some("ES256"));
+        for text in [
+            "",
+            "opaque",
+            "***.e30.e30",
+            &token("[]"),
+            &token("{}"),
+            &token(r#"{"alg":1}"#),
+        ] {
+            assert_eq!(algorithm(text), None, "{text}");
         }
     }
 

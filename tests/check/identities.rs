@@ -2,9 +2,11 @@
 
 use std::fs;
 
-use pullpass_emulator::ManagedIdentity;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pullpass_emulator::{ManagedIdentity, RsaSigner, Step};
 use pullpass_test_support::Azure;
-use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
 
 use crate::world::{Test, assert_said, login, pullpass, run};
 
@@ -13,19 +15,37 @@ const RESOURCE: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/reso
 #[test]
 fn a_client_certificate_is_checked() -> Test {
     let login = login();
-    let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
+    let leaf = RsaSigner::FIRST.certificate(&login.name)?;
     let azure = Azure::with(std::slice::from_ref(&login), |config| {
         config.principals[0].certificates = vec![leaf.clone()];
     })?;
     let file = azure.directory().join("certificate.pem");
-    fs::write(&file, format!("{leaf}{}", key.serialize_pem()))?;
+    fs::write(&file, format!("{leaf}{}", RsaSigner::FIRST.pem()))?;
     let output = run(pullpass().arg(&login.host).args(azure.flags()).args([
         format!("--tenant-id={}", login.tenant),
         format!("--client-id={}", login.client),
         format!("--client-certificate-file={}", file.display()),
     ]))?;
     assert_said(&azure, "well", &output, 0)
+}
+
+#[test]
+fn a_token_of_a_cluster_without_rsa_keys_is_not_sent() -> Test {
+    let login = login();
+    let azure = Azure::start(std::slice::from_ref(&login))?;
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = part(json!({"iss": "https://cluster.example", "sub": "system:serviceaccount:a:b"}));
+    let file = azure.directory().join("token");
+    fs::write(&file, format!("{}.{claims}.c2ln", part(json!({"alg": "ES256"}))))?;
+    let output = run(pullpass().arg(&login.host).args(azure.flags()).args([
+        "--workload-identity".to_owned(),
+        format!("--tenant-id={}", login.tenant),
+        format!("--client-id={}", login.client),
+        format!("--federated-token-file={}", file.display()),
+    ]))?;
+    assert_said(&azure, "token-algorithm", &output, 1)?;
+    assert_eq!(azure.counts().calls(Step::EntraToken), 0);
+    Ok(())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use pullpass_emulator::Principal;
+use pullpass_emulator::{Principal, RsaSigner};
 use pullpass_test_support::{ControlPlane, Login, wait_for};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -337,7 +337,7 @@ fn nothing_is_written_over_what_is_not_ours() -> Test {
 fn what_the_api_server_refuses_is_said_before_anything_is_written() -> Test {
     let world = shared()?;
     let login = world.login()?;
-    let pem = certificate()?.1;
+    let pem = certificate(&login)?.1;
     let flags = [
         "--tenant-id",
         &login.tenant,
@@ -359,18 +359,64 @@ fn what_the_api_server_refuses_is_said_before_anything_is_written() -> Test {
 }
 
 /// A certificate, and it with its key.
-pub fn certificate() -> Result<(String, String), Box<dyn Error>> {
-    let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
-    let both = format!("{leaf}{}", key.serialize_pem());
+pub fn certificate(login: &Login) -> Result<(String, String), Box<dyn Error>> {
+    let leaf = RsaSigner::FIRST.certificate(&login.name)?;
+    let both = format!("{leaf}{}", RsaSigner::FIRST.pem());
     Ok((leaf, both))
+}
+
+#[test]
+fn a_certificate_that_entra_refuses_is_not_written() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let flags = [
+        "--tenant-id",
+        &login.tenant,
+        "--client-id",
+        &login.client,
+        "--client-certificate-file=-",
+    ];
+    let p256 = KeyPair::generate()?;
+    let leaf = CertificateParams::default().self_signed(&p256)?.pem();
+    let expired = RsaSigner::FIRST.certificate_for(
+        &login.name,
+        "2024-01-01T00:00:00Z".parse()?,
+        "2025-01-01T00:00:00Z".parse()?,
+    )?;
+    for (pem, cause) in [
+        (
+            format!("{leaf}{}", p256.serialize_pem()),
+            "the certificate's key is not an RSA key, and Entra ID takes signatures of RSA keys alone",
+        ),
+        (
+            RsaSigner::SHORT_CERTIFICATE.to_owned(),
+            "the certificate's RSA key has 1024 bits, and Entra ID takes RSA keys of 2048 bits or more alone",
+        ),
+        (
+            format!("{expired}{}", RsaSigner::FIRST.pem()),
+            "the certificate expired on TIME",
+        ),
+    ] {
+        let said = attach(world, &login, &flags, &pem)?.failed(2)?;
+        assert_eq!(
+            plain(&said, &login),
+            format!(
+                "pullpass: the certificate of CLIENT: {cause}. What to do: make a certificate with an RSA key; the \
+                 command prints the name of the file that has both: `az ad app credential reset --id CLIENT --append \
+                 --create-cert --query fileWithCertAndPrivateKey --output tsv`; then give that file\n"
+            )
+        );
+        assert_eq!(identity_secret(world, &login)?, None);
+        assert!(world.registry(&login).is_err());
+    }
+    Ok(())
 }
 
 #[test]
 fn a_certificate_is_attached_by_resource_id() -> Test {
     let world = shared()?;
     let login = world.login()?;
-    let (leaf, pem) = certificate()?;
+    let (leaf, pem) = certificate(&login)?;
     let mut principal = Principal::new(&login.tenant, &login.client);
     principal.certificates.push(leaf);
     world.azure.put_principal(principal)?;

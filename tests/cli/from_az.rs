@@ -14,7 +14,7 @@ use crate::world::{Test, shared};
 fn every_command_of_the_page_does_what_it_says() -> Test {
     let world = shared()?;
     let login = world.login()?;
-    let (leaf, pem) = certificate()?;
+    let (leaf, pem) = certificate(&login)?;
     let mut principal = Principal::new(&login.tenant, &login.client).with_secret(&login.password);
     principal.certificates.push(leaf);
     world.azure.put_principal(principal)?;

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use pullpass::azure::mint::MintIdentity;
-use rcgen::{CertificateParams, KeyPair};
+use pullpass_emulator::RsaSigner;
 use std::sync::Arc;
 
 use crate::world::{
@@ -33,12 +33,7 @@ async fn our_own_clock_is_the_one_that_was_given() {
 
 #[tokio::test]
 async fn a_clock_that_is_far_off_is_said_where_it_matters() {
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(Vec::new())
-        .unwrap()
-        .self_signed(&key)
-        .unwrap()
-        .pem();
+    let leaf = RsaSigner::FIRST.certificate("puller").unwrap();
     let mut config = config();
     config.principals[0].certificates = vec![leaf.clone()];
     let world = World::new(config).await;
@@ -46,7 +41,7 @@ async fn a_clock_that_is_far_off_is_said_where_it_matters() {
     let error = world
         .refused(&as_identity(MintIdentity::ClientCertificate {
             app: app(),
-            pem: format!("{leaf}{}", key.serialize_pem()).into(),
+            pem: format!("{leaf}{}", RsaSigner::FIRST.pem()).into(),
             origin: String::new(),
         }))
         .await;

@@ -5,12 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use pullpass::api::reason::Reason;
 use pullpass::azure::acr;
-use pullpass::azure::mint::{ManagedIdentity, MintIdentity, REGISTRY_AUDIENCE};
+use pullpass::azure::mint::{ManagedIdentity, MintIdentity, MintRequest, REGISTRY_AUDIENCE};
 use pullpass::registry::login_server::LoginServer;
-use pullpass_emulator::{FederatedCredential, Jwk, Jwks, Step};
+use pullpass_emulator::{FederatedCredential, Jwks, RsaSigner, Step};
 use rcgen::{CertificateParams, KeyPair};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -39,100 +37,133 @@ async fn a_client_secret_mints_a_refresh_token_of_three_hours() {
     assert_eq!(config["auths"][HOST]["password"], credential.password.expose());
 }
 
+fn with_certificate(pem: &str) -> MintRequest {
+    as_identity(MintIdentity::ClientCertificate {
+        app: app(),
+        pem: pem.into(),
+        origin: "Secret acr-sp, key tls.pem".to_owned(),
+    })
+}
+
 #[tokio::test]
 async fn a_client_certificate_mints() {
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(Vec::new())
-        .unwrap()
-        .self_signed(&key)
-        .unwrap()
-        .pem();
+    let key = RsaSigner::FIRST.pem();
+    let leaf = RsaSigner::FIRST.certificate("puller").unwrap();
     let mut config = config();
     config.principals[0].certificates = vec![leaf.clone()];
     let world = World::new(config).await;
-    let identity = |pem: String| {
-        as_identity(MintIdentity::ClientCertificate {
-            app: app(),
-            pem: pem.into(),
-            origin: "Secret acr-sp, key tls.pem".to_owned(),
-        })
-    };
-    assert_lives(
-        &world
-            .mint(&identity(format!("{leaf}{}", key.serialize_pem())))
-            .await
-            .unwrap(),
-        HOUR * 3,
-    );
+    let credential = world.mint(&with_certificate(&format!("{leaf}{key}"))).await;
+    assert_lives(&credential.unwrap(), HOUR * 3);
 
-    let stranger = KeyPair::generate().unwrap();
-    let other = CertificateParams::new(Vec::new())
-        .unwrap()
-        .self_signed(&stranger)
-        .unwrap()
-        .pem();
-    let error = world
-        .refused(&identity(format!("{other}{}", stranger.serialize_pem())))
-        .await;
+    let other = RsaSigner::FIRST.certificate("stranger").unwrap();
+    world.emulator.reset_counts();
+    let error = world.refused(&with_certificate(&format!("{other}{key}"))).await;
     assert_eq!(error.reason(), Reason::EntraRejected);
     let text = error.to_string();
     assert!(
         text.contains("AADSTS700027") && text.contains("Secret acr-sp, key tls.pem"),
         "{text}"
     );
+    // Twice, for `refused` mints twice: another audience does not mend a certificate.
+    assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
+}
 
-    let error = world.refused(&identity(leaf)).await;
-    assert_eq!(error.reason(), Reason::CredentialSecretMissing);
-    assert_eq!(
-        error.to_string(),
-        "the client certificate can't be used: there is no private key in PEM (BEGIN PRIVATE KEY) beside the \
-         certificate. What to do: correct Secret acr-sp, key tls.pem"
+#[tokio::test]
+async fn certificates_that_entra_refuses_are_not_sent() {
+    let key = RsaSigner::FIRST.pem();
+    let leaf = RsaSigner::FIRST.certificate("puller").unwrap();
+    let expired = RsaSigner::FIRST
+        .certificate_for("old", at("2024-01-01T00:00:00Z"), at("2025-01-01T00:00:00Z"))
+        .unwrap();
+    let early = RsaSigner::FIRST
+        .certificate_for("new", at("2150-01-01T00:00:00Z"), at("2151-01-01T00:00:00Z"))
+        .unwrap();
+    let p256 = KeyPair::generate().unwrap();
+    let p256_leaf = CertificateParams::default().self_signed(&p256).unwrap().pem();
+    let mut config = config();
+    config.principals[0].certificates = vec![leaf.clone(), expired.clone(), early.clone(), p256_leaf.clone()];
+    let world = World::new(config).await;
+    let make = format!(
+        "make a certificate with an RSA key; the command prints the name of the file that has both: `az ad app \
+         credential reset --id {CLIENT} --append --create-cert --query fileWithCertAndPrivateKey --output tsv`; put \
+         the file's content into Secret acr-sp, key tls.pem"
     );
+    for (pem, cause, cure) in [
+        (
+            leaf,
+            "there is no private key in PEM (BEGIN PRIVATE KEY) beside the certificate",
+            "correct Secret acr-sp, key tls.pem",
+        ),
+        (
+            format!("{p256_leaf}{}", p256.serialize_pem()),
+            "the certificate's key is not an RSA key, and Entra ID takes signatures of RSA keys alone",
+            make.as_str(),
+        ),
+        (
+            RsaSigner::SHORT_CERTIFICATE.to_owned(),
+            "the certificate's RSA key has 1024 bits, and Entra ID takes RSA keys of 2048 bits or more alone",
+            make.as_str(),
+        ),
+        (
+            format!("{expired}{key}"),
+            "the certificate expired on 2025-01-01T00:00:00Z",
+            make.as_str(),
+        ),
+        (
+            format!("{early}{key}"),
+            "the certificate is not valid before 2150-01-01T00:00:00Z",
+            "set this machine's clock; let it be kept by NTP: `timedatectl set-ntp true`",
+        ),
+    ] {
+        let error = world.refused(&with_certificate(&pem)).await;
+        assert_eq!(error.reason(), Reason::CredentialSecretMissing);
+        assert_eq!(
+            error.to_string(),
+            format!("the client certificate can't be used: {cause}. What to do: {cure}")
+        );
+    }
+    assert_eq!(world.emulator.counts().calls(Step::EntraToken), 0);
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
 }
 
 /// A cluster that signs service account tokens.
-struct Issuer(KeyPair);
+struct Issuer(RsaSigner);
 
 impl Issuer {
     const NAME: &str = "https://oidc.example/cluster/";
     const SUBJECT: &str = "system:serviceaccount:pullpass-system:pullpass";
 
     fn trust(&self) -> FederatedCredential {
-        let point = self.0.public_key_raw();
         FederatedCredential {
             issuer: Self::NAME.to_owned(),
             subject: Self::SUBJECT.to_owned(),
             audience: "api://AzureADTokenExchange".to_owned(),
             jwks: Jwks {
-                keys: vec![Jwk {
-                    kty: "EC".to_owned(),
-                    x: URL_SAFE_NO_PAD.encode(&point[1..33]),
-                    y: URL_SAFE_NO_PAD.encode(&point[33..]),
-                    ..Jwk::default()
-                }],
+                keys: vec![self.0.jwk("one").unwrap()],
             },
         }
     }
 
-    fn token(&self, subject: &str) -> String {
+    fn claims(subject: &str) -> Value {
         let now = Timestamp::now().as_second();
-        let claims = json!({
+        json!({
             "iss": Self::NAME, "sub": subject, "aud": ["api://AzureADTokenExchange"],
             "iat": now, "nbf": now, "exp": now + 3600,
-        });
-        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(json!({"alg": "ES256"})), part(claims));
-        let random = SystemRandom::new();
-        let key =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.0.serialize_der(), &random);
-        let signature = key.unwrap().sign(&random, signed.as_bytes()).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+        })
+    }
+
+    fn token(&self, subject: &str) -> String {
+        let header = json!({"alg": "RS256", "kid": "one"});
+        self.0.sign(&header, &Self::claims(subject)).unwrap()
     }
 }
 
 #[tokio::test]
 async fn workload_identity_reads_its_token_anew_each_time() {
-    let issuer = Issuer(KeyPair::generate().unwrap());
+    let issuer = Issuer(RsaSigner::FIRST);
     let mut config = config();
     config.principals[0].federated_credentials = vec![issuer.trust()];
     let world = World::new(config).await;
@@ -161,6 +192,51 @@ async fn workload_identity_reads_its_token_anew_each_time() {
 
     std::fs::write(&token_file, issuer.token(Issuer::SUBJECT)).unwrap();
     assert_lives(&world.mint(&request).await.unwrap(), HOUR * 3);
+}
+
+#[tokio::test]
+async fn a_token_of_unknown_keys_is_no_matter_of_audiences() {
+    let mut config = config();
+    config.principals[0].federated_credentials = vec![Issuer(RsaSigner::FIRST).trust()];
+    let world = World::new(config).await;
+    let directory = tempfile::tempdir().unwrap();
+    let token_file = directory.path().join("token");
+    std::fs::write(&token_file, Issuer(RsaSigner::SECOND).token(Issuer::SUBJECT)).unwrap();
+    let app = app();
+    let error = world
+        .refused(&as_identity(MintIdentity::WorkloadIdentity { app, token_file }))
+        .await;
+    assert_eq!(error.reason(), Reason::EntraRejected);
+    assert!(error.to_string().contains("/openid/v1/jwks"), "{error}");
+    // Twice, for `refused` mints twice.
+    assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
+}
+
+#[tokio::test]
+async fn tokens_of_clusters_that_sign_without_rsa_are_not_sent() {
+    let world = World::new(config()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let token_file = directory.path().join("token");
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let token = format!(
+        "{}.{}.c2ln",
+        part(json!({"alg": "ES256"})),
+        part(Issuer::claims(Issuer::SUBJECT))
+    );
+    std::fs::write(&token_file, token).unwrap();
+    let app = app();
+    let error = world
+        .refused(&as_identity(MintIdentity::WorkloadIdentity { app, token_file }))
+        .await;
+    assert_eq!(error.reason(), Reason::EntraRejected);
+    assert_eq!(
+        error.to_string(),
+        "the cluster signs service account tokens by ES256, and Entra ID takes RSA signatures alone (RS256, PS256 and \
+         their longer forms): it can't trust the tokens of this cluster. What to do: let the cluster sign service \
+         account tokens with an RSA key (kube-apiserver --service-account-signing-key-file), or use another kind of \
+         identity; see which keys it has: `kubectl get --raw /openid/v1/jwks`"
+    );
+    assert_eq!(world.emulator.counts().calls(Step::EntraToken), 0);
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! Every kind of identity that mints, up to a pull.
 
-use pullpass_emulator::{FederatedCredential, Jwks, ManagedIdentity, Principal, Step};
+use pullpass_emulator::{FederatedCredential, Jwks, ManagedIdentity, Principal, RsaSigner, Step};
 use pullpass_test_support::Login;
-use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use crate::client::{assert_pulls_when_attached, assert_refused, kubelet_tries, pull};
@@ -18,8 +17,7 @@ fn a_client_certificate_leads_to_a_pull() -> Test {
     let world = shared()?;
     let login = world.login()?;
     world.azure.push_image(&login, "app")?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
+    let certificate = RsaSigner::FIRST.certificate(&login.name)?;
     world.azure.put_principal(Principal {
         certificates: vec![certificate.clone()],
         ..principal(&login)
@@ -33,7 +31,7 @@ fn a_client_certificate_leads_to_a_pull() -> Test {
             "namespace": "pullpass-system",
             "annotations": {"pullpass.dev/registries": login.name},
         },
-        "stringData": {"tls.pem": format!("{certificate}{}", key.serialize_pem())},
+        "stringData": {"tls.pem": format!("{certificate}{}", RsaSigner::FIRST.pem())},
     });
     world.cluster.apply(&secret.to_string())?;
     let identity = json!({"servicePrincipal": {

@@ -4,22 +4,29 @@ use azure_core::http::ClientMethodOptions;
 use azure_identity::ClientAssertion;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::rsa;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256};
+use ring::signature::RSA_PSS_SHA256;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use serde_json::json;
 use thiserror::Error;
+use x509_parser::parse_x509_certificate;
+use x509_parser::public_key::PublicKey;
 
 use crate::azure::identity::Application;
 use crate::base::secret_text::SecretText;
 
 /// Entra ID's advice is five to ten minutes (Microsoft Learn, "Certificate credentials for application authentication").
 const LIFETIME_SECONDS: i64 = 600;
+
+/// Entra ID refuses shorter RSA keys.
+const MIN_KEY_BITS: usize = 2048;
+
+/// How far this machine's clock may be behind that of the machine which made a certificate a moment ago.
+const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// An assertion that is already made.
 #[derive(Debug)]
@@ -48,10 +55,33 @@ pub enum CertificateError {
     /// No private key.
     #[error("there is no private key in PEM (BEGIN PRIVATE KEY) beside the certificate")]
     NoKey,
-    /// A key of a kind that can't be used.
+    /// A key of another kind than RSA.
+    #[error("the certificate's key is not an RSA key, and Entra ID takes signatures of RSA keys alone")]
+    NotRsa,
+    /// An RSA key that is too short.
     #[error(
-        "the private key must be an RSA key of 2048 bits or more or a P-256 key, in PKCS #8 without a password; \
-         `openssl pkcs8 -topk8 -nocrypt` makes one"
+        "the certificate's RSA key has {bits} bits, and Entra ID takes RSA keys of 2048 bits or more alone"
+    )]
+    ShortKey {
+        /// How many it has.
+        bits: usize,
+    },
+    /// The certificate has expired.
+    #[error("the certificate expired on {since}")]
+    Expired {
+        /// When it did.
+        since: Timestamp,
+    },
+    /// The certificate is not valid yet.
+    #[error("the certificate is not valid before {until}")]
+    NotYetValid {
+        /// When it will be.
+        until: Timestamp,
+    },
+    /// A private key that can't be read.
+    #[error(
+        "the private key must be an RSA key of 2048 to 4096 bits, in PKCS #8 without a password; \
+         `openssl pkcs8 -topk8 -nocrypt` makes one of another form"
     )]
     Key,
     /// The two do not belong together.
@@ -68,36 +98,33 @@ pub enum CertificateError {
 /// A certificate of an application, with its key.
 pub(super) struct ClientCertificate {
     chain: Vec<CertificateDer<'static>>,
-    key: Key,
+    key: rsa::KeyPair,
 }
 
-enum Key {
-    Rsa(rsa::KeyPair),
-    P256(EcdsaKeyPair),
-}
-
-/// Whether a certificate and its key can be used, before they are given to anybody.
-pub fn check_certificate(pem: &SecretText) -> Result<(), CertificateError> {
-    ClientCertificate::parse(pem).map(drop)
+/// Whether a certificate and its key can be used now, before they are given to anybody.
+pub fn check_certificate(pem: &SecretText, now: Timestamp) -> Result<(), CertificateError> {
+    ClientCertificate::parse(pem, now).map(drop)
 }
 
 impl ClientCertificate {
-    pub(super) fn parse(pem: &SecretText) -> Result<Self, CertificateError> {
+    pub(super) fn parse(pem: &SecretText, now: Timestamp) -> Result<Self, CertificateError> {
         let pem = pem.expose().as_bytes();
         let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
             .map_err(|_| CertificateError::NoCertificate)?;
-        if chain.is_empty() {
-            return Err(CertificateError::NoCertificate);
-        }
+        let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| CertificateError::NoKey)?;
-        let key = Key::from_der(&der)?;
-        let provider = rustls::crypto::ring::default_provider();
-        match CertifiedKey::from_der(chain.clone(), der, &provider) {
-            Ok(_) => Ok(Self { chain, key }),
-            Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::Mismatch),
-            Err(_) => Err(CertificateError::Certificate),
+        let public_key = usable_public_key(leaf, now)?;
+        let key = match &der {
+            PrivateKeyDer::Pkcs8(der) => rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()),
+            PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der()),
+            _ => return Err(CertificateError::Key),
+        };
+        let key = key.map_err(|_| CertificateError::Key)?;
+        if key.public().as_ref() != public_key {
+            return Err(CertificateError::Mismatch);
         }
+        Ok(Self { chain, key })
     }
 
     /// A signed assertion. The whole chain goes along, for applications that trust an issuer and subject in place of
@@ -117,7 +144,8 @@ impl ClientCertificate {
         let chain: Vec<_> = self.chain.iter().map(|der| STANDARD.encode(der)).collect();
         let header = json!({
             "typ": "JWT",
-            "alg": self.key.algorithm(),
+            // The pairing that Microsoft's libraries send. Entra ID refuses `x5t#S256` beside RS256.
+            "alg": "PS256",
             "x5t#S256": URL_SAFE_NO_PAD.encode(digest(&SHA256, leaf)),
             "x5c": chain,
         });
@@ -133,71 +161,64 @@ impl ClientCertificate {
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
-        let signature = self.key.sign(&random, token.as_bytes())?;
+        let mut signature = vec![0; self.key.public().modulus_len()];
+        self.key
+            .sign(&RSA_PSS_SHA256, &random, token.as_bytes(), &mut signature)
+            .map_err(|_| CertificateError::Signing)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(Assertion(token.into()))
     }
 }
 
-impl Key {
-    fn from_der(der: &PrivateKeyDer<'_>) -> Result<Self, CertificateError> {
-        let unusable = |_| CertificateError::Key;
-        match der {
-            PrivateKeyDer::Pkcs8(der) => {
-                let der = der.secret_pkcs8_der();
-                let random = SystemRandom::new();
-                rsa::KeyPair::from_pkcs8(der)
-                    .map(Self::Rsa)
-                    .or_else(|_| {
-                        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)
-                            .map(Self::P256)
-                    })
-                    .map_err(unusable)
+/// The public key of a certificate that Entra ID takes now.
+fn usable_public_key(der: &CertificateDer<'_>, now: Timestamp) -> Result<Vec<u8>, CertificateError> {
+    let (_, certificate) = parse_x509_certificate(der).map_err(|_| CertificateError::Certificate)?;
+    let public_key = &certificate.tbs_certificate.subject_pki;
+    match public_key.parsed() {
+        Ok(PublicKey::RSA(key)) => {
+            let bits = bits(key.modulus);
+            if bits < MIN_KEY_BITS {
+                return Err(CertificateError::ShortKey { bits });
             }
-            PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der())
-                .map(Self::Rsa)
-                .map_err(unusable),
-            _ => Err(CertificateError::Key),
         }
+        Ok(_) => return Err(CertificateError::NotRsa),
+        Err(_) => return Err(CertificateError::Certificate),
     }
+    let validity = certificate.validity();
+    let from = Timestamp::from_second(validity.not_before.timestamp()).unwrap_or(Timestamp::MIN);
+    let end = Timestamp::from_second(validity.not_after.timestamp()).unwrap_or(Timestamp::MAX);
+    if now >= end {
+        return Err(CertificateError::Expired { since: end });
+    }
+    if from.duration_since(now) > MAX_SKEW {
+        return Err(CertificateError::NotYetValid { until: from });
+    }
+    Ok(public_key.subject_public_key.data.to_vec())
+}
 
-    fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Rsa(_) => "RS256",
-            Self::P256(_) => "ES256",
-        }
-    }
-
-    fn sign(&self, random: &SystemRandom, message: &[u8]) -> Result<Vec<u8>, CertificateError> {
-        match self {
-            Self::Rsa(key) => {
-                let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, random, message, &mut signature)
-                    .map_err(|_| CertificateError::Signing)?;
-                Ok(signature)
-            }
-            Self::P256(key) => key
-                .sign(random, message)
-                .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| CertificateError::Signing),
-        }
-    }
+/// The length of a big-endian number.
+fn bits(number: &[u8]) -> usize {
+    let significant = number.iter().position(|byte| *byte != 0);
+    let Some((first, rest)) = significant.and_then(|at| number.get(at..)?.split_first()) else {
+        return 0;
+    };
+    let first = u8::BITS - first.leading_zeros();
+    rest.len() * 8 + usize::try_from(first).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pullpass_emulator::RsaSigner;
     use rcgen::{CertificateParams, KeyPair};
-    use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+    use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
     use serde_json::Value;
 
-    /// For tests alone, since the TLS stack here can't make RSA keys.
-    const RSA_KEY: &str = include_str!("testdata/rsa-key.pem");
+    const NOW: i64 = 1_800_000_000;
 
-    fn certificate(key: &KeyPair) -> String {
-        let params = CertificateParams::new(Vec::new()).unwrap();
-        params.self_signed(key).unwrap().pem()
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
     }
 
     fn app() -> Application {
@@ -208,10 +229,9 @@ mod tests {
     }
 
     fn parts(pem: &str) -> (Value, Value, String, Vec<u8>) {
-        let certificate = ClientCertificate::parse(&pem.into()).unwrap();
-        let now = Timestamp::from_second(1000).unwrap();
+        let certificate = ClientCertificate::parse(&pem.into(), at(NOW)).unwrap();
         let assertion = certificate
-            .assertion(&app(), "https://login.example", now)
+            .assertion(&app(), "https://login.example", at(NOW))
             .unwrap();
         let token = assertion.0.expose().to_owned();
         let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -221,11 +241,15 @@ mod tests {
         (json(header), json(claims), signed.to_owned(), signature)
     }
 
+    fn error_of(pem: &str, now: i64) -> Option<CertificateError> {
+        ClientCertificate::parse(&pem.into(), at(now)).err()
+    }
+
     #[test]
     fn an_assertion_says_who_and_for_whom_and_for_ten_minutes() {
-        let key = KeyPair::generate().unwrap();
-        let leaf = certificate(&key);
-        let (header, claims, ..) = parts(&format!("{leaf}{}", key.serialize_pem()));
+        let leaf = RsaSigner::FIRST.certificate("app").unwrap();
+        let pem = format!("{leaf}{}", RsaSigner::FIRST.pem());
+        let (header, claims, ..) = parts(&pem);
         let der = CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap();
         assert_eq!(header["x5t#S256"], URL_SAFE_NO_PAD.encode(digest(&SHA256, &der)));
         assert_eq!(header["x5c"], json!([STANDARD.encode(&der)]));
@@ -234,53 +258,84 @@ mod tests {
             (&claims["iss"], &claims["sub"]),
             (&json!("client"), &json!("client"))
         );
-        assert_eq!((&claims["nbf"], &claims["exp"]), (&json!(1000), &json!(1600)));
-        let (_, others, ..) = parts(&format!("{leaf}{}", key.serialize_pem()));
+        assert_eq!((&claims["nbf"], &claims["exp"]), (&json!(NOW), &json!(NOW + 600)));
+        let (_, others, ..) = parts(&pem);
         assert_ne!(claims["jti"], others["jti"]);
     }
 
     #[test]
-    fn both_kinds_of_keys_sign_what_their_certificate_verifies() {
-        let p256 = KeyPair::generate().unwrap();
-        let (header, _, signed, signature) =
-            parts(&format!("{}{}", p256.serialize_pem(), certificate(&p256)));
-        assert_eq!(header["alg"], "ES256");
-        let verified = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, p256.public_key_raw())
-            .verify(signed.as_bytes(), &signature);
-        assert!(verified.is_ok());
-
-        let rsa = KeyPair::from_pem(RSA_KEY).unwrap();
-        let (header, _, signed, signature) = parts(&format!("{}{RSA_KEY}", certificate(&rsa)));
-        assert_eq!(header["alg"], "RS256");
-        let verified = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, rsa.public_key_raw())
-            .verify(signed.as_bytes(), &signature);
-        assert!(verified.is_ok());
+    fn an_assertion_is_signed_by_ps256_whatever_the_keys_form() {
+        let leaf = RsaSigner::FIRST.certificate("app").unwrap();
+        for key in [
+            RsaSigner::FIRST.pem().to_owned(),
+            RsaSigner::FIRST.pkcs1_pem().unwrap(),
+        ] {
+            let (header, _, signed, signature) = parts(&format!("{key}{leaf}"));
+            assert_eq!(header["alg"], "PS256");
+            assert_eq!(header["x5t"], Value::Null);
+            let public_key = KeyPair::from_pem(RsaSigner::FIRST.pem()).unwrap();
+            let verified = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, public_key.public_key_raw())
+                .verify(signed.as_bytes(), &signature);
+            assert!(verified.is_ok());
+        }
     }
 
     #[test]
     fn what_can_not_be_used_is_told_apart() {
-        let key = KeyPair::generate().unwrap();
-        let other = KeyPair::generate().unwrap().serialize_pem();
-        let leaf = certificate(&key);
-        let key = key.serialize_pem();
+        let key = RsaSigner::FIRST.pem();
+        let other = RsaSigner::SECOND.pem();
+        let leaf = RsaSigner::FIRST.certificate("app").unwrap();
         let sec1 = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n";
         let junk = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         let odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let p256 = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(Vec::new()).unwrap();
+        let p256_leaf = params.self_signed(&p256).unwrap().pem();
+        let p256 = p256.serialize_pem();
         for (pem, error) in [
             (String::new(), CertificateError::NoCertificate),
             ("hunter2".to_owned(), CertificateError::NoCertificate),
-            (key.clone(), CertificateError::NoCertificate),
+            (key.to_owned(), CertificateError::NoCertificate),
             (leaf.clone(), CertificateError::NoKey),
             (format!("{leaf}{sec1}"), CertificateError::Key),
             (format!("{leaf}{junk}"), CertificateError::Key),
+            (format!("{leaf}{p256}"), CertificateError::Key),
             (format!("{leaf}{other}"), CertificateError::Mismatch),
             (format!("{odd}{key}"), CertificateError::Certificate),
+            (format!("{p256_leaf}{p256}"), CertificateError::NotRsa),
+            (
+                RsaSigner::SHORT_CERTIFICATE.to_owned(),
+                CertificateError::ShortKey { bits: 1024 },
+            ),
         ] {
-            assert_eq!(
-                ClientCertificate::parse(&pem.as_str().into()).err(),
-                Some(error),
-                "{pem}"
-            );
+            assert_eq!(error_of(&pem, NOW), Some(error), "{pem}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_good_for_its_time_and_a_new_one_at_once() {
+        let (from, end) = (NOW, NOW + 86_400);
+        let leaf = RsaSigner::FIRST
+            .certificate_for("app", at(from), at(end))
+            .unwrap();
+        let pem = format!("{leaf}{}", RsaSigner::FIRST.pem());
+        for now in [from - 300, from, end - 1] {
+            assert_eq!(error_of(&pem, now), None, "{now}");
+        }
+        assert_eq!(
+            error_of(&pem, from - 301),
+            Some(CertificateError::NotYetValid { until: at(from) })
+        );
+        assert_eq!(
+            error_of(&pem, end),
+            Some(CertificateError::Expired { since: at(end) })
+        );
+    }
+
+    #[test]
+    fn lengths_of_keys_count_from_their_first_bit() {
+        for (number, expected) in [(&[][..], 0), (&[0, 0], 0), (&[0, 0x80, 0], 16), (&[0x7f, 0], 15)] {
+            assert_eq!(bits(number), expected, "{number:?}");
         }
     }
 

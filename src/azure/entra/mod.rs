@@ -3,6 +3,7 @@
 //! `azure_identity` makes the requests; what comes back is decoded here, since the library loses the AADSTS code where
 //! the description has an escape in it, takes an answer without a token for a success, and retries by itself.
 
+mod algorithm;
 mod assertion;
 mod decode;
 mod recorder;
@@ -22,6 +23,7 @@ use azure_identity::{
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use self::algorithm::UnsupportedAlgorithm;
 use self::assertion::{Assertion, ClientCertificate};
 pub use self::assertion::{CertificateError, check_certificate};
 pub use self::decode::{Refusal, token_of};
@@ -71,6 +73,12 @@ pub enum EntraError {
         /// What is wrong with it.
         cause: String,
     },
+    /// The federated token is signed in a way that Entra ID does not take.
+    #[error(
+        "the cluster signs service account tokens by {0}, and Entra ID takes RSA signatures alone (RS256, PS256 and \
+         their longer forms): it can't trust the tokens of this cluster"
+    )]
+    TokenAlgorithm(UnsupportedAlgorithm),
     /// The identity is described in a way that no request can be made of.
     #[error("no request can be made for this identity: {0}")]
     Identity(String),
@@ -136,7 +144,7 @@ impl Entra {
                 Ok(credential.map_err(|error| unusable(&error))?)
             }
             MintIdentity::ClientCertificate { app, pem, .. } => {
-                let certificate = ClientCertificate::parse(pem).map_err(EntraError::Certificate)?;
+                let certificate = ClientCertificate::parse(pem, now).map_err(EntraError::Certificate)?;
                 let assertion = certificate.assertion(app, &authority, now);
                 with_assertion(app, assertion.map_err(EntraError::Certificate)?, options)
             }
@@ -228,6 +236,7 @@ async fn federated_token(path: &Path) -> Result<Assertion, EntraError> {
     if token.is_empty() {
         return Err(unusable("it is empty".to_owned()));
     }
+    UnsupportedAlgorithm::check(&token).map_err(EntraError::TokenAlgorithm)?;
     Ok(Assertion::new(token))
 }
 

@@ -1,7 +1,7 @@
 //! What to do about a failure, as a clause for statuses and Events.
 
 use super::{MintCause, MintKind, MintRequest, MintStep};
-use crate::azure::remedy::{Handover, Puller, Remedy, Request, Situation, of_unusable_password};
+use crate::azure::remedy::{Handover, Puller, Request, Situation, joined, of_unusable_password};
 
 pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -> Option<String> {
     let situation = Situation {
@@ -30,15 +30,4 @@ pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -
 
 pub(super) fn of_password() -> Option<String> {
     joined(of_unusable_password())
-}
-
-fn joined(remedies: Vec<Remedy>) -> Option<String> {
-    let clauses: Vec<_> = remedies
-        .into_iter()
-        .map(|Remedy { text, command }| match command {
-            Some(command) => format!("{text}: `{command}`"),
-            None => text,
-        })
-        .collect();
-    (!clauses.is_empty()).then(|| clauses.join("; "))
 }

@@ -90,7 +90,9 @@ impl MintError {
             MintCause::Password => Reason::CredentialSecretMissing,
             MintCause::Entra(error) => match error {
                 EntraError::ServiceError(trouble) | EntraError::ImdsTrouble(trouble) => reason_of(trouble),
-                EntraError::Refused(_) | EntraError::ImdsRefused(_) => Reason::EntraRejected,
+                EntraError::Refused(_) | EntraError::ImdsRefused(_) | EntraError::TokenAlgorithm(_) => {
+                    Reason::EntraRejected
+                }
                 EntraError::Certificate(_) | EntraError::EmptySecret | EntraError::TokenFile { .. } => {
                     Reason::CredentialSecretMissing
                 }

@@ -6,7 +6,7 @@ mod fault;
 
 pub(crate) use self::fault::EntraFault;
 use super::acr::{AcrError, AcrRefusal};
-use super::entra::{EntraError, Refusal};
+use super::entra::{CertificateError, EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};
 use super::mint::REGISTRY_AUDIENCE;
 use crate::registry::login_server::LoginServer;
@@ -83,6 +83,18 @@ fn run(text: impl Into<String>, command: impl Into<String>) -> Remedy {
     }
 }
 
+/// Remedies as a clause.
+pub(crate) fn joined(remedies: Vec<Remedy>) -> Option<String> {
+    let clauses: Vec<_> = remedies
+        .into_iter()
+        .map(|Remedy { text, command }| match command {
+            Some(command) => format!("{text}: `{command}`"),
+            None => text,
+        })
+        .collect();
+    (!clauses.is_empty()).then(|| clauses.join("; "))
+}
+
 /// The resource's name: what comes before the suffix, and before a domain name label's hash.
 pub(crate) fn registry_name(login_server: &LoginServer) -> &str {
     let host = login_server.as_str();
@@ -101,7 +113,7 @@ pub(crate) fn of_secret(
     handover: Handover<'_>,
     origin: &str,
 ) -> Vec<Remedy> {
-    let Application { tenant_id, client_id } = app;
+    let client_id = &app.client_id;
     let new = run(
         "make a new client secret (its value is what counts, not its ID)",
         // Without --append, every other credential of the application is deleted.
@@ -111,21 +123,68 @@ pub(crate) fn of_secret(
     );
     let delivery = match handover {
         Handover::InPlace => say(format!("put its value into {origin}, then remove the file")),
-        Handover::Attach(registry) => {
-            let named = match registry {
-                Some(registry) if registry != registry_name(login_server) => format!(" --name {registry}"),
-                _ => String::new(),
-            };
-            run(
-                "give it to pullpass, then remove the file",
-                format!(
-                    "pullpass attach {login_server}{named} --tenant-id {tenant_id} --client-id {client_id} \
-                     --client-secret-file secret.txt"
-                ),
-            )
-        }
+        Handover::Attach(registry) => attach(login_server, registry, app, "--client-secret-file secret.txt"),
     };
     vec![new, delivery]
+}
+
+fn attach(login_server: &LoginServer, registry: Option<&str>, app: &Application, proof: &str) -> Remedy {
+    let Application { tenant_id, client_id } = app;
+    let named = match registry {
+        Some(registry) if registry != registry_name(login_server) => format!(" --name {registry}"),
+        _ => String::new(),
+    };
+    run(
+        "give it to pullpass, then remove the file",
+        format!(
+            "pullpass attach {login_server}{named} --tenant-id {tenant_id} --client-id {client_id} {proof}"
+        ),
+    )
+}
+
+fn new_certificate(client_id: &str) -> Remedy {
+    run(
+        "make a certificate with an RSA key; the command prints the name of the file that has both",
+        // Without --append, every other credential of the application is deleted.
+        format!(
+            "az ad app credential reset --id {client_id} --append --create-cert --query fileWithCertAndPrivateKey \
+             --output tsv"
+        ),
+    )
+}
+
+/// Whether only another certificate helps.
+fn needs_new_certificate(error: CertificateError) -> bool {
+    match error {
+        CertificateError::NotRsa | CertificateError::ShortKey { .. } | CertificateError::Expired { .. } => {
+            true
+        }
+        CertificateError::NoCertificate
+        | CertificateError::NoKey
+        | CertificateError::NotYetValid { .. }
+        | CertificateError::Key
+        | CertificateError::Mismatch
+        | CertificateError::Certificate
+        | CertificateError::Signing => false,
+    }
+}
+
+/// About a client certificate that was given to a command, which can't be used.
+pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> Option<String> {
+    joined(match error {
+        CertificateError::NotYetValid { .. } => vec![clock()],
+        error if needs_new_certificate(error) => {
+            vec![new_certificate(client_id), say("then give that file")]
+        }
+        _ => Vec::new(),
+    })
+}
+
+fn clock() -> Remedy {
+    run(
+        "set this machine's clock; let it be kept by NTP",
+        "timedatectl set-ntp true",
+    )
 }
 
 impl Situation<'_> {
@@ -148,9 +207,12 @@ impl Situation<'_> {
                 "managed identities are on Azure's machines only; elsewhere, and where the endpoint 169.254.169.254 is \
                  closed to Pods, use another kind of spec.identity",
             )],
+            EntraError::Certificate(CertificateError::NotYetValid { .. }) => vec![clock()],
+            EntraError::Certificate(error) if needs_new_certificate(*error) => self.certificate(),
             EntraError::Certificate(_) | EntraError::EmptySecret => {
                 vec![say(format!("correct {}", self.origin()))]
             }
+            EntraError::TokenAlgorithm(_) => vec![issuer_with_rsa()],
             EntraError::TokenFile { .. } => vec![say(format!(
                 "let the cluster's workload identity webhook mount the token (Pod label azure.workload.identity/use), \
                  or project a service account token with audience {token_audience} and name its file in \
@@ -197,15 +259,11 @@ impl Situation<'_> {
                 format!("az ad sp update --id {client_id} --set accountEnabled=true"),
             )],
             EntraFault::Time => {
-                let clock = run(
-                    "set this machine's clock; let it be kept by NTP",
-                    "timedatectl set-ntp true",
-                );
                 let token = say("see that the file of AZURE_FEDERATED_TOKEN_FILE is still renewed");
                 if is_federated {
-                    vec![clock, token]
+                    vec![clock(), token]
                 } else {
-                    vec![clock]
+                    vec![clock()]
                 }
             }
             EntraFault::Assertion if is_federated => vec![say(format!(
@@ -227,7 +285,7 @@ impl Situation<'_> {
             ],
             EntraFault::Signature => vec![
                 run(
-                    "upload the certificate to the application",
+                    "upload the certificate, without its private key, to the application",
                     format!("az ad app credential reset --id {client_id} --append --cert @certificate.pem"),
                 ),
                 say(format!(
@@ -235,18 +293,8 @@ impl Situation<'_> {
                     self.origin()
                 )),
             ],
-            EntraFault::Algorithm if is_federated => vec![run(
-                "Entra ID takes RSA signatures only: let the cluster sign service account tokens with an RSA key, \
-                     or use another kind of identity; see which keys it has",
-                "kubectl get --raw /openid/v1/jwks",
-            )],
-            EntraFault::Algorithm => vec![
-                run(
-                    "Entra ID takes RSA signatures only: make a certificate with an RSA key",
-                    format!("az ad app credential reset --id {client_id} --append --create-cert"),
-                ),
-                say(format!("put it into {}", self.origin())),
-            ],
+            EntraFault::Algorithm if is_federated => vec![issuer_with_rsa()],
+            EntraFault::Algorithm => self.certificate(),
             EntraFault::Trust => vec![run(
                 "give the application a federated credential with the cluster's issuer and the subject of pullpass' \
                  service account",
@@ -264,6 +312,23 @@ impl Situation<'_> {
                  addresses in",
             )],
         }
+    }
+
+    /// A client certificate that Entra ID takes, in place of one that it does not.
+    fn certificate(&self) -> Vec<Remedy> {
+        let Puller::Identity(identity) = self.puller else {
+            return Vec::new();
+        };
+        let Some(app) = identity.app() else {
+            return Vec::new();
+        };
+        let delivery = match self.handover {
+            Handover::InPlace => say(format!("put the file's content into {}", self.origin())),
+            Handover::Attach(registry) => {
+                attach(self.login_server, registry, app, "--client-certificate-file FILE")
+            }
+        };
+        vec![new_certificate(&app.client_id), delivery]
     }
 
     /// About a failure of the registry; nothing about one that passes by itself.
@@ -406,6 +471,15 @@ impl Situation<'_> {
             | Puller::Unknown => "spec.identity",
         }
     }
+}
+
+/// About a cluster whose service account tokens Entra ID can't take.
+fn issuer_with_rsa() -> Remedy {
+    run(
+        "let the cluster sign service account tokens with an RSA key (kube-apiserver \
+         --service-account-signing-key-file), or use another kind of identity; see which keys it has",
+        "kubectl get --raw /openid/v1/jwks",
+    )
 }
 
 /// Whom `az role assignment create --assignee` gives a role to.

@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use console::Term;
+use jiff::Timestamp;
 
 use crate::azure::entra::check_certificate;
+use crate::azure::remedy::of_given_certificate;
 use crate::base::secret_text::SecretText;
 use crate::cli::CliError;
 
@@ -48,8 +50,13 @@ pub(in crate::cli) fn token_password(source: &Source, name: &str) -> Result<Secr
 pub(in crate::cli) fn client_certificate(source: &Source, client_id: &str) -> Result<SecretText, CliError> {
     let what = format!("the certificate of {client_id}");
     let pem = read_from(source, &what, "--client-certificate-file")?;
-    check_certificate(&pem).map_err(|error| CliError::Input(format!("{what}: {error}")))?;
-    Ok(pem)
+    match check_certificate(&pem, Timestamp::now()) {
+        Ok(()) => Ok(pem),
+        Err(error) => Err(CliError::Input(match of_given_certificate(client_id, error) {
+            Some(advice) => format!("{what}: {error}. What to do: {advice}"),
+            None => format!("{what}: {error}"),
+        })),
+    }
 }
 
 fn read_from(source: &Source, what: &str, flag: &str) -> Result<SecretText, CliError> {

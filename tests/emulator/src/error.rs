@@ -15,4 +15,13 @@ pub enum EmulatorError {
     /// A signing key.
     #[error("signing key: {0}")]
     Key(ring::error::KeyRejected),
+    /// Something in PEM that is checked in.
+    #[error("PEM: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// An algorithm that no RSA key signs by.
+    #[error("no RSA key signs by {0}")]
+    Algorithm(String),
+    /// A signature.
+    #[error("signing failed")]
+    Signing,
 }

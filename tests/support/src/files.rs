@@ -3,6 +3,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pullpass_emulator::RsaSigner;
 use serde_json::json;
 
 use crate::error::Error;
@@ -13,6 +14,9 @@ use crate::wait::free_port;
 /// The API server's own address in the cluster: the first of the service range.
 const SERVICE_ADDRESS: &str = "10.0.0.1";
 const SERVICE_RANGE: &str = "10.0.0.0/24";
+
+/// Signs service account tokens: with RSA, since Entra ID trusts no other issuer.
+const ACCOUNT_KEY: RsaSigner = RsaSigner::SECOND;
 
 /// What turns workloads into Pods, cleans up after them, keeps the promises that Pods and RBAC rely
 /// on, and computes disruption budgets. There are no nodes, so nothing that cares for those.
@@ -44,7 +48,6 @@ impl<'a> Files<'a> {
             "kubernetes.default.svc",
         ];
         let server: Identity = authority.server(&hosts)?;
-        let account_key = rcgen::KeyPair::generate()?;
         // Pods, for the annotations that webhooks leave in the audit log; Secrets, for who reads them.
         let audit_policy = json!({
             "apiVersion": "audit.k8s.io/v1",
@@ -66,8 +69,8 @@ impl<'a> Files<'a> {
             authority_file: file("ca.crt", authority.pem())?,
             server_certificate: file("kube-apiserver.crt", &server.certificate)?,
             server_key: file("kube-apiserver.key", &server.key)?,
-            account_private_key: file("service-accounts.key", &account_key.serialize_pem())?,
-            account_public_key: file("service-accounts.pub", &account_key.public_key_pem())?,
+            account_private_key: file("service-accounts.key", ACCOUNT_KEY.pem())?,
+            account_public_key: file("service-accounts.pub", &ACCOUNT_KEY.public_pem()?)?,
             audit_policy: file("audit-policy.json", &audit_policy.to_string())?,
             authority,
         })
