@@ -164,11 +164,11 @@ pub struct Jwks {
     pub keys: Vec<Jwk>,
 }
 
-/// A public JSON Web Key (RFC 7518): RSA (`n`, `e`) or P-256 (`x`, `y`).
+/// A public JSON Web Key (RFC 7518). One that is not RSA is nothing to Entra.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Jwk {
-    /// Key type, `RSA` or `EC`.
+    /// Key type: `RSA`, or one that is not used.
     pub kty: String,
     /// Key ID.
     pub kid: String,
@@ -176,10 +176,6 @@ pub struct Jwk {
     pub n: String,
     /// RSA exponent.
     pub e: String,
-    /// Curve coordinate.
-    pub x: String,
-    /// Curve coordinate.
-    pub y: String,
 }
 
 /// How IMDS names an identity, beside its client ID.

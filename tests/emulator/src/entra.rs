@@ -251,18 +251,44 @@ fn refusal_of(rejection: Rejection, assertion: &str) -> Refusal {
             return no_federation(700_212, "audience", "aud", assertion);
         }
         Rejection::Subject => return no_federation(700_213, "subject", "sub", assertion),
-        Rejection::Certificate => (
+        Rejection::Algorithm => {
+            let algorithm = Compact::parse(assertion)
+                .map(|token| token.header_text("alg").to_owned())
+                .unwrap_or_default();
+            return Refusal::new(
+                "invalid_client",
+                5_002_738,
+                format!("'{algorithm}' is not a supported signature algorithm."),
+            );
+        }
+        Rejection::NotRegistered => (
             700_027,
-            "The certificate with identifier used to sign the client assertion is not registered on application, or client assertion failed signature validation.",
+            "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key was not found.]",
+        ),
+        Rejection::CertificateTime => (
+            700_027,
+            "Client assertion failed signature validation. [Reason - The key used is expired.]",
+        ),
+        Rejection::CertificateSignature => (
+            700_027,
+            "Client assertion failed signature validation. [Reason - The signature is invalid.]",
+        ),
+        Rejection::OwnSubject => (
+            700_021,
+            "Client assertion application identifier doesn't match 'client_id' parameter.",
         ),
         Rejection::Time => (700_024, "Client assertion is not within its valid time range."),
         Rejection::Audience => (
             700_023,
             "Client assertion audience claim does not match Realm issuer. Review the documentation at https://learn.microsoft.com/entra/identity-platform/certificate-credentials .",
         ),
-        Rejection::FederatedSignature => (
+        Rejection::FederatedKey => (
             50_013,
             "Assertion failed signature validation. [Reason - The key was not found.]",
+        ),
+        Rejection::FederatedSignature => (
+            5_000_131,
+            "Assertion failed signature validation. [Reason - The provided signature value did not match the expected signature value.]",
         ),
     };
     Refusal::new("invalid_client", code, message)

@@ -100,7 +100,6 @@ impl RsaSigner {
             kid: kid.to_owned(),
             n: URL_SAFE_NO_PAD.encode(public.n),
             e: URL_SAFE_NO_PAD.encode(public.e),
-            ..Jwk::default()
         })
     }
 
