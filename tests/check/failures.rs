@@ -116,7 +116,7 @@ fn a_registry_with_repository_permissions_asks_for_another_role() -> Test {
         let azure = Azure::with(std::slice::from_ref(&login), |config| {
             config.registries[0] = Registry {
                 denied_scope: denied,
-                ..Registry::abac(&login.host)
+                ..Registry::abac(&login.tenant, &login.host)
             };
         })?;
         let output = check(&azure, &login, &["--repository=team/app"])?;

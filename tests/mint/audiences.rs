@@ -54,7 +54,7 @@ async fn other_clouds_have_their_own_authority_and_audience() {
             audiences: Some(vec!["https://management.usgovcloudapi.net".to_owned()]),
             ..Tenant::new(TENANT)
         }],
-        registries: vec![Registry::new(host)],
+        registries: vec![Registry::new(TENANT, host)],
         roles: vec![RoleAssignment::new(CLIENT, host, Role::AcrPull)],
         ..config()
     })

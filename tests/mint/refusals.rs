@@ -130,7 +130,7 @@ async fn an_abac_registry_passes_the_exchange_and_refuses_the_pull() {
         let mut config = config();
         config.registries = vec![Registry {
             denied_scope: denied,
-            ..Registry::abac(HOST)
+            ..Registry::abac(TENANT, HOST)
         }];
         let world = World::new(config).await;
         assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());

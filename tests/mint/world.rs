@@ -36,7 +36,7 @@ pub(crate) fn config() -> Config {
     Config {
         tenants: vec![Tenant::new(TENANT)],
         principals: vec![Principal::new(TENANT, CLIENT).with_secret(PASSWORD)],
-        registries: vec![Registry::new(HOST)],
+        registries: vec![Registry::new(TENANT, HOST)],
         roles: vec![RoleAssignment::new(CLIENT, HOST, Role::AcrPull)],
         ..Config::default()
     }

@@ -34,7 +34,7 @@ fn a_repository_scoped_token_pulls_and_a_new_password_of_it_is_taken_up() -> Tes
     }
     let name = format!("{}-token", login.name);
     let use_password = |password: &str| -> Test {
-        let mut registry = Registry::new(&login.host);
+        let mut registry = Registry::new(&login.tenant, &login.host);
         registry.tokens = vec![ScopedToken {
             name: "puller".to_owned(),
             passwords: vec![password.to_owned()],

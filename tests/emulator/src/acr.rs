@@ -13,8 +13,13 @@ use crate::config::{DeniedScope, Registry};
 use crate::content::grants;
 use crate::directory::{Directory, Identity, NULL_GUID, client_of};
 use crate::jwt::{guid, text};
-use crate::reply::{Form, Reply, because, json_reply, registry_error, set, unauthorized};
+use crate::reply::{Form, Reply, because, json_reply, registry_error, reply, set, unauthorized};
 use crate::shared::Shared;
+
+/// The longest password that a registry's front end lets through, in characters.
+///
+/// Source: Azure/acr, issue 797.
+const MAX_PASSWORD: usize = 6089;
 
 /// The issuer of all that a registry signs.
 pub(crate) const ISSUER: &str = "Azure Container Registry";
@@ -57,8 +62,12 @@ pub(crate) fn exchange(shared: &Shared, host: &str, form: &Form) -> Reply {
     {
         return unauthorized("tenant");
     }
+    if !registry.tenant.eq_ignore_ascii_case(tenant) {
+        return unauthorized("a token of another tenant");
+    }
     let client_id = client_of(&claims);
-    if !directory.has_role(client_id, host, now) {
+    // With Entra repository permissions the registry asks for a role only when it is asked for a repository.
+    if !registry.abac && !directory.has_role(client_id, host, now) {
         return unauthorized("no role");
     }
 
@@ -90,6 +99,8 @@ pub(crate) fn exchange(shared: &Shared, host: &str, form: &Form) -> Reply {
 /// Who asks for an access token, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
+    /// None were sent.
+    Anonymous,
     RefreshToken(String),
     /// A refresh token or an access token, in the place of a password.
     TokenAsPassword(String),
@@ -102,14 +113,11 @@ pub(crate) enum Credentials {
 impl Credentials {
     /// From HTTP's Basic authentication (RFC 7617).
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, encoded) = value.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return None;
+        if !headers.contains_key(AUTHORIZATION) {
+            return Some(Self::Anonymous);
         }
-        let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
-        let (username, password) = decoded.split_once(':')?;
-        Some(Self::from_password(username, password))
+        let (username, password) = basic(headers)?;
+        Some(Self::from_password(&username, &password))
     }
 
     /// From the `OAuth2` form of `POST /oauth2/token`.
@@ -131,6 +139,32 @@ impl Credentials {
             }
         }
     }
+}
+
+/// The user name and the password of HTTP's Basic authentication.
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (username, password) = decoded.split_once(':')?;
+    Some((username.to_owned(), password.to_owned()))
+}
+
+/// What the front end of a registry answers to a request before anybody looks who it comes from.
+///
+/// Source: Azure/acr, issue 797.
+pub(crate) fn front_end(headers: &HeaderMap) -> Option<Reply> {
+    let (_, password) = basic(headers)?;
+    (password.len() > MAX_PASSWORD).then(|| {
+        let page = "<html><head><title>400 Request Header Or Cookie Too Large</title></head></html>";
+        because(
+            reply(StatusCode::BAD_REQUEST, "text/html", page),
+            "the password is too long",
+        )
+    })
 }
 
 /// `GET` and `POST /oauth2/token`: an access token for what is asked and granted.
@@ -217,7 +251,8 @@ fn identify(
     now: Timestamp,
 ) -> Result<Caller, String> {
     match credentials {
-        None => Err("no credentials".to_owned()),
+        Some(Credentials::Anonymous) if registry.anonymous_pull => Ok(Identity::Anonymous.into()),
+        None | Some(Credentials::Anonymous) => Err("no credentials".to_owned()),
         Some(Credentials::RefreshToken(token) | Credentials::TokenAsPassword(token)) => {
             let claims = shared
                 .keys

@@ -193,9 +193,14 @@ pub struct ManagedIdentity {
 pub struct Registry {
     /// The login server.
     pub host: String,
+    /// The tenant it belongs to: tokens of others are refused.
+    pub tenant: String,
     /// Entra repository permissions (ABAC): registry-wide roles are not honoured, repository roles are.
     #[serde(default)]
     pub abac: bool,
+    /// Whether everybody may pull without credentials.
+    #[serde(default)]
+    pub anonymous_pull: bool,
     /// Whether tokens for the ARM audience are taken.
     #[serde(default = "yes")]
     pub authentication_as_arm: bool,
@@ -214,11 +219,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A classic registry that takes both audiences.
-    pub fn new(host: &str) -> Self {
+    /// A classic registry of a tenant that takes both audiences.
+    pub fn new(tenant: &str, host: &str) -> Self {
         Self {
             host: host.to_ascii_lowercase(),
+            tenant: tenant.to_owned(),
             abac: false,
+            anonymous_pull: false,
             authentication_as_arm: true,
             audiences: None,
             admin: None,
@@ -228,10 +235,10 @@ impl Registry {
     }
 
     /// A registry with Entra repository permissions.
-    pub fn abac(host: &str) -> Self {
+    pub fn abac(tenant: &str, host: &str) -> Self {
         Self {
             abac: true,
-            ..Self::new(host)
+            ..Self::new(tenant, host)
         }
     }
 

@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::acr::challenge;
 use crate::backend;
 use crate::jwt::text;
-use crate::reply::{Reply, registry_error};
+use crate::reply::{Reply, redirect, registry_error};
 use crate::shared::Shared;
 use crate::step::Step;
+use crate::storage;
 
 /// The repository that a path under `/v2/` is about, and the step that it belongs to.
 ///
@@ -72,15 +73,26 @@ pub(crate) async fn answer(shared: &Shared, host: &str, name: &str, request: Req
         return challenge(host, host, &parameters, "scope");
     }
     let backend = shared.directory().backend.clone();
-    match backend {
-        Some(backend) => backend::forward(shared, &backend, host, &claims, request).await,
-        None => registry_error(
+    let is_download = *request.method() == Method::GET;
+    let digest = digest_of(request.uri().path())
+        .filter(|_| is_download)
+        .map(str::to_owned);
+    match (backend, digest) {
+        (Some(_), Some(digest)) => redirect(&storage::location(shared, name, &digest)),
+        (Some(backend), None) => backend::forward(shared, &backend, host, &claims, request).await,
+        (None, _) => registry_error(
             StatusCode::NOT_FOUND,
             "NAME_UNKNOWN",
             "repository name not known to registry",
             "no backend",
         ),
     }
+}
+
+/// The digest of the blob that a path leads to; none for an upload.
+fn digest_of(path: &str) -> Option<&str> {
+    let (_, digest) = path.rsplit_once("/blobs/")?;
+    (digest.contains(':') && !digest.contains('/')).then_some(digest)
 }
 
 /// Whether an access token's claims allow an action on a repository.

@@ -36,6 +36,10 @@ pub(crate) async fn answer(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     match (method, path.as_str()) {
         (Method::GET, "/counts") => json_reply(StatusCode::OK, &json!(shared.counters.snapshot())),
+        (Method::GET, "/leaked-tokens") => {
+            let count = shared.storage.leaked_tokens();
+            json_reply(StatusCode::OK, &json!({"leakedTokens": count}))
+        }
         (Method::DELETE, "/counts") => {
             shared.counters.reset();
             done()

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::cloud::Cloud;
 use crate::config::{Config, ConfigPatch, Lifetimes, Principal, Registry, Role, RoleAssignment, Tenant};
 use crate::jwt::text;
+use crate::storage;
 
 /// The user name that goes with a refresh token.
 ///
@@ -25,12 +26,15 @@ pub(crate) enum Identity {
     Admin(String),
     /// A repository-scoped token, by its name.
     ScopedToken(String),
+    /// Nobody, where everybody may pull.
+    Anonymous,
 }
 
 impl Identity {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Principal(name) | Self::Admin(name) | Self::ScopedToken(name) => name,
+            Self::Anonymous => NULL_GUID,
         }
     }
 }
@@ -167,11 +171,12 @@ impl Directory {
         self.registries.iter().find(|registry| registry.host == host)
     }
 
-    /// Every host that is served: the authorities and the registries.
+    /// Every host that is served: the authorities, the registries and the storage account.
     pub(crate) fn hosts(&self) -> Vec<String> {
         let authorities = Cloud::ALL.iter().map(|cloud| cloud.authority().to_owned());
         authorities
             .chain(self.registries.iter().map(|registry| registry.host.clone()))
+            .chain([storage::HOST.to_owned()])
             .collect()
     }
 
@@ -202,7 +207,8 @@ impl Directory {
         }
         let principal = self.principal(username)?;
         (check_secret(principal, password, now) == SecretCheck::Right
-            && self.has_role(username, &registry.host, now))
+            && principal.tenant.eq_ignore_ascii_case(&registry.tenant)
+            && (registry.abac || self.has_role(username, &registry.host, now)))
         .then(|| Identity::Principal(principal.client_id.clone()))
     }
 
@@ -217,6 +223,7 @@ impl Directory {
         let owned = |actions: &[&str]| actions.iter().map(|&action| action.to_owned()).collect();
         match identity {
             Identity::Admin(_) => owned(&ADMIN),
+            Identity::Anonymous => owned(&READ),
             Identity::ScopedToken(name) => registry
                 .tokens
                 .iter()

@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{DATE, HOST};
+use http::header::{CONTENT_TYPE, DATE, HOST};
 use http::uri::Authority;
 use http::{HeaderName, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -19,7 +19,7 @@ use crate::reply::{Form, Reply, registry_error, set};
 use crate::serve::Connection;
 use crate::shared::Shared;
 use crate::step::{Call, Step};
-use crate::{content, entra, fault, imds};
+use crate::{content, entra, fault, imds, storage};
 
 /// No token is longer.
 const FORM_LIMIT: usize = 1 << 20;
@@ -28,7 +28,7 @@ const FORM_LIMIT: usize = 1 << 20;
 pub(crate) async fn tls(shared: Arc<Shared>, request: Request<Incoming>, connection: Connection) -> Reply {
     let host = host_of(&request);
     let cloud = Cloud::by_authority(&host);
-    let served = cloud.is_some() || shared.directory().registry(&host).is_some();
+    let served = cloud.is_some() || host == storage::HOST || shared.directory().registry(&host).is_some();
     let call = served.then(|| classify(cloud, &host, &request)).flatten();
     let Some(call) = call else {
         return dated(&shared, not_found("no such host or path"));
@@ -39,11 +39,12 @@ pub(crate) async fn tls(shared: Arc<Shared>, request: Request<Incoming>, connect
                 let form = form(request).await;
                 entra::token(&shared, cloud, tenant, &form)
             }
+            _ if call.step == Step::Storage => storage::answer(&shared, request).await,
             _ => registry(&shared, &host, call.step, request).await,
         }
     };
     let mut reply = with_faults(&shared, &call, &host, &connection, answer).await;
-    if cloud.is_none() {
+    if cloud.is_none() && call.step != Step::Storage {
         let version = HeaderName::from_static("docker-distribution-api-version");
         set(&mut reply, version, "registry/2.0");
         let correlation = HeaderName::from_static("x-ms-correlation-request-id");
@@ -71,13 +72,29 @@ pub(crate) async fn metadata(
     dated(&shared, reply)
 }
 
-/// Reads a form; one that can't be read is empty.
+/// Reads a form; one that can't be read, or that is not said to be one, is empty.
 pub(crate) async fn form(request: Request<Incoming>) -> Form {
+    let media_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = media_type
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    if !essence
+        .trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    {
+        return Form::default();
+    }
     let body = Limited::new(request.into_body(), FORM_LIMIT).collect().await;
     body.map(|body| Form::parse(&body.to_bytes())).unwrap_or_default()
 }
 
 async fn registry(shared: &Shared, host: &str, step: Step, request: Request<Incoming>) -> Reply {
+    if let Some(refused) = acr::front_end(request.headers()) {
+        return refused;
+    }
     match step {
         Step::Exchange => acr::exchange(shared, host, &form(request).await),
         Step::Token if request.method() == Method::POST => {
@@ -93,7 +110,7 @@ async fn registry(shared: &Shared, host: &str, step: Step, request: Request<Inco
             Ok(_) => crate::reply::json_reply(StatusCode::OK, &serde_json::json!({})),
             Err(reason) => acr::challenge(host, host, "", &reason),
         },
-        Step::Manifest | Step::Blob | Step::EntraToken | Step::Imds => {
+        Step::Manifest | Step::Blob | Step::Storage | Step::EntraToken | Step::Imds => {
             let path = request.uri().path().to_owned();
             match content::repository(&path) {
                 Some((name, _)) => content::answer(shared, host, name, request).await,
@@ -115,6 +132,7 @@ fn classify(cloud: Option<Cloud>, host: &str, request: &Request<Incoming>) -> Op
         });
     }
     let step = match path {
+        _ if host == storage::HOST => Step::Storage,
         "/v2" | "/v2/" => Step::Challenge,
         "/oauth2/exchange" if post => Step::Exchange,
         "/oauth2/token" if post || request.method() == Method::GET => Step::Token,

@@ -197,6 +197,11 @@ impl Emulator {
         self.shared.counters.snapshot()
     }
 
+    /// How often a token was sent to the storage account, which is not to see one.
+    pub fn leaked_tokens(&self) -> u64 {
+        self.shared.storage.leaked_tokens()
+    }
+
     /// Begins to count anew.
     pub fn reset_counts(&self) {
         self.shared.counters.reset();

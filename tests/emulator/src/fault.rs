@@ -9,11 +9,11 @@ use http_body_util::channel::Channel;
 use serde_json::json;
 
 use crate::acr::challenge;
-use crate::entra;
 use crate::failure::Fault;
 use crate::reply::{Reply, because, full, json_reply, redirect, registry_error, reply, retry_after};
 use crate::shared::Shared;
 use crate::step::{Call, Step};
+use crate::{entra, imds};
 
 /// What a fault answers in place of the service; `None` when it lets the service answer after all, or nobody.
 pub(crate) fn replace(shared: &Shared, call: &Call, host: &str, fault: &Fault) -> Option<Reply> {
@@ -62,6 +62,9 @@ fn refused(shared: &Shared, call: &Call, host: &str, status: u16) -> Reply {
     if call.step == Step::EntraToken {
         return entra::generic(status, host, shared.clock.now());
     }
+    if call.step == Step::Imds {
+        return imds::failing(status);
+    }
     let (code, message) = match status {
         401 => (
             "UNAUTHORIZED",
@@ -78,10 +81,6 @@ fn refused(shared: &Shared, call: &Call, host: &str, status: u16) -> Reply {
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match (call.step, status) {
-        (Step::Imds, _) => json_reply(
-            status,
-            &json!({"error": code.to_ascii_lowercase(), "error_description": message}),
-        ),
         (Step::Challenge | Step::Manifest | Step::Blob, StatusCode::UNAUTHORIZED) => {
             challenge(host, host, "", "injected")
         }

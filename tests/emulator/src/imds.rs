@@ -103,6 +103,21 @@ fn select<'a>(directory: &'a Directory, query: &Form) -> Result<&'a Principal, &
     }
 }
 
+/// The answer of an endpoint that is still starting (404, 410), is asked too often (429) or is out of order.
+///
+/// Source: Microsoft Learn, "How to use managed identities for Azure resources on an Azure VM to acquire an access token",
+/// section "Retry guidance".
+pub(crate) fn failing(status: u16) -> Reply {
+    let (error, description) = match status {
+        404 | 410 => ("not_found", "The endpoint is being updated"),
+        429 => ("too_many_requests", "Too many requests"),
+        500.. => ("server_error", "Failed to acquire a token"),
+        _ => ("invalid_request", "The request is refused"),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_reply(status, &json!({"error": error, "error_description": description}))
+}
+
 fn refuse(error: &str, description: &str) -> Reply {
     let body = json!({"error": error, "error_description": description});
     because(json_reply(StatusCode::BAD_REQUEST, &body), description)

@@ -28,6 +28,7 @@ mod rsa_signer;
 mod serve;
 mod shared;
 mod step;
+mod storage;
 
 pub use cloud::{Cloud, REGISTRY_AUDIENCE};
 pub use config::{

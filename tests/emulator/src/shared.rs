@@ -13,6 +13,7 @@ use crate::counts::Counters;
 use crate::directory::Directory;
 use crate::error::EmulatorError;
 use crate::failure::Failures;
+use crate::storage::Storage;
 
 /// State that every connection sees.
 pub(crate) struct Shared {
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) failures: Failures,
     pub(crate) counters: Counters,
+    pub(crate) storage: Storage,
     pub(crate) client: Client,
     directory: RwLock<Directory>,
     tls: RwLock<Arc<ServerConfig>>,
@@ -36,6 +38,7 @@ impl Shared {
             keys,
             failures: Failures::default(),
             counters: Counters::default(),
+            storage: Storage::new(),
             client: Client::new(),
         })
     }

@@ -18,8 +18,10 @@ pub enum Step {
     Token,
     /// A manifest, a list of tags or of referrers.
     Manifest,
-    /// A blob, up or down.
+    /// A blob, up or down: at the registry, which leads to its storage account for the bytes.
     Blob,
+    /// A blob's bytes, at the storage account.
+    Storage,
 }
 
 /// One call: a step, and the registry host or tenant that it went to (none for IMDS).

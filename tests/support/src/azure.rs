@@ -125,7 +125,7 @@ impl Azure {
                 .collect(),
             registries: logins
                 .iter()
-                .map(|login| Registry::new(&login.host).with_admin(&login.name, ADMIN))
+                .map(|login| Registry::new(&login.tenant, &login.host).with_admin(&login.name, ADMIN))
                 .collect(),
             roles: logins.iter().map(Login::role).collect(),
             ..Config::default()
@@ -199,6 +199,9 @@ impl Azure {
             .stdin(Stdio::null())
             .output()
             .map_err(Error::io(format!("running skopeo ({INSTALL})")))?;
+        if self.emulator.leaked_tokens() > 0 {
+            return Err(Error::LeakedToken);
+        }
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {

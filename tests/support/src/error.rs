@@ -77,6 +77,9 @@ pub enum Error {
         /// Where the answer went wrong.
         source: serde_json::Error,
     },
+    /// A client sent a token to the storage account that a blob comes from.
+    #[error("a token was sent to the storage account that a blob comes from")]
+    LeakedToken,
     /// skopeo ended with an error.
     #[error("skopeo ({status}): {stderr}")]
     Skopeo {

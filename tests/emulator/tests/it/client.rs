@@ -32,7 +32,7 @@ pub fn config() -> Config {
     Config {
         tenants: vec![Tenant::new(TENANT)],
         principals: vec![Principal::new(TENANT, CLIENT).with_secret(SECRET)],
-        registries: vec![Registry::new(REGISTRY).with_admin("myregistry", "admin-password")],
+        registries: vec![Registry::new(TENANT, REGISTRY).with_admin("myregistry", "admin-password")],
         roles: vec![RoleAssignment::new(CLIENT, REGISTRY, Role::AcrPull)],
         ..Config::default()
     }
@@ -134,11 +134,19 @@ impl Client {
         self.send(request(Method::GET, url, authorization, "")).await
     }
 
-    pub async fn post(&self, url: &str, form: &[(&str, &str)]) -> Outcome {
+    /// A request with a form.
+    pub fn form(&self, url: &str, form: &[(&str, &str)]) -> Request<Full<Bytes>> {
         let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
-        self.send(request(Method::POST, url, "", &body)).await
+        let mut request = request(Method::POST, url, "", &body);
+        let form = "application/x-www-form-urlencoded".parse().unwrap();
+        request.headers_mut().insert("content-type", form);
+        request
+    }
+
+    pub async fn post(&self, url: &str, form: &[(&str, &str)]) -> Outcome {
+        self.send(self.form(url, form)).await
     }
 
     /// Asks Entra with the client secret.

@@ -141,6 +141,24 @@ async fn a_tenant_is_known_to_its_own_cloud_alone() {
 }
 
 #[tokio::test]
+async fn a_form_without_its_content_type_has_no_parameters() {
+    let (_emulator, client) = start().await;
+    let url = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token");
+    let scope = format!("{ACR}/.default");
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", CLIENT),
+        ("client_secret", SECRET),
+        ("scope", &scope),
+    ];
+    client.post(&url, &form).await.unwrap().token("access_token");
+    let mut request = client.form(&url, &form);
+    request.headers_mut().remove("content-type");
+    let answer = client.send(request).await.unwrap();
+    aadsts(&answer, 400, "invalid_request", 900_144);
+}
+
+#[tokio::test]
 async fn incomplete_requests_are_refused_as_entra_does() {
     let (_emulator, client) = start().await;
     let url = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token");

@@ -16,7 +16,9 @@ async fn challenge(client: &Client) -> Outcome {
 #[tokio::test]
 async fn a_status_comes_for_the_next_calls_at_its_step_and_target_only() {
     let (emulator, client) = start().await;
-    emulator.put_registry(Registry::new("other.azurecr.io")).unwrap();
+    emulator
+        .put_registry(Registry::new(TENANT, "other.azurecr.io"))
+        .unwrap();
     let throttled = Failure::new(Step::Exchange, Fault::throttled(7))
         .at(REGISTRY)
         .times(2);

@@ -1,7 +1,9 @@
 //! The managed identity endpoint.
 
+use std::time::{Duration, Instant};
+
 use http::Method;
-use pullpass_emulator::{ConfigPatch, Emulator, ManagedIdentity, Principal, Step};
+use pullpass_emulator::{ConfigPatch, Emulator, Failure, Fault, ManagedIdentity, Principal, Step};
 
 use crate::client::*;
 
@@ -79,6 +81,26 @@ async fn the_system_assigned_identity_is_the_default_and_two_others_are_ambiguou
     set(&emulator, all);
     let token = ask(&emulator, QUERY).await.token("access_token");
     assert_eq!(claims(&token)["appid"], CLIENT);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_not_there_yet_is_throttled_and_is_slow_until_it_answers() {
+    let (emulator, _client) = start().await;
+    set(&emulator, vec![identity(CLIENT, None)]);
+    let statuses = [404, 410, 429, 500, 503];
+    for status in statuses {
+        emulator.inject(Failure::new(Step::Imds, Fault::status(status)).times(1));
+    }
+    emulator.inject(Failure::new(Step::Imds, Fault::Delay { millis: 200 }).times(1));
+    for status in statuses {
+        let answer = ask(&emulator, QUERY).await;
+        assert_eq!(answer.status, status);
+        assert!(answer.json()["error"].is_string(), "{answer:?}");
+    }
+    let start = Instant::now();
+    ask(&emulator, QUERY).await.token("access_token");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert_eq!(emulator.counts().calls(Step::Imds), 6);
 }
 
 #[tokio::test]

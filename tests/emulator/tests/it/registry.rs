@@ -123,7 +123,7 @@ async fn the_exchange_refuses_tokens_that_are_forged_expired_or_for_another_audi
         "bad-signature",
     );
 
-    let mut registry = Registry::new(REGISTRY);
+    let mut registry = Registry::new(TENANT, REGISTRY);
     registry.authentication_as_arm = false;
     client
         .exchange(REGISTRY, &client.entra_token(ARM).await)
@@ -170,7 +170,7 @@ async fn a_role_acts_from_when_it_has_propagated_until_it_is_taken_away() {
 #[tokio::test]
 async fn an_abac_registry_exchanges_for_acrpull_and_then_denies_the_repository() {
     let (emulator, client) = start().await;
-    emulator.put_registry(Registry::abac(REGISTRY)).unwrap();
+    emulator.put_registry(Registry::abac(TENANT, REGISTRY)).unwrap();
     let refresh = client.refresh_token(REGISTRY).await;
     let user = (NULL_GUID, refresh.as_str());
     unauthorized(&client.scoped(REGISTRY, user, PULL_APP).await.unwrap(), "scope");
@@ -187,7 +187,7 @@ async fn an_abac_registry_exchanges_for_acrpull_and_then_denies_the_repository()
         emulator
             .put_registry(Registry {
                 denied_scope,
-                ..Registry::abac(REGISTRY)
+                ..Registry::abac(TENANT, REGISTRY)
             })
             .unwrap();
         let answer = client.scoped(REGISTRY, user, other).await.unwrap();
@@ -195,6 +195,116 @@ async fn an_abac_registry_exchanges_for_acrpull_and_then_denies_the_repository()
         if status == 200 {
             assert_eq!(claims(&answer.token("access_token"))["access"], json!([]));
         }
+    }
+}
+
+#[tokio::test]
+async fn an_abac_registry_exchanges_for_everybody_of_its_tenant() {
+    let (emulator, client) = start().await;
+    emulator.put_registry(Registry::abac(TENANT, REGISTRY)).unwrap();
+    emulator.revoke(CLIENT, REGISTRY).unwrap();
+    let refresh = client.refresh_token(REGISTRY).await;
+    for (user, password) in [(NULL_GUID, refresh.as_str()), (CLIENT, SECRET)] {
+        let denied = client.scoped(REGISTRY, (user, password), PULL_APP).await.unwrap();
+        unauthorized(&denied, "scope");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_refuses_tokens_and_passwords_of_another_tenant() {
+    let (emulator, client) = start().await;
+    let other = "33333333-3333-3333-3333-333333333333";
+    for registry in [Registry::new(other, REGISTRY), Registry::abac(other, REGISTRY)] {
+        emulator.put_registry(registry).unwrap();
+        let token = client.entra_token(ACR).await;
+        let answer = client.exchange(REGISTRY, &token).await.unwrap();
+        unauthorized(&answer, "a token of another tenant");
+        let answer = client.scoped(REGISTRY, (CLIENT, SECRET), PULL_APP).await.unwrap();
+        unauthorized(&answer, "user name or password");
+    }
+}
+
+#[tokio::test]
+async fn forms_without_their_content_type_are_not_read() {
+    let (_emulator, client) = start().await;
+    let entra_token = client.entra_token(ACR).await;
+    let refresh = client.refresh_token(REGISTRY).await;
+    let exchange = [
+        ("grant_type", "access_token"),
+        ("service", REGISTRY),
+        ("access_token", &entra_token),
+    ];
+    let token = [
+        ("grant_type", "refresh_token"),
+        ("service", REGISTRY),
+        ("refresh_token", &refresh),
+    ];
+    let (exchange_url, token_url) = (
+        format!("https://{REGISTRY}/oauth2/exchange"),
+        format!("https://{REGISTRY}/oauth2/token"),
+    );
+    for (url, form, status) in [(exchange_url, exchange, 400), (token_url, token, 401)] {
+        for content_type in [
+            None,
+            Some("text/plain"),
+            Some("application/json"),
+            Some("application/x-www-form-urlencoded"),
+            Some("Application/X-WWW-Form-Urlencoded; charset=utf-8"),
+        ] {
+            let mut request = client.form(&url, &form);
+            match content_type {
+                Some(value) => request
+                    .headers_mut()
+                    .insert("content-type", value.parse().unwrap()),
+                None => request.headers_mut().remove("content-type"),
+            };
+            let is_form = content_type.is_some_and(|value| value.to_lowercase().contains("form"));
+            let expected = if is_form { 200 } else { status };
+            let answer = client.send(request).await.unwrap();
+            assert_eq!(answer.status, expected, "{url} {content_type:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_too_long_does_not_pass_the_front_end() {
+    let (emulator, client) = start().await;
+    let mut registry = Registry::new(TENANT, REGISTRY);
+    let (longest, too_long) = ("p".repeat(6089), "p".repeat(6090));
+    registry.tokens.push(ScopedToken {
+        name: "puller".to_owned(),
+        passwords: vec![longest.clone(), too_long.clone()],
+        scopes: vec![RepositoryScope {
+            repository: "team/app".to_owned(),
+            actions: vec!["pull".to_owned()],
+        }],
+    });
+    emulator.put_registry(registry).unwrap();
+    let answer = client.scoped(REGISTRY, ("puller", &longest), PULL_APP).await;
+    assert!(pulls_from(&answer.unwrap().token("access_token"), "team/app"));
+    let answer = client.scoped(REGISTRY, ("puller", &too_long), PULL_APP).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.header("content-type"), "text/html");
+}
+
+#[tokio::test]
+async fn anonymous_pull_is_for_those_who_send_no_credentials() {
+    let (emulator, client) = start().await;
+    let url = format!("https://{REGISTRY}/oauth2/token?service={REGISTRY}&scope={PULL_APP},push");
+    unauthorized(&client.get(&url, "").await.unwrap(), "no credentials");
+    let mut registry = Registry::new(TENANT, REGISTRY);
+    registry.anonymous_pull = true;
+    emulator.put_registry(registry).unwrap();
+    let token = client.get(&url, "").await.unwrap().token("access_token");
+    assert!(pulls_from(&token, "team/app"));
+    for authorization in [
+        basic(CLIENT, "wrong"),
+        basic(NULL_GUID, "wrong"),
+        "Basic ***".to_owned(),
+    ] {
+        let answer = client.get(&url, &authorization).await.unwrap();
+        assert_eq!(answer.status, 401, "{authorization}");
     }
 }
 
@@ -215,7 +325,7 @@ async fn a_repository_role_is_nothing_on_a_classic_registry() {
 #[tokio::test]
 async fn passwords_of_the_admin_a_scoped_token_and_a_service_principal_are_taken() {
     let (emulator, client) = start().await;
-    let mut registry = Registry::new(REGISTRY).with_admin("myregistry", "admin-password");
+    let mut registry = Registry::new(TENANT, REGISTRY).with_admin("myregistry", "admin-password");
     registry.tokens.push(ScopedToken {
         name: "puller".to_owned(),
         passwords: vec!["one".to_owned(), "two".to_owned()],
@@ -268,7 +378,7 @@ async fn passwords_of_the_admin_a_scoped_token_and_a_service_principal_are_taken
 async fn tokens_of_a_registry_are_good_there_and_for_their_time_only() {
     let (emulator, client) = start().await;
     let other = "other.azurecr.io";
-    emulator.put_registry(Registry::new(other)).unwrap();
+    emulator.put_registry(Registry::new(TENANT, other)).unwrap();
     emulator
         .grant(RoleAssignment::new(CLIENT, other, Role::AcrPull))
         .unwrap();
@@ -349,6 +459,8 @@ async fn a_host_that_is_not_served_fails_in_tls_and_a_new_one_is_served_at_once(
     let (emulator, client) = start().await;
     let url = "https://new.azurecr.io/v2/";
     assert!(client.get(url, "").await.is_err());
-    emulator.put_registry(Registry::new("NEW.azurecr.io")).unwrap();
+    emulator
+        .put_registry(Registry::new(TENANT, "NEW.azurecr.io"))
+        .unwrap();
     assert_eq!(client.get(url, "").await.unwrap().status, 401);
 }

@@ -123,17 +123,22 @@ fn layer() -> Vec<u8> {
     tar
 }
 
+fn digest_of(bytes: &[u8]) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in digest(&SHA256, bytes).as_ref() {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
+}
+
 /// An OCI image layout with one image, tagged `v1`.
 fn layout(directory: &Path) {
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let store = |media_type: &str, bytes: &[u8]| -> Value {
-        let mut hex = String::new();
-        for byte in digest(&SHA256, bytes).as_ref() {
-            write!(hex, "{byte:02x}").unwrap();
-        }
-        fs::write(blobs.join(&hex), bytes).unwrap();
-        json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
+        let digest = digest_of(bytes);
+        fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     };
     let layer = store("application/vnd.oci.image.layer.v1.tar", &layer());
     let config = json!({
@@ -187,6 +192,8 @@ async fn skopeo_pulls_with_a_refresh_token_what_the_admin_has_pushed() {
     for step in [Step::Challenge, Step::Token, Step::Manifest, Step::Blob] {
         assert!(counts.calls_at(step, REGISTRY) > 0, "{step:?}");
     }
+    assert!(counts.calls(Step::Storage) >= 2, "{counts:?}");
+    assert_eq!(emulator.leaked_tokens(), 0);
     assert_eq!(counts.calls(Step::Exchange), 0);
 
     // A clock that the backend does not share makes no difference to it.
@@ -249,4 +256,54 @@ async fn uploads_and_refusals_of_the_backend_name_the_registry_and_not_the_backe
     let challenge = mount.header("www-authenticate");
     let own = r#"Bearer realm="https://myregistry.azurecr.io/oauth2/token",service="myregistry.azurecr.io""#;
     assert!(challenge.starts_with(own), "{challenge}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_come_from_a_storage_account_that_is_to_see_no_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (emulator, client) = start().await;
+    fs::write(path("ca.pem"), emulator.ca_pem()).unwrap();
+    let _backend = Backend::start(&emulator, &path("registry")).await;
+    let skopeo = Skopeo {
+        proxy: emulator.proxy_addr(),
+        directory: directory.path(),
+    };
+    layout(&path("image"));
+    let source = format!("oci:{}:v1", path("image").display());
+    let admin = ("myregistry", "admin-password");
+    skopeo.succeeds(admin, &["copy", &source, IMAGE]).await;
+
+    let scope = "repository:team/app:pull";
+    let token = client.scoped(REGISTRY, admin, scope).await.unwrap();
+    let bearer = format!("Bearer {}", token.token("access_token"));
+    let manifest = format!("https://{REGISTRY}/v2/team/app/manifests/v1");
+    let mut ask = request(Method::GET, &manifest, &bearer, "");
+    let accept = "application/vnd.oci.image.manifest.v1+json".parse().unwrap();
+    ask.headers_mut().insert("accept", accept);
+    let manifest = client.send(ask).await.unwrap().json();
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap();
+    let url = format!("https://{REGISTRY}/v2/team/app/blobs/{digest}");
+    assert_eq!(client.get(&url, "").await.unwrap().status, 401);
+    let redirect = client.get(&url, &bearer).await.unwrap();
+    assert_eq!(redirect.status, 307);
+    let location = redirect.header("location").to_owned();
+    assert!(
+        location.starts_with("https://pullpassemulator.blob.core.windows.net/"),
+        "{location}"
+    );
+    let blob = client.get(&location, "").await.unwrap();
+    assert_eq!(blob.status, 200);
+    assert_eq!(digest_of(&blob.body), digest);
+
+    let other = location.replace("team/app", "team/other");
+    let unsigned = location.split('?').next().unwrap();
+    for url in [other.as_str(), unsigned] {
+        assert_eq!(client.get(url, "").await.unwrap().status, 403, "{url}");
+    }
+    assert_eq!(emulator.leaked_tokens(), 0);
+    assert_eq!(client.get(&location, &bearer).await.unwrap().status, 400);
+    assert_eq!(emulator.leaked_tokens(), 1);
+    emulator.advance(Duration::from_mins(20));
+    assert_eq!(client.get(&location, "").await.unwrap().status, 403);
 }
