@@ -59,6 +59,11 @@ impl ResourceId {
         })
     }
 
+    /// The subscription.
+    pub fn subscription(&self) -> &str {
+        &self.subscription
+    }
+
     /// The registry's name, as it was written.
     pub fn registry(&self) -> &str {
         &self.registry

@@ -35,7 +35,7 @@ fn json_has_every_step_with_stable_names() -> Test {
     assert!(exchange["millis"].is_u64(), "{exchange:#}");
     exchange["millis"] = json!(1);
     let commands: Vec<_> = exchange["cures"].as_array().into_iter().flatten().collect();
-    assert_eq!(commands.len(), 3);
+    assert_eq!(commands.len(), 4);
     assert_eq!(
         commands[0]["command"],
         format!(

@@ -92,13 +92,17 @@ async fn outages_are_unreachable_and_end_the_attempt() {
 async fn the_managed_identity_endpoint_is_asked_once_however_it_fails() {
     let world = World::new(config()).await;
     let request = as_identity(MintIdentity::ManagedIdentity(ManagedIdentity::System));
-    for (fault, reason) in [
-        (Fault::throttled(7), Reason::Throttled),
-        (Fault::status(404), Reason::Unreachable),
-        (Fault::status(500), Reason::Unreachable),
-        (Fault::Reset, Reason::Unreachable),
-        (Fault::Empty, Reason::Unreachable),
-        (Fault::Garbage, Reason::Unreachable),
+    let throttled = Fault::status(429);
+    // Other clouds have something at that address too, which says 404.
+    for (fault, reason, is_elsewhere) in [
+        (Fault::throttled(7), Reason::Throttled, false),
+        (throttled, Reason::Throttled, false),
+        (Fault::status(410), Reason::Unreachable, false),
+        (Fault::status(500), Reason::Unreachable, false),
+        (Fault::status(404), Reason::Unreachable, true),
+        (Fault::Reset, Reason::Unreachable, true),
+        (Fault::Empty, Reason::Unreachable, true),
+        (Fault::Garbage, Reason::Unreachable, true),
     ] {
         world.emulator.clear_failures();
         world.emulator.reset_counts();
@@ -106,7 +110,24 @@ async fn the_managed_identity_endpoint_is_asked_once_however_it_fails() {
         let error = world.mint(&request).await.unwrap_err();
         assert_eq!(error.reason(), reason, "{fault:?}: {error}");
         assert_eq!(world.emulator.counts().calls(Step::Imds), 1, "{fault:?}");
+        let advice = error
+            .to_string()
+            .contains("managed identities are on Azure's machines only");
+        assert_eq!(advice, is_elsewhere, "{fault:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_managed_identity_endpoint_may_be_slow() {
+    let mut config = config();
+    config.principals[0].managed_identity = Some(pullpass_emulator::ManagedIdentity::default());
+    let world = World::new(config).await;
+    let request = as_identity(MintIdentity::ManagedIdentity(ManagedIdentity::System));
+    world
+        .emulator
+        .inject(Failure::new(Step::Imds, Fault::Delay { millis: 1500 }));
+    assert!(world.mint(&request).await.is_ok());
+    assert_eq!(world.emulator.counts().calls(Step::Imds), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What Entra ID and the registry refuse, and what is advised.
 
+use jiff::Timestamp;
 use pullpass::api::reason::Reason;
+use pullpass::azure::acr;
 use pullpass::azure::mint::{Application, MintIdentity, MintStep};
+use pullpass::registry::login_server::LoginServer;
 use pullpass_emulator::{DeniedScope, Failure, Fault, Registry, Role, RoleAssignment, Secret, Step};
 use std::time::Duration;
 
@@ -94,7 +97,9 @@ async fn a_missing_role_is_refused_by_the_exchange_until_it_acts() {
              myregistry --query id --output tsv)`; on a registry with Entra repository permissions (ABAC), AcrPull is \
              not honoured; give the identity this role: `az role assignment create --role \"Container Registry \
              Repository Reader\" --assignee {CLIENT} --scope $(az acr show --name myregistry --query id --output \
-             tsv)`; wait some minutes if the role was just given, or is given through a group"
+             tsv)`; wait some minutes if the role was just given, or is given through a group; see that the registry \
+             belongs to the tenant {TENANT}: `az account show --subscription $(az acr show --name myregistry --query id \
+             --output tsv | cut -d/ -f3) --query tenantId --output tsv`"
         )
     );
     world.emulator.advance(Duration::from_mins(6));
@@ -134,6 +139,9 @@ async fn an_abac_registry_passes_the_exchange_and_refuses_the_pull() {
         }];
         let world = World::new(config).await;
         assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
+        // Nor does it ask for any role at all before it is asked for a repository.
+        world.emulator.revoke(CLIENT, HOST).unwrap();
+        assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
         world.emulator.reset_counts();
         let error = world.refused(&for_repositories(&["team/app"])).await;
         // Twice, for `refused` mints twice: another audience does not mend a role.
@@ -152,6 +160,54 @@ async fn an_abac_registry_passes_the_exchange_and_refuses_the_pull() {
             .unwrap();
         assert!(world.mint(&for_repositories(&["team/app"])).await.is_ok());
     }
+}
+
+#[tokio::test]
+async fn a_registry_of_another_tenant_is_no_matter_of_roles_alone() {
+    let theirs = "00000000-0000-0000-0000-000000000003";
+    let mut config = config();
+    config.registries = vec![Registry::new(theirs, HOST)];
+    let world = World::new(config).await;
+    let error = world.refused(&with_secret(PASSWORD)).await;
+    assert_eq!(
+        (error.reason(), error.step()),
+        (Reason::ExchangeRejected, MintStep::Exchange)
+    );
+    let cure = format!("see that the registry belongs to the tenant {TENANT}");
+    assert!(error.to_string().contains(&cure), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_that_no_client_can_send_is_not_a_credential() {
+    let world = World::new(config()).await;
+    let names: Vec<_> = (0..64).map(|number| format!("{number:0>60}")).collect();
+    let all: Vec<_> = names.iter().map(String::as_str).collect();
+    let error = world.refused(&for_repositories(&all)).await;
+    assert_eq!(
+        (error.reason(), error.step()),
+        (Reason::InvalidSpec, MintStep::AccessToken)
+    );
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "no pull token from {HOST}: the token is longer than the 6089 characters of a password that the registry's \
+             front end lets through, so nobody could pull with it. What to do: name fewer repositories in \
+             spec.credential.repositories, or use spec.credential.kind RefreshToken"
+        )
+    );
+    // Some are not too many; a client gets through with their token.
+    let some = &all[..32];
+    let credential = world.mint(&for_repositories(some)).await.unwrap();
+    let login_server = LoginServer::parse(HOST).unwrap();
+    let answer = acr::password_token(
+        &world.http,
+        &login_server,
+        &credential.username,
+        &credential.password,
+        Some(some[0]),
+        Timestamp::now(),
+    );
+    assert!(answer.await.is_ok());
 }
 
 #[tokio::test]

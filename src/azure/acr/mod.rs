@@ -29,6 +29,12 @@ use crate::registry::login_server::LoginServer;
 /// The user name that goes with a token in the place of a password.
 pub const TOKEN_USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 
+/// The longest password of Basic authentication that the front end of a registry lets through, in characters. It answers
+/// 400 to others, before anybody looks at the token.
+///
+/// Source: Azure/acr, issue 797.
+const MAX_PASSWORD: usize = 6089;
+
 /// The longest error code that is passed on.
 const MAX_CODE: usize = 40;
 
@@ -39,6 +45,16 @@ pub struct RegistryToken {
     pub token: SecretText,
     /// When it ends, by our clock.
     pub expires_at: Timestamp,
+}
+
+impl RegistryToken {
+    /// Whether a client can send it in the place of a password.
+    pub fn check_as_password(&self) -> Result<(), AcrError> {
+        if self.token.expose().len() > MAX_PASSWORD {
+            return Err(AcrError::TooLong);
+        }
+        Ok(())
+    }
 }
 
 /// Why a registry gave nothing. The same failure always reads the same.
@@ -63,6 +79,12 @@ pub enum AcrError {
     /// The token is not one that can be used.
     #[error("{0}")]
     Token(JwtError),
+    /// The token is good, and longer than what the registry's front end lets through as a password.
+    #[error(
+        "the token is longer than the {MAX_PASSWORD} characters of a password that the registry's front end lets through, \
+         so nobody could pull with it"
+    )]
+    TooLong,
     /// The token is good, and not for this.
     #[error("the token does not allow pulling from {repository}")]
     NoAccess {

@@ -101,6 +101,7 @@ impl MintError {
             MintCause::Registry { error, .. } => match error {
                 AcrError::ServiceError(trouble) => reason_of(trouble),
                 AcrError::Refused(_) | AcrError::NoAccess { .. } => Reason::ExchangeRejected,
+                AcrError::TooLong => Reason::InvalidSpec,
                 AcrError::NoChallenge | AcrError::WrongRealm { .. } | AcrError::Token(_) => {
                     Reason::Unreachable
                 }

@@ -188,11 +188,17 @@ impl Minter {
             repositories: repositories.to_vec(),
         };
         match &request.kind {
-            MintKind::RefreshToken => Ok(credential(issued_at, refresh, &[])),
+            MintKind::RefreshToken => {
+                refresh
+                    .check_as_password()
+                    .map_err(|error| registry_error(request, MintStep::Exchange, error))?;
+                Ok(credential(issued_at, refresh, &[]))
+            }
             MintKind::AccessToken { repositories } => {
                 let issued_at = (self.clock)();
                 let token = acr::access_token(http, login_server, &refresh.token, repositories, issued_at)
                     .await
+                    .and_then(|token| token.check_as_password().map(|()| token))
                     .map_err(|error| registry_error(request, MintStep::AccessToken, error))?;
                 passed(MintStep::AccessToken);
                 Ok(credential(issued_at, token, repositories))

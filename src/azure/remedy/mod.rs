@@ -9,6 +9,7 @@ use super::acr::{AcrError, AcrRefusal};
 use super::entra::{CertificateError, EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};
 use super::mint::REGISTRY_AUDIENCE;
+use super::service_error::ServiceError;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
 
@@ -203,7 +204,7 @@ impl Situation<'_> {
                 ),
                 say("with several identities, name one in spec.identity.managedIdentity"),
             ],
-            EntraError::ImdsTrouble(trouble) if trouble.retry_after().is_none() => vec![say(
+            EntraError::ImdsTrouble(trouble) if !is_managed_identity_endpoint(trouble) => vec![say(
                 "managed identities are on Azure's machines only; elsewhere, and where the endpoint 169.254.169.254 is \
                  closed to Pods, use another kind of spec.identity",
             )],
@@ -336,6 +337,14 @@ impl Situation<'_> {
         match error {
             AcrError::Refused(refusal) => self.of_refusal(request, refusal),
             AcrError::NoAccess { .. } => self.pull(),
+            AcrError::TooLong => vec![say(match request {
+                Request::Pull => {
+                    "name fewer repositories in spec.credential.repositories, or use spec.credential.kind RefreshToken"
+                }
+                Request::Challenge | Request::Exchange => {
+                    "use spec.credential.kind AccessToken for a few repositories"
+                }
+            })],
             AcrError::NoChallenge | AcrError::WrongRealm { .. } => vec![self.proxy()],
             AcrError::Token(_) => vec![say(
                 "compare the clocks of this machine and of the registry, and look for a proxy in between",
@@ -393,12 +402,34 @@ impl Situation<'_> {
             self.reader(),
             say("wait some minutes if the role was just given, or is given through a group"),
         ];
+        remedies.extend(self.tenant());
         remedies.extend(self.audience.map(|audience| {
             say(format!(
                 "or the registry does not take tokens for {audience}: leave spec.audience out"
             ))
         }));
         remedies
+    }
+
+    /// A registry takes tokens of its subscription's tenant alone.
+    fn tenant(&self) -> Option<Remedy> {
+        let Puller::Identity(identity) = self.puller else {
+            return None;
+        };
+        let subscription = match self.resource_id {
+            Some(id) => id.subscription().to_owned(),
+            None => format!(
+                "$(az acr show --name {} --query id --output tsv | cut -d/ -f3)",
+                registry_name(self.login_server)
+            ),
+        };
+        Some(run(
+            format!(
+                "see that the registry belongs to the tenant {}",
+                identity.app()?.tenant_id
+            ),
+            format!("az account show --subscription {subscription} --query tenantId --output tsv"),
+        ))
     }
 
     /// About a repository, or a password, that the registry refuses.
@@ -470,6 +501,16 @@ impl Situation<'_> {
             | Puller::User(_)
             | Puller::Unknown => "spec.identity",
         }
+    }
+}
+
+/// Whether an answer looks as if a managed identity endpoint had given it, in its bad moments. Other clouds have something at
+/// the same address, which says 404.
+fn is_managed_identity_endpoint(trouble: &ServiceError) -> bool {
+    match trouble {
+        ServiceError::Throttled { .. } => true,
+        ServiceError::Unavailable { status, .. } => *status != 404,
+        ServiceError::NoAnswer(_) | ServiceError::Redirected { .. } | ServiceError::Garbled { .. } => false,
     }
 }
 
