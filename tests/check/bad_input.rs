@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use pullpass_emulator::RsaSigner;
 use pullpass_test_support::{Azure, Scratch};
 
 use crate::world::{Test, assert_said, login, pullpass, run};
@@ -17,6 +18,11 @@ fn bad_input_is_told_of_with_exit_code_2() -> Test {
     std::fs::write(scratch.path().join("certificate"), "no PEM")?;
     let certificate = scratch.path().join("certificate");
     let certificate = format!("--client-certificate-file={}", certificate.display());
+    let expired = scratch.path().join("expired");
+    let (from, end) = ("2024-01-01T00:00:00Z".parse()?, "2025-01-01T00:00:00Z".parse()?);
+    let leaf = RsaSigner::FIRST.certificate_for("old", from, end)?;
+    std::fs::write(&expired, format!("{leaf}{}", RsaSigner::FIRST.pem()))?;
+    let expired = format!("--client-certificate-file={}", expired.display());
     let host = "myregistry.azurecr.io";
     let (tenant, client) = ("--tenant-id=t", "--client-id=c");
     for (arguments, expected) in [
@@ -46,6 +52,10 @@ fn bad_input_is_told_of_with_exit_code_2() -> Test {
         (
             vec![host, tenant, client, &certificate],
             "the certificate of c: there is no certificate in PEM",
+        ),
+        (
+            vec![host, tenant, client, &expired],
+            "the certificate of c: the certificate expired on 2025-01-01T00:00:00Z. What to do: make a certificate",
         ),
         (vec![host, "--token-name=puller"], "--token-password-file"),
         (vec![host, "--identity-resource-id=id"], "--managed-identity"),

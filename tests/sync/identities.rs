@@ -2,6 +2,7 @@
 
 use pullpass_emulator::{FederatedCredential, Jwks, ManagedIdentity, Principal, RsaSigner, Step};
 use pullpass_test_support::Login;
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use crate::client::{assert_pulls_when_attached, assert_refused, kubelet_tries, pull};
@@ -23,23 +24,40 @@ fn a_client_certificate_leads_to_a_pull() -> Test {
         ..principal(&login)
     })?;
     let name = format!("{}-certificate", login.name);
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": name,
-            "namespace": "pullpass-system",
-            "annotations": {"pullpass.dev/registries": login.name},
-        },
-        "stringData": {"tls.pem": format!("{certificate}{}", RsaSigner::FIRST.pem())},
-    });
-    world.cluster.apply(&secret.to_string())?;
+    let secret = |pem: String| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": "pullpass-system",
+                "annotations": {"pullpass.dev/registries": login.name},
+            },
+            "stringData": {"tls.pem": pem},
+        })
+    };
     let identity = json!({"servicePrincipal": {
         "tenantId": login.tenant,
         "clientId": login.client,
         "clientCertificateRef": {"name": name, "key": "tls.pem"},
     }});
-    assert_pulls_when_attached(world, &login, &json!({"identity": identity}))?;
+    let identity = json!({"identity": identity});
+
+    // One that Entra ID refuses is not sent, and the right one is taken up when it comes.
+    let p256 = KeyPair::generate()?;
+    let refused = CertificateParams::default().self_signed(&p256)?.pem();
+    let refused = secret(format!("{refused}{}", p256.serialize_pem()));
+    world.cluster.apply(&refused.to_string())?;
+    world.attach_with(&login, &identity)?;
+    let object = world.wait_for_reason(&login, "CredentialSecretMissing")?;
+    let message = text(&object, "/status/conditions/0/message");
+    assert!(message.contains("is not an RSA key"), "{message}");
+    assert!(message.contains("--append --create-cert"), "{message}");
+    let asked = world.azure.counts().calls_at(Step::EntraToken, &login.tenant);
+    assert_eq!(asked, 0);
+    let good = secret(format!("{certificate}{}", RsaSigner::FIRST.pem()));
+    world.cluster.apply(&good.to_string())?;
+    assert_pulls_when_attached(world, &login, &identity)?;
     Ok(())
 }
 

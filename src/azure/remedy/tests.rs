@@ -1,5 +1,6 @@
 //! Which codes have which remedies, and what no text may advise.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,11 @@ fn assertions_have_remedies_by_who_signs_them() {
         (&certificate, 700_027, "--append --cert @certificate.pem"),
         (&certificate, 50_013, "--append --cert @certificate.pem"),
         (&certificate, 5_002_738, "--append --create-cert"),
+        (
+            &certificate,
+            5_002_738,
+            "put the file's content into Secret acr-sp",
+        ),
         (&federated, 5_002_738, "RSA key"),
         (&federated, 50_013, "/openid/v1/jwks"),
         (&federated, 5_000_131, "federated-credential list --id client"),
@@ -85,6 +91,24 @@ fn assertions_have_remedies_by_who_signs_them() {
         let remedies = of_code(identity, code);
         assert!(remedies.contains(expected), "{code}: {remedies}");
     }
+}
+
+#[test]
+fn the_codes_of_the_manual_are_those_with_a_remedy() {
+    let manual = include_str!("../../../docs/operations.md");
+    let codes = manual.split("`AADSTS").skip(1).map(|after| {
+        let (code, _) = after.split_once('`').unwrap();
+        code.parse::<u32>().unwrap()
+    });
+    let described: BTreeSet<_> = codes.collect();
+    for code in &described {
+        assert!(EntraFault::of_code(*code).is_some(), "{code}");
+    }
+    let known = (0..9_999_999).filter(|code| EntraFault::of_code(*code).is_some());
+    let known: BTreeSet<_> = known
+        .filter(|code| !(53_000..=53_999).contains(code) || *code == 53_003)
+        .collect();
+    assert_eq!(known, described);
 }
 
 #[test]
