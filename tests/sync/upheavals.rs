@@ -3,10 +3,10 @@
 use std::fs;
 
 use pullpass_emulator::Step;
-use pullpass_test_support::{Login, Signal, wait_for};
+use pullpass_test_support::{Signal, wait_for};
 use serde_json::json;
 
-use crate::world::{SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pull_secret, text};
+use crate::world::{SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pod_that_names, text};
 
 #[test]
 fn it_goes_on_after_the_api_server_restarted() -> Test {
@@ -23,20 +23,6 @@ fn it_goes_on_after_the_api_server_restarted() -> Test {
     world.wait_for_secret(&another, &login)?;
     assert_eq!(world.wait_for_secret(&namespace, &login)?, before);
     world.pullpass.process().check_running()?;
-    Ok(())
-}
-
-/// A namespace that the API server asks nobody about, and a Pod in it that names a pull secret all the same.
-fn namespace_with_pod(world: &World, name: &str, login: &Login) -> Test {
-    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "namespace": name}, "spec": {
-            "containers": [{"name": "app", "image": format!("{}/app:v1", login.host)}],
-            "imagePullSecrets": [{"name": pull_secret(login)}],
-        }},
-    ]});
-    world.cluster.apply(&objects.to_string())?;
     Ok(())
 }
 
@@ -64,7 +50,8 @@ fn watches_that_expired_miss_nothing() -> Test {
     cluster.run(&["label", "namespace", "before-0", "pullpass.dev/inject=disabled"])?;
     let new = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new", "labels": {"team": "before"}}});
     cluster.apply(&new.to_string())?;
-    namespace_with_pod(&world, "needs", &rotated)?;
+    cluster.run(&["create", "namespace", "needs"])?;
+    pod_that_names(&cluster, "needs", &rotated)?;
     // etcd forgets what it was before, and the API server, which remembers some of it, is another one.
     cluster.compact_etcd()?;
     cluster.restart_api_server()?;

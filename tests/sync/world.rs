@@ -58,11 +58,21 @@ impl<'a> World<'a> {
         logins: usize,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, Box<dyn Error>> {
+        Self::with_pullpass(cluster, logins, change, |builder| builder.flag(RESYNC))
+    }
+
+    /// The same, but `settle` says how often pullpass looks at everything, and what else differs.
+    pub fn with_pullpass(
+        cluster: &'a ControlPlane,
+        logins: usize,
+        change: impl FnOnce(&mut Config),
+        settle: impl FnOnce(InstallationBuilder<'a>) -> InstallationBuilder<'a>,
+    ) -> Result<Self, Box<dyn Error>> {
         let logins: Vec<_> = (1..=logins)
             .map(|number| Login::new(&format!("registry{number}"), number))
             .collect();
         let azure = Azure::with(&logins, change)?;
-        let pullpass = replica(cluster, &azure)?;
+        let pullpass = settle(replica_builder(cluster, &azure)).start()?;
         Ok(Self {
             pullpass,
             azure,
@@ -345,6 +355,25 @@ pub fn make_namespaces(cluster: &ControlPlane, team: &str, count: usize) -> Test
     Ok(())
 }
 
+/// A Pod that names the pull secret of a registry, in a namespace that the API server may ask nobody about.
+pub fn pod_that_names(cluster: &ControlPlane, namespace: &str, login: &Login) -> Test {
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "by-hand", "namespace": namespace}, "spec": {
+            // As pullpass' own namespace demands.
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "app",
+                "image": format!("{}/app:v1", login.host),
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+            "imagePullSecrets": [{"name": pull_secret(login)}],
+        }},
+    ]});
+    cluster.apply(&objects.to_string())?;
+    Ok(())
+}
+
 /// The spec of a registry that gives every namespace of a team the secret ahead of time.
 pub fn eager_for(team: &str) -> Value {
     json!({"provision": "Eager", "namespaces": {"matchLabels": {"team": team}}})
@@ -379,11 +408,14 @@ pub fn replica_that_keeps<'a>(
 }
 
 fn builder<'a>(cluster: &'a ControlPlane, azure: &Azure, kept: &str) -> InstallationBuilder<'a> {
+    replica_builder(cluster, azure).flag(RESYNC).flag(kept)
+}
+
+/// The same, to be completed: it looks at everything as often as the shipped one does.
+pub fn replica_builder<'a>(cluster: &'a ControlPlane, azure: &Azure) -> InstallationBuilder<'a> {
     let mut builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
-        .environment("AZURE_FEDERATED_TOKEN_FILE", federated_token_file(azure))
-        .flag(RESYNC)
-        .flag(kept);
+        .environment("AZURE_FEDERATED_TOKEN_FILE", federated_token_file(azure));
     for flag in azure.flags() {
         builder = builder.flag(flag);
     }

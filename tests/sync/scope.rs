@@ -1,0 +1,117 @@
+//! `--mode` and `--exclude-namespaces` hold for the pull secrets that are written, and not for admission alone.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use pullpass_test_support::{ControlPlane, Login, wait_for};
+use serde_json::{Value, json};
+
+use crate::world::{
+    RESYNC, SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pod_that_names, pull_secret,
+    text,
+};
+
+/// Labelled `enabled`, and excluded all the same.
+const EXCLUDED: [&str; 4] = ["excluded", "kube-system", "kube-public", "pullpass-system"];
+
+/// Every namespace that has the pull secret of a registry.
+fn with_pull_secret(cluster: &ControlPlane, login: &Login) -> Result<BTreeSet<String>, Box<dyn Error>> {
+    let field = format!("--field-selector=metadata.name={}", pull_secret(login));
+    let list = cluster.get_json(&["secrets", "--all-namespaces", &field])?;
+    let items = list.get("items").and_then(Value::as_array);
+    Ok(items
+        .into_iter()
+        .flatten()
+        .map(|secret| text(secret, "/metadata/namespace").to_owned())
+        .collect())
+}
+
+fn label(cluster: &ControlPlane, namespace: &str, label: &str) -> Test {
+    cluster.run(&["label", "--overwrite", "namespace", namespace, label])?;
+    Ok(())
+}
+
+/// Waits until everything was looked at some times more: the pull secret of a namespace comes back each time.
+fn wait_for_looks(world: &World, login: &Login, namespace: &str) -> Test {
+    for _ in 0..3 {
+        let uid = text(&world.wait_for_secret(namespace, login)?, "/metadata/uid").to_owned();
+        let name = pull_secret(login);
+        world
+            .cluster
+            .run(&["delete", "secret", &name, "--namespace", namespace])?;
+        world.wait_for_secret_that(namespace, login, "be put back", |secret| {
+            text(secret, "/metadata/uid") != uid
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn only_namespaces_in_scope_get_pull_secrets() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::with_pullpass(
+        &cluster,
+        2,
+        |_| {},
+        |builder| {
+            builder
+                .overlay("opt-in")
+                .label("pullpass.dev/inject", "enabled")
+                .flag("--mode=opt-in")
+                .flag("--exclude-namespaces=excluded")
+                .flag(RESYNC)
+        },
+    )?;
+    // All of a team, whom a selector tells from nobody.
+    make_namespaces(&cluster, "all", 6)?;
+    cluster.run(&["create", "namespace", "excluded"])?;
+    let [late, disabled, mistyped, unlabelled, first, second] =
+        ["all-0", "all-1", "all-2", "all-3", "all-4", "all-5"];
+    label(&cluster, disabled, "pullpass.dev/inject=disabled")?;
+    label(&cluster, mistyped, "pullpass.dev/inject=true")?;
+    for namespace in EXCLUDED.iter().chain(&[first, second]) {
+        label(&cluster, namespace, "pullpass.dev/inject=enabled")?;
+    }
+    let enabled = cluster.get_json(&["namespaces", "--selector=pullpass.dev/inject=enabled"])?;
+    let mut expected: BTreeSet<String> = enabled
+        .get("items")
+        .and_then(Value::as_array)
+        .ok_or("there are no namespaces")?
+        .iter()
+        .map(|namespace| text(namespace, "/metadata/name").to_owned())
+        .collect();
+    for namespace in EXCLUDED {
+        assert!(expected.remove(namespace), "{namespace} is not enabled");
+    }
+    // Those that the installation itself was started with, and the two above.
+    assert_eq!(expected.len(), 4, "{expected:?}");
+
+    let eager = world.attached(&json!({"provision": "Eager"}))?;
+    let of_a_team = world.attached(&eager_for("all"))?;
+    // A Pod that names the secret by hand needs it no less than one that was injected, and changes nothing.
+    for namespace in [late, disabled, mistyped, unlabelled].iter().chain(&EXCLUDED) {
+        pod_that_names(&cluster, namespace, &eager)?;
+    }
+    world.wait_for_served(&eager, 4)?;
+    world.wait_for_served(&of_a_team, 2)?;
+    wait_for_looks(&world, &eager, first)?;
+    assert_eq!(with_pull_secret(&cluster, &eager)?, expected);
+    let teams = BTreeSet::from([first, second].map(str::to_owned));
+    assert_eq!(with_pull_secret(&cluster, &of_a_team)?, teams);
+
+    // A namespace that opts in later gets them, and one whose label goes loses them.
+    label(&cluster, late, "pullpass.dev/inject=enabled")?;
+    label(&cluster, second, "pullpass.dev/inject-")?;
+    expected.insert(late.to_owned());
+    expected.remove(second);
+    wait_for(
+        "the secrets to follow the labels",
+        SOON,
+        || match with_pull_secret(&cluster, &eager) {
+            Ok(now) if now == expected => Ok(()),
+            Ok(now) => Err(format!("{now:?}")),
+            Err(error) => Err(error.to_string()),
+        },
+    )?;
+    Ok(())
+}
