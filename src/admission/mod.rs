@@ -162,9 +162,11 @@ mod tests {
     use futures::FutureExt;
     use serde_json::{Value, json};
 
+    use super::demand::Demand;
     use super::denials::OwnerDenied;
     use super::*;
     use crate::audit::Destination;
+    use crate::policy::attached::AttachedRegistry;
     use crate::policy::rules::{Action, Policy};
     use crate::policy::scope::{Labels, Mode, Scope};
 
@@ -182,30 +184,74 @@ mod tests {
         }})
     }
 
-    /// What whoever writes Events is told of a review. The namespace apps is known.
-    fn told(review: &Value) -> Option<OwnerDenied> {
+    /// An AcrRegistry for every namespace, or for those that a selector has.
+    fn attached(selector: &Value) -> AttachedRegistry {
+        let name = if selector.get("matchLabels").is_some() {
+            "theirs"
+        } else {
+            "mine"
+        };
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+            "spec": {
+                "loginServer": format!("{name}registry.azurecr.io"),
+                "identity": {"managedIdentity": {}},
+                "namespaces": selector,
+            },
+        });
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    /// What is told and counted of reviews. The namespace apps is known, and may use one of two registries.
+    struct Told {
+        demand: Option<Demand>,
+        denied: Option<OwnerDenied>,
+        metrics: String,
+    }
+
+    fn answered(reviews: &[Value], policy: Policy) -> Told {
         let directory = tempfile::tempdir().unwrap();
         let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
         let view = Arc::new(View::default());
         view.set_namespace("apps", &Labels::new());
-        let deny = Policy {
-            unattached: Action::Deny,
-            forbidden: Action::Deny,
-        };
+        view.set_registries(
+            [
+                attached(&json!({})),
+                attached(&json!({"matchLabels": {"team": "a"}})),
+            ]
+            .into_iter()
+            .collect(),
+        );
         let settings = Settings {
             scope: Scope::new(Mode::ClusterWide, "pullpass-system", []),
-            policy: deny,
+            policy,
         };
         let metrics = Arc::new(Metrics::new(|| 0));
-        let (demand, _demands) = demand::channel(Arc::clone(&metrics));
+        let (demand, mut demands) = demand::channel(Arc::clone(&metrics));
         let (denials, mut denied) = denials::channel(Arc::clone(&metrics));
-        let admission = Admission::new(view, settings, Arc::new(audit), metrics)
+        let admission = Admission::new(view, settings, Arc::new(audit), Arc::clone(&metrics))
             .in_cluster(ClusterSenders { demand, denials });
-        admission
-            .answer(review.to_string().as_bytes(), "127.0.0.1", Instant::now())
-            .unwrap();
+        for review in reviews {
+            admission
+                .answer(review.to_string().as_bytes(), "127.0.0.1", Instant::now())
+                .unwrap();
+        }
         drop(admission);
-        denied.recv().now_or_never().flatten()
+        Told {
+            demand: demands.recv().now_or_never().flatten(),
+            denied: denied.recv().now_or_never().flatten(),
+            metrics: metrics.encode().unwrap(),
+        }
+    }
+
+    const DENY: Policy = Policy {
+        unattached: Action::Deny,
+        forbidden: Action::Deny,
+    };
+
+    /// What whoever writes Events is told of a review.
+    fn told(review: &Value) -> Option<OwnerDenied> {
+        answered(std::slice::from_ref(review), DENY).denied
     }
 
     #[test]
@@ -218,6 +264,61 @@ mod tests {
              attach it: pullpass attach other.azurecr.io"
         );
         assert_eq!(denied.owner.uid.as_deref(), Some(UID));
+    }
+
+    #[test]
+    fn a_dry_run_demands_nothing_and_tells_nobody() {
+        let reviews = ["mineregistry.azurecr.io/app", "other.azurecr.io/app"]
+            .map(|image| review("apps", "main", image));
+        let stored = answered(&reviews, DENY);
+        assert_eq!(
+            stored.demand.map(|demand| demand.registry).as_deref(),
+            Some("mine")
+        );
+        assert!(stored.denied.is_some());
+        let dry = answered(
+            &reviews.map(|mut review| {
+                review["request"]["dryRun"] = json!(true);
+                review
+            }),
+            DENY,
+        );
+        assert_eq!(dry.demand.map(|demand| demand.registry), None);
+        assert_eq!(dry.denied, None);
+    }
+
+    #[test]
+    fn every_violation_is_counted_by_rule_and_action() {
+        let reviews = [
+            "mineregistry.azurecr.io/app",
+            "other.azurecr.io/app",
+            "another.azurecr.io/app",
+            "theirsregistry.azurecr.io/app",
+        ]
+        .map(|image| review("apps", "main", image));
+        for (unattached, forbidden) in [(Action::Warn, Action::Deny), (Action::Deny, Action::Warn)] {
+            let metrics = answered(
+                &reviews,
+                Policy {
+                    unattached,
+                    forbidden,
+                },
+            )
+            .metrics;
+            let counted: Vec<_> = metrics
+                .lines()
+                .filter_map(|line| line.strip_prefix("pullpass_policy_violations_total"))
+                .collect();
+            let line = |rule: &str, action: Action, count: u32| {
+                format!("{{rule=\"{rule}\",action=\"{}\"}} {count}", action.as_str())
+            };
+            let expected = [line("unattached", unattached, 2), line("forbidden", forbidden, 1)];
+            assert_eq!(counted.len(), 2, "{metrics}");
+            assert!(
+                expected.iter().all(|line| counted.contains(&&**line)),
+                "{metrics}"
+            );
+        }
     }
 
     #[test]

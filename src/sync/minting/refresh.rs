@@ -321,6 +321,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn registries_attached_together_are_refreshed_apart() {
+        let waits: Vec<f64> = (0..1000)
+            .map(|second| {
+                let held = held(second, Some(second + 10_000));
+                wait(&held, 0.5).unwrap().as_secs_f64() / 5_000.0
+            })
+            .collect();
+        let (least, most) = (
+            waits.iter().copied().fold(1.0, f64::min),
+            waits.iter().copied().fold(0.0, f64::max),
+        );
+        assert!(
+            (0.9..0.91).contains(&least) && (0.99..=1.0).contains(&most),
+            "{least} to {most}"
+        );
+        let spread = waits.iter().filter(|wait| **wait < 0.95).count();
+        assert!((400..600).contains(&spread), "{spread} are in the earlier half");
+    }
+
     proptest! {
         #[test]
         fn a_refresh_is_due_at_its_fraction_or_a_little_before(life in 1_i32..1_000_000, fraction in 0.1..0.9_f64) {
