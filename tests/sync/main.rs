@@ -14,6 +14,7 @@ mod evolution;
 mod failures;
 mod identities;
 mod leadership;
+mod leaks;
 mod metrics;
 mod pull;
 mod refresh_times;
