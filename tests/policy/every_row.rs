@@ -49,6 +49,7 @@ fn in_mode(mode: &str) -> Test {
             admit(&cluster, &pullpass, &name, (mode, policy, namespace))
                 .map_err(|error| format!("{mode}, {policy}, {namespace:?}: {error}"))?;
         }
+        assert_violations_are_counted(&pullpass, policy)?;
     }
     Ok(())
 }
@@ -113,6 +114,30 @@ fn admit(cluster: &ControlPlane, pullpass: &Installation<'_>, name: &str, kind: 
     } else {
         let secrets = cluster.get_json(&["secrets", "--namespace", name])?;
         assert_eq!(items(&secrets, "/items").count(), 0, "{kind:?}");
+    }
+    Ok(())
+}
+
+/// The metrics count what the audit log has, dry runs included.
+fn assert_violations_are_counted(pullpass: &Installation<'_>, policy: &str) -> Test {
+    let records = pullpass.records()?;
+    for rule in ["unattached", "forbidden"] {
+        let expected = records
+            .iter()
+            .flat_map(|record| items(record, "/violations"))
+            .filter(|violation| text(violation, "/rule") == rule && text(violation, "/action") == policy)
+            .count();
+        assert!(expected > 0, "nothing violates {rule}");
+        let line =
+            format!("pullpass_policy_violations_total{{rule=\"{rule}\",action=\"{policy}\"}} {expected}");
+        wait_for(&line, SOON, || {
+            let metrics = pullpass.metrics().map_err(|error| error.to_string())?;
+            metrics
+                .lines()
+                .any(|counted| counted == line)
+                .then_some(())
+                .ok_or(metrics)
+        })?;
     }
     Ok(())
 }
