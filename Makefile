@@ -4,6 +4,7 @@ SHELL := /bin/bash
 KEEP ?=
 SECONDS ?= 60
 TARGETS ?=
+FILES ?=
 
 .PHONY: help
 help: ## List the targets
@@ -49,6 +50,10 @@ bench: ## Measure the webhook, also while it is flooded, and the secret sync, ea
 fuzz: ## Fuzz every parser for SECONDS each (default 60), or TARGETS only; needs a C++ compiler
 	tests/setup fuzz
 	fuzz/run $(SECONDS) $(TARGETS)
+
+.PHONY: mutants
+mutants: ## Change the code of FILES in one place after the other, and list what no unit test notices; needs cargo-mutants
+	@tests/mutants $(foreach file,$(FILES),'$(file)')
 
 .PHONY: image-check
 image-check: ## Build the image's root twice for each architecture, compare, and run it, all without a container engine
