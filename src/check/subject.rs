@@ -75,7 +75,7 @@ impl Target {
     pub fn parse(text: &str, login_server: &LoginServer) -> Result<Self, TargetError> {
         let image = ImageReference::parse(text)?;
         if let Some(host) = image.registry()
-            && host.canonical() != login_server.as_str()
+            && LoginServer::known_host(&host) != login_server.as_str()
         {
             return Err(TargetError::Elsewhere(host.as_str().to_owned()));
         }

@@ -107,7 +107,7 @@ impl FromStr for RegistryTarget {
             return Ok(Self::ResourceId(ResourceId::parse(text)?));
         }
         if text.contains(['.', '/', ':']) {
-            return Ok(Self::LoginServer(LoginServer::parse(text)?));
+            return Ok(Self::LoginServer(LoginServer::of_host(text)?));
         }
         let is_name =
             NAME_LENGTH.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -287,6 +287,17 @@ mod tests {
                 "myregistry",
                 "myregistry-a1b2.azurecr.cn",
             ),
+            ("myregistry.azurecr.io:443", "myregistry", "myregistry.azurecr.io"),
+            (
+                "MyRegistry.westeurope.geo.azurecr.io",
+                "myregistry",
+                "myregistry.azurecr.io",
+            ),
+            (
+                "myregistry-a1b2.chinaeast2.geo.azurecr.cn:443",
+                "myregistry",
+                "myregistry-a1b2.azurecr.cn",
+            ),
             (ID, "myregistry", "myregistry.azurecr.io"),
         ] {
             let target: RegistryTarget = text.parse().unwrap();
@@ -308,7 +319,8 @@ mod tests {
             "registry.example",
             "https://myregistry.azurecr.io",
             "myregistry.azurecr.io/app",
-            "myregistry.azurecr.io:443",
+            "myregistry.azurecr.io:5000",
+            "myregistry.westeurope.data.azurecr.io",
             "/subscriptions/x",
             "--help",
         ] {
@@ -357,6 +369,8 @@ mod tests {
             ("myregistry", vec!["myregistry"]),
             ("MYREGISTRY", vec!["myregistry"]),
             ("MyRegistry.azurecr.io", vec!["myregistry"]),
+            ("shared.westeurope.geo.azurecr.io", vec!["team-a", "team-b"]),
+            ("hashed-a1b2.westeurope.geo.azurecr.io", vec!["labelled"]),
             (ID, vec!["myregistry"]),
             (&moved("shared"), vec!["team-a", "team-b"]),
             (&moved("twice"), vec![]),

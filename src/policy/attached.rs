@@ -130,6 +130,11 @@ impl AttachedRegistry {
         self.namespaces.as_ref()
     }
 
+    /// Whether every namespace that is injected may use it, whatever its labels.
+    pub fn is_for_every_namespace(&self) -> bool {
+        self.namespaces.is_none()
+    }
+
     /// Whether the same namespaces may use another one.
     pub fn has_selector_of(&self, other: &Self) -> bool {
         self.namespaces == other.namespaces
@@ -206,7 +211,7 @@ impl AttachedRegistries {
             return &[];
         }
         self.by_host
-            .get(host.canonical().as_ref())
+            .get(LoginServer::known_host(host).as_ref())
             .map_or(&[], Vec::as_slice)
     }
 
@@ -334,6 +339,12 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(names("SHARED.azurecr.io:443/app"), ["team-a", "team-b"]);
+        assert_eq!(
+            names("shared.westeurope.geo.azurecr.io/app"),
+            ["team-a", "team-b"]
+        );
+        assert!(names("shared.westeurope.geo.azurecr.cn/app").is_empty());
+        assert!(names("shared.westeurope.data.azurecr.io/app").is_empty());
         assert!(names("shared.azurecr.io:5000/app").is_empty());
         assert!(names("other.azurecr.io/app").is_empty());
     }

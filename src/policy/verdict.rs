@@ -1,10 +1,13 @@
 //! What one image comes to in a namespace: the registry that it is on, and whether the namespace may use it. Admission
 //! and the view on running Pods both map this verdict, so that they can't disagree.
 
+use std::borrow::Cow;
+
 use crate::policy::attached::{Access, AttachedRegistries, AttachedRegistry};
 use crate::policy::rules::Rule;
 use crate::policy::scope::Labels;
 use crate::registry::image::{ImageReference, ImageReferenceError, RegistryHost};
+use crate::registry::login_server::LoginServer;
 
 /// What an image comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +112,11 @@ impl<'a> Verdict<'a> {
                 usable,
             }),
         }
+    }
+
+    /// The host that the image's registry is known by.
+    pub fn known_host(&self) -> Option<Cow<'a, str>> {
+        self.host().map(|host| LoginServer::known_host(&host))
     }
 
     /// The registry that the image names, as it was written.

@@ -108,7 +108,10 @@ mod tests {
 
     #[test]
     fn match_conditions_know_every_cloud() {
-        let whole = format!("image.matches('(?i)^[a-z0-9-]+[.]{}(:[0-9]+)?/')", pattern());
+        let whole = format!(
+            "image.matches('(?i)^[a-z0-9-]+[.]([a-z0-9]+[.]geo[.])?{}(:[0-9]+)?/')",
+            pattern()
+        );
         for path in [
             "manifests/base/webhook.yaml",
             "manifests/chart/files/webhook.yaml",

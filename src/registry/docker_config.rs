@@ -7,12 +7,11 @@ use serde_json::{Map, Value, json};
 use crate::base::secret_text::SecretText;
 use crate::registry::login_server::LoginServer;
 
-/// The `.dockerconfigjson` of a pull secret.
+/// The `.dockerconfigjson` of a credential, keyed by the registry's own host alone: every client accepts such keys.
 ///
-/// The kubelet compares a key's host and port with an image's as the Pod wrote them, and wants the key's path to be a
-/// prefix of the image's (`pkg/credentialprovider`, `URLsMatch`). So each key is there with and without `:443`, and a
-/// credential that is good for some repositories only has a key for each of them. With no repositories the credential
-/// is the whole registry's. `identitytoken` is never written, since the kubelet does not read it.
+/// A credential that is good for some repositories only has a key for each of them, since the kubelet wants the key's
+/// path to be a prefix of the image's. With no repositories the credential is the whole registry's. `identitytoken` is
+/// never written, since the kubelet does not read it.
 ///
 /// The same input gives the same bytes.
 pub fn docker_config(
@@ -27,14 +26,52 @@ pub fn docker_config(
         "password": password,
         "auth": STANDARD.encode(format!("{username}:{password}")),
     });
-    let host = login_server.as_str();
-    let hosts = [host.to_owned(), format!("{host}:443")];
-    let auths: Map<String, Value> = hosts
-        .iter()
-        .flat_map(|host| keys(host, repositories))
+    let auths: Map<String, Value> = keys(login_server.as_str(), repositories)
+        .into_iter()
         .map(|key| (key, entry.clone()))
         .collect();
     json!({ "auths": auths }).to_string().into_bytes()
+}
+
+/// The same docker config with keys for every way in which a Pod may write the registry's hosts.
+///
+/// The kubelet compares a key's host and port with an image's as the Pod wrote them, part by part and with wildcards
+/// (`pkg/credentialprovider`, `URLsMatch`): each key is there with and without `:443`, and for the registry's regional
+/// endpoints. Clients that refuse such keys, as Azure Container Instances refuses a port, need the docker config as it was.
+///
+/// What is no docker config comes back as it is. Doing it twice changes nothing.
+pub fn for_every_host(config: &[u8]) -> Vec<u8> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(config) else {
+        return config.to_vec();
+    };
+    let Some(auths) = value.get_mut("auths").and_then(Value::as_object_mut) else {
+        return config.to_vec();
+    };
+    let more: Vec<(String, Value)> = auths
+        .iter()
+        .flat_map(|(key, entry)| other_keys(key).into_iter().map(|key| (key, entry.clone())))
+        .collect();
+    for (key, entry) in more {
+        auths.entry(key).or_insert(entry);
+    }
+    value.to_string().into_bytes()
+}
+
+/// The other spellings of a key that begins with a registry's own host; none for any other key.
+fn other_keys(key: &str) -> Vec<String> {
+    let (host, path) = match key.find('/') {
+        Some(slash) => key.split_at(slash),
+        None => (key, ""),
+    };
+    let Ok(login_server) = LoginServer::parse(host) else {
+        return Vec::new();
+    };
+    let regional = login_server.regional_pattern();
+    vec![
+        format!("{host}:443{path}"),
+        format!("{regional}{path}"),
+        format!("{regional}:443{path}"),
+    ]
 }
 
 fn keys(host: &str, repositories: &[String]) -> Vec<String> {
@@ -60,28 +97,68 @@ mod tests {
         docker_config(&login_server, username, &password.into(), &repositories)
     }
 
+    fn keys_of(config: &[u8]) -> Vec<String> {
+        let value: Value = serde_json::from_slice(config).unwrap();
+        value["auths"].as_object().unwrap().keys().cloned().collect()
+    }
+
     #[test]
-    fn a_registry_wide_credential_is_keyed_by_host_with_and_without_port() {
+    fn a_registry_wide_credential_is_keyed_by_host_alone() {
         let entry = r#"{"auth":"MDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwOnRva2Vu","password":"token","username":"00000000-0000-0000-0000-000000000000"}"#;
         assert_eq!(
             String::from_utf8(config(NULL_GUID, "token", &[])).unwrap(),
-            format!(r#"{{"auths":{{"myregistry.azurecr.io":{entry},"myregistry.azurecr.io:443":{entry}}}}}"#)
+            format!(r#"{{"auths":{{"myregistry.azurecr.io":{entry}}}}}"#)
         );
     }
 
     #[test]
     fn a_repository_credential_is_keyed_by_repository_and_never_by_host() {
-        let value: Value = serde_json::from_slice(&config("u", "p", &["team/b", "a"])).unwrap();
-        let keys: Vec<_> = value["auths"].as_object().unwrap().keys().cloned().collect();
-        assert_eq!(
-            keys,
-            [
-                "myregistry.azurecr.io/a",
-                "myregistry.azurecr.io/team/b",
-                "myregistry.azurecr.io:443/a",
-                "myregistry.azurecr.io:443/team/b",
-            ]
-        );
+        let keys = keys_of(&config("u", "p", &["team/b", "a"]));
+        assert_eq!(keys, ["myregistry.azurecr.io/a", "myregistry.azurecr.io/team/b"]);
+    }
+
+    #[test]
+    fn every_host_has_the_same_credential() {
+        for (repositories, keys) in [
+            (
+                &[][..],
+                &[
+                    "myregistry.*.geo.azurecr.io",
+                    "myregistry.*.geo.azurecr.io:443",
+                    "myregistry.azurecr.io",
+                    "myregistry.azurecr.io:443",
+                ],
+            ),
+            (
+                &["a"],
+                &[
+                    "myregistry.*.geo.azurecr.io/a",
+                    "myregistry.*.geo.azurecr.io:443/a",
+                    "myregistry.azurecr.io/a",
+                    "myregistry.azurecr.io:443/a",
+                ],
+            ),
+        ] {
+            let every = for_every_host(&config("u", "p", repositories));
+            assert_eq!(keys_of(&every), keys);
+            assert_eq!(for_every_host(&every), every);
+            let value: Value = serde_json::from_slice(&every).unwrap();
+            let mut entries = value["auths"].as_object().unwrap().values();
+            assert!(entries.all(|entry| entry["username"] == "u" && entry["password"] == "p"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_docker_config_stays_as_it_is() {
+        for text in [
+            "",
+            "hush",
+            "{}",
+            r#"{"auths":[]}"#,
+            r#"{"auths":{"registry.example":{}}}"#,
+        ] {
+            assert_eq!(for_every_host(text.as_bytes()), text.as_bytes(), "{text}");
+        }
     }
 
     #[test]
@@ -91,8 +168,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_entry_says_the_same_in_both_forms(username in "[^:]*", password in ".*") {
-            let value: Value = serde_json::from_slice(&config(&username, &password, &[])).unwrap();
+        fn every_entry_says_the_same_in_all_forms(username in "[^:]*", password in ".*") {
+            let every = for_every_host(&config(&username, &password, &[]));
+            let value: Value = serde_json::from_slice(&every).unwrap();
             for entry in value["auths"].as_object().unwrap().values() {
                 prop_assert_eq!(entry["username"].as_str(), Some(username.as_str()));
                 prop_assert_eq!(entry["password"].as_str(), Some(password.as_str()));

@@ -1,5 +1,6 @@
 //! ACR login servers and the clouds that they live in.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +14,8 @@ use crate::registry::image::RegistryHost;
 pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
 /// The longest DNS label (RFC 1035, section 2.3.4).
 const MAX_LABEL: usize = 63;
+/// The label that tells a regional endpoint: `{name}.{region}.geo.azurecr.io`.
+const REGIONAL: &str = "geo";
 
 /// The host of a registry, in lower case: `{name}.azurecr.{io,us,cn}`, or `{name}-{hash}.…` where the registry
 /// was made with a domain name label.
@@ -33,6 +36,12 @@ pub enum LoginServerError {
         Cloud::suffixes()
     )]
     Suffix,
+    /// The host is a regional endpoint of a registry.
+    #[error(
+        "this is a regional endpoint: name the registry by its own host, which has neither the region nor `geo`, for \
+         instance myregistry.azurecr.io for myregistry.westeurope.geo.azurecr.io"
+    )]
+    Regional,
     /// What comes before the suffix can't be a registry's name.
     #[error(
         "the part before the suffix must be a registry's name (5 to 50 letters and digits), \
@@ -44,11 +53,18 @@ pub enum LoginServerError {
 impl LoginServer {
     /// Parses a host, in any case.
     pub fn parse(text: &str) -> Result<Self, LoginServerError> {
-        let cloud = cloud_of(text)?;
-        Ok(Self {
-            host: text.to_ascii_lowercase().into_boxed_str(),
-            cloud,
-        })
+        let endpoint = Endpoint::parse(text)?;
+        if endpoint.is_regional {
+            return Err(LoginServerError::Regional);
+        }
+        Ok(endpoint.login_server())
+    }
+
+    /// The login server of the registry that a person names by any of its hosts: its own or a regional endpoint, with or
+    /// without HTTPS' own port.
+    pub fn of_host(text: &str) -> Result<Self, LoginServerError> {
+        let host = text.strip_suffix(":443").unwrap_or(text);
+        Endpoint::parse(host).map(|endpoint| endpoint.login_server())
     }
 
     /// The login server of a registry without a domain name label.
@@ -61,34 +77,96 @@ impl LoginServer {
         &self.host
     }
 
+    /// What the registry's regional endpoints have in common, as a kubelet matches hosts: part by part, with wildcards.
+    pub fn regional_pattern(&self) -> String {
+        let label = self.host.split('.').next().unwrap_or_default();
+        format!("{label}.*.{REGIONAL}.{}", self.cloud.login_server_suffix())
+    }
+
     /// The cloud that the suffix tells.
     pub fn cloud(&self) -> Cloud {
         self.cloud
     }
 
-    /// Whether an image's registry is an ACR login server: the host by its form, and no port but HTTPS' own.
+    /// Whether an image's registry is on ACR: a registry's own host or a regional endpoint by its form, and no port but
+    /// HTTPS' own.
     pub fn is_named_by(registry: &RegistryHost<'_>) -> bool {
-        registry.is_default_port() && cloud_of(registry.host()).is_ok()
+        registry.is_default_port() && Endpoint::parse(registry.host()).is_ok()
+    }
+
+    /// The host that an image's registry is known by, in lower case: of a regional endpoint the registry's own, and of any
+    /// other host that host, with the port only where it is not HTTPS' own.
+    pub fn known_host<'a>(registry: &RegistryHost<'a>) -> Cow<'a, str> {
+        let endpoint = Endpoint::parse(registry.host()).ok();
+        match endpoint.filter(|endpoint| endpoint.is_regional && registry.is_default_port()) {
+            Some(endpoint) => Cow::Owned(endpoint.own_host()),
+            None => registry.canonical(),
+        }
     }
 }
 
-fn cloud_of(host: &str) -> Result<Cloud, LoginServerError> {
-    let (label, suffix) = host.split_once('.').ok_or(LoginServerError::Suffix)?;
-    let cloud = Cloud::ALL
+/// A host of a registry: its own, `{label}.azurecr.io`, or that of a replica in a region,
+/// `{label}.{region}.geo.azurecr.io`. Layers come from `{label}.{region}.data.azurecr.io`, which is no login server.
+#[derive(Debug, Clone, Copy)]
+struct Endpoint<'a> {
+    label: &'a str,
+    is_regional: bool,
+    cloud: Cloud,
+}
+
+impl<'a> Endpoint<'a> {
+    fn parse(host: &'a str) -> Result<Self, LoginServerError> {
+        let (label, suffix) = host.split_once('.').ok_or(LoginServerError::Suffix)?;
+        let (is_regional, cloud) = match cloud_of(suffix) {
+            Some(cloud) => (false, cloud),
+            None => (true, cloud_of_region(suffix).ok_or(LoginServerError::Suffix)?),
+        };
+        let (name, hash) = match label.split_once('-') {
+            Some((name, hash)) => (name, Some(hash)),
+            None => (label, None),
+        };
+        let fits = label.len() <= MAX_LABEL && NAME_LENGTH.contains(&name.len());
+        if !fits || !is_word(name) || !hash.is_none_or(is_word) {
+            return Err(LoginServerError::Name);
+        }
+        Ok(Self {
+            label,
+            is_regional,
+            cloud,
+        })
+    }
+
+    fn own_host(&self) -> String {
+        let mut host = format!("{}.{}", self.label, self.cloud.login_server_suffix());
+        host.make_ascii_lowercase();
+        host
+    }
+
+    fn login_server(&self) -> LoginServer {
+        LoginServer {
+            host: self.own_host().into_boxed_str(),
+            cloud: self.cloud,
+        }
+    }
+}
+
+fn is_word(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The cloud that a suffix is of.
+fn cloud_of(suffix: &str) -> Option<Cloud> {
+    Cloud::ALL
         .into_iter()
         .find(|cloud| suffix.eq_ignore_ascii_case(cloud.login_server_suffix()))
-        .ok_or(LoginServerError::Suffix)?;
-    let (name, hash) = match label.split_once('-') {
-        Some((name, hash)) => (name, Some(hash)),
-        None => (label, None),
-    };
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric());
-    let fits = label.len() <= MAX_LABEL && NAME_LENGTH.contains(&name.len());
-    if fits && is_word(name) && hash.is_none_or(is_word) {
-        Ok(cloud)
-    } else {
-        Err(LoginServerError::Name)
-    }
+}
+
+/// The cloud that `{region}.geo.{suffix}` is of.
+fn cloud_of_region(rest: &str) -> Option<Cloud> {
+    let (region, rest) = rest.split_once('.')?;
+    let (geo, suffix) = rest.split_once('.')?;
+    let is_region = is_word(region) && region.len() <= MAX_LABEL && geo.eq_ignore_ascii_case(REGIONAL);
+    cloud_of(suffix).filter(|_| is_region)
 }
 
 impl FromStr for LoginServer {
@@ -186,6 +264,16 @@ mod tests {
             ("myregistry.azurecr.io/a", true),
             ("MYREGISTRY.azurecr.io/a", true),
             ("myregistry.azurecr.io:443/a", true),
+            ("myregistry.westeurope.geo.azurecr.io/a", true),
+            ("myregistry-a1b2.ChinaEast2.GEO.azurecr.cn:443/a", true),
+            ("myregistry.usgovvirginia.geo.azurecr.us/a", true),
+            ("myregistry.westeurope.geo.azurecr.io:5000/a", false),
+            ("myregistry.westeurope.data.azurecr.io/a", false),
+            ("myregistry.west.europe.geo.azurecr.io/a", false),
+            ("myregistry.west-europe.geo.azurecr.io/a", false),
+            ("myregistry.geo.azurecr.io/a", false),
+            ("abcd.westeurope.geo.azurecr.io/a", false),
+            ("myregistry.westeurope.geo.azurecr.io.evil.example/a", false),
             ("myregistry.azurecr.io:0443/a", false),
             ("myregistry.azurecr.io:5000/a", false),
             ("myregistry.azurecr.io.evil.example/a", false),
@@ -195,6 +283,56 @@ mod tests {
             let registry = ImageReference::parse(image).unwrap().registry().unwrap();
             assert_eq!(LoginServer::is_named_by(&registry), expected, "{image}");
         }
+    }
+
+    #[test]
+    fn a_regional_endpoint_is_known_by_its_registry() {
+        for (image, known) in [
+            (
+                "MyRegistry.WestEurope.Geo.azurecr.io:443/a",
+                "myregistry.azurecr.io",
+            ),
+            (
+                "myregistry-a1b2.chinaeast2.geo.azurecr.cn/a",
+                "myregistry-a1b2.azurecr.cn",
+            ),
+            ("MyRegistry.azurecr.io:443/a", "myregistry.azurecr.io"),
+            (
+                "myregistry.westeurope.geo.azurecr.io:5000/a",
+                "myregistry.westeurope.geo.azurecr.io:5000",
+            ),
+            (
+                "myregistry.westeurope.data.azurecr.io/a",
+                "myregistry.westeurope.data.azurecr.io",
+            ),
+            ("Registry.example/a", "registry.example"),
+        ] {
+            let registry = ImageReference::parse(image).unwrap().registry().unwrap();
+            assert_eq!(LoginServer::known_host(&registry), known, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_named_by_any_of_its_hosts() {
+        for (text, host) in [
+            ("myregistry.azurecr.io:443", Some("myregistry.azurecr.io")),
+            (
+                "MyRegistry.westeurope.geo.azurecr.io",
+                Some("myregistry.azurecr.io"),
+            ),
+            (
+                "myregistry-a1b2.westeurope.geo.azurecr.io:443",
+                Some("myregistry-a1b2.azurecr.io"),
+            ),
+            ("myregistry.azurecr.io:5000", None),
+            ("myregistry.azurecr.io:443:443", None),
+            ("myregistry.westeurope.data.azurecr.io", None),
+        ] {
+            let login_server = LoginServer::of_host(text).ok();
+            assert_eq!(login_server.as_ref().map(LoginServer::as_str), host, "{text}");
+        }
+        let regional = LoginServer::parse("myregistry.westeurope.geo.azurecr.io");
+        assert_eq!(regional, Err(LoginServerError::Regional));
     }
 
     proptest! {

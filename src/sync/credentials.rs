@@ -17,6 +17,7 @@ use crate::api::names::{
 use crate::azure::mint::Credential;
 use crate::base::clock::Instants;
 use crate::policy::attached::AttachedRegistry;
+use crate::registry::docker_config::for_every_host;
 use crate::sync::stored::Stored;
 
 /// The type of a Secret that a kubelet takes credentials from.
@@ -106,18 +107,14 @@ impl HeldCredential {
         if let Some(audience) = &self.audience {
             annotate(AUDIENCE_ANNOTATION, audience);
         }
-        secret(
-            &minted_credential(registry),
-            namespace,
-            registry,
-            &annotations,
-            &self.docker_config,
-        )
+        let name = minted_credential(registry);
+        secret(&name, namespace, registry, &annotations, &self.docker_config)
     }
 
     /// The pull secret in a namespace, to be applied. It is the same each time, so that applying it twice writes once.
     pub fn pull_secret(&self, name: &str, namespace: &str, registry: &str) -> Value {
-        secret(name, namespace, registry, &self.times(), &self.docker_config)
+        let docker_config = ByteString(for_every_host(&self.docker_config.0));
+        secret(name, namespace, registry, &self.times(), &docker_config)
     }
 
     fn times(&self) -> Value {

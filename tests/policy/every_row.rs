@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use pullpass_test_support::{ControlPlane, Installation, Scratch, wait_for};
+use pullpass_test_support::{ControlPlane, Installation, Scratch, kubelet_tries, wait_for};
 use serde_json::{Value, json};
 
 use crate::rows::{Image, MODES, Namespace, POLICIES, Pod, is_asked, namespaces, pods, say};
@@ -108,9 +108,10 @@ fn admit(cluster: &ControlPlane, pullpass: &Installation<'_>, name: &str, kind: 
         any_injected |= injected;
     }
     if any_injected {
-        wait_for("the pull secret", SOON, || {
+        let secret = wait_for("the pull secret", SOON, || {
             cluster.get_json(&["secret", "--namespace", name, &format!("pullpass-{OPEN}")])
         })?;
+        kubelets_find(&secret)?;
     } else {
         let secrets = cluster.get_json(&["secrets", "--namespace", name])?;
         assert_eq!(items(&secrets, "/items").count(), 0, "{kind:?}");
@@ -138,6 +139,19 @@ fn assert_violations_are_counted(pullpass: &Installation<'_>, policy: &str) -> T
                 .then_some(())
                 .ok_or(metrics)
         })?;
+    }
+    Ok(())
+}
+
+/// A kubelet finds the credential for every image of the registry, and for no other.
+fn kubelets_find(secret: &Value) -> Test {
+    for image in Image::ALL {
+        let tried = kubelet_tries(&image.reference(), std::slice::from_ref(secret))?;
+        assert_eq!(
+            tried.len(),
+            usize::from(image.is_granted()),
+            "{image:?} {tried:?}"
+        );
     }
     Ok(())
 }

@@ -16,29 +16,52 @@ const POD: [Option<&str>; 3] = [None, Some("disabled"), Some("enabled")];
 pub enum Image {
     /// Its registry is attached, for every namespace.
     Attached,
+    /// The same, by a regional endpoint and with its port.
+    Regional,
     /// Its registry is attached, and not for this namespace.
     Forbidden,
     /// It is on a registry that is not attached.
     Unattached,
+    /// The same, by a regional endpoint.
+    UnattachedRegional,
+    /// It is on a host that registries serve layers from.
+    Data,
     /// It is not on Azure Container Registry.
     Elsewhere,
 }
 
-const IMAGES: [Image; 4] = [
-    Image::Attached,
-    Image::Forbidden,
-    Image::Unattached,
-    Image::Elsewhere,
-];
-
 impl Image {
+    /// Every kind of image.
+    pub const ALL: [Self; 7] = [
+        Self::Attached,
+        Self::Regional,
+        Self::Forbidden,
+        Self::Unattached,
+        Self::UnattachedRegional,
+        Self::Data,
+        Self::Elsewhere,
+    ];
+
     pub fn reference(self) -> String {
         match self {
             Self::Attached => format!("{OPEN}.azurecr.io/app:v1"),
+            Self::Regional => format!("{OPEN}.westeurope.geo.azurecr.io:443/app:v1"),
             Self::Forbidden => format!("{CLOSED}.azurecr.io/app:v1"),
             Self::Unattached => "strangeregistry.azurecr.io/app:v1".to_owned(),
+            Self::UnattachedRegional => "strangeregistry.chinaeast2.geo.azurecr.cn/app:v1".to_owned(),
+            Self::Data => format!("{OPEN}.westeurope.data.azurecr.io/app:v1"),
             Self::Elsewhere => "nginx:1".to_owned(),
         }
+    }
+
+    /// Whether it is on a registry that is attached for the namespace.
+    pub fn is_granted(self) -> bool {
+        matches!(self, Self::Attached | Self::Regional)
+    }
+
+    /// Whether it is on a registry, attached or not.
+    fn is_on_acr(self) -> bool {
+        !matches!(self, Self::Data | Self::Elsewhere)
     }
 }
 
@@ -83,7 +106,7 @@ pub struct Pod {
 /// Every kind of Pod.
 pub fn pods() -> Vec<Pod> {
     POD.into_iter()
-        .flat_map(|label| IMAGES.map(|image| Pod { label, image }))
+        .flat_map(|label| Image::ALL.map(|image| Pod { label, image }))
         .collect()
 }
 
@@ -123,7 +146,7 @@ pub fn is_asked(mode: &str, namespace: Namespace, pod: Pod) -> bool {
         "opt-in" => namespace.inject == Some("enabled"),
         _ => namespace.inject != Some("disabled"),
     };
-    picked && (pod.image != Image::Elsewhere || namespace.always == Some("true"))
+    picked && (pod.image.is_on_acr() || namespace.always == Some("true"))
 }
 
 /// What pullpass says of a Pod that it is asked about.
@@ -150,11 +173,11 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
     let declines = pod.label == Some("disabled");
     let violation = match pod.image {
         Image::Forbidden => Some("forbidden"),
-        Image::Unattached => Some("unattached"),
-        Image::Attached | Image::Elsewhere => None,
+        Image::Unattached | Image::UnattachedRegional => Some("unattached"),
+        Image::Attached | Image::Regional | Image::Data | Image::Elsewhere => None,
     };
     let denied = violation.is_some() && policy == "deny";
-    let injected = !denied && !declines && (pod.image == Image::Attached || namespace.always == Some("true"));
+    let injected = !denied && !declines && (pod.image.is_granted() || namespace.always == Some("true"));
     let decision = match (denied, injected, violation) {
         (true, ..) => "denied",
         _ if declines => "skipped",

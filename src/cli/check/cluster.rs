@@ -55,7 +55,7 @@ pub(super) struct Told {
 
 impl Named {
     pub(super) fn parse(text: &str) -> Result<Self, CliError> {
-        let error = match LoginServer::parse(text) {
+        let error = match LoginServer::of_host(text) {
             Ok(login_server) => return Ok(Self::LoginServer(login_server)),
             Err(error) => error,
         };

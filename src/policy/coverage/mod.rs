@@ -143,7 +143,7 @@ pub fn findings<'a>(
         let Some((registry, gap)) = look_at(&verdict, &held) else {
             continue;
         };
-        let Some(host) = verdict.host().map(|host| host.canonical()) else {
+        let Some(host) = verdict.known_host() else {
             continue;
         };
         let state = state_of(gap, treatment);

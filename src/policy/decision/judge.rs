@@ -11,6 +11,7 @@ use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::Labels;
 use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
 use crate::registry::image::RegistryHost;
+use crate::registry::login_server::LoginServer;
 
 pub(super) struct Judge<'a, 'l> {
     request: &'a ReviewRequest<'a>,
@@ -117,7 +118,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         breach: Breach<'a>,
         tally: &mut Tally<'a>,
     ) {
-        let (rule, host) = (breach.rule(), host.canonical());
+        let (rule, host) = (breach.rule(), LoginServer::known_host(host));
         let action = self.policy.action(rule);
         let message = || messages::violation(image, breach, &host, &self.request.namespace);
         match action {
@@ -147,7 +148,7 @@ impl<'a, 'l> Judge<'a, 'l> {
                 messages::other_repositories(image, registry.name(), grant.repository),
             ),
             (Credential::Missing, _) => {
-                let host = grant.host.canonical();
+                let host = LoginServer::known_host(&grant.host);
                 let debugging = self.request.is_ephemeral_containers();
                 tally.warnings.push(messages::uncovered(image, &host, debugging));
                 tally.uncovered = Some(host);
@@ -173,7 +174,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         };
         JudgedImage {
             image,
-            host: verdict.host().map(|host| host.canonical()),
+            host: verdict.known_host(),
             registry: registry.map(AttachedRegistry::name),
         }
     }

@@ -15,6 +15,7 @@ use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::{Labels, Scope, unknown_values};
 use crate::registry::image::ImageReference;
+use crate::registry::login_server::LoginServer;
 
 /// The settings that a decision depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -221,7 +222,7 @@ impl<'a> JudgedImage<'a> {
         let host = reference.and_then(|reference| reference.registry());
         Self {
             image,
-            host: host.map(|host| host.canonical()),
+            host: host.map(|host| LoginServer::known_host(&host)),
             registry: None,
         }
     }

@@ -4,10 +4,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use pullpass::base::secret_text::SecretText;
-use pullpass::registry::docker_config::docker_config;
+use pullpass::registry::docker_config::{docker_config, for_every_host};
 use pullpass::registry::login_server::LoginServer;
 use pullpass::sync::credentials::HeldCredential;
 use serde_json::Value;
+
+const HOSTS: [&str; 4] = [
+    "myregistry.azurecr.io",
+    "myregistry.azurecr.io:443",
+    "myregistry.*.geo.azurecr.io",
+    "myregistry.*.geo.azurecr.io:443",
+];
 
 /// A docker config says what it was given, twice, for each host and repository and nothing else; a Secret that anybody
 /// may have spoilt is read or not, and what is read is written again as it was.
@@ -28,15 +35,14 @@ pub fn check(input: &[u8]) {
         config,
         docker_config(&login_server, username, &password, &repositories)
     );
+    let config = for_every_host(&config);
+    assert_eq!(config, for_every_host(&config));
     let config: Value = serde_json::from_slice(&config).expect("JSON");
     let entries = config["auths"].as_object().expect("entries");
     for (key, entry) in entries {
         let (host, repository) = key.split_once('/').unzip();
         let host = host.unwrap_or(key);
-        assert!(
-            ["myregistry.azurecr.io", "myregistry.azurecr.io:443"].contains(&host),
-            "{key}"
-        );
+        assert!(HOSTS.contains(&host), "{key}");
         let is_given = |repository: &str| repositories.iter().any(|given| given == repository);
         assert_eq!(repository.is_some(), !repositories.is_empty(), "{key}");
         assert!(repository.is_none_or(is_given), "{key}");
@@ -49,7 +55,7 @@ pub fn check(input: &[u8]) {
         );
         assert_eq!(entry.as_object().expect("an entry").len(), 3);
     }
-    assert!(entries.len() >= 2);
+    assert!(entries.len() >= 4);
 }
 
 fn check_secret(secret: &Secret) {

@@ -15,7 +15,17 @@ pub fn check(input: &[u8]) {
     // Hosts go into records, warnings and annotations, which are bounded because hosts are.
     assert!(registry.canonical().len() <= 255);
     if LoginServer::is_named_by(&registry) {
-        let login_server = LoginServer::parse(registry.host()).expect("its form was checked");
-        assert!(registry.host().eq_ignore_ascii_case(login_server.as_str()));
+        let login_server = LoginServer::of_host(registry.host()).expect("its form was checked");
+        assert_eq!(LoginServer::known_host(&registry), login_server.as_str());
+        let host = registry.host().to_ascii_lowercase();
+        let (label, suffix) = login_server.as_str().split_once('.').expect("a suffix");
+        let between = host
+            .strip_prefix(label)
+            .and_then(|rest| rest.strip_suffix(suffix));
+        let between = between.expect("the registry's own host, with a region in it or none");
+        assert!(
+            between == "." || (between.starts_with('.') && between.ends_with(".geo.")),
+            "{host}"
+        );
     }
 }

@@ -101,7 +101,7 @@ impl Expected {
             let Some(host) = reference.registry() else {
                 continue;
             };
-            let named = host.canonical();
+            let named = LoginServer::known_host(&host);
             let sharing: Vec<_> = REGISTRIES.iter().filter(|(_, host, _)| *host == named).collect();
             let usable: Vec<_> = sharing.iter().filter(|(_, _, team)| is_open(*team)).collect();
             unattached |= sharing.is_empty() && LoginServer::is_named_by(&host);
