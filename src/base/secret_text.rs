@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::base::encoding::{EncodingError, decode};
+
 /// A password, token or key in text form. It can't be printed or serialised, and its memory is wiped when it goes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
@@ -14,10 +16,16 @@ impl SecretText {
         &self.0
     }
 
-    /// The text without white space around it, such as the newline that `echo` leaves in a Secret.
+    /// Reads what a file or a Secret holds, in UTF-8 or UTF-16 and without its byte order mark.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
+        decode(bytes).map(Self::from)
+    }
+
+    /// The text without white space and byte order marks around it, such as the newline that `echo` leaves in a Secret.
     #[must_use]
     pub fn trimmed(&self) -> Self {
-        Self::from(self.0.trim())
+        let is_around = |character: char| character.is_whitespace() || character == '\u{feff}';
+        Self::from(self.0.trim_matches(is_around))
     }
 
     /// Whether there is no text.
@@ -62,5 +70,15 @@ mod tests {
             SecretText::from(" hunter 2\r\n").trimmed(),
             SecretText::from("hunter 2")
         );
+        assert_eq!(
+            SecretText::from("\u{feff}hunter2\r\n").trimmed(),
+            SecretText::from("hunter2")
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_secret() {
+        let secret = SecretText::decode(b"\xef\xbb\xbfhunter2\r\n").unwrap();
+        assert_eq!(secret.trimmed().expose(), "hunter2");
     }
 }

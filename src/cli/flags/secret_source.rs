@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use console::Term;
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::azure::entra::check_certificate;
 use crate::azure::remedy::of_given_certificate;
@@ -87,15 +88,13 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn limited(from: impl Read) -> io::Result<SecretText> {
-    let mut text = String::new();
-    from.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    // Taken into what is wiped before anything can fail.
-    let is_too_long = u64::try_from(text.len()).is_ok_and(|length| length > MAX_BYTES);
-    let text = SecretText::from(text);
-    if is_too_long {
+    // What is wiped, whatever fails.
+    let mut bytes = Zeroizing::new(Vec::new());
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
         return Err(io::Error::other("it is too long"));
     }
-    Ok(text)
+    SecretText::decode(&bytes).map_err(io::Error::other)
 }
 
 fn ask(terminal: &Term, what: &str) -> io::Result<SecretText> {
@@ -103,4 +102,42 @@ fn ask(terminal: &Term, what: &str) -> io::Result<SecretText> {
     write!(prompt, "Give {what} (it is not shown): ")?;
     prompt.flush()?;
     terminal.read_secure_line().map(SecretText::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<SecretText, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let source = Source::File(file.path().to_owned());
+        client_secret(&source, "c").map_err(|error| {
+            let error = error.to_string();
+            error.replace(file.path().to_str().unwrap(), "FILE")
+        })
+    }
+
+    #[test]
+    fn marks_and_line_ends_of_a_file_are_no_secret() {
+        let utf16: Vec<u8> = "\u{feff}hunter2\r\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for bytes in [&b"hunter2\n"[..], b"\xef\xbb\xbfhunter2\r\n", &utf16] {
+            assert_eq!(read(bytes).unwrap().expose(), "hunter2", "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn an_encoding_that_is_none_is_said() {
+        for (bytes, message) in [
+            (&b"h\0u\0"[..], "FILE can't be read: it holds NUL characters"),
+            (b"h\xe4", "FILE can't be read: it is not text in UTF-8"),
+            (b"\xef\xbb\xbf\r\n", "the client secret of c is empty"),
+        ] {
+            let error = read(bytes).unwrap_err();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
 }

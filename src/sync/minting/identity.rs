@@ -227,9 +227,13 @@ impl Secrets<'_> {
         credential_secret::check(&secret, self.registry).map_err(refused)?;
         let version = secret.resource_version().unwrap_or_default();
         let value = secret.data.as_ref().and_then(|data| data.get(key));
-        let text = value
-            .and_then(|value| String::from_utf8(value.0.clone()).ok())
-            .map(SecretText::from);
+        let text = value.map(|value| SecretText::decode(&value.0)).transpose();
+        let text = text.map_err(|error| {
+            missing(format!(
+                "the key {key} of Secret {name} in namespace {} can't be read: {error}",
+                self.own_namespace
+            ))
+        })?;
         match text.filter(|text| !text.trimmed().is_empty()) {
             Some(text) => Ok((text, version)),
             None => Err(missing(format!(
