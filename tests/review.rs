@@ -148,10 +148,7 @@ fn bad_input_is_exit_code_2_and_says_where() {
     for (input, message) in [
         ("kind: [", "- is not YAML"),
         ("", "- holds no object"),
-        (
-            "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n",
-            "Service s is neither a Pod, a workload",
-        ),
+        ("metadata: {name: s}\n", "an object has no kind"),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n",
             "Pod p has no Pod spec",
@@ -175,4 +172,101 @@ fn bad_input_is_exit_code_2_and_says_where() {
         .output()
         .unwrap();
     assert_eq!(missing.status.code(), Some(2));
+}
+
+/// What `helm template` makes of a chart.
+const CHART: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: web}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: more}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec: {template: {spec: {containers: [{name: web, image: myregistry.azurecr.io/web:1}]}}}
+---
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: fn}
+spec: {template: {spec: {containers: [{image: myregistry.westeurope.geo.azurecr.io/fn:1}]}}}
+---
+apiVersion: batch.example/v1
+kind: Group
+metadata: {name: many}
+spec:
+  tasks:
+  - template: {spec: {containers: [{name: a, image: myregistry.azurecr.io/a:1}]}}
+  - template: {spec: {containers: [{name: b, image: nginx}]}}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: nightly}
+spec: {templates: [{container: {image: myregistry.azurecr.io/job:1}}]}
+";
+
+#[test]
+fn a_rendered_chart_is_reviewed_as_it_is() {
+    let (output, _directory) = review(&[], CHART);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stdout(&output),
+        "NAMESPACE   KIND      NAME                            DECISION         ADDED           REASON\n\
+         default     Rollout   web                             injected         pullpass-mine   the Pod names images of attached registries\n\
+         default     Service   fn                              injected         pullpass-mine   the Pod names images of attached registries\n\
+         default     Group     many (spec.tasks[0].template)   injected         pullpass-mine   the Pod names images of attached registries\n\
+         default     Group     many (spec.tasks[1].template)   not-applicable   -               the Pod names no image on ACR\n\
+         \n3 objects make no Pods: 2 ConfigMap, 1 Service\n\
+         \nnot reviewed, since they have no Pod template that pullpass finds, and may make Pods all the same: Workflow nightly\n"
+    );
+    let (output, _directory) = review(&["-o", "json"], CHART);
+    let decisions: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(decisions.as_array().map(Vec::len), Some(4));
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(notes.contains("Workflow nightly"), "{notes}");
+    let denied = CHART.replace("myregistry.azurecr.io/web", "otherregistry.azurecr.io/web");
+    let (output, _directory) = review(&["--unattached=deny"], &denied);
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn objects_without_pods_are_no_error() {
+    let (output, _directory) = review(&[], "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).ends_with("\n1 object makes no Pods: 1 Service\n"));
+}
+
+#[test]
+fn lists_of_kubectl_and_of_the_api_are_read() {
+    let pod = r#"{"metadata":{"name":"p","namespace":"apps"},"spec":{"containers":[{"name":"c","image":"myregistry.azurecr.io/a"}]}}"#;
+    for list in [
+        format!(r#"{{"apiVersion":"v1","kind":"PodList","items":[{pod}]}}"#),
+        format!(
+            r#"{{"apiVersion":"v1","kind":"List","metadata":{{"resourceVersion":""}},"items":[{}]}}"#,
+            pod.replacen('{', r#"{"apiVersion":"v1","kind":"Pod","#, 1)
+        ),
+    ] {
+        let (output, _directory) = review(&["-o", "json"], &format!("\u{feff}{list}"));
+        let decisions: Value = serde_json::from_str(stdout(&output)).unwrap();
+        assert_eq!(decisions[0]["decision"], "injected", "{list}");
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_there_has_no_labels() {
+    let (output, _directory) = review(&["--mode=opt-in"], WORKLOADS);
+    let text = stdout(&output);
+    assert!(!text.contains("injected  "), "{text}");
+    for namespace in ["apps", "default"] {
+        let note = format!("namespace {namespace} is not among the manifests and counts as having no labels");
+        assert!(text.contains(&note), "{text}");
+    }
+    assert!(!text.contains("namespace quiet is not"), "{text}");
 }

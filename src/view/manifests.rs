@@ -1,5 +1,6 @@
 //! AcrRegistry and Namespace objects out of a directory of YAML: the cluster, where there is none.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -14,9 +15,13 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
+use crate::base::encoding::decode;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry, InvalidSpec};
 use crate::policy::scope::Labels;
 use crate::view::View;
+
+/// The label with its own name that the API server gives every namespace.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What a directory holds.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +93,8 @@ impl Manifests {
                     }
                     (None, "Namespace") => {
                         let namespace: Namespace = strictly(&path, &object)?;
-                        let labels = namespace.labels().clone();
+                        let mut labels = namespace.labels().clone();
+                        labels.insert(NAME_LABEL.to_owned(), name.clone());
                         namespaces.insert(name.clone(), labels).is_some()
                     }
                     _ => false,
@@ -119,6 +125,14 @@ impl Manifests {
     /// The labels of a namespace, if the directory has it.
     pub fn labels(&self, namespace: &str) -> Option<&Labels> {
         self.namespaces.get(namespace)
+    }
+
+    /// The same, and for a namespace that the directory does not have the label that the API server gives every namespace.
+    pub fn effective_labels(&self, namespace: &str) -> Cow<'_, Labels> {
+        match self.labels(namespace) {
+            Some(labels) => Cow::Borrowed(labels),
+            None => Cow::Owned([(NAME_LABEL.to_owned(), namespace.to_owned())].into()),
+        }
     }
 }
 
@@ -179,7 +193,8 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, ManifestsError> {
 }
 
 fn read_file(path: &Path) -> Result<String, ManifestsError> {
-    fs::read_to_string(path).map_err(|error| ManifestsError::Read {
+    let read = fs::read(path).and_then(|bytes| decode(&bytes).map_err(io::Error::other));
+    read.map_err(|error| ManifestsError::Read {
         path: path.to_owned(),
         error,
     })
@@ -197,13 +212,33 @@ pub fn objects(path: &Path, text: &str) -> Result<Vec<Value>, ManifestsError> {
             .get("kind")
             .and_then(Value::as_str)
             .is_some_and(|kind| kind.ends_with("List"));
+        let item_head = is_list.then(|| item_head(&document)).flatten();
         match document.get_mut("items").map(Value::take) {
-            Some(Value::Array(items)) if is_list => objects.extend(items),
+            Some(Value::Array(items)) if is_list => {
+                objects.extend(items.into_iter().map(|item| with_head(item, item_head.as_ref())));
+            }
             _ if document.is_null() => {}
             _ => objects.push(document),
         }
     }
     Ok(objects)
+}
+
+/// The API version and the kind of a typed list's items, which do not repeat them: those of a `PodList` are `Pod`s.
+fn item_head(list: &Value) -> Option<(Value, String)> {
+    let version = list.get("apiVersion")?.clone();
+    let kind = list.get("kind")?.as_str()?.strip_suffix("List")?;
+    (!kind.is_empty()).then(|| (version, kind.to_owned()))
+}
+
+fn with_head(mut item: Value, head: Option<&(Value, String)>) -> Value {
+    if let (Some((version, kind)), Some(fields)) = (head, item.as_object_mut())
+        && !fields.contains_key("kind")
+    {
+        fields.insert("kind".to_owned(), Value::String(kind.clone()));
+        fields.entry("apiVersion").or_insert_with(|| version.clone());
+    }
+    item
 }
 
 /// Builds an object, and refuses fields that its type does not have: a selector that is misspelt would let everyone in.
@@ -280,7 +315,8 @@ mod tests {
         let manifests = read(&[
             ("a.yaml", &format!("---\n{REGISTRY}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: apps, labels: {{team: a}}}}\n---\n")),
             ("b.json", r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"web"}}]}"#),
-            ("c.yml", "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\n"),
+            ("d.json", r#"{"apiVersion":"v1","kind":"NamespaceList","items":[{"metadata":{"name":"raw","labels":{"team":"b"}}}]}"#),
+            ("c.yml", "\u{feff}apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\n"),
             ("notes.txt", "no yaml: at: all"),
         ])
         .unwrap();
@@ -289,7 +325,10 @@ mod tests {
             "pullpass-mine"
         );
         assert_eq!(manifests.labels("apps").unwrap()["team"], "a");
-        assert!(manifests.labels("web").unwrap().is_empty() && manifests.labels("other").is_none());
+        assert_eq!(manifests.labels("raw").unwrap()["team"], "b");
+        assert_eq!(manifests.labels("web").unwrap()[NAME_LABEL], "web");
+        assert!(manifests.labels("other").is_none());
+        assert_eq!(manifests.effective_labels("other")[NAME_LABEL], "other");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `pullpass review`: the webhook's decision on files, without a cluster.
 
-use std::borrow::Cow;
+mod subject;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,22 +11,26 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use self::subject::{PassedOver, Subject, gather};
 use crate::admission::encode;
 use crate::admission::patch::pull_secrets_patch;
+use crate::base::encoding::decode;
 use crate::cli::CliError;
 use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::table;
-use crate::policy::decision::{Decision, Outcome, decide};
-use crate::policy::request::{Operation, PodView, ReviewRequest};
-use crate::view::manifests::{Manifests, kind_and_name, objects};
+use crate::policy::decision::{Decision, Outcome, Settings, decide};
+use crate::policy::request::ReviewRequest;
+use crate::policy::scope::Mode;
+use crate::view::manifests::{Manifests, objects};
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.
 ///
 /// Which registries are attached, and how namespaces are labelled, comes from --manifests; without it no registry is
-/// attached. Exit code: 0; 2 for bad input; 3 if something would be denied.
+/// attached. A namespace that is not there counts as having no labels. Pod templates are found in every kind; objects that
+/// make no Pods are passed over, and counted. Exit code: 0; 2 for bad input; 3 if something would be denied.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --manifests ./cluster"
+    after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  helm template shop ./chart | pullpass review -f - --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --manifests ./cluster"
 )]
 pub(super) struct ReviewArgs {
     /// A file with Pods, workloads, Lists or an AdmissionReview, in YAML or JSON; - for standard input
@@ -58,64 +64,6 @@ enum Output {
     Review,
 }
 
-/// An object of the input.
-struct Reviewed {
-    kind: String,
-    name: String,
-    asks: Asks,
-    /// The object as JSON text.
-    text: String,
-}
-
-/// What an object asks.
-enum Asks {
-    /// A whole AdmissionReview.
-    Review,
-    /// Whether a Pod may be created in this namespace; for a workload, the Pod that its controller would create.
-    Creation { namespace: String },
-}
-
-impl Reviewed {
-    /// The question, as the webhook would get it.
-    fn request(&self) -> Result<ReviewRequest<'_>, CliError> {
-        let text = self.text.as_bytes();
-        let asked = match &self.asks {
-            Asks::Review => ReviewRequest::decode(text),
-            Asks::Creation { namespace } => ReviewRequest {
-                uid: Cow::Borrowed("00000000-0000-0000-0000-000000000000"),
-                operation: Operation::Create,
-                is_pod: true,
-                sub_resource: None,
-                namespace: Cow::Borrowed(namespace),
-                name: Cow::Borrowed(""),
-                dry_run: true,
-                user: Cow::Borrowed("pullpass review"),
-                pod: PodView::decode(text)
-                    .map_err(|error| self.failed(&format!("the Pod is malformed: {error}")))?,
-                old_images: Vec::new(),
-            }
-            .checked(),
-        };
-        asked.map_err(|error| self.failed(&error))
-    }
-
-    fn failed(&self, error: &dyn std::fmt::Display) -> CliError {
-        CliError::Input(format!("{} {}: {error}", self.kind, self.name))
-    }
-
-    /// The Pod in question.
-    fn pod(&self) -> Result<Value, serde_json::Error> {
-        let mut object: Value = serde_json::from_str(&self.text)?;
-        Ok(match self.asks {
-            Asks::Creation { .. } => object,
-            Asks::Review => object
-                .pointer_mut("/request/object")
-                .map(Value::take)
-                .unwrap_or_default(),
-        })
-    }
-}
-
 pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     let manifests = args
         .manifests
@@ -124,27 +72,48 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
         .transpose()?
         .unwrap_or_default();
     let text = read(&args.filename)?;
-    let mut subjects = Vec::new();
-    for object in objects(&args.filename, &text)? {
-        subjects.push(subject(&object, &args.default_namespace)?);
-    }
-    if subjects.is_empty() {
+    let (mut subjects, mut passed_over) = (Vec::new(), PassedOver::default());
+    let objects = objects(&args.filename, &text)?;
+    if objects.is_empty() {
         return Err(CliError::Input(format!(
             "{} holds no object: give Pods, workloads, a List or an AdmissionReview",
             args.filename.display()
         )));
     }
+    for object in &objects {
+        gather(object, &args.default_namespace, &mut subjects, &mut passed_over)?;
+    }
     let settings = args.decisions.settings();
     let mut report = Report::new(args.output);
+    let mut unknown = BTreeSet::new();
     for subject in &subjects {
         let request = subject.request()?;
-        let labels = manifests.labels(&request.namespace);
-        let decision = decide(&request, manifests.registries(), labels, &settings);
+        // There is no API server whose selectors picked the namespace, so that nothing but the manifests can tell of it.
+        let labels = manifests.effective_labels(&request.namespace);
+        let decision = decide(&request, manifests.registries(), Some(&labels), &settings);
+        if depends_on_labels(&manifests, &settings) && manifests.labels(&request.namespace).is_none() {
+            unknown.insert(request.namespace.to_string());
+        }
         report.add(subject, &request, &decision)?;
     }
+    for namespace in unknown {
+        report.note(format!(
+            "namespace {namespace} is not among the manifests and counts as having no labels: add its Namespace object"
+        ));
+    }
+    for note in passed_over.notes() {
+        report.note(note);
+    }
+    let text = report.finish()?;
     io::stdout()
-        .write_all(report.finish()?.as_bytes())
+        .write_all(text.as_bytes())
         .map_err(CliError::Output)?;
+    // Scripts read the other formats.
+    if args.output != Output::Table {
+        for note in &report.notes {
+            writeln!(io::stderr(), "{note}").map_err(CliError::Output)?;
+        }
+    }
     Ok(if report.denied {
         ExitCode::from(3)
     } else {
@@ -152,77 +121,21 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     })
 }
 
+/// Whether labels of a namespace that say nothing of themselves change anything.
+fn depends_on_labels(manifests: &Manifests, settings: &Settings) -> bool {
+    let mut registries = manifests.registries().all().into_iter();
+    settings.scope.mode() == Mode::OptIn || registries.any(|registry| !registry.is_for_every_namespace())
+}
+
 fn read(path: &Path) -> Result<String, CliError> {
-    let read = if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map(|_| text)
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        fs::read_to_string(path)
+        fs::read(path)
     };
-    read.map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display())))
-}
-
-fn subject(object: &Value, default_namespace: &str) -> Result<Reviewed, CliError> {
-    let (kind, name) = kind_and_name(object);
-    if kind == "AdmissionReview" {
-        return Ok(Reviewed {
-            name: "-".to_owned(),
-            kind,
-            asks: Asks::Review,
-            text: object.to_string(),
-        });
-    }
-    let template = match kind.as_str() {
-        "Pod" => "",
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
-            "/spec/template"
-        }
-        "CronJob" => "/spec/jobTemplate/spec/template",
-        "PodTemplate" => "/template",
-        _ => {
-            return Err(CliError::Input(format!(
-                "{kind} {name} is neither a Pod, a workload that makes Pods, a List nor an AdmissionReview"
-            )));
-        }
-    };
-    let namespace = object
-        .pointer("/metadata/namespace")
-        .and_then(Value::as_str)
-        .unwrap_or(default_namespace)
-        .to_owned();
-    let Some(mut pod) = object
-        .pointer(template)
-        .filter(|pod| pod.get("spec").is_some_and(Value::is_object))
-        .cloned()
-    else {
-        return Err(CliError::Input(format!("{kind} {name} has no Pod spec")));
-    };
-    complete(&mut pod, &kind, &name, &namespace);
-    Ok(Reviewed {
-        kind,
-        name,
-        asks: Asks::Creation { namespace },
-        text: pod.to_string(),
-    })
-}
-
-/// Makes a template what its controller would make of it.
-fn complete(pod: &mut Value, kind: &str, name: &str, namespace: &str) {
-    let Some(fields) = pod.as_object_mut() else { return };
-    fields.insert("apiVersion".to_owned(), json!("v1"));
-    fields.insert("kind".to_owned(), json!("Pod"));
-    let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
-    if metadata.is_null() {
-        *metadata = json!({});
-    }
-    let Some(metadata) = metadata.as_object_mut() else {
-        return;
-    };
-    metadata.insert("namespace".to_owned(), json!(namespace));
-    if kind != "Pod" {
-        metadata.remove("name");
-        metadata.insert("generateName".to_owned(), json!(format!("{name}-")));
-    }
+    let text = bytes.and_then(|bytes| decode(&bytes).map_err(io::Error::other));
+    text.map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display())))
 }
 
 struct Report {
@@ -246,9 +159,13 @@ impl Report {
         }
     }
 
+    fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
     fn add(
         &mut self,
-        subject: &Reviewed,
+        subject: &Subject,
         request: &ReviewRequest<'_>,
         decision: &Decision<'_>,
     ) -> Result<(), CliError> {
@@ -281,13 +198,11 @@ impl Report {
             })),
             Output::Yaml if decision.outcome == Outcome::Denied => {
                 self.text.extend([
-                    "---
-# ",
+                    "---\n# ",
                     &subject.kind,
                     " ",
                     &subject.name,
-                    ": denied
-",
+                    ": denied\n",
                 ]);
             }
             Output::Yaml => {
