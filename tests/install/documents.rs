@@ -201,3 +201,26 @@ fn the_rule_for_a_collector_is_one_of_the_charts_values() -> Test {
     );
     Ok(())
 }
+
+#[test]
+fn the_namespaces_of_node_agents_are_left_out() -> Test {
+    let values: Value = serde_saphyr::from_str(&block(INSTALL, "failurePolicy", "yaml", 0)?)?;
+    let listed = values.get("excludeNamespaces").and_then(Value::as_array);
+    let listed = listed.ok_or("there is no list")?;
+    let mut values = values.clone();
+    values["webhook"] = json!({"failurePolicy": "Fail"});
+    let objects = chart(&values)?;
+    agree(&objects)?;
+    let configuration = find(&objects, "MutatingWebhookConfiguration", "pullpass")?;
+    let webhooks = configuration.get("webhooks").and_then(Value::as_array);
+    for webhook in webhooks.into_iter().flatten() {
+        let selector = webhook.get("namespaceSelector").map(Value::to_string);
+        for namespace in listed {
+            let is_left_out = selector
+                .as_ref()
+                .is_some_and(|text| text.contains(&namespace.to_string()));
+            assert!(is_left_out, "{namespace} {selector:?}");
+        }
+    }
+    Ok(())
+}

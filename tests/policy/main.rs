@@ -5,6 +5,7 @@ mod admission_policy;
 mod audit_command;
 mod denial_events;
 mod every_row;
+mod mountable_secrets;
 mod oversized;
 mod rescue;
 mod rows;
