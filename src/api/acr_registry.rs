@@ -52,6 +52,8 @@ use crate::registry::cloud::Cloud;
     .message("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it"),
     validation = Rule::new("!has(self.identity.basic) || !has(self.credential) || !has(self.credential.kind)")
         .message("spec.credential.kind does not go with spec.identity.basic, whose user name and password are used as they are"),
+    validation = Rule::new("!has(self.identity.anonymous) || !(has(self.credential) || has(self.audience))")
+        .message("spec.credential and spec.audience do not go with spec.identity.anonymous, which has no credential"),
     validation = Rule::new("!has(self.credential) || !has(self.credential.kind) || self.credential.kind != 'ServicePrincipalPassword' || (has(self.identity.servicePrincipal) && has(self.identity.servicePrincipal.clientSecretRef))")
         .message("spec.credential.kind ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef"),
 )]
@@ -79,7 +81,7 @@ pub struct AcrRegistrySpec {
     #[x_kube(validation = Rule::new("self.matches('^https://[A-Za-z0-9.-]+$')")
         .message("must be an https URL without a path, for instance https://containerregistry.azure.net"))]
     pub audience: Option<String>,
-    /// Who pulls: exactly one of the four.
+    /// Who pulls: exactly one of the five.
     pub identity: Identity,
     /// What the pull secrets hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,10 +94,10 @@ pub struct AcrRegistrySpec {
     pub provision: Option<Provision>,
 }
 
-/// Who pulls: exactly one of the four.
+/// Who pulls: exactly one of the five.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("[has(self.servicePrincipal), has(self.workloadIdentity), has(self.managedIdentity), has(self.basic)].filter(x, x).size() == 1")
-    .message("set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic"))]
+#[x_kube(validation = Rule::new("[has(self.servicePrincipal), has(self.workloadIdentity), has(self.managedIdentity), has(self.basic), has(self.anonymous)].filter(x, x).size() == 1")
+    .message("set exactly one of servicePrincipal, workloadIdentity, managedIdentity, basic and anonymous"))]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// An Entra application with a client secret or a client certificate.
@@ -110,6 +112,9 @@ pub struct Identity {
     /// A repository-scoped token of the registry, or its admin user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<Basic>,
+    /// Nobody: the registry allows anonymous pull. No pull secret is injected, and every rule allows its images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<Anonymous>,
 }
 
 impl Identity {
@@ -181,6 +186,10 @@ pub struct ManagedIdentity {
     #[schemars(length(min = 1, max = 500))]
     pub resource_id: Option<String>,
 }
+
+/// Nobody. It has no fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Anonymous {}
 
 /// A user name and a password of the registry's own: a repository-scoped token, or the admin user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

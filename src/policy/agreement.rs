@@ -13,7 +13,7 @@ use crate::policy::request::{ImageField, Operation, PodImage, PodView, ReviewReq
 use crate::policy::rules::Rule;
 use crate::policy::scope::Labels;
 
-const IMAGES: [&str; 11] = [
+const IMAGES: [&str; 13] = [
     "nginx",
     "registry.example/a",
     "not a reference",
@@ -21,6 +21,8 @@ const IMAGES: [&str; 11] = [
     "openreg.azurecr.io/a",
     "openreg.azurecr.io:443/a",
     "OpenReg.azurecr.io/a",
+    "openreg.westeurope.geo.azurecr.io/a",
+    "freereg.azurecr.io/a",
     "teams.azurecr.io/a",
     "listed.azurecr.io/team/app",
     "listed.azurecr.io/team/other",
@@ -42,6 +44,7 @@ fn registries() -> AttachedRegistries {
     let lists = |host, repository| json!({"loginServer": host, "credential": {"kind": "AccessToken", "repositories": [repository]}});
     [
         ("open", json!({"loginServer": "openreg.azurecr.io"})),
+        ("free", json!({"loginServer": "freereg.azurecr.io", "identity": {"anonymous": {}}})),
         ("team-a", of_team("a")),
         ("team-b", of_team("b")),
         ("listed", lists("listed.azurecr.io", "team/app")),
@@ -50,7 +53,9 @@ fn registries() -> AttachedRegistries {
     ]
     .into_iter()
     .map(|(name, mut spec)| {
-        spec["identity"] = json!({"managedIdentity": {}});
+        if spec["identity"].is_null() {
+            spec["identity"] = json!({"managedIdentity": {}});
+        }
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
         });
@@ -120,8 +125,16 @@ fn agree(finding: Option<&Finding<'_>>, created: &Decision<'_>, updated: &Decisi
                 (updated.outcome, created.outcome) == (Outcome::Uncovered, Outcome::Injected)
                     && rules.is_empty()
             }
-            CoverageState::Uncovered(Gap::OtherRepository | Gap::Spelling) => {
+            CoverageState::Uncovered(Gap::OtherRepository) => {
                 updated.outcome == Outcome::AlreadyPresent && warned && rules.is_empty()
+            }
+            // Before the Pod has the secret, and after.
+            CoverageState::Uncovered(Gap::Spelling | Gap::OtherSecretSpelling) => {
+                let outcomes = [
+                    (Outcome::Uncovered, Outcome::Injected),
+                    (Outcome::AlreadyPresent, Outcome::AlreadyPresent),
+                ];
+                outcomes.contains(&(updated.outcome, created.outcome)) && warned && rules.is_empty()
             }
             CoverageState::Covered => {
                 [Outcome::AlreadyPresent, Outcome::Skipped].contains(&updated.outcome)

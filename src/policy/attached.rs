@@ -47,7 +47,7 @@ pub enum InvalidSpec {
     Cloud,
     /// The identity is none, or several.
     #[error(
-        "spec.identity: set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic"
+        "spec.identity: set exactly one of servicePrincipal, workloadIdentity, managedIdentity, basic and anonymous"
     )]
     Identity,
     /// The service principal has no proof, or two.
@@ -135,9 +135,14 @@ impl AttachedRegistry {
         self.namespaces.is_none()
     }
 
-    /// Whether the same namespaces may use another one.
+    /// Whether pulls need no credential: there is no pull secret then.
+    pub fn is_anonymous(&self) -> bool {
+        self.identity == AttachedIdentity::Anonymous
+    }
+
+    /// Whether the same namespaces may have its pull secret as another one's.
     pub fn has_selector_of(&self, other: &Self) -> bool {
-        self.namespaces == other.namespaces
+        self.namespaces == other.namespaces && self.is_anonymous() == other.is_anonymous()
     }
 
     /// When a namespace gets the secret.

@@ -1,4 +1,4 @@
-//! Who pulls from an attached registry: the identity of a valid spec, which is exactly one of the four.
+//! Who pulls from an attached registry: the identity of a valid spec, which is exactly one of the five.
 
 use crate::api::acr_registry::{
     BasicSecretRef, CredentialKind, Identity, ManagedIdentity as ManagedIdentitySpec, SecretKeyRef,
@@ -29,6 +29,8 @@ pub enum AttachedIdentity {
     ManagedIdentity(ManagedIdentity),
     /// A user name and a password of the registry's own.
     Basic(BasicSecretRef),
+    /// Nobody: pulls need no credential.
+    Anonymous,
 }
 
 /// Where the proof of an Entra application is.
@@ -48,6 +50,7 @@ impl AttachedIdentity {
             workload_identity,
             managed_identity,
             basic,
+            anonymous,
         } = spec;
         let workload_identity = workload_identity.as_ref().map(|identity| {
             Ok(Self::WorkloadIdentity {
@@ -62,6 +65,7 @@ impl AttachedIdentity {
             basic
                 .as_ref()
                 .map(|basic| Ok(Self::Basic(basic.secret_ref.clone()))),
+            anonymous.as_ref().map(|_| Ok(Self::Anonymous)),
         ];
         let mut given = kinds.into_iter().flatten();
         match (given.next(), given.next()) {
@@ -173,6 +177,7 @@ mod tests {
                     password_key: "password".to_owned(),
                 }),
             ),
+            (json!({"anonymous": {}}), AttachedIdentity::Anonymous),
         ] {
             assert_eq!(parsed(&spec), Ok(expected), "{spec}");
         }
@@ -189,6 +194,10 @@ mod tests {
             ),
             (
                 json!({"managedIdentity": {}, "basic": {"secretRef": {"name": "token"}}}),
+                InvalidSpec::Identity,
+            ),
+            (
+                json!({"anonymous": {}, "managedIdentity": {}}),
                 InvalidSpec::Identity,
             ),
             (

@@ -63,6 +63,8 @@ pub struct Grant<'a> {
 /// Whether an image can be pulled with the pull secrets that its Pod has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
+    /// Pulls from the registry need none.
+    NotNeeded,
     /// One of them is for the image's repository.
     Fits,
     /// Admission would add one that is missing.
@@ -77,6 +79,9 @@ impl<'a> Grant<'a> {
         &self,
         holds: impl Fn(&AttachedRegistry) -> bool,
     ) -> (Credential, Option<&'a AttachedRegistry>) {
+        if let Some(registry) = self.usable.iter().copied().find(|usable| usable.is_anonymous()) {
+            return (Credential::NotNeeded, Some(registry));
+        }
         let find = |held, fits| {
             let mut usable = self.usable.iter().copied();
             usable.find(|registry| holds(registry) == held && registry.covers(self.repository) == fits)

@@ -96,6 +96,7 @@ fn sound_specs_are_accepted() -> Test {
         json!({"identity": {"managedIdentity": {"resourceId": "/subscriptions/x"}}}),
         json!({"identity": {"basic": {"secretRef": {"name": "acr-token"}}}}),
         json!({"identity": {"basic": {"secretRef": {"name": "acr-token"}}, "managedIdentity": null}}),
+        json!({"identity": {"anonymous": {}}, "namespaces": {"matchLabels": {"team": "a"}}}),
         json!({"credential": {}}),
         json!({"credential": {"kind": "RefreshToken", "refreshFraction": 0.1}}),
         json!({"credential": {"kind": "AccessToken", "repositories": ["app", "team/app", "a.b_c__d--e/f"], "refreshFraction": 0.9}}),
@@ -133,6 +134,8 @@ fn what_names_no_registry_is_refused() -> Test {
         "myregistry.azurecr.io/app",
         "myregistry.azurecr.io.evil.example",
         "my.registry.azurecr.io",
+        "myregistry.westeurope.geo.azurecr.io",
+        "myregistry.westeurope.data.azurecr.io",
         "four.azurecr.io",
     ] {
         rejects(&json!({"loginServer": text}), "spec.loginServer", host)?;
@@ -156,7 +159,8 @@ fn what_names_no_registry_is_refused() -> Test {
 
 #[test]
 fn other_than_exactly_one_whole_identity_is_refused() -> Test {
-    let one_of_four = "set exactly one of servicePrincipal, workloadIdentity, managedIdentity and basic";
+    let one_of_five =
+        "set exactly one of servicePrincipal, workloadIdentity, managedIdentity, basic and anonymous";
     let one_reference = "set exactly one of clientSecretRef and clientCertificateRef";
     let one_name = "set at most one of clientId and resourceId; neither means the system-assigned identity";
     let reference = json!({"name": "acr-sp", "key": "password"});
@@ -164,12 +168,13 @@ fn other_than_exactly_one_whole_identity_is_refused() -> Test {
     let no_tenant = json!({"servicePrincipal": {"clientId": "1-2", "clientSecretRef": reference}});
     for (identity, field, words) in [
         (json!(null), "", "Required value"),
-        (json!({}), "", one_of_four),
+        (json!({}), "", one_of_five),
         (
             json!({"managedIdentity": {}, "workloadIdentity": {}}),
             "",
-            one_of_four,
+            one_of_five,
         ),
+        (json!({"anonymous": {}, "managedIdentity": {}}), "", one_of_five),
         (service_principal(&json!({})), ".servicePrincipal", one_reference),
         (both, ".servicePrincipal", one_reference),
         (no_tenant, ".servicePrincipal.tenantId", "Required value"),
@@ -239,6 +244,18 @@ fn a_credential_that_can_not_be_had_is_refused() -> Test {
         "spec",
         basic,
     )?;
+    let anonymous =
+        "spec.credential and spec.audience do not go with spec.identity.anonymous, which has no credential";
+    for (field, value) in [
+        ("credential", json!({"refreshFraction": 0.5})),
+        ("audience", json!("https://containerregistry.azure.net")),
+    ] {
+        rejects(
+            &json!({"identity": {"anonymous": {}}, field: value}),
+            "spec",
+            anonymous,
+        )?;
+    }
     rejects(
         &json!({"provision": "Later"}),
         "spec.provision",

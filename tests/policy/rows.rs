@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{CLOSED, OPEN};
+use crate::world::{CLOSED, FREE, OPEN};
 
 pub const MODES: [&str; 2] = ["cluster-wide", "opt-in"];
 pub const POLICIES: [&str; 3] = ["allow", "warn", "deny"];
@@ -20,6 +20,8 @@ pub enum Image {
     Regional,
     /// Its registry is attached, and not for this namespace.
     Forbidden,
+    /// Its registry is attached, and needs no credential.
+    Anonymous,
     /// It is on a registry that is not attached.
     Unattached,
     /// The same, by a regional endpoint.
@@ -32,10 +34,11 @@ pub enum Image {
 
 impl Image {
     /// Every kind of image.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Attached,
         Self::Regional,
         Self::Forbidden,
+        Self::Anonymous,
         Self::Unattached,
         Self::UnattachedRegional,
         Self::Data,
@@ -47,6 +50,7 @@ impl Image {
             Self::Attached => format!("{OPEN}.azurecr.io/app:v1"),
             Self::Regional => format!("{OPEN}.westeurope.geo.azurecr.io:443/app:v1"),
             Self::Forbidden => format!("{CLOSED}.azurecr.io/app:v1"),
+            Self::Anonymous => format!("{FREE}.azurecr.io/app:v1"),
             Self::Unattached => "strangeregistry.azurecr.io/app:v1".to_owned(),
             Self::UnattachedRegional => "strangeregistry.chinaeast2.geo.azurecr.cn/app:v1".to_owned(),
             Self::Data => format!("{OPEN}.westeurope.data.azurecr.io/app:v1"),
@@ -174,7 +178,7 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
     let violation = match pod.image {
         Image::Forbidden => Some("forbidden"),
         Image::Unattached | Image::UnattachedRegional => Some("unattached"),
-        Image::Attached | Image::Regional | Image::Data | Image::Elsewhere => None,
+        Image::Attached | Image::Regional | Image::Anonymous | Image::Data | Image::Elsewhere => None,
     };
     let denied = violation.is_some() && policy == "deny";
     let injected = !denied && !declines && (pod.image.is_granted() || namespace.always == Some("true"));
@@ -183,6 +187,7 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
         _ if declines => "skipped",
         (_, true, _) => "injected",
         (.., Some(_)) => "uncovered",
+        _ if pod.image == Image::Anonymous => "already-present",
         (.., None) => "not-applicable",
     };
     let policy_warns = violation.is_some() && policy == "warn";

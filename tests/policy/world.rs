@@ -1,5 +1,5 @@
-//! A cluster with two registries, both with a user and a password of their own, so that nobody has to be asked for a
-//! credential.
+//! A cluster with registries that have a user and a password of their own, or need none, so that nobody has to be asked for
+//! a credential.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,8 +16,10 @@ pub const SOON: Duration = Duration::from_mins(1);
 pub const OPEN: &str = "openregistry";
 /// For namespaces of nobody.
 pub const CLOSED: &str = "closedregistry";
+/// Whose images are pulled without a credential.
+pub const FREE: &str = "freeregistry";
 
-/// A control plane with the CRD, the rights and both registries, of which pullpass knows from its start.
+/// A control plane with the CRD, the rights and the registries, of which pullpass knows from its start.
 pub fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
     end_to_end_wanted()?;
     Ok(ControlPlane::builder().controller_manager(false).start()?)
@@ -30,7 +32,7 @@ pub fn pullpass(cluster: &ControlPlane) -> InstallationBuilder<'_> {
         .flag("--resync-interval=1")
 }
 
-/// Attaches both registries.
+/// Attaches the registries.
 pub fn attach(cluster: &ControlPlane) -> Test {
     let password = json!({
         "apiVersion": "v1",
@@ -46,24 +48,29 @@ pub fn attach(cluster: &ControlPlane) -> Test {
     Ok(())
 }
 
-/// Both registries, as objects.
+/// The registries, as objects.
 pub fn registries() -> Vec<Value> {
     let nobody = json!({"matchLabels": {"team": "nobody"}});
-    [(OPEN, Value::Null), (CLOSED, nobody)]
-        .into_iter()
-        .map(|(name, namespaces)| {
-            json!({
-                "apiVersion": "pullpass.dev/v1alpha1",
-                "kind": "AcrRegistry",
-                "metadata": {"name": name},
-                "spec": {
-                    "loginServer": format!("{name}.azurecr.io"),
-                    "identity": {"basic": {"secretRef": {"name": "token"}}},
-                    "namespaces": namespaces,
-                },
-            })
+    let token = json!({"basic": {"secretRef": {"name": "token"}}});
+    [
+        (OPEN, &token, Value::Null),
+        (CLOSED, &token, nobody),
+        (FREE, &json!({"anonymous": {}}), Value::Null),
+    ]
+    .into_iter()
+    .map(|(name, identity, namespaces)| {
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1",
+            "kind": "AcrRegistry",
+            "metadata": {"name": name},
+            "spec": {
+                "loginServer": format!("{name}.azurecr.io"),
+                "identity": identity,
+                "namespaces": namespaces,
+            },
         })
-        .collect()
+    })
+    .collect()
 }
 
 /// Objects as one.

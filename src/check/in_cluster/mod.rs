@@ -155,14 +155,18 @@ impl Facts {
             }
             AttachedIdentity::WorkloadIdentity { .. }
             | AttachedIdentity::ManagedIdentity(_)
-            | AttachedIdentity::Basic(_) => Vec::new(),
+            | AttachedIdentity::Basic(_)
+            | AttachedIdentity::Anonymous => Vec::new(),
         }
     }
 
     fn credential(&self, status: &AcrRegistryStatus) -> StepOutcome {
         let Some(credential) = &status.credential else {
             return StepOutcome::Skipped {
-                why: "none was minted yet".to_owned(),
+                why: match self.object.spec.identity.anonymous {
+                    Some(_) => "pulls need none".to_owned(),
+                    None => "none was minted yet".to_owned(),
+                },
             };
         };
         if self.minted == Minted::Missing {

@@ -120,6 +120,14 @@ impl AttachArgs {
                     .to_owned(),
             ));
         }
+        if self.identity.is_anonymous()
+            && (kind.is_some() || !self.spec.repository.is_empty() || self.spec.audience.is_some())
+        {
+            return Err(CliError::Input(
+                "--anonymous has no credential: --credential-kind, --repository and --audience do not go with it"
+                    .to_owned(),
+            ));
+        }
         if self.identity.is_basic() && (kind.is_some() || !self.spec.repository.is_empty()) {
             return Err(CliError::Input(
                 "a repository-scoped token is used as it is: --credential-kind and --repository do not go with it. What \

@@ -52,6 +52,11 @@ pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
         Some(repositories) if !repositories.is_empty() => format!("{} of it", repositories.join(", ")),
         _ => "its images".to_owned(),
     };
+    if spec.identity.anonymous.is_some() {
+        return format!(
+            "{login_server} is ready: Pods in {namespaces} may name its images, and get no pull secret for it.\n"
+        );
+    }
     format!("{login_server} is ready: {end}. Pods in {namespaces} can pull {images}.\n")
 }
 
@@ -125,6 +130,7 @@ fn describe(identity: &AttachedIdentity) -> String {
             ManagedIdentity::ClientId(id) | ManagedIdentity::ResourceId(id),
         ) => format!("managed identity {id}"),
         AttachedIdentity::Basic(_) => "a user name and a password of the registry".to_owned(),
+        AttachedIdentity::Anonymous => "anonymous pull".to_owned(),
     }
 }
 

@@ -239,6 +239,11 @@ async fn identity(
     match registry.identity() {
         AttachedIdentity::WorkloadIdentity { .. } => return of_pullpass("workload identity"),
         AttachedIdentity::ManagedIdentity(_) => return of_pullpass("managed identity"),
+        AttachedIdentity::Anonymous => {
+            return Identity::Nobody {
+                why: "needs an identity, and the AcrRegistry has none".to_owned(),
+            };
+        }
         AttachedIdentity::ServicePrincipal { .. } | AttachedIdentity::Basic(_) => {}
     }
     // Whatever the pull secrets hold, a service principal shows by its tokens whether its password and its role are right.

@@ -22,9 +22,6 @@ pub(super) struct CheckedIdentity {
     /// one of Azure Workload Identity's variable
     #[arg(long, value_name = "FILE", requires = "workload_identity")]
     federated_token_file: Option<PathBuf>,
-    /// Nobody: go as far as one gets without an identity
-    #[arg(long, group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
-    anonymous: bool,
 }
 
 /// An identity that was given by flags.
@@ -43,13 +40,11 @@ pub(super) enum Given {
 impl CheckedIdentity {
     /// Who was named, if somebody was.
     pub(super) fn given(&self) -> Result<Option<Given>, CliError> {
-        if self.anonymous {
-            return Ok(Some(Given::Anonymous));
-        }
         let Some(who) = self.flags.who() else {
             return Ok(None);
         };
         Ok(Some(match who {
+            Who::Anonymous => Given::Anonymous,
             Who::ServicePrincipal {
                 tenant_id,
                 client_id,

@@ -61,6 +61,10 @@ pub(in crate::cli) struct IdentityFlags {
     /// A token's name and password are in this Secret in pullpass' namespace, under the keys username and password
     #[arg(long, value_name = "SECRET", group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
     basic: Option<SecretName>,
+    /// Nobody: the registry allows anonymous pull, and Pods get no pull secret for it. In a check, what needs an identity
+    /// is left out
+    #[arg(long, group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
+    anonymous: bool,
 }
 
 /// What proves that somebody is the service principal.
@@ -93,6 +97,7 @@ pub(in crate::cli) enum Who {
         password: Source,
     },
     Basic(SecretName),
+    Anonymous,
 }
 
 impl IdentityFlags {
@@ -100,6 +105,9 @@ impl IdentityFlags {
     pub(in crate::cli) fn who(&self) -> Option<Who> {
         let flags = self.clone();
         let (tenant_id, client_id) = (flags.tenant_id, flags.client_id);
+        if flags.anonymous {
+            return Some(Who::Anonymous);
+        }
         if flags.workload_identity {
             return Some(Who::WorkloadIdentity { tenant_id, client_id });
         }
@@ -137,6 +145,11 @@ impl IdentityFlags {
     /// Whether it is a user of the registry's own.
     pub(in crate::cli) fn is_basic(&self) -> bool {
         self.token_name.is_some() || self.basic.is_some()
+    }
+
+    /// Whether it is nobody.
+    pub(in crate::cli) fn is_anonymous(&self) -> bool {
+        self.anonymous
     }
 }
 

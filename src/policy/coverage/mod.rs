@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
+use crate::api::names::registry_of;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::exemption::{Exemption, PodTraits, Treatment};
 use crate::policy::pod::{Pod, inject_label, is_mirror};
@@ -37,19 +38,22 @@ pub enum Gap {
     OtherSecret,
     /// The AcrRegistry's credential is not for the image's repository.
     OtherRepository,
-    /// The host has upper-case letters, and kubelets match credentials by case.
+    /// The host has upper-case letters, and kubelets match credentials by case: pullpass' pull secret does not help.
     Spelling,
+    /// The same, but it names pull secrets that are not pullpass', by which it may pull.
+    OtherSecretSpelling,
 }
 
 impl Gap {
     /// Every gap.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Unattached,
         Self::Forbidden,
         Self::NotInjected,
         Self::OtherSecret,
         Self::OtherRepository,
         Self::Spelling,
+        Self::OtherSecretSpelling,
     ];
 
     /// The gap's name, as tables and metrics have it.
@@ -61,6 +65,7 @@ impl Gap {
             Self::OtherSecret => "other-secret",
             Self::OtherRepository => "other-repository",
             Self::Spelling => "spelling",
+            Self::OtherSecretSpelling => "other-secret-spelling",
         }
     }
 
@@ -82,6 +87,9 @@ impl Gap {
             }
             Self::Spelling => {
                 "the registry's name is written with upper-case letters, for which a kubelet finds no credentials: write it in lower case"
+            }
+            Self::OtherSecretSpelling => {
+                "they may pull by pull secrets that pullpass does not keep; the registry's name is written with upper-case letters, for which a kubelet does not find pullpass' pull secret: write it in lower case before you take the others away"
             }
         }
     }
@@ -171,9 +179,11 @@ fn state_of(gap: Option<Gap>, treatment: Treatment) -> CoverageState {
         (Some(_), Treatment::Exempt(exemption)) => CoverageState::Skipped(exemption),
         (Some(gap), Treatment::JudgedOnly(exemption)) => match gap {
             Gap::Unattached | Gap::Forbidden => CoverageState::Uncovered(gap),
-            Gap::NotInjected | Gap::OtherSecret | Gap::OtherRepository | Gap::Spelling => {
-                CoverageState::Skipped(exemption)
-            }
+            Gap::NotInjected
+            | Gap::OtherSecret
+            | Gap::OtherRepository
+            | Gap::Spelling
+            | Gap::OtherSecretSpelling => CoverageState::Skipped(exemption),
         },
         (Some(gap), Treatment::Injected { .. }) => CoverageState::Uncovered(gap),
     }
@@ -201,8 +211,17 @@ fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegis
     let holds = |registry: &AttachedRegistry| held.contains(registry.pull_secret());
     let (credential, registry) = grant.credential(holds);
     let gap = match credential {
-        Credential::Fits if grant.host.is_lower_case() => None,
-        Credential::Fits => Some(Gap::Spelling),
+        Credential::NotNeeded => None,
+        // Said before the Pod has the secret too: nobody should restart Pods to find that it does not help.
+        Credential::Fits | Credential::Missing if !grant.host.is_lower_case() => {
+            let is_foreign = |secret: &&str| registry_of(secret).is_none();
+            Some(if held.iter().any(is_foreign) {
+                Gap::OtherSecretSpelling
+            } else {
+                Gap::Spelling
+            })
+        }
+        Credential::Fits => None,
         Credential::OtherRepository => Some(Gap::OtherRepository),
         Credential::Missing if held.is_empty() || grant.usable.iter().any(|usable| holds(usable)) => {
             Some(Gap::NotInjected)

@@ -13,13 +13,19 @@ fn registries() -> AttachedRegistries {
             json!({"loginServer": "teamb.azurecr.io", "namespaces": {"matchLabels": {"team": "b"}}}),
         ),
         (
+            "free",
+            json!({"loginServer": "freereg.azurecr.io", "identity": {"anonymous": {}}}),
+        ),
+        (
             "listed",
             json!({"loginServer": "listed.azurecr.io", "credential": {"kind": "AccessToken", "repositories": ["team/app"]}}),
         ),
     ]
     .into_iter()
     .map(|(name, mut spec)| {
-        spec["identity"] = json!({"managedIdentity": {}});
+        if spec["identity"].is_null() {
+            spec["identity"] = json!({"managedIdentity": {}});
+        }
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
         });
@@ -93,6 +99,34 @@ fn every_state_has_its_pod() {
             "openreg.azurecr.io",
             Some("open"),
             CoverageState::Uncovered(Gap::Spelling),
+        ),
+        (
+            "OpenReg.azurecr.io/a",
+            &[],
+            "openreg.azurecr.io",
+            Some("open"),
+            CoverageState::Uncovered(Gap::Spelling),
+        ),
+        (
+            "OpenReg.azurecr.io/a",
+            &["by-hand"],
+            "openreg.azurecr.io",
+            Some("open"),
+            CoverageState::Uncovered(Gap::OtherSecretSpelling),
+        ),
+        (
+            "openreg.westeurope.geo.azurecr.io/a",
+            &["pullpass-open"],
+            "openreg.azurecr.io",
+            Some("open"),
+            CoverageState::Covered,
+        ),
+        (
+            "FreeReg.azurecr.io/a",
+            &[],
+            "freereg.azurecr.io",
+            Some("free"),
+            CoverageState::Covered,
         ),
         (
             "teamb.azurecr.io/a",

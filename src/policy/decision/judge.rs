@@ -31,6 +31,8 @@ pub(super) struct Judge<'a, 'l> {
 #[derive(Default)]
 struct Tally<'a> {
     is_on_acr: bool,
+    /// Whether an image is on a registry that needs no credential.
+    is_anonymous: bool,
     needed: Vec<&'a AttachedRegistry>,
     uncovered: Option<Cow<'a, str>>,
     violations: Vec<Violation<'a>>,
@@ -87,7 +89,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             let all = self.registries.all().into_iter();
             tally
                 .needed
-                .extend(all.filter(|registry| registry.allows(self.labels)));
+                .extend(all.filter(|registry| registry.allows(self.labels) && !registry.is_anonymous()));
         }
         let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
         self.conclude(images.collect(), tally)
@@ -142,8 +144,13 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     fn grant(&self, image: &PodImage<'_>, grant: &Grant<'a>, tally: &mut Tally<'a>) {
-        tally.warnings.extend(messages::spelling(image, &grant.host));
-        match self.credential(grant) {
+        let credential = self.credential(grant);
+        if credential.0 == Credential::NotNeeded {
+            tally.is_anonymous = true;
+        } else {
+            tally.warnings.extend(messages::spelling(image, &grant.host));
+        }
+        match credential {
             (Credential::OtherRepository, Some(registry)) => tally.warnings.push(
                 messages::other_repositories(image, registry.name(), grant.repository),
             ),
@@ -153,9 +160,10 @@ impl<'a, 'l> Judge<'a, 'l> {
                 tally.warnings.push(messages::uncovered(image, &host, debugging));
                 tally.uncovered = Some(host);
             }
-            (Credential::Fits | Credential::OtherRepository, _) => {}
+            (Credential::NotNeeded | Credential::Fits | Credential::OtherRepository, _) => {}
         }
         let usable = grant.usable.iter().copied();
+        let usable = usable.filter(|registry| !registry.is_anonymous());
         tally
             .needed
             .extend(usable.filter(|registry| !self.is_live || self.holds(registry)));
@@ -213,6 +221,10 @@ impl<'a, 'l> Judge<'a, 'l> {
                 (true, true) if !tally.violations.is_empty() => (
                     Outcome::Uncovered,
                     "no attached registry is there for the Pod's images in this namespace",
+                ),
+                (true, true) if tally.is_anonymous => (
+                    Outcome::AlreadyPresent,
+                    "the registries of the Pod's images need no credential",
                 ),
                 (true, true) if self.is_live => (Outcome::NotApplicable, "no image on ACR was added"),
                 (true, true) => (Outcome::NotApplicable, "the Pod names no image on ACR"),

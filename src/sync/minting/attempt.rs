@@ -46,6 +46,13 @@ impl RegistryController {
         now: Timestamp,
     ) -> (CredentialState, Option<Duration>) {
         let name = object.name_any();
+        if let Some(registry) = AttachedRegistry::parse(object)
+            .ok()
+            .filter(AttachedRegistry::is_anonymous)
+        {
+            self.forget(&name);
+            return (CredentialState::anonymous(&registry), None);
+        }
         let held = self.parts.watches.credentials.seen(&name);
         match self.identify(object).await {
             Ok((registry, resolved)) => self.keep_fresh(object, &registry, &resolved, held, now).await,
@@ -54,6 +61,7 @@ impl RegistryController {
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
                 let standing = CredentialState {
+                    is_needed: true,
                     login_server: None,
                     held: held.map(|(held, _)| held),
                     failure: Some(failure),
@@ -132,6 +140,7 @@ impl RegistryController {
             let failure = memory.map(|memory| memory.failure);
             return (
                 CredentialState {
+                    is_needed: true,
                     login_server,
                     failure: failure.or_else(|| held.is_none().then(too_soon)),
                     held,
@@ -181,6 +190,7 @@ impl RegistryController {
         };
         (
             CredentialState {
+                is_needed: true,
                 login_server,
                 held,
                 failure,

@@ -114,6 +114,7 @@ pub(crate) async fn resolve(
             let username = username.expose().to_owned();
             (Source::Basic { username, password }, Some(version))
         }
+        AttachedIdentity::Anonymous => return Err(invalid("spec.identity.anonymous has no credential")),
     };
     Ok(Resolved {
         source,

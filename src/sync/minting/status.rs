@@ -12,6 +12,7 @@ use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesSt
 use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::reason::Reason;
 use crate::base::clock::whole_seconds;
+use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::HeldCredential;
 use crate::sync::secrets::Tally;
 
@@ -23,10 +24,25 @@ const MAX_SAID: usize = 500;
 /// How a registry stands.
 #[derive(Debug, Clone)]
 pub(super) struct CredentialState {
+    /// Whether pulls need a credential.
+    pub(super) is_needed: bool,
     pub(super) login_server: Option<String>,
     pub(super) held: Option<Arc<HeldCredential>>,
     pub(super) failure: Option<MintFailure>,
     pub(super) next_refresh: Option<Timestamp>,
+}
+
+impl CredentialState {
+    /// That of a registry which needs no credential.
+    pub(super) fn anonymous(registry: &AttachedRegistry) -> Self {
+        Self {
+            is_needed: false,
+            login_server: Some(registry.login_server().to_string()),
+            held: None,
+            failure: None,
+            next_refresh: None,
+        }
+    }
 }
 
 /// The status that follows from how a registry stands.
@@ -77,6 +93,10 @@ pub(super) fn next_status(
 }
 
 fn verdict(standing: &CredentialState, now: Timestamp) -> (bool, String, String) {
+    if !standing.is_needed {
+        let message = "pulls need no credential, and no pull secret is injected";
+        return (true, "Anonymous".to_owned(), message.to_owned());
+    }
     if let Some(failure) = &standing.failure {
         let rest = match standing.held.as_ref().map(|held| held.expires_at) {
             None => String::new(),
@@ -163,6 +183,7 @@ mod tests {
 
     fn standing(failure: Option<Reason>, held: bool) -> CredentialState {
         CredentialState {
+            is_needed: true,
             login_server: Some("myregistry.azurecr.io".to_owned()),
             held: held.then(|| {
                 Arc::new(HeldCredential {
@@ -181,6 +202,29 @@ mod tests {
             }),
             next_refresh: None,
         }
+    }
+
+    #[test]
+    fn a_registry_without_credentials_is_ready() {
+        let object = serde_json::json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "free"},
+            "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}},
+        });
+        let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
+        let standing = CredentialState::anonymous(&registry);
+        let before = AcrRegistryStatus::default();
+        let status = next_status(&before, Some(1), &standing, &Tally::default(), at(5));
+        assert_eq!(status.login_server.as_deref(), Some("freeregistry.azurecr.io"));
+        let ready = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == READY)
+            .unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("True", "Anonymous")
+        );
+        assert_eq!(status.credential, None);
     }
 
     #[test]

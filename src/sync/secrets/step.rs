@@ -28,7 +28,7 @@ pub(super) fn step(
             Step::Nothing
         };
     };
-    if !injected || !registry.allows(Some(labels)) {
+    if !injected || !registry.allows(Some(labels)) || registry.is_anonymous() {
         return Step::Delete;
     }
     // The last good credential stays where it is, and goes nowhere else, until one is minted of the spec in force.
@@ -36,5 +36,23 @@ pub(super) fn step(
         Step::Write
     } else {
         Step::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_anonymous_registry_has_no_pull_secret() {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "free"},
+            "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}, "provision": "Eager"},
+        });
+        let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
+        let decided = step(Some(&registry), Some(&Labels::new()), true, true, true);
+        assert_eq!(decided, Step::Delete);
     }
 }

@@ -11,8 +11,8 @@ use thiserror::Error;
 use super::flags::SpecFlags;
 use super::namespaces::Namespaces;
 use crate::api::acr_registry::{
-    AcrRegistry, AcrRegistrySpec, Basic, BasicSecretRef, CredentialKind, Identity, ManagedIdentity,
-    Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
+    AcrRegistry, AcrRegistrySpec, Anonymous, Basic, BasicSecretRef, CredentialKind, Identity,
+    ManagedIdentity, Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::base::secret_text::SecretText;
@@ -32,7 +32,7 @@ pub(super) const FIELD_MANAGER: &str = "pullpass-cli";
 pub(super) enum PlanError {
     #[error(
         "say who pulls: --tenant-id and --client-id of a service principal with --client-secret-file, \
-         --workload-identity, --managed-identity, or --token-name of a repository-scoped token"
+         --workload-identity, --managed-identity, --token-name of a repository-scoped token, or --anonymous"
     )]
     Nobody,
     #[error(
@@ -148,6 +148,10 @@ pub(super) fn identity(
         }
         Who::Basic(secret) => {
             identity.basic = Some(basic(secret.as_str().to_owned()));
+            None
+        }
+        Who::Anonymous => {
+            identity.anonymous = Some(Anonymous {});
             None
         }
     };
@@ -278,6 +282,9 @@ fn change(
             credential.kind = None;
             credential.repositories.clear();
         }
+        if identity.anonymous.is_some() {
+            (spec.credential, spec.audience) = (None, None);
+        }
     }
     if let Some(cloud) = cloud {
         spec.cloud = Some(*cloud);
@@ -315,11 +322,12 @@ fn change(
 
 /// An identity with everything that it is not.
 fn whole(identity: &Identity) -> Result<Value, PlanError> {
-    const FIELDS: [(&str, &[&str]); 4] = [
+    const FIELDS: [(&str, &[&str]); 5] = [
         ("servicePrincipal", &["clientSecretRef", "clientCertificateRef"]),
         ("workloadIdentity", &["tenantId", "clientId"]),
         ("managedIdentity", &["clientId", "resourceId"]),
         ("basic", &[]),
+        ("anonymous", &[]),
     ];
     let mut patch = serde_json::to_value(identity)?;
     if let Some(kinds) = patch.as_object_mut() {

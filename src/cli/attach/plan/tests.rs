@@ -223,7 +223,7 @@ fn attaching_again_changes_what_is_given_and_nothing_else() {
         (
             vec!["--managed-identity"],
             json!({"identity": {
-                "servicePrincipal": null, "workloadIdentity": null, "basic": null,
+                "servicePrincipal": null, "workloadIdentity": null, "basic": null, "anonymous": null,
                 "managedIdentity": {"clientId": null, "resourceId": null},
             }}),
         ),
@@ -234,7 +234,13 @@ fn attaching_again_changes_what_is_given_and_nothing_else() {
                     "tenantId": TENANT, "clientId": CLIENT, "clientSecretRef": null,
                     "clientCertificateRef": {"name": "identity-myregistry", "key": "certificate.pem"},
                 },
-                "workloadIdentity": null, "managedIdentity": null, "basic": null,
+                "workloadIdentity": null, "managedIdentity": null, "basic": null, "anonymous": null,
+            }}),
+        ),
+        (
+            vec!["--anonymous"],
+            json!({"credential": null, "identity": {
+                "servicePrincipal": null, "workloadIdentity": null, "managedIdentity": null, "basic": null, "anonymous": {},
             }}),
         ),
         (vec!["--eager"], json!({"provision": "Eager"})),
