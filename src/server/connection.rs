@@ -257,13 +257,13 @@ mod tests {
                 protocols: Arc::new(protocols(&limits)),
                 ending,
             };
-            let served = tokio::spawn(serve(server, "a peer".to_owned(), place, serving));
+            let serving_task = tokio::spawn(serve(server, "a peer".to_owned(), place, serving));
             let mut sender = Sender::connect(client, is_http2).await;
             sender.send().await;
             sleep(API_SERVER + Duration::from_secs(20)).await;
             sender.send().await;
             let idle_since = Instant::now();
-            served.await.unwrap();
+            serving_task.await.unwrap();
             let idle = idle_since.elapsed();
             let end = limits.idle_timeout..=limits.idle_timeout + CLOSE_TIMEOUT;
             assert!(end.contains(&idle), "{idle:?}, HTTP/2: {is_http2}");

@@ -66,7 +66,7 @@ fn learn_and_end(cluster: &ControlPlane, mode: &str, registries: &[&str]) -> Tes
                 .pointer(&format!("/spec/pullSecrets/pullpass-{name}"))
                 .is_some()
         };
-        if registries.iter().all(|name| known(name)) {
+        if registries.iter().all(known) {
             return Ok(());
         }
         Err(Box::<dyn std::error::Error>::from(index.to_string()))

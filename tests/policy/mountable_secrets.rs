@@ -1,4 +1,4 @@
-//! ServiceAccounts that enforce mountable secrets: the API server validates pull secrets after every webhook.
+//! `ServiceAccounts` that enforce mountable secrets: the API server validates pull secrets after every webhook.
 
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};

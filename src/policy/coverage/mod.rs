@@ -211,7 +211,6 @@ fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegis
     let holds = |registry: &AttachedRegistry| held.contains(registry.pull_secret());
     let (credential, registry) = grant.credential(holds);
     let gap = match credential {
-        Credential::NotNeeded => None,
         // Said before the Pod has the secret too: nobody should restart Pods to find that it does not help.
         Credential::Fits | Credential::Missing if !grant.host.is_lower_case() => {
             let is_foreign = |secret: &&str| registry_of(secret).is_none();
@@ -221,7 +220,7 @@ fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegis
                 Gap::Spelling
             })
         }
-        Credential::Fits => None,
+        Credential::NotNeeded | Credential::Fits => None,
         Credential::OtherRepository => Some(Gap::OtherRepository),
         Credential::Missing if held.is_empty() || grant.usable.iter().any(|usable| holds(usable)) => {
             Some(Gap::NotInjected)

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::error::Error;
 use crate::files::write;
-use crate::image;
+use crate::image::{self, Content};
 use crate::process::Supervised;
 use crate::scratch::Scratch;
 use crate::wait::{free_port, wait_for};
@@ -159,8 +159,29 @@ impl Azure {
             .collect()
     }
 
-    /// Starts a docker-registry and pushes a small image as `REPOSITORY:v1`.
+    /// Starts a docker-registry and pushes a small image as `REPOSITORY:v1`. It can be pulled, and not run.
     pub fn push_image(&self, login: &Login, repository: &str) -> Result<(), Error> {
+        self.push(login, repository, Content::Empty).map(drop)
+    }
+
+    /// Pushes an image that runs `PROGRAM ARGUMENTS` as `REPOSITORY:v1`, and returns its digest.
+    ///
+    /// The program has to be static. The file `/name` in the image has the image's name.
+    pub fn push_program(
+        &self,
+        login: &Login,
+        repository: &str,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<String, Error> {
+        let content = Content::Program {
+            binary: program,
+            arguments,
+        };
+        self.push(login, repository, content)
+    }
+
+    fn push(&self, login: &Login, repository: &str, content: Content<'_>) -> Result<String, Error> {
         {
             // Two at once would each lead the emulator to a docker-registry of its own.
             let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,12 +193,15 @@ impl Azure {
             .scratch
             .path()
             .join(format!("{}-{}", login.name, repository.replace('/', "-")));
-        image::write_layout(&layout)?;
+        let name = format!("{}/{repository}", login.host);
+        image::write_layout(&layout, &name, content)?;
         let config = docker_config(&login.host, &login.name, ADMIN);
         let source = format!("oci:{}:v1", layout.display());
-        let target = format!("docker://{}/{repository}:v1", login.host);
-        self.skopeo(&config, &["copy", "--quiet", &source, &target])
-            .map(drop)
+        let target = format!("docker://{name}:v1");
+        let file = layout.with_extension("digest");
+        let digest_file = format!("--digestfile={}", file.display());
+        self.skopeo(&config, &["copy", "--quiet", &digest_file, &source, &target])?;
+        fs::read_to_string(&file).map_err(Error::io(format!("reading {}", file.display())))
     }
 
     /// Runs skopeo with a docker config, and returns what it printed; it is an error when it fails.
@@ -217,7 +241,7 @@ impl Azure {
         self.scratch.path()
     }
 
-    fn authority_file(&self) -> PathBuf {
+    pub(crate) fn authority_file(&self) -> PathBuf {
         self.scratch.path().join("ca.pem")
     }
 

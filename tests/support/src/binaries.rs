@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 /// Says so itself when Go is missing.
 const EXIT_NO_GO: i32 = 3;
-/// Says so itself when `KUBEBUILDER_ASSETS` lacks something.
+/// Says so itself when something else is missing that it has to be given.
 const EXIT_INCOMPLETE: i32 = 4;
 
 /// Why there is no control plane to start, and what to do about it.
@@ -13,13 +13,18 @@ const EXIT_INCOMPLETE: i32 = 4;
 pub enum Unavailable {
     /// There is nothing to build with.
     #[error(
-        "no Go toolchain to build the control plane with: install Go 1.26 or newer, or set \
+        "no Go toolchain to build the control plane or the node with: install Go 1.26 or newer, or set \
          KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl"
     )]
     NoGo,
     /// The directory that was given is not one of envtest's.
     #[error("KUBEBUILDER_ASSETS has no etcd or no kube-apiserver: fetch it with setup-envtest, or unset it")]
     Incomplete,
+    /// There is no C compiler, or not the library that runc needs.
+    #[error(
+        "no C compiler, pkg-config or static libseccomp to build runc with: run tests/setup as root, or install them"
+    )]
+    NoRunc,
     /// The build failed; its own messages are on standard error.
     #[error("{} failed ({status}); its messages are above", .script.display())]
     Build {
@@ -60,29 +65,8 @@ impl Binaries {
     /// Takes `KUBEBUILDER_ASSETS`, or builds the binaries unless they have been built before; the
     /// first build takes minutes and tells on standard error how far it is.
     pub fn locate() -> Result<Self, Unavailable> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../control-plane/build");
-        let output = Command::new(&script)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|source| Unavailable::Script {
-                script: script.clone(),
-                source,
-            })?;
-        match output.status.code() {
-            Some(0) => {
-                let printed = String::from_utf8_lossy(&output.stdout);
-                Ok(Self {
-                    directory: PathBuf::from(printed.trim_end_matches('\n')),
-                })
-            }
-            Some(EXIT_NO_GO) => Err(Unavailable::NoGo),
-            Some(EXIT_INCOMPLETE) => Err(Unavailable::Incomplete),
-            _ => Err(Unavailable::Build {
-                script,
-                status: output.status.to_string(),
-            }),
-        }
+        let directory = build("../control-plane/build", Unavailable::Incomplete)?;
+        Ok(Self { directory })
     }
 
     /// The key-value store.
@@ -121,5 +105,30 @@ impl Binaries {
                 directory: self.directory.clone(),
             })
         }
+    }
+}
+
+/// Runs a build script, which prints the directory of its binaries.
+pub(crate) fn build(script: &str, incomplete: Unavailable) -> Result<PathBuf, Unavailable> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(&script)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| Unavailable::Script {
+            script: script.clone(),
+            source,
+        })?;
+    match output.status.code() {
+        Some(0) => {
+            let printed = String::from_utf8_lossy(&output.stdout);
+            Ok(PathBuf::from(printed.trim_end_matches('\n')))
+        }
+        Some(EXIT_NO_GO) => Err(Unavailable::NoGo),
+        Some(EXIT_INCOMPLETE) => Err(incomplete),
+        _ => Err(Unavailable::Build {
+            script,
+            status: output.status.to_string(),
+        }),
     }
 }

@@ -14,6 +14,7 @@ use crate::files::{Files, audit_log, url, write};
 use crate::http;
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
+use crate::pki::Authority;
 use crate::process::Supervised;
 use crate::scratch::Scratch;
 use crate::wait::free_port;
@@ -91,7 +92,7 @@ impl Builder {
             api_server_command,
             kubectl,
             kubeconfig,
-            ca_pem: files.authority.pem().to_owned(),
+            authority: files.authority,
             port,
             etcd_port,
             scratch,
@@ -106,7 +107,7 @@ impl Builder {
 
 /// A Kubernetes control plane without nodes: etcd, API server and controller manager on loopback.
 ///
-/// Pods are admitted and stay `Pending`. Everything ends when this value is dropped and also when
+/// Pods are admitted and stay `Pending` unless there is a [`Node`](crate::Node). Everything ends when this value is dropped and also when
 /// the process that holds it is killed, so it may live in a `static`.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -117,7 +118,7 @@ pub struct ControlPlane {
     api_server_command: Command,
     kubectl: Kubectl,
     kubeconfig: PathBuf,
-    ca_pem: String,
+    authority: Authority,
     port: u16,
     etcd_port: u16,
     scratch: Scratch,
@@ -145,7 +146,7 @@ impl ControlPlane {
 
     /// The certificate authority of the API server and of its clients.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        self.authority.pem()
     }
 
     /// Where logs, keys and data lie; files of a test may be put there too.
@@ -164,11 +165,22 @@ impl ControlPlane {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
-        let content = kubeconfig::render(&self.url(), &self.ca_pem, user, &Credential::Token(token));
+        let content = kubeconfig::render(&self.url(), self.ca_pem(), user, &Credential::Token(token));
         write(
             &self.scratch.path().join(format!("token-{plain}.kubeconfig")),
             &content,
         )
+    }
+
+    /// A kubeconfig with a certificate for `user` in `group`.
+    pub(crate) fn kubeconfig_for_certificate(
+        &self,
+        user: &str,
+        group: Option<&str>,
+    ) -> Result<String, Error> {
+        let identity = self.authority.client(user, group)?;
+        let credential = Credential::Certificate(&identity);
+        Ok(kubeconfig::render(&self.url(), self.ca_pem(), user, &credential))
     }
 
     /// Writes a kubeconfig with a fresh token of a service account.

@@ -128,6 +128,9 @@ pub enum Error {
         "NOT RUN: PULLPASS_E2E=off is set, so nothing of what this test shows was shown; unset it to run the test"
     )]
     NotRun,
+    /// This machine can't have a node.
+    #[error("NOT RUN: no kubelet pulls anything here, so nothing of what this test shows was shown: {0}")]
+    NoNode(String),
     /// `PULLPASS_E2E` is set to something else.
     #[error("PULLPASS_E2E is {0}; it can be off, or not set")]
     Wanted(String),

@@ -238,7 +238,8 @@ fn append(path: &Path) -> Result<File, Error> {
         .map_err(Error::io(format!("opening {}", path.display())))
 }
 
-fn tail(path: &Path) -> io::Result<String> {
+/// The last lines of a file.
+pub(crate) fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut bytes = Vec::new();
     // Seeking before the start of a short file is refused, and then all of it is the tail.

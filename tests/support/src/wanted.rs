@@ -2,11 +2,18 @@ use std::env;
 use std::ffi::OsStr;
 
 use crate::error::Error;
+use crate::node::Node;
 
 /// Ends a test that needs a control plane as failed where end-to-end tests are not wanted (`PULLPASS_E2E=off`), before
 /// it starts anything. There is no way to leave a test out and have it reported as passed; those that need nothing run.
 pub fn end_to_end_wanted() -> Result<(), Error> {
     decide(env::var_os("PULLPASS_E2E").as_deref())
+}
+
+/// The same for a test that needs a real node, which not every machine can have.
+pub fn node_wanted() -> Result<(), Error> {
+    end_to_end_wanted()?;
+    Node::possible()
 }
 
 fn decide(setting: Option<&OsStr>) -> Result<(), Error> {

@@ -1,0 +1,440 @@
+//! A real node: kubelet, containerd and runc, and the scheduler that gives it its Pods.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::azure::Azure;
+use crate::binaries::{Unavailable, build};
+use crate::control_plane::ControlPlane;
+use crate::error::Error;
+use crate::files::write;
+use crate::image::{self, Content};
+use crate::process::{Supervised, own_group, tail};
+use crate::scratch::Scratch;
+use crate::wait::{free_port, wait_for};
+
+/// Its name in the cluster; a control plane has one.
+const NAME: &str = "node-1";
+const READY: Duration = Duration::from_mins(1);
+/// Only bounds the wait for what has been killed.
+const END: Duration = Duration::from_secs(30);
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../node");
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// What all Pods together may use.
+const MEMORY_BYTES: &str = "4294967296";
+const PROCESSES: &str = "2000";
+const SOCKET: &str = "/run/containerd/containerd.sock";
+/// Where the node has file systems of its own, and so can't see what the machine has there.
+const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
+
+/// Waits for the pipe to close, then removes the cgroups, which are busy until the last process in them is gone.
+const GUARD: &str = r#"
+read -r _line
+tries=0
+while [ "$tries" -lt 300 ]; do
+  left=$(find /sys/fs/cgroup -maxdepth 2 -type d -name "$1")
+  [ -n "$left" ] || exit 0
+  find $left -depth -type d -exec rmdir {} + 2>/dev/null
+  tries=$((tries + 1))
+  sleep 0.1
+done
+"#;
+
+/// A node of a [`ControlPlane`] on which Pods run, and whose container runtime reaches the registries of an [`Azure`]
+/// and nothing else.
+///
+/// It is a process tree in mount and PID namespaces of its own. When this value is dropped, and also when our own
+/// process is killed, no process, mount, network namespace, link or cgroup of it is left.
+#[derive(Debug)]
+pub struct Node {
+    // In the order in which they are to be dropped: a cgroup can be removed when its processes are gone.
+    process: Supervised,
+    /// The PID namespace of everything that the process has started.
+    processes: Option<PathBuf>,
+    cgroups: Cgroups,
+    binaries: PathBuf,
+    scratch: Scratch,
+}
+
+impl Node {
+    /// Whether this machine can have a node, or why not.
+    pub fn possible() -> Result<(), Error> {
+        if !cfg!(target_os = "linux") {
+            return Err(Error::NoNode("it needs Linux".to_owned()));
+        }
+        // The owner of our own process.
+        let user = fs::metadata("/proc/self")
+            .map_err(Error::io("reading /proc/self"))?
+            .uid();
+        if user != 0 {
+            return Err(Error::NoNode(
+                "it mounts file systems and makes cgroups, so it needs root".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The static program for images that run, see [`Azure::push_program`]; it is built unless it has been built before.
+    pub fn program() -> Result<PathBuf, Error> {
+        Ok(binaries()?.join("program"))
+    }
+
+    /// Starts a node and waits until it is ready. The binaries are built unless they have been built before; the first
+    /// build takes minutes and tells on standard error how far it is.
+    pub fn start(control_plane: &ControlPlane, azure: &Azure) -> Result<Self, Error> {
+        Self::possible()?;
+        let binaries = binaries()?;
+        let scratch = Scratch::new()?;
+        let state = scratch.path();
+        for path in [state, &binaries] {
+            if HIDDEN.iter().any(|hidden| path.starts_with(hidden)) {
+                return Err(Error::NoNode(format!(
+                    "{} is below one of {HIDDEN:?}, which a node hides: set TMPDIR or XDG_CACHE_HOME",
+                    path.display()
+                )));
+            }
+        }
+        let cgroups = Cgroups::new(state)?;
+        write_files(control_plane, azure, &binaries, state, &cgroups.name)?;
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg(format!("{SOURCES}/init"))
+            .args([binaries.as_path(), state]);
+        let process = Supervised::spawn("node", &command, state)?;
+        let mut node = Self {
+            process,
+            processes: None,
+            cgroups,
+            binaries,
+            scratch,
+        };
+        wait_for("the node to be ready", READY, || {
+            // Nothing comes of waiting for a process that is gone.
+            if let Err(ended) = node.process.check_running() {
+                return Ok(Err(ended));
+            }
+            match control_plane.get_json(&["node", NAME]) {
+                Ok(object) if is_ready(&object) => Ok(Ok(())),
+                Ok(object) => Err(format!("{:#?}", object.pointer("/status/conditions"))),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .map_err(|error| Error::NotReady {
+            process: "node".to_owned(),
+            waited: error.waited,
+            reason: error.reason,
+            tail: node.logs(),
+        })??;
+        node.processes = fs::read_link(format!("/proc/{}/ns/pid_for_children", node.pid())).ok();
+        // The API server adds the taint to every new node, and the controller that removes it doesn't run here.
+        let taint = "node.kubernetes.io/not-ready:NoSchedule-";
+        control_plane.run(&["taint", "node", NAME, taint])?;
+        Ok(node)
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// Where its logs and its state are.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The name of the cgroup, in every hierarchy, that holds the Pods.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroups.name
+    }
+
+    /// The process that ends with the node, and the node with it; its children are in the node's PID namespace.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Kills the processes of a container, as a crash does.
+    pub fn crash(&self, container_id: &str) -> Result<(), Error> {
+        let id = container_id.trim_start_matches("containerd://");
+        let what = format!("killing the container {id}");
+        let output = Command::new("nsenter")
+            .arg(format!("--mount=/proc/{}/ns/mnt", self.process.pid()))
+            .arg(self.binaries.join("ctr"))
+            .args(["--address", SOCKET, "--namespace", "k8s.io"])
+            .args(["tasks", "kill", "--signal", "SIGKILL", id])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(Error::io(what.clone()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(Error::io(what)(io::Error::other(said)))
+    }
+
+    /// The kubelet's records of the images that it has pulled: with which Secrets, and of which content.
+    pub fn pull_records(&self) -> Result<Vec<Value>, Error> {
+        let directory = self.scratch.path().join("kubelet/image_manager/pulled");
+        let reading = || format!("reading {}", directory.display());
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(Error::io(reading()))? {
+            let path = entry.map_err(Error::io(reading()))?.path();
+            // A file that is being written has another name, and may be gone by now.
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            records.extend(serde_json::from_str::<Value>(&text));
+        }
+        Ok(records)
+    }
+
+    /// What a container has printed, without the times.
+    pub fn container_log(&self, pod: &Value, container: &str) -> Result<String, Error> {
+        let field = |name: &str| {
+            let metadata = pod.get("metadata").and_then(|metadata| metadata.get(name));
+            metadata.and_then(Value::as_str).unwrap_or_default()
+        };
+        let path = self.scratch.path().join("log/pods").join(format!(
+            "{}_{}_{}/{container}/0.log",
+            field("namespace"),
+            field("name"),
+            field("uid")
+        ));
+        let text = fs::read_to_string(&path).map_err(Error::io(format!("reading {}", path.display())))?;
+        // TIME STREAM TAG TEXT
+        Ok(text
+            .lines()
+            .filter_map(|line| line.splitn(4, ' ').nth(3))
+            .collect::<Vec<_>>()
+            .join("\n"))
+    }
+
+    /// The ends of all logs.
+    pub fn logs(&self) -> String {
+        let logs = ["containerd.log", "scheduler.log", "kubelet.log"].map(|name| {
+            let path = self.scratch.path().join(name);
+            let end = tail(&path).unwrap_or_else(|error| error.to_string());
+            format!("{name}:\n{end}\n")
+        });
+        self.process.log_tail() + &logs.concat()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A failure leaves the lifeline to do it.
+        let _ = self.process.kill();
+        let Some(processes) = &self.processes else { return };
+        // The kernel kills the others after the first, and one that is busy takes a moment to end.
+        let _ = wait_for("the end of the node's processes", END, || {
+            let left = fs::read_dir("/proc").into_iter().flatten().flatten();
+            !left
+                .filter_map(|process| fs::read_link(process.path().join("ns/pid")).ok())
+                .any(|namespace| namespace == *processes)
+        });
+    }
+}
+
+fn binaries() -> Result<PathBuf, Error> {
+    Ok(build("../node/build", Unavailable::NoRunc)?)
+}
+
+fn is_ready(node: &Value) -> bool {
+    node.pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .any(|condition| {
+            condition.get("type") == Some(&json!("Ready")) && condition.get("status") == Some(&json!("True"))
+        })
+}
+
+/// Everything that `tests/node/init` reads.
+fn write_files(
+    control_plane: &ControlPlane,
+    azure: &Azure,
+    binaries: &Path,
+    state: &Path,
+    cgroup: &str,
+) -> Result<(), Error> {
+    let file = |name: &str, content: &str| write(&state.join(name), content);
+    let pause = Content::Program {
+        binary: &binaries.join("program"),
+        arguments: &[],
+    };
+    image::write_archive(&state.join("pause"), "localhost/pause", pause)?;
+    file("name", NAME)?;
+    file("proxy", &format!("http://{}", azure.proxy_addr()))?;
+    file("ca.pem", &azure.ca_pem())?;
+    file("containerd.toml", &containerd(binaries, state))?;
+    let networks = state.join("networks");
+    fs::create_dir_all(&networks).map_err(Error::io(format!("making {}", networks.display())))?;
+    let network = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "isolated"}]});
+    write(&networks.join("pods.conflist"), &network.to_string())?;
+    file("kubelet.json", &kubelet(cgroup, free_port()?).to_string())?;
+    // The Node authorizer and RBAC judge them as in a real cluster.
+    let user = format!("system:node:{NAME}");
+    let kubeconfig = control_plane.kubeconfig_for_certificate(&user, Some("system:nodes"))?;
+    file("kubelet.kubeconfig", &kubeconfig)?;
+    let kubeconfig = control_plane.kubeconfig_for_certificate("system:kube-scheduler", None)?;
+    let scheduler = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "leaderElection": {"leaderElect": false},
+        "clientConnection": {"kubeconfig": file("scheduler.kubeconfig", &kubeconfig)?},
+    });
+    file("scheduler.json", &scheduler.to_string()).map(drop)
+}
+
+fn kubelet(cgroup: &str, port: u16) -> Value {
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": "127.0.0.1",
+        "port": port,
+        "healthzPort": 0,
+        "readOnlyPort": 0,
+        "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": format!("/{cgroup}"),
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        // What belongs to the machine is left alone, or may be refused by it.
+        "makeIPTablesUtilChains": false,
+        "oomScoreAdj": 0,
+        "maxOpenFiles": 20000,
+        "resolvConf": "",
+        "clusterDNS": ["10.0.0.10"],
+        "clusterDomain": "cluster.local",
+        // A machine that is nearly full runs tests all the same, and images stay.
+        "evictionHard": {
+            "memory.available": "0%",
+            "nodefs.available": "0%",
+            "nodefs.inodesFree": "0%",
+            "imagefs.available": "0%",
+            "imagefs.inodesFree": "0%",
+        },
+        "imageGCHighThresholdPercent": 100,
+        "registryPullQPS": 0,
+        "enableControllerAttachDetach": false,
+    })
+}
+
+fn containerd(binaries: &Path, state: &Path) -> String {
+    let (binaries, state) = (binaries.display(), state.display());
+    // Without CAP_SYS_RESOURCE, as in many containers, nobody can lower a score, as the kubelet asks for pause.
+    format!(
+        r#"version = 3
+root = "{state}/containerd"
+state = "/run/containerd"
+disabled_plugins = [
+  "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing", "io.containerd.nri.v1.nri",
+  "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs",
+  "io.containerd.snapshotter.v1.native", "io.containerd.tracing.processor.v1.otlp",
+]
+[grpc]
+address = "{SOCKET}"
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "overlayfs"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "localhost/pause:v1"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["{SOURCES}/cni"]
+conf_dir = "{state}/networks"
+use_internal_loopback = true
+[plugins."io.containerd.cri.v1.runtime".containerd]
+default_runtime_name = "runc"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+BinaryName = "{binaries}/runc"
+SystemdCgroup = false
+"#
+    )
+}
+
+/// A cgroup in every hierarchy, below which the kubelet makes those of its Pods.
+#[derive(Debug)]
+struct Cgroups {
+    name: String,
+    guard: Child,
+}
+
+impl Cgroups {
+    fn new(state: &Path) -> Result<Self, Error> {
+        let unique = state.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("pullpass-node-{}", unique.trim_start_matches("pullpass-"));
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", GUARD, "cgroup-guard", &name])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let guard = own_group(&mut command)
+            .spawn()
+            .map_err(Error::io("starting the guard of the cgroups"))?;
+        let cgroups = Self { name, guard };
+        if Path::new(CGROUPS).join("cgroup.controllers").exists() {
+            cgroups.make_v2(Path::new(CGROUPS))?;
+        } else {
+            cgroups.make_v1(Path::new(CGROUPS))?;
+        }
+        Ok(cgroups)
+    }
+
+    fn make_v2(&self, root: &Path) -> Result<(), Error> {
+        let group = self.make(root)?;
+        set(&group.join("memory.max"), MEMORY_BYTES)?;
+        set(&group.join("pids.max"), PROCESSES)
+    }
+
+    fn make_v1(&self, root: &Path) -> Result<(), Error> {
+        let reading = || format!("reading {}", root.display());
+        for entry in fs::read_dir(root).map_err(Error::io(reading()))? {
+            let hierarchy = entry.map_err(Error::io(reading()))?.path();
+            // Beside those of version 1 there may be one of version 2, which has none of the controllers then.
+            if hierarchy.is_dir() && !hierarchy.join("cgroup.controllers").exists() {
+                self.make(&hierarchy)?;
+            }
+        }
+        // A new cpuset has neither processors nor memory.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let parent = root.join("cpuset").join(file);
+            let value =
+                fs::read_to_string(&parent).map_err(Error::io(format!("reading {}", parent.display())))?;
+            set(&root.join("cpuset").join(&self.name).join(file), value.trim())?;
+        }
+        let limit = |hierarchy: &str, file: &str, value: &str| {
+            set(&root.join(hierarchy).join(&self.name).join(file), value)
+        };
+        limit("memory", "memory.limit_in_bytes", MEMORY_BYTES)?;
+        limit("pids", "pids.max", PROCESSES)
+    }
+
+    fn make(&self, hierarchy: &Path) -> Result<PathBuf, Error> {
+        let group = hierarchy.join(&self.name);
+        fs::create_dir(&group).map_err(Error::io(format!("making the cgroup {}", group.display())))?;
+        Ok(group)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        // Nothing can be done about a guard that can't be waited for, and it ends by itself.
+        let _ = self.guard.wait();
+    }
+}
+
+fn set(file: &Path, value: &str) -> Result<(), Error> {
+    fs::write(file, value).map_err(Error::io(format!("writing {value} to {}", file.display())))
+}
