@@ -27,6 +27,7 @@ demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
 .PHONY: test
 test: setup ## Run all tests: unit, property, integration, and end to end on a real control plane
 	tests/control-plane/build >/dev/null
+	if [[ $$EUID == 0 ]]; then tests/node/build >/dev/null; fi
 	tests/tools/helm >/dev/null
 	cargo test --locked --workspace
 	cd tests/control-plane && go test ./...
@@ -63,7 +64,7 @@ image-check: ## Build the image's root twice for each architecture, compare, and
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
-	gofmt -w tests/control-plane tests/audit/queries
+	gofmt -w tests/control-plane tests/node tests/audit/queries
 
 .PHONY: generate
 generate: ## Write the generated files anew

@@ -1,0 +1,181 @@
+//! What runs with the Secret that pullpass has written, and that it was that Secret.
+
+use std::error::Error;
+
+use pullpass_emulator::Step;
+use serde_json::{Value, json};
+
+use crate::pods::{ON_THE_NODE, pod, pod_with};
+use crate::world::{Registry, Test, World, namespace, new_name, shared, text};
+
+/// The template of a workload's Pods.
+fn template(image: &str, spec: &Value) -> Value {
+    let mut container = json!({"name": "main", "image": image});
+    let mut pod = json!({"containers": []});
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        let target = if key == "args" { &mut container } else { &mut pod };
+        if let Some(target) = target.as_object_mut() {
+            target.insert(key.clone(), value.clone());
+        }
+    }
+    if let Some(pod) = pod.as_object_mut() {
+        pod.insert("containers".to_owned(), json!([container]));
+    }
+    json!({"metadata": {"labels": {"app": "web"}}, "spec": pod})
+}
+
+fn workload(kind: &str, api_version: &str, namespace: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": spec,
+    })
+}
+
+/// The kubelet's records, by which it decides who may have the image: the Secrets that it was pulled with.
+fn recorded_secrets(world: &World, registry: &Registry) -> Result<Vec<Value>, Box<dyn Error>> {
+    let records = world.node.pull_records()?;
+    Ok(records
+        .iter()
+        .filter_map(|record| record.pointer("/credentialMapping")?.get(&registry.name))
+        .filter_map(|credentials| credentials.pointer("/kubernetesSecrets")?.as_array())
+        .flatten()
+        .cloned()
+        .collect())
+}
+
+#[test]
+fn a_deployments_pods_pull_with_the_secret_of_pullpass() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let namespace = world.namespace()?;
+    let spec = json!({
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": template(&registry.image(), &json!({})),
+    });
+    world.apply(&[workload("Deployment", "apps/v1", &namespace, &spec)])?;
+    for name in world.wait_for_pods(&namespace, "app=web", 2)? {
+        let pod = world.wait_until_running(&namespace, &name)?;
+        assert_eq!(
+            text(&pod, "/spec/imagePullSecrets/0/name"),
+            registry.pull_secret(),
+            "{pod:#}"
+        );
+    }
+
+    // The kubelet has used that Secret and no other,
+    let secret = world.wait_for_secret(&namespace, &registry, "be there", |_| true)?;
+    let recorded = recorded_secrets(world, &registry)?;
+    let [recorded] = &recorded[..] else {
+        return Err(format!("{recorded:#?}").into());
+    };
+    assert_eq!(text(recorded, "/uid"), text(&secret, "/metadata/uid"));
+    assert_eq!(text(recorded, "/namespace"), namespace);
+    assert_eq!(text(recorded, "/name"), registry.pull_secret());
+    // which the API server has given to it as this node,
+    let user = format!("system:node:{}", world.node.name());
+    let is_reader = |event: &Value| {
+        text(event, "/user/username") == user
+            && text(event, "/objectRef/namespace") == namespace
+            && text(event, "/objectRef/name") == registry.pull_secret()
+            && event.pointer("/responseStatus/code") == Some(&json!(200))
+    };
+    let events = world.cluster.audit_events()?;
+    assert!(events.iter().any(is_reader), "{user} has read no Secret");
+    // and the registry has given it a token and the image.
+    let counts = world.azure.counts();
+    for step in [Step::Token, Step::Manifest, Step::Blob] {
+        assert!(
+            counts.calls_at(step, &registry.login.host) > 0,
+            "{step:?}: {counts:#?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn stateful_sets_and_jobs_run() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let namespace = world.namespace()?;
+    let set = json!({
+        "replicas": 1,
+        "serviceName": "web",
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": template(&registry.image(), &json!({})),
+    });
+    let once = json!({"args": ["cat", "/name"], "restartPolicy": "Never"});
+    let job = json!({"backoffLimit": 0, "template": template(&registry.image(), &once)});
+    world.apply(&[
+        workload("StatefulSet", "apps/v1", &namespace, &set),
+        workload("Job", "batch/v1", &namespace, &job),
+    ])?;
+    world.wait_for_pods(&namespace, "app=web,apps.kubernetes.io/pod-index=0", 1)?;
+    world.wait_until_running(&namespace, "web-0")?;
+    for name in world.wait_for_pods(&namespace, "job-name=web", 1)? {
+        let pod = world.wait_until_succeeded(&namespace, &name)?;
+        assert_eq!(world.node.container_log(&pod, "main")?, registry.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_image_of_an_init_container_is_pulled() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let namespace = world.namespace()?;
+    let spec = json!({
+        "initContainers": [{"name": "first", "image": registry.image(), "args": ["cat", "/name"]}],
+        "containers": [{"name": "main", "image": ON_THE_NODE, "imagePullPolicy": "Never"}],
+    });
+    world.create(&pod_with(&namespace, "web", spec))?;
+    let pod = world.wait_until_running(&namespace, "web")?;
+    assert_eq!(world.node.container_log(&pod, "first")?, registry.name);
+    Ok(())
+}
+
+#[test]
+fn the_image_of_a_volume_is_pulled() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let namespace = world.namespace()?;
+    let spec = json!({
+        "restartPolicy": "Never",
+        "containers": [{
+            "name": "main",
+            "image": ON_THE_NODE,
+            "imagePullPolicy": "Never",
+            "args": ["cat", "/data/name"],
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        }],
+        "volumes": [{"name": "data", "image": {"reference": registry.image()}}],
+    });
+    world.create(&pod_with(&namespace, "web", spec))?;
+    let pod = world.wait_until_succeeded(&namespace, "web")?;
+    assert_eq!(world.node.container_log(&pod, "main")?, registry.name);
+    Ok(())
+}
+
+/// The Secret is there before the kubelet looks for it, though the namespace is as new as the Pod.
+#[test]
+fn first_pods_of_new_namespaces_find_their_secret() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let names: Vec<_> = (0..10).map(|_| new_name()).collect();
+    let objects: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            let [object, account] = namespace(name);
+            [object, account, pod(name, "web", &registry.image())]
+        })
+        .collect();
+    world.apply(&objects)?;
+    for name in &names {
+        world.wait_until_running(name, "web")?;
+        let missed = world.events(name, "FailedToRetrieveImagePullSecret")?;
+        assert!(missed.is_empty(), "{missed:#?}");
+    }
+    Ok(())
+}
