@@ -241,7 +241,8 @@ impl Azure {
         self.scratch.path()
     }
 
-    pub(crate) fn authority_file(&self) -> PathBuf {
+    /// The certificate authority of everything that it serves, in PEM.
+    pub fn authority_file(&self) -> PathBuf {
         self.scratch.path().join("ca.pem")
     }
 

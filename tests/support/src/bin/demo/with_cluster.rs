@@ -1,12 +1,14 @@
 //! The demo on a control plane.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pullpass_test_support::{Azure, ControlPlane, Error, Installation, InstallationBuilder, Login, wait_for};
+use pullpass_test_support::{
+    Azure, ControlPlane, Error, Installation, InstallationBuilder, Login, Node, wait_for,
+};
 use serde_json::Value;
 
 use crate::paper::{Paper, line, output};
@@ -29,17 +31,25 @@ pub fn run(
     started: Duration,
 ) -> Result<(), Error> {
     show_control_plane(paper, &control_plane, started)?;
-    let (azure, login, has_image) = show_azure(paper)?;
+    let program = program(paper);
+    let (azure, login, has_image) = show_azure(paper, program.as_deref())?;
+    let node = match program {
+        Some(_) if has_image => start_node(paper, &control_plane, &azure)?,
+        _ => None,
+    };
     let installation = install(paper, &control_plane, &azure, &args.pullpass)?;
     attach(paper, &control_plane, &azure, &login)?;
-    deploy(paper, &control_plane)?;
+    deploy(paper, &control_plane, node.is_some())?;
     show_audit_log(paper, &installation)?;
-    if has_image {
+    if node.is_some() {
+        opt_out(paper, &control_plane, &login)?;
+    } else if has_image {
         pull(paper, &control_plane, &azure, &login)?;
     }
     if args.keep {
-        keep(paper, &control_plane);
+        keep(paper, &control_plane, &azure);
     }
+    drop(node);
     drop(installation);
     drop(control_plane);
     paper.step("The end");
@@ -59,16 +69,47 @@ fn show_control_plane(
         source: error.into(),
     })?;
     paper.text(&format!(
-        "etcd, kube-apiserver {} and kube-controller-manager, on loopback. There are no nodes: Pods are admitted and \
-         stay Pending.",
+        "etcd, kube-apiserver {} and kube-controller-manager, on loopback.",
         text(&versions, "/serverVersion/gitVersion")
     ));
     paper.took("until it was ready", started);
     Ok(())
 }
 
+/// What runs in the image, where there can be a node to run it.
+fn program(paper: &Paper) -> Option<PathBuf> {
+    match Node::possible().and_then(|()| Node::program()) {
+        Ok(program) => Some(program),
+        Err(reason) => {
+            paper.warning(&format!("So Pods are admitted and stay Pending: {reason}."));
+            None
+        }
+    }
+}
+
+fn start_node(paper: &mut Paper, control_plane: &ControlPlane, azure: &Azure) -> Result<Option<Node>, Error> {
+    paper.step("A node");
+    paper.text(
+        "kubelet, containerd and runc, in namespaces of their own. containerd reaches the registry above by its real name, \
+         and no other.",
+    );
+    let begin = Instant::now();
+    match Node::start(control_plane, azure) {
+        Ok(node) => {
+            paper.took("until it was ready", begin.elapsed());
+            paper.command("kubectl get nodes");
+            output(&control_plane.run(&["get", "nodes"])?.stdout);
+            Ok(Some(node))
+        }
+        Err(reason) => {
+            paper.warning(&format!("So Pods are admitted and stay Pending: {reason}"));
+            Ok(None)
+        }
+    }
+}
+
 /// Azure, its registry, and whether there is an image in it.
-fn show_azure(paper: &mut Paper) -> Result<(Azure, Login, bool), Error> {
+fn show_azure(paper: &mut Paper, program: Option<&Path>) -> Result<(Azure, Login, bool), Error> {
     paper.step("Azure, imitated");
     paper.text(
         "Entra ID's token endpoint and the registry's token service are imitated on loopback, under their real names. \
@@ -81,7 +122,10 @@ fn show_azure(paper: &mut Paper) -> Result<(Azure, Login, bool), Error> {
     };
     let azure = Azure::start(std::slice::from_ref(&login))?;
     let begin = Instant::now();
-    let pushed = azure.push_image(&login, REPOSITORY);
+    let pushed = match program {
+        Some(program) => azure.push_program(&login, REPOSITORY, program, &[]).map(drop),
+        None => azure.push_image(&login, REPOSITORY),
+    };
     match &pushed {
         Ok(()) => paper.took(
             &format!("until {}/{REPOSITORY}:v1 was pushed", login.host),
@@ -167,7 +211,7 @@ fn attach(
     Ok(())
 }
 
-fn deploy(paper: &mut Paper, control_plane: &ControlPlane) -> Result<(), Error> {
+fn deploy(paper: &mut Paper, control_plane: &ControlPlane, has_node: bool) -> Result<(), Error> {
     paper.step("A Deployment that says nothing of credentials");
     let begin = Instant::now();
     kubectl(
@@ -199,6 +243,73 @@ fn deploy(paper: &mut Paper, control_plane: &ControlPlane) -> Result<(), Error> 
         })
         .collect();
     paper.table(&["POD", "STATUS", "IMAGE", "IMAGE PULL SECRETS"], &rows);
+    if !has_node {
+        return Ok(());
+    }
+    let running = ["rollout", "status", "deployment", "--namespace", NAMESPACE];
+    control_plane.run(&[&running[..], &["--timeout=60s"]].concat())?;
+    line("");
+    paper.took(
+        "until both ran, with an image that the kubelet pulled",
+        begin.elapsed(),
+    );
+    show_workloads(paper, control_plane)
+}
+
+fn show_workloads(paper: &Paper, control_plane: &ControlPlane) -> Result<(), Error> {
+    let arguments = ["get", "deployments,pods", "--namespace", NAMESPACE];
+    paper.command(&format!("kubectl {}", arguments.join(" ")));
+    output(&control_plane.run(&arguments)?.stdout);
+    Ok(())
+}
+
+/// The same image, which is on the node by now, in a Pod without the pull secret.
+fn opt_out(paper: &mut Paper, control_plane: &ControlPlane, login: &Login) -> Result<(), Error> {
+    paper.step("A Pod that opted out is refused the same image");
+    let image = format!("--image={}/{REPOSITORY}:v1", login.host);
+    let run = [
+        "run",
+        "opted-out",
+        "--namespace",
+        NAMESPACE,
+        &image,
+        "--labels=pullpass.dev/inject=disabled",
+    ];
+    let begin = Instant::now();
+    paper.command(&format!("kubectl {}", run.join(" ")));
+    output(&control_plane.run(&run)?.stdout);
+    let mut nudged = false;
+    let said = wait_for("the kubelet to be refused the image", SOON, || {
+        let pod = control_plane
+            .get_json(&["pod", "opted-out", "--namespace", NAMESPACE])
+            .map_err(|error| error.to_string())?;
+        let waiting = "/status/containerStatuses/0/state/waiting";
+        let reason = text(&pod, &format!("{waiting}/reason"));
+        if reason == "ErrImagePull" && !nudged {
+            // The kubelet looks at the Pod again after ten seconds, or when the Pod changes.
+            let annotate = [
+                "annotate",
+                "pod",
+                "opted-out",
+                "--namespace",
+                NAMESPACE,
+                "demo=waits",
+            ];
+            control_plane.run(&annotate).map_err(|error| error.to_string())?;
+            nudged = true;
+        }
+        if reason == "ImagePullBackOff" {
+            Ok(text(&pod, &format!("{waiting}/message")).to_owned())
+        } else {
+            Err(reason.to_owned())
+        }
+    })?;
+    paper.took("until the kubelet waited with its next try", begin.elapsed());
+    show_workloads(paper, control_plane)?;
+    line("");
+    // What comes before tells the same, once for each layer of software.
+    let cause = said.rsplit("failed to authorize: ").next().unwrap_or_default();
+    paper.text(&format!("The kubelet says: {cause}"));
     Ok(())
 }
 
@@ -246,7 +357,7 @@ fn pull(paper: &mut Paper, control_plane: &ControlPlane, azure: &Azure, login: &
 }
 
 /// Ends with the signal that Ctrl-C sends; the processes and files end with this one.
-fn keep(paper: &mut Paper, control_plane: &ControlPlane) {
+fn keep(paper: &mut Paper, control_plane: &ControlPlane, azure: &Azure) {
     paper.step("Yours to try, until Ctrl-C");
     let command = control_plane.kubectl();
     let directory = Path::new(command.get_program()).parent();
@@ -257,6 +368,12 @@ fn keep(paper: &mut Paper, control_plane: &ControlPlane) {
     ));
     output(&format!(
         "kubectl get pods --namespace {NAMESPACE} --output yaml | grep -A1 imagePullSecrets"
+    ));
+    paper.text("The way to the registry, for skopeo and curl:");
+    output(&format!(
+        "HTTPS_PROXY=http://{} SSL_CERT_FILE={} skopeo inspect docker://{NAME}.azurecr.io/{REPOSITORY}:v1",
+        azure.proxy_addr(),
+        azure.authority_file().display()
     ));
     loop {
         thread::park();
