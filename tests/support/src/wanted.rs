@@ -1,5 +1,6 @@
 use std::env;
 use std::ffi::OsStr;
+use std::sync::OnceLock;
 
 use crate::error::Error;
 use crate::node::Node;
@@ -12,8 +13,15 @@ pub fn end_to_end_wanted() -> Result<(), Error> {
 
 /// The same for a test that needs a real node, which not every machine can have.
 pub fn node_wanted() -> Result<(), Error> {
+    static POSSIBLE: OnceLock<Result<(), String>> = OnceLock::new();
     end_to_end_wanted()?;
-    Node::possible()
+    let possible = POSSIBLE.get_or_init(|| {
+        Node::possible().map_err(|error| match error {
+            Error::NoNode(reason) => reason,
+            other => other.to_string(),
+        })
+    });
+    possible.clone().map_err(Error::NoNode)
 }
 
 fn decide(setting: Option<&OsStr>) -> Result<(), Error> {
