@@ -1,6 +1,6 @@
 //! The demand writer: a Pod that was just admitted here gets its pull secret before its kubelet asks for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,7 @@ impl DemandWriter {
         let mut failures = Failures::new(RETRY_BACKOFF);
         let mut recent: HashMap<Pair, (jiff::Timestamp, Instant)> = HashMap::new();
         let mut writes = FuturesUnordered::new();
+        let mut under_way = HashSet::new();
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         loop {
             let retry_all = tokio::select! {
@@ -71,17 +72,20 @@ impl DemandWriter {
                     if self.is_recent(&pair, &recent) {
                         continue;
                     }
-                    // Another Pod shortens no wait.
-                    if failures.waits(&pair, now()) {
-                        if let Err(reason) = waiting.add(pair, since, For::Credential) {
+                    // Another Pod shortens no wait, and leads to no second write beside the first.
+                    if failures.waits(&pair, now()) || under_way.contains(&pair) {
+                        let reason = if self.watches.view.knows(&pair.0) { For::Credential } else { For::Namespace };
+                        if let Err(reason) = waiting.add(pair, since, reason) {
                             demands.dropped(reason, 1);
                         }
                         continue;
                     }
+                    under_way.insert(pair.clone());
                     writes.push(self.write(pair, since));
                     false
                 }
                 Some((pair, since, standing)) = writes.next() => {
+                    under_way.remove(&pair);
                     match standing {
                         DemandState::Met => {
                             waiting.remove(&pair);
@@ -138,8 +142,11 @@ impl DemandWriter {
                 // What does not fit now is there at the next tick.
                 let room = CONCURRENCY.saturating_sub(writes.len());
                 let now = now();
-                let can_try = |pair: &Pair| !failures.waits(pair, now) && self.can_try(pair);
+                let can_try = |pair: &Pair| {
+                    !failures.waits(pair, now) && !under_way.contains(pair) && self.can_try(pair)
+                };
                 for (pair, since) in waiting.take(room, can_try) {
+                    under_way.insert(pair.clone());
                     writes.push(self.write(pair, since));
                 }
             }
@@ -256,6 +263,8 @@ mod tests {
         };
         for number in 0..MAX_UNKNOWN + 88 {
             sender.send(&format!("made-up-{number}"), &["mine"]);
+            // Another Pod of the first ones takes no room that is for namespaces that are there.
+            sender.send(&format!("made-up-{}", number % 4), &["mine"]);
         }
         let counted = "pullpass_queue_dropped_total{queue=\"demand\",reason=\"namespace-unknown\"} 88\n";
         let dropped = until_counted(&metrics, counted);
