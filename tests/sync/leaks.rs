@@ -122,7 +122,9 @@ fn attach_all(world: &World, secrets: &mut Secrets) -> Result<Vec<Login>, Box<dy
 
     let basic = world.login()?;
     let mut object = basic.secret(&password(&basic));
-    object["stringData"]["username"] = json!("puller");
+    let data = object.pointer_mut("/stringData").and_then(Value::as_object_mut);
+    data.ok_or("the Secret has no text")?
+        .insert("username".to_owned(), json!("puller"));
     world.cluster.apply(&object.to_string())?;
     let reference = json!({"secretRef": {"name": basic.password_secret()}});
     world.attach_with(&basic, &json!({"identity": {"basic": reference}}))?;

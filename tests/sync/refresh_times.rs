@@ -14,10 +14,19 @@ use crate::world::{Test, World, shared, text};
 /// When the token of a pull secret was issued and when it expires, as it says itself.
 fn token_times(secret: &Value, host: &str) -> Result<(i64, i64), Box<dyn Error>> {
     let config: Value = serde_json::from_str(&World::docker_config(secret)?)?;
-    let token = config["auths"][host]["password"].as_str().ok_or("no password")?;
+    let entry = config
+        .get("auths")
+        .and_then(|auths| auths.get(host))
+        .ok_or("no entry")?;
+    let token = text(entry, "/password");
     let claims = token.split('.').nth(1).ok_or("the password is no token")?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?;
-    let seconds = |claim: &str| claims[claim].as_i64().ok_or("the token says no times");
+    let seconds = |claim: &str| {
+        claims
+            .get(claim)
+            .and_then(Value::as_i64)
+            .ok_or("the token says no times")
+    };
     Ok((seconds("iat")?, seconds("exp")?))
 }
 
