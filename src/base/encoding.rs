@@ -13,12 +13,23 @@ pub enum EncodingError {
     /// They begin with the mark of UTF-16, and are not UTF-16.
     #[error("it begins with the byte order mark of UTF-16 and is not UTF-16: save it as UTF-8")]
     Utf16,
+    /// They are ASN.1, as certificates and keys are in binary form.
+    #[error(
+        "it is binary, a PFX (PKCS #12) or DER file, and not text: convert it to PEM with `openssl pkcs12 -in FILE -out \
+         certificate.pem -nodes`"
+    )]
+    Binary,
     /// There is a NUL character, as in UTF-16 without a byte order mark and in binary files.
     #[error(
         "it holds NUL characters: it is UTF-16 without a byte order mark, or no text: save it as UTF-8, in PowerShell \
          with `Out-File -Encoding utf8`"
     )]
     Nul,
+}
+
+/// A sequence with a length of one to four bytes, in ASN.1's distinguished encoding. It is no UTF-8.
+fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x80..=0x84, ..])
 }
 
 /// Reads text. A byte order mark is taken off: it is no part of the text. The text is allocated once, so that a secret
@@ -28,6 +39,7 @@ pub fn decode(bytes: &[u8]) -> Result<String, EncodingError> {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest)?,
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
+        _ if is_der(bytes) => return Err(EncodingError::Binary),
         _ => utf8(bytes)?,
     };
     if text.contains('\0') {
@@ -85,7 +97,7 @@ mod tests {
             (vec![0xff, 0xfe, b'a'], EncodingError::Utf16),
             (vec![0xff, 0xfe, 0x00, 0xd8], EncodingError::Utf16),
             (vec![b'a', 0xe4], EncodingError::Utf8),
-            (vec![0x30, 0x82, 0x00, 0x01], EncodingError::Utf8),
+            (vec![0x30, 0x82, 0x00, 0x01], EncodingError::Binary),
         ] {
             assert_eq!(decode(&bytes), Err(error), "{bytes:x?}");
         }

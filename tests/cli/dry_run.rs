@@ -126,7 +126,8 @@ fn bad_input_is_said_with_what_to_do_and_never_shown() -> Test {
             .join(" ")
     };
     let big = write("big", &vec![b'a'; 600 * 1024])?;
-    let binary = write("binary", &[0xff, 0xfe])?;
+    let binary = write("binary", &[0x80, 0xff])?;
+    let pfx = write("pfx", &[0x30, 0x82, 0x09, 0xe1, 0x02, 0x01, 0x03])?;
     let no_key = write(
         "no-key",
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
@@ -147,6 +148,7 @@ fn bad_input_is_said_with_what_to_do_and_never_shown() -> Test {
         (secret("/nowhere/at/all"), "", "/nowhere/at/all can't be read"),
         (secret(&big), "", "it is too long"),
         (secret(&binary), "", "UTF-8"),
+        (certificate(&pfx), "", "openssl pkcs12 -in FILE"),
         (certificate("-"), "hunter2", "there is no certificate in PEM"),
         (certificate(&no_key), "", "there is no private key in PEM"),
         ("--token-name=t".to_owned(), "", "--token-password-file FILE"),
