@@ -112,6 +112,26 @@ fn fails(flags: &[&str], input: &str) -> Result<String, Box<dyn Error>> {
 }
 
 #[test]
+fn regional_endpoints_and_nobody_are_attached_as_the_registry() -> Test {
+    let mut command = pullpass();
+    command
+        .args([
+            "attach",
+            "MyRegistry.westeurope.geo.azurecr.io:443",
+            "--anonymous",
+        ])
+        .args(["--dry-run", "--output=yaml", "--kubeconfig", "nowhere"]);
+    assert_eq!(
+        finish(command, "")?.ok()?,
+        "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata:\n  name: myregistry\nspec:\n  identity:\n    \
+         anonymous: {}\n  loginServer: myregistry.azurecr.io\n"
+    );
+    let said = fails(&["--anonymous", "--credential-kind=RefreshToken"], "")?;
+    assert!(said.contains("--anonymous has no credential"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn bad_input_is_said_with_what_to_do_and_never_shown() -> Test {
     let scratch = pullpass_test_support::Scratch::new()?;
     let write = |name: &str, text: &[u8]| -> std::io::Result<String> {

@@ -2,6 +2,7 @@
 //! was refused, `pullpass audit`, and what is done about Pods that pullpass was not asked about.
 
 mod admission_policy;
+mod anonymous;
 mod audit_command;
 mod denial_events;
 mod every_row;

@@ -16,6 +16,12 @@ pub fn check(input: &[u8]) {
         let url: http::Uri = format!("https://{host}/v2/").parse().expect("a host");
         assert_eq!(url.authority().map(http::uri::Authority::as_str), Some(host));
     }
+    if let Ok(login_server) = LoginServer::of_host(text) {
+        assert_eq!(
+            LoginServer::parse(login_server.as_str()).as_ref(),
+            Ok(&login_server)
+        );
+    }
     if let Ok(id) = ResourceId::parse(text) {
         assert_eq!(id.to_string(), normalised(text));
         assert_eq!(ResourceId::parse(&id.to_string()).as_ref(), Ok(&id));
