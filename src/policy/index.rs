@@ -19,8 +19,12 @@ pub fn index(registries: &AttachedRegistries, settings: &Settings) -> AcrIndexSp
     for registry in registries.all() {
         let secret = registry.pull_secret().to_owned();
         let host = registry.login_server().as_str().to_owned();
-        index.hosts.entry(host).or_default().push(secret.clone());
-        index.pull_secrets.insert(secret, indexed(registry));
+        let secrets = index.hosts.entry(host).or_default();
+        // The host is attached all the same.
+        if !registry.is_anonymous() {
+            secrets.push(secret.clone());
+            index.pull_secrets.insert(secret, indexed(registry));
+        }
     }
     index
 }
@@ -64,6 +68,21 @@ mod tests {
         }))
         .unwrap();
         AttachedRegistry::parse(&object).unwrap()
+    }
+
+    #[test]
+    fn an_anonymous_registry_has_a_host_and_no_secret() {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "free"},
+            "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}},
+        });
+        let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
+        let index = index(&std::iter::once(registry).collect(), &Settings::default());
+        assert_eq!(
+            index.hosts,
+            [("freeregistry.azurecr.io".to_owned(), Vec::new())].into()
+        );
+        assert!(index.pull_secrets.is_empty());
     }
 
     #[test]
