@@ -243,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_kept_for_longer_than_by_api_servers() {
         for is_http2 in [false, true] {
-            let (client, server) = duplex(64 << 10);
+            let (near, far) = duplex(64 << 10);
             let connections = Connections::new(1, None);
             let place = connections
                 .admit(IpAddr::from(Ipv4Addr::LOCALHOST))
@@ -257,13 +257,13 @@ mod tests {
                 protocols: Arc::new(protocols(&limits)),
                 ending,
             };
-            let serving_task = tokio::spawn(serve(server, "a peer".to_owned(), place, serving));
-            let mut sender = Sender::connect(client, is_http2).await;
+            let served = tokio::spawn(serve(far, "a peer".to_owned(), place, serving));
+            let mut sender = Sender::connect(near, is_http2).await;
             sender.send().await;
             sleep(API_SERVER + Duration::from_secs(20)).await;
             sender.send().await;
             let idle_since = Instant::now();
-            serving_task.await.unwrap();
+            served.await.unwrap();
             let idle = idle_since.elapsed();
             let end = limits.idle_timeout..=limits.idle_timeout + CLOSE_TIMEOUT;
             assert!(end.contains(&idle), "{idle:?}, HTTP/2: {is_http2}");

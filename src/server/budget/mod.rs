@@ -37,8 +37,7 @@ pub struct BodyLimits {
     /// do not exclude each other.
     pub all_large: usize,
     /// How fast all large bodies are read together once peers have used what they may in advance, in bytes a
-    /// second. One of the largest is read within a second beside a flood, and a core decrypts and copies 64 MiB in a
-    /// tenth of that.
+    /// second. As shipped, one of the largest is read within a second beside a flood from another address.
     pub large_rate: usize,
     /// How long a body may stop arriving.
     pub pause: Duration,
