@@ -8,7 +8,10 @@ use crate::node::Node;
 /// Ends a test that needs a control plane as failed where end-to-end tests are not wanted (`PULLPASS_E2E=off`), before
 /// it starts anything. There is no way to leave a test out and have it reported as passed; those that need nothing run.
 pub fn end_to_end_wanted() -> Result<(), Error> {
-    decide(env::var_os("PULLPASS_E2E").as_deref())
+    decide(env::var_os("PULLPASS_E2E").as_deref()).inspect_err(|error| {
+        // The harness shows only the error's `Debug`, and this with it.
+        eprintln!("{error}");
+    })
 }
 
 /// The same for a test that needs a real node, which not every machine can have.
