@@ -134,19 +134,8 @@ impl Client {
         self.send(request(Method::GET, url, authorization, "")).await
     }
 
-    /// A request with a form.
-    pub fn form(&self, url: &str, form: &[(&str, &str)]) -> Request<Full<Bytes>> {
-        let body = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
-        let mut request = request(Method::POST, url, "", &body);
-        let form = "application/x-www-form-urlencoded".parse().unwrap();
-        request.headers_mut().insert("content-type", form);
-        request
-    }
-
     pub async fn post(&self, url: &str, form: &[(&str, &str)]) -> Outcome {
-        self.send(self.form(url, form)).await
+        self.send(form_request(url, form)).await
     }
 
     /// Asks Entra with the client secret.
@@ -203,6 +192,17 @@ pub fn request(method: Method, url: &str, authorization: &str, body: &str) -> Re
         request = request.header("authorization", authorization);
     }
     request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()
+}
+
+/// A request with a form.
+pub fn form_request(url: &str, form: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let mut request = request(Method::POST, url, "", &body);
+    let form = "application/x-www-form-urlencoded".parse().unwrap();
+    request.headers_mut().insert("content-type", form);
+    request
 }
 
 /// Sends a request without TLS.

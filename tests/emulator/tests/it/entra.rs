@@ -152,7 +152,7 @@ async fn a_form_without_its_content_type_has_no_parameters() {
         ("scope", &scope),
     ];
     client.post(&url, &form).await.unwrap().token("access_token");
-    let mut request = client.form(&url, &form);
+    let mut request = form_request(&url, &form);
     request.headers_mut().remove("content-type");
     let answer = client.send(request).await.unwrap();
     aadsts(&answer, 400, "invalid_request", 900_144);

@@ -251,7 +251,7 @@ async fn forms_without_their_content_type_are_not_read() {
             Some("application/x-www-form-urlencoded"),
             Some("Application/X-WWW-Form-Urlencoded; charset=utf-8"),
         ] {
-            let mut request = client.form(&url, &form);
+            let mut request = form_request(&url, &form);
             match content_type {
                 Some(value) => request
                     .headers_mut()
