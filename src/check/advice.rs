@@ -6,7 +6,8 @@ use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
 use crate::azure::remedy::{
-    Handover, Puller, Remedy, Request, Situation, of_secret, of_unusable_password, registry_name,
+    Handover, Puller, Remedy, Request, Situation, of_secret, of_too_many_repositories, of_unusable_password,
+    registry_name,
 };
 use crate::azure::service_error::ServiceError;
 use crate::registry::login_server::LoginServer;
@@ -185,6 +186,11 @@ pub(super) fn entra(subject: &Subject, error: &EntraError) -> Vec<Cure> {
 /// About a user name and password that no client could send.
 pub(super) fn unusable_password() -> Vec<Cure> {
     listed(of_unusable_password())
+}
+
+/// About a pull secret that is too large.
+pub(super) fn too_many_repositories() -> Vec<Cure> {
+    listed(of_too_many_repositories())
 }
 
 pub(super) fn clock() -> Vec<Cure> {

@@ -188,6 +188,11 @@ fn minted(subject: &Subject, step: Step, error: &MintError) -> StepOutcome {
         cause @ MintCause::Entra(error) => {
             failed(Code::AadLogin, cause.to_string(), advice::entra(subject, error))
         }
+        cause @ MintCause::TooLarge { .. } => failed(
+            Code::AccessToken,
+            cause.to_string(),
+            advice::too_many_repositories(),
+        ),
         cause @ MintCause::Password => failed(Code::AadLogin, cause.to_string(), advice::unusable_password()),
     }
 }

@@ -195,8 +195,17 @@ async fn a_token_that_no_client_can_send_is_not_a_credential() {
              spec.credential.repositories, or use spec.credential.kind RefreshToken"
         )
     );
+    // Short names make a token that is not too long, and a pull secret that is too large with a copy for each.
+    let names: Vec<_> = (0..64).map(|number| format!("app{number}")).collect();
+    let all_short: Vec<_> = names.iter().map(String::as_str).collect();
+    let error = world.refused(&for_repositories(&all_short)).await;
+    assert_eq!(error.reason(), Reason::InvalidSpec);
+    let expected = "a pull secret with a key for each of the 64 repositories is larger than the 1 MiB that a Secret can \
+                    hold. What to do: name fewer repositories in spec.credential.repositories, or use \
+                    spec.credential.kind RefreshToken";
+    assert_eq!(error.to_string(), expected);
     // Some are not too many; a client gets through with their token.
-    let some = &all[..32];
+    let some = &all[..16];
     let credential = world.mint(&for_repositories(some)).await.unwrap();
     let login_server = LoginServer::parse(HOST).unwrap();
     let answer = acr::password_token(

@@ -1,7 +1,9 @@
 //! What to do about a failure, as a clause for statuses and Events.
 
 use super::{MintCause, MintKind, MintRequest, MintStep};
-use crate::azure::remedy::{Handover, Puller, Request, Situation, joined, of_unusable_password};
+use crate::azure::remedy::{
+    Handover, Puller, Request, Situation, joined, of_too_many_repositories, of_unusable_password,
+};
 
 pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -> Option<String> {
     let situation = Situation {
@@ -17,6 +19,7 @@ pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -
     };
     joined(match cause {
         MintCause::Password => of_unusable_password(),
+        MintCause::TooLarge { .. } => of_too_many_repositories(),
         MintCause::Entra(error) => situation.of_entra(error),
         MintCause::Registry { error, .. } => {
             let asked = match step {

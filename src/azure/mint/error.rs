@@ -34,6 +34,14 @@ pub enum MintCause {
     /// A user name and password that no client could send.
     #[error("the user name or the password is empty, or the user name has a colon in it")]
     Password,
+    /// A pull secret that no Secret could hold.
+    #[error(
+        "a pull secret with a key for each of the {repositories} repositories is larger than the 1 MiB that a Secret can hold"
+    )]
+    TooLarge {
+        /// How many repositories it is for.
+        repositories: usize,
+    },
     /// No token of Entra ID.
     #[error("{0}")]
     Entra(EntraError),
@@ -88,6 +96,7 @@ impl MintError {
     pub fn reason(&self) -> Reason {
         match &self.cause {
             MintCause::Password => Reason::CredentialSecretMissing,
+            MintCause::TooLarge { .. } => Reason::InvalidSpec,
             MintCause::Entra(error) => match error {
                 EntraError::ServiceError(trouble) | EntraError::ImdsTrouble(trouble) => reason_of(trouble),
                 EntraError::Refused(_) | EntraError::ImdsRefused(_) | EntraError::TokenAlgorithm(_) => {
@@ -122,14 +131,14 @@ impl MintError {
                 error: AcrError::ServiceError(trouble),
                 ..
             } => Some(trouble),
-            MintCause::Password | MintCause::Registry { .. } => None,
+            MintCause::Password | MintCause::TooLarge { .. } | MintCause::Registry { .. } => None,
         }
     }
 
     /// Whether another audience could do better.
     pub(super) fn may_be_the_audience(&self) -> bool {
         match &self.cause {
-            MintCause::Password => false,
+            MintCause::Password | MintCause::TooLarge { .. } => false,
             MintCause::Entra(error) => error
                 .refusal()
                 .is_some_and(|refusal| !refusal.fault().is_some_and(EntraFault::is_about_the_identity)),

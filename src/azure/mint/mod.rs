@@ -15,13 +15,18 @@ use crate::base::clock::Clock;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
-use crate::registry::docker_config::docker_config;
+use crate::registry::docker_config::{docker_config, for_every_host};
 use crate::registry::login_server::LoginServer;
 
 /// The audience of Azure Container Registry itself.
 ///
 /// Source: Microsoft Learn, "Disable authentication as ARM template".
 pub const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";
+
+/// What the API server lets the values of a Secret have, in bytes.
+///
+/// Source: Kubernetes' API, `MaxSecretSize`.
+const MAX_DOCKER_CONFIG: usize = 1024 * 1024;
 
 /// A credential to be minted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,8 +205,16 @@ impl Minter {
                     .await
                     .and_then(|token| token.check_as_password().map(|()| token))
                     .map_err(|error| registry_error(request, MintStep::AccessToken, error))?;
+                let credential = credential(issued_at, token, repositories);
+                // As it is in a pull secret, which has the most keys.
+                let docker_config = for_every_host(&credential.docker_config(login_server));
+                if docker_config.len() > MAX_DOCKER_CONFIG {
+                    let repositories = repositories.len();
+                    let cause = MintCause::TooLarge { repositories };
+                    return Err(MintError::in_request(request, MintStep::AccessToken, cause));
+                }
                 passed(MintStep::AccessToken);
-                Ok(credential(issued_at, token, repositories))
+                Ok(credential)
             }
         }
     }

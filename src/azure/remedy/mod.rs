@@ -107,6 +107,13 @@ pub(crate) fn of_unusable_password() -> Vec<Remedy> {
     vec![say("correct the Secret that spec.identity names")]
 }
 
+/// About a token, or a pull secret, that grew too large with the repositories that it is for.
+pub(crate) fn of_too_many_repositories() -> Vec<Remedy> {
+    vec![say(
+        "name fewer repositories in spec.credential.repositories, or use spec.credential.kind RefreshToken",
+    )]
+}
+
 /// About a client secret that Entra ID refuses.
 pub(crate) fn of_secret(
     login_server: &LoginServer,
@@ -337,14 +344,12 @@ impl Situation<'_> {
         match error {
             AcrError::Refused(refusal) => self.of_refusal(request, refusal),
             AcrError::NoAccess { .. } => self.pull(),
-            AcrError::TooLong => vec![say(match request {
-                Request::Pull => {
-                    "name fewer repositories in spec.credential.repositories, or use spec.credential.kind RefreshToken"
-                }
+            AcrError::TooLong => match request {
+                Request::Pull => of_too_many_repositories(),
                 Request::Challenge | Request::Exchange => {
-                    "use spec.credential.kind AccessToken for a few repositories"
+                    vec![say("use spec.credential.kind AccessToken for a few repositories")]
                 }
-            })],
+            },
             AcrError::NoChallenge | AcrError::WrongRealm { .. } => vec![self.proxy()],
             AcrError::Token(_) => vec![say(
                 "compare the clocks of this machine and of the registry, and look for a proxy in between",
