@@ -11,8 +11,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::error::EmulatorError;
 use crate::jwt::SigningKey;
+use crate::rsa_signer::RsaSigner;
 
-/// Everything that is made anew for each emulator and signs something.
+/// Everything that signs something.
 pub(crate) struct Keys {
     authority: CertifiedIssuer<'static, KeyPair>,
     /// Signs Entra's access tokens.
@@ -31,14 +32,15 @@ impl Keys {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
 
-        let registry = KeyPair::generate()?;
+        // Of the checked in keys, since RSA keys can't be made here: the same for each emulator.
+        let registry = KeyPair::from_pem(RsaSigner::SECOND.pem())?;
         let mut params = CertificateParams::default();
         params.distinguished_name = named("pullpass emulator registry tokens");
         let certificate = params.self_signed(&registry)?;
 
         Ok(Self {
             authority,
-            entra: signing_key(&KeyPair::generate()?)?,
+            entra: signing_key(&KeyPair::from_pem(RsaSigner::FIRST.pem())?)?,
             registry: signing_key(&registry)?,
             registry_certificate: (certificate.der().to_vec(), certificate.pem()),
         })

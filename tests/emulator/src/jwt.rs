@@ -1,12 +1,11 @@
-//! JSON Web Tokens (RFC 7519) signed with ES256, and the verification of those that come back.
+//! JSON Web Tokens (RFC 7519) signed with RS256, as the real ones are, and the verification of those that come back.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-};
+use ring::rsa;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 /// Why a token is refused.
@@ -24,7 +23,7 @@ pub(crate) enum Refused {
 
 /// A key that signs tokens.
 pub(crate) struct SigningKey {
-    pair: EcdsaKeyPair,
+    pair: rsa::KeyPair,
     key_id: String,
     random: SystemRandom,
 }
@@ -32,13 +31,12 @@ pub(crate) struct SigningKey {
 impl SigningKey {
     /// A key from its PKCS #8 form.
     pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self, ring::error::KeyRejected> {
-        let random = SystemRandom::new();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, pair.public_key().as_ref());
+        let pair = rsa::KeyPair::from_pkcs8(der)?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, pair.public().as_ref());
         Ok(Self {
             pair,
             key_id: URL_SAFE_NO_PAD.encode(digest),
-            random,
+            random: SystemRandom::new(),
         })
     }
 
@@ -49,13 +47,15 @@ impl SigningKey {
         certificate: Option<&[u8]>,
     ) -> Result<String, ring::error::Unspecified> {
         let header = match certificate {
-            Some(der) => json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(der)]}),
-            None => json!({"typ": "JWT", "alg": "ES256", "kid": self.key_id}),
+            Some(der) => json!({"typ": "JWT", "alg": "RS256", "x5c": [STANDARD.encode(der)]}),
+            None => json!({"typ": "JWT", "alg": "RS256", "kid": self.key_id}),
         };
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
-        let signature = self.pair.sign(&self.random, token.as_bytes())?;
+        let mut signature = vec![0; self.pair.public().modulus_len()];
+        self.pair
+            .sign(&RSA_PKCS1_SHA256, &self.random, token.as_bytes(), &mut signature)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
@@ -64,10 +64,10 @@ impl SigningKey {
     /// The claims of a token that this key signed and that is valid now.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Result<Value, Refused> {
         let token = Compact::parse(token).ok_or(Refused::Malformed)?;
-        if token.header_text("alg") != "ES256" {
+        if token.header_text("alg") != "RS256" {
             return Err(Refused::Signature);
         }
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.pair.public_key().as_ref())
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.pair.public().as_ref())
             .verify(token.signed.as_bytes(), &token.signature)
             .map_err(|_| Refused::Signature)?;
         check_times(&token.claims, now)?;
