@@ -1,12 +1,14 @@
 //! Every kind of identity that mints, up to a pull.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pullpass_emulator::{FederatedCredential, Jwks, ManagedIdentity, Principal, RsaSigner, Step};
-use pullpass_test_support::Login;
+use pullpass_test_support::{Login, wait_for};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use crate::client::{assert_pulls_when_attached, assert_refused, kubelet_tries, pull};
-use crate::world::{Test, World, federated_token_file, pull_secret, shared, text};
+use crate::world::{SOON, Test, World, federated_token_file, pull_secret, shared, text};
 
 /// The registry's application without its password.
 fn principal(login: &Login) -> Principal {
@@ -91,6 +93,21 @@ fn federated_token(world: &World, account: &str) -> Result<String, Box<dyn std::
     Ok(world.cluster.run(&arguments)?.stdout)
 }
 
+/// Waits until Entra ID's refusal is said in these words.
+fn wait_for_message(world: &World, login: &Login, words: &str) -> Test {
+    let what = format!("{} to say {words}", login.name);
+    wait_for(&what, SOON, || {
+        let object = world.registry(login).map_err(|error| error.to_string())?;
+        let reason = text(&object, "/status/conditions/0/reason");
+        if reason == "EntraRejected" && text(&object, "/status/conditions/0/message").contains(words) {
+            Ok(())
+        } else {
+            Err(format!("{object:#}"))
+        }
+    })?;
+    Ok(())
+}
+
 #[test]
 fn workload_identity_leads_to_a_pull_with_the_clusters_own_token() -> Test {
     let world = shared()?;
@@ -105,15 +122,22 @@ fn workload_identity_leads_to_a_pull_with_the_clusters_own_token() -> Test {
         "clientId": login.client,
     }}});
 
-    // The token of somebody else is refused, and the right one is taken up when the kubelet brings it.
+    // The token of a cluster that signs without RSA is not sent.
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = part(json!({"iss": "https://cluster.example", "sub": "system:serviceaccount:a:b"}));
+    let foreign = format!("{}.{claims}.c2ln", part(json!({"alg": "ES256"})));
+    std::fs::write(federated_token_file(&world.azure), foreign)?;
+    world.attach_with(&login, &identity)?;
+    wait_for_message(world, &login, "signs service account tokens by ES256")?;
+    let asked = world.azure.counts().calls_at(Step::EntraToken, &login.tenant);
+    assert_eq!(asked, 0);
+
+    // That of somebody else is refused, and the right one is taken up when the kubelet brings it.
     std::fs::write(
         federated_token_file(&world.azure),
         federated_token(world, "default")?,
     )?;
-    world.attach_with(&login, &identity)?;
-    let object = world.wait_for_reason(&login, "EntraRejected")?;
-    let message = text(&object, "/status/conditions/0/message");
-    assert!(message.contains("AADSTS700213"), "{message}");
+    wait_for_message(world, &login, "AADSTS700213")?;
     std::fs::write(
         federated_token_file(&world.azure),
         federated_token(world, "pullpass")?,
