@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_good_for_its_time_and_a_new_one_at_once() {
+    fn a_certificate_is_valid_for_its_time_less_a_skew() {
         let (from, end) = (NOW, NOW + 86_400);
         let leaf = RsaSigner::FIRST
             .certificate_for("app", at(from), at(end))

@@ -3,10 +3,13 @@
 //! Statuses and Events join the remedies into a sentence; `pullpass check` lists them with their commands.
 
 mod fault;
+mod proof;
 
 pub(crate) use self::fault::EntraFault;
+use self::proof::{clock, issuer_with_rsa};
+pub(crate) use self::proof::{of_given_certificate, of_secret};
 use super::acr::{AcrError, AcrRefusal};
-use super::entra::{CertificateError, EntraError, Refusal};
+use super::entra::{EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};
 use super::mint::REGISTRY_AUDIENCE;
 use super::service_error::ServiceError;
@@ -114,87 +117,6 @@ pub(crate) fn of_too_many_repositories() -> Vec<Remedy> {
     )]
 }
 
-/// About a client secret that Entra ID refuses.
-pub(crate) fn of_secret(
-    login_server: &LoginServer,
-    app: &Application,
-    handover: Handover<'_>,
-    origin: &str,
-) -> Vec<Remedy> {
-    let client_id = &app.client_id;
-    let new = run(
-        "make a new client secret (its value is what counts, not its ID)",
-        // Without --append, every other credential of the application is deleted.
-        format!(
-            "az ad app credential reset --id {client_id} --append --query password --output tsv > secret.txt"
-        ),
-    );
-    let delivery = match handover {
-        Handover::InPlace => say(format!("put its value into {origin}, then remove the file")),
-        Handover::Attach(registry) => attach(login_server, registry, app, "--client-secret-file secret.txt"),
-    };
-    vec![new, delivery]
-}
-
-fn attach(login_server: &LoginServer, registry: Option<&str>, app: &Application, proof: &str) -> Remedy {
-    let Application { tenant_id, client_id } = app;
-    let named = match registry {
-        Some(registry) if registry != registry_name(login_server) => format!(" --name {registry}"),
-        _ => String::new(),
-    };
-    run(
-        "give it to pullpass, then remove the file",
-        format!(
-            "pullpass attach {login_server}{named} --tenant-id {tenant_id} --client-id {client_id} {proof}"
-        ),
-    )
-}
-
-fn new_certificate(client_id: &str) -> Remedy {
-    run(
-        "make a certificate with an RSA key; the command prints the name of the file that has both",
-        // Without --append, every other credential of the application is deleted.
-        format!(
-            "az ad app credential reset --id {client_id} --append --create-cert --query fileWithCertAndPrivateKey \
-             --output tsv"
-        ),
-    )
-}
-
-/// Whether only another certificate helps.
-fn needs_new_certificate(error: CertificateError) -> bool {
-    match error {
-        CertificateError::NotRsa | CertificateError::ShortKey { .. } | CertificateError::Expired { .. } => {
-            true
-        }
-        CertificateError::NoCertificate
-        | CertificateError::NoKey
-        | CertificateError::NotYetValid { .. }
-        | CertificateError::Key
-        | CertificateError::Mismatch
-        | CertificateError::Certificate
-        | CertificateError::Signing => false,
-    }
-}
-
-/// About a client certificate that was given to a command, which can't be used.
-pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> Option<String> {
-    joined(match error {
-        CertificateError::NotYetValid { .. } => vec![clock()],
-        error if needs_new_certificate(error) => {
-            vec![new_certificate(client_id), say("then give that file")]
-        }
-        _ => Vec::new(),
-    })
-}
-
-fn clock() -> Remedy {
-    run(
-        "set this machine's clock; let it be kept by NTP",
-        "timedatectl set-ntp true",
-    )
-}
-
 impl Situation<'_> {
     /// About a failure of Entra ID or of the managed identity endpoint; nothing about one that passes by itself.
     pub(crate) fn of_entra(&self, error: &EntraError) -> Vec<Remedy> {
@@ -215,11 +137,8 @@ impl Situation<'_> {
                 "managed identities are on Azure's machines only; elsewhere, and where the endpoint 169.254.169.254 is \
                  closed to Pods, use another kind of spec.identity",
             )],
-            EntraError::Certificate(CertificateError::NotYetValid { .. }) => vec![clock()],
-            EntraError::Certificate(error) if needs_new_certificate(*error) => self.certificate(),
-            EntraError::Certificate(_) | EntraError::EmptySecret => {
-                vec![say(format!("correct {}", self.origin()))]
-            }
+            EntraError::Certificate(error) => self.of_certificate(*error),
+            EntraError::EmptySecret => vec![say(format!("correct {}", self.origin()))],
             EntraError::TokenAlgorithm(_) => vec![issuer_with_rsa()],
             EntraError::TokenFile { .. } => vec![say(format!(
                 "let the cluster's workload identity webhook mount the token (Pod label azure.workload.identity/use), \
@@ -320,23 +239,6 @@ impl Situation<'_> {
                  addresses in",
             )],
         }
-    }
-
-    /// A client certificate that Entra ID takes, in place of one that it does not.
-    fn certificate(&self) -> Vec<Remedy> {
-        let Puller::Identity(identity) = self.puller else {
-            return Vec::new();
-        };
-        let Some(app) = identity.app() else {
-            return Vec::new();
-        };
-        let delivery = match self.handover {
-            Handover::InPlace => say(format!("put the file's content into {}", self.origin())),
-            Handover::Attach(registry) => {
-                attach(self.login_server, registry, app, "--client-certificate-file FILE")
-            }
-        };
-        vec![new_certificate(&app.client_id), delivery]
     }
 
     /// About a failure of the registry; nothing about one that passes by itself.
@@ -517,15 +419,6 @@ fn is_managed_identity_endpoint(trouble: &ServiceError) -> bool {
         ServiceError::Unavailable { status, .. } => *status != 404,
         ServiceError::NoAnswer(_) | ServiceError::Redirected { .. } | ServiceError::Garbled { .. } => false,
     }
-}
-
-/// About a cluster whose service account tokens Entra ID can't take.
-fn issuer_with_rsa() -> Remedy {
-    run(
-        "let the cluster sign service account tokens with an RSA key (kube-apiserver \
-         --service-account-signing-key-file), or use another kind of identity; see which keys it has",
-        "kubectl get --raw /openid/v1/jwks",
-    )
 }
 
 /// Whom `az role assignment create --assignee` gives a role to.

@@ -128,7 +128,7 @@ async fn a_certificate_signs_for_its_application() {
 }
 
 #[tokio::test]
-async fn rsa_signatures_are_taken_with_the_thumbprint_that_goes_with_them() {
+async fn each_rsa_algorithm_goes_with_one_kind_of_thumbprint() {
     let certificate = RsaSigner::FIRST.certificate("app").unwrap();
     let (sha1, sha256) = RsaSigner::thumbprints(&certificate).unwrap();
     let (emulator, client) = start_with_certificates(vec![certificate.clone()]).await;
@@ -150,7 +150,7 @@ async fn rsa_signatures_are_taken_with_the_thumbprint_that_goes_with_them() {
 }
 
 #[tokio::test]
-async fn other_algorithms_are_not_supported_whoever_signs() {
+async fn algorithms_other_than_rsa_are_not_supported() {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::default().self_signed(&key).unwrap().pem();
     let (emulator, client) = start_with_certificates(vec![certificate.clone()]).await;
@@ -172,7 +172,7 @@ async fn other_algorithms_are_not_supported_whoever_signs() {
 }
 
 #[tokio::test]
-async fn certificates_outside_their_time_or_with_short_keys_are_refused() {
+async fn expired_early_and_short_certificates_are_refused() {
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let expired = RsaSigner::FIRST
         .certificate_for("old", at("2024-01-01T00:00:00Z"), at("2025-01-01T00:00:00Z"))

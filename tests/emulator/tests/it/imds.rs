@@ -84,7 +84,7 @@ async fn the_system_assigned_identity_is_the_default_and_two_others_are_ambiguou
 }
 
 #[tokio::test]
-async fn an_endpoint_is_not_there_yet_is_throttled_and_is_slow_until_it_answers() {
+async fn an_endpoint_starts_is_throttled_and_is_slow() {
     let (emulator, _client) = start().await;
     set(&emulator, vec![identity(CLIENT, None)]);
     let statuses = [404, 410, 429, 500, 503];

@@ -1,0 +1,125 @@
+//! What an identity proves itself by, and how another proof is made and given to pullpass.
+
+use super::{Handover, Puller, Remedy, Situation, joined, registry_name, run, say};
+use crate::azure::entra::CertificateError;
+use crate::azure::identity::Application;
+use crate::registry::login_server::LoginServer;
+
+/// About a client secret that Entra ID refuses.
+pub(crate) fn of_secret(
+    login_server: &LoginServer,
+    app: &Application,
+    handover: Handover<'_>,
+    origin: &str,
+) -> Vec<Remedy> {
+    let client_id = &app.client_id;
+    let new = run(
+        "make a new client secret (its value is what counts, not its ID)",
+        // Without --append, every other credential of the application is deleted.
+        format!(
+            "az ad app credential reset --id {client_id} --append --query password --output tsv > secret.txt"
+        ),
+    );
+    let delivery = match handover {
+        Handover::InPlace => say(format!("put its value into {origin}, then remove the file")),
+        Handover::Attach(registry) => attach(login_server, registry, app, "--client-secret-file secret.txt"),
+    };
+    vec![new, delivery]
+}
+
+fn attach(login_server: &LoginServer, registry: Option<&str>, app: &Application, proof: &str) -> Remedy {
+    let Application { tenant_id, client_id } = app;
+    let named = match registry {
+        Some(registry) if registry != registry_name(login_server) => format!(" --name {registry}"),
+        _ => String::new(),
+    };
+    run(
+        "give it to pullpass, then remove the file",
+        format!(
+            "pullpass attach {login_server}{named} --tenant-id {tenant_id} --client-id {client_id} {proof}"
+        ),
+    )
+}
+
+fn new_certificate(client_id: &str) -> Remedy {
+    run(
+        "make a certificate with an RSA key; the command prints the name of the file that has both",
+        // Without --append, every other credential of the application is deleted.
+        format!(
+            "az ad app credential reset --id {client_id} --append --create-cert --query fileWithCertAndPrivateKey \
+             --output tsv"
+        ),
+    )
+}
+
+/// Whether only another certificate helps.
+fn needs_new_certificate(error: CertificateError) -> bool {
+    match error {
+        CertificateError::NotRsa | CertificateError::ShortKey { .. } | CertificateError::Expired { .. } => {
+            true
+        }
+        CertificateError::NoCertificate
+        | CertificateError::NoKey
+        | CertificateError::NotYetValid { .. }
+        | CertificateError::Key
+        | CertificateError::Mismatch
+        | CertificateError::Certificate
+        | CertificateError::Signing => false,
+    }
+}
+
+/// About a client certificate that was given to a command, which can't be used.
+pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> Option<String> {
+    joined(match error {
+        CertificateError::NotYetValid { .. } => vec![clock()],
+        error if needs_new_certificate(error) => {
+            vec![new_certificate(client_id), say("then give that file")]
+        }
+        _ => Vec::new(),
+    })
+}
+
+/// About a clock that differs from Entra ID's.
+pub(super) fn clock() -> Remedy {
+    run(
+        "set this machine's clock; let it be kept by NTP",
+        "timedatectl set-ntp true",
+    )
+}
+
+impl Situation<'_> {
+    /// About a client certificate that can't be used.
+    pub(super) fn of_certificate(&self, error: CertificateError) -> Vec<Remedy> {
+        match error {
+            CertificateError::NotYetValid { .. } => vec![clock()],
+            error if needs_new_certificate(error) => self.certificate(),
+            _ => vec![say(format!("correct {}", self.origin()))],
+        }
+    }
+
+    /// A client certificate that Entra ID takes, in place of one that it does not.
+    pub(super) fn certificate(&self) -> Vec<Remedy> {
+        let Puller::Identity(identity) = self.puller else {
+            return Vec::new();
+        };
+        let Some(app) = identity.app() else {
+            return Vec::new();
+        };
+        let delivery = match self.handover {
+            Handover::InPlace => say(format!("put the file's content into {}", self.origin())),
+            Handover::Attach(registry) => {
+                attach(self.login_server, registry, app, "--client-certificate-file FILE")
+            }
+        };
+        vec![new_certificate(&app.client_id), delivery]
+    }
+}
+
+/// About a cluster whose service account tokens Entra ID can't take.
+pub(super) fn issuer_with_rsa() -> Remedy {
+    run(
+        "let the cluster sign service account tokens with an RSA key (kube-apiserver \
+         --service-account-signing-key-file), or use another kind of identity; see which keys it has",
+        "kubectl get --raw /openid/v1/jwks",
+    )
+}
