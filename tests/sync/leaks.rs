@@ -121,11 +121,20 @@ fn attach_all(world: &World, secrets: &mut Secrets) -> Result<Vec<Login>, Box<dy
     ];
 
     let basic = world.login()?;
-    let mut object = basic.secret(&password(&basic));
-    let data = object.pointer_mut("/stringData").and_then(Value::as_object_mut);
-    data.ok_or("the Secret has no text")?
-        .insert("username".to_owned(), json!("puller"));
-    world.cluster.apply(&object.to_string())?;
+    world
+        .cluster
+        .apply(&basic.secret(&password(&basic)).to_string())?;
+    let name = json!({"stringData": {"username": "puller"}}).to_string();
+    let secret = basic.password_secret();
+    let patch = [
+        "patch",
+        "secret",
+        &secret,
+        "--namespace=pullpass-system",
+        "--patch",
+        &name,
+    ];
+    world.cluster.run(&patch)?;
     let reference = json!({"secretRef": {"name": basic.password_secret()}});
     world.attach_with(&basic, &json!({"identity": {"basic": reference}}))?;
     logins.push(basic);

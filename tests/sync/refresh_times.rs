@@ -14,18 +14,13 @@ use crate::world::{Test, World, shared, text};
 /// When the token of a pull secret was issued and when it expires, as it says itself.
 fn token_times(secret: &Value, host: &str) -> Result<(i64, i64), Box<dyn Error>> {
     let config: Value = serde_json::from_str(&World::docker_config(secret)?)?;
-    let entry = config
-        .get("auths")
-        .and_then(|auths| auths.get(host))
-        .ok_or("no entry")?;
-    let token = text(entry, "/password");
+    let auth = config.get("auths").and_then(|auths| auths.get(host));
+    let token = text(auth.ok_or("there is nothing for the host")?, "/password");
     let claims = token.split('.').nth(1).ok_or("the password is no token")?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?;
     let seconds = |claim: &str| {
-        claims
-            .get(claim)
-            .and_then(Value::as_i64)
-            .ok_or("the token says no times")
+        let claim = claims.get(claim).and_then(Value::as_i64);
+        claim.ok_or("the token says no times")
     };
     Ok((seconds("iat")?, seconds("exp")?))
 }
