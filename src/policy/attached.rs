@@ -353,4 +353,55 @@ mod tests {
         assert!(names("shared.azurecr.io:5000/app").is_empty());
         assert!(names("other.azurecr.io/app").is_empty());
     }
+
+    fn parsed(name: &str, spec: serde_json::Value) -> AttachedRegistry {
+        AttachedRegistry::parse(&object(name, spec)).unwrap()
+    }
+
+    #[test]
+    fn names_find_registries_that_can_be_acted_on_or_not() {
+        let registries: AttachedRegistries = [("team-a", "shared"), ("team-b", "shared"), ("other", "other")]
+            .map(|(name, host)| parsed(name, json!({"loginServer": format!("{host}.azurecr.io")})))
+            .into_iter()
+            .collect();
+        let registries = registries.with_unusable(["broken".to_owned()].into());
+        for (name, host, is_attached) in [
+            ("team-a", Some("shared.azurecr.io"), true),
+            ("team-b", Some("shared.azurecr.io"), true),
+            ("other", Some("other.azurecr.io"), true),
+            ("broken", None, true),
+            ("stranger", None, false),
+        ] {
+            let found = registries.by_name(name);
+            assert_eq!(
+                found.map(|found| (found.name(), found.login_server().as_str())),
+                host.map(|host| (name, host))
+            );
+            assert_eq!(registries.is_attached(name), is_attached, "{name}");
+        }
+        let names: BTreeSet<_> = registries.names().collect();
+        assert_eq!(names, ["broken", "other", "team-a", "team-b"].into());
+    }
+
+    #[test]
+    fn a_selector_is_told_from_the_rest_of_a_spec() {
+        let spec = |more: &str, selector| {
+            let host = format!("{more}.azurecr.io");
+            parsed("r", json!({"loginServer": host, "namespaces": selector}))
+        };
+        let of = |team: &str| json!({"matchLabels": {"team": team}});
+        assert!(spec("myregistry", of("a")).has_selector_of(&spec("another", of("a"))));
+        assert!(!spec("myregistry", of("a")).has_selector_of(&spec("myregistry", of("b"))));
+        assert!(!spec("myregistry", of("a")).has_selector_of(&spec("myregistry", json!(null))));
+        // The selector makes no other credential; the host does.
+        let fingerprint = |more, selector| spec(more, selector).fingerprint().to_owned();
+        assert_eq!(
+            fingerprint("myregistry", of("a")),
+            fingerprint("myregistry", of("b"))
+        );
+        assert_ne!(
+            fingerprint("myregistry", of("a")),
+            fingerprint("another", of("a"))
+        );
+    }
 }

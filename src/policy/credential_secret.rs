@@ -272,6 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn others_are_told_from_the_registry_itself() {
+        for (annotation, expected) in [
+            (None, false),
+            (Some("alphareg"), false),
+            (Some("betareg"), true),
+            (Some("alphareg,betareg"), true),
+            (Some("*"), true),
+        ] {
+            assert_eq!(
+                Users::parse(annotation).include_others("alphareg"),
+                expected,
+                "{annotation:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_refusal_has_the_command_and_repeats_nothing() {
         let command = "kubectl annotate secret acr-sp pullpass.dev/registries=alphareg -n pullpass-system";
         for (secret, says) in [

@@ -91,3 +91,34 @@ impl PodTraits<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exemption_has_its_word_and_its_sentence() {
+        for (exemption, word, says) in [
+            (Exemption::MirrorPod, "mirror-pod", "mirrors a static Pod"),
+            (Exemption::NamespaceExcluded, "namespace-excluded", "is excluded"),
+            (
+                Exemption::NamespaceOptedOut,
+                "namespace-opted-out",
+                "the namespace is labelled pullpass.dev/inject=disabled",
+            ),
+            (
+                Exemption::NamespaceNotOptedIn,
+                "namespace-not-opted-in",
+                "not labelled pullpass.dev/inject=enabled",
+            ),
+            (
+                Exemption::PodOptedOut,
+                "pod-opted-out",
+                "the Pod is labelled pullpass.dev/inject=disabled",
+            ),
+        ] {
+            assert_eq!(exemption.as_str(), word);
+            assert!(exemption.sentence().contains(says), "{}", exemption.sentence());
+        }
+    }
+}

@@ -76,3 +76,23 @@ impl Policy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_actions_have_the_words_of_flags_and_metrics() {
+        let policy = Policy {
+            unattached: Action::Warn,
+            forbidden: Action::Deny,
+        };
+        for (rule, word, action) in [
+            (Rule::Unattached, "unattached", "warn"),
+            (Rule::Forbidden, "forbidden", "deny"),
+        ] {
+            assert_eq!((rule.as_str(), policy.action(rule).as_str()), (word, action));
+        }
+        assert_eq!(Action::Allow.as_str(), "allow");
+    }
+}

@@ -194,4 +194,21 @@ mod tests {
             [(ALWAYS_INJECT_LABEL, "yes", "true or false")]
         );
     }
+
+    #[test]
+    fn another_mode_keeps_the_exclusions() {
+        assert_eq!(Mode::ALL.map(Mode::as_str), ["cluster-wide", "opt-in"]);
+        let scope = Scope::new(Mode::ClusterWide, "own", ["excluded".to_owned()]).with_mode(Mode::OptIn);
+        assert_eq!(scope.mode(), Mode::OptIn);
+        for namespace in ["own", "excluded", "kube-system"] {
+            assert_eq!(
+                scope.membership(namespace, Some(&labels(&[(INJECT_LABEL, "enabled")]))),
+                Membership::Excluded
+            );
+        }
+        assert_eq!(
+            scope.membership("apps", Some(&Labels::new())),
+            Membership::NotOptedIn
+        );
+    }
 }

@@ -314,6 +314,62 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_as_long_as_its_registry_allows() {
+        for prefix in ["", "r.io/", "myregistry.azurecr.io:443/"] {
+            let name = |length: usize| format!("{prefix}{}", "a".repeat(length - prefix.len()));
+            assert!(ImageReference::parse(&name(MAX_NAME)).is_ok(), "{prefix}");
+            assert_eq!(
+                ImageReference::parse(&name(MAX_NAME + 1)),
+                Err(ImageReferenceError::NameTooLong)
+            );
+            // Tag and digest are not part of it.
+            assert!(ImageReference::parse(&format!("{}:v1", name(MAX_NAME))).is_ok());
+        }
+    }
+
+    #[test]
+    fn tags_and_digests_have_the_form_and_length_of_their_kind() {
+        let parse = |text: &str| ImageReference::parse(text).map(|_| ());
+        assert_eq!(parse(&format!("a:{}", "t".repeat(MAX_TAG))), Ok(()));
+        assert_eq!(
+            parse(&format!("a:{}", "t".repeat(MAX_TAG + 1))),
+            Err(ImageReferenceError::Tag)
+        );
+        for (algorithm, length) in [("sha256", 64), ("sha384", 96), ("sha512", 128)] {
+            let digest = |digit: &str, length| parse(&format!("a@{algorithm}:{}", digit.repeat(length)));
+            assert_eq!(digest("f", length), Ok(()), "{algorithm}");
+            for (digit, length) in [("f", length - 1), ("f", length + 1), ("F", length), ("g", length)] {
+                assert_eq!(
+                    digest(digit, length),
+                    Err(ImageReferenceError::Digest),
+                    "{algorithm}"
+                );
+            }
+        }
+        for (algorithm, digit, length, fits) in [
+            ("blake3", "f", 32, true),
+            ("blake3", "F", 64, true),
+            ("multihash+b64.x-y_z", "0", 32, true),
+            ("blake3", "f", 31, false),
+            ("blake3", "g", 32, false),
+            ("3blake", "f", 32, false),
+            ("blake+3", "f", 32, false),
+            ("bla/ke", "f", 32, false),
+            ("", "f", 32, false),
+        ] {
+            let text = format!("a@{algorithm}:{}", digit.repeat(length));
+            assert_eq!(parse(&text).is_ok(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_keeps_its_brackets() {
+        let image = ImageReference::parse("[fe80::1]:5000/app").unwrap();
+        let registry = image.registry().unwrap();
+        assert_eq!((registry.host(), registry.port()), ("[fe80::1]", Some("5000")));
+    }
+
+    #[test]
     fn tag_digest_and_repository_are_told_apart() {
         let digest = format!("sha256:{}", "a1".repeat(32));
         let text = format!("myregistry.azurecr.io:443/team/app:1.0@{digest}");

@@ -344,4 +344,22 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_domain_label_has_63_characters_at_most() {
+        let host = |hash: usize| format!("{}-{}.azurecr.io", "n".repeat(50), "h".repeat(hash));
+        assert!(LoginServer::parse(&host(12)).is_ok());
+        assert!(LoginServer::parse(&host(13)).is_err());
+    }
+
+    #[test]
+    fn a_login_server_is_written_as_its_host() {
+        let login_server = LoginServer::parse("MyRegistry.azurecr.io").unwrap();
+        assert_eq!(String::from(login_server), "myregistry.azurecr.io");
+        let refused = LoginServer::parse("registry.example").unwrap_err().to_string();
+        assert!(
+            refused.contains(".azurecr.io, .azurecr.us or .azurecr.cn"),
+            "{refused}"
+        );
+    }
 }

@@ -148,6 +148,35 @@ mod tests {
     }
 
     #[test]
+    fn another_subscription_group_or_registry_is_another() {
+        let id = ResourceId::parse(ID).unwrap();
+        for (part, other) in [
+            ("0b1f6471", "1b1f6471"),
+            ("my-group", "group"),
+            ("MyRegistry", "Registry"),
+        ] {
+            let other = ResourceId::parse(&ID.replace(part, other)).unwrap();
+            assert!(id != other, "{other}");
+        }
+        assert_eq!(String::from(id), ID);
+    }
+
+    #[test]
+    fn a_resource_group_has_90_characters_at_most() {
+        let with = |length: usize| ResourceId::parse(&ID.replace("my-group", &"g".repeat(length)));
+        assert!(with(90).is_ok());
+        assert_eq!(with(91), Err(ResourceIdError));
+    }
+
+    #[test]
+    fn a_subscription_is_a_guid_and_no_more() {
+        for more in ["-0", "-"] {
+            let text = ID.replace("cb9272f09590", &format!("cb9272f09590{more}"));
+            assert_eq!(ResourceId::parse(&text), Err(ResourceIdError), "{text}");
+        }
+    }
+
+    #[test]
     fn other_forms_are_refused() {
         for text in [
             "",

@@ -371,6 +371,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_is_told_by_its_name_and_its_controller() {
+        let owner = |name: &str, is_controller: bool| json!({"kind": "ReplicaSet", "name": name, "apiVersion": "apps/v1", "uid": name, "controller": is_controller});
+        for (owners, name) in [
+            (vec![owner("a", true), owner("b", false)], "a"),
+            (vec![owner("a", false), owner("b", true)], "b"),
+            (vec![owner("a", false), owner("b", false)], "a"),
+        ] {
+            let mut request = create(&json!({"metadata": {"name": "web", "ownerReferences": owners}}));
+            request["name"] = json!("web-of-the-request");
+            let body = review(&request);
+            let request = ReviewRequest::decode(&body).unwrap();
+            assert_eq!(request.name, "web-of-the-request");
+            let pod = request.pod;
+            assert_eq!(pod.owner.unwrap().name, name, "{owners:?}");
+            assert_eq!(pod.name.as_deref(), Some("web"));
+        }
+    }
+
+    #[test]
     fn a_null_list_of_pull_secrets_is_no_list() {
         let body = review(&create(&json!({"spec": {"imagePullSecrets": null}})));
         assert_eq!(ReviewRequest::decode(&body).unwrap().pod.pull_secrets, None);

@@ -273,3 +273,79 @@ fn a_pod_counts_once_and_its_worst_state_tells() {
         ]
     );
 }
+
+#[test]
+fn states_and_gaps_have_the_words_of_tables_and_metrics() {
+    let words = Gap::ALL.map(|gap| (gap.as_str(), CoverageState::Uncovered(gap)));
+    let expected = [
+        "unattached",
+        "forbidden",
+        "not-injected",
+        "other-secret",
+        "other-repository",
+        "spelling",
+    ];
+    assert_eq!(words.map(|(word, _)| word), expected);
+    for (word, state) in words {
+        assert_eq!((state.as_str(), state.reason()), ("uncovered", Some(word)));
+    }
+    assert_eq!(
+        (CoverageState::Covered.as_str(), CoverageState::Covered.reason()),
+        ("covered", None)
+    );
+    let skipped = CoverageState::Skipped(Exemption::PodOptedOut);
+    assert_eq!(
+        (skipped.as_str(), skipped.reason()),
+        ("skipped", Some("pod-opted-out"))
+    );
+}
+
+#[test]
+fn every_gap_has_advice_of_its_own() {
+    for (gap, says) in [
+        (Gap::Unattached, "attach it"),
+        (Gap::Forbidden, "spec.namespaces"),
+        (Gap::NotInjected, "kubectl rollout restart"),
+        (Gap::OtherSecret, "pullpass does not keep"),
+        (Gap::OtherRepository, "spec.credential.repositories"),
+        (Gap::Spelling, "lower case"),
+    ] {
+        assert!(gap.advice().contains(says), "{}", gap.advice());
+    }
+}
+
+#[test]
+fn pods_that_are_left_alone_are_counted() {
+    let skipped = Finding {
+        host: "openreg.azurecr.io".into(),
+        registry: Some("open"),
+        state: CoverageState::Skipped(Exemption::PodOptedOut),
+        images: Vec::new(),
+    };
+    let mut summary = Summary::default();
+    for _ in 0..2 {
+        summary.add("apps", std::slice::from_ref(&skipped));
+    }
+    summary.add("apps", &[]);
+    assert_eq!((summary.covered, summary.uncovered, summary.skipped), (0, 0, 2));
+    assert_eq!(summary.groups.values().copied().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_pod_has_ended_when_it_succeeded_or_failed() {
+    for (phase, has_ended) in [
+        (Some("Succeeded"), true),
+        (Some("Failed"), true),
+        (Some("Pending"), false),
+        (Some("Running"), false),
+        (Some("Unknown"), false),
+        (None, false),
+    ] {
+        let mut pod = pod(&["nginx"], &[]);
+        if let Some(phase) = phase {
+            pod["status"] = json!({"phase": phase});
+        }
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        assert_eq!(crate::policy::pod::has_ended(&pod), has_ended, "{phase:?}");
+    }
+}

@@ -336,6 +336,93 @@ fn every_row_of_the_policy() {
 }
 
 #[test]
+fn outcomes_and_operations_have_the_words_of_records() {
+    let outcomes = [
+        "injected",
+        "already-present",
+        "skipped",
+        "not-applicable",
+        "uncovered",
+        "denied",
+    ];
+    assert_eq!(Outcome::ALL.map(Outcome::as_str), outcomes);
+    for (operation, word) in [
+        (Operation::Create, "CREATE"),
+        (Operation::Update, "UPDATE"),
+        (Operation::Delete, "DELETE"),
+        (Operation::Connect, "CONNECT"),
+    ] {
+        assert_eq!(operation.as_str(), word);
+    }
+}
+
+#[test]
+fn a_rule_refuses_once_and_every_rule_refuses() {
+    let policy = |unattached, forbidden| Settings {
+        policy: Policy {
+            unattached,
+            forbidden,
+        },
+        ..Settings::default()
+    };
+    let deny = policy(Action::Deny, Action::Deny);
+    let strangers = ["oneregistry.azurecr.io/app", "tworegistry.azurecr.io/app"];
+    let both = [strangers[0], strangers[1], "teamregistry.azurecr.io/app"];
+    for (images, rules) in [
+        (&strangers[..], &[Rule::Unattached][..]),
+        (&both[..], &[Rule::Unattached, Rule::Forbidden]),
+    ] {
+        let body = create(&pod(images)).to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        let registries = registries();
+        let decision = decide(&request, &registries, Some(&Labels::new()), &deny);
+        let refused: Vec<_> = decision.denials.iter().map(|denial| denial.rule).collect();
+        assert_eq!(refused, rules, "{images:?}");
+        assert!(decision.denials[0].message.contains("oneregistry.azurecr.io"));
+        assert_eq!(decision.violations.len(), images.len());
+    }
+}
+
+#[test]
+fn the_reason_says_why_it_was_decided_so() {
+    let always = [("pullpass.dev/always-inject", "true")];
+    let none: [(&str, &str); 0] = [];
+    let mine = pod(&["myregistry.azurecr.io/app"]);
+    let other = pod(&["nginx"]);
+    for (review, labels, says) in [
+        (create(&mine), &none[..], "names images of attached registries"),
+        (create(&mine), &always[..], "names images of attached registries"),
+        (
+            create(&other),
+            &always[..],
+            "labelled pullpass.dev/always-inject=true",
+        ),
+        (create(&other), &none[..], "names no image on ACR"),
+        (update(&mine, &other, ""), &none[..], "no image on ACR was added"),
+        (
+            create(&pod(&["tworegistry.azurecr.io/app"])),
+            &none[..],
+            "no attached registry",
+        ),
+        (
+            update(&other, &mine, ""),
+            &none[..],
+            "holds no pull secret for myregistry.azurecr.io",
+        ),
+    ] {
+        let body = review.to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        let labels: Labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let registries = registries();
+        let decision = decide(&request, &registries, Some(&labels), &Settings::default());
+        assert!(decision.reason.contains(says), "{says}: {}", decision.reason);
+    }
+}
+
+#[test]
 fn a_selector_picks_the_team_whose_identity_is_used() {
     for (team, secrets) in [("a", ["pullpass-team-a"]), ("b", ["pullpass-team-b"])] {
         let seen = seen(
@@ -362,10 +449,19 @@ fn a_live_pod_is_only_told() {
         (seen_now.outcome, seen_now.secrets.len()),
         (Outcome::Uncovered, 0)
     );
+    let warning = &seen_now.warnings[0];
     assert!(
-        seen_now.warnings[0].contains("spec.ephemeralContainers[debugger]"),
+        warning.contains("spec.ephemeralContainers[debugger]"),
+        "{warning}"
+    );
+    // Whoever debugs a Pod can't have it re-created.
+    assert!(warning.contains("before its Pods are created"), "{warning}");
+    let image_changed = pod(&["myregistry.azurecr.io/app"]);
+    let edited = seen(&update(&old, &image_changed, ""), Some(&[]), &Settings::default());
+    assert!(
+        edited.warnings[0].ends_with(": re-create the Pod"),
         "{:?}",
-        seen_now.warnings
+        edited.warnings
     );
 
     new["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
