@@ -232,9 +232,11 @@ mod tests {
         let admission = Admission::new(view, settings, Arc::new(audit), Arc::clone(&metrics))
             .in_cluster(ClusterSenders { demand, denials });
         for review in reviews {
-            admission
+            let answer = admission
                 .answer(review.to_string().as_bytes(), "127.0.0.1", Instant::now())
                 .unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(answer["response"]["uid"], "u", "{answer}");
         }
         drop(admission);
         Told {

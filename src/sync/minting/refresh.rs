@@ -322,6 +322,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refresh_is_made_at_the_moment_that_it_is_due() {
+        let held = held(0, Some(10_800));
+        let wait = wait(&held, 0.5).unwrap();
+        let at_age = |age: Duration| {
+            let begin = clocks(0);
+            let now = Instants {
+                wall: begin.wall.checked_add(age).unwrap(),
+                steady: begin.steady + age,
+            };
+            plan(now, "a", Some((&held, listed(0))), 0.5, None)
+        };
+        let nearly = Duration::from_millis(1);
+        assert_eq!(
+            at_age(wait.checked_sub(nearly).unwrap()),
+            RefreshPlan::Wait(Some(nearly))
+        );
+        assert_eq!(at_age(wait), RefreshPlan::Mint);
+    }
+
+    #[test]
     fn registries_attached_together_are_refreshed_apart() {
         let waits: Vec<f64> = (0..1000)
             .map(|second| {
