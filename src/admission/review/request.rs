@@ -390,6 +390,19 @@ mod tests {
     }
 
     #[test]
+    fn as_many_pull_secrets_as_can_be_stored_are_read() {
+        let secrets: Vec<_> = (0..MAX_PULL_SECRETS).map(|_| json!({"name": "s"})).collect();
+        let spec = json!({"spec": {"imagePullSecrets": secrets, "serviceAccountName": "runner"}});
+        let body = review(&create(&spec));
+        let pod = ReviewRequest::decode(&body).unwrap().pod;
+        assert_eq!(
+            pod.pull_secrets.map(|secrets| secrets.len()),
+            Some(MAX_PULL_SECRETS)
+        );
+        assert_eq!(pod.service_account.as_deref(), Some("runner"));
+    }
+
+    #[test]
     fn a_null_list_of_pull_secrets_is_no_list() {
         let body = review(&create(&json!({"spec": {"imagePullSecrets": null}})));
         assert_eq!(ReviewRequest::decode(&body).unwrap().pod.pull_secrets, None);
