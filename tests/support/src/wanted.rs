@@ -24,7 +24,10 @@ pub fn node_wanted() -> Result<(), Error> {
             other => other.to_string(),
         })
     });
-    possible.clone().map_err(Error::NoNode)
+    possible
+        .clone()
+        .map_err(Error::NoNode)
+        .inspect_err(|error| eprintln!("{error}"))
 }
 
 fn decide(setting: Option<&OsStr>) -> Result<(), Error> {
