@@ -284,6 +284,7 @@ fn states_and_gaps_have_the_words_of_tables_and_metrics() {
         "other-secret",
         "other-repository",
         "spelling",
+        "other-secret-spelling",
     ];
     assert_eq!(words.map(|(word, _)| word), expected);
     for (word, state) in words {
