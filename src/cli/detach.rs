@@ -19,10 +19,11 @@ use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
 use crate::policy::attached::AttachedRegistry;
 
-/// Detach a registry: every secret that came of it goes.
+/// Detach a registry, and delete every Secret that was created for it.
 ///
-/// Deletes the AcrRegistry, and waits until the secrets are gone. Pods that run go on running. Exit code: 0, also where it
-/// was not attached; 1 if the secrets did not go or the cluster refused; 2 for bad input.
+/// Deletes the AcrRegistry, and waits until the Secrets are gone. Containers that run keep running. A container that
+/// restarts is refused its image by kubelets of Kubernetes 1.35 and newer, because its pull secret is gone. Exit code: 0,
+/// also where it was not attached; 1 if the Secrets did not go or the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass detach myregistry\n  pullpass detach myregistry.azurecr.io --dry-run"

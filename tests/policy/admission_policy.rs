@@ -1,5 +1,7 @@
 //! The same rows, with no pullpass: the API server's own admission policy adds what the webhook would.
 
+use std::fs;
+
 use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
@@ -12,6 +14,7 @@ const COMPONENT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/manifests/components/admission-policy/policy.yaml"
 );
+const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
 /// The namespace that a flag excludes.
 const EXCLUDED: &str = "policy-excluded";
 
@@ -93,4 +96,112 @@ fn create(cluster: &ControlPlane, objects: &str) -> Result<Vec<Value>, Box<dyn s
     let created = cluster.run_with_input(&arguments, objects)?;
     let objects = serde_json::Deserializer::from_str(&created.stdout).into_iter();
     Ok(objects.collect::<Result<_, _>>()?)
+}
+
+/// A cluster whose index is written by hand, so that it can say anything.
+fn with_index(index: &Value) -> Result<ControlPlane, Box<dyn std::error::Error>> {
+    let cluster = cluster()?;
+    cluster.run(&["apply", "--server-side", "--filename", DEFINITIONS])?;
+    let definition = "crd/acrindexes.pullpass.dev";
+    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", definition])?;
+    let index = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrIndex", "metadata": {"name": "pullpass"}, "spec": index,
+    });
+    wait_for("the API server to serve the index", SOON, || {
+        cluster.run_with_input(&["apply", "--server-side", "--filename", "-"], &index.to_string())
+    })?;
+    // An error would be hidden otherwise, and the Pod left to the webhook.
+    let policies = fs::read_to_string(COMPONENT)?.replace("failurePolicy: Ignore", "failurePolicy: Fail");
+    cluster.run_with_input(&["apply", "--filename", "-"], &policies)?;
+    Ok(cluster)
+}
+
+fn pod(namespace: &str, spec: &Value) -> String {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace}, "spec": spec}).to_string()
+}
+
+/// The names in the Pod that the API server would store.
+fn injected(cluster: &ControlPlane, pod: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let created = create(cluster, pod)?;
+    let names = created.iter().flat_map(pull_secrets);
+    Ok(names.map(str::to_owned).collect())
+}
+
+#[test]
+fn selectors_order_and_duplicates_are_as_in_the_webhook() -> Test {
+    let requirement = |operator: &str, values: &[&str]| {
+        let requirement = json!({"key": "team", "operator": operator, "values": values});
+        json!({"registry": operator.to_lowercase(), "namespaces": [requirement]})
+    };
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
+        "hosts": {"shared.azurecr.io": ["pullpass-in", "pullpass-notin", "pullpass-exists", "pullpass-doesnotexist"]},
+        "pullSecrets": {
+            "pullpass-in": requirement("In", &["a", "c"]),
+            "pullpass-notin": requirement("NotIn", &["a", "c"]),
+            "pullpass-exists": requirement("Exists", &[]),
+            "pullpass-doesnotexist": requirement("DoesNotExist", &[]),
+        },
+    }))?;
+    let image = |name: &str| json!({"name": name, "image": "shared.azurecr.io/app:1"});
+    let plain = json!({"containers": [image("main")]});
+    for (name, labels, expected) in [
+        ("none", json!({}), ["pullpass-notin", "pullpass-doesnotexist"]),
+        ("a", json!({"team": "a"}), ["pullpass-in", "pullpass-exists"]),
+        ("b", json!({"team": "b"}), ["pullpass-notin", "pullpass-exists"]),
+    ] {
+        namespace(&cluster, name, &labels)?;
+        wait_for("the policy to inject", SOON, || {
+            match injected(&cluster, &pod(name, &plain)) {
+                Ok(names) if names == expected => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+    }
+    let spec = json!({
+        "imagePullSecrets": [{"name": "own"}, {"name": "pullpass-exists"}],
+        "initContainers": [image("init")],
+        "containers": [image("one"), {"name": "two", "image": "Shared.azurecr.io:443/other:2"}],
+        "volumes": [{"name": "data", "image": {"reference": "shared.azurecr.io/data:1"}}],
+    });
+    let names = injected(&cluster, &pod("a", &spec))?;
+    assert_eq!(names, ["own", "pullpass-exists", "pullpass-in"]);
+    Ok(())
+}
+
+#[test]
+fn a_large_pod_and_a_large_index_fit_the_budget() -> Test {
+    let registries: Vec<String> = (0..2000).map(|number| format!("registry{number:04}")).collect();
+    let hosts: serde_json::Map<_, _> = registries
+        .iter()
+        .map(|name| (format!("{name}.azurecr.io"), json!([format!("pullpass-{name}")])))
+        .collect();
+    let secrets: serde_json::Map<_, _> = registries
+        .iter()
+        .map(|name| (format!("pullpass-{name}"), json!({"registry": name})))
+        .collect();
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn", "hosts": hosts, "pullSecrets": secrets,
+    }))?;
+    namespace(&cluster, "apps", &json!({}))?;
+    let containers = |count: usize| {
+        let containers: Vec<_> = registries
+            .iter()
+            .take(count)
+            .enumerate()
+            .map(|(number, name)| json!({"name": format!("c{number}"), "image": format!("{name}.azurecr.io/app:1")}))
+            .collect();
+        pod("apps", &json!({"containers": containers}))
+    };
+    wait_for("the policy to inject", SOON, || {
+        match injected(&cluster, &containers(1)) {
+            Ok(names) if names == ["pullpass-registry0000"] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    // The API server adds a volume with a token.
+    assert_eq!(injected(&cluster, &containers(255))?.len(), 255);
+    let more = injected(&cluster, &containers(256))?;
+    assert_eq!(more, [""; 0], "it is left to the webhook");
+    Ok(())
 }

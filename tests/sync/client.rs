@@ -1,14 +1,12 @@
-//! Who pulls: skopeo, with what a Secret of the Pod's namespace holds and nothing else, and a kubelet's keyring.
+//! Who pulls: skopeo, with what a Secret of the Pod's namespace holds and nothing else.
 
 use std::error::Error;
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pullpass_test_support::{Binaries, Login};
-use serde_json::{Value, json};
+use pullpass_test_support::Login;
+use serde_json::Value;
 
-use crate::world::{Test, World, text};
+use crate::world::{Test, World};
 
 /// The docker config of somebody who has no credential.
 const NOTHING: &str = r#"{"auths":{}}"#;
@@ -53,25 +51,4 @@ pub fn assert_pulls_when_attached(
     pull(world, login, "app", &World::docker_config(&secret)?)?;
     assert_refused(world, login, "app", NOTHING);
     Ok(secret)
-}
-
-/// Which of these Secrets a kubelet would try for an image.
-pub fn kubelet_tries(image: &str, secrets: &[Value]) -> Result<Vec<String>, Box<dyn Error>> {
-    let mut keyring = Command::new(Binaries::locate()?.keyring()?)
-        .args([image, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = keyring.stdin.take() {
-        stdin.write_all(json!(secrets).to_string().as_bytes())?;
-    }
-    let output = keyring.wait_with_output()?;
-    assert!(output.status.success());
-    let answer: Value = serde_json::from_slice(&output.stdout)?;
-    let credentials = answer.get("credentials").and_then(Value::as_array);
-    Ok(credentials
-        .into_iter()
-        .flatten()
-        .map(|credential| text(credential, "/secret").to_owned())
-        .collect())
 }

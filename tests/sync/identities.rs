@@ -3,11 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pullpass_emulator::{FederatedCredential, Jwks, ManagedIdentity, Principal, RsaSigner, Step};
-use pullpass_test_support::{Login, wait_for};
+use pullpass_test_support::{Login, kubelet_tries, wait_for};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
-use crate::client::{assert_pulls_when_attached, assert_refused, kubelet_tries, pull};
+use crate::client::{assert_pulls_when_attached, assert_refused, pull};
 use crate::world::{SOON, Test, World, federated_token_file, pull_secret, shared, text};
 
 /// The registry's application without its password.

@@ -1,8 +1,9 @@
 //! From an attached registry to a pull that works.
 
+use pullpass_test_support::kubelet_tries;
 use serde_json::json;
 
-use crate::client::{assert_pulls_when_attached, kubelet_tries};
+use crate::client::assert_pulls_when_attached;
 use crate::world::{Test, pull_secret, shared, text};
 
 #[test]

@@ -25,47 +25,6 @@ fn detaching_leaves_no_secret_anywhere() -> Test {
 }
 
 #[test]
-fn a_namespace_that_opts_out_loses_its_secret_and_gets_it_back() -> Test {
-    let world = shared()?;
-    let login = world.attached(&json!({}))?;
-    let namespace = world.namespace_in_need(&login)?;
-    world.wait_for_secret(&namespace, &login)?;
-    let label = |label: &str| world.cluster.run(&["label", "namespace", &namespace, label]);
-    label("pullpass.dev/inject=disabled")?;
-    world.wait_for_no_secret(&namespace, &login)?;
-    // Its Pod is still there.
-    label("pullpass.dev/inject-")?;
-    world.wait_for_secret(&namespace, &login)?;
-    Ok(())
-}
-
-#[test]
-fn a_selector_that_changes_takes_secrets_away_and_gives_them() -> Test {
-    let world = shared()?;
-    let login = world.attached(&json!({}))?;
-    let namespaces = ["a", "b"].map(|team| world.pullpass.new_namespace(&[("team", team)]));
-    let [a, b] = namespaces;
-    let (a, b) = (a?, b?);
-    world.run_pod(&a, &login)?;
-    world.run_pod(&b, &login)?;
-    world.wait_for_secret(&a, &login)?;
-    world.wait_for_secret(&b, &login)?;
-    let only = |team: &str| {
-        let patch = json!({"spec": {"namespaces": {"matchLabels": {"team": team}}}}).to_string();
-        world
-            .cluster
-            .run(&["patch", "acr", &login.name, "--type=merge", "--patch", &patch])
-    };
-    only("a")?;
-    world.wait_for_no_secret(&b, &login)?;
-    world.wait_for_secret(&a, &login)?;
-    only("b")?;
-    world.wait_for_no_secret(&a, &login)?;
-    world.wait_for_secret(&b, &login)?;
-    Ok(())
-}
-
-#[test]
 fn an_eager_registry_gives_every_namespace_that_may_use_it_a_secret_ahead_of_time() -> Test {
     let world = shared()?;
     let before = world.pullpass.new_namespace(&[("team", "eager")])?;
