@@ -33,7 +33,7 @@ fn commands_come_with_what_they_are_for() -> Test {
     let (lines, _) = completed(&kubectl, &["pullpass", "cr"])?;
     assert_eq!(
         lines,
-        ["crd\tPrint the definition of the AcrRegistry resource, in YAML"]
+        ["crd\tPrint the definitions of the AcrRegistry and AcrIndex resources, in YAML"]
     );
     Ok(())
 }
