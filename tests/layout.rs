@@ -27,6 +27,7 @@ fn upward_imports_are_named_by_file_line_and_arrow() -> Result<()> {
         "use crate::{base, sync};",
         "fn f() { crate::sync::run() }",
         "pub use crate::sync;",
+        "use crate::{sync::{self, demand},\n    base};",
     ] {
         let (passed, said) = layers(&[("policy/scope.rs", &format!("//! A scope.\n{upward}\n"))])?;
         assert!(!passed, "{upward}");

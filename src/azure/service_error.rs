@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::http::headers::retry_after;
 use crate::http::{HttpError, Response};
 
-/// A service that gave no sound answer. The same trouble always reads the same.
+/// A service that gave no sound answer. The same error always reads the same.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ServiceError {
@@ -52,7 +52,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// The trouble that an answer's status tells of. None for a success, and for a refusal (400 to 499 but for 408
+    /// The error that an answer's status tells of. None for a success, and for a refusal (400 to 499 but for 408
     /// and 429), which its own service has to explain.
     pub(super) fn of(response: &Response, now: Timestamp) -> Option<Self> {
         let retry_after = retry_after(&response.headers, now);

@@ -7,7 +7,6 @@ use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
 use crate::azure::remedy::{
     Handover, Puller, Remedy, Request, Situation, of_secret, of_too_many_repositories, of_unusable_password,
-    registry_name,
 };
 use crate::azure::service_error::ServiceError;
 use crate::registry::login_server::LoginServer;
@@ -89,7 +88,7 @@ pub(super) fn new_secret(login_server: &LoginServer, registry: &str, app: &Appli
 
 pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
     let host = &subject.login_server;
-    let registry = registry_name(host);
+    let registry = host.resource_name();
     match code {
         Code::Dns => vec![
             run(
@@ -158,7 +157,7 @@ pub(super) fn repository(subject: &Subject, target: &Target) -> Vec<Cure> {
 }
 
 pub(super) fn missing(subject: &Subject, target: &Target, is_repository: bool) -> Vec<Cure> {
-    let registry = registry_name(&subject.login_server);
+    let registry = subject.login_server.resource_name();
     vec![if is_repository {
         run(
             "See which there are:",
@@ -177,7 +176,7 @@ pub(super) fn missing(subject: &Subject, target: &Target, is_repository: bool) -
 
 pub(super) fn entra(subject: &Subject, error: &EntraError) -> Vec<Cure> {
     let remedies = situation(subject, subject.target.as_ref()).of_entra(error);
-    match error.trouble() {
+    match error.service_error() {
         Some(trouble) if remedies.is_empty() => waiting(trouble),
         _ => listed(remedies),
     }

@@ -57,7 +57,7 @@ impl RegistryTarget {
     pub fn registry(&self) -> &str {
         match self {
             Self::Name(name) => name,
-            Self::LoginServer(host) => registry_of(host),
+            Self::LoginServer(host) => host.resource_name(),
             Self::ResourceId(id) => id.registry(),
         }
     }
@@ -79,24 +79,18 @@ impl RegistryTarget {
         let host = registry.login_server();
         match self {
             Self::LoginServer(wanted) => wanted == host,
-            Self::Name(name) => registry_of(host).eq_ignore_ascii_case(name),
+            Self::Name(name) => host.resource_name().eq_ignore_ascii_case(name),
             Self::ResourceId(id) => {
                 // A name is nobody else's in a cloud, wherever the resource was moved to, but with a domain name label.
                 let is_labelled = host.as_str().contains('-');
                 let known = object.spec.resource_id.as_deref().map(ResourceId::parse);
                 match known {
                     Some(Ok(known)) if is_labelled => known == *id,
-                    _ => registry_of(host).eq_ignore_ascii_case(id.registry()),
+                    _ => host.resource_name().eq_ignore_ascii_case(id.registry()),
                 }
             }
         }
     }
-}
-
-/// The part of a host that is the resource's name.
-fn registry_of(host: &LoginServer) -> &str {
-    let host = host.as_str();
-    host.split(['.', '-']).next().unwrap_or(host)
 }
 
 impl FromStr for RegistryTarget {

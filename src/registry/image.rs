@@ -172,9 +172,14 @@ impl<'a> RegistryHost<'a> {
         self.port
     }
 
-    /// Whether the port is absent or is HTTPS' own.
+    /// Whether the port is absent or is HTTPS' own, with leading zeros too: a client connects to the number.
     pub fn is_default_port(&self) -> bool {
-        self.port.is_none_or(|port| port == "443")
+        self.port.is_none_or(|port| port.trim_start_matches('0') == "443")
+    }
+
+    /// Whether a kubelet finds credentials for the host as it is written. It compares hosts by case, and ports as text.
+    pub fn is_matched_by_kubelets(&self) -> bool {
+        self.is_lower_case() && self.port.is_none_or(|port| !port.starts_with('0'))
     }
 
     /// Whether the host has no upper-case letter.

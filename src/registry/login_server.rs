@@ -77,6 +77,11 @@ impl LoginServer {
         &self.host
     }
 
+    /// The resource's name in lower case: what comes before the suffix, and before a domain name label's hash.
+    pub fn resource_name(&self) -> &str {
+        self.host.split(['.', '-']).next().unwrap_or(&self.host)
+    }
+
     /// What the registry's regional endpoints have in common, as a kubelet matches hosts: part by part, with wildcards.
     pub fn regional_pattern(&self) -> String {
         let label = self.host.split('.').next().unwrap_or_default();
@@ -274,7 +279,8 @@ mod tests {
             ("myregistry.geo.azurecr.io/a", false),
             ("abcd.westeurope.geo.azurecr.io/a", false),
             ("myregistry.westeurope.geo.azurecr.io.evil.example/a", false),
-            ("myregistry.azurecr.io:0443/a", false),
+            ("myregistry.azurecr.io:0443/a", true),
+            ("myregistry.azurecr.io:04430/a", false),
             ("myregistry.azurecr.io:5000/a", false),
             ("myregistry.azurecr.io.evil.example/a", false),
             ("evil.example/myregistry.azurecr.io/a", false),

@@ -28,6 +28,8 @@ use x509_parser::parse_x509_certificate;
 use super::connections::{Connection, Place};
 use super::listen::{Limits, ended};
 
+/// How often an HTTP/2 peer is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a client may take to go, once it was asked to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is read ahead of a request's consumer: over HTTP/1 its headers have to fit into that, over HTTP/2 it
@@ -67,7 +69,7 @@ pub(super) fn protocols(limits: &Limits) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_interval(PING_INTERVAL)
         .max_concurrent_streams(limits.streams)
         .initial_stream_window_size(HTTP2_WINDOW)
         .initial_connection_window_size(HTTP2_WINDOW);

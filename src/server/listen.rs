@@ -31,7 +31,7 @@ pub struct Limits {
     /// lost, because a POST is not sent again.
     pub idle_timeout: Duration,
     /// For requests that are still being answered when the server ends.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// How many connections are open. Each may take some 40 KiB, and 4 KiB for each stream.
     pub connections: usize,
     /// How many requests of a connection are answered at the same time, where it is HTTP/2. An API server
@@ -44,7 +44,7 @@ impl Default for Limits {
         Self {
             header_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(2),
-            drain: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(15),
             connections: 512,
             streams: 64,
         }
@@ -193,7 +193,10 @@ impl Server {
         // Whoever connects from now on is refused, and need not wait.
         drop(listener);
         let drained = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.limits.drain, drained).await.is_err() {
+        if tokio::time::timeout(self.limits.drain_timeout, drained)
+            .await
+            .is_err()
+        {
             tasks.shutdown().await;
         }
         Ok(())

@@ -9,9 +9,9 @@ use crate::base::backoff::{Backoff, Jitter};
 use crate::sync::pull_secret::WriteError;
 
 /// The longest that a write waits.
-const CAP: Duration = Duration::from_mins(5);
+const MAX_WRITE_BACKOFF: Duration = Duration::from_mins(5);
 /// How long a write waits first where a foreign Secret has the name.
-const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(15), CAP);
+const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(15), MAX_WRITE_BACKOFF);
 /// How often the same problem of a registry is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(5);
 
@@ -35,7 +35,7 @@ impl<K: Hash + Eq> Failures<K> {
     /// Nothing failed yet. The first failure, but for a conflict, waits for so long.
     pub(super) fn new(first: Duration) -> Self {
         Self {
-            backoff: Backoff::new(first, CAP),
+            backoff: Backoff::new(first, MAX_WRITE_BACKOFF),
             failing: HashMap::new(),
             logged: HashMap::new(),
         }
@@ -75,7 +75,8 @@ impl<K: Hash + Eq> Failures<K> {
     /// Forgets failures that nobody tried again for long.
     pub(super) fn expire(&mut self, now: Instant) {
         let waited = |failure: &Failure| now.saturating_duration_since(failure.retry_at);
-        self.failing.retain(|_, failure| waited(failure) < CAP);
+        self.failing
+            .retain(|_, failure| waited(failure) < MAX_WRITE_BACKOFF);
     }
 
     /// Whether a problem of a registry was not logged for a while.
@@ -139,9 +140,9 @@ mod tests {
         failures.forget(&"a");
         assert!(!failures.waits(&"a", begin));
         let last = failures.failed("a", &refused(), begin);
-        failures.expire(last + CAP / 2);
+        failures.expire(last + MAX_WRITE_BACKOFF / 2);
         assert_eq!(failures.len(), 1);
-        failures.expire(last + CAP);
+        failures.expire(last + MAX_WRITE_BACKOFF);
         assert_eq!(failures.len(), 0);
     }
 

@@ -152,7 +152,7 @@ impl Watches {
                     self.take_credential(&secret, version, Seen::new());
                 }
                 Event::Delete(secret) => {
-                    if let Some(registry) = registry_of(&secret) {
+                    if let Some(registry) = registry_of_credential(&secret) {
                         self.forget(registry);
                     }
                 }
@@ -168,7 +168,7 @@ impl Watches {
         version: Option<Version>,
         seen: Seen,
     ) -> Option<&'a str> {
-        let registry = registry_of(secret)?;
+        let registry = registry_of_credential(secret)?;
         self.learn(registry, Stored::parse(secret), version, seen);
         Some(registry)
     }
@@ -211,7 +211,7 @@ impl Watches {
 }
 
 /// The registry whose minted credential a Secret is to be, whatever it holds.
-fn registry_of(secret: &Secret) -> Option<&str> {
+fn registry_of_credential(secret: &Secret) -> Option<&str> {
     let registry = secret.labels().get(REGISTRY_LABEL)?;
     (secret.metadata.name.as_deref() == Some(&minted_credential(registry))).then_some(registry)
 }

@@ -157,7 +157,7 @@ async fn an_unknown_certificate_authority_is_a_tls_failure() {
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::Unreachable);
-    let Some(ServiceError::NoAnswer(failure)) = error.trouble() else {
+    let Some(ServiceError::NoAnswer(failure)) = error.service_error() else {
         panic!("{error}");
     };
     assert!(matches!(failure.failure(), HttpFailure::Tls(_)), "{failure}");

@@ -7,7 +7,9 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pullpass_emulator::{Failure, Fault, FederatedCredential, Jwks, ManagedIdentity, Principal, Step};
+use pullpass_emulator::{
+    Failure, Fault, FederatedCredential, Jwks, ManagedIdentity, Principal, RsaSigner, Step,
+};
 use pullpass_test_support::{ControlPlane, Installation, Login};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -15,11 +17,6 @@ use serde_json::{Value, json};
 use crate::world::{
     RESYNC, Test, World, cluster_of_its_own, federated_token_file, pull_secret, replica_builder, text,
 };
-
-const RSA_KEY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/src/azure/entra/testdata/rsa-key.pem"
-);
 
 /// What nobody may read, each with where it is from: a failed test must not print it either.
 #[derive(Default)]
@@ -140,10 +137,10 @@ fn attach_all(world: &World, secrets: &mut Secrets) -> Result<Vec<Login>, Box<dy
     logins.push(basic);
 
     let certified = world.login()?;
-    let pem = fs::read_to_string(RSA_KEY)?;
-    let key = KeyPair::from_pem(&pem)?;
+    let pem = RsaSigner::FIRST.pem();
+    let key = KeyPair::from_pem(pem)?;
     let certificate = CertificateParams::new(Vec::new())?.self_signed(&key)?.pem();
-    secrets.add(&pem, "the key of a client certificate");
+    secrets.add(pem, "the key of a client certificate");
     world.azure.put_principal(Principal {
         certificates: vec![certificate.clone()],
         ..Principal::new(&certified.tenant, &certified.client)

@@ -45,7 +45,7 @@ impl fmt::Display for Refusal {
 
 /// The token in an answer of Entra ID, or of the managed identity endpoint, or why there is none.
 pub fn token_of(response: &Response, is_managed: bool, now: Timestamp) -> Result<SecretText, EntraError> {
-    let trouble = |trouble| Err(super::trouble(trouble, is_managed));
+    let trouble = |trouble| Err(super::service_error(trouble, is_managed));
     // While an identity is being set up, its endpoint answers these (Microsoft Learn, "How to use managed identities
     // on an Azure VM", section "Retry guidance").
     let is_setting_up = is_managed && matches!(response.status.as_u16(), 404 | 410);
@@ -300,7 +300,7 @@ mod tests {
             (400, true, false),
         ] {
             let error = decode(status, "", is_managed).unwrap_err();
-            assert_eq!(error.trouble().is_some(), is_trouble, "{status}");
+            assert_eq!(error.service_error().is_some(), is_trouble, "{status}");
             assert_eq!(error.refusal().is_some(), !is_trouble, "{status}");
         }
     }

@@ -52,7 +52,7 @@ pub enum EntraError {
     ServiceError(ServiceError),
     /// No sound answer from the managed identity endpoint.
     #[error("no token from the managed identity endpoint: {0}")]
-    ImdsTrouble(ServiceError),
+    ImdsServiceError(ServiceError),
     /// Entra ID refuses.
     #[error("Entra ID refused: {0}")]
     Refused(Refusal),
@@ -113,7 +113,7 @@ impl Entra {
         let is_managed = matches!(identity, MintIdentity::ManagedIdentity(_));
         match (recorder.take(), outcome) {
             (Some(Ok(response)), _) => token_of(&response, is_managed, now),
-            (Some(Err(error)), _) => Err(trouble(ServiceError::NoAnswer(error), is_managed)),
+            (Some(Err(error)), _) => Err(service_error(ServiceError::NoAnswer(error), is_managed)),
             (None, Err(error)) => Err(EntraError::Identity(error.to_string())),
             (None, Ok(_)) => Err(EntraError::Identity("no request was made".to_owned())),
         }
@@ -174,10 +174,10 @@ impl Entra {
 }
 
 impl EntraError {
-    /// The trouble behind the error, if that is what it is.
-    pub fn trouble(&self) -> Option<&ServiceError> {
+    /// The service error behind the error, if that is what it is.
+    pub fn service_error(&self) -> Option<&ServiceError> {
         match self {
-            Self::ServiceError(trouble) | Self::ImdsTrouble(trouble) => Some(trouble),
+            Self::ServiceError(trouble) | Self::ImdsServiceError(trouble) => Some(trouble),
             _ => None,
         }
     }
@@ -191,9 +191,9 @@ impl EntraError {
     }
 }
 
-fn trouble(trouble: ServiceError, is_managed: bool) -> EntraError {
+fn service_error(trouble: ServiceError, is_managed: bool) -> EntraError {
     if is_managed {
-        EntraError::ImdsTrouble(trouble)
+        EntraError::ImdsServiceError(trouble)
     } else {
         EntraError::ServiceError(trouble)
     }

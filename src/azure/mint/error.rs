@@ -98,7 +98,9 @@ impl MintError {
             MintCause::Password => Reason::CredentialSecretMissing,
             MintCause::TooLarge { .. } => Reason::InvalidSpec,
             MintCause::Entra(error) => match error {
-                EntraError::ServiceError(trouble) | EntraError::ImdsTrouble(trouble) => reason_of(trouble),
+                EntraError::ServiceError(trouble) | EntraError::ImdsServiceError(trouble) => {
+                    reason_of(trouble)
+                }
                 EntraError::Refused(_) | EntraError::ImdsRefused(_) | EntraError::TokenAlgorithm(_) => {
                     Reason::EntraRejected
                 }
@@ -120,13 +122,13 @@ impl MintError {
 
     /// For how long the service that failed asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.trouble()?.retry_after()
+        self.service_error()?.retry_after()
     }
 
-    /// The trouble behind the error, if that is what it is.
-    pub fn trouble(&self) -> Option<&ServiceError> {
+    /// The service error behind the error, if that is what it is.
+    pub fn service_error(&self) -> Option<&ServiceError> {
         match &self.cause {
-            MintCause::Entra(error) => error.trouble(),
+            MintCause::Entra(error) => error.service_error(),
             MintCause::Registry {
                 error: AcrError::ServiceError(trouble),
                 ..
@@ -170,6 +172,9 @@ impl std::error::Error for MintError {}
 fn reason_of(trouble: &ServiceError) -> Reason {
     match trouble {
         ServiceError::Throttled { .. } => Reason::Throttled,
-        _ => Reason::Unreachable,
+        ServiceError::NoAnswer(_)
+        | ServiceError::Unavailable { .. }
+        | ServiceError::Redirected { .. }
+        | ServiceError::Garbled { .. } => Reason::Unreachable,
     }
 }

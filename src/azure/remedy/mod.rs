@@ -99,12 +99,6 @@ pub(crate) fn joined(remedies: Vec<Remedy>) -> Option<String> {
     (!clauses.is_empty()).then(|| clauses.join("; "))
 }
 
-/// The resource's name: what comes before the suffix, and before a domain name label's hash.
-pub(crate) fn registry_name(login_server: &LoginServer) -> &str {
-    let host = login_server.as_str();
-    host.split(['.', '-']).next().unwrap_or(host)
-}
-
 /// About a user name and password that no client could send.
 pub(crate) fn of_unusable_password() -> Vec<Remedy> {
     vec![say("correct the Secret that spec.identity names")]
@@ -133,7 +127,7 @@ impl Situation<'_> {
                 ),
                 say("with several identities, name one in spec.identity.managedIdentity"),
             ],
-            EntraError::ImdsTrouble(trouble) if !is_managed_identity_endpoint(trouble) => vec![say(
+            EntraError::ImdsServiceError(trouble) if !is_managed_identity_endpoint(trouble) => vec![say(
                 "managed identities are on Azure's machines only; elsewhere, and where the endpoint 169.254.169.254 is \
                  closed to Pods, use another kind of spec.identity",
             )],
@@ -146,7 +140,7 @@ impl Situation<'_> {
                  AZURE_FEDERATED_TOKEN_FILE"
             ))],
             EntraError::Identity(_) => vec![say("correct spec.identity")],
-            EntraError::ServiceError(_) | EntraError::ImdsTrouble(_) => Vec::new(),
+            EntraError::ServiceError(_) | EntraError::ImdsServiceError(_) => Vec::new(),
         }
     }
 
@@ -261,7 +255,7 @@ impl Situation<'_> {
     }
 
     fn of_refusal(&self, request: Request, refusal: &AcrRefusal) -> Vec<Remedy> {
-        let registry = registry_name(self.login_server);
+        let registry = self.login_server.resource_name();
         if refusal.is_about_encryption {
             return vec![run(
                 "see the key and the identity, and bring back the one that is gone",
@@ -327,7 +321,7 @@ impl Situation<'_> {
             Some(id) => id.subscription().to_owned(),
             None => format!(
                 "$(az acr show --name {} --query id --output tsv | cut -d/ -f3)",
-                registry_name(self.login_server)
+                self.login_server.resource_name()
             ),
         };
         Some(run(
@@ -341,7 +335,7 @@ impl Situation<'_> {
 
     /// About a repository, or a password, that the registry refuses.
     pub(crate) fn pull(&self) -> Vec<Remedy> {
-        let registry = registry_name(self.login_server);
+        let registry = self.login_server.resource_name();
         match (self.puller, self.repository) {
             (Puller::User(user), Some(repository)) => vec![run(
                 format!("see that the scope map of the token allows content/read on {repository}"),
@@ -379,7 +373,7 @@ impl Situation<'_> {
             Some(id) => id.to_string(),
             None => format!(
                 "$(az acr show --name {} --query id --output tsv)",
-                registry_name(self.login_server)
+                self.login_server.resource_name()
             ),
         };
         format!("az role assignment create --role {role} --assignee {assignee} --scope {scope}")

@@ -1,6 +1,6 @@
 //! What an identity proves itself by, and how another proof is made and given to pullpass.
 
-use super::{Handover, Puller, Remedy, Situation, joined, registry_name, run, say};
+use super::{Handover, Puller, Remedy, Situation, joined, run, say};
 use crate::azure::entra::CertificateError;
 use crate::azure::identity::Application;
 use crate::registry::login_server::LoginServer;
@@ -30,7 +30,7 @@ pub(crate) fn of_secret(
 fn attach(login_server: &LoginServer, registry: Option<&str>, app: &Application, proof: &str) -> Remedy {
     let Application { tenant_id, client_id } = app;
     let named = match registry {
-        Some(registry) if registry != registry_name(login_server) => format!(" --name {registry}"),
+        Some(registry) if registry != login_server.resource_name() => format!(" --name {registry}"),
         _ => String::new(),
     };
     run(

@@ -13,7 +13,6 @@ use super::identity::Given;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, Identity as SpecIdentity};
 use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::api::reason::Reason;
-use crate::azure::remedy::registry_name;
 use crate::base::clock::whole_seconds;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
@@ -113,7 +112,7 @@ pub(super) async fn of_secret(
         identity: *in_secret,
         ..AcrRegistrySpec::default()
     };
-    let object = AcrRegistry::new(registry_name(login_server), spec);
+    let object = AcrRegistry::new(login_server.resource_name(), spec);
     let registry = AttachedRegistry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
     in_time(async {
         let client = flags.client().await?;

@@ -121,7 +121,7 @@ mod tests {
             .with(filter_fn(may_be_logged))
             .with(lines);
         with_default(subscriber, || {
-            tracing::trace!(target: "pullpass::controllers", "shown: ours");
+            tracing::trace!(target: "pullpass::sync", "shown: ours");
             tracing::error!(target: "kube_client::client::builder", "shown: an error");
             tracing::warn!(target: "kube_clients", "shown: another library");
             tracing::info!(target: "hyper", "shown: an info");

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use self::subject::{PassedOver, Subject, gather};
+use self::subject::{PassedOver, ReviewSubject, gather};
 use crate::admission::encode;
 use crate::admission::patch::pull_secrets_patch;
 use crate::base::encoding::decode;
@@ -165,7 +165,7 @@ impl Report {
 
     fn add(
         &mut self,
-        subject: &Subject,
+        subject: &ReviewSubject,
         request: &ReviewRequest<'_>,
         decision: &Decision<'_>,
     ) -> Result<(), CliError> {

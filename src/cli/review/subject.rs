@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 12;
 const MAX_NAMED: usize = 10;
 
 /// An object of the input, or one of its Pod templates.
-pub(super) struct Subject {
+pub(super) struct ReviewSubject {
     pub(super) kind: String,
     pub(super) name: String,
     asks: Asks,
@@ -33,7 +33,7 @@ enum Asks {
     Creation { namespace: String },
 }
 
-impl Subject {
+impl ReviewSubject {
     /// The question, as the webhook would get it.
     pub(super) fn request(&self) -> Result<ReviewRequest<'_>, CliError> {
         let text = self.text.as_bytes();
@@ -130,7 +130,7 @@ impl PassedOver {
 pub(super) fn gather(
     object: &Value,
     default_namespace: &str,
-    subjects: &mut Vec<Subject>,
+    subjects: &mut Vec<ReviewSubject>,
     passed_over: &mut PassedOver,
 ) -> Result<(), CliError> {
     let (kind, name) = kind_and_name(object);
@@ -141,7 +141,7 @@ pub(super) fn gather(
         )));
     }
     if kind == "AdmissionReview" {
-        subjects.push(Subject {
+        subjects.push(ReviewSubject {
             name: "-".to_owned(),
             kind,
             asks: Asks::Review,
@@ -156,7 +156,7 @@ pub(super) fn gather(
     let mut add = |name: String, pod: &Value| {
         let mut pod = pod.clone();
         complete(&mut pod, &kind, &name, namespace);
-        subjects.push(Subject {
+        subjects.push(ReviewSubject {
             kind: kind.clone(),
             name,
             asks: Asks::Creation {

@@ -212,7 +212,7 @@ fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegis
     let (credential, registry) = grant.credential(holds);
     let gap = match credential {
         // Said before the Pod has the secret too: nobody should restart Pods to find that it does not help.
-        Credential::Fits | Credential::Missing if !grant.host.is_lower_case() => {
+        Credential::Fits | Credential::Missing if !grant.host.is_matched_by_kubelets() => {
             let is_foreign = |secret: &&str| registry_of(secret).is_none();
             Some(if held.iter().any(is_foreign) {
                 Gap::OtherSecretSpelling

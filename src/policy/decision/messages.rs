@@ -26,15 +26,18 @@ pub(super) fn not_a_reference(image: &PodImage<'_>, error: ImageReferenceError) 
     )
 }
 
-/// The kubelet compares a pull secret's host with the Pod's by case, and upper-case spellings can't all be listed in
-/// a pull secret.
+/// The kubelet compares a pull secret's host with the Pod's by case and its port as text, and not every spelling can be
+/// listed in a pull secret.
 pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<String> {
     let lower = host.canonical();
-    (!host.is_lower_case()).then(|| {
+    (!host.is_matched_by_kubelets()).then(|| {
+        let (written, how) = match host.port() {
+            Some(port) if host.is_lower_case() => (format!("{}:{port}", host.host()), "by the port's text"),
+            _ => (host.host().to_owned(), "by case"),
+        };
         format!(
-            "pullpass: {} names {}: write {lower}, since a kubelet matches credentials by case and finds none for it",
+            "pullpass: {} names {written}: write {lower}, since a kubelet matches credentials {how} and finds none for it",
             quoted_path(image),
-            host.host(),
         )
     })
 }

@@ -161,7 +161,9 @@ fn why_not_applicable(request: &ReviewRequest<'_>) -> Option<&'static str> {
     match (request.operation, request.sub_resource.as_deref()) {
         (Operation::Create, None | Some(""))
         | (Operation::Update, None | Some("" | "ephemeralcontainers")) => None,
-        _ => Some("the operation changes no image"),
+        (Operation::Create | Operation::Update | Operation::Delete | Operation::Connect, _) => {
+            Some("the operation changes no image")
+        }
     }
 }
 

@@ -162,29 +162,7 @@ impl RegistryController {
                 (Some(minted), None, next, wait)
             }
             Err(failure) => {
-                tracing::warn!(
-                    registry = registry.name(),
-                    reason = %failure.reason,
-                    message = failure.message,
-                    "no credential was minted"
-                );
-                let failures = refresh::failed(
-                    Instants {
-                        wall: (self.parts.clock)(),
-                        steady: Instant::now(),
-                    },
-                    &resolved.inputs,
-                    failures,
-                    failure.retry_after,
-                );
-                let (next, wait) = (failures.retry_at, failures.wait);
-                self.remember(
-                    registry.name(),
-                    Memory {
-                        failures,
-                        failure: failure.clone(),
-                    },
-                );
+                let (next, wait) = self.note_failure(registry.name(), &resolved.inputs, failures, &failure);
                 (held, Some(failure), Some(next), Some(wait))
             }
         };
@@ -198,6 +176,31 @@ impl RegistryController {
             },
             wait,
         )
+    }
+
+    /// Logs and remembers a failure; returns when the next attempt is, and in how long.
+    fn note_failure(
+        &self,
+        registry: &str,
+        inputs: &str,
+        before: Option<&Failures>,
+        failure: &MintFailure,
+    ) -> (Timestamp, Duration) {
+        tracing::warn!(
+            registry,
+            reason = %failure.reason,
+            message = failure.message,
+            "no credential was minted"
+        );
+        let now = Instants {
+            wall: (self.parts.clock)(),
+            steady: Instant::now(),
+        };
+        let failures = refresh::failed(now, inputs, before, failure.retry_after);
+        let next = (failures.retry_at, failures.wait);
+        let failure = failure.clone();
+        self.remember(registry, Memory { failures, failure });
+        next
     }
 
     async fn mint(

@@ -36,6 +36,8 @@ use crate::view::NamespaceChange;
 
 /// How many writes are under way at once.
 pub const CONCURRENCY: usize = 32;
+/// How often tallies are told, sweeps go on and detached registries are looked at.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a write that failed waits first.
 const RETRY_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -69,7 +71,7 @@ impl SecretsController {
         let mut work = Work::default();
         let mut running = FuturesUnordered::new();
         let mut resync = tokio::time::interval(self.resync);
-        let mut housekeeping = tokio::time::interval(Duration::from_secs(1));
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
         loop {
             while running.len() < CONCURRENCY {
                 let Some(pair) = work.next() else { break };

@@ -212,7 +212,9 @@ pub(super) fn plan(
         None => AcrRegistrySpec {
             login_server: match target {
                 RegistryTarget::ResourceId(_) => None,
-                _ => Some(target.login_server(flags.cloud)?.to_string()),
+                RegistryTarget::Name(_) | RegistryTarget::LoginServer(_) => {
+                    Some(target.login_server(flags.cloud)?.to_string())
+                }
             },
             resource_id: None,
             cloud: None,
