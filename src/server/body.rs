@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use futures::future::{AbortHandle, Abortable};
 use http_body_util::BodyExt;
 use tokio::task::consume_budget;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::timeout_at;
 
 use super::budget::{BodyLimits, Budget, FIRST, Full, Reservation};
 use crate::metrics::port::Refusal;
@@ -96,20 +96,14 @@ async fn collect(
             rest = read.append(rest);
         }
         reservation.arrives();
+        pause = Instant::now() + limits.pause;
         if length > limits.small {
-            let wait = reservation.pace(piece.len());
-            if !wait.is_zero() {
-                sleep(wait).await;
-                // It was not the client that stopped.
-                reservation.arrives();
-            }
             // A task may read megabytes before it is some other one's turn: many uploads would make reviews
             // wait.
             for _ in 0..piece.len() / TURN {
                 consume_budget().await;
             }
         }
-        pause = Instant::now() + limits.pause;
     }
 }
 

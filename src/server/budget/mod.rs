@@ -6,16 +6,12 @@
 //! that holds the most. So no peer keeps room from another one, and a peer that is alone, for instance a
 //! proxy in front of all API servers, may use all of it.
 
-mod pace;
-
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::AbortHandle;
-
-use pace::Pace;
 
 /// What every body reserves from its beginning: what the request itself takes, and the usual review.
 pub(super) const FIRST: usize = 16 << 10;
@@ -36,9 +32,6 @@ pub struct BodyLimits {
     /// What all other bodies may take together, in bytes. At least two of the largest ones, so that two peers
     /// do not exclude each other.
     pub all_large: usize,
-    /// How fast all large bodies are read together once peers have used what they may in advance, in bytes a
-    /// second. As shipped, one of the largest is read within a second beside a flood from another address.
-    pub large_rate: usize,
     /// How long a body may stop arriving.
     pub pause: Duration,
     /// How long a body may take. No API server waits longer for a webhook.
@@ -52,7 +45,6 @@ impl Default for BodyLimits {
             small: 256 << 10,
             all_small: 32 << 20,
             all_large: 64 << 20,
-            large_rate: 64 << 20,
             pause: Duration::from_secs(5),
             total: Duration::from_secs(30),
         }
@@ -80,7 +72,6 @@ struct Reserved {
     last: u64,
     small: usize,
     large: usize,
-    pace: Pace,
 }
 
 /// What the process reserves for bodies.
@@ -128,17 +119,6 @@ impl Reservation {
         let limits = &self.budget.limits;
         self.budget
             .with(|reserved| reserved.grow(limits, self.id, bytes, Instant::now()))
-    }
-
-    /// How long to wait after so many bytes of a large body, so that uploads leave reviews the processor.
-    pub(super) fn pace(&self, bytes: usize) -> Duration {
-        let rate = self.budget.limits.large_rate;
-        self.budget.with(|reserved| {
-            let peer = reserved.bodies.get(&self.id).map(|body| body.peer);
-            peer.map_or(Duration::ZERO, |peer| {
-                reserved.pace.read(peer, bytes, rate, Instant::now())
-            })
-        })
     }
 
     /// Records that more of the body arrived, within what is reserved.

@@ -7,7 +7,6 @@ const LIMITS: BodyLimits = BodyLimits {
     small: 10,
     all_small: 40,
     all_large: 800,
-    large_rate: 1 << 20,
     pause: Duration::from_secs(5),
     total: Duration::from_secs(30),
 };
