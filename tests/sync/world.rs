@@ -58,7 +58,7 @@ impl<'a> World<'a> {
         logins: usize,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, Box<dyn Error>> {
-        Self::with_pullpass(cluster, logins, change, |builder| builder.flag(RESYNC))
+        Self::with_pullpass(cluster, logins, change, |builder| builder.flag(RESYNC).flag(KEPT))
     }
 
     /// The same, but `settle` says how often pullpass looks at everything, and what else differs.
