@@ -6,7 +6,6 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::admission::review::ReviewError;
 use crate::cli::CliError;
 use crate::policy::request::{Operation, PodView, ReviewRequest};
 use crate::view::manifests::kind_and_name;
@@ -37,20 +36,16 @@ impl ReviewSubject {
     /// The question, as the webhook would get it.
     pub(super) fn request(&self) -> Result<ReviewRequest<'_>, CliError> {
         let text = self.text.as_bytes();
-        let asked = match &self.asks {
-            Asks::Review => ReviewRequest::decode(text),
-            Asks::Creation { namespace } => self.creation(namespace)?,
-        };
-        asked.map_err(|error| self.failed(&error))
+        match &self.asks {
+            Asks::Review => ReviewRequest::decode(text).map_err(|error| self.failed(&error)),
+            Asks::Creation { namespace } => self.creation(namespace),
+        }
     }
 
-    fn creation<'a>(
-        &'a self,
-        namespace: &'a str,
-    ) -> Result<Result<ReviewRequest<'a>, ReviewError>, CliError> {
+    fn creation<'a>(&'a self, namespace: &'a str) -> Result<ReviewRequest<'a>, CliError> {
         let pod = PodView::decode(self.text.as_bytes())
             .map_err(|error| self.failed(&format!("the Pod is malformed: {error}")))?;
-        Ok(ReviewRequest {
+        let request = ReviewRequest {
             uid: Cow::Borrowed("00000000-0000-0000-0000-000000000000"),
             operation: Operation::Create,
             is_pod: true,
@@ -61,8 +56,8 @@ impl ReviewSubject {
             user: Cow::Borrowed("pullpass review"),
             pod,
             old_images: Vec::new(),
-        }
-        .checked())
+        };
+        request.checked().map_err(|error| self.failed(&error))
     }
 
     pub(super) fn failed(&self, error: &dyn fmt::Display) -> CliError {
