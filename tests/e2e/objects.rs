@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use pullpass_test_support::{KubectlOutput, wait_for};
-use serde_json::{Value, json};
+pub use pullpass_test_support::{pod, pod_with};
+use serde_json::Value;
 
 use crate::cluster::{SOON, cluster};
 
@@ -42,25 +43,6 @@ fn stored(arguments: &[&str], object: &Value) -> Result<Stored, Box<dyn Error>> 
     Ok(Stored {
         object: serde_json::from_str(&output.stdout)?,
         warnings: output.warnings().into_iter().map(str::to_owned).collect(),
-    })
-}
-
-/// A Pod of one container.
-pub fn pod(namespace: &str, name: &str, image: &str) -> Value {
-    pod_with(
-        namespace,
-        name,
-        json!({"containers": [{"name": "main", "image": image}]}),
-    )
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "callers write the spec in place")]
-pub fn pod_with(namespace: &str, name: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": spec,
     })
 }
 

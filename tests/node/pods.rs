@@ -3,31 +3,13 @@
 use std::error::Error;
 
 use pullpass_test_support::wait_for;
+pub use pullpass_test_support::{pod, pod_with};
 use serde_json::{Value, json};
 
 use crate::world::{SOON, World, text};
 
 /// The image that is on the node from the start, and that nobody needs a credential for.
 pub const ON_THE_NODE: &str = "localhost/pause:v1";
-
-/// A Pod of one container.
-pub fn pod(namespace: &str, name: &str, image: &str) -> Value {
-    pod_with(
-        namespace,
-        name,
-        json!({"containers": [{"name": "main", "image": image}]}),
-    )
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "callers write the spec in place")]
-pub fn pod_with(namespace: &str, name: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": spec,
-    })
-}
 
 /// The same, with a label.
 pub fn labelled(mut pod: Value, key: &str, value: &str) -> Value {

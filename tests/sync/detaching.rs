@@ -1,5 +1,8 @@
 //! Detaching leaves no pull secret behind, though a replica may be behind.
 
+use std::error::Error;
+
+use pullpass_test_support::ControlPlane;
 use serde_json::json;
 
 use crate::world::{Test, World, cluster_of_its_own, pull_secret, replica, replica_that_keeps, text};
@@ -7,12 +10,17 @@ use crate::world::{Test, World, cluster_of_its_own, pull_secret, replica, replic
 /// So long that nothing is swept again in a test.
 const FOR_EVER: &str = "--emptied-interval=86400";
 
+/// A world whose leader does not sweep again.
+fn start(cluster: &ControlPlane) -> Result<World<'_>, Box<dyn Error>> {
+    let mut world = World::start(cluster, 1, |_| {})?;
+    world.pullpass = replica_that_keeps(cluster, &world.azure, FOR_EVER)?;
+    Ok(world)
+}
+
 #[test]
 fn what_a_slow_replica_writes_after_the_sweep_goes() -> Test {
     let cluster = cluster_of_its_own()?;
-    let mut world = World::start(&cluster, 1, |_| {})?;
-    let azure = &world.azure;
-    world.pullpass = replica_that_keeps(&cluster, azure, FOR_EVER)?;
+    let mut world = start(&cluster)?;
     let login = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&login)?;
     let written = world.wait_for_secret(&namespace, &login)?;
@@ -49,9 +57,7 @@ fn what_a_slow_replica_writes_after_the_sweep_goes() -> Test {
 #[test]
 fn a_registry_attached_again_is_minted_though_an_emptied_credential_is_there() -> Test {
     let cluster = cluster_of_its_own()?;
-    let mut world = World::start(&cluster, 1, |_| {})?;
-    let azure = &world.azure;
-    world.pullpass = replica_that_keeps(&cluster, azure, FOR_EVER)?;
+    let world = start(&cluster)?;
     let login = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&login)?;
     world.wait_for_secret(&namespace, &login)?;

@@ -44,7 +44,7 @@ impl Secrets {
             .insert(STANDARD.encode(secret), format!("{from}, in base64"));
     }
 
-    /// Adds what every Secret of a cluster holds now: what a test put in, and what came of it.
+    /// Adds what every Secret of a cluster holds now: what a test put in, and what pullpass made from it.
     fn add_all_of(&mut self, cluster: &ControlPlane) -> Test {
         let list = cluster.get_json(&["secrets", "--all-namespaces"])?;
         for secret in list.get("items").and_then(Value::as_array).into_iter().flatten() {

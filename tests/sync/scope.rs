@@ -7,8 +7,8 @@ use pullpass_test_support::{ControlPlane, Login, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{
-    RESYNC, SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pod_that_names, pull_secret,
-    text,
+    RESYNC, SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, namespaces_of, pod_that_names,
+    pull_secret, text,
 };
 
 /// Labelled `enabled`, and excluded all the same.
@@ -18,12 +18,7 @@ const EXCLUDED: [&str; 4] = ["excluded", "kube-system", "kube-public", "pullpass
 fn with_pull_secret(cluster: &ControlPlane, login: &Login) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let field = format!("--field-selector=metadata.name={}", pull_secret(login));
     let list = cluster.get_json(&["secrets", "--all-namespaces", &field])?;
-    let items = list.get("items").and_then(Value::as_array);
-    Ok(items
-        .into_iter()
-        .flatten()
-        .map(|secret| text(secret, "/metadata/namespace").to_owned())
-        .collect())
+    Ok(namespaces_of(&list).collect())
 }
 
 fn label(cluster: &ControlPlane, namespace: &str, label: &str) -> Test {

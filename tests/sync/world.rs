@@ -255,12 +255,7 @@ impl<'a> World<'a> {
         let list = self
             .cluster
             .get_json(&["secrets", "--all-namespaces", "--selector", &selector])?;
-        let items = list.get("items").and_then(Value::as_array);
-        Ok(items
-            .into_iter()
-            .flatten()
-            .map(|secret| text(secret, "/metadata/namespace").to_owned())
-            .collect())
+        Ok(namespaces_of(&list).collect())
     }
 
     /// Waits until so many namespaces have the pull secret of a registry.
@@ -428,4 +423,11 @@ pub fn pull_secret(login: &Login) -> String {
 
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The namespaces of the objects in a list.
+pub fn namespaces_of(list: &Value) -> impl Iterator<Item = String> + '_ {
+    let items = list.get("items").and_then(Value::as_array);
+    let namespace = |object: &Value| text(object, "/metadata/namespace").to_owned();
+    items.into_iter().flatten().map(namespace)
 }

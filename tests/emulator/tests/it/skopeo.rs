@@ -19,6 +19,8 @@ use crate::client::*;
 const INSTALL: &str = "this test needs Debian's docker-registry and skopeo: \
     apt-get install -y --no-install-recommends docker-registry skopeo";
 const IMAGE: &str = "docker://myregistry.azurecr.io/team/app:v1";
+/// The registry's admin user and its password.
+const ADMIN: (&str, &str) = ("myregistry", "admin-password");
 
 struct Backend(Child);
 
@@ -57,6 +59,13 @@ struct Skopeo<'a> {
 }
 
 impl Skopeo<'_> {
+    /// Pushes an image as the registry's admin user.
+    async fn push(&self) {
+        let image = self.directory.join("image");
+        layout(&image);
+        self.succeeds(ADMIN, &["copy", &source(&image), IMAGE]).await;
+    }
+
     /// Runs skopeo with a docker config that has these credentials.
     async fn run(&self, credentials: Option<(&str, &str)>, arguments: &[&str]) -> Output {
         let auths = match credentials {
@@ -162,6 +171,11 @@ fn layout(directory: &Path) {
     fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
+/// An image of [`layout`], as skopeo names it.
+fn source(image: &Path) -> String {
+    format!("oci:{}:v1", image.display())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_pulls_with_a_refresh_token_what_the_admin_has_pushed() {
     let directory = tempfile::tempdir().unwrap();
@@ -174,10 +188,7 @@ async fn skopeo_pulls_with_a_refresh_token_what_the_admin_has_pushed() {
         directory: directory.path(),
     };
 
-    layout(&path("image"));
-    let source = format!("oci:{}:v1", path("image").display());
-    let admin = ("myregistry", "admin-password");
-    skopeo.succeeds(admin, &["copy", &source, IMAGE]).await;
+    skopeo.push().await;
 
     let refresh = client.refresh_token(REGISTRY).await;
     let puller = (NULL_GUID, refresh.as_str());
@@ -208,7 +219,9 @@ async fn skopeo_pulls_with_a_refresh_token_what_the_admin_has_pushed() {
             "{error}"
         );
     }
-    let pushed = skopeo.run(Some(puller), &["copy", &source, IMAGE]).await;
+    let pushed = skopeo
+        .run(Some(puller), &["copy", &source(&path("image")), IMAGE])
+        .await;
     assert!(!pushed.status.success(), "AcrPull must not push");
     emulator.advance(Duration::from_hours(2));
     skopeo.fails(Some(puller)).await;
@@ -219,10 +232,9 @@ async fn uploads_and_refusals_of_the_backend_name_the_registry_and_not_the_backe
     let directory = tempfile::tempdir().unwrap();
     let (emulator, client) = start().await;
     let _backend = Backend::start(&emulator, directory.path()).await;
-    let admin = ("myregistry", "admin-password");
     let scope = "repository:app:pull,push";
     let token = client
-        .scoped(REGISTRY, admin, scope)
+        .scoped(REGISTRY, ADMIN, scope)
         .await
         .unwrap()
         .token("access_token");
@@ -269,13 +281,10 @@ async fn blobs_come_from_a_storage_account_that_is_to_see_no_token() {
         proxy: emulator.proxy_addr(),
         directory: directory.path(),
     };
-    layout(&path("image"));
-    let source = format!("oci:{}:v1", path("image").display());
-    let admin = ("myregistry", "admin-password");
-    skopeo.succeeds(admin, &["copy", &source, IMAGE]).await;
+    skopeo.push().await;
 
     let scope = "repository:team/app:pull";
-    let token = client.scoped(REGISTRY, admin, scope).await.unwrap();
+    let token = client.scoped(REGISTRY, ADMIN, scope).await.unwrap();
     let bearer = format!("Bearer {}", token.token("access_token"));
     let manifest = format!("https://{REGISTRY}/v2/team/app/manifests/v1");
     let mut ask = request(Method::GET, &manifest, &bearer, "");
