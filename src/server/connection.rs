@@ -247,10 +247,7 @@ mod tests {
         for is_http2 in [false, true] {
             let (near, far) = duplex(64 << 10);
             let connections = Connections::new(1, None);
-            let place = connections
-                .admit(IpAddr::from(Ipv4Addr::LOCALHOST))
-                .place
-                .unwrap();
+            let place = connections.admit(IpAddr::from(Ipv4Addr::LOCALHOST)).place;
             let limits = Limits::default();
             let (_end, ending) = watch::channel(false);
             let serving = Serving {

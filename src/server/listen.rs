@@ -184,9 +184,7 @@ impl Server {
                     if let (Some(peer), Some(refusals)) = (admitted.refused, &refusals) {
                         refusals.count(Refusal::Connections, &peer);
                     }
-                    if let Some(place) = admitted.place {
-                        tasks.spawn(serve(stream, address, place, serving.clone()));
-                    }
+                    tasks.spawn(serve(stream, address, admitted.place, serving.clone()));
                 }
             }
         }

@@ -262,10 +262,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             runtime.block_on(async {
                 let connections = Connections::new(1, None);
-                let place = connections
-                    .admit(IpAddr::from(Ipv4Addr::LOCALHOST))
-                    .place
-                    .unwrap();
+                let place = connections.admit(IpAddr::from(Ipv4Addr::LOCALHOST)).place;
                 let caller = Caller {
                     peer: "a peer".into(),
                     connection: Arc::clone(&place.connection),

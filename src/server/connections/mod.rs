@@ -1,9 +1,10 @@
 //! Which connections are open, and which one ends when there are too many.
 //!
-//! A new connection is taken although the limit is reached, as long as one of those that are open is of less
-//! use: one of the peer that has the most, and of these one that never had a review answered. So whoever
-//! opens many connections competes with itself, and API servers reach the port, also where a proxy makes all
-//! of them one peer.
+//! A new connection is taken although the limit is reached, and the one of least use ends: one of the peer that
+//! has the most, and of these one that never had a review answered, or else the longest unused. So a client that
+//! opens many connections competes with itself, and API servers reach the port, also where a proxy makes all of
+//! them one peer. Where no peer has many, the least useful one of all ends: a new connection that has no review
+//! answered is the first to go for the next one, so that many addresses do not displace those in use.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -90,9 +91,9 @@ struct Open {
 /// The outcome of a new connection.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// Its place among the open ones, if it has one.
-    pub(super) place: Option<Place>,
-    /// The peer of the connection that ended for it, or was refused.
+    /// Its place among the open ones.
+    pub(super) place: Place,
+    /// The peer of the connection that ended for it, if one had to.
     pub(super) refused: Option<IpAddr>,
 }
 
@@ -116,16 +117,11 @@ impl Connections {
         let mut open = self.open();
         let mut refused = None;
         if open.by_id.len() >= self.limit {
-            let Some(ended) = least_useful(peer, &open.standings(), self.limit / MANY)
-                .and_then(|id| open.by_id.remove(&id))
-            else {
-                return Admitted {
-                    place: None,
-                    refused: Some(peer),
-                };
-            };
-            refused = Some(ended.peer);
-            ended.ended.notify_one();
+            let least = least_useful(peer, &open.standings(), self.limit / MANY);
+            if let Some(ended) = least.and_then(|id| open.by_id.remove(&id)) {
+                refused = Some(ended.peer);
+                ended.ended.notify_one();
+            }
         }
         open.last += 1;
         let id = open.last;
@@ -144,10 +140,7 @@ impl Connections {
             id,
             connection,
         };
-        Admitted {
-            place: Some(place),
-            refused,
-        }
+        Admitted { place, refused }
     }
 }
 
@@ -199,7 +192,7 @@ struct OpenConnection {
     used: Instant,
 }
 
-/// Which connection ends for one of `newcomer`; none where the new one is to be refused. A peer with no more
+/// Which connection ends for one of `newcomer`; none where none is open. A peer with no more
 /// than `few` connections does not have many.
 fn least_useful(newcomer: IpAddr, open: &[OpenConnection], few: usize) -> Option<u64> {
     let mut counts = HashMap::from([(newcomer, 1_usize)]);
@@ -210,14 +203,8 @@ fn least_useful(newcomer: IpAddr, open: &[OpenConnection], few: usize) -> Option
     let (count, heaviest) = counts.into_iter().map(|(peer, count)| (count, peer)).max()?;
     let from = if count == own { newcomer } else { heaviest };
     open.iter()
-        .filter(|connection| {
-            if count <= few {
-                // Many peers with a few connections each: none has more than it should.
-                !connection.is_useful
-            } else {
-                connection.peer == from
-            }
-        })
+        // Many peers with a few connections each: none has more than it should, so that use alone decides.
+        .filter(|connection| count <= few || connection.peer == from)
         .min_by_key(|connection| (connection.is_useful, connection.used, connection.id))
         .map(|connection| connection.id)
 }

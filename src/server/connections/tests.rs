@@ -92,29 +92,60 @@ fn another_peer_with_more_loses_even_what_is_useful() {
 }
 
 #[test]
-fn many_peers_with_few_connections_lose_only_useless_ones() {
+fn many_peers_with_few_connections_lose_a_useless_one_first() {
     let mut opened = Opened::new();
     for from in 2..60 {
         opened.useful(from, 10);
     }
-    assert_eq!(opened.ends(8), None);
     let useless = opened.open(70);
     assert_eq!(opened.ends(8), Some(useless));
+}
+
+#[test]
+fn many_peers_with_useful_connections_refuse_no_newcomer() {
+    let mut opened = Opened::new();
+    let unused = opened.useful(2, 10);
+    for from in 3..60 {
+        opened.useful(from, 20);
+    }
+    assert_eq!(opened.ends(8), Some(unused));
+}
+
+/// Addresses without end that never ask for a review.
+#[test]
+fn newcomers_displace_each_other_before_what_is_useful() {
+    let connections = Connections::new(64, None);
+    let useful: Vec<_> = (0..64)
+        .map(|from| {
+            let place = connections.admit(peer(from)).place;
+            place.connection.answered();
+            place
+        })
+        .collect();
+    let flood: Vec<_> = (64..=255)
+        .map(|from| connections.admit(peer(from)).place)
+        .collect();
+    let open = connections.open();
+    let left = useful
+        .iter()
+        .filter(|place| open.by_id.contains_key(&place.id))
+        .count();
+    assert_eq!(left, 63);
+    drop(open);
+    drop((useful, flood));
 }
 
 /// An API server behind the address of somebody who floods the port.
 #[test]
 fn a_useful_connection_outlives_a_flood_from_its_own_address() {
     let connections = Connections::new(64, None);
-    let useful = connections.admit(peer(NEW)).place.unwrap();
+    let useful = connections.admit(peer(NEW)).place;
     useful.connection.answered();
-    let mut flood: Vec<_> = (0..1000)
-        .map(|_| connections.admit(peer(NEW)).place.unwrap())
-        .collect();
+    let mut flood: Vec<_> = (0..1000).map(|_| connections.admit(peer(NEW)).place).collect();
     assert!(connections.open().by_id.contains_key(&useful.id));
     assert_eq!(connections.open().by_id.len(), 64);
-    let newcomer = connections.admit(peer(NEW)).place.unwrap();
-    flood.extend((0..62).map(|_| connections.admit(peer(NEW)).place.unwrap()));
+    let newcomer = connections.admit(peer(NEW)).place;
+    flood.extend((0..62).map(|_| connections.admit(peer(NEW)).place));
     assert!(
         connections.open().by_id.contains_key(&newcomer.id),
         "a new one has the time that a whole limit of others takes"
@@ -128,7 +159,6 @@ fn an_address_is_one_peer_in_both_of_its_forms() {
     let connections = Connections::new(2, None);
     let place = connections
         .admit(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into())
-        .place
-        .unwrap();
+        .place;
     assert_eq!(place.connection.peer, IpAddr::from(Ipv4Addr::LOCALHOST));
 }
