@@ -6,3 +6,4 @@ pub mod events;
 pub mod pages;
 pub mod pods;
 pub(crate) mod refusal;
+pub(crate) mod watch;

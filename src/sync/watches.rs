@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_credential};
 use crate::base::readiness::Readiness;
+use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
 use crate::sync::registries::{Attached, Unread};
@@ -231,9 +231,8 @@ pub(super) fn events<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>) -
 where
     K: Send,
 {
-    stream
-        .default_backoff()
-        .inspect_err(|error| tracing::warn!(%error, "a watch broke off and is begun anew"))
+    with_backoff(stream)
+        .inspect_err(|error| tracing::warn!(%error, "a watch failed; it is restarted"))
         .filter_map(async |event| event.ok())
 }
 

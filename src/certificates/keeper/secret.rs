@@ -7,7 +7,6 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -16,6 +15,7 @@ use super::{CertificateError, call, status};
 use crate::api::names::{MANAGER, WEBHOOK_CERTIFICATE};
 use crate::certificates::CertificateState;
 use crate::kubernetes::refusal::is_of_a_fixed_field;
+use crate::kubernetes::watch::with_backoff;
 
 /// What is known of the Secret.
 #[derive(Clone)]
@@ -46,10 +46,10 @@ pub(super) enum Written {
     Theirs(Option<Secret>),
 }
 
-/// Says what becomes of the Secret, for as long as it is polled.
+/// Publishes each state of the Secret. Runs until it is dropped.
 pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sender<Seen>) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut changes = std::pin::pin!(watch_object(secrets, WEBHOOK_CERTIFICATE).default_backoff());
+    let mut changes = std::pin::pin!(with_backoff(watch_object(secrets, WEBHOOK_CERTIFICATE)));
     while let Some(change) = changes.next().await {
         match change {
             Ok(secret) => {
@@ -66,7 +66,7 @@ pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sende
                     !is_known
                 });
             }
-            Err(error) => tracing::warn!(%error, "a watch broke off and is begun anew"),
+            Err(error) => tracing::warn!(%error, "a watch failed; it is restarted"),
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::azure::mint::Minter;
 use crate::base::clock::Clock;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::events::note;
+use crate::kubernetes::watch::with_backoff;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::registries::{Unread, Unreadable, read};
@@ -107,8 +108,7 @@ impl RegistryController {
                 read(event).inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
             future::ready(read.ok())
         };
-        let changed = watcher(registries, config.clone())
-            .default_backoff()
+        let changed = with_backoff(watcher(registries, config.clone()))
             .filter_map(readable)
             .reflect(writer)
             .applied_objects()

@@ -1,0 +1,92 @@
+//! The waits of a watch that fails.
+
+use std::time::Duration;
+
+use futures::TryStream;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::{Backoff as Waits, StreamBackoff};
+use tokio::time::Instant;
+
+use crate::base::backoff::{Backoff, Jitter};
+
+/// The waits before a watch, or the list that it begins with, is tried again.
+const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(30));
+/// How long a watch has to go without a failure before the waits start from the shortest one again. Longer than the
+/// longest of them.
+const STEADY_INTERVAL: Duration = Duration::from_mins(2);
+
+/// Lets a watch wait after each failure, longer after each that follows.
+pub(crate) fn with_backoff<S>(watch: S) -> StreamBackoff<S, WatchBackoff>
+where
+    S: TryStream + WatchStreamExt,
+{
+    watch.backoff(WatchBackoff::default())
+}
+
+/// The growing waits of one watch.
+///
+/// Time without a failure shortens them, and not what the watch yields: a watcher yields the beginning of a list before it
+/// asks for it, so that the waits of one whose lists are refused would never grow.
+#[derive(Debug, Default)]
+pub(crate) struct WatchBackoff {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) >= STEADY_INTERVAL)
+        {
+            self.failures = 0;
+        }
+        self.last = Some(now);
+        self.failures = self.failures.saturating_add(1);
+        Some(WATCH_BACKOFF.delay(self.failures, None, Jitter::random()))
+    }
+}
+
+impl Waits for WatchBackoff {
+    fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{StreamExt, stream};
+
+    /// How long it takes until so many failures are seen, each after what a watcher yields before it lists.
+    async fn waited(failures: usize) -> Duration {
+        let begin = Instant::now();
+        let refused = stream::iter([Ok("a list begins"), Err("forbidden")]).cycle();
+        let watch = StreamBackoff::new(refused, WatchBackoff::default());
+        let seen = watch
+            .filter(|item| std::future::ready(item.is_err()))
+            .take(failures);
+        assert_eq!(seen.count().await, failures);
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_lists_wait_longer_each_time() {
+        let waited = waited(11).await;
+        // 0.8, 1.6, 3.2, 6.4, 12.8, 25.6 and then 30 seconds, each up to a quarter shorter.
+        let full = Duration::from_millis(800 + 1_600 + 3_200 + 6_400 + 12_800 + 25_600 + 4 * 30_000);
+        assert!(waited <= full + Duration::from_millis(20), "{waited:?}");
+        assert!(waited >= full.mul_f64(0.75), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_was_steady_waits_shortly_again() {
+        let mut waits = WatchBackoff::default();
+        let long = waits.by_ref().take(10).last().unwrap();
+        assert!(long > Duration::from_secs(20), "{long:?}");
+        tokio::time::advance(STEADY_INTERVAL).await;
+        let first = waits.next().unwrap();
+        assert!(first <= Duration::from_millis(800), "{first:?}");
+    }
+}
