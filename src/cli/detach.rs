@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_registry::AcrRegistry;
@@ -17,6 +17,7 @@ use crate::cli::output::{KIND, print};
 use crate::cli::target::{Attached, AttachedTarget, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
+use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
 
 /// Detach a registry, and delete every Secret that was created for it.
@@ -52,8 +53,7 @@ pub(super) fn run(args: &DetachArgs) -> Result<ExitCode, CliError> {
 async fn detach(args: &DetachArgs) -> Result<(), CliError> {
     let client = args.cluster.client().await?;
     let registries: Api<AcrRegistry> = Api::all(client.clone());
-    let attached = registries
-        .list(&kube::api::ListParams::default())
+    let attached = call(registries.list(&ListParams::default()))
         .await
         .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?;
     let object = match args.target.find(&attached.items) {
@@ -116,9 +116,9 @@ async fn delete(registries: &Api<AcrRegistry>, object: &AcrRegistry) -> Result<(
         }),
         ..DeleteParams::default()
     };
-    match registries.delete(&object.name_any(), &parameters).await {
+    match call(registries.delete(&object.name_any(), &parameters)).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) if error.code() == Some(404) => Ok(()),
         Err(error) => Err(refusal("the AcrRegistry can't be deleted", &error)),
     }
 }
@@ -154,20 +154,19 @@ async fn until_gone(
     let pull_secrets = format!("Waiting until the pull secrets in {served} are gone");
     let progress = Progress::start(pull_secrets.clone());
     let gone = wait(args.waiting.timeout, progress, async |_: Duration| {
-        match registries.get_metadata_opt(&name).await {
+        match call(registries.get_metadata_opt(&name)).await {
             Ok(None) => {}
             Ok(Some(_)) => return Ok(Look::NotYet(format!("Waiting until {KIND}/{name} is gone"))),
             Err(error) => return failed_look("the AcrRegistry can't be read", &error),
         }
-        let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
-        match secrets.get_metadata_opt(&credential).await {
+        match call(secrets.get_metadata_opt(&credential)).await {
             Ok(None) => {}
             Ok(Some(secret)) if is_swept(&secret.metadata) => {}
             Ok(Some(_)) => return Ok(Look::NotYet(pull_secrets.clone())),
-            Err(error) if forbidden(&error) => return Ok(Look::Done(false)),
+            Err(error) if error.code() == Some(403) => return Ok(Look::Done(false)),
             Err(error) => return failed_look("the minted credential can't be looked for", &error),
         }
-        match secrets.get_metadata_opt(&identity).await {
+        match call(secrets.get_metadata_opt(&identity)).await {
             Ok(Some(secret)) if is_owned(&secret.metadata) => {
                 Ok(Look::NotYet(format!("Waiting until secret/{identity} is gone")))
             }

@@ -7,13 +7,12 @@ use tokio::time::Instant;
 
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
+use crate::kubernetes::call::CallError;
 
 /// How often the cluster is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
-/// How long one look may take; the client tries by itself for much longer.
-const POLL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How it stands: a spinner on a terminal, else a line whenever it changes. It is on standard error.
 pub(super) struct Progress {
@@ -70,11 +69,9 @@ pub(super) async fn wait<T>(
 ) -> Result<Option<T>, CliError> {
     let begin = Instant::now();
     loop {
-        match tokio::time::timeout(POLL_TIMEOUT, look(begin.elapsed())).await {
-            Ok(Ok(Look::Done(value))) => return Ok(Some(value)),
-            Ok(Ok(Look::NotYet(text))) => progress.say(text),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => progress.say("the API server does not answer".to_owned()),
+        match look(begin.elapsed()).await? {
+            Look::Done(value) => return Ok(Some(value)),
+            Look::NotYet(text) => progress.say(text),
         }
         if begin.elapsed() >= timeout {
             return Ok(None);
@@ -84,10 +81,11 @@ pub(super) async fn wait<T>(
 }
 
 /// What a failed look means: a refusal ends the waiting, anything else may pass.
-pub(super) fn failed_look<T>(what: &str, error: &kube::Error) -> Result<Look<T>, CliError> {
+pub(super) fn failed_look<T>(what: &str, error: &CallError) -> Result<Look<T>, CliError> {
     let error_text = refusal(what, error);
-    match error {
-        kube::Error::Api(status) if status.code < 500 && status.code != 429 => Err(error_text),
-        _ => Ok(Look::NotYet(error_text.to_string())),
+    if error.code().is_some_and(|code| code < 500 && code != 429) {
+        Err(error_text)
+    } else {
+        Ok(Look::NotYet(error_text.to_string()))
     }
 }

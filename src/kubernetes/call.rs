@@ -39,6 +39,11 @@ impl CallError {
             Self::TimedOut(_) => None,
         }
     }
+
+    /// The HTTP status of a refusal; nothing where there was no answer.
+    pub fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
 }
 
 /// An error as a person is told of it.

@@ -14,6 +14,7 @@ use crate::api::names::minted_credential;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
 use crate::cli::target::ObjectName;
+use crate::kubernetes::call::{CallError, Words, call};
 use crate::policy::credential_secret::{Refused, Users, check_metadata, check_name};
 use crate::sync::credentials::Version;
 
@@ -63,12 +64,11 @@ impl Cluster<'_> {
 
     /// The AcrRegistry as it is, if it is there.
     pub(super) async fn existing(&self) -> Result<Option<AcrRegistry>, CliError> {
-        self.registries()
-            .get_opt(self.name.as_str())
+        call(self.registries().get_opt(self.name.as_str()))
             .await
-            .map_err(|error| match &error {
+            .map_err(|error| match error.code() {
                 // Of a kind that it does not know, the API server says 404 in another form than of an object.
-                kube::Error::Api(status) if status.code == 404 => not_installed(),
+                Some(404) => not_installed(),
                 _ => refusal("the AcrRegistry can't be read", &error),
             })
     }
@@ -149,18 +149,16 @@ impl Cluster<'_> {
         &self,
         done: &Done,
         status: Option<&AcrRegistryStatus>,
-    ) -> kube::Result<Option<bool>> {
+    ) -> Result<Option<bool>, CallError> {
         let Some(written) = done.secret_version else {
             return Ok(None);
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), self.own_namespace.as_str());
-        match secrets
-            .get_metadata_opt(&minted_credential(self.name.as_str()))
-            .await
-        {
+        let minted = minted_credential(self.name.as_str());
+        match call(secrets.get_metadata_opt(&minted)).await {
             Ok(Some(minted)) => Ok(is_minted_from(written, minted.annotations(), status)),
             Ok(None) => Ok(Some(false)),
-            Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+            Err(error) if error.code() == Some(403) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -175,7 +173,7 @@ impl Cluster<'_> {
             if written.as_deref() == Some(secret) {
                 continue;
             }
-            let outcome = match secrets.get_metadata_opt(secret).await {
+            let outcome = match call(secrets.get_metadata_opt(secret)).await {
                 Ok(Some(found)) => check_metadata(&found.metadata, self.name.as_str()),
                 Ok(None) | Err(_) => check_name(secret),
             };
@@ -203,7 +201,7 @@ impl Cluster<'_> {
                     dry_run,
                     field_manager: Some(FIELD_MANAGER.to_owned()),
                 };
-                registries.create(&parameters, &plan.object).await
+                call(registries.create(&parameters, &plan.object)).await
             }
             Write::Patch(patch) => {
                 let parameters = PatchParams {
@@ -211,14 +209,13 @@ impl Cluster<'_> {
                     field_manager: Some(FIELD_MANAGER.to_owned()),
                     ..PatchParams::default()
                 };
-                registries
-                    .patch(self.name.as_str(), &parameters, &Patch::Merge(patch))
-                    .await
+                let patch = Patch::Merge(patch);
+                call(registries.patch(self.name.as_str(), &parameters, &patch)).await
             }
         };
-        written.map_err(|error| match &error {
-            kube::Error::Api(status) if status.code == 422 => CliError::Input(status.message.clone()),
-            kube::Error::Api(status) if status.code == 404 => not_installed(),
+        written.map_err(|error| match error.code() {
+            Some(422) => CliError::Input(error.words()),
+            Some(404) => not_installed(),
             _ => refusal("the AcrRegistry can't be written", &error),
         })
     }
@@ -241,8 +238,7 @@ impl<'a> IdentitySecret<'a> {
     async fn look(cluster: &Cluster<'a>) -> Result<Self, CliError> {
         let api: Api<Secret> = Api::namespaced(cluster.client.clone(), cluster.own_namespace.as_str());
         let name = identity_secret(cluster.name.as_str());
-        let before = api
-            .get_metadata_opt(&name)
+        let before = call(api.get_metadata_opt(&name))
             .await
             .map_err(|error| refusal(&format!("Secret {name} can't be looked at"), &error))?;
         Ok(Self {
@@ -282,16 +278,12 @@ impl<'a> IdentitySecret<'a> {
     ) -> Result<Option<String>, CliError> {
         let users = users(self.before.as_ref(), self.registry.as_str());
         let manifest = secret_manifest(&self.name, self.namespace.as_str(), Some(content), &users, owner);
-        let written = self
-            .api
-            .patch_metadata(
-                &self.name,
-                &PatchParams::apply(FIELD_MANAGER).force(),
-                &Patch::Apply(manifest),
-            )
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(manifest);
+        let written = call(self.api.patch_metadata(&self.name, &parameters, &patch))
             .await
-            .map_err(|error| match &error {
-                kube::Error::Api(status) if status.code == 404 => CliError::Failed(format!(
+            .map_err(|error| match error.code() {
+                Some(404) => CliError::Failed(format!(
                     "there is no namespace {}: install pullpass first, or name the namespace that it runs in with \
                      --namespace",
                     self.namespace
@@ -311,9 +303,9 @@ impl<'a> IdentitySecret<'a> {
         {
             return Ok(None);
         }
-        match self.api.delete(&self.name, &DeleteParams::default()).await {
+        match call(self.api.delete(&self.name, &DeleteParams::default())).await {
             Ok(_) => Ok(Some(ObjectChange::Deleted)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) if error.code() == Some(404) => Ok(None),
             Err(error) => Err(refusal(&format!("Secret {} can't be deleted", self.name), &error)),
         }
     }

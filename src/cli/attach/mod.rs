@@ -21,6 +21,7 @@ use crate::cli::output::print;
 use crate::cli::target::ObjectName;
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
+use crate::kubernetes::call::call;
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
@@ -122,7 +123,7 @@ async fn until_ready(
         args.waiting.timeout,
         Progress::start(begin.clone()),
         async |waited| {
-            let object = match registries.get(name.as_str()).await {
+            let object = match call(registries.get(name.as_str())).await {
                 Ok(object) => object,
                 Err(error) => return failed_look("the AcrRegistry can't be read", &error),
             };

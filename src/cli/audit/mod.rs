@@ -21,6 +21,7 @@ use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::cli::{CliError, block_on};
+use crate::kubernetes::call::call;
 use crate::kubernetes::pages::pages;
 use crate::kubernetes::pods;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
@@ -134,8 +135,7 @@ fn progress_style() -> ProgressStyle {
 /// What the installed webhook's selectors say, if it is installed.
 async fn installed_scope(client: &Client) -> Result<Option<Scope>, CliError> {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let installed = configurations
-        .get_opt(WEBHOOK_CONFIGURATION)
+    let installed = call(configurations.get_opt(WEBHOOK_CONFIGURATION))
         .await
         .map_err(|error| refusal("the webhook's configuration can't be read", &error))?;
     Ok(installed.as_ref().and_then(installed::scope))
@@ -177,8 +177,7 @@ async fn attached(client: &Client) -> Result<(AttachedRegistries, BTreeMap<Strin
 async fn namespaces(client: &Client, only: Option<&str>) -> Result<HashMap<String, Labels>, CliError> {
     let api: Api<Namespace> = Api::all(client.clone());
     if let Some(name) = only {
-        let namespace = api
-            .get_metadata_opt(name)
+        let namespace = call(api.get_metadata_opt(name))
             .await
             .map_err(|error| refusal("the namespace can't be read", &error))?
             .ok_or_else(|| CliError::Input(format!("there is no namespace {name}")))?;

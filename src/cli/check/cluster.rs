@@ -18,7 +18,7 @@ use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
-use crate::kubernetes::call::{Words, within};
+use crate::kubernetes::call::{Words, call, within};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
@@ -159,8 +159,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T
 
 async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
     let api: Api<AcrRegistry> = Api::all(client.clone());
-    let found = api
-        .get_opt(name)
+    let found = call(api.get_opt(name))
         .await
         .map_err(|error| refusal("the AcrRegistry can't be read; is pullpass installed", &error))?;
     found.ok_or_else(|| {
@@ -278,7 +277,7 @@ async fn identity(
 /// Metadata alone: what the Secret holds is not fetched.
 async fn minted(client: &Client, own_namespace: &str, registry: &str) -> Minted {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), own_namespace);
-    match secrets.get_metadata_opt(&minted_credential(registry)).await {
+    match call(secrets.get_metadata_opt(&minted_credential(registry))).await {
         Ok(Some(secret)) => Minted::There {
             refreshed_at: secret.annotations().get(REFRESHED_AT_ANNOTATION).cloned(),
         },
@@ -292,7 +291,7 @@ async fn events(client: &Client, registry: &str) -> Result<Vec<Told>, String> {
     let about = ListParams::default().fields(&format!(
         "involvedObject.kind=AcrRegistry,involvedObject.name={registry}"
     ));
-    let found = events.list(&about).await.map_err(|error| error.words())?;
+    let found = call(events.list(&about)).await.map_err(|error| error.words())?;
     let mut told: Vec<_> = found.items.into_iter().map(told).collect();
     told.sort_by(|a, b| a.time.cmp(&b.time));
     let old = told.len().saturating_sub(MAX_EVENTS);
