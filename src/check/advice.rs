@@ -133,7 +133,16 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
     let asked = match step {
         Step::Exchange => Request::Exchange,
         Step::AccessToken | Step::Manifest => Request::Pull,
-        _ => Request::Challenge,
+        Step::Dns
+        | Step::Tls
+        | Step::Challenge
+        | Step::Entra
+        | Step::Clock
+        | Step::Spec
+        | Step::Controller
+        | Step::Ready
+        | Step::Credential
+        | Step::PullSecrets => Request::Challenge,
     };
     listed(situation(subject, subject.target.as_ref()).of_registry(asked, error))
 }
@@ -145,9 +154,11 @@ fn waiting(trouble: &ServiceError) -> Vec<Cure> {
             ServiceError::Throttled { .. } | ServiceError::Unavailable { .. } => {
                 vec![say("Wait a minute, then check again.")]
             }
-            _ => vec![say(
-                "Check again; if it stays so, look for a proxy or a firewall in between.",
-            )],
+            ServiceError::NoAnswer(_) | ServiceError::Redirected { .. } | ServiceError::Garbled { .. } => {
+                vec![say(
+                    "Check again; if it stays so, look for a proxy or a firewall in between.",
+                )]
+            }
         },
     }
 }

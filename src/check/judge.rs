@@ -80,7 +80,17 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
         Observation::Given => passed(match step {
             Step::Entra => subject.identity.to_string(),
             Step::Exchange => "a refresh token".to_owned(),
-            _ => subject
+            Step::Dns
+            | Step::Tls
+            | Step::Challenge
+            | Step::AccessToken
+            | Step::Manifest
+            | Step::Clock
+            | Step::Spec
+            | Step::Controller
+            | Step::Ready
+            | Step::Credential
+            | Step::PullSecrets => subject
                 .target
                 .as_ref()
                 .map(|target| format!("may pull from {}", target.repository))
@@ -117,7 +127,7 @@ fn code_of_failure(failure: &HttpFailure) -> Option<Code> {
         HttpFailure::Dns => Some(Code::Dns),
         HttpFailure::Tls(_) => Some(Code::Ssl),
         HttpFailure::Connect(_) | HttpFailure::ConnectTimeout | HttpFailure::Proxy(_) => Some(Code::Tcp),
-        _ => None,
+        HttpFailure::Timeout | HttpFailure::Reset | HttpFailure::Protocol | HttpFailure::TooLarge => None,
     }
 }
 
@@ -127,7 +137,15 @@ fn code_of_step(step: Step) -> Code {
         Step::Entra => Code::AadLogin,
         Step::Exchange => Code::RefreshToken,
         Step::AccessToken | Step::Manifest => Code::AccessToken,
-        _ => Code::Challenge,
+        Step::Dns
+        | Step::Tls
+        | Step::Challenge
+        | Step::Clock
+        | Step::Spec
+        | Step::Controller
+        | Step::Ready
+        | Step::Credential
+        | Step::PullSecrets => Code::Challenge,
     }
 }
 
@@ -143,7 +161,13 @@ fn code_of(step: Step, error: &AcrError) -> Code {
         AcrError::ServiceError(ServiceError::NoAnswer(error)) => {
             code_of_failure(error.failure()).unwrap_or(code_of_step(step))
         }
-        _ => code_of_step(step),
+        AcrError::ServiceError(_)
+        | AcrError::Refused(_)
+        | AcrError::NoChallenge
+        | AcrError::WrongRealm { .. }
+        | AcrError::Token(_)
+        | AcrError::TooLong
+        | AcrError::NoAccess { .. } => code_of_step(step),
     }
 }
 

@@ -174,11 +174,7 @@ impl Runner<'_> {
             Ok(credential) => Some(credential.password),
             Err(error) => {
                 // With a second audience an earlier step may fail than the one that had been reached.
-                let next = match log.last {
-                    Some(Step::Entra) => Step::Exchange,
-                    Some(Step::Exchange) => Step::AccessToken,
-                    _ => Step::Entra,
-                };
+                let next = log.last.map_or(Step::Entra, step_after);
                 let step = step_of(error.step()).max(next);
                 log.observed(step, &Observation::Refused(error));
                 None
@@ -247,6 +243,25 @@ impl Runner<'_> {
                 log.skipped(step, why);
             }
         }
+    }
+}
+
+/// The step of minting that follows one that passed.
+fn step_after(step: Step) -> Step {
+    match step {
+        Step::Entra => Step::Exchange,
+        Step::Exchange => Step::AccessToken,
+        Step::Dns
+        | Step::Tls
+        | Step::Challenge
+        | Step::AccessToken
+        | Step::Manifest
+        | Step::Clock
+        | Step::Spec
+        | Step::Controller
+        | Step::Ready
+        | Step::Credential
+        | Step::PullSecrets => Step::Entra,
     }
 }
 

@@ -178,7 +178,13 @@ impl EntraError {
     pub fn service_error(&self) -> Option<&ServiceError> {
         match self {
             Self::ServiceError(trouble) | Self::ImdsServiceError(trouble) => Some(trouble),
-            _ => None,
+            Self::Refused(_)
+            | Self::ImdsRefused(_)
+            | Self::Certificate(_)
+            | Self::EmptySecret
+            | Self::TokenFile { .. }
+            | Self::TokenAlgorithm(_)
+            | Self::Identity(_) => None,
         }
     }
 
@@ -186,7 +192,13 @@ impl EntraError {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) | Self::ImdsRefused(refusal) => Some(refusal),
-            _ => None,
+            Self::ServiceError(_)
+            | Self::ImdsServiceError(_)
+            | Self::Certificate(_)
+            | Self::EmptySecret
+            | Self::TokenFile { .. }
+            | Self::TokenAlgorithm(_)
+            | Self::Identity(_) => None,
         }
     }
 }

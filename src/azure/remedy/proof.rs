@@ -52,30 +52,39 @@ fn new_certificate(client_id: &str) -> Remedy {
     )
 }
 
-/// Whether only another certificate helps.
-fn needs_new_certificate(error: CertificateError) -> bool {
-    match error {
-        CertificateError::NotRsa | CertificateError::ShortKey { .. } | CertificateError::Expired { .. } => {
-            true
+/// What helps where a client certificate can't be used.
+enum CertificateCure {
+    /// Only another certificate.
+    Replace,
+    /// Nothing but the right time.
+    SetClock,
+    /// The same certificate, given in another form or with its own key.
+    Correct,
+}
+
+impl CertificateCure {
+    fn of(error: CertificateError) -> Self {
+        match error {
+            CertificateError::NotRsa
+            | CertificateError::ShortKey { .. }
+            | CertificateError::Expired { .. } => Self::Replace,
+            CertificateError::NotYetValid { .. } => Self::SetClock,
+            CertificateError::NoCertificate
+            | CertificateError::NoKey
+            | CertificateError::Key
+            | CertificateError::Mismatch
+            | CertificateError::Certificate
+            | CertificateError::Signing => Self::Correct,
         }
-        CertificateError::NoCertificate
-        | CertificateError::NoKey
-        | CertificateError::NotYetValid { .. }
-        | CertificateError::Key
-        | CertificateError::Mismatch
-        | CertificateError::Certificate
-        | CertificateError::Signing => false,
     }
 }
 
 /// About a client certificate that was given to a command, which can't be used.
 pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> Option<String> {
-    joined(match error {
-        CertificateError::NotYetValid { .. } => vec![clock()],
-        error if needs_new_certificate(error) => {
-            vec![new_certificate(client_id), say("then give that file")]
-        }
-        _ => Vec::new(),
+    joined(match CertificateCure::of(error) {
+        CertificateCure::SetClock => vec![clock()],
+        CertificateCure::Replace => vec![new_certificate(client_id), say("then give that file")],
+        CertificateCure::Correct => Vec::new(),
     })
 }
 
@@ -90,10 +99,10 @@ pub(super) fn clock() -> Remedy {
 impl Situation<'_> {
     /// About a client certificate that can't be used.
     pub(super) fn of_certificate(&self, error: CertificateError) -> Vec<Remedy> {
-        match error {
-            CertificateError::NotYetValid { .. } => vec![clock()],
-            error if needs_new_certificate(error) => self.certificate(),
-            _ => vec![say(format!("correct {}", self.origin()))],
+        match CertificateCure::of(error) {
+            CertificateCure::SetClock => vec![clock()],
+            CertificateCure::Replace => self.certificate(),
+            CertificateCure::Correct => vec![say(format!("correct {}", self.origin()))],
         }
     }
 

@@ -220,7 +220,7 @@ impl Facts {
         };
         let unread = match &self.minted {
             Minted::Unreadable(why) => format!(" (by the status: {why})"),
-            _ => String::new(),
+            Minted::There { .. } | Minted::Missing => String::new(),
         };
         passed(format!("{minted}{ends}{unread}"))
     }
