@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(4);
 /// A new connection is used for one of so many reviews.
 const NEW_ONE: u32 = 16;
 /// As long as the API server waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What reviews took.
 #[derive(Clone, Default)]
@@ -79,11 +79,11 @@ impl Reviewer {
             let begin = Instant::now();
             if count.is_multiple_of(NEW_ONE) {
                 let new = async { Client::connect(&self.target).await?.review().await };
-                match timeout(PATIENCE, new).await {
+                match timeout(REVIEW_TIMEOUT, new).await {
                     Ok(Ok(())) => latencies.new.push(begin.elapsed()),
                     _ => latencies.lost += 1,
                 }
-            } else if let Ok(Ok(())) = timeout(PATIENCE, kept.review()).await {
+            } else if let Ok(Ok(())) = timeout(REVIEW_TIMEOUT, kept.review()).await {
                 latencies.kept.push(begin.elapsed());
             } else {
                 latencies.lost += 1;

@@ -20,11 +20,11 @@ use crate::world;
 /// How many namespaces are made concurrently.
 const CONCURRENCY: usize = 16;
 /// How long pullpass may take for what it is waited for.
-const PATIENCE: Duration = Duration::from_mins(5);
+const SERVED_TIMEOUT: Duration = Duration::from_mins(5);
 /// How often the API server's counts are read.
 const POLL: Duration = Duration::from_millis(500);
 /// A case is over when nothing was written or deleted for so long.
-const QUIET: Duration = Duration::from_secs(4);
+const QUIET_INTERVAL: Duration = Duration::from_secs(4);
 /// It takes a while until a watch that broke off is tried again: such a case lasts so long in any case.
 const RELIST: Duration = Duration::from_secs(30);
 /// And at the latest after so long: a leader that starts sweeps for longer.
@@ -188,7 +188,7 @@ impl Bench<'_> {
             if now != counted {
                 (counted, changed) = (now, Instant::now());
             }
-            if changed.elapsed() >= QUIET && begun.elapsed() >= at_least {
+            if changed.elapsed() >= QUIET_INTERVAL && begun.elapsed() >= at_least {
                 return Ok((counted, changed, false));
             }
             if begun.elapsed() >= MOST {
@@ -264,18 +264,22 @@ fn attach(cluster: &ControlPlane, logins: &[Login]) -> Result<()> {
 
 /// Waits until the leader counts so many namespaces as served, of all registries together.
 fn wait_for_served(pullpass: &Installation<'_>, count: usize) -> Result<()> {
-    wait_for(&format!("{count} namespaces to be served"), PATIENCE, || {
-        let metrics = pullpass.metrics().map_err(|error| error.to_string())?;
-        let served: usize = metrics
-            .lines()
-            .filter(|line| line.starts_with("pullpass_namespaces{") && line.contains("state=\"served\""))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
-            .sum();
-        if served == count {
-            Ok(())
-        } else {
-            Err(format!("{served} are"))
-        }
-    })?;
+    wait_for(
+        &format!("{count} namespaces to be served"),
+        SERVED_TIMEOUT,
+        || {
+            let metrics = pullpass.metrics().map_err(|error| error.to_string())?;
+            let served: usize = metrics
+                .lines()
+                .filter(|line| line.starts_with("pullpass_namespaces{") && line.contains("state=\"served\""))
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
+                .sum();
+            if served == count {
+                Ok(())
+            } else {
+                Err(format!("{served} are"))
+            }
+        },
+    )?;
     Ok(())
 }

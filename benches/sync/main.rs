@@ -34,7 +34,7 @@ const MANY: usize = 5_000;
 const FEW_ROUNDS: u16 = 3;
 /// How long after the last Secret the status of the registry is written, at most; and how long a process is left alone
 /// before its memory is read.
-const SETTLE: Duration = Duration::from_millis(2_500);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(2_500);
 /// How many namespaces are made between two lines of progress.
 const STEP: usize = 1_000;
 
@@ -116,7 +116,7 @@ fn measure_refreshes(arguments: &Arguments, runtime: &Runtime, report: &mut Repo
     drop(pullpass);
     let mut pullpass = world::start_pullpass(&cluster, &azure)?;
     world::wait_for_served(&pullpass, &bench.login, served)?;
-    thread::sleep(SETTLE);
+    thread::sleep(SETTLE_INTERVAL);
     report.restarted = Some(world::memory_of(&mut pullpass)?.into());
     Ok(())
 }
@@ -215,7 +215,7 @@ impl<'a> Bench<'a> {
             let minted = self.observer.written_in(OWN_NAMESPACE).await?;
             let end = self.observer.written_everywhere(size, &minted.version).await?;
             // What comes after it belongs to it.
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(SETTLE_INTERVAL).await;
             let after = Calls::read(&self.administrator.client).await?;
             rounds.add_calls(&before, &after);
             rounds.add_azure_calls(azure_before, world::azure_calls(self.azure, &self.login));
@@ -243,7 +243,7 @@ impl<'a> Bench<'a> {
         let floors = names("floor", 0..pods);
         self.runtime
             .block_on(self.administrator.make_namespaces(&[&*ours, &floors].concat()))?;
-        thread::sleep(SETTLE);
+        thread::sleep(SETTLE_INTERVAL);
         self.floor.renew();
         self.observer.forget();
         let (mut answered, mut asked, mut floor) = (Vec::new(), Vec::new(), Vec::new());

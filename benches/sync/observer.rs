@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::support::Result;
 
 /// How long nothing may be seen. It only bounds how long a broken run takes.
-const PATIENCE: Duration = Duration::from_mins(2);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A Secret that was written.
 pub(crate) struct Sight {
@@ -72,9 +72,9 @@ impl Observer {
 
     /// The next Secret that is written.
     async fn next(&mut self) -> Result<Sight> {
-        let next = tokio::time::timeout(PATIENCE, self.sights.recv());
+        let next = tokio::time::timeout(WRITE_TIMEOUT, self.sights.recv());
         next.await
-            .map_err(|_| format!("no Secret was written for {PATIENCE:?}"))?
+            .map_err(|_| format!("no Secret was written for {WRITE_TIMEOUT:?}"))?
             .ok_or_else(|| "the watch has ended".into())
     }
 

@@ -20,7 +20,7 @@ use crate::support::{Result, memory};
 /// How many objects are made at once.
 const CONCURRENCY: usize = 16;
 /// How long pullpass may take for what it is waited for.
-const PATIENCE: Duration = Duration::from_mins(5);
+const READY_TIMEOUT: Duration = Duration::from_mins(5);
 /// Longer than any run: what pullpass does now and then shall not be in some rounds and not in others.
 const RESYNC: &str = "--resync-interval=86400";
 /// The shipped service account.
@@ -53,7 +53,7 @@ pub(crate) fn prepare(cluster: &ControlPlane) -> Result<()> {
 pub(crate) fn attach(cluster: &ControlPlane, login: &Login) -> Result<()> {
     cluster.apply(&login.secret(&login.password).to_string())?;
     cluster.apply(&login.acr_registry().to_string())?;
-    wait_for("the registry to be ready", PATIENCE, || {
+    wait_for("the registry to be ready", READY_TIMEOUT, || {
         let object = cluster
             .get_json(&["acrregistry", &login.name])
             .map_err(|error| error.to_string())?;
@@ -179,7 +179,7 @@ pub(crate) fn wait_for_served(pullpass: &Installation<'_>, login: &Login, count:
         "pullpass_namespaces{{registry=\"{}\",state=\"served\"}} {count}",
         login.name
     );
-    wait_for(&line, PATIENCE, || {
+    wait_for(&line, READY_TIMEOUT, || {
         let metrics = pullpass.metrics().map_err(|error| error.to_string())?;
         let served = metrics.lines().find(|line| line.contains("state=\"served\""));
         (served == Some(line.as_str()))

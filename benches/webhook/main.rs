@@ -29,7 +29,7 @@ use servers::{Process, audit_dropped, prepare, serve_floor, start_floor, start_p
 use support::{Output, Result};
 
 /// How long a server is left alone before its memory counts as idle.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Measures what an admission review costs, beside a floor that answers a constant
 #[derive(Debug, Parser)]
@@ -107,7 +107,7 @@ fn measure(runtime: &Runtime, size: Size, rounds: u16, duration: Duration) -> Re
     let name = size.name();
 
     let (pullpass, metrics) = start_pullpass(scratch.path())?;
-    thread::sleep(SETTLE);
+    thread::sleep(SETTLE_INTERVAL);
     let idle = pullpass.memory("VmRSS")?;
     let load = runtime.block_on(Load::connect(pullpass.address, &certificate, body.clone()))?;
     let answer = runtime.block_on(load.answer())?;

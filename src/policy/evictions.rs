@@ -55,18 +55,20 @@ impl Attempt {
     fn is_stale(self, now: Timestamp) -> bool {
         match self {
             Self::Helped => true,
-            Self::Open { since, failures } => now.duration_since(since) >= pause(failures.saturating_add(1)),
+            Self::Open { since, failures } => {
+                now.duration_since(since) >= backoff(failures.saturating_add(1))
+            }
             Self::Failed { seen, failures, .. } => {
-                now.duration_since(seen) >= pause(failures) + pause(failures.saturating_add(1))
+                now.duration_since(seen) >= backoff(failures) + backoff(failures.saturating_add(1))
             }
         }
     }
 }
 
 /// How long evictions are paused after so many that did not help. It is exact, since users are told of it.
-fn pause(failures: u32) -> SignedDuration {
-    let pause = EVICTION_BACKOFF.delay(failures, None, Jitter::NONE);
-    SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)
+fn backoff(failures: u32) -> SignedDuration {
+    let delay = EVICTION_BACKOFF.delay(failures, None, Jitter::NONE);
+    SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)
 }
 
 impl Evictions {
@@ -77,7 +79,7 @@ impl Evictions {
             return self.0.len() < OWNERS;
         };
         let is_paused = match owner.attempt {
-            Attempt::Failed { seen, failures, .. } => now.duration_since(seen) < pause(failures),
+            Attempt::Failed { seen, failures, .. } => now.duration_since(seen) < backoff(failures),
             Attempt::Helped | Attempt::Open { .. } => false,
         };
         let is_known = owner.recent.iter().any(|(known, _)| known == uid);
@@ -131,7 +133,7 @@ impl Evictions {
                     seen: now,
                     failures,
                 };
-                Some(pause(failures))
+                Some(backoff(failures))
             }
             Attempt::Helped | Attempt::Failed { .. } => None,
         }

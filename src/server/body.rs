@@ -61,11 +61,11 @@ async fn collect(
     announced: Option<usize>,
     mut body: Body,
 ) -> Result<Bytes, Refusal> {
-    let end = Instant::now() + limits.total;
-    let mut pause = Instant::now() + limits.pause;
+    let end = Instant::now() + limits.read_timeout;
+    let mut idle_end = Instant::now() + limits.idle_timeout;
     let mut read = Gathered::default();
     loop {
-        let Ok(frame) = timeout_at(pause.min(end).into(), body.frame()).await else {
+        let Ok(frame) = timeout_at(idle_end.min(end).into(), body.frame()).await else {
             return Err(Refusal::SlowBody);
         };
         let Some(frame) = frame else {
@@ -96,7 +96,7 @@ async fn collect(
             rest = read.append(rest);
         }
         reservation.arrives();
-        pause = Instant::now() + limits.pause;
+        idle_end = Instant::now() + limits.idle_timeout;
         if length > limits.small {
             // A task may read megabytes before it is some other one's turn: many uploads would make reviews
             // wait.

@@ -282,7 +282,7 @@ mod tests {
     fn refused_requests_fill_no_log() {
         let limits = BodyLimits {
             largest: 1 << 10,
-            pause: Duration::from_millis(1),
+            idle_timeout: Duration::from_millis(1),
             ..BodyLimits::default()
         };
         let log = log_of(50, limits);

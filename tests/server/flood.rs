@@ -126,10 +126,10 @@ async fn a_larger_body_is_refused_before_it_is_sent() {
 async fn a_body_that_stops_arriving_is_ended() {
     let long = Duration::from_hours(1);
     let short = Duration::from_millis(50);
-    for (pause, total) in [(short, long), (long, short)] {
+    for (idle_timeout, read_timeout) in [(short, long), (long, short)] {
         let fixture = Fixture::start_with_bodies(BodyLimits {
-            pause,
-            total,
+            idle_timeout,
+            read_timeout,
             ..BodyLimits::default()
         });
         let answer = Pending::start(&fixture, 10, b"{").await.answer().await;

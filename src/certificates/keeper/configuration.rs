@@ -17,13 +17,12 @@ use crate::certificates::Live;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The same after failures in a row.
 const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
-/// How long the API server keeps a watch, in seconds. Then it is begun anew.
+/// How long the API server keeps a watch, in seconds. Then it is restarted.
 const WATCH_SECONDS: u32 = 240;
-/// How long it is waited for the API server to end a watch. Whoever has not heard of it by then never will: the connection
-/// was cut without a word.
+/// How long a watch may last. If the API server has not ended it by then, the connection was cut without a FIN or RST.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 
-/// Says what is published, for as long as it is polled.
+/// Publishes each state of the configuration. Runs until it is dropped.
 ///
 /// It gets the object and watches it by its name, so that no right to list is needed: that would be the right to list
 /// all of them, or else one that `resourceNames` narrows in a way that few people know.
@@ -31,7 +30,7 @@ pub(super) async fn follow(client: &Client, name: &str, live: &watch::Sender<Opt
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let mut failures: u32 = 0;
     loop {
-        let pause = match follow_once(&configurations, name, live, WATCH_TIMEOUT).await {
+        let wait = match follow_once(&configurations, name, live, WATCH_TIMEOUT).await {
             Ok(()) => {
                 failures = 0;
                 WATCH_INTERVAL
@@ -43,7 +42,7 @@ pub(super) async fn follow(client: &Client, name: &str, live: &watch::Sender<Opt
                 wait
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -51,7 +50,7 @@ pub(super) async fn follow_once(
     configurations: &Api<MutatingWebhookConfiguration>,
     name: &str,
     live: &watch::Sender<Option<Live>>,
-    overdue: Duration,
+    watch_timeout: Duration,
 ) -> Result<(), CertificateError> {
     let object = call("it can't be read", configurations.get_opt(name)).await?;
     if object.is_none() {
@@ -70,10 +69,13 @@ pub(super) async fn follow_once(
         .fields(&format!("metadata.name={name}"))
         .timeout(WATCH_SECONDS);
     let watched = call("it can't be watched", configurations.watch(&parameters, &version)).await?;
-    if tokio::time::timeout(overdue, take(watched, live)).await.is_err() {
+    if tokio::time::timeout(watch_timeout, take(watched, live))
+        .await
+        .is_err()
+    {
         tracing::warn!(
             configuration = name,
-            "the connection of a watch was lost without a word; the watch is begun anew"
+            "the connection of a watch was lost without notice; restarting the watch"
         );
     }
     Ok(())

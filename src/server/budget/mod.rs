@@ -33,9 +33,9 @@ pub struct BodyLimits {
     /// do not exclude each other.
     pub all_large: usize,
     /// How long a body may stop arriving.
-    pub pause: Duration,
+    pub idle_timeout: Duration,
     /// How long a body may take. No API server waits longer for a webhook.
-    pub total: Duration,
+    pub read_timeout: Duration,
 }
 
 impl Default for BodyLimits {
@@ -45,8 +45,8 @@ impl Default for BodyLimits {
             small: 256 << 10,
             all_small: 32 << 20,
             all_large: 64 << 20,
-            pause: Duration::from_secs(5),
-            total: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -7,8 +7,8 @@ const LIMITS: BodyLimits = BodyLimits {
     small: 10,
     all_small: 40,
     all_large: 800,
-    pause: Duration::from_secs(5),
-    total: Duration::from_secs(30),
+    idle_timeout: Duration::from_secs(5),
+    read_timeout: Duration::from_secs(30),
 };
 
 fn peer(number: u8) -> IpAddr {
