@@ -6,9 +6,9 @@ use http::{Method, StatusCode};
 use pullpass::server::{BodyLimits, Limits};
 use serde_json::{Value, json};
 
-use crate::fixture::{
-    Client, Fixture, Pending, metric, review, silent_connection, streams, tls_without_request,
-};
+use crate::client::{Client, streams};
+use crate::fixture::{Fixture, metric, review};
+use crate::silence::{Pending, silent_connection, tls_without_request};
 
 /// What a body takes before any of it is there.
 const FIRST: usize = 16 << 10;

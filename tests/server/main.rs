@@ -8,14 +8,19 @@
     reason = "a test fails by panicking"
 )]
 
+mod authority;
+mod client;
 mod fixture;
 mod flood;
+mod silence;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use fixture::{Authority, Client, Fixture, review};
+use authority::Authority;
+use client::Client;
+use fixture::{Fixture, review};
 use http::{Method, StatusCode};
 use pullpass::server::{Limits, TlsError, TlsFiles, TlsReloader};
 use serde_json::{Value, json};
@@ -117,15 +122,15 @@ async fn what_is_no_review_gets_a_line_of_json_that_says_why() {
 }
 
 #[tokio::test]
-async fn whoever_sends_nothing_is_hung_up_on() {
+async fn a_client_that_sends_nothing_is_hung_up_on() {
     let limits = Limits {
         header_timeout: Duration::from_millis(50),
         ..Limits::default()
     };
     let fixture = Fixture::start(limits);
-    let silent = fixture::silent_connection(&fixture).await;
+    let silent = silence::silent_connection(&fixture).await;
     assert!(silent.closed_by_server().await, "no TLS handshake");
-    let client = fixture::tls_without_request(&fixture).await;
+    let client = silence::tls_without_request(&fixture).await;
     assert!(client.closed_by_server().await, "no request");
 }
 
