@@ -237,7 +237,7 @@ fn manifests_are_followed_and_a_mistake_in_them_changes_nothing() {
 }
 
 #[test]
-fn what_is_logged_changes_while_it_runs_and_never_shows_libraries_traces() {
+fn the_log_filter_changes_live_and_never_shows_library_traces() {
     let serve = Serve::start(&["--log=warn"]);
     let logged = |what: &str| {
         wait_for(what, SOON, || {

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_after_a_torn_one_is_on_a_line_of_its_own_and_each_whole_one_counts() {
+    fn a_line_after_a_torn_one_starts_on_a_line_of_its_own() {
         assert_eq!(written(0, "one\ntwo\n"), ("next\n".to_owned(), 2));
         assert_eq!(written(2, "one\ntwo\n"), ("on\nnext\n".to_owned(), 2));
         assert_eq!(written(3, "one\ntwo\n"), ("one\nnext\n".to_owned(), 1));

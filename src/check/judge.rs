@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_are_compared_by_dates_and_by_tokens_that_are_from_the_future() {
+    fn clocks_are_compared_by_dates_and_by_future_tokens() {
         let behind = "CLOCK_SKEW_ERROR: this machine's clock is 10 min 0 s behind the registry's".to_owned();
         for (date, token, expected) in [
             (None, None, "skipped: no answer had the time".to_owned()),

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples_exit_codes_and_help_for_every_argument() {
+    fn every_command_has_examples_exit_codes_and_help() {
         for command in Cli::command().get_subcommands() {
             let name = command.get_name();
             let text = |text: Option<&StyledStr>| text.map(ToString::to_string).unwrap_or_default();

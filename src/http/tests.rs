@@ -152,7 +152,7 @@ async fn one_limit_bounds_the_head_and_a_slow_body_alike() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_for_https_with_its_password_and_its_refusal_is_told() {
+async fn a_proxy_gets_its_password_and_its_refusal_is_reported() {
     let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
     let address = server(move |mut stream, head| {
         let asked = asked.clone();
@@ -195,7 +195,7 @@ async fn a_proxy_that_is_not_there_is_the_proxys_failure() {
 }
 
 #[tokio::test]
-async fn a_connection_has_a_limit_of_its_own_the_proxys_consent_included() {
+async fn a_connection_and_the_proxys_consent_share_one_limit() {
     let silent = server(|stream, _| async move {
         std::future::pending::<()>().await;
         drop(stream);

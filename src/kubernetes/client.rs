@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_that_can_not_be_asked_is_refused_without_its_password() {
+    async fn an_unusable_proxy_is_refused_without_its_password() {
         for proxy in ["socks5://user:hunter2@p.example", "ftp://user:hunter2@p.example"] {
             let mut config = Config::new("https://cluster.example".parse().unwrap());
             config.proxy_url = Some(proxy.parse().unwrap());

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_whose_next_pod_has_no_secret_either_is_let_be_each_time_for_longer() {
+    fn an_owner_that_eviction_does_not_help_is_paused_for_longer() {
         let mut evictions = Evictions::default();
         let mut now = at(1_000);
         let mut rests = Vec::new();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn evictions_end_where_nobody_asks_and_all_pods_are_mended_where_somebody_does() {
+    fn evictions_repair_every_pod_where_the_webhook_is_asked() {
         let never = BEGIN + DAY + DAY;
         for minutes in [-4, 0, 4] {
             let skew = SignedDuration::from_mins(minutes);

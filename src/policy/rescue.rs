@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_injected_when_nothing_is_missing_that_admission_adds() {
+    fn a_pod_that_lacks_nothing_counts_as_injected() {
         let not_injected = CoverageState::Uncovered(Gap::NotInjected);
         for (states, injected) in [
             (&[CoverageState::Covered][..], Some(true)),

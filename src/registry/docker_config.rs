@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_credential_is_keyed_by_repository_and_never_by_host() {
+    fn a_repository_credential_is_never_keyed_by_host() {
         let keys = keys_of(&config("u", "p", &["team/b", "a"]));
         assert_eq!(keys, ["myregistry.azurecr.io/a", "myregistry.azurecr.io/team/b"]);
     }

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_can_not_be_acted_on_is_attached_and_keeps_nobody_else_from_being_read() {
+    fn an_unusable_registry_is_attached_and_blocks_no_other() {
         for bad in unusable("registry1") {
             let mut attached = Attached::default();
             let registries = listed(&mut attached, [bad, sound("registry2")]);

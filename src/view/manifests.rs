@@ -311,7 +311,7 @@ mod tests {
     const REGISTRY: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata: {name: mine}\nspec:\n  loginServer: myregistry.azurecr.io\n  identity: {managedIdentity: {}}\n";
 
     #[test]
-    fn documents_lists_and_json_are_read_and_other_kinds_passed_over() {
+    fn documents_lists_and_json_are_read_and_other_kinds_skipped() {
         let manifests = read(&[
             ("a.yaml", &format!("---\n{REGISTRY}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: apps, labels: {{team: a}}}}\n---\n")),
             ("b.json", r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"web"}}]}"#),

@@ -55,7 +55,7 @@ fn valid(lines: &[Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_reads_nothing_costs_records_that_are_counted_and_no_answer() {
+async fn a_reader_that_hangs_costs_counted_records_and_no_answer() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = directory.path().join("audit");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -97,7 +97,7 @@ async fn a_reader_that_reads_nothing_costs_records_that_are_counted_and_no_answe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_hangs_costs_its_own_records_and_none_of_the_files() {
+async fn a_collector_that_hangs_costs_no_record_of_the_file() {
     let collector = Collector::hanging();
     let world = World::start(&[flag("--audit-otlp", collector.url())]);
     admit_all(&world).await;

@@ -95,7 +95,7 @@ async fn a_collector_that_is_down_gets_everything_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_collector_says_is_heeded_and_what_it_refuses_is_counted() {
+async fn a_collectors_retry_after_is_honored_and_refusals_counted() {
     let collector = Collector::start(vec![
         Answer::RetryAfter(StatusCode::SERVICE_UNAVAILABLE, 3),
         Answer::Rejects(0),
@@ -133,7 +133,7 @@ async fn what_a_collector_says_is_heeded_and_what_it_refuses_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_a_collector_is_told_a_header_that_is_read_anew_and_never_shown() {
+async fn a_collectors_header_is_reread_and_never_shown() {
     let authority = Authority::new().unwrap();
     let collector = Collector::tls(&authority.server(&["localhost"]).unwrap()).await;
     let directory = tempfile::tempdir().unwrap();

@@ -97,7 +97,7 @@ fn send(webhook: &Webhook, directory: &Path, client: &Identity, review: &Value) 
 }
 
 #[test]
-fn the_sample_is_what_the_program_writes_for_every_decision_and_fits_the_schema() {
+fn the_sample_has_every_decision_and_fits_the_schema() {
     let directory = tempfile::tempdir().unwrap();
     let clients = Authority::new().unwrap();
     fs::write(directory.path().join("clients.pem"), clients.pem()).unwrap();

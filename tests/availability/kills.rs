@@ -21,7 +21,7 @@ const LIFE: Lifetimes = Lifetimes {
 const LATE: SignedDuration = SignedDuration::from_secs(5);
 
 #[test]
-fn when_the_leader_is_killed_some_creations_fail_and_succeed_when_repeated_and_another_leads() -> Test {
+fn creations_succeed_on_retry_after_the_leader_is_killed() -> Test {
     let world = World::start(|config| config.lifetimes = LIFE)?;
     let login = world.login(1)?;
     let mut leader = world.start_replica(&[])?;
@@ -67,7 +67,7 @@ fn when_the_leader_is_killed_some_creations_fail_and_succeed_when_repeated_and_a
 }
 
 #[test]
-fn what_is_admitted_while_a_killed_replica_is_still_an_endpoint_is_as_the_failure_policy_says() -> Test {
+fn a_killed_replicas_endpoint_acts_by_the_failure_policy() -> Test {
     let world = World::start(|_| {})?;
     let login = world.login(1)?;
     let mut dead = world.start_replica(&[])?;
@@ -108,7 +108,7 @@ fn what_is_admitted_while_a_killed_replica_is_still_an_endpoint_is_as_the_failur
 }
 
 #[test]
-fn when_the_api_server_is_killed_the_replicas_stay_and_go_on_when_it_is_back() -> Test {
+fn replicas_continue_after_the_api_server_restarts() -> Test {
     let mut world = World::start(|_| {})?;
     let [first, second] = [world.login(1)?.clone(), world.login(2)?.clone()];
     let mut replicas = [world.start_replica(&[])?, world.start_replica(&[])?];

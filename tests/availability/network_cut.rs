@@ -18,7 +18,7 @@ const LIFE: Lifetimes = Lifetimes {
 const LATE: SignedDuration = SignedDuration::from_secs(5);
 
 #[test]
-fn a_leader_that_is_cut_off_answers_from_memory_steps_down_and_catches_up() -> Test {
+fn a_leader_that_is_cut_off_answers_and_steps_down() -> Test {
     let world = World::start(|config| config.lifetimes = LIFE)?;
     let [first, second] = [world.login(1)?, world.login(2)?];
     let mut cut_off = world.start_replica(&[])?;

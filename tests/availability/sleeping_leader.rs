@@ -14,7 +14,7 @@ const LIFE: Lifetimes = Lifetimes {
 };
 
 #[test]
-fn a_leader_that_slept_through_its_lease_notices_and_does_not_fight() -> Test {
+fn a_leader_that_slept_through_its_lease_steps_down() -> Test {
     let world = World::start(|config| config.lifetimes = LIFE)?;
     let [first, second] = [world.login(1)?, world.login(2)?];
     let mut sleeper = world.start_replica(&[])?;

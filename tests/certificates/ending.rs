@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::world::{SOON, Test};
 
 #[test]
-fn without_a_certificate_it_is_alive_and_not_ready_and_ends_when_it_is_told_to() -> Test {
+fn a_replica_without_a_certificate_is_alive_and_not_ready() -> Test {
     let scratch = Scratch::new()?;
     // Nobody listens there.
     let server = format!("http://127.0.0.1:{}", free_port()?);

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::world::{Test, World};
 
 #[test]
-fn with_a_certificate_from_files_bundle_and_secret_are_left_alone() -> Test {
+fn a_certificate_from_files_leaves_bundle_and_secret_alone() -> Test {
     let mut world = World::start()?;
     let authority = Authority::new()?;
     let identity = authority.server(&["pullpass.pullpass-system.svc"])?;

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::world::{ACCOUNT, OWN_NAMESPACE, SOON, Test, World, decoded, entry};
 
 #[test]
-fn two_replicas_start_from_nothing_and_keep_the_bundle_published() -> Test {
+fn two_replicas_start_from_nothing_and_publish_one_bundle() -> Test {
     let mut world = World::start()?;
     assert_eq!(world.secret()?, None);
     assert_eq!(world.bundles()?, ["", ""]);
@@ -108,7 +108,7 @@ fn its_account_can_change_its_own_configuration_only() -> Test {
 
 /// No Lease keeps them apart here: it is not what makes a race harmless.
 #[test]
-fn a_race_of_several_leaders_ends_with_one_certificate_that_all_serve() -> Test {
+fn a_race_of_leaders_ends_with_one_certificate() -> Test {
     const LEADERS: usize = 6;
     let world = World::start()?;
     let runtime = Runtime::new()?;

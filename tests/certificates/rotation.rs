@@ -15,7 +15,7 @@ const HOST: &str = "pullpass.pullpass-system.svc";
 const ADMISSIONS: usize = 25;
 
 #[test]
-fn a_rotation_loses_no_admission_though_the_leader_is_killed_between_its_phases() -> Test {
+fn a_rotation_with_killed_leaders_loses_no_admission() -> Test {
     let mut world = World::start()?;
     // The Lease of a leader that was killed ends after 15 seconds, and the overlap is longer than that.
     world.start_replicas(2, &["--ca-overlap=20"])?;

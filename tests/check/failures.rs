@@ -162,7 +162,7 @@ fn clocks_that_differ_are_told_of_though_tokens_come() -> Test {
 }
 
 #[test]
-fn a_service_that_never_answers_is_waited_for_no_longer_than_was_said() -> Test {
+fn a_service_that_never_answers_ends_at_the_timeout() -> Test {
     let login = login();
     let azure = Azure::start(std::slice::from_ref(&login))?;
     for (name, step) in [

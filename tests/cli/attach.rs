@@ -45,7 +45,7 @@ const READY: &str = "REGISTRY.azurecr.io is ready: its credential ends at TIME, 
                      injected namespace can pull its images.\n";
 
 #[test]
-fn a_service_principal_is_attached_and_attaching_it_again_changes_nothing() -> Test {
+fn attaching_a_service_principal_again_changes_nothing() -> Test {
     let world = shared()?;
     let login = world.login()?;
     let attached = attach_with(world, &login, &login.password, &[])?;
@@ -114,7 +114,7 @@ fn a_service_principal_is_attached_and_attaching_it_again_changes_nothing() -> T
 }
 
 #[test]
-fn a_wrong_password_is_said_at_once_and_the_right_one_put_in_by_attaching_again() -> Test {
+fn a_wrong_password_is_corrected_by_attaching_again() -> Test {
     let world = shared()?;
     let login = world.login()?;
     let said = attach_with(world, &login, "hunter2", &[])?.failed(1)?;
@@ -146,7 +146,7 @@ fn a_wrong_password_is_said_at_once_and_the_right_one_put_in_by_attaching_again(
 }
 
 #[test]
-fn a_service_principal_is_adopted_and_its_rotated_password_waited_for() -> Test {
+fn a_rotated_password_of_an_adopted_secret_is_waited_for() -> Test {
     let world = shared()?;
     // By hand, with a Secret by hand.
     let spec = json!({"namespaces": {"matchLabels": {"team": "a"}}, "provision": "Eager"});
@@ -186,7 +186,7 @@ fn a_service_principal_is_adopted_and_its_rotated_password_waited_for() -> Test 
 }
 
 #[test]
-fn a_missing_role_is_waited_for_and_said_with_the_command_that_gives_it() -> Test {
+fn a_missing_role_is_reported_with_the_command_that_assigns_it() -> Test {
     let world = shared()?;
     let login = world.login()?;
     world.azure.revoke(&login.client, &login.host)?;
@@ -334,7 +334,7 @@ fn nothing_is_written_over_what_is_not_ours() -> Test {
 }
 
 #[test]
-fn what_the_api_server_refuses_is_said_before_anything_is_written() -> Test {
+fn a_refusal_of_the_api_server_comes_before_any_write() -> Test {
     let world = shared()?;
     let login = world.login()?;
     let pem = certificate(&login)?.1;
@@ -519,7 +519,7 @@ fn versions(world: &World<'_>, login: &Login) -> Result<[String; 2], Box<dyn Err
 }
 
 #[test]
-fn a_credential_of_an_older_password_is_not_taken_for_the_new_one() -> Test {
+fn a_credential_of_an_older_password_is_no_success() -> Test {
     let world = shared()?;
     let login = world.login()?;
     attach_with(world, &login, &login.password, &[])?.ok()?;

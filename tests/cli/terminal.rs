@@ -90,7 +90,7 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn the_client_secret_is_asked_for_without_echo_and_the_waiting_is_seen() -> Test {
+fn the_client_secret_is_prompted_for_without_echo() -> Test {
     let world = shared()?;
     let login = world.login()?;
     let command = format!(

@@ -49,7 +49,7 @@ fn kubectl_debug_is_told_that_the_pod_holds_no_pull_secret() -> Test {
 }
 
 #[test]
-fn kubectl_debug_of_a_pod_that_holds_the_pull_secret_is_told_nothing() -> Test {
+fn kubectl_debug_of_a_pod_with_its_secret_gets_no_warning() -> Test {
     let pullpass = pullpass()?;
     let namespace = pullpass.new_namespace(&[])?;
     create(&pod(&namespace, "covered", "myregistry.azurecr.io/web:1"))?;

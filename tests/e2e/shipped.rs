@@ -35,7 +35,7 @@ fn apply_around_a_ca_bundle(cluster: &ControlPlane, apply: &[&str]) -> Test {
 }
 
 #[test]
-fn the_manifests_can_be_applied_on_the_server_side_and_hold_nobody_up_without_pullpass() -> Test {
+fn the_manifests_block_no_pod_while_pullpass_is_unavailable() -> Test {
     let cluster = cluster_of_its_own()?.controller_manager(false).start()?;
     apply_around_a_ca_bundle(
         &cluster,

@@ -121,7 +121,7 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
 }
 
 #[test]
-fn the_api_server_takes_every_object_of_every_overlay_and_component_and_of_the_chart() -> Test {
+fn the_api_server_accepts_every_object_of_kustomize_and_chart() -> Test {
     let cluster = cluster()?;
     cluster.run(&["create", "namespace", "pullpass-system"])?;
     let mut distinct = BTreeSet::new();
@@ -200,7 +200,7 @@ fn try_out_pod(cluster: &ControlPlane, objects: &[Value]) -> Result<Value, Box<d
 }
 
 #[test]
-fn the_deployments_pods_are_admitted_under_the_restricted_pod_security() -> Test {
+fn the_deployments_pods_pass_restricted_pod_security() -> Test {
     let cluster = cluster()?;
     for choice in Choice::all() {
         let objects = choice.kustomize()?;
@@ -221,7 +221,7 @@ fn the_deployments_pods_are_admitted_under_the_restricted_pod_security() -> Test
 }
 
 #[test]
-fn a_pod_on_the_nodes_network_is_admitted_in_the_namespace_that_is_made_for_it() -> Test {
+fn a_pod_on_the_host_network_is_admitted_in_its_namespace() -> Test {
     let cluster = cluster()?;
     let values = json!({
         "hostNetwork": true,
@@ -303,7 +303,7 @@ fn helm_installs_upgrades_and_uninstalls_the_chart() -> Test {
 }
 
 #[test]
-fn the_api_server_counts_what_it_could_not_ask_under_the_names_that_the_alert_reads() -> Test {
+fn failed_calls_are_counted_under_the_names_that_alerts_read() -> Test {
     let cluster = cluster()?;
     let choice = Choice {
         overlay: "cluster-wide",

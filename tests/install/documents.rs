@@ -125,7 +125,7 @@ fn every_component_is_documented_and_tested() -> Test {
 }
 
 #[test]
-fn the_patches_change_a_setting_and_the_failure_policy_and_nothing_else() -> Test {
+fn the_documented_patches_change_only_what_they_name() -> Test {
     for overlay in ["cluster-wide", "opt-in"] {
         let shipped = Choice {
             overlay,

@@ -50,7 +50,7 @@ pub fn comparable(mut object: Value) -> Value {
 }
 
 #[test]
-fn the_chart_gives_what_every_overlay_gives_with_every_set_of_components() -> Test {
+fn the_chart_renders_what_overlays_and_components_render() -> Test {
     for choice in Choice::all() {
         let ours = by_name(choice.kustomize()?.into_iter().map(comparable).collect())?;
         let theirs = by_name(chart(&choice.values())?.into_iter().map(comparable).collect())?;

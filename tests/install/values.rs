@@ -32,7 +32,7 @@ fn variable(deployment: &Value, name: &str) -> Option<Value> {
 }
 
 #[test]
-fn ports_are_changed_where_the_program_listens_and_where_they_are_named() -> Test {
+fn ports_change_where_they_are_listened_on_and_named() -> Test {
     let shipped = deployment(&json!({}))?;
     let changed = deployment(&json!({"ports": {"webhook": 10250, "metrics": 9102}}))?;
     assert_eq!(
@@ -58,7 +58,7 @@ fn ports_are_changed_where_the_program_listens_and_where_they_are_named() -> Tes
 }
 
 #[test]
-fn on_the_nodes_network_a_replica_gives_its_port_to_the_next_one() -> Test {
+fn a_replica_on_the_host_network_frees_its_port_for_the_next() -> Test {
     let objects = chart(&json!({"hostNetwork": true, "namespace": {"create": true}}))?;
     let deployment = find(&objects, "Deployment", "pullpass")?;
     assert_eq!(at(deployment, &format!("{POD}/hostNetwork")), json!(true));

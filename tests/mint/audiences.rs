@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::world::{ARM, CLIENT, PASSWORD, TENANT, World, config, with_secret};
 
 #[tokio::test]
-async fn the_second_audience_is_tried_where_the_first_is_refused_and_is_then_remembered() {
+async fn an_accepted_second_audience_is_remembered() {
     let mut old_registry = config();
     old_registry.registries[0].audiences = Some(vec![ARM.to_owned()]);
     let mut bare_tenant = config();

@@ -95,7 +95,7 @@ fn downloaded(platform: &Platform, directory: &Path) -> Result<PathBuf, Box<dyn 
 }
 
 #[test]
-fn the_manifest_is_what_krew_takes_and_the_plugin_in_its_archive_works() -> Test {
+fn the_krew_manifest_is_valid_and_its_plugin_works() -> Test {
     let scratch = Scratch::new()?;
     archive(PULLPASS, "amd64", scratch.path())?;
     let incomplete = render(scratch.path())?;

@@ -122,7 +122,7 @@ fn events(cluster: &ControlPlane, reason: &str) -> Result<Vec<Value>, String> {
 }
 
 #[test]
-fn pods_that_never_started_for_want_of_their_secret_are_made_anew() -> Test {
+fn pods_that_never_started_without_their_secret_are_evicted() -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
     cluster.run(&["create", "namespace", NAMESPACE])?;

@@ -250,7 +250,7 @@ async fn a_client_certificate_is_asked_for_and_names_the_peer() {
 }
 
 #[tokio::test]
-async fn a_secret_volume_that_swaps_its_link_is_taken_up_and_live_connections_go_on() {
+async fn a_swapped_secret_volume_is_used_for_new_connections() {
     let mut fixture = Fixture::start(Limits::default());
     let before = Client::h2(&fixture).await;
     let old = fixture.served_certificate().await;
@@ -262,7 +262,7 @@ async fn a_secret_volume_that_swaps_its_link_is_taken_up_and_live_connections_go
 }
 
 #[tokio::test]
-async fn a_pair_that_does_not_fit_is_refused_and_the_old_one_served_on() {
+async fn a_pair_that_does_not_match_leaves_the_old_one_served() {
     let mut fixture = Fixture::start(Limits::default());
     let old = fixture.served_certificate().await;
     let (one, other) = (

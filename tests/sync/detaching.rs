@@ -55,7 +55,7 @@ fn what_a_slow_replica_writes_after_the_sweep_goes() -> Test {
 }
 
 #[test]
-fn a_registry_attached_again_is_minted_though_an_emptied_credential_is_there() -> Test {
+fn an_emptied_credential_is_minted_again_on_attach() -> Test {
     let cluster = cluster_of_its_own()?;
     let world = start(&cluster)?;
     let login = world.attached(&json!({}))?;

@@ -51,7 +51,7 @@ fn grown(shipped: &Value) -> Result<Value, Box<dyn Error>> {
 }
 
 #[test]
-fn the_definition_grows_and_goes_back_and_what_is_attached_stays_so() -> Test {
+fn the_crd_changes_versions_and_registries_stay_attached() -> Test {
     let cluster = cluster_of_its_own()?;
     let world = World::start(&cluster, 3, |_| {})?;
     let definitions: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(SHIPPED)?)?;

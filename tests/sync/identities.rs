@@ -109,7 +109,7 @@ fn wait_for_message(world: &World, login: &Login, words: &str) -> Test {
 }
 
 #[test]
-fn workload_identity_leads_to_a_pull_with_the_clusters_own_token() -> Test {
+fn workload_identity_pulls_with_the_clusters_own_token() -> Test {
     let world = shared()?;
     let login = world.login()?;
     world.azure.push_image(&login, "app")?;
@@ -174,7 +174,7 @@ fn managed_identities_lead_to_a_pull() -> Test {
 }
 
 #[test]
-fn an_access_token_pulls_from_its_repositories_and_from_no_other() -> Test {
+fn an_access_token_pulls_from_its_repositories_alone() -> Test {
     let world = shared()?;
     let login = world.login()?;
     for repository in ["app", "team/app", "other", "apps"] {

@@ -62,7 +62,7 @@ fn wait_for_a_fresh_lease(cluster: &ControlPlane) -> Result<Timestamp, Box<dyn E
 }
 
 #[test]
-fn when_the_leader_is_killed_another_one_goes_on_and_nothing_is_missing() -> Test {
+fn another_leader_continues_after_the_leader_is_killed() -> Test {
     const COUNT: usize = 100;
     let cluster = cluster_of_its_own()?;
     let mut world = World::start(&cluster, 2, |_| {})?;
@@ -106,7 +106,7 @@ fn when_the_leader_is_killed_another_one_goes_on_and_nothing_is_missing() -> Tes
 }
 
 #[test]
-fn a_lease_of_one_that_is_gone_is_taken_though_its_clock_was_ahead() -> Test {
+fn an_abandoned_lease_of_a_fast_clock_is_taken() -> Test {
     let cluster = cluster_of_its_own()?;
     let mut world = World::start(&cluster, 1, |_| {})?;
     wait_until_it_leads(&world.pullpass)?;
@@ -145,7 +145,7 @@ fn a_registry_detached_while_nobody_ran_leaves_no_secret() -> Test {
 }
 
 #[test]
-fn a_registry_detached_while_the_leader_is_down_leaves_no_secret() -> Test {
+fn a_registry_detached_without_a_leader_leaves_no_secret() -> Test {
     let cluster = cluster_of_its_own()?;
     let mut world = World::start(&cluster, 2, |_| {})?;
     wait_until_it_leads(&world.pullpass)?;
@@ -174,7 +174,7 @@ fn a_registry_detached_while_the_leader_is_down_leaves_no_secret() -> Test {
 }
 
 #[test]
-fn a_leader_that_is_told_to_end_gives_the_lease_back_and_another_leads_at_once() -> Test {
+fn a_leader_that_shuts_down_releases_the_lease() -> Test {
     let cluster = cluster_of_its_own()?;
     let mut world = World::start(&cluster, 2, |_| {})?;
     wait_until_it_leads(&world.pullpass)?;

@@ -7,7 +7,7 @@ use crate::client::assert_pulls_when_attached;
 use crate::world::{Test, pull_secret, shared, text};
 
 #[test]
-fn skopeo_pulls_with_the_secret_from_the_pods_namespace_and_not_without_it() -> Test {
+fn skopeo_pulls_only_with_the_pull_secret() -> Test {
     let world = shared()?;
     let login = world.login()?;
     world.azure.push_image(&login, "app")?;
@@ -63,7 +63,7 @@ fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
 }
 
 #[test]
-fn a_kubelet_finds_the_credential_for_the_registrys_images_and_for_no_look_alike() -> Test {
+fn a_kubelet_finds_the_credential_for_no_look_alike() -> Test {
     let world = shared()?;
     let login = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&login)?;

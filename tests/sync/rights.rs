@@ -227,7 +227,7 @@ fn foreign_secrets_are_refused_to_it_unseen() -> Test {
 }
 
 #[test]
-fn a_foreign_secret_of_a_pull_secrets_name_is_said_and_left_alone() -> Test {
+fn a_foreign_secret_of_our_name_is_reported_and_kept() -> Test {
     let world = shared()?;
     let login = world.attached(&json!({}))?;
     let name = pull_secret(&login);

@@ -31,7 +31,7 @@ fn wait_for_refresh(
 }
 
 #[test]
-fn credentials_are_refreshed_before_they_end_and_survive_an_outage_of_entra() -> Test {
+fn credentials_are_refreshed_early_and_survive_an_outage() -> Test {
     let cluster = cluster_of_its_own()?;
     let world = World::start(&cluster, 1, |config| config.lifetimes = LIFE)?;
     let login = world.attached(&json!({}))?;

@@ -26,7 +26,7 @@ fn assert_taken_up(world: &World, login: &Login, before: &Value) -> Test {
 }
 
 #[test]
-fn a_repository_scoped_token_pulls_and_a_new_password_of_it_is_taken_up() -> Test {
+fn a_repository_scoped_token_pulls_after_a_password_change() -> Test {
     let world = shared()?;
     let login = world.login()?;
     for repository in ["app", "other"] {
@@ -71,7 +71,7 @@ fn a_repository_scoped_token_pulls_and_a_new_password_of_it_is_taken_up() -> Tes
 }
 
 #[test]
-fn a_service_principals_password_pulls_and_a_new_one_is_taken_up() -> Test {
+fn a_service_principals_password_pulls_after_a_change() -> Test {
     let world = shared()?;
     let login = world.login()?;
     world.azure.push_image(&login, "app")?;

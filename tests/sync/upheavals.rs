@@ -87,7 +87,7 @@ fn watches_that_expired_miss_nothing() -> Test {
 }
 
 #[test]
-fn a_thousand_namespaces_cost_one_call_to_entra_and_one_exchange() -> Test {
+fn a_thousand_namespaces_cost_one_mint() -> Test {
     const COUNT: usize = 1000;
     let cluster = cluster_of_its_own()?;
     let world = World::start(&cluster, 1, |_| {})?;

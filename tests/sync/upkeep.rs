@@ -25,7 +25,7 @@ fn detaching_leaves_no_secret_anywhere() -> Test {
 }
 
 #[test]
-fn an_eager_registry_gives_every_namespace_that_may_use_it_a_secret_ahead_of_time() -> Test {
+fn an_eager_registry_provisions_every_allowed_namespace() -> Test {
     let world = shared()?;
     let before = world.pullpass.new_namespace(&[("team", "eager")])?;
     let other = world.pullpass.new_namespace(&[])?;

@@ -64,7 +64,7 @@ fn publishes(live: &watch::Sender<Option<Live>>, bundle: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_watch_whose_connection_was_cut_is_begun_anew_and_shows_what_was_missed() {
+async fn a_watch_that_was_cut_off_restarts_and_shows_what_it_missed() {
     let client = client([
         whole(&configuration("good")),
         silence(),
@@ -93,7 +93,7 @@ async fn what_was_published_is_known_without_the_watch() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_read_under_a_wrong_clock_is_served_when_the_clock_is_right() {
+async fn a_secret_read_under_a_wrong_clock_is_served_once_it_is_set() {
     const WRONG: usize = 3;
     // Two providers are compiled in; whoever is first installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();

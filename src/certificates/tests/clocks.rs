@@ -25,7 +25,7 @@ fn settle(mut state: CertificateState, mut now: Timestamp) -> (CertificateState,
 }
 
 #[test]
-fn what_a_clock_that_was_far_ahead_made_is_replaced_once_it_is_set() {
+fn a_certificate_of_a_fast_clock_is_replaced_once_it_is_set() {
     for ahead in [HOUR * 2, DAY * 30, DAY * 400] {
         let now = begin();
         let (state, done, changes) = settle(new(now + ahead), now);
@@ -49,7 +49,7 @@ fn what_a_clock_that_was_far_ahead_made_is_replaced_once_it_is_set() {
 }
 
 #[test]
-fn a_serving_certificate_that_is_still_to_begin_is_renewed_at_once_and_once() {
+fn a_certificate_that_is_not_yet_valid_is_renewed_once() {
     for ahead in [HOUR * 2, DAY * 30, DAY * 200] {
         let now = begin();
         let state = CertificateState::of(new(now).authority, HOST, now + ahead).unwrap();
@@ -82,7 +82,7 @@ fn an_authority_that_is_still_to_begin_signs_nothing_anew() {
 }
 
 #[test]
-fn clocks_that_are_apart_by_less_than_certificates_begin_early_do_not_replace_each_others() {
+fn slightly_different_clocks_keep_each_others_certificates() {
     let ahead = BACKDATED - SignedDuration::from_secs(1);
     for made in [begin(), begin() + ahead] {
         for now in [begin(), begin() + ahead] {

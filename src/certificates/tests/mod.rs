@@ -69,7 +69,7 @@ fn from_nothing_to_published() {
 }
 
 #[test]
-fn a_serving_certificate_is_renewed_alone_when_two_thirds_are_over() {
+fn a_serving_certificate_is_renewed_after_two_thirds() {
     let state = new(begin());
     let due = begin() + DAY * 60;
     let published = live(&state.bundle());
@@ -144,7 +144,7 @@ fn an_authority_is_replaced_in_phases() {
 }
 
 #[test]
-fn the_wait_begins_anew_when_the_bundle_was_taken_away_meanwhile() {
+fn the_wait_restarts_when_the_bundle_was_removed_meanwhile() {
     let now = begin();
     let mut state = new(now);
     state.next = Some(Next {
@@ -171,7 +171,7 @@ fn the_wait_begins_anew_when_the_bundle_was_taken_away_meanwhile() {
 }
 
 #[test]
-fn a_certificate_that_ends_with_its_authority_is_not_renewed_over_and_over() {
+fn a_certificate_that_expires_with_its_ca_is_renewed_once() {
     let old = new(begin());
     let ends = old.authority.certificate().validity().until;
     let now = ends - DAY * 10;
@@ -333,7 +333,7 @@ fn what_ended_or_is_for_another_host_is_mended() {
 }
 
 #[test]
-fn a_secret_that_was_deleted_comes_back_with_another_authority_to_come() {
+fn a_deleted_secret_is_recreated_with_another_next_ca() {
     let now = begin();
     let good = new(now);
     let step = plan(&Held::Absent, None, Some(&good), HOST, OVERLAP, now);
@@ -346,7 +346,7 @@ fn a_secret_that_was_deleted_comes_back_with_another_authority_to_come() {
 }
 
 #[test]
-fn a_patch_takes_away_what_does_not_belong_there_and_names_the_version() {
+fn a_patch_removes_foreign_entries_and_names_the_version() {
     let state = new(begin());
     let mut secret = state.secret("own");
     secret.metadata.resource_version = Some("7".to_owned());

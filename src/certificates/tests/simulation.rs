@@ -372,7 +372,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_made_under_a_clock_that_was_wrong_is_made_anew_when_it_is_set(
+    fn certificates_of_a_wrong_clock_are_replaced_once_it_is_set(
         numbers in numbers(),
         hours in proptest::sample::select(vec![-9600, -720, -2, -1, 1, 2, 24, 720, 1500, 9600]),
         steps in 1..40,

@@ -71,7 +71,7 @@ fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
 }
 
 #[test]
-fn reasons_have_codes_and_messages_are_parted_into_cause_and_cure() {
+fn reasons_have_codes_and_messages_have_cause_and_cure() {
     for (reason, message, code) in [
         ("InvalidSpec", "set one", "LOGIN_SERVER_ERROR"),
         (

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waiting_can_not_mend_fails_at_once_and_the_rest_is_waited_for() {
+    fn only_a_problem_that_may_pass_is_waited_for() {
         let at = Evidence::Generation(1);
         let judged = |reason| judge(Some(&status(1, reason, None)), &at, None, NOW);
         assert_eq!(judged("Minted"), ReadyState::Ready);

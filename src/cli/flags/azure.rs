@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_azure_workload_identity_says_of_its_cluster_is_not_taken_for_every_registry() {
+    fn the_clusters_own_identity_is_not_used_for_every_registry() {
         let of_a_cloud = "https://login.microsoftonline.com/";
         let elsewhere = "https://login.example:8443";
         for (given, has_federated_token, is_taken) in [

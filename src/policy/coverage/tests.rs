@@ -178,7 +178,7 @@ fn what_is_not_on_acr_is_nobodys_business() {
 }
 
 #[test]
-fn who_is_left_alone_is_not_uncovered_and_may_be_covered_all_the_same() {
+fn an_exempt_pod_is_never_uncovered_and_may_be_covered() {
     let image = ["openreg.azurecr.io/a"];
     let alone = pod(&image, &[]);
     let opted_out = [("pullpass.dev/inject", "disabled")];

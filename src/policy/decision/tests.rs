@@ -264,7 +264,7 @@ fn unknown_label_values_count_as_not_set_and_are_said() {
 }
 
 #[test]
-fn always_inject_gives_every_registry_that_the_namespace_may_use() {
+fn always_inject_adds_every_registry_of_the_namespace() {
     let labels = [("pullpass.dev/always-inject", "true"), ("team", "b")];
     let seen = seen(&create(&pod(&["nginx"])), Some(&labels), &Settings::default());
     assert_eq!(seen.outcome, Outcome::Injected);

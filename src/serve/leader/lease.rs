@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stands_by_waits_as_long_whatever_the_leaders_clock_said() {
+    fn a_standby_waits_as_long_whatever_the_leaders_clock_says() {
         for ahead in [-86_400, -30, 0, 30, 86_400] {
             let other = Machine::new(0);
             let leader = Machine::new(ahead);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leads_stops_before_another_one_begins_whichever_clock_is_wrong() {
+    fn a_leader_stops_before_the_next_one_starts_on_any_clock() {
         let machine = Machine::new(86_400);
         let held = HeldLease {
             renewed: machine.at(100),

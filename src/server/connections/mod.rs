@@ -117,7 +117,7 @@ impl Connections {
         let mut open = self.open();
         let mut refused = None;
         if open.by_id.len() >= self.limit {
-            let least = least_useful(peer, &open.standings(), self.limit / MANY);
+            let least = least_useful(peer, &open.summaries(), self.limit / MANY);
             if let Some(ended) = least.and_then(|id| open.by_id.remove(&id)) {
                 refused = Some(ended.peer);
                 ended.ended.notify_one();
@@ -145,7 +145,7 @@ impl Connections {
 }
 
 impl Open {
-    fn standings(&self) -> Vec<OpenConnection> {
+    fn summaries(&self) -> Vec<OpenConnection> {
         self.by_id
             .iter()
             .map(|(id, connection)| {

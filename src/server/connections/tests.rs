@@ -13,14 +13,14 @@ fn peer(number: u8) -> IpAddr {
 /// Connections that were opened one after the other, a second apart.
 struct Opened {
     start: Instant,
-    standings: Vec<OpenConnection>,
+    open_connections: Vec<OpenConnection>,
 }
 
 impl Opened {
     fn new() -> Self {
         Self {
             start: Instant::now(),
-            standings: Vec::new(),
+            open_connections: Vec::new(),
         }
     }
 
@@ -30,8 +30,8 @@ impl Opened {
 
     /// A connection that never had a review answered; gives its id.
     fn open(&mut self, from: u8) -> u64 {
-        let id = self.standings.len() as u64;
-        self.standings.push(OpenConnection {
+        let id = self.open_connections.len() as u64;
+        self.open_connections.push(OpenConnection {
             id,
             peer: peer(from),
             is_useful: false,
@@ -44,13 +44,13 @@ impl Opened {
     fn useful(&mut self, from: u8, seconds: u64) -> u64 {
         let id = self.open(from);
         let used = self.at(seconds);
-        let connection = self.standings.last_mut().unwrap();
+        let connection = self.open_connections.last_mut().unwrap();
         (connection.is_useful, connection.used) = (true, used);
         id
     }
 
     fn ends(&self, few: usize) -> Option<u64> {
-        least_useful(peer(NEW), &self.standings, few)
+        least_useful(peer(NEW), &self.open_connections, few)
     }
 }
 

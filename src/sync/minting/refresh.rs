@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_wait_longer_each_time_and_as_long_as_they_are_asked_to() {
+    fn failures_wait_longer_each_time_and_honor_retry_after() {
         let mut failures = None;
         let mut waits = Vec::new();
         for _ in 0..10 {

@@ -231,7 +231,7 @@ async fn a_pod_that_is_not_stuck_any_more_is_left() {
 }
 
 #[tokio::test]
-async fn a_pod_whose_registry_or_namespace_is_not_known_any_more_is_left() {
+async fn a_pod_of_an_unknown_registry_or_namespace_is_kept() {
     type Change = fn(&Watches);
     let changes: [(&str, Change); 3] = [
         ("detached", |watches| {
@@ -251,7 +251,7 @@ async fn a_pod_whose_registry_or_namespace_is_not_known_any_more_is_left() {
 }
 
 #[tokio::test]
-async fn a_pod_that_changes_after_the_last_look_is_left_and_proposed_again() {
+async fn a_pod_that_changed_meanwhile_is_kept_and_proposed_again() {
     let pod = stuck("a", BEFORE);
     let mut server = ApiServer::with(Some(pod.clone()));
     server.to_evictions = StatusCode::CONFLICT;
@@ -288,7 +288,7 @@ async fn a_pod_is_evicted_whatever_becomes_of_the_event() {
 }
 
 #[tokio::test]
-async fn where_the_next_pod_has_no_secret_either_its_owner_is_told_and_let_be() {
+async fn an_owner_that_eviction_does_not_help_is_told_and_paused() {
     let (server, rescuer) = ApiServer::with(Some(stuck("a", BEFORE))).rescuer();
     let candidate = proposed(&rescuer, &stuck("a", BEFORE)).unwrap();
     assert_eq!(rescuer.rescue(&candidate).await.unwrap(), Handled::Evicted);

@@ -82,7 +82,7 @@ pub(super) fn controller(
 }
 
 #[tokio::test]
-async fn a_refresh_costs_a_call_for_each_namespace_that_has_the_secret_and_none_for_others() {
+async fn a_refresh_costs_one_call_for_each_secret_and_no_other() {
     let namespaces = [
         ("needs", None),
         ("does-not", None),
@@ -160,7 +160,7 @@ async fn a_credential_of_another_spec_is_written_nowhere() {
 }
 
 #[tokio::test]
-async fn what_is_known_to_be_absent_is_not_deleted_again_at_every_resync() {
+async fn a_resync_deletes_no_secret_that_is_known_to_be_absent() {
     let controller = controller(registry(&json!({})), &[("opted-out", Some("disabled"))]);
     let pair = Arc::new(("opted-out".to_owned(), "mine".to_owned()));
     let mut work = Work::default();
@@ -335,7 +335,7 @@ async fn a_new_leader_takes_away_slowly_what_may_be_there() {
 }
 
 #[tokio::test]
-async fn a_failure_is_forgotten_with_its_cause_and_waits_longer_each_time() {
+async fn a_failure_waits_longer_each_time_until_its_cause_is_gone() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
     let mut work = Work::default();

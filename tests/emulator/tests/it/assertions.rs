@@ -191,7 +191,7 @@ async fn expired_early_and_short_certificates_are_refused() {
 }
 
 #[tokio::test]
-async fn a_federated_token_must_fit_in_issuer_subject_audience_and_key() {
+async fn a_federated_token_must_match_in_every_claim_and_key() {
     let signer = RsaSigner::FIRST;
     let (emulator, client) = start().await;
     emulator

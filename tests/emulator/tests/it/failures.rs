@@ -14,7 +14,7 @@ async fn challenge(client: &Client) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_status_comes_for_the_next_calls_at_its_step_and_target_only() {
+async fn an_injected_status_holds_for_its_step_and_target_only() {
     let (emulator, client) = start().await;
     emulator
         .put_registry(Registry::new(TENANT, "other.azurecr.io"))

@@ -39,7 +39,7 @@ async fn ask(emulator: &Emulator, query: &str) -> Answer {
 const QUERY: &str = "api-version=2018-02-01&resource=https%3A%2F%2Fcontainerregistry.azure.net";
 
 #[tokio::test]
-async fn an_identity_is_found_by_client_id_resource_id_or_as_the_only_one() {
+async fn an_identity_is_found_by_id_or_as_the_only_one() {
     let (emulator, client) = start().await;
     set(&emulator, vec![identity(USER_ASSIGNED, Some(RESOURCE_ID))]);
     for query in [
@@ -60,7 +60,7 @@ async fn an_identity_is_found_by_client_id_resource_id_or_as_the_only_one() {
 }
 
 #[tokio::test]
-async fn the_system_assigned_identity_is_the_default_and_two_others_are_ambiguous() {
+async fn two_user_assigned_identities_are_ambiguous() {
     let (emulator, _client) = start().await;
     let others = vec![
         identity(USER_ASSIGNED, Some(RESOURCE_ID)),

@@ -101,7 +101,7 @@ async fn pull_rights_do_not_grow_into_push_rights() {
 }
 
 #[tokio::test]
-async fn the_exchange_refuses_tokens_that_are_forged_expired_or_for_another_audience() {
+async fn the_exchange_refuses_forged_expired_and_foreign_tokens() {
     let (emulator, client) = start().await;
     let good = client.entra_token(ACR).await;
     let forged = tampered(&good, "appid", json!("somebody-else"));
@@ -144,7 +144,7 @@ async fn the_exchange_refuses_tokens_that_are_forged_expired_or_for_another_audi
 }
 
 #[tokio::test]
-async fn a_role_acts_from_when_it_has_propagated_until_it_is_taken_away() {
+async fn a_role_acts_after_propagation_until_it_is_removed() {
     let (emulator, client) = start().await;
     emulator.revoke(CLIENT, REGISTRY).unwrap();
     let token = client.entra_token(ACR).await;
@@ -168,7 +168,7 @@ async fn a_role_acts_from_when_it_has_propagated_until_it_is_taken_away() {
 }
 
 #[tokio::test]
-async fn an_abac_registry_exchanges_for_acrpull_and_then_denies_the_repository() {
+async fn an_abac_registry_exchanges_and_then_denies_the_repository() {
     let (emulator, client) = start().await;
     emulator.put_registry(Registry::abac(TENANT, REGISTRY)).unwrap();
     let refresh = client.refresh_token(REGISTRY).await;
@@ -323,7 +323,7 @@ async fn a_repository_role_is_nothing_on_a_classic_registry() {
 }
 
 #[tokio::test]
-async fn passwords_of_the_admin_a_scoped_token_and_a_service_principal_are_taken() {
+async fn every_kind_of_registry_password_is_accepted() {
     let (emulator, client) = start().await;
     let mut registry = Registry::new(TENANT, REGISTRY).with_admin("myregistry", "admin-password");
     registry.tokens.push(ScopedToken {
@@ -435,7 +435,7 @@ async fn tokens_of_a_registry_are_good_there_and_for_their_time_only() {
 }
 
 #[tokio::test]
-async fn an_access_token_in_place_of_a_password_gives_no_more_and_no_longer_than_it_says() {
+async fn an_access_token_as_password_gives_only_what_it_says() {
     let (emulator, client) = start().await;
     let refresh = client.refresh_token(REGISTRY).await;
     let access = client
@@ -455,7 +455,7 @@ async fn an_access_token_in_place_of_a_password_gives_no_more_and_no_longer_than
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_served_fails_in_tls_and_a_new_one_is_served_at_once() {
+async fn a_new_host_is_served_immediately_and_an_unknown_one_fails() {
     let (emulator, client) = start().await;
     let url = "https://new.azurecr.io/v2/";
     assert!(client.get(url, "").await.is_err());

@@ -228,7 +228,7 @@ async fn skopeo_pulls_with_a_refresh_token_what_the_admin_has_pushed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_and_refusals_of_the_backend_name_the_registry_and_not_the_backend() {
+async fn uploads_and_refusals_never_name_the_backend() {
     let directory = tempfile::tempdir().unwrap();
     let (emulator, client) = start().await;
     let _backend = Backend::start(&emulator, directory.path()).await;
