@@ -15,6 +15,7 @@
 mod ask;
 mod idle;
 mod kills;
+mod leaders;
 mod lease;
 mod load;
 mod network_cut;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pullpass_emulator::{Config, Listen};
+use pullpass_emulator::{Config, Listen, Step};
 use pullpass_test_support::{
     Azure, ControlPlane, Login, PodNetwork, Webhook, end_to_end_wanted, shipped, wait_for,
 };
@@ -29,6 +29,13 @@ pub struct World {
     pub azure: Azure,
     pub cluster: ControlPlane,
     logins: Vec<Login>,
+}
+
+/// What was minted up to some moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Minting {
+    pub calls: u64,
+    pub written: u64,
 }
 
 /// A replica, and the network of its Pod.
@@ -217,6 +224,43 @@ impl World {
             .get_json(&["mutatingwebhookconfiguration", "pullpass"])?;
         let bundle = STANDARD.decode(text(&configuration, "/webhooks/0/clientConfig/caBundle"))?;
         Ok(String::from_utf8(bundle)?)
+    }
+
+    /// How many calls for these registries' credentials there were, and how many credentials these replicas have written.
+    pub fn minting(&self, logins: [&Login; 2], replicas: [&Replica; 2]) -> Result<Minting, Box<dyn Error>> {
+        let counts = self.azure.counts();
+        let calls = logins
+            .iter()
+            .map(|login| counts.calls_at(Step::Exchange, &login.host));
+        let calls = calls.sum();
+        let mut written = 0;
+        for replica in replicas {
+            written += u64::try_from(self.credentials_written_by(replica)?.len())?;
+        }
+        Ok(Minting { calls, written })
+    }
+
+    /// Waits until as many credentials were written since then as calls were made: a replica that minted without leading
+    /// made a call more, which nothing makes up for.
+    pub fn wait_until_all_is_written(
+        &self,
+        since: &Minting,
+        logins: [&Login; 2],
+        replicas: [&Replica; 2],
+    ) -> Test {
+        let look = || -> Result<(), Box<dyn Error>> {
+            let now = self.minting(logins, replicas)?;
+            let (calls, written) = (now.calls - since.calls, now.written - since.written);
+            // A refresh that is under way makes the two differ for a moment.
+            let is_quiet = self.minting(logins, replicas)? == now;
+            (is_quiet && calls == written)
+                .then_some(())
+                .ok_or_else(|| format!("{calls} calls for {written} credentials").into())
+        };
+        wait_for("every call to be written", SOON, || {
+            look().map_err(|error| error.to_string())
+        })?;
+        Ok(())
     }
 
     /// Which minted credentials were written from a replica's address, as the API server's audit log has it.
