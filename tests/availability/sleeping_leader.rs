@@ -45,8 +45,7 @@ fn a_leader_that_slept_through_its_lease_steps_down() -> Test {
         assert!(other.leads()?);
         assert!(!sleeper.leads()?);
         // It did nothing of what it had to do when it woke up, before it knew or after: it neither asked nor wrote.
-        let none = Minting { calls: 0, written: 0 };
-        world.wait_until_all_is_written(&none, [first, second], [&sleeper, &other])?;
+        world.wait_until_all_is_written(&Minting::default(), [first, second], [&sleeper, &other])?;
         assert_eq!(world.credentials_written_by(&sleeper)?, written_before);
         Ok(())
     })?;

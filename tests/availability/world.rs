@@ -32,9 +32,10 @@ pub struct World {
 }
 
 /// What was minted up to some moment.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Minting {
-    pub calls: u64,
+    pub tokens: u64,
+    pub exchanges: u64,
     pub written: u64,
 }
 
@@ -226,18 +227,23 @@ impl World {
         Ok(String::from_utf8(bundle)?)
     }
 
-    /// How many calls for these registries' credentials there were, and how many credentials these replicas have written.
+    /// How often Entra ID and the registries were asked for these registries' credentials, and how many credentials these
+    /// replicas have written.
     pub fn minting(&self, logins: [&Login; 2], replicas: [&Replica; 2]) -> Result<Minting, Box<dyn Error>> {
         let counts = self.azure.counts();
-        let calls = logins
-            .iter()
-            .map(|login| counts.calls_at(Step::Exchange, &login.host));
-        let calls = calls.sum();
-        let mut written = 0;
+        let [mut tokens, mut exchanges, mut written] = [0; 3];
+        for login in logins {
+            tokens += counts.calls_at(Step::EntraToken, &login.tenant);
+            exchanges += counts.calls_at(Step::Exchange, &login.host);
+        }
         for replica in replicas {
             written += u64::try_from(self.credentials_written_by(replica)?.len())?;
         }
-        Ok(Minting { calls, written })
+        Ok(Minting {
+            tokens,
+            exchanges,
+            written,
+        })
     }
 
     /// Waits until as many credentials were written since then as calls were made: a replica that minted without leading
@@ -250,12 +256,14 @@ impl World {
     ) -> Test {
         let look = || -> Result<(), Box<dyn Error>> {
             let now = self.minting(logins, replicas)?;
-            let (calls, written) = (now.calls - since.calls, now.written - since.written);
+            let tokens = now.tokens - since.tokens;
+            let calls = (tokens, now.exchanges - since.exchanges);
+            let written = now.written - since.written;
             // A refresh that is under way makes the two differ for a moment.
             let is_quiet = self.minting(logins, replicas)? == now;
-            (is_quiet && calls == written)
+            (is_quiet && calls == (written, written))
                 .then_some(())
-                .ok_or_else(|| format!("{calls} calls for {written} credentials").into())
+                .ok_or_else(|| format!("{calls:?} calls for {written} credentials").into())
         };
         wait_for("every call to be written", SOON, || {
             look().map_err(|error| error.to_string())
