@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pullpass_emulator::{DeniedScope, Failure, Fault, Registry, Secret, Step};
 use pullpass_test_support::{Azure, Login, free_port};
 
-use crate::world::{Test, assert_said, check, identity, login, pullpass, run};
+use crate::world::{Test, assert_said, check, identity, login, pullpass, pullpass_without_network, run};
 
 /// No registry can have a name that is so long and so odd.
 const NOWHERE: &str = "pullpassnosuchregistry0pullpassnosuchregistry0abcd.azurecr.io";
@@ -131,7 +131,7 @@ fn a_way_that_is_barred() -> Test {
     let azure = Azure::start(std::slice::from_ref(&login))?;
     let is_ca = |flag: &String| flag.starts_with("--extra-ca");
     let ca = || azure.flags().into_iter().filter(is_ca);
-    let output = run(pullpass()
+    let output = run(pullpass_without_network()
         .args([NOWHERE, "--anonymous", "--timeout=5"])
         .args(ca()))?;
     assert_said(&azure, "dns", &output, 1)?;

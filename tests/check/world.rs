@@ -14,7 +14,17 @@ const TIME: std::ops::Range<usize> = 17..25;
 
 /// A pullpass that knows no cluster, no proxy and no identity of Azure.
 pub fn pullpass() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    check_command(Command::new(env!("CARGO_BIN_EXE_pullpass")))
+}
+
+/// The same where there is no network, so that no name resolves, whatever this machine's resolver would say.
+pub fn pullpass_without_network() -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-root-user", "--net", env!("CARGO_BIN_EXE_pullpass")]);
+    check_command(unshare)
+}
+
+fn check_command(mut command: Command) -> Command {
     let unset = [
         "HTTPS_PROXY",
         "https_proxy",
