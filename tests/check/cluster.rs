@@ -4,13 +4,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use pullpass_test_support::{Azure, ControlPlane, Installation, Login, end_to_end_wanted, wait_for};
+use pullpass_emulator::Step;
+use pullpass_test_support::{Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{Test, assert_text, plain, pullpass, run};
 
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(2);
+const ADMIN: &str = "system:serviceaccount:default:admin";
 
 fn check(kubeconfig: &Path, azure: &Azure, arguments: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
     let mut command: Command = pullpass();
@@ -77,6 +79,30 @@ fn wait_for_reason(cluster: &ControlPlane, login: &Login, reason: &str) -> Test 
     Ok(())
 }
 
+/// A flag of the API server that has its audit log say what the admin did, reads as well, in place of what it says otherwise.
+fn audit_policy(scratch: &Scratch) -> Result<String, Box<dyn std::error::Error>> {
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [ADMIN]}, {"level": "None"}],
+    });
+    let file = scratch.path().join("audit-policy.json");
+    std::fs::write(&file, policy.to_string())?;
+    Ok(format!("--audit-policy-file={}", file.display()))
+}
+
+/// What the admin asked of the API server, each of which has to be a read.
+fn assert_only_reads(cluster: &ControlPlane) -> Test {
+    let events = cluster.audit_events()?;
+    assert!(events.len() > 10, "{events:#?}");
+    for event in &events {
+        let verb = event.get("verb").and_then(Value::as_str).unwrap_or_default();
+        assert!(["get", "list"].contains(&verb), "{event:#}");
+    }
+    Ok(())
+}
+
 /// Somebody who may read `AcrRegistries` and nothing else.
 fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -94,7 +120,11 @@ fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::err
 #[test]
 fn an_acr_registry_is_checked_from_here_and_as_pullpass_sees_it() -> Test {
     end_to_end_wanted()?;
-    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    let scratch = Scratch::new()?;
+    let cluster = ControlPlane::builder()
+        .controller_manager(false)
+        .api_server_argument(audit_policy(&scratch)?)
+        .start()?;
     let logins: Vec<_> = ["wellregistry", "wrongregistry", "basicregistry"]
         .iter()
         .zip(1..)
@@ -125,7 +155,22 @@ fn an_acr_registry_is_checked_from_here_and_as_pullpass_sees_it() -> Test {
     wait_for_reason(&cluster, wrong, "EntraRejected")?;
     wait_for_reason(&cluster, basic, "Minted")?;
 
-    let admin = cluster.kubeconfig().to_owned();
+    // Every call below is by somebody who may do anything.
+    cluster.run(&["create", "serviceaccount", "admin", "--namespace", "default"])?;
+    let bound = format!("--serviceaccount={}", ADMIN.replace("system:serviceaccount:", ""));
+    cluster.run(&[
+        "create",
+        "clusterrolebinding",
+        "admin",
+        "--clusterrole=cluster-admin",
+        &bound,
+    ])?;
+    let admin = cluster.service_account_kubeconfig("default", "admin")?;
+    let changes_in_registries = || {
+        let counts = azure.counts();
+        [Step::Blob, Step::Storage].map(|step| counts.calls(step))
+    };
+    let before = changes_in_registries();
     let said = |name: &str, arguments: &[&str], code| {
         assert_said(&azure, name, &check(&admin, &azure, arguments)?, code)
     };
@@ -139,6 +184,9 @@ fn an_acr_registry_is_checked_from_here_and_as_pullpass_sees_it() -> Test {
     let report: Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!(report["code"], "CONNECTIVITY_AAD_LOGIN_ERROR");
     assert_eq!(report["events"][0]["reason"], "EntraRejected");
+
+    assert_eq!(changes_in_registries(), before);
+    assert_only_reads(&cluster)?;
 
     let viewer = viewer(&cluster)?;
     assert_said(&azure, "viewer", &check(&viewer, &azure, &[&well.name])?, 0)?;
