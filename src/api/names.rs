@@ -86,3 +86,61 @@ pub const SERVING_AUTHORITY: &str = "serving-authority";
 pub const NEXT_CA_TRUSTED_SINCE_ANNOTATION: &str = "pullpass.dev/next-ca-trusted-since";
 /// On that Secret: when the previous authority signed no more (RFC 3339).
 pub const PREVIOUS_CA_RETIRED_AT_ANNOTATION: &str = "pullpass.dev/previous-ca-retired-at";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn labels_and_annotations_are_those_of_the_contract() {
+        let page = include_str!("../../docs/design.md");
+        // Between backticks, every second piece is code; `key: value` and `key` are both names of a key.
+        let named: BTreeSet<&str> = page
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|code| code.split(':').next())
+            .filter(|key| key.starts_with("pullpass.dev/") || key.starts_with("app.kubernetes.io/"))
+            .collect();
+        let group = "pullpass.dev/v1alpha1";
+        let expected = BTreeSet::from([
+            group,
+            INJECT_LABEL,
+            ALWAYS_INJECT_LABEL,
+            REGISTRY_LABEL,
+            MANAGED_BY_LABEL,
+            EXPIRES_AT_ANNOTATION,
+            REFRESHED_AT_ANNOTATION,
+            EMPTIED_AT_ANNOTATION,
+            PULL_SECRETS_ANNOTATION,
+        ]);
+        assert_eq!(named, expected);
+        for name in [OWN_NAMESPACE, MANAGER]
+            .into_iter()
+            .chain(SYSTEM_NAMESPACES)
+            .chain([
+                &*pull_secret("<AcrRegistry>"),
+                &*minted_credential("<AcrRegistry>"),
+            ])
+        {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pull_secret_names_its_registry_and_nothing_else_does() {
+        assert_eq!(registry_of(&pull_secret("mine")), Some("mine"));
+        assert_eq!(registry_of("mine"), None);
+        for (name, own) in [
+            ("webhook-certificate", true),
+            ("serving-certificate", true),
+            ("serving-authority", true),
+            ("credential-mine", true),
+            ("pullpass-mine", false),
+            ("acr-sp", false),
+        ] {
+            assert_eq!(is_own_secret(name), own, "{name}");
+        }
+    }
+}
