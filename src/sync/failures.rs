@@ -1,7 +1,7 @@
 //! Writes of pull secrets that failed: when each is tried again, and whether its reason is still to be logged.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::Discriminant;
 use std::time::{Duration, Instant};
 
@@ -14,21 +14,39 @@ const MAX_WRITE_BACKOFF: Duration = Duration::from_mins(5);
 const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(15), MAX_WRITE_BACKOFF);
 /// How often the same problem of a registry is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(5);
+/// How many problems of one kind are logged of a registry in that time: the API server's words may name the namespace, and
+/// differ in each.
+const MAX_LOGGED: usize = 3;
+
+/// What was tried so often in a row, and when it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Retry {
+    count: u32,
+    /// When.
+    pub(super) at: Instant,
+}
+
+impl Retry {
+    /// Counts one more attempt; those at other things do not try again together with it.
+    pub(super) fn after(before: Option<Self>, backoff: Backoff, what: &impl Hash, now: Instant) -> Self {
+        let count = before.map_or(0, |before| before.count).saturating_add(1);
+        let at = now + backoff.delay(count, None, Jitter::of(&(what, count)));
+        Self { count, at }
+    }
+
+    /// Whether it is too early.
+    pub(super) fn waits(self, now: Instant) -> bool {
+        self.at > now
+    }
+}
 
 /// What failed, by pair of namespace and registry.
 #[derive(Debug)]
 pub(super) struct Failures<K> {
     backoff: Backoff,
-    failing: HashMap<K, Failure>,
-    /// What was logged of a registry, and when.
-    logged: HashMap<(String, Discriminant<WriteError>), Instant>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Failure {
-    /// How often in a row.
-    count: u32,
-    retry_at: Instant,
+    failing: HashMap<K, Retry>,
+    /// What was logged of a registry, each by its hash, and when.
+    logged: HashMap<(String, Discriminant<WriteError>), HashMap<u64, Instant>>,
 }
 
 impl<K: Hash + Eq> Failures<K> {
@@ -43,23 +61,19 @@ impl<K: Hash + Eq> Failures<K> {
 
     /// Counts a failure; says when to try again.
     pub(super) fn failed(&mut self, pair: K, error: &WriteError, now: Instant) -> Instant {
-        let known = self.failing.get(&pair);
-        let count = known.map_or(0, |known| known.count).saturating_add(1);
         let backoff = if *error == WriteError::Foreign {
             CONFLICT_BACKOFF
         } else {
             self.backoff
         };
-        let retry_at = now + backoff.delay(count, None, Jitter::of(&(&pair, count)));
-        self.failing.insert(pair, Failure { count, retry_at });
-        retry_at
+        let retry = Retry::after(self.failing.get(&pair).copied(), backoff, &pair, now);
+        self.failing.insert(pair, retry);
+        retry.at
     }
 
     /// Whether a pair failed and is not to be tried yet.
     pub(super) fn waits(&self, pair: &K, now: Instant) -> bool {
-        self.failing
-            .get(pair)
-            .is_some_and(|failure| failure.retry_at > now)
+        self.failing.get(pair).is_some_and(|retry| retry.waits(now))
     }
 
     /// Forgets the failures of a pair: it was written, or needs not be.
@@ -74,19 +88,24 @@ impl<K: Hash + Eq> Failures<K> {
 
     /// Forgets failures that nobody tried again for long.
     pub(super) fn expire(&mut self, now: Instant) {
-        let waited = |failure: &Failure| now.saturating_duration_since(failure.retry_at);
         self.failing
-            .retain(|_, failure| waited(failure) < MAX_WRITE_BACKOFF);
+            .retain(|_, retry| now.saturating_duration_since(retry.at) < MAX_WRITE_BACKOFF);
     }
 
-    /// Whether a problem of a registry was not logged for a while.
+    /// Whether a problem of a registry is to be logged: it was not for a while, and few others of its kind were.
     pub(super) fn is_news(&mut self, registry: &str, error: &WriteError, now: Instant) -> bool {
-        self.logged
-            .retain(|_, at| now.saturating_duration_since(*at) < LOG_INTERVAL);
-        let key = (registry.to_owned(), std::mem::discriminant(error));
-        let is_news = !self.logged.contains_key(&key);
+        self.logged.retain(|_, problems| {
+            problems.retain(|_, at| now.saturating_duration_since(*at) < LOG_INTERVAL);
+            !problems.is_empty()
+        });
+        let kind = (registry.to_owned(), std::mem::discriminant(error));
+        let problems = self.logged.entry(kind).or_default();
+        let mut hasher = DefaultHasher::new();
+        error.to_string().hash(&mut hasher);
+        let problem = hasher.finish();
+        let is_news = problems.len() < MAX_LOGGED && !problems.contains_key(&problem);
         if is_news {
-            self.logged.insert(key, now);
+            problems.insert(problem, now);
         }
         is_news
     }
@@ -150,10 +169,29 @@ mod tests {
     fn the_same_problem_of_a_registry_is_logged_now_and_then() {
         let (mut failures, begin) = (Failures::<()>::new(FIRST), Instant::now());
         assert!(failures.is_news("mine", &refused(), begin));
-        assert!(!failures.is_news("mine", &WriteError::Api("else".to_owned()), begin));
         assert!(failures.is_news("mine", &WriteError::Foreign, begin));
         assert!(failures.is_news("other", &refused(), begin));
         assert!(!failures.is_news("mine", &refused(), begin + LOG_INTERVAL / 2));
         assert!(failures.is_news("mine", &refused(), begin + LOG_INTERVAL));
+    }
+
+    #[test]
+    fn another_message_is_logged_but_not_any_number() {
+        let (mut failures, begin) = (Failures::<()>::new(FIRST), Instant::now());
+        let told = |failures: &mut Failures<()>, namespace: usize, at| {
+            let error = WriteError::Api(format!("no Secrets in namespace {namespace}"));
+            failures.is_news("mine", &error, at)
+        };
+        assert!(told(&mut failures, 0, begin) && told(&mut failures, 1, begin));
+        assert!(!told(&mut failures, 1, begin));
+        let more = (2..1_000).filter(|namespace| told(&mut failures, *namespace, begin));
+        let more = more.count();
+        assert_eq!(more, MAX_LOGGED - 2);
+        assert!(
+            failures.is_news("mine", &WriteError::Foreign, begin),
+            "another kind"
+        );
+        assert!(told(&mut failures, 1_000, begin + LOG_INTERVAL));
+        assert_eq!(failures.logged.len(), 1);
     }
 }
