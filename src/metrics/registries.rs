@@ -63,7 +63,7 @@ impl RegistryMetrics {
             refreshes: added(
                 to,
                 "pullpass_credential_refresh_total",
-                "Attempts to mint a credential",
+                "Attempts to mint a credential, and trials of one that is not minted",
                 Family::default(),
             ),
             credential_expiry: added(

@@ -72,6 +72,18 @@ impl HeldCredential {
         self.fingerprint.as_deref() == Some(registry.fingerprint())
     }
 
+    /// Whether another one of the same spec and inputs holds the same, whenever either was minted.
+    pub(super) fn is_as_good_as(&self, other: &Self) -> bool {
+        let of = |held: &Self| {
+            (
+                held.docker_config.clone(),
+                held.inputs.clone(),
+                held.fingerprint.clone(),
+            )
+        };
+        of(self) == of(other)
+    }
+
     /// Reads it back; `None` for a Secret that is not one, or that somebody spoilt: it is minted again then.
     pub fn parse(secret: &Secret) -> Option<Self> {
         let annotations = secret.annotations();

@@ -11,5 +11,6 @@ mod audiences;
 mod clocks;
 mod identities;
 mod outages;
+mod passwords;
 mod refusals;
 mod world;

@@ -24,6 +24,7 @@ mod shipped_resync;
 mod short_lives;
 mod slow_watch;
 mod static_credentials;
+mod trials;
 mod upheavals;
 mod upkeep;
 mod world;

@@ -42,6 +42,7 @@ fn a_repository_scoped_token_pulls_after_a_password_change() -> Test {
                 repository: "app".to_owned(),
                 actions: vec!["pull".to_owned()],
             }],
+            ..ScopedToken::default()
         }];
         world.azure.put_registry(registry)?;
         let secret = json!({

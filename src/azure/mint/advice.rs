@@ -1,9 +1,11 @@
 //! What to do about a failure, as a clause for statuses and Events.
 
-use super::{MintCause, MintKind, MintRequest, MintStep};
+use super::{MintCause, MintKind, MintRequest, MintStep, Password};
+use crate::azure::acr::AcrError;
 use crate::azure::remedy::{
     Handover, Puller, Request, Situation, joined, of_too_many_repositories, of_unusable_password,
 };
+use crate::registry::login_server::LoginServer;
 
 pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -> Option<String> {
     let situation = Situation {
@@ -29,6 +31,27 @@ pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -
             situation.of_registry(asked, error)
         }
     })
+}
+
+/// About a user name and a password that a registry does not take.
+pub(super) fn of_refused_password(
+    login_server: &LoginServer,
+    username: &str,
+    password: &Password,
+    error: &AcrError,
+) -> Option<String> {
+    let situation = Situation {
+        login_server,
+        resource_id: None,
+        puller: match &password.principal {
+            Some(identity) => Puller::Identity(identity),
+            None => Puller::User(username),
+        },
+        audience: None,
+        repository: None,
+        handover: Handover::InPlace,
+    };
+    joined(situation.of_registry(Request::Login, error))
 }
 
 pub(super) fn of_password() -> Option<String> {

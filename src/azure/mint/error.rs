@@ -74,6 +74,10 @@ impl MintError {
 
     pub(super) fn in_request(request: &MintRequest, step: MintStep, cause: MintCause) -> Self {
         let advice = advice::advice(request, step, &cause);
+        Self::with_advice(step, cause, advice)
+    }
+
+    pub(super) fn with_advice(step: MintStep, cause: MintCause, advice: Option<String>) -> Self {
         Self { step, cause, advice }
     }
 

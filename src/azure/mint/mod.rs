@@ -2,12 +2,14 @@
 
 mod advice;
 mod error;
+mod password;
 
 use std::fmt;
 
 use jiff::Timestamp;
 
 pub use self::error::{MintCause, MintError, MintStep};
+pub use self::password::Password;
 use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use crate::azure::entra::Entra;
 pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
@@ -78,40 +80,6 @@ impl Credential {
     /// The `.dockerconfigjson` that holds it.
     pub fn docker_config(&self, login_server: &LoginServer) -> Vec<u8> {
         docker_config(login_server, &self.username, &self.password, &self.repositories)
-    }
-
-    /// A service principal's own client ID and secret, for [`CredentialKind::ServicePrincipalPassword`]. Nobody is
-    /// asked whether they are right.
-    ///
-    /// [`CredentialKind::ServicePrincipalPassword`]: crate::api::acr_registry::CredentialKind::ServicePrincipalPassword
-    pub fn service_principal_password(
-        client_id: &str,
-        secret: &SecretText,
-        now: Timestamp,
-    ) -> Result<Self, MintError> {
-        Self::long_lived(client_id, secret, now)
-    }
-
-    /// A user name and password of the registry's own: a repository-scoped token, or the admin user. Nobody is asked
-    /// whether they are right.
-    pub fn basic(username: &str, password: &SecretText, now: Timestamp) -> Result<Self, MintError> {
-        Self::long_lived(username, password, now)
-    }
-
-    fn long_lived(username: &str, password: &SecretText, now: Timestamp) -> Result<Self, MintError> {
-        let (username, password) = (username.trim(), password.trimmed());
-        // Basic authentication ends the user name at the first colon (RFC 7617).
-        if username.is_empty() || password.is_empty() || username.contains(':') {
-            return Err(MintError::unusable_password());
-        }
-        Ok(Self {
-            username: username.to_owned(),
-            password,
-            audience: None,
-            issued_at: now,
-            expires_at: None,
-            repositories: Vec::new(),
-        })
     }
 }
 
@@ -281,22 +249,6 @@ mod tests {
         }
         let government = request(None, None, Cloud::USGovernment);
         assert_eq!(audiences(&government).1, ["https://management.usgovcloudapi.net"]);
-    }
-
-    #[test]
-    fn a_password_of_ones_own_is_taken_as_it_is_but_for_white_space() {
-        let now = Timestamp::UNIX_EPOCH;
-        let credential = Credential::basic("token1\n", &"hunter2\n".into(), now).unwrap();
-        assert_eq!(credential.username, "token1");
-        assert_eq!(credential.password.expose(), "hunter2");
-        assert_eq!((credential.expires_at, credential.audience), (None, None));
-        for (username, password) in [("", "p"), ("u", ""), ("u", " \n"), ("a:b", "p")] {
-            let error = Credential::basic(username, &password.into(), now).unwrap_err();
-            assert_eq!(
-                error.reason(),
-                crate::api::reason::Reason::CredentialSecretMissing
-            );
-        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Statuses and Events join the remedies into a sentence; `pullpass check` lists them with their commands.
 
 mod fault;
+mod login;
 mod proof;
 
 pub(crate) use self::fault::EntraFault;
@@ -69,6 +70,8 @@ pub(crate) enum Request {
     Challenge,
     /// A refresh token.
     Exchange,
+    /// Whether it takes a user name and a password.
+    Login,
     /// To pull from a repository, or a token for that.
     Pull,
 }
@@ -242,7 +245,7 @@ impl Situation<'_> {
             AcrError::NoAccess { .. } => self.pull(),
             AcrError::TooLong => match request {
                 Request::Pull => of_too_many_repositories(),
-                Request::Challenge | Request::Exchange => {
+                Request::Challenge | Request::Exchange | Request::Login => {
                     vec![say("use spec.credential.kind AccessToken for a few repositories")]
                 }
             },
@@ -264,7 +267,7 @@ impl Situation<'_> {
         }
         match (request, refusal.status) {
             (Request::Pull, _) => self.pull(),
-            (Request::Challenge | Request::Exchange, 403) => vec![
+            (Request::Challenge | Request::Exchange | Request::Login, 403) => vec![
                 run(
                     "let the outgoing address through the registry's firewall",
                     format!("az acr network-rule add --name {registry} --ip-address ADDRESS"),
@@ -275,15 +278,16 @@ impl Situation<'_> {
                 ),
                 say("or reach it by a private endpoint"),
             ],
-            (Request::Challenge | Request::Exchange, 404) => vec![run(
+            (Request::Challenge | Request::Exchange | Request::Login, 404) => vec![run(
                 "see what the registry's login server is called",
                 format!("az acr show --name {registry} --query loginServer --output tsv"),
             )],
             (Request::Exchange, 400 | 401) => self.role(),
+            (Request::Login, 400 | 401) => self.login(),
             (Request::Exchange, 413) => vec![say(
                 "use an identity that is in fewer groups: its token lists them",
             )],
-            (Request::Challenge | Request::Exchange, _) => vec![self.proxy()],
+            (Request::Challenge | Request::Exchange | Request::Login, _) => vec![self.proxy()],
         }
     }
 
@@ -341,10 +345,7 @@ impl Situation<'_> {
                 format!("see that the scope map of the token allows content/read on {repository}"),
                 format!("az acr token show --name {user} --registry {registry} --query scopeMapId"),
             )],
-            (Puller::User(user), None) => vec![run(
-                "make a new password, and put it into the Secret that spec.identity names",
-                format!("az acr token credential generate --name {user} --registry {registry} --password1"),
-            )],
+            (Puller::User(_), None) => self.login(),
             (Puller::Identity(_) | Puller::Unknown, Some(repository)) => vec![
                 self.reader(),
                 run(

@@ -13,6 +13,7 @@ use super::identity::Given;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, Identity as SpecIdentity};
 use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::api::reason::Reason;
+use crate::azure::mint::Password;
 use crate::base::clock::whole_seconds;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
@@ -258,11 +259,9 @@ async fn identity(
     {
         Ok(resolved) => match resolved.source {
             Source::Mint(request) => Identity::Mint(request),
-            Source::Basic { username, password }
-            | Source::ServicePrincipalPassword {
-                client_id: username,
-                secret: password,
-            } => Identity::Password {
+            Source::Password(Password {
+                username, password, ..
+            }) => Identity::Password {
                 username: username.trim().to_owned(),
                 password: password.trimmed(),
             },

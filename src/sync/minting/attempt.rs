@@ -14,7 +14,6 @@ use super::{MintFailure, RETRY_INTERVAL, RegistryController, after};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
-use crate::azure::mint::Credential;
 use crate::base::clock::Instants;
 use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
@@ -129,6 +128,15 @@ impl RegistryController {
             inputs,
             registry.fingerprint(),
         ));
+        let planned = match planned {
+            RefreshPlan::Wait(None) if resolved.is_static() => {
+                self.trial(registry.name(), inputs, clocks.steady)
+            }
+            planned => planned,
+        };
+        // What is held goes on as it is where the registry takes it once more.
+        let kept =
+            current.and_then(|(held, seen)| seen.age(held.refreshed_at, clocks).map(|_| Arc::clone(held)));
         let held = held.map(|(held, _)| held);
         let login_server = Some(registry.login_server().to_string());
         if let RefreshPlan::Wait(wait) = planned {
@@ -137,7 +145,9 @@ impl RegistryController {
                 (None, Some(held)) => refresh::due(held, fraction),
                 (None, None) => wait.map(|wait| after(now, wait)),
             };
-            let failure = memory.map(|memory| memory.failure);
+            let failure = memory
+                .map(|memory| memory.failure)
+                .filter(|failure| !self.outlasts(registry.name(), inputs, failure));
             return (
                 CredentialState {
                     is_needed: true,
@@ -149,7 +159,7 @@ impl RegistryController {
                 wait,
             );
         }
-        let minted = self.mint(registry, resolved, held.as_deref(), now).await;
+        let minted = self.mint(registry, resolved, held.as_deref(), kept).await;
         self.parts
             .metrics
             .registries
@@ -157,13 +167,18 @@ impl RegistryController {
         let (held, failure, next_refresh, wait) = match minted {
             Ok(minted) => {
                 self.forget(registry.name());
-                let wait = refresh::wait(&minted, fraction);
+                let wait = match refresh::wait(&minted, fraction) {
+                    None if resolved.is_static() => self.accepted(registry.name(), inputs),
+                    wait => wait,
+                };
                 let next = refresh::due(&minted, fraction);
                 (Some(minted), None, next, wait)
             }
             Err(failure) => {
-                let (next, wait) = self.note_failure(registry.name(), &resolved.inputs, failures, &failure);
-                (held, Some(failure), Some(next), Some(wait))
+                let (next, wait) = self.note_failure(registry.name(), inputs, failures, &failure);
+                let failure =
+                    Some(failure).filter(|failure| !self.outlasts(registry.name(), inputs, failure));
+                (held, failure, Some(next), Some(wait))
             }
         };
         (
@@ -208,7 +223,7 @@ impl RegistryController {
         registry: &AttachedRegistry,
         resolved: &Resolved,
         held: Option<&HeldCredential>,
-        now: Timestamp,
+        kept: Option<Arc<HeldCredential>>,
     ) -> Result<Arc<HeldCredential>, MintFailure> {
         let remembered = held.and_then(|held| held.audience.clone());
         let minted = match &resolved.source {
@@ -217,9 +232,9 @@ impl RegistryController {
                 request.remembered_audience = remembered;
                 self.parts.minter.mint(&request).await
             }
-            identity::Source::Basic { username, password } => Credential::basic(username, password, now),
-            identity::Source::ServicePrincipalPassword { client_id, secret } => {
-                Credential::service_principal_password(client_id, secret, now)
+            identity::Source::Password(password) => {
+                let login_server = registry.login_server();
+                self.parts.minter.try_password(login_server, password).await
             }
         };
         let credential = minted.map_err(|error| MintFailure {
@@ -227,8 +242,11 @@ impl RegistryController {
             message: error.to_string(),
             retry_after: error.retry_after(),
         })?;
-        self.keep_pace(registry, &resolved.inputs);
         let minted = HeldCredential::of(&credential, registry, resolved.inputs.clone());
+        if let Some(kept) = kept.filter(|kept| resolved.is_static() && kept.is_as_good_as(&minted)) {
+            return Ok(kept);
+        }
+        self.keep_pace(registry, &resolved.inputs);
         let seen = Seen::new();
         let version = self.store(registry.name(), &minted).await?;
         tracing::info!(

@@ -9,7 +9,7 @@ use super::MintFailure;
 use crate::api::acr_registry::{AcrRegistry, CredentialKind, SecretKeyRef};
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::api::reason::Reason;
-use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest};
+use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest, Password};
 use crate::base::secret_text::SecretText;
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::AttachedRegistry;
@@ -33,9 +33,7 @@ pub(crate) enum Source {
     /// From Entra ID and the registry.
     Mint(Box<MintRequest>),
     /// As it is.
-    Basic { username: String, password: SecretText },
-    /// The service principal's own.
-    ServicePrincipalPassword { client_id: String, secret: SecretText },
+    Password(Password),
 }
 
 /// An identity that is complete.
@@ -43,6 +41,13 @@ pub(crate) struct Resolved {
     pub(crate) source: Source,
     /// Differs whenever the spec or a Secret that it names differs.
     pub(super) inputs: String,
+}
+
+impl Resolved {
+    /// Whether the credential is not minted, but is as it is: nothing renews it.
+    pub(super) fn is_static(&self) -> bool {
+        matches!(self.source, Source::Password(_))
+    }
 }
 
 /// Puts the identity of a spec together.
@@ -70,15 +75,18 @@ pub(crate) async fn resolve(
             proof: ClientProof::Secret(reference),
         } => {
             let (secret, version) = secrets.read(reference).await?;
-            let app = application.clone();
+            let identity = MintIdentity::ClientSecret {
+                app: application.clone(),
+                secret: secret.clone(),
+                origin: origin(reference),
+            };
             let source = match kind {
-                CredentialKind::ServicePrincipalPassword => Source::ServicePrincipalPassword {
-                    client_id: app.client_id,
-                    secret,
-                },
+                CredentialKind::ServicePrincipalPassword => Source::Password(Password {
+                    username: application.client_id.clone(),
+                    password: secret,
+                    principal: Some(identity),
+                }),
                 CredentialKind::RefreshToken | CredentialKind::AccessToken => {
-                    let origin = origin(reference);
-                    let identity = MintIdentity::ClientSecret { app, secret, origin };
                     mint(object, registry, kind, identity)
                 }
             };
@@ -111,8 +119,12 @@ pub(crate) async fn resolve(
             };
             let (username, version) = secrets.read(&key(&reference.username_key)).await?;
             let (password, _) = secrets.read(&key(&reference.password_key)).await?;
-            let username = username.expose().to_owned();
-            (Source::Basic { username, password }, Some(version))
+            let password = Password {
+                username: username.expose().to_owned(),
+                password,
+                principal: None,
+            };
+            (Source::Password(password), Some(version))
         }
         AttachedIdentity::Anonymous => return Err(invalid("spec.identity.anonymous has no credential")),
     };

@@ -1,5 +1,6 @@
 //! The registry controller: an AcrRegistry becomes a minted credential, which is kept fresh, and a status that says so.
 
+mod acceptance;
 mod attempt;
 mod identity;
 pub mod refresh;
@@ -24,6 +25,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::broadcast;
 
+use self::acceptance::Acceptances;
 use self::attempt::Memory;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
@@ -62,6 +64,7 @@ pub struct RegistryController {
     parts: Parts,
     memory: Mutex<HashMap<String, Memory>>,
     paces: Mutex<HashMap<String, Pace>>,
+    acceptances: Mutex<Acceptances>,
 }
 
 /// What the controller works with.
@@ -91,6 +94,7 @@ impl RegistryController {
             parts,
             memory: Mutex::default(),
             paces: Mutex::default(),
+            acceptances: Mutex::default(),
         }
     }
 

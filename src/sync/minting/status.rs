@@ -117,7 +117,7 @@ fn verdict(standing: &CredentialState, now: Timestamp) -> (bool, String, String)
     }
     let message = match standing.held.as_deref() {
         Some(HeldCredential { expires_at: None, .. }) => {
-            "the credential is in use; it does not say when it ends"
+            "the registry takes the credential, which does not say when it ends"
         }
         _ => "the credential is fresh",
     };

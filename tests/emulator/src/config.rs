@@ -274,7 +274,7 @@ pub struct AdminUser {
 }
 
 /// A repository-scoped token with its scope map.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScopedToken {
     /// The token's name, which is the user name.
@@ -283,6 +283,12 @@ pub struct ScopedToken {
     pub passwords: Vec<String>,
     /// Its scope map.
     pub scopes: Vec<RepositoryScope>,
+    /// Whether its status is `disabled`.
+    #[serde(default)]
+    pub disabled: bool,
+    /// When its passwords expire; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// One entry of a scope map.

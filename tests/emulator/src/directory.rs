@@ -199,11 +199,10 @@ impl Directory {
             return (admin.password == password).then(|| Identity::Admin(username.to_owned()));
         }
         if let Some(token) = registry.tokens.iter().find(|token| token.name == username) {
-            return token
-                .passwords
-                .iter()
-                .any(|known| known == password)
-                .then(|| Identity::ScopedToken(username.to_owned()));
+            let is_right = token.passwords.iter().any(|known| known == password)
+                && !token.disabled
+                && token.expires_at.is_none_or(|at| at > now);
+            return is_right.then(|| Identity::ScopedToken(username.to_owned()));
         }
         let principal = self.principal(username)?;
         (check_secret(principal, password, now) == SecretCheck::Right

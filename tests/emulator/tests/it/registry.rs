@@ -278,6 +278,7 @@ async fn a_password_that_is_too_long_does_not_pass_the_front_end() {
             repository: "team/app".to_owned(),
             actions: vec!["pull".to_owned()],
         }],
+        ..ScopedToken::default()
     });
     emulator.put_registry(registry).unwrap();
     let answer = client.scoped(REGISTRY, ("puller", &longest), PULL_APP).await;
@@ -323,6 +324,32 @@ async fn a_repository_role_is_nothing_on_a_classic_registry() {
 }
 
 #[tokio::test]
+async fn a_disabled_or_expired_scoped_token_is_refused() {
+    let (emulator, client) = start().await;
+    let usable = ScopedToken {
+        name: "puller".to_owned(),
+        passwords: vec!["one".to_owned()],
+        ..ScopedToken::default()
+    };
+    let ended = Some(jiff::Timestamp::UNIX_EPOCH);
+    for (disabled, expires_at, status) in [(false, None, 200), (true, None, 401), (false, ended, 401)] {
+        let mut registry = Registry::new(TENANT, REGISTRY);
+        registry.tokens.push(ScopedToken {
+            disabled,
+            expires_at,
+            ..usable.clone()
+        });
+        emulator.put_registry(registry).unwrap();
+        let url = format!("https://{REGISTRY}/oauth2/token?service={REGISTRY}");
+        let answer = client.get(&url, &basic("puller", "one")).await.unwrap();
+        assert_eq!(
+            answer.status, status,
+            "disabled: {disabled}, expires: {expires_at:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn every_kind_of_registry_password_is_accepted() {
     let (emulator, client) = start().await;
     let mut registry = Registry::new(TENANT, REGISTRY).with_admin("myregistry", "admin-password");
@@ -333,6 +360,7 @@ async fn every_kind_of_registry_password_is_accepted() {
             repository: "team/app".to_owned(),
             actions: vec!["pull".to_owned()],
         }],
+        ..ScopedToken::default()
     });
     emulator.put_registry(registry).unwrap();
     for user in [

@@ -1,0 +1,140 @@
+//! When a registry last took a static credential: a user name and a password that nothing renews, and that may be withdrawn
+//! at any time. They are tried again now and then.
+
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::refresh::RefreshPlan;
+use super::{MintFailure, RegistryController};
+use crate::api::reason::Reason;
+use crate::base::backoff::Jitter;
+
+/// How often a registry is asked whether it still takes a static credential.
+const INTERVAL: Duration = Duration::from_hours(1);
+/// How much sooner that may be, as a fraction of it: registries that were attached together are not asked together.
+const JITTER: f64 = 0.1;
+
+/// A static credential that the registry took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Acceptance {
+    inputs: String,
+    at: Instant,
+}
+
+/// What this process knows of static credentials, by AcrRegistry. Losing it costs one call for each.
+#[derive(Debug, Default)]
+pub(super) struct Acceptances(HashMap<String, Acceptance>);
+
+impl Acceptances {
+    /// The registry took a credential that was made of these inputs.
+    pub(super) fn accepted(&mut self, registry: &str, inputs: &str, now: Instant) {
+        // One that was not asked for so long is not attached any more.
+        self.0
+            .retain(|_, known| now.saturating_duration_since(known.at) < INTERVAL * 2);
+        let inputs = inputs.to_owned();
+        self.0.insert(registry.to_owned(), Acceptance { inputs, at: now });
+    }
+
+    /// The registry refused one.
+    pub(super) fn refused(&mut self, registry: &str) {
+        self.0.remove(registry);
+    }
+
+    /// How long it is until the registry is asked again; none where it is time, or where it never took these inputs.
+    pub(super) fn left(&self, registry: &str, inputs: &str, now: Instant) -> Option<Duration> {
+        let known = self.0.get(registry).filter(|known| known.inputs == inputs)?;
+        let early = Jitter::of(&(registry, inputs)).fraction() * JITTER;
+        let wait = INTERVAL.mul_f64(1.0 - early);
+        let left = wait.checked_sub(now.saturating_duration_since(known.at))?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether a failure says nothing against a credential that the registry took before: it could not be asked again.
+    pub(super) fn outlast(&self, registry: &str, inputs: &str, failure: &MintFailure) -> bool {
+        let is_outage = matches!(failure.reason, Reason::Unreachable | Reason::Throttled);
+        is_outage && self.0.get(registry).is_some_and(|known| known.inputs == inputs)
+    }
+}
+
+impl RegistryController {
+    /// Whether it is time to ask a registry about the static credential that is held.
+    pub(super) fn trial(&self, registry: &str, inputs: &str, now: Instant) -> RefreshPlan {
+        match self.acceptances().left(registry, inputs, now) {
+            Some(left) => RefreshPlan::Wait(Some(left)),
+            None => RefreshPlan::Mint,
+        }
+    }
+
+    /// Notes that the registry took a static credential; returns in how long it is asked again.
+    pub(super) fn accepted(&self, registry: &str, inputs: &str) -> Option<Duration> {
+        let now = Instant::now();
+        let mut acceptances = self.acceptances();
+        acceptances.accepted(registry, inputs, now);
+        acceptances.left(registry, inputs, now)
+    }
+
+    /// Whether a failure leaves a static credential as good as it was. A refusal does not.
+    pub(super) fn outlasts(&self, registry: &str, inputs: &str, failure: &MintFailure) -> bool {
+        let mut acceptances = self.acceptances();
+        let outlasts = acceptances.outlast(registry, inputs, failure);
+        if !outlasts {
+            acceptances.refused(registry);
+        }
+        outlasts
+    }
+
+    fn acceptances(&self) -> MutexGuard<'_, Acceptances> {
+        self.acceptances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(reason: Reason) -> MintFailure {
+        MintFailure {
+            reason,
+            message: String::new(),
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn a_static_credential_is_asked_about_hourly() {
+        let begin = Instant::now();
+        let after = |minutes| begin + Duration::from_mins(minutes);
+        let mut known = Acceptances::default();
+        assert_eq!(known.left("mine", "a", begin), None, "never tried");
+        known.accepted("mine", "a", begin);
+        let wait = known.left("mine", "a", begin).unwrap();
+        assert!(wait <= INTERVAL && wait >= Duration::from_mins(54), "{wait:?}");
+        assert_eq!(known.left("mine", "a", begin + wait), None);
+        assert_eq!(known.left("mine", "b", begin), None, "another password");
+        assert_eq!(known.left("other", "a", begin), None);
+        known.accepted("other", "a", after(30));
+        assert_ne!(
+            known.left("mine", "a", begin),
+            known.left("other", "a", after(30)),
+            "jitter"
+        );
+        known.accepted("other", "a", after(150));
+        assert_eq!(known.0.len(), 1, "what is detached is forgotten");
+    }
+
+    #[test]
+    fn an_outage_says_nothing_against_an_accepted_one() {
+        let now = Instant::now();
+        let mut known = Acceptances::default();
+        let outage = failure(Reason::Unreachable);
+        assert!(!known.outlast("mine", "a", &outage));
+        known.accepted("mine", "a", now);
+        assert!(known.outlast("mine", "a", &outage));
+        assert!(known.outlast("mine", "a", &failure(Reason::Throttled)));
+        assert!(!known.outlast("mine", "b", &outage), "another password");
+        assert!(!known.outlast("mine", "a", &failure(Reason::ExchangeRejected)));
+        known.refused("mine");
+        assert!(!known.outlast("mine", "a", &outage));
+    }
+}
