@@ -4,5 +4,7 @@
 pub const READY: &str = "Ready";
 /// Whether the pull secrets are where they should be.
 pub const DISTRIBUTED: &str = "Distributed";
+/// Whether the credential may pull from the repositories that are known.
+pub const PULL_AUTHORIZED: &str = "PullAuthorized";
 /// All of them.
-pub const CONDITIONS: [&str; 2] = [READY, DISTRIBUTED];
+pub const CONDITIONS: [&str; 3] = [READY, DISTRIBUTED, PULL_AUTHORIZED];

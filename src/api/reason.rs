@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The `reason` of the condition `Ready=False`, or, for the last two, of `Distributed=False`. Scripts and alerts lean on these words.
+/// The `reason` of the condition `Ready=False`, or, for some, of `Distributed=False` or `PullAuthorized=False`. Scripts and alerts lean on these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// The spec can't be carried out as it is.
@@ -21,6 +21,8 @@ pub enum Reason {
     NameConflict,
     /// The API server does not take pull secrets in some namespaces.
     SecretsRefused,
+    /// The credential may not pull from a repository.
+    PullDenied,
 }
 
 impl Reason {
@@ -35,6 +37,7 @@ impl Reason {
             Self::Unreachable => "Unreachable",
             Self::NameConflict => "NameConflict",
             Self::SecretsRefused => "SecretsRefused",
+            Self::PullDenied => "PullDenied",
         }
     }
 }

@@ -33,6 +33,14 @@ pub fn docker_config(
     json!({ "auths": auths }).to_string().into_bytes()
 }
 
+/// The user name and the password that a docker config has for a registry as a whole.
+pub fn credential_of(config: &[u8], login_server: &LoginServer) -> Option<(String, SecretText)> {
+    let config: Value = serde_json::from_slice(config).ok()?;
+    let entry = config.get("auths")?.get(login_server.as_str())?;
+    let text = |field: &str| entry.get(field)?.as_str();
+    Some((text("username")?.to_owned(), text("password")?.into()))
+}
+
 /// The same docker config with keys for every way in which a Pod may write the registry's hosts.
 ///
 /// The kubelet compares a key's host and port with an image's as the Pod wrote them, part by part and with wildcards
@@ -109,6 +117,21 @@ mod tests {
             String::from_utf8(config(NULL_GUID, "token", &[])).unwrap(),
             format!(r#"{{"auths":{{"myregistry.azurecr.io":{entry}}}}}"#)
         );
+    }
+
+    #[test]
+    fn a_registry_wide_credential_is_read_back() {
+        let login_server = LoginServer::parse("myregistry.azurecr.io").unwrap();
+        let read = |config: &[u8]| credential_of(config, &login_server);
+        let expected = Some(("u".to_owned(), "p".into()));
+        assert_eq!(read(&config("u", "p", &[])), expected);
+        assert_eq!(read(&for_every_host(&config("u", "p", &[]))), expected);
+        assert_eq!(
+            read(&config("u", "p", &["a"])),
+            None,
+            "not for the whole registry"
+        );
+        assert_eq!(read(b"hush"), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod minting;
 pub mod pods;
 pub mod pull_secret;
 mod registries;
+mod repositories;
 pub mod rescue;
 pub mod secrets;
 pub mod stored;

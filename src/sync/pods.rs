@@ -139,6 +139,7 @@ impl PodsController {
             return Ok(());
         };
         let registries = self.watches.view.registries();
+        self.watches.repositories.see(pod, &registries);
         for secret in pod.spec.pull_secrets() {
             let name = registry_of(secret).filter(|name| registries.by_name(name).is_some());
             if let Some(name) = name {

@@ -17,6 +17,7 @@ use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
 use crate::sync::registries::{Attached, Unread};
+use crate::sync::repositories::Repositories;
 use crate::sync::stored::Stored;
 use crate::view::{NamespaceChange, Namespaces, View};
 
@@ -45,6 +46,8 @@ pub struct Watches {
     pub view: Arc<View>,
     /// Minted credentials.
     pub credentials: Arc<Credentials>,
+    /// The repositories that Pods pull from, as far as the leader has seen them.
+    pub repositories: Repositories,
     changes: broadcast::Sender<Change>,
 }
 
@@ -54,6 +57,7 @@ impl Watches {
         Self {
             view,
             credentials: Arc::default(),
+            repositories: Repositories::default(),
             changes: broadcast::Sender::new(BACKLOG),
         }
     }

@@ -17,6 +17,7 @@ mod leadership;
 mod leaks;
 mod metrics;
 mod pull;
+mod pull_rights;
 mod refresh_times;
 mod rights;
 mod scope;

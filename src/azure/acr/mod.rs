@@ -4,6 +4,7 @@
 
 mod challenge;
 mod content;
+mod rights;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 pub use self::challenge::Challenge;
 pub use self::content::{Manifest, first_tag, manifest};
+pub use self::rights::denied_pull;
 use crate::azure::jwt::{Claims, JwtError};
 use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
@@ -218,17 +220,29 @@ pub async fn password_token(
     repository: Option<&str>,
     now: Timestamp,
 ) -> Result<RegistryToken, AcrError> {
-    let scope = repository.map(|name| format!("repository:{name}:pull"));
+    let repositories: Vec<_> = repository.iter().map(|&name| name.to_owned()).collect();
+    scoped_password_token(http, login_server, username, password, &repositories, now).await
+}
+
+/// The same for several repositories, all of which it has to be for.
+async fn scoped_password_token(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    username: &str,
+    password: &SecretText,
+    repositories: &[String],
+    now: Timestamp,
+) -> Result<RegistryToken, AcrError> {
+    let scopes = repositories.iter().map(|name| format!("repository:{name}:pull"));
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("service", login_server.as_str())
-        .extend_pairs(scope.iter().map(|scope| ("scope", scope)))
+        .extend_pairs(scopes.map(|scope| ("scope", scope)))
         .finish();
     let credentials = STANDARD.encode(format!("{username}:{}", password.expose()));
     let request = request(login_server, Method::GET, &format!("/oauth2/token?{query}"))
         .header(AUTHORIZATION, format!("Basic {credentials}"));
     let response = answer(http, request, Bytes::new()).await?;
-    let repositories: Vec<_> = repository.iter().map(|&name| name.to_owned()).collect();
-    access_token_in(&response, &repositories, now)
+    access_token_in(&response, repositories, now)
 }
 
 /// The access token in an answer, or why there is none that allows pulling from all of these repositories.

@@ -2,6 +2,7 @@
 
 use super::{MintCause, MintKind, MintRequest, MintStep, Password};
 use crate::azure::acr::AcrError;
+use crate::azure::identity::MintIdentity;
 use crate::azure::remedy::{
     Handover, Puller, Request, Situation, joined, of_too_many_repositories, of_unusable_password,
 };
@@ -40,18 +41,37 @@ pub(super) fn of_refused_password(
     password: &Password,
     error: &AcrError,
 ) -> Option<String> {
-    let situation = Situation {
+    let situation = of_puller(login_server, password.principal.as_ref(), username, None);
+    joined(situation.of_registry(Request::Login, error))
+}
+
+/// About a credential that may not pull from a repository.
+pub(super) fn of_denied_pull(
+    login_server: &LoginServer,
+    identity: Option<&MintIdentity>,
+    username: &str,
+    repository: &str,
+) -> Option<String> {
+    joined(of_puller(login_server, identity, username, Some(repository)).denied_pull())
+}
+
+fn of_puller<'a>(
+    login_server: &'a LoginServer,
+    identity: Option<&'a MintIdentity>,
+    username: &'a str,
+    repository: Option<&'a str>,
+) -> Situation<'a> {
+    Situation {
         login_server,
         resource_id: None,
-        puller: match &password.principal {
+        puller: match identity {
             Some(identity) => Puller::Identity(identity),
             None => Puller::User(username),
         },
         audience: None,
-        repository: None,
+        repository,
         handover: Handover::InPlace,
-    };
-    joined(situation.of_registry(Request::Login, error))
+    }
 }
 
 pub(super) fn of_password() -> Option<String> {

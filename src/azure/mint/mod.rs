@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 pub use self::error::{MintCause, MintError, MintStep};
-pub use self::password::Password;
+pub use self::password::{Password, denied_pull_advice};
 use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use crate::azure::entra::Entra;
 pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::advice;
 use super::{Credential, MintCause, MintError, MintStep, Minter};
-use crate::azure::acr;
+use crate::azure::acr::{self, AcrError};
 use crate::azure::identity::MintIdentity;
 use crate::base::secret_text::SecretText;
 use crate::registry::login_server::LoginServer;
@@ -60,6 +60,31 @@ impl Minter {
             }
         }
     }
+}
+
+impl Minter {
+    /// The first of some repositories that a credential may not pull from, as [`acr::denied_pull`] finds out.
+    pub async fn denied_pull(
+        &self,
+        login_server: &LoginServer,
+        username: &str,
+        password: &SecretText,
+        repositories: &[String],
+    ) -> Result<Option<String>, AcrError> {
+        let now = (self.clock)();
+        acr::denied_pull(&self.http, login_server, username, password, repositories, now).await
+    }
+}
+
+/// What to do about a credential that may not pull from a repository, as a clause; `identity` is whose it is, if it is of
+/// Entra ID.
+pub fn denied_pull_advice(
+    login_server: &LoginServer,
+    identity: Option<&MintIdentity>,
+    username: &str,
+    repository: &str,
+) -> Option<String> {
+    advice::of_denied_pull(login_server, identity, username, repository)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What to do about a user name and a password that a registry does not take.
+//! What to do about a user name and a password that a registry does not take, and about what may not pull.
 
 use super::{Puller, Remedy, Situation, of_secret, run};
 
@@ -43,5 +43,17 @@ impl Situation<'_> {
             }
             Puller::Unknown => Vec::new(),
         }
+    }
+
+    /// About a credential that the registry gave or takes, and that may not pull from a repository.
+    pub(crate) fn denied_pull(&self) -> Vec<Remedy> {
+        let role = match self.puller {
+            Puller::Identity(_) => Some(run(
+                "give the identity the role AcrPull",
+                self.assignment("AcrPull"),
+            )),
+            Puller::User(_) | Puller::Unknown => None,
+        };
+        role.into_iter().chain(self.pull()).collect()
     }
 }

@@ -3,6 +3,7 @@
 mod acceptance;
 mod attempt;
 mod identity;
+mod pull_right;
 pub mod refresh;
 mod status;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::time::Duration;
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -29,10 +31,11 @@ use self::acceptance::Acceptances;
 use self::attempt::Memory;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
+use self::pull_right::{PullRight, PullRights};
 use self::refresh::Pace;
-use self::status::{CredentialState, next_status};
+use self::status::{CredentialState, Told, next_status};
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::condition::READY;
+use crate::api::condition::{PULL_AUTHORIZED, READY};
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
@@ -65,6 +68,7 @@ pub struct RegistryController {
     memory: Mutex<HashMap<String, Memory>>,
     paces: Mutex<HashMap<String, Pace>>,
     acceptances: Mutex<Acceptances>,
+    pull_rights: Mutex<PullRights>,
 }
 
 /// What the controller works with.
@@ -95,6 +99,7 @@ impl RegistryController {
             memory: Mutex::default(),
             paces: Mutex::default(),
             acceptances: Mutex::default(),
+            pull_rights: Mutex::default(),
         }
     }
 
@@ -131,6 +136,7 @@ impl RegistryController {
                 .collect()
         };
         let tallied = follow(self.parts.tallies.changes()).map(|name| ObjectRef::new(&name));
+        let seen = follow(self.parts.watches.repositories.changes()).map(|name| ObjectRef::new(&name));
         let minted = follow(self.parts.watches.changes()).filter_map(async |change| match change {
             Change::Credential(name) => Some(ObjectRef::new(&name)),
             Change::Everything | Change::Registry(_) | Change::Namespace(_) => None,
@@ -139,6 +145,7 @@ impl RegistryController {
             .watches(own_secrets, config, users_of)
             .reconcile_on(tallied)
             .reconcile_on(minted)
+            .reconcile_on(seen)
             .run(
                 async |object, controller: Arc<Self>| {
                     Ok::<_, Infallible>(controller.reconcile(&object).await)
@@ -165,8 +172,21 @@ impl RegistryController {
             .metrics
             .registries
             .credential_fails(&name, standing.failure.is_some());
-        let next = match self.write_status(object, &standing, now).await {
-            Ok(()) => next,
+        let (right, question) = self.pull_right(object, &standing);
+        let mut written = self.write_status(object, &standing, &right, now).await;
+        let mut asked_in = None;
+        if let Some(question) = question {
+            if self.question_waits(&question).is_none() {
+                self.ask(object, &question).await;
+                let (answer, _) = self.pull_right(object, &standing);
+                if written.is_ok() && answer != right {
+                    written = self.write_status(object, &standing, &answer, now).await;
+                }
+            }
+            asked_in = self.question_waits(&question);
+        }
+        let next = match written {
+            Ok(()) => next.into_iter().chain(asked_in).min(),
             Err(error) => {
                 tracing::warn!(registry = name, %error, "the status was not written");
                 Some(RETRY_INTERVAL)
@@ -191,6 +211,7 @@ impl RegistryController {
         &self,
         object: &AcrRegistry,
         standing: &CredentialState,
+        right: &PullRight,
         now: Timestamp,
     ) -> Result<(), CallError> {
         let tally = self.parts.tallies.of(&object.name_any());
@@ -199,7 +220,12 @@ impl RegistryController {
             return Ok(());
         };
         let before = live.status.clone().unwrap_or_default();
-        let status = next_status(&before, object.metadata.generation, standing, &tally, now);
+        let told = Told {
+            credential: standing,
+            tally: &tally,
+            pull_right: right,
+        };
+        let status = next_status(&before, object.metadata.generation, &told, now);
         for condition in &status.conditions {
             let metrics = &self.parts.metrics.registries;
             metrics.condition(&object.name_any(), &condition.type_, &condition.status);
@@ -212,15 +238,7 @@ impl RegistryController {
         for condition in &status.conditions {
             let mut known = before.conditions.iter();
             let known = known.find(|known| known.type_ == condition.type_);
-            let is_news = match known {
-                Some(known) => {
-                    (&known.status, &known.reason, &known.message)
-                        != (&condition.status, &condition.reason, &condition.message)
-                }
-                // That all is well with the namespaces of a new registry is no news.
-                None => condition.type_ == READY || condition.status != "True",
-            };
-            if is_news {
+            if is_news(known, condition) {
                 let (reason, message) = (condition.reason.clone(), condition.message.clone());
                 self.publish(object, condition.status == "True", reason, message)
                     .await;
@@ -249,6 +267,24 @@ impl RegistryController {
         if let Err(error) = call(recorder.publish(&event, &object.object_ref(&()))).await {
             tracing::warn!(%error, "an Event was not written");
         }
+    }
+}
+
+/// Whether an Event is to tell of a condition that was another one before, or was not there.
+fn is_news(before: Option<&Condition>, condition: &Condition) -> bool {
+    let is_good = condition.status == "True";
+    match before {
+        // That nobody knows yet is no news, and neither is one more repository from which it may be pulled.
+        _ if condition.status == "Unknown" => false,
+        Some(before) if condition.type_ == PULL_AUTHORIZED && is_good => {
+            !matches!(&*before.status, "True" | "Unknown")
+        }
+        Some(before) => {
+            (&before.status, &before.reason, &before.message)
+                != (&condition.status, &condition.reason, &condition.message)
+        }
+        // That all is well with the namespaces of a new registry is no news.
+        None => condition.type_ == READY || !is_good,
     }
 }
 

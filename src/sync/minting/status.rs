@@ -8,8 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
 use super::MintFailure;
+use super::pull_right::PullRight;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
-use crate::api::condition::{DISTRIBUTED, READY};
+use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::reason::Reason;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::AttachedRegistry;
@@ -45,23 +46,52 @@ impl CredentialState {
     }
 }
 
+/// All that a status tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) credential: &'a CredentialState,
+    pub(super) tally: &'a Tally,
+    pub(super) pull_right: &'a PullRight,
+}
+
+/// What a condition says.
+struct Verdict {
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Verdict {
+    fn new(is_true: bool, reason: &str, message: String) -> Self {
+        Self {
+            status: if is_true { "True" } else { "False" },
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+}
+
+impl From<(bool, String, String)> for Verdict {
+    fn from((is_true, reason, message): (bool, String, String)) -> Self {
+        Self::new(is_true, &reason, message)
+    }
+}
+
 /// The status that follows from how a registry stands.
 pub(super) fn next_status(
     before: &AcrRegistryStatus,
     generation: Option<i64>,
-    standing: &CredentialState,
-    tally: &Tally,
+    told: &Told<'_>,
     now: Timestamp,
 ) -> AcrRegistryStatus {
-    let condition = |kind: &str, (is_true, reason, message): (bool, String, String)| {
-        let status = if is_true { "True" } else { "False" };
-        let mut known = before.conditions.iter();
-        let known = known.find(|known| known.type_ == kind && known.status == status);
+    let known = |kind: &str| before.conditions.iter().find(|known| known.type_ == kind);
+    let condition = |kind: &str, verdict: Verdict| {
+        let known = known(kind).filter(|known| known.status == verdict.status);
         Condition {
             type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason,
-            message,
+            status: verdict.status.to_owned(),
+            reason: verdict.reason,
+            message: verdict.message,
             last_transition_time: known.map_or_else(
                 || Time(whole_seconds(now)),
                 |known| known.last_transition_time.clone(),
@@ -69,16 +99,37 @@ pub(super) fn next_status(
             observed_generation: generation,
         }
     };
+    let standing = told.credential;
+    let pull_authorized = match told.pull_right {
+        PullRight::NotNeeded => None,
+        PullRight::Untold => known(PULL_AUTHORIZED)
+            .filter(|known| known.observed_generation == generation)
+            .cloned()
+            .or_else(|| Some(condition(PULL_AUTHORIZED, untold()))),
+        PullRight::Allowed(repositories) => {
+            let message = format!("the credential may pull from {}", listed(repositories));
+            Some(condition(
+                PULL_AUTHORIZED,
+                Verdict::new(true, "Authorized", message),
+            ))
+        }
+        PullRight::Denied(message) => {
+            let verdict = Verdict::new(false, Reason::PullDenied.as_str(), message.clone());
+            Some(condition(PULL_AUTHORIZED, verdict))
+        }
+    };
+    let mut conditions = vec![
+        condition(READY, verdict(standing, now).into()),
+        condition(DISTRIBUTED, distribution(told.tally).into()),
+    ];
+    conditions.extend(pull_authorized);
     AcrRegistryStatus {
         observed_generation: generation,
         login_server: standing
             .login_server
             .clone()
             .or_else(|| before.login_server.clone()),
-        conditions: vec![
-            condition(READY, verdict(standing, now)),
-            condition(DISTRIBUTED, distribution(tally)),
-        ],
+        conditions,
         credential: standing.held.as_ref().map(|held| CredentialStatus {
             audience: held.audience.clone(),
             issued_at: Some(whole_seconds(held.refreshed_at).to_string()),
@@ -86,9 +137,29 @@ pub(super) fn next_status(
             next_refresh: standing.next_refresh.map(|at| whole_seconds(at).to_string()),
         }),
         namespaces: Some(NamespacesStatus {
-            served: tally.served,
-            failed: tally.failed,
+            served: told.tally.served,
+            failed: told.tally.failed,
         }),
+    }
+}
+
+/// What is said of a credential that was not tried on any repository.
+fn untold() -> Verdict {
+    Verdict {
+        status: "Unknown",
+        reason: "NotTried".to_owned(),
+        message: "what the credential may pull is tried when a Pod names an image of the registry".to_owned(),
+    }
+}
+
+/// Names, but not all of many.
+fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let names: Vec<_> = names.into_iter().map(String::as_str).collect();
+    let (named, more) = names.split_at(names.len().min(MAX_NAMED));
+    let named = named.join(", ");
+    match more.len() {
+        0 => named,
+        more => format!("{named} and {more} more"),
     }
 }
 
@@ -136,21 +207,9 @@ fn distribution(tally: &Tally) -> (bool, String, String) {
         return (false, Reason::SecretsRefused.as_str().to_owned(), message);
     }
     if !tally.conflicts.is_empty() {
-        let named: Vec<_> = tally
-            .conflicts
-            .iter()
-            .take(MAX_NAMED)
-            .map(String::as_str)
-            .collect();
-        let more = tally.conflicts.len().saturating_sub(MAX_NAMED);
-        let more = if more == 0 {
-            String::new()
-        } else {
-            format!(" and {more} more")
-        };
         let message = format!(
-            "a Secret that is not pullpass' has the pull secret's name in namespace {}{more}: delete or rename it",
-            named.join(", ")
+            "a Secret that is not pullpass' has the pull secret's name in namespace {}: delete or rename it",
+            listed(&tally.conflicts)
         );
         return (false, Reason::NameConflict.as_str().to_owned(), message);
     }
@@ -204,6 +263,26 @@ mod tests {
         }
     }
 
+    fn next(
+        before: &AcrRegistryStatus,
+        generation: Option<i64>,
+        standing: &CredentialState,
+        tally: &Tally,
+        now: Timestamp,
+    ) -> AcrRegistryStatus {
+        let pull_right = if standing.is_needed {
+            PullRight::Untold
+        } else {
+            PullRight::NotNeeded
+        };
+        let told = Told {
+            credential: standing,
+            tally,
+            pull_right: &pull_right,
+        };
+        next_status(before, generation, &told, now)
+    }
+
     #[test]
     fn a_registry_without_credentials_is_ready() {
         let object = serde_json::json!({
@@ -213,7 +292,7 @@ mod tests {
         let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
         let standing = CredentialState::anonymous(&registry);
         let before = AcrRegistryStatus::default();
-        let status = next_status(&before, Some(1), &standing, &Tally::default(), at(5));
+        let status = next(&before, Some(1), &standing, &Tally::default(), at(5));
         assert_eq!(status.login_server.as_deref(), Some("freeregistry.azurecr.io"));
         let ready = status
             .conditions
@@ -228,20 +307,59 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_pulled_holds_until_the_spec_changes() {
+        let standing = standing(None, true);
+        let tally = Tally::default();
+        let told = |before: &AcrRegistryStatus, generation, pull_right: &PullRight| {
+            let told = Told {
+                credential: &standing,
+                tally: &tally,
+                pull_right,
+            };
+            next_status(before, Some(generation), &told, at(1))
+        };
+        let said = |status: &AcrRegistryStatus| {
+            let condition = status.conditions.last().unwrap();
+            assert_eq!(condition.type_, PULL_AUTHORIZED);
+            (
+                condition.status.clone(),
+                condition.reason.clone(),
+                condition.message.clone(),
+            )
+        };
+        let first = told(&AcrRegistryStatus::default(), 1, &PullRight::Untold);
+        assert_eq!(said(&first).0, "Unknown");
+        let repositories: Vec<String> = (0..8).map(|number| format!("app{number}")).collect();
+        let allowed = told(&first, 1, &PullRight::Allowed(repositories));
+        assert_eq!(said(&allowed).0, "True");
+        assert!(
+            said(&allowed).2.ends_with("app4 and 3 more"),
+            "{}",
+            said(&allowed).2
+        );
+        let denied = told(&allowed, 1, &PullRight::Denied("why".to_owned()));
+        let expected = ("False".to_owned(), "PullDenied".to_owned(), "why".to_owned());
+        assert_eq!(said(&denied), expected);
+        assert_eq!(said(&told(&denied, 1, &PullRight::Untold)), expected);
+        assert_eq!(said(&told(&denied, 2, &PullRight::Untold)).0, "Unknown");
+        assert_eq!(told(&denied, 2, &PullRight::NotNeeded).conditions.len(), 2);
+    }
+
+    #[test]
     fn the_same_facts_give_the_same_status_whenever_they_are_told() {
         for standing in [
             standing(None, true),
             standing(Some(Reason::EntraRejected), true),
             standing(Some(Reason::Throttled), false),
         ] {
-            let first = next_status(
+            let first = next(
                 &AcrRegistryStatus::default(),
                 Some(1),
                 &standing,
                 &Tally::default(),
                 at(5),
             );
-            let second = next_status(&first, Some(1), &standing, &Tally::default(), at(500));
+            let second = next(&first, Some(1), &standing, &Tally::default(), at(500));
             assert_eq!(first, second);
             assert!(!serde_json::to_string(&first).unwrap().contains("hush"));
         }
@@ -251,7 +369,7 @@ mod tests {
     fn a_failed_refresh_says_what_goes_on_working() {
         let told = |held, now| {
             let standing = standing(Some(Reason::Unreachable), held);
-            let status = next_status(
+            let status = next(
                 &AcrRegistryStatus::default(),
                 None,
                 &standing,
@@ -286,7 +404,7 @@ mod tests {
             conflicts,
             refusal: None,
         };
-        let status = next_status(
+        let status = next(
             &AcrRegistryStatus::default(),
             None,
             &standing(None, true),

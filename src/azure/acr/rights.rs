@@ -1,0 +1,56 @@
+//! What a user name and password, or a token in the place of one, may pull.
+
+use jiff::Timestamp;
+
+use super::{AcrError, AcrRefusal, password_token, scoped_password_token};
+use crate::base::secret_text::SecretText;
+use crate::http::HttpClient;
+use crate::registry::login_server::LoginServer;
+
+/// The first of some repositories that they may not pull from; none where they may pull from all of them.
+///
+/// The registry is asked as a client asks that pulls. Whether it refuses a token altogether where a part of the scope is denied is
+/// documented nowhere, so after a refusal it is asked about each repository alone; and without any, which tells a missing right
+/// from a wrong password and from a firewall.
+pub async fn denied_pull(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    username: &str,
+    password: &SecretText,
+    repositories: &[String],
+    now: Timestamp,
+) -> Result<Option<String>, AcrError> {
+    let ask = |repositories| scoped_password_token(http, login_server, username, password, repositories, now);
+    match denied_in(ask(repositories).await.map(drop))? {
+        Verdict::Granted => return Ok(None),
+        Verdict::Denied(repository) => return Ok(Some(repository)),
+        Verdict::Refused => {}
+    }
+    password_token(http, login_server, username, password, None, now).await?;
+    for repository in repositories {
+        match denied_in(ask(std::slice::from_ref(repository)).await.map(drop))? {
+            Verdict::Granted => {}
+            Verdict::Denied(_) | Verdict::Refused => return Ok(Some(repository.clone())),
+        }
+    }
+    Ok(None)
+}
+
+enum Verdict {
+    Granted,
+    /// Not in the token that was given.
+    Denied(String),
+    /// There is no token; for which of them is not said.
+    Refused,
+}
+
+fn denied_in(answer: Result<(), AcrError>) -> Result<Verdict, AcrError> {
+    match answer {
+        Ok(()) => Ok(Verdict::Granted),
+        Err(AcrError::NoAccess { repository }) => Ok(Verdict::Denied(repository)),
+        Err(AcrError::Refused(AcrRefusal {
+            status: 401 | 403, ..
+        })) => Ok(Verdict::Refused),
+        Err(error) => Err(error),
+    }
+}

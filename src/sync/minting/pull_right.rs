@@ -1,0 +1,321 @@
+//! What a registry's credential may pull: an identity that may do nothing gets a token of a registry with Entra repository
+//! permissions all the same, so the registry is asked about repositories that Pods name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::RegistryController;
+use super::identity::{Source, resolve};
+use super::status::CredentialState;
+use crate::api::acr_registry::{AcrRegistry, CredentialKind};
+use crate::api::reason::Reason;
+use crate::azure::mint::denied_pull_advice;
+use crate::base::backoff::{Backoff, Jitter};
+use crate::policy::attached::AttachedRegistry;
+use crate::registry::docker_config::credential_of;
+use crate::sync::credentials::HeldCredential;
+
+/// How often a registry is asked about repositories that its credential may pull from.
+const INTERVAL: Duration = Duration::from_hours(1);
+/// How much sooner that may be, as a fraction of it.
+const JITTER: f64 = 0.1;
+/// How long another repository waits for the question before.
+const NEW_REPOSITORY_INTERVAL: Duration = Duration::from_mins(5);
+/// When a registry is asked again that denied a pull, or did not answer: a role takes minutes to act.
+const BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), INTERVAL);
+
+/// What is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PullRight {
+    /// Pulls need no credential.
+    NotNeeded,
+    /// Nobody was asked, or nobody answered. What was found out of the same spec goes on to hold.
+    Untold,
+    /// It may pull from these repositories.
+    Allowed(Vec<String>),
+    /// It may not pull from one; which, and what to do.
+    Denied(String),
+}
+
+/// The last question to a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    /// What it was about: another spec, or another credential's inputs, is another question.
+    subject: String,
+    repositories: Vec<String>,
+    at: Instant,
+    /// How often in a row the answer was none, or not the hoped one.
+    failures: u32,
+    answer: PullRight,
+}
+
+/// A question to a registry.
+pub(super) struct Question {
+    registry: AttachedRegistry,
+    held: Arc<HeldCredential>,
+    subject: String,
+    repositories: Vec<String>,
+}
+
+/// What this process asked, by AcrRegistry. Losing it costs one question for each.
+#[derive(Debug, Default)]
+pub(super) struct PullRights(HashMap<String, Asked>);
+
+impl PullRights {
+    /// How long a question has to wait; none where it is to be asked now.
+    fn left(&self, question: &Question, now: Instant) -> Option<Duration> {
+        let name = question.registry.name();
+        let asked = self
+            .0
+            .get(name)
+            .filter(|asked| asked.subject == question.subject)?;
+        let jitter = Jitter::of(&(name, &asked.repositories));
+        let mut wait = match asked.failures {
+            0 => INTERVAL.mul_f64(1.0 - JITTER * jitter.fraction()),
+            failures => BACKOFF.delay(failures, None, jitter),
+        };
+        let is_known = |repository: &String| asked.repositories.contains(repository);
+        if !question.repositories.iter().all(is_known) {
+            wait = wait.min(NEW_REPOSITORY_INTERVAL);
+        }
+        let left = wait.checked_sub(now.saturating_duration_since(asked.at))?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// What the last question of the same subject was answered.
+    fn answer(&self, question: &Question) -> PullRight {
+        let asked = self.0.get(question.registry.name());
+        let asked = asked.filter(|asked| asked.subject == question.subject);
+        asked.map_or(PullRight::Untold, |asked| asked.answer.clone())
+    }
+
+    /// Takes an answer; where there is none, the last one goes on to hold.
+    fn take(&mut self, question: &Question, answer: Option<PullRight>, now: Instant) {
+        let name = question.registry.name();
+        let failures = match answer {
+            Some(PullRight::Allowed(_)) => 0,
+            _ => self
+                .0
+                .get(name)
+                .filter(|asked| asked.subject == question.subject)
+                .map_or(0, |asked| asked.failures)
+                .saturating_add(1),
+        };
+        let asked = Asked {
+            subject: question.subject.clone(),
+            repositories: question.repositories.clone(),
+            at: now,
+            failures,
+            answer: answer.unwrap_or_else(|| self.answer(question)),
+        };
+        // One that was not asked for so long is not attached any more, or no Pod names it.
+        self.0
+            .retain(|_, asked| now.saturating_duration_since(asked.at) < INTERVAL * 2);
+        self.0.insert(name.to_owned(), asked);
+    }
+}
+
+impl RegistryController {
+    /// What is known of a registry's credential, and what it would have to be asked.
+    pub(super) fn pull_right(
+        &self,
+        object: &AcrRegistry,
+        standing: &CredentialState,
+    ) -> (PullRight, Option<Question>) {
+        if !standing.is_needed {
+            return (PullRight::NotNeeded, None);
+        }
+        let credential = object.spec.credential.as_ref();
+        if let Some(credential) = credential.filter(|spec| spec.kind == Some(CredentialKind::AccessToken)) {
+            return (of_access_token(standing, &credential.repositories), None);
+        }
+        let question = self.question(object, standing);
+        let right = question
+            .as_ref()
+            .map_or(PullRight::Untold, |question| self.pull_rights().answer(question));
+        (right, question)
+    }
+
+    fn question(&self, object: &AcrRegistry, standing: &CredentialState) -> Option<Question> {
+        let registry = AttachedRegistry::parse(object).ok()?;
+        let held = standing.held.as_ref().filter(|held| held.is_of(&registry))?;
+        let repositories = self.parts.watches.repositories.of(registry.name());
+        let is_asked = standing.failure.is_none() && !repositories.is_empty();
+        let generation = object.metadata.generation.unwrap_or_default();
+        is_asked.then(|| Question {
+            subject: format!("{generation}/{}", held.inputs),
+            held: Arc::clone(held),
+            repositories,
+            registry,
+        })
+    }
+
+    /// How long a question has to wait; none where it is to be asked now.
+    pub(super) fn question_waits(&self, question: &Question) -> Option<Duration> {
+        self.pull_rights().left(question, Instant::now())
+    }
+
+    /// Asks a registry, and remembers what it answered.
+    pub(super) async fn ask(&self, object: &AcrRegistry, question: &Question) {
+        let login_server = question.registry.login_server();
+        let Some((username, password)) = credential_of(&question.held.docker_config.0, login_server) else {
+            return;
+        };
+        let repositories = &question.repositories;
+        let asked = self
+            .parts
+            .minter
+            .denied_pull(login_server, &username, &password, repositories);
+        let answer = match asked.await {
+            Ok(None) => Some(PullRight::Allowed(repositories.clone())),
+            Ok(Some(repository)) => {
+                let message = self.denial(object, question, &username, &repository).await;
+                Some(PullRight::Denied(message))
+            }
+            Err(error) => {
+                let registry = question.registry.name();
+                tracing::debug!(registry, %error, "nobody could tell what the credential may pull");
+                None
+            }
+        };
+        self.pull_rights().take(question, answer, Instant::now());
+    }
+
+    async fn denial(
+        &self,
+        object: &AcrRegistry,
+        question: &Question,
+        username: &str,
+        repository: &str,
+    ) -> String {
+        let parts = &self.parts;
+        let (client, env) = (&parts.client, &parts.workload_identity);
+        let resolved = resolve(client, &parts.own_namespace, object, &question.registry, env).await;
+        let identity = match resolved.map(|resolved| resolved.source) {
+            Ok(Source::Mint(request)) => Some(request.identity),
+            Ok(Source::Password(password)) => password.principal,
+            Err(_) => None,
+        };
+        let login_server = question.registry.login_server();
+        let advice = denied_pull_advice(login_server, identity.as_ref(), username, repository);
+        let denied = format!("the credential may not pull from {repository}");
+        advice.map_or(denied.clone(), |advice| format!("{denied}. What to do: {advice}"))
+    }
+
+    fn pull_rights(&self) -> MutexGuard<'_, PullRights> {
+        self.pull_rights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A token that names its repositories is only minted where it may pull from all of them.
+fn of_access_token(standing: &CredentialState, repositories: &[String]) -> PullRight {
+    match (&standing.failure, &standing.held) {
+        (Some(failure), _) if failure.reason == Reason::ExchangeRejected => {
+            PullRight::Denied(failure.message.clone())
+        }
+        (None, Some(_)) => PullRight::Allowed(repositories.to_vec()),
+        (Some(_) | None, _) => PullRight::Untold,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::minting::MintFailure;
+    use jiff::Timestamp;
+    use k8s_openapi::ByteString;
+    use serde_json::json;
+
+    fn question(subject: &str, repositories: &[&str]) -> Question {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+        });
+        let held = HeldCredential {
+            docker_config: ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: String::new(),
+            fingerprint: None,
+        };
+        Question {
+            registry: AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap(),
+            held: Arc::new(held),
+            subject: subject.to_owned(),
+            repositories: repositories.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    fn allowed(question: &Question) -> Option<PullRight> {
+        Some(PullRight::Allowed(question.repositories.clone()))
+    }
+
+    #[test]
+    fn what_may_be_pulled_is_asked_about_hourly() {
+        let begin = Instant::now();
+        let after = |minutes| begin + Duration::from_mins(minutes);
+        let (one, two) = (question("1/a", &["app"]), question("1/a", &["app", "web"]));
+        let mut rights = PullRights::default();
+        assert_eq!(rights.left(&one, begin), None);
+        rights.take(&one, allowed(&one), begin);
+        assert_eq!(Some(rights.answer(&one)), allowed(&one));
+        let left = rights.left(&one, begin).unwrap();
+        assert!(left > Duration::from_mins(50) && left <= INTERVAL, "{left:?}");
+        assert_eq!(rights.left(&one, after(60)), None);
+        assert_eq!(rights.left(&two, begin), Some(NEW_REPOSITORY_INTERVAL));
+        assert_eq!(rights.left(&two, after(5)), None);
+        assert!(
+            rights.left(&question("1/a", &[]), after(50)).is_some(),
+            "one went"
+        );
+        let other = question("2/a", &["app"]);
+        assert_eq!(rights.left(&other, begin), None, "another spec");
+        assert_eq!(rights.answer(&other), PullRight::Untold);
+    }
+
+    #[test]
+    fn a_denied_pull_is_asked_about_ever_more_rarely() {
+        let begin = Instant::now();
+        let asked = question("1/a", &["app"]);
+        let mut rights = PullRights::default();
+        let denied = PullRight::Denied("why".to_owned());
+        rights.take(&asked, Some(denied.clone()), begin);
+        let first = rights.left(&asked, begin).unwrap();
+        assert!(first <= Duration::from_mins(2) && first >= Duration::from_secs(90));
+        for _ in 0..20 {
+            // Without an answer the last one holds.
+            rights.take(&asked, None, begin);
+            assert_eq!(rights.answer(&asked), denied);
+        }
+        let last = rights.left(&asked, begin).unwrap();
+        assert!(last > Duration::from_mins(40) && last <= INTERVAL, "{last:?}");
+        rights.take(&asked, allowed(&asked), begin);
+        assert!(rights.left(&asked, begin).unwrap() > Duration::from_mins(50));
+    }
+
+    #[test]
+    fn a_token_that_names_repositories_needs_no_question() {
+        let repositories = ["app".to_owned()];
+        let with = |reason: Option<Reason>, is_held: bool| {
+            let standing = CredentialState {
+                is_needed: true,
+                login_server: None,
+                held: is_held.then(|| question("", &[]).held),
+                failure: reason.map(|reason| MintFailure {
+                    reason,
+                    message: "why".to_owned(),
+                    retry_after: None,
+                }),
+                next_refresh: None,
+            };
+            of_access_token(&standing, &repositories)
+        };
+        assert_eq!(with(None, true), PullRight::Allowed(repositories.to_vec()));
+        let denied = PullRight::Denied("why".to_owned());
+        assert_eq!(with(Some(Reason::ExchangeRejected), true), denied);
+        assert_eq!(with(Some(Reason::Unreachable), true), PullRight::Untold);
+        assert_eq!(with(None, false), PullRight::Untold);
+    }
+}
