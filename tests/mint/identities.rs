@@ -37,6 +37,14 @@ async fn a_client_secret_mints_a_refresh_token_of_three_hours() {
     assert_eq!(config["auths"][HOST]["password"], credential.password.expose());
 }
 
+#[tokio::test]
+async fn an_exchange_names_the_tenant_of_its_token() {
+    let mut config = config();
+    config.registries[0].tenant_required = true;
+    let world = World::new(config).await;
+    assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
+}
+
 fn with_certificate(pem: &str) -> MintRequest {
     as_identity(MintIdentity::ClientCertificate {
         app: app(),

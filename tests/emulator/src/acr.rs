@@ -56,10 +56,8 @@ pub(crate) fn exchange(shared: &Shared, host: &str, form: &Form) -> Reply {
         return unauthorized("audience");
     }
     let tenant = text(&claims, "tid");
-    if form
-        .get("tenant")
-        .is_some_and(|named| !named.eq_ignore_ascii_case(tenant))
-    {
+    let is_named = form.get("tenant").map(|named| named.eq_ignore_ascii_case(tenant));
+    if !is_named.unwrap_or(!registry.tenant_required) {
         return unauthorized("tenant");
     }
     if !registry.tenant.eq_ignore_ascii_case(tenant) {

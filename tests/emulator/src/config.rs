@@ -195,6 +195,9 @@ pub struct Registry {
     pub host: String,
     /// The tenant it belongs to: tokens of others are refused.
     pub tenant: String,
+    /// Whether an exchange has to name the tenant of its token, which it may leave out otherwise.
+    #[serde(default)]
+    pub tenant_required: bool,
     /// Entra repository permissions (ABAC): registry-wide roles are not honoured, repository roles are.
     #[serde(default)]
     pub abac: bool,
@@ -224,6 +227,7 @@ impl Registry {
         Self {
             host: host.to_ascii_lowercase(),
             tenant: tenant.to_owned(),
+            tenant_required: false,
             abac: false,
             anonymous_pull: false,
             authentication_as_arm: true,
