@@ -60,7 +60,8 @@ pub struct SecretsController {
     pub tallies: Arc<Tallies>,
     /// How often everything is written again, which mends what somebody deleted or edited.
     pub resync: Duration,
-    /// How long the emptied credential of a detached registry is kept: [`EMPTIED_INTERVAL`], but in tests.
+    /// How long the emptied credential of a detached registry is kept, and how long after a namespace lost its right it is
+    /// swept once more: [`EMPTIED_INTERVAL`], but in tests.
     pub emptied_interval: Duration,
 }
 
@@ -70,6 +71,7 @@ impl SecretsController {
         let mut changes = self.watches.changes();
         let mut work = Work::default();
         let mut running = FuturesUnordered::new();
+        let mut writes = FuturesUnordered::new();
         let mut resync = tokio::time::interval(self.resync);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
         loop {
@@ -77,19 +79,23 @@ impl SecretsController {
                 let Some(pair) = work.next() else { break };
                 running.push(self.work_on(pair.clone(), work.is_wanted(&pair)));
             }
+            if std::mem::take(&mut work.is_detached) {
+                let most = CONCURRENCY.saturating_sub(writes.len());
+                writes.extend(
+                    self.detach(&mut work, most)
+                        .into_iter()
+                        .map(|write| self.write_credential(write)),
+                );
+            }
             tokio::select! {
                 Some((pair, step, result)) = running.next() => self.finish(&mut work, pair, step, result),
+                Some((write, written)) = writes.next() => self.finish_write(&mut work, write, written),
                 sighting = sightings.recv() => match sighting {
                     Some(sighting) => self.see(&mut work, sighting),
                     None => return,
                 },
                 change = changes.recv() => match change {
-                    Ok(change) => {
-                        self.on_change(&mut work, &change);
-                        if std::mem::take(&mut work.is_detached) {
-                            self.detach(&mut work).await;
-                        }
-                    }
+                    Ok(change) => self.on_change(&mut work, &change),
                     Err(RecvError::Lagged(_)) => {
                         work.forget_what_is_absent();
                         self.look_at_everything(&mut work);
@@ -102,9 +108,10 @@ impl SecretsController {
                     for pair in std::mem::replace(&mut work.retries, due).into_values().flatten() {
                         work.enqueue(pair);
                     }
+                    self.sweep_again(&mut work);
                     work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
-                    self.detach(&mut work).await;
+                    work.is_detached = true;
                 }
             }
         }
@@ -138,9 +145,40 @@ impl SecretsController {
                     Step::Write => work.enqueue(pair),
                     Step::Delete if work.is_wanted(&pair) => work.enqueue(pair),
                     Step::Delete if work.is_absent(&pair) => {}
-                    Step::Delete if work.written.contains_key(&pair) => work.enqueue(pair),
-                    Step::Delete => work.sweep(pair),
+                    Step::Delete if work.written.contains_key(&pair) => {
+                        self.lose(work, &pair);
+                        work.enqueue(pair);
+                    }
+                    Step::Delete => {
+                        self.may_have_lost(work, &pair);
+                        work.sweep(pair);
+                    }
                 }
+            }
+        }
+    }
+
+    /// Has a pair that lost its right swept once more later. Where nothing is stored, no replica has anything to write.
+    fn lose(&self, work: &mut Work, pair: &Pair) {
+        if self.watches.credentials.stored(&pair.1).is_some() {
+            work.lose(Arc::clone(pair), now());
+        }
+    }
+
+    /// The same for a pair that may have lost its right before this process knew of all changes.
+    fn may_have_lost(&self, work: &mut Work, pair: &Pair) {
+        if self.watches.credentials.stored(&pair.1).is_some() {
+            work.may_have_lost(Arc::clone(pair), now(), self.emptied_interval);
+        }
+    }
+
+    /// Pairs that lost their right are swept once more when no replica can be behind any more, which may have written what
+    /// the first deletion was to take away.
+    fn sweep_again(&self, work: &mut Work) {
+        let registries = self.watches.view.registries();
+        for pair in work.take_lost(now(), self.emptied_interval) {
+            if self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Delete {
+                work.sweep(pair);
             }
         }
     }
@@ -185,7 +223,11 @@ impl SecretsController {
             None => work.forget_absent(name),
         }
         let was_minted = self.watches.credentials.stored(name).is_some();
-        if now.is_none() && was_minted {
+        if now.is_some_and(|registry| !registry.is_anonymous()) {
+            work.detached.remove(name);
+        } else if was_minted {
+            // Both lead to the same: its credential and all its pull secrets go.
+            work.forget_lost(name);
             work.is_detached = true;
             return;
         }
@@ -201,12 +243,14 @@ impl SecretsController {
                 (Step::Delete, Some(now), Some(before)) => {
                     if !now.has_selector_of(before) && self.may_have(before, &pair.0, labels.as_ref()) {
                         work.may_be_present(&pair);
+                        self.lose(work, &pair);
                         work.enqueue(pair);
                     }
                 }
                 // Nobody knows what it was before.
                 (Step::Delete, Some(_), None) => {
                     if was_minted && !work.is_absent(&pair) {
+                        self.may_have_lost(work, &pair);
                         work.sweep(pair);
                     }
                 }
@@ -229,6 +273,7 @@ impl SecretsController {
                     let before = change.before.as_ref();
                     if before.is_some() && self.may_have(registry, &change.name, before) {
                         work.may_be_present(&pair);
+                        self.lose(work, &pair);
                         work.enqueue(pair);
                     }
                 }
@@ -238,7 +283,7 @@ impl SecretsController {
 
     /// Whether a namespace with these labels may have the pull secret of a registry.
     fn may_have(&self, registry: &AttachedRegistry, namespace: &str, labels: Option<&Labels>) -> bool {
-        self.is_injected(namespace, labels) && registry.allows(labels)
+        !registry.is_anonymous() && self.is_injected(namespace, labels) && registry.allows(labels)
     }
 
     fn is_injected(&self, namespace: &str, labels: Option<&Labels>) -> bool {
@@ -252,7 +297,7 @@ impl SecretsController {
         match sighting {
             Sighting::Needed((namespace, registry)) => {
                 let pair = work.pair(namespace, registry);
-                let is_new = work.wanted.insert(pair.clone(), Instant::now()).is_none();
+                let is_new = work.wanted.insert(pair.clone(), now()).is_none();
                 let is_written = self.is_current(work, &pair);
                 if is_new || !(is_written || work.waits(&pair)) {
                     self.look_at(work, &self.watches.view.registries(), pair);
@@ -325,7 +370,7 @@ impl SecretsController {
             (Step::Delete, _) => pull_secret::delete(&self.client, namespace, &secret)
                 .await
                 .map(|()| Timestamp::UNIX_EPOCH),
-            _ => Ok(Timestamp::UNIX_EPOCH),
+            (Step::Write | Step::Nothing, _) => Ok(Timestamp::UNIX_EPOCH),
         };
         (pair, step, result)
     }
@@ -342,19 +387,23 @@ impl SecretsController {
                 return;
             }
             // A foreign Secret need not go; and with a namespace its secrets go.
-            (Step::Delete, Ok(_) | Err(WriteError::Foreign)) | (_, Err(WriteError::NamespaceGone)) => {
+            (Step::Delete, Ok(_) | Err(WriteError::Foreign | WriteError::NamespaceGone))
+            | (Step::Write, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
                 work.failures.forget(&pair);
                 let is_attached = self.watches.view.registries().is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;
             }
-            (_, Ok(_)) => {
+            (Step::Write, Ok(_)) => {
                 work.failures.forget(&pair);
                 work.may_be_present(&pair);
             }
-            (_, Err(error)) => {
-                let now = Instant::now();
+            (
+                Step::Write | Step::Delete,
+                Err(error @ (WriteError::Foreign | WriteError::Api(_) | WriteError::Timeout)),
+            ) => {
+                let now = now();
                 work.failed(&pair, error, now);
                 if work.failures.is_news(&pair.1, error, now) {
                     tracing::warn!(
@@ -405,6 +454,11 @@ impl SecretsController {
             self.metrics.registries.detached(name);
         }
     }
+}
+
+/// The monotonic clock, which tests control.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

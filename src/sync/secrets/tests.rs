@@ -218,7 +218,7 @@ async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
         controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
         assert_eq!(work.is_detached, expected.is_some());
         // It asks the API server, which is not there, to empty the credential, and deletes pull secrets all the same.
-        controller.detach(&mut work).await;
+        detach::tests::detach(&controller, &mut work).await;
         assert_eq!(work.next(), expected);
     }
 }
@@ -405,4 +405,76 @@ fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
     assert_eq!(work.next(), Some(pair.clone()));
     work.done(&pair);
     assert!(work.next().is_none() && work.busy.is_empty());
+}
+
+/// What is deleted when the pairs are swept again that are due, and all that is to be swept slowly.
+fn swept_again(controller: &SecretsController, work: &mut Work) -> Vec<String> {
+    controller.sweep_again(work);
+    work.take_up_sweep(usize::MAX);
+    let namespaces = work.queue.iter().map(|pair| pair.0.clone()).collect();
+    let (writes, _) = done(controller, work);
+    assert_eq!(writes, 0);
+    namespaces
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_lost_its_right_is_swept_again() {
+    let eager = json!({"provision": "Eager"});
+    let narrowed = json!({"provision": "Eager", "namespaces": {"matchLabels": {"team": "a"}}});
+    for is_narrowed in [true, false] {
+        let controller = controller(registry(&eager), &[("apps", None), ("other", Some("disabled"))]);
+        let mut work = Work::default();
+        controller.look_at_everything(&mut work);
+        assert_eq!(done(&controller, &mut work), (1, 0));
+        work.take_up_sweep(usize::MAX);
+        assert_eq!(done(&controller, &mut work), (0, 1));
+        tokio::time::advance(EMPTIED_INTERVAL).await;
+        assert_eq!(
+            swept_again(&controller, &mut work),
+            ["other"],
+            "who led before may have told"
+        );
+
+        if is_narrowed {
+            assert_eq!(edit(&controller, &mut work, registry(&narrowed)), (0, 1));
+        } else {
+            let disabled = [(crate::api::names::INJECT_LABEL.to_owned(), "disabled".to_owned())];
+            let change = controller.watches.view.set_namespace("apps", &disabled.into());
+            controller.on_change(&mut work, &Change::Namespace(change.unwrap()));
+            assert_eq!(done(&controller, &mut work), (0, 1));
+        }
+        tokio::time::advance(EMPTIED_INTERVAL / 2).await;
+        controller.look_at_everything(&mut work);
+        assert_eq!(swept_again(&controller, &mut work), [""; 0]);
+        tokio::time::advance(EMPTIED_INTERVAL / 2).await;
+        assert_eq!(swept_again(&controller, &mut work), ["apps"]);
+        tokio::time::advance(EMPTIED_INTERVAL).await;
+        assert_eq!(swept_again(&controller, &mut work), [""; 0], "twice, and no more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_has_its_right_again_is_left_alone() {
+    let eager = json!({"provision": "Eager"});
+    let narrowed = json!({"provision": "Eager", "namespaces": {"matchLabels": {"team": "a"}}});
+    let controller = controller(registry(&eager), &[("apps", None)]);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    assert_eq!(done(&controller, &mut work), (1, 0));
+    assert_eq!(edit(&controller, &mut work, registry(&narrowed)), (0, 1));
+    assert_eq!(edit(&controller, &mut work, registry(&eager)), (1, 0));
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert_eq!(swept_again(&controller, &mut work), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_without_a_credential_is_swept_once() {
+    let narrowed = json!({"namespaces": {"matchLabels": {"team": "a"}}});
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    controller.watches.credentials.remove("mine");
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    assert_eq!(edit(&controller, &mut work, registry(&narrowed)), (0, 1));
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert_eq!(swept_again(&controller, &mut work), [""; 0]);
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::RETRY_BACKOFF;
 use super::detach::Detached;
+use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::failures::Failures;
 use crate::sync::pull_secret::WriteError;
@@ -31,7 +31,7 @@ pub(super) struct Work {
     pub(super) failures: Failures<Pair>,
     /// Registries that are detached and whose credential still has a Secret.
     pub(super) detached: HashMap<String, Detached>,
-    /// One was detached just now.
+    /// It is time to go on with these: one was detached just now, say.
     pub(super) is_detached: bool,
     /// Of registries that are attached: the namespaces whose pull secret is known to be gone, until the registry's selector
     /// or the namespace's labels change.
@@ -42,6 +42,11 @@ pub(super) struct Work {
     /// They are looked at slowly, behind all else.
     pub(super) sweep: VecDeque<Pair>,
     to_sweep: HashSet<Pair>,
+    /// Pairs that lost the right to a pull secret, and when that became known here: a replica whose watch is behind may
+    /// write it after it was deleted, so it is deleted once more. As many at most as there are pairs.
+    lost: HashMap<Pair, Instant>,
+    /// Since when every change is known here.
+    known_since: Instant,
     /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
     pub(super) seen: BTreeSet<String>,
 }
@@ -63,6 +68,8 @@ impl Default for Work {
             looked_at: HashMap::new(),
             sweep: VecDeque::new(),
             to_sweep: HashSet::new(),
+            lost: HashMap::new(),
+            known_since: now(),
             seen: BTreeSet::new(),
         }
     }
@@ -100,6 +107,28 @@ impl Work {
         }
     }
 
+    /// Has a pair, whose pull secret must go, looked at a second time when no replica can be behind any more.
+    pub(super) fn lose(&mut self, pair: Pair, at: Instant) {
+        self.lost.insert(pair, at);
+    }
+
+    /// The same for a pair of which nobody knows when it lost its right: before all changes were known here, at the latest.
+    pub(super) fn may_have_lost(&mut self, pair: Pair, now: Instant, interval: Duration) {
+        if now.saturating_duration_since(self.known_since) < interval {
+            let since = self.known_since;
+            self.lost.entry(pair).or_insert(since);
+        }
+    }
+
+    /// Takes out the pairs that lost their right so long ago.
+    pub(super) fn take_lost(&mut self, now: Instant, interval: Duration) -> Vec<Pair> {
+        let is_due = |at: &Instant| now.saturating_duration_since(*at) >= interval;
+        self.lost
+            .extract_if(|_, at| is_due(at))
+            .map(|(pair, _)| pair)
+            .collect()
+    }
+
     /// Whether a pair is worked on, is about to be, or waits after a failure.
     pub(super) fn is_under_way(&self, pair: &Pair) -> bool {
         self.busy.contains(pair) || self.queued.contains(pair) || self.waits(pair)
@@ -131,16 +160,19 @@ impl Work {
         }
     }
 
-    /// Remembers that a namespace has no pull secret of a registry.
-    pub(super) fn has_none(&mut self, (namespace, registry): &(String, String), is_attached: bool) {
-        let known = if is_attached {
-            Some(self.absent.entry(registry.clone()).or_default())
-        } else {
-            self.detached
-                .get_mut(registry)
-                .map(|detached| &mut detached.cleared)
-        };
-        known.map(|known| known.insert(namespace.clone()));
+    /// Remembers that a namespace has no pull secret of a registry, unless it is to be deleted again.
+    pub(super) fn has_none(&mut self, pair: &Pair, is_attached: bool) {
+        if self.queued.contains(pair) {
+            return;
+        }
+        let (namespace, registry) = &**pair;
+        if is_attached {
+            let absent = self.absent.entry(registry.clone()).or_default();
+            absent.insert(namespace.clone());
+        }
+        if let Some(detached) = self.detached.get_mut(registry) {
+            detached.cleared.insert(namespace.clone());
+        }
     }
 
     /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
@@ -160,6 +192,7 @@ impl Work {
     /// Forgets all that is known to be absent, as changes were missed.
     pub(super) fn forget_what_is_absent(&mut self) {
         self.absent.clear();
+        self.known_since = now();
     }
 
     /// Counts a failure, and tries again after a while that grows.
@@ -175,7 +208,7 @@ impl Work {
 
     /// Whether a pair failed and is not to be tried yet.
     pub(super) fn waits(&self, pair: &Pair) -> bool {
-        self.failures.waits(pair, Instant::now())
+        self.failures.waits(pair, now())
     }
 
     /// Whether a Pod needs it.
@@ -188,10 +221,16 @@ impl Work {
         self.absent.remove(registry);
     }
 
+    /// Forgets which pairs of a registry lost their right: every pair of it does.
+    pub(super) fn forget_lost(&mut self, registry: &str) {
+        self.lost.retain(|pair, _| pair.1 != registry);
+    }
+
     /// Forgets namespaces that are gone.
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
         self.written.retain(|pair, _| exists(&pair.0));
         self.failures.retain(|pair| exists(&pair.0));
+        self.lost.retain(|pair, _| exists(&pair.0));
         let cleared = self.detached.values_mut().map(|detached| &mut detached.cleared);
         for known in self.absent.values_mut().chain(cleared) {
             known.retain(|namespace| exists(namespace));

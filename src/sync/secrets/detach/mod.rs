@@ -1,35 +1,36 @@
-//! What is done about the secrets of a registry that was detached.
+//! What is done about the secrets of a registry that was detached, or that needs no credential any more.
 //!
 //! A replica whose watch is behind may write a pull secret after the leader deleted it, and nobody may list Secrets to find
 //! it. So the credential is emptied first, which keeps every replica that hears of it from writing; then every namespace is
 //! swept, and swept again when no watch can be behind any more; the Secret of the credential is deleted last. As long as
 //! it is there, a new leader knows that there is work left, and how far it is: nothing of that is kept in memory alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 
 use crate::api::names::{MANAGER, minted_credential};
-use crate::base::backoff::{Backoff, Jitter};
+use crate::base::backoff::Backoff;
 use crate::kubernetes::call::{CallError, call};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Seen, Version};
+use crate::sync::failures::Retry;
 use crate::sync::secrets::work::Work;
-use crate::sync::secrets::{CONCURRENCY, SecretsController};
+use crate::sync::secrets::{SecretsController, now};
 use crate::sync::stored::{Emptied, Stored};
 
 /// How long an emptied credential is kept once the namespaces are swept: longer than the watch of a replica may be behind.
 /// kube's watcher gives up a watch that says nothing after about 295 s.
 pub const EMPTIED_INTERVAL: Duration = Duration::from_mins(6);
-/// How long a write of the credential's Secret that failed waits.
+/// How long the same write of the credential's Secret waits when it is due again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
 /// What there is to do about a registry that is detached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::sync::secrets) enum DetachStep {
     /// Empty its credential.
     Empty,
@@ -44,7 +45,7 @@ pub(in crate::sync::secrets) enum DetachStep {
 }
 
 /// Which sweep of the namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::sync::secrets) enum Round {
     /// Right away.
     First,
@@ -81,37 +82,70 @@ pub(in crate::sync::secrets) struct Detached {
     round: Option<Round>,
     /// The namespaces that it has dealt with.
     pub(in crate::sync::secrets) cleared: HashSet<String>,
-    /// How often in a row its Secret could not be written, and when that is tried again.
-    failing: Option<(u32, Instant)>,
+    /// The writes of its Secret that were tried, whatever followed. One that is due again failed, or somebody undid it, as
+    /// a webhook may each time: either way it waits longer each time.
+    tried: HashMap<DetachStep, Retry>,
+    /// Its Secret is being written.
+    is_busy: bool,
+    /// Its Secret was deleted by this process; the watch is yet to bring that.
+    is_deleted: bool,
 }
 
 impl Detached {
-    fn waits(&self, now: Instant) -> bool {
-        self.failing.is_some_and(|(_, at)| at > now)
-    }
-
-    fn failed(&mut self, registry: &str, now: Instant) {
-        let count = self.failing.map_or(0, |(count, _)| count).saturating_add(1);
-        let at = now + BACKOFF.delay(count, None, Jitter::of(&(registry, count)));
-        self.failing = Some((count, at));
+    fn waits(&self, step: DetachStep, now: Instant) -> bool {
+        self.tried.get(&step).is_some_and(|retry| retry.waits(now))
     }
 }
 
+/// A write of the Secret of a detached registry's credential.
+#[derive(Debug)]
+pub(in crate::sync::secrets) struct CredentialWrite {
+    registry: String,
+    /// What the Secret held when this was decided.
+    stored: Stored,
+    step: DetachStep,
+}
+
+/// How such a write went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sync::secrets) enum Written {
+    /// It was made.
+    Done,
+    /// The Secret holds something else by now: the watch brings it, and what there is to do is decided again.
+    Changed,
+    /// There is no such Secret any more.
+    Gone,
+}
+
+/// Whether a registry of that name has no credential, and so no pull secrets: it is not attached, or anonymous.
+fn has_no_credential(registries: &AttachedRegistries, name: &str) -> bool {
+    let registry = registries.by_name(name);
+    registry.map_or_else(|| !registries.is_attached(name), AttachedRegistry::is_anonymous)
+}
+
 impl SecretsController {
-    /// Goes on with every registry that is detached and whose credential still has a Secret.
-    pub(in crate::sync::secrets) async fn detach(&self, work: &mut Work) {
+    /// Goes on with every registry that is detached and whose credential still has a Secret. Gives the writes that are to
+    /// be made now, no more than so many.
+    pub(in crate::sync::secrets) fn detach(&self, work: &mut Work, most: usize) -> Vec<CredentialWrite> {
         let registries = self.watches.view.registries();
-        let mut names = self.watches.credentials.registries();
-        names.retain(|name| !registries.is_attached(name));
-        work.detached.retain(|name, _| names.contains(name));
+        let names: BTreeSet<String> = self.watches.credentials.registries().into_iter().collect();
         let namespaces = self.watches.view.namespaces();
-        let now = Instant::now();
+        self.go_on_without_secret(work, &registries, &names, &namespaces);
+        let names: BTreeSet<String> = names
+            .into_iter()
+            .filter(|name| has_no_credential(&registries, name))
+            .collect();
+        work.detached.retain(|name, _| names.contains(name));
+        let now = now();
         let mut writes = Vec::new();
         for name in names {
             let Some((stored, seen)) = self.watches.credentials.stored(&name) else {
                 continue;
             };
             let detached = work.detached.entry(name.clone()).or_default();
+            if detached.is_busy || (detached.is_deleted && matches!(stored, Stored::Emptied(_))) {
+                continue;
+            }
             let kept_for = now.saturating_duration_since(seen.at.steady);
             let is_cleared = |round| {
                 detached.round == Some(round)
@@ -119,42 +153,100 @@ impl SecretsController {
                         .iter()
                         .all(|namespace| detached.cleared.contains(namespace))
             };
-            match next_step(&stored, kept_for, self.emptied_interval, is_cleared) {
+            let step = next_step(&stored, kept_for, self.emptied_interval, is_cleared);
+            match step {
                 DetachStep::Keep => {}
                 DetachStep::Sweep(round) => Self::sweep(work, &name, &namespaces, round),
-                step if !detached.waits(now) => writes.push((name, stored, step)),
-                // It is better to delete pull secrets that may come back than none.
-                DetachStep::Empty => Self::sweep(work, &name, &namespaces, Round::First),
-                DetachStep::MarkSwept | DetachStep::Delete => {}
-            }
-        }
-        let writes = writes.into_iter().map(async |(name, stored, step)| {
-            let written = self.write_credential(&name, &stored, step).await;
-            (name, step, written)
-        });
-        let written: Vec<_> = stream::iter(writes).buffer_unordered(CONCURRENCY).collect().await;
-        for (name, step, written) in written {
-            let detached = work.detached.entry(name.clone()).or_default();
-            match written {
-                Ok(()) => {
-                    detached.failing = None;
-                    if step == DetachStep::Empty {
-                        // Before that, a replica could still write: all are swept again.
-                        detached.round = None;
+                DetachStep::Empty | DetachStep::MarkSwept | DetachStep::Delete => {
+                    if !detached.waits(step, now) {
+                        if writes.len() < most {
+                            detached.is_busy = true;
+                            writes.push(CredentialWrite {
+                                registry: name,
+                                stored,
+                                step,
+                            });
+                        }
+                    } else if step == DetachStep::Empty {
+                        // It is better to delete pull secrets that may come back than none.
+                        Self::sweep(work, &name, &namespaces, Round::First);
                     }
                 }
-                Err(error) => {
-                    detached.failed(&name, now);
+            }
+        }
+        writes
+    }
+
+    /// Somebody deleted the Secret of a detached registry's credential before the second sweep: what is left of both sweeps
+    /// is done from what this process remembers.
+    fn go_on_without_secret(
+        &self,
+        work: &mut Work,
+        registries: &AttachedRegistries,
+        with_secret: &BTreeSet<String>,
+        namespaces: &[String],
+    ) {
+        let is_lost = |name: &String, detached: &Detached| {
+            !with_secret.contains(name) && !detached.is_deleted && has_no_credential(registries, name)
+        };
+        let lost: Vec<(String, Detached)> = work
+            .detached
+            .extract_if(|name, detached| is_lost(name, detached))
+            .collect();
+        let now = now();
+        for (name, detached) in lost {
+            tracing::info!(
+                registry = name,
+                "somebody deleted what was left of a detached registry's credential; its pull secrets are swept all the same"
+            );
+            let was_swept = |namespace| detached.round.is_some() && detached.cleared.contains(namespace);
+            for namespace in namespaces {
+                let pair = work.pair(namespace.clone(), name.clone());
+                if !was_swept(namespace) {
+                    work.enqueue(pair.clone());
+                }
+                work.lose(pair, now);
+            }
+        }
+    }
+
+    /// Takes how a write of the Secret of a detached registry's credential went.
+    pub(in crate::sync::secrets) fn finish_write(
+        &self,
+        work: &mut Work,
+        CredentialWrite { registry, step, .. }: CredentialWrite,
+        written: Result<Written, CallError>,
+    ) {
+        // One that is attached again meanwhile is no longer here.
+        let Some(detached) = work.detached.get_mut(&registry) else {
+            return;
+        };
+        detached.is_busy = false;
+        let before = detached.tried.get(&step).copied();
+        let retry = Retry::after(before, BACKOFF, &(&registry, step), now());
+        detached.tried.insert(step, retry);
+        match (step, written) {
+            (_, Err(error)) => tracing::warn!(
+                registry,
+                %error,
+                "could not empty or delete the credential of a detached registry; will retry"
+            ),
+            (DetachStep::Empty, Ok(_)) => {
+                // Before that, a replica could still write: all are swept again.
+                detached.round = None;
+                if before.is_some() {
                     tracing::warn!(
-                        registry = name,
-                        %error,
-                        "could not empty or delete the credential of a detached registry; will retry"
+                        registry,
+                        "the credential of a detached registry was emptied again: does something write it?"
                     );
                 }
             }
-            if step == DetachStep::Empty {
-                Self::sweep(work, &name, &namespaces, Round::First);
-            }
+            (DetachStep::Delete, Ok(Written::Done | Written::Gone)) => detached.is_deleted = true,
+            (DetachStep::Delete, Ok(Written::Changed))
+            | (DetachStep::Sweep(_) | DetachStep::MarkSwept | DetachStep::Keep, Ok(_)) => {}
+        }
+        if step == DetachStep::Empty {
+            Self::sweep(work, &registry, &self.watches.view.namespaces(), Round::First);
         }
     }
 
@@ -162,7 +254,8 @@ impl SecretsController {
     /// are, so a namespace that comes meanwhile is not missed.
     fn sweep(work: &mut Work, name: &str, namespaces: &[String], round: Round) {
         let detached = work.detached.entry(name.to_owned()).or_default();
-        if detached.round != Some(round) {
+        let is_new = detached.round != Some(round);
+        if is_new {
             detached.round = Some(round);
             detached.cleared.clear();
             // What failed before was something else: a conflict, say, that is none any more.
@@ -176,7 +269,8 @@ impl SecretsController {
             .filter(|namespace| !detached.cleared.contains(*namespace));
         for namespace in left.cloned().collect::<Vec<_>>() {
             let pair = work.pair(namespace, name.to_owned());
-            if work.is_under_way(&pair) {
+            // What is under way already when a sweep begins may have been done before a replica wrote.
+            if work.is_under_way(&pair) && !(is_new && work.busy.contains(&pair)) {
                 continue;
             }
             match round {
@@ -188,21 +282,30 @@ impl SecretsController {
 
     /// Writes or deletes the Secret of a detached registry's credential, unless it holds something else by now: the registry
     /// may be attached again, or another leader be further.
-    async fn write_credential(
+    pub(in crate::sync::secrets) async fn write_credential(
         &self,
-        registry: &str,
-        stored: &Stored,
-        step: DetachStep,
-    ) -> Result<(), CallError> {
+        write: CredentialWrite,
+    ) -> (CredentialWrite, Result<Written, CallError>) {
+        let written = self.try_write(&write).await;
+        (write, written)
+    }
+
+    async fn try_write(
+        &self,
+        CredentialWrite {
+            registry,
+            stored,
+            step,
+        }: &CredentialWrite,
+    ) -> Result<Written, CallError> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.own_namespace);
         let name = minted_credential(registry);
         let Some(found) = call(secrets.get_opt(&name)).await? else {
             self.watches.forget(registry);
-            return Ok(());
+            return Ok(Written::Gone);
         };
         if Stored::parse(&found) != *stored {
-            // The watch brings it.
-            return Ok(());
+            return Ok(Written::Changed);
         }
         let emptied = match (step, stored) {
             (DetachStep::Delete, _) => {
@@ -213,29 +316,33 @@ impl SecretsController {
                     }),
                     ..DeleteParams::default()
                 };
-                let deleted = call(secrets.delete(&name, &parameters)).await;
-                unless_it_changed(deleted.map(|_| ()))?;
+                let deleted = unless_it_changed(call(secrets.delete(&name, &parameters)).await.map(|_| ()))?;
+                if deleted.is_none() {
+                    return Ok(Written::Changed);
+                }
                 tracing::info!(
                     registry,
                     "the registry is detached and what was left of its credential is deleted"
                 );
-                return Ok(());
+                return Ok(Written::Done);
             }
             (DetachStep::MarkSwept, Stored::Emptied(emptied)) => Emptied {
                 is_swept: true,
                 ..*emptied
             },
-            _ => Emptied {
-                at: Timestamp::now(),
-                is_swept: false,
-            },
+            (DetachStep::Empty | DetachStep::MarkSwept | DetachStep::Sweep(_) | DetachStep::Keep, _) => {
+                Emptied {
+                    at: Timestamp::now(),
+                    is_swept: false,
+                }
+            }
         };
         let version = found.resource_version();
         let manifest = emptied.manifest(registry, &self.own_namespace, version.as_deref());
         let parameters = PatchParams::apply(MANAGER).force();
         let applied = call(secrets.patch_metadata(&name, &parameters, &Patch::Apply(manifest))).await;
-        let Some(applied) = unless_it_changed(applied.map(Some))? else {
-            return Ok(());
+        let Some(applied) = unless_it_changed(applied)? else {
+            return Ok(Written::Changed);
         };
         if emptied.is_swept {
             tracing::info!(
@@ -247,23 +354,23 @@ impl SecretsController {
         let version = Version::parse(applied.resource_version().as_deref());
         self.watches
             .learn(registry, Stored::Emptied(emptied), version, Seen::new());
-        Ok(())
+        Ok(Written::Done)
     }
 }
 
-/// Another write came between: the watch brings it, and what there is to do is decided again.
-fn unless_it_changed<T: Default>(written: Result<T, CallError>) -> Result<T, CallError> {
+/// What was written; none where another write came between.
+fn unless_it_changed<T>(written: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match written {
         Err(error)
             if error
                 .status()
                 .is_some_and(|status| [404, 409].contains(&status.code)) =>
         {
-            Ok(T::default())
+            Ok(None)
         }
-        written => written,
+        written => written.map(Some),
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::sync::secrets) mod tests;

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Method, Request, Response};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::attached::AttachedRegistries;
 use crate::sync::credentials::HeldCredential;
+use crate::sync::secrets::CONCURRENCY;
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::tests::{controller, registry};
 use crate::sync::watches::Change;
@@ -18,11 +19,17 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The API server of one Secret, `credential-mine`.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<Option<Value>>>);
+struct Server {
+    held: Arc<Mutex<Option<Value>>>,
+    /// How often it was emptied or marked.
+    patches: Arc<AtomicUsize>,
+    /// Another write always comes between.
+    conflicts: Arc<AtomicBool>,
+}
 
 impl Server {
     fn secret(&self) -> Option<Value> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn stored(&self) -> Option<Stored> {
@@ -31,7 +38,7 @@ impl Server {
     }
 
     fn put(&self, mut secret: Value) {
-        let mut held = self.0.lock().unwrap();
+        let mut held = self.held.lock().unwrap();
         let version = held
             .as_ref()
             .and_then(|held| held["metadata"]["resourceVersion"].as_str());
@@ -62,12 +69,18 @@ impl Server {
             Method::DELETE => &body["preconditions"]["resourceVersion"],
             _ => &held["metadata"]["resourceVersion"],
         };
-        if *expected != held["metadata"]["resourceVersion"] {
+        let is_write = parts.method != Method::GET;
+        if *expected != held["metadata"]["resourceVersion"]
+            || (is_write && self.conflicts.load(Ordering::Relaxed))
+        {
             return refused(409);
         }
         match parts.method {
-            Method::PATCH => self.put(body),
-            Method::DELETE => *self.0.lock().unwrap() = None,
+            Method::PATCH => {
+                self.patches.fetch_add(1, Ordering::Relaxed);
+                self.put(body);
+            }
+            Method::DELETE => *self.held.lock().unwrap() = None,
             _ => {}
         }
         let answer = self.secret().unwrap_or(held);
@@ -98,6 +111,14 @@ fn detached(server: &Server) -> (SecretsController, Work) {
     controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
     assert!(work.is_detached);
     (controller, work)
+}
+
+/// Goes on with what is detached, and makes the writes of that.
+pub(in crate::sync::secrets) async fn detach(controller: &SecretsController, work: &mut Work) {
+    for write in controller.detach(work, CONCURRENCY) {
+        let (write, written) = controller.write_credential(write).await;
+        controller.finish_write(work, write, written);
+    }
 }
 
 /// Deletes the pull secrets that are to be; says where that was.
@@ -178,7 +199,7 @@ fn every_row_of_what_is_done_about_a_detached_registry() {
 async fn a_credential_is_emptied_first_and_deleted_last() {
     let server = Server::default();
     let (mut controller, mut work) = detached(&server);
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(is_swept(server.stored().as_ref()), Some(false));
     let text = server.secret().unwrap().to_string();
     assert!(
@@ -186,13 +207,13 @@ async fn a_credential_is_emptied_first_and_deleted_last() {
         "{text}"
     );
     assert_eq!(deleted(&controller, &mut work), ["apps"]);
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(is_swept(server.stored().as_ref()), Some(true));
 
     // It is kept, and costs no call.
     let kept = server.secret();
     for _ in 0..3 {
-        controller.detach(&mut work).await;
+        detach(&controller, &mut work).await;
         controller.look_at_everything(&mut work);
         assert_eq!(deleted(&controller, &mut work), [""; 0]);
     }
@@ -201,17 +222,19 @@ async fn a_credential_is_emptied_first_and_deleted_last() {
     // No watch can be behind any more; a namespace that came meanwhile is swept as well.
     controller.emptied_interval = Duration::ZERO;
     controller.watches.view.set_namespace("new", &[].into());
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     let mut swept = deleted(&controller, &mut work);
     swept.sort();
     assert_eq!(swept, ["apps", "new"]);
     assert_eq!(server.secret(), kept, "it goes last");
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(server.secret(), None);
-    controller.detach(&mut work).await;
-    assert_eq!(controller.watches.credentials.registries(), [""; 0]);
+    // The watch is yet to bring that.
+    detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), [""; 0]);
-    controller.detach(&mut work).await;
+    controller.watches.forget("mine");
+    assert_eq!(deleted(&controller, &mut work), [""; 0]);
+    detach(&controller, &mut work).await;
     assert!(work.detached.is_empty());
 }
 
@@ -219,17 +242,17 @@ async fn a_credential_is_emptied_first_and_deleted_last() {
 async fn a_new_leader_goes_on_where_the_last_one_stopped() {
     let server = Server::default();
     let (controller, mut work) = detached(&server);
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     // The first sweep is not done: it is begun again.
     let mut work = Work::default();
     controller.look_at_everything(&mut work);
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), ["apps"]);
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     // It is done: it is not.
     let mut work = Work::default();
     controller.look_at_everything(&mut work);
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), [""; 0]);
     assert_eq!(is_swept(server.stored().as_ref()), Some(true));
 }
@@ -245,10 +268,10 @@ async fn a_registry_attached_again_keeps_its_new_credential() {
         ..minted
     };
     for _ in 0..2 {
-        controller.detach(&mut work).await;
+        detach(&controller, &mut work).await;
         deleted(&controller, &mut work);
     }
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     deleted(&controller, &mut work);
     // Each step is late: the registry is attached and minted, which this leader's watch does not say yet.
     server.put(again.manifest("mine", "own"));
@@ -263,7 +286,7 @@ async fn a_registry_attached_again_keeps_its_new_credential() {
         ),
         Some(true)
     );
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(server.stored(), Some(Stored::from(again.clone())));
     // An emptied one holds nothing.
     assert_eq!(controller.watches.credentials.of("mine"), None);
@@ -273,7 +296,7 @@ async fn a_registry_attached_again_keeps_its_new_credential() {
         .watches
         .view
         .set_registries(std::iter::once(registry(&json!({}))).collect());
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert!(work.detached.is_empty() && server.stored().unwrap().minted().is_some());
 }
 
@@ -289,7 +312,7 @@ async fn a_spoilt_credential_of_a_detached_registry_goes_too() {
         .watches
         .learn("mine", Stored::Unreadable, None, Seen::new());
     for _ in 0..4 {
-        controller.detach(&mut work).await;
+        detach(&controller, &mut work).await;
         deleted(&controller, &mut work);
     }
     assert_eq!(server.secret(), None);
@@ -307,7 +330,7 @@ async fn an_api_server_that_does_not_answer_is_asked_again_later() {
     controller.client = Client::new(silent, "own");
     tokio::time::pause();
     for _ in 0..3 {
-        controller.detach(&mut work).await;
+        detach(&controller, &mut work).await;
         deleted(&controller, &mut work);
         assert!(work.detached["mine"].cleared.contains("apps"));
     }
@@ -321,6 +344,209 @@ async fn a_write_that_failed_keeps_no_namespace_from_being_swept() {
     let conflict = Err(crate::sync::pull_secret::WriteError::Foreign);
     controller.finish(&mut work, Arc::clone(&pair), Step::Write, conflict);
     assert!(work.waits(&pair));
-    controller.detach(&mut work).await;
+    detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), ["apps"]);
+}
+
+fn anonymous() -> AttachedRegistries {
+    std::iter::once(registry(&json!({"identity": {"anonymous": {}}}))).collect()
+}
+
+#[tokio::test]
+async fn an_anonymous_registry_loses_its_credential() {
+    let server = Server::default();
+    let (mut controller, _) = detached(&server);
+    let attached = std::iter::once(registry(&json!({}))).collect();
+    controller.watches.view.set_registries(attached);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    controller.watches.view.set_registries(anonymous());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    assert!(std::mem::take(&mut work.is_detached));
+    detach(&controller, &mut work).await;
+    assert_eq!(is_swept(server.stored().as_ref()), Some(false));
+    assert_eq!(deleted(&controller, &mut work), ["apps"]);
+    detach(&controller, &mut work).await;
+    assert_eq!(is_swept(server.stored().as_ref()), Some(true));
+    detach(&controller, &mut work).await;
+    controller.look_at_everything(&mut work);
+    assert_eq!(deleted(&controller, &mut work), [""; 0]);
+    controller.emptied_interval = Duration::ZERO;
+    for _ in 0..2 {
+        detach(&controller, &mut work).await;
+        deleted(&controller, &mut work);
+    }
+    assert_eq!(server.secret(), None);
+}
+
+#[tokio::test]
+async fn a_registry_that_needs_a_credential_again_keeps_it() {
+    let server = Server::default();
+    let (controller, mut work) = detached(&server);
+    controller.watches.view.set_registries(anonymous());
+    detach(&controller, &mut work).await;
+    assert!(work.detached.contains_key("mine"));
+    controller
+        .watches
+        .view
+        .set_registries(std::iter::once(registry(&json!({}))).collect());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    assert!(!work.detached.contains_key("mine"));
+    let before = server.secret();
+    detach(&controller, &mut work).await;
+    assert!(work.detached.is_empty());
+    assert_eq!(server.secret(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn emptying_what_is_written_again_backs_off() {
+    let server = Server::default();
+    let (controller, mut work) = detached(&server);
+    let minted = controller.watches.credentials.of("mine").unwrap();
+    for _ in 0..600 {
+        detach(&controller, &mut work).await;
+        deleted(&controller, &mut work);
+        // A webhook, say, puts back what was there.
+        server.put(minted.manifest("mine", "own"));
+        controller
+            .watches
+            .learn("mine", (*minted).clone(), None, Seen::new());
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let patches = server.patches.load(Ordering::Relaxed);
+    // At 0, 2, 6, 14, 30, 62, 126, 254 and 510 seconds, or somewhat earlier each.
+    assert!((9..=11).contains(&patches), "{patches}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_no_end() {
+    let server = Server::default();
+    let (mut controller, mut work) = detached(&server);
+    controller.emptied_interval = Duration::ZERO;
+    for _ in 0..3 {
+        detach(&controller, &mut work).await;
+        deleted(&controller, &mut work);
+    }
+    server.conflicts.store(true, Ordering::Relaxed);
+    let writes = controller.detach(&mut work, CONCURRENCY);
+    assert_eq!(writes.len(), 1);
+    for write in writes {
+        let (write, written) = controller.write_credential(write).await;
+        assert_eq!(write.step, DetachStep::Delete);
+        assert!(matches!(written, Ok(Written::Changed)), "{written:?}");
+        controller.finish_write(&mut work, write, written);
+    }
+    server.conflicts.store(false, Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    detach(&controller, &mut work).await;
+    assert_eq!(server.secret(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_deleted_by_hand_is_swept_twice_all_the_same() {
+    let server = Server::default();
+    let (controller, mut work) = detached(&server);
+    detach(&controller, &mut work).await;
+    assert_eq!(deleted(&controller, &mut work), ["apps"]);
+    detach(&controller, &mut work).await;
+    assert_eq!(is_swept(server.stored().as_ref()), Some(true));
+    controller.watches.view.set_namespace("new", &[].into());
+    *server.held.lock().unwrap() = None;
+    controller.watches.forget("mine");
+    detach(&controller, &mut work).await;
+    assert_eq!(
+        deleted(&controller, &mut work),
+        ["new"],
+        "the other one was swept"
+    );
+    controller.sweep_again(&mut work);
+    assert_eq!(deleted(&controller, &mut work), [""; 0]);
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    controller.sweep_again(&mut work);
+    let mut swept = deleted(&controller, &mut work);
+    swept.sort();
+    assert_eq!(swept, ["apps", "new"]);
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    detach(&controller, &mut work).await;
+    controller.sweep_again(&mut work);
+    assert_eq!(deleted(&controller, &mut work), [""; 0]);
+    assert!(work.detached.is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_begun_before_a_sweep_is_made_again() {
+    let (controller, mut work) = detached(&Server::default());
+    let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
+    work.enqueue(Arc::clone(&pair));
+    assert_eq!(work.next(), Some(Arc::clone(&pair)));
+    detach(&controller, &mut work).await;
+    controller.finish(
+        &mut work,
+        Arc::clone(&pair),
+        Step::Delete,
+        Ok(Timestamp::UNIX_EPOCH),
+    );
+    assert!(work.detached["mine"].cleared.is_empty());
+    assert_eq!(deleted(&controller, &mut work), ["apps"]);
+    assert!(work.detached["mine"].cleared.contains("apps"));
+}
+
+#[tokio::test]
+async fn no_more_credentials_are_written_together_than_there_is_room() {
+    let (controller, mut work) = detached(&Server::default());
+    assert!(controller.detach(&mut work, 0).is_empty());
+    let [write] = <[_; 1]>::try_from(controller.detach(&mut work, 1)).unwrap();
+    assert!(controller.detach(&mut work, 1).is_empty(), "it is under way");
+    controller.finish_write(&mut work, write, Ok(Written::Changed));
+    assert!(!work.detached["mine"].is_busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_write_of_a_credential_holds_up_no_pull_secret() {
+    let begin = tokio::time::Instant::now();
+    let written = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&written);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let told = Arc::clone(&told);
+        async move {
+            if path.ends_with("credential-mine") {
+                std::future::pending::<()>().await;
+            }
+            assert!(path.ends_with("/apps/secrets/pullpass-other"), "{path}");
+            told.lock().unwrap().get_or_insert(begin.elapsed());
+            let secret =
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pullpass-other"}});
+            let body = Body::from(secret.to_string().into_bytes());
+            Ok::<_, std::io::Error>(Response::new(body))
+        }
+    });
+    let (mut controller, _) = detached(&Server::default());
+    controller.client = Client::new(service, "own");
+    let other = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "other"},
+        "spec": {"loginServer": "other1.azurecr.io", "identity": {"managedIdentity": {}}, "provision": "Eager"},
+    });
+    let other = AttachedRegistry::parse(&serde_json::from_value(other).unwrap()).unwrap();
+    let credential = HeldCredential {
+        fingerprint: Some(other.fingerprint().to_owned()),
+        ..(*controller.watches.credentials.of("mine").unwrap()).clone()
+    };
+    let view = &controller.watches.view;
+    view.set_registries(std::iter::once(other).collect());
+    let (_sender, sightings) = tokio::sync::mpsc::channel(1);
+    let minted = async {
+        // The credential of the other one is being emptied by then.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        controller.watches.learn("other", credential, None, Seen::new());
+        while written.lock().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = controller.run(sightings) => panic!("it ended"),
+        () = minted => {}
+    }
+    let took = written.lock().unwrap().unwrap();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
