@@ -18,7 +18,7 @@ use crate::base::clock::Instants;
 use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::{HeldCredential, Seen, Version};
-use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, Pace, RefreshPlan, plan};
+use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, LastAttempt, RefreshPlan, plan};
 
 /// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
 #[derive(Debug, Clone)]
@@ -102,10 +102,11 @@ impl RegistryController {
             .and_then(|credential| credential.refresh_fraction)
             .unwrap_or(DEFAULT_FRACTION);
         // What failed with other inputs says nothing about these.
-        let memory = self
-            .recall(registry.name())
+        let last_failure = self.recall(registry.name());
+        let memory = last_failure
+            .as_ref()
             .filter(|memory| memory.failures.inputs == resolved.inputs);
-        let failures = memory.as_ref().map(|memory| &memory.failures);
+        let failures = memory.map(|memory| &memory.failures);
         // One that an earlier release made says nothing of its spec: it goes to no other namespace, so it is minted again.
         let current = held.as_ref().filter(|(held, _)| held.is_of(registry));
         let clocks = Instants {
@@ -121,18 +122,14 @@ impl RegistryController {
             failures,
         );
         // Whatever the reason is: nothing may mint over and over.
-        let pace = self.pace_of(registry.name());
-        let planned = planned.paced(refresh::pause(
-            pace.as_ref(),
-            clocks.steady,
-            inputs,
-            registry.fingerprint(),
-        ));
-        let planned = match planned {
+        let last = self.last_attempt(registry.name());
+        let left = refresh::interval_left(last.as_ref(), clocks.steady, inputs);
+        let is_due = planned == RefreshPlan::Mint;
+        let planned = match planned.not_before(left) {
             RefreshPlan::Wait(None) if resolved.is_static() => {
                 self.trial(registry.name(), inputs, clocks.steady)
             }
-            planned => planned,
+            planned @ (RefreshPlan::Mint | RefreshPlan::Wait(_)) => planned,
         };
         // What is held goes on as it is where the registry takes it once more.
         let kept =
@@ -145,9 +142,12 @@ impl RegistryController {
                 (None, Some(held)) => refresh::due(held, fraction),
                 (None, None) => wait.map(|wait| after(now, wait)),
             };
-            let failure = memory
-                .map(|memory| memory.failure)
-                .filter(|failure| !self.outlasts(registry.name(), inputs, failure));
+            let failure = match memory {
+                Some(memory) => Some(memory.failure.clone())
+                    .filter(|failure| !self.outlasts(registry.name(), inputs, failure)),
+                // While a change has to wait for its turn, what was tried last has failed still.
+                None => last_failure.filter(|_| is_due).map(|memory| memory.failure),
+            };
             return (
                 CredentialState {
                     is_needed: true,
@@ -226,6 +226,7 @@ impl RegistryController {
         kept: Option<Arc<HeldCredential>>,
     ) -> Result<Arc<HeldCredential>, MintFailure> {
         let remembered = held.and_then(|held| held.audience.clone());
+        self.note_attempt(registry.name(), &resolved.inputs, false);
         let minted = match &resolved.source {
             identity::Source::Mint(request) => {
                 let mut request = (**request).clone();
@@ -242,11 +243,11 @@ impl RegistryController {
             message: error.to_string(),
             retry_after: error.retry_after(),
         })?;
+        self.note_attempt(registry.name(), &resolved.inputs, true);
         let minted = HeldCredential::of(&credential, registry, resolved.inputs.clone());
         if let Some(kept) = kept.filter(|kept| resolved.is_static() && kept.is_as_good_as(&minted)) {
             return Ok(kept);
         }
-        self.keep_pace(registry, &resolved.inputs);
         let seen = Seen::new();
         let version = self.store(registry.name(), &minted).await?;
         tracing::info!(
@@ -277,17 +278,17 @@ impl RegistryController {
         Ok(Version::parse(written.resource_version().as_deref()))
     }
 
-    fn pace_of(&self, name: &str) -> Option<Pace> {
-        let paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        paces.get(name).cloned()
+    fn last_attempt(&self, name: &str) -> Option<LastAttempt> {
+        let last = self.last_attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(name).cloned()
     }
 
-    fn keep_pace(&self, registry: &AttachedRegistry, inputs: &str) {
+    fn note_attempt(&self, name: &str, inputs: &str, is_minted: bool) {
         let now = Instant::now();
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = Pace::next(paces.get(registry.name()), now, inputs, registry.fingerprint());
-        paces.retain(|_, pace| pace.is_kept(now));
-        paces.insert(registry.name().to_owned(), next);
+        let mut last = self.last_attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = LastAttempt::next(last.get(name), now, inputs, is_minted);
+        last.retain(|_, attempt| attempt.is_recent(now));
+        last.insert(name.to_owned(), next);
     }
 
     fn recall(&self, name: &str) -> Option<Memory> {
@@ -298,11 +299,12 @@ impl RegistryController {
             .cloned()
     }
 
+    /// Remembers a failure, and forgets those of registries that are not attached any more.
     fn remember(&self, name: &str, memory: Memory) {
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned(), memory);
+        let registries = self.parts.watches.view.registries();
+        let mut failing = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.retain(|name, _| registries.is_attached(name));
+        failing.insert(name.to_owned(), memory);
     }
 
     fn forget(&self, name: &str) {

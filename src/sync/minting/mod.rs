@@ -32,7 +32,7 @@ use self::attempt::Memory;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
-use self::refresh::Pace;
+use self::refresh::LastAttempt;
 use self::status::{CredentialState, Told, next_status};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::{PULL_AUTHORIZED, READY};
@@ -66,7 +66,7 @@ pub(crate) struct MintFailure {
 pub struct RegistryController {
     parts: Parts,
     memory: Mutex<HashMap<String, Memory>>,
-    paces: Mutex<HashMap<String, Pace>>,
+    last_attempts: Mutex<HashMap<String, LastAttempt>>,
     acceptances: Mutex<Acceptances>,
     pull_rights: Mutex<PullRights>,
 }
@@ -97,7 +97,7 @@ impl RegistryController {
         Self {
             parts,
             memory: Mutex::default(),
-            paces: Mutex::default(),
+            last_attempts: Mutex::default(),
             acceptances: Mutex::default(),
             pull_rights: Mutex::default(),
         }

@@ -16,7 +16,7 @@ const JITTER: f64 = 0.1;
 /// The wait after failures in a row, unless the service asks for a longer one.
 const MINT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
-/// The least time between two mints of one registry.
+/// The least time between two mints of one registry, and between attempts with inputs that changed; one change is excepted.
 const MINT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Failures in a row.
@@ -44,12 +44,12 @@ pub enum RefreshPlan {
 }
 
 impl RefreshPlan {
-    /// The same, but nothing is minted before a pause is over.
+    /// The same, but nothing is minted before so much time is over.
     #[must_use]
-    pub fn paced(self, pause: Option<Duration>) -> Self {
-        match (self, pause) {
-            (Self::Mint, Some(pause)) => Self::Wait(Some(pause)),
-            (plan, _) => plan,
+    pub fn not_before(self, left: Option<Duration>) -> Self {
+        match (self, left) {
+            (Self::Mint, Some(left)) => Self::Wait(Some(left)),
+            (plan @ (Self::Mint | Self::Wait(_)), _) => plan,
         }
     }
 }
@@ -86,46 +86,56 @@ pub fn plan(
     }
 }
 
-/// When a registry was minted last.
+/// The last attempt to mint a registry's credential, as far as the next one has to wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pace {
-    last: Instant,
+pub struct LastAttempt {
+    at: Instant,
     inputs: String,
-    /// The fingerprint of the spec that it was minted for.
-    spec: String,
-    /// That was sooner than [`MINT_INTERVAL`], since the inputs had changed.
+    /// It brought a credential. One that failed is repeated when [`plan`] says so.
+    is_minted: bool,
+    /// It came sooner than [`MINT_INTERVAL`] after another, since the inputs had changed.
     is_early: bool,
 }
 
-impl Pace {
-    /// The pace after one more mint.
-    pub fn next(before: Option<&Self>, now: Instant, inputs: &str, spec: &str) -> Self {
-        Self {
-            last: now,
-            inputs: inputs.to_owned(),
-            spec: spec.to_owned(),
-            is_early: before.is_some_and(|before| before.is_kept(now)),
+impl LastAttempt {
+    /// The last attempt after one more, or after the end of one.
+    pub fn next(before: Option<&Self>, now: Instant, inputs: &str, is_minted: bool) -> Self {
+        let is_recent = before.is_some_and(|before| before.is_recent(now));
+        match before.filter(|before| before.inputs == inputs && !before.is_minted) {
+            Some(before) => Self {
+                // That a failure is repeated puts off no change.
+                at: if is_minted { now } else { before.at },
+                inputs: inputs.to_owned(),
+                is_minted,
+                is_early: before.is_early && is_recent,
+            },
+            None => Self {
+                at: now,
+                inputs: inputs.to_owned(),
+                is_minted,
+                is_early: is_recent,
+            },
         }
     }
 
-    /// Whether the next mint may have to wait for it.
-    pub fn is_kept(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last) < MINT_INTERVAL
+    /// Whether the next one may have to wait for it.
+    pub fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < MINT_INTERVAL
     }
 }
 
-/// How long the next mint has to wait for the last, if it does. Another spec than that of the last mint never waits: a user
-/// wrote it, and each write leads to one mint. Inputs that differ otherwise, as when a Secret is written again, may be early
-/// once.
-pub fn pause(pace: Option<&Pace>, now: Instant, inputs: &str, spec: &str) -> Option<Duration> {
-    let pace = pace.filter(|pace| pace.is_kept(now))?;
-    if pace.spec != spec {
-        return None;
-    }
-    if pace.inputs != inputs && !pace.is_early {
-        return None;
-    }
-    MINT_INTERVAL.checked_sub(now.saturating_duration_since(pace.last))
+/// How long the next attempt has to wait for the last, if it does. Inputs that differ, as when a user corrects the spec or
+/// the Secret that it names, may be early once: so an edit is tried immediately, and edits in a loop are not.
+pub fn interval_left(last: Option<&LastAttempt>, now: Instant, inputs: &str) -> Option<Duration> {
+    let last = last.filter(|last| last.is_recent(now))?;
+    let waits = if last.inputs == inputs {
+        last.is_minted
+    } else {
+        last.is_early
+    };
+    MINT_INTERVAL
+        .checked_sub(now.saturating_duration_since(last.at))
+        .filter(|_| waits)
 }
 
 /// When a credential is to be refreshed, by the clock of whoever minted it; never where it does not end.
@@ -260,31 +270,66 @@ mod tests {
     #[test]
     fn mints_are_half_a_minute_apart_but_for_one_change() {
         let now = |seconds| clocks(seconds).steady;
-        let pause = |pace, seconds, inputs| {
-            pause(Some(pace), now(seconds), inputs, "spec").map(|pause| pause.as_secs())
+        let left = |last, seconds, inputs| {
+            interval_left(Some(last), now(seconds), inputs).map(|left| left.as_secs())
         };
-        let first = Pace::next(None, now(0), "a", "spec");
-        assert_eq!(pause(&first, 1, "a"), Some(29));
-        assert_eq!(pause(&first, 30, "a"), None);
-        assert_eq!(pause(&first, 1, "b"), None);
-        let second = Pace::next(Some(&first), now(1), "b", "spec");
-        assert_eq!(pause(&second, 2, "a"), Some(29));
-        assert_eq!(pause(&second, 2, "c"), Some(29));
+        let first = LastAttempt::next(None, now(0), "a", true);
+        assert_eq!(left(&first, 1, "a"), Some(29));
+        assert_eq!(left(&first, 30, "a"), None);
+        assert_eq!(left(&first, 1, "b"), None);
+        let second = LastAttempt::next(Some(&first), now(1), "b", true);
+        assert_eq!(left(&second, 2, "a"), Some(29));
+        assert_eq!(left(&second, 2, "c"), Some(29));
+        let third = LastAttempt::next(Some(&second), now(31), "c", true);
+        assert_eq!(left(&third, 32, "d"), None);
         assert_eq!(
-            super::pause(Some(&second), now(2), "c", "another spec"),
-            None,
-            "a spec that a user wrote does not wait"
-        );
-        let third = Pace::next(Some(&second), now(31), "c", "spec");
-        assert_eq!(pause(&third, 32, "d"), None);
-        assert_eq!(
-            RefreshPlan::Mint.paced(Some(MINT_INTERVAL)),
+            RefreshPlan::Mint.not_before(Some(MINT_INTERVAL)),
             RefreshPlan::Wait(Some(MINT_INTERVAL))
         );
+        assert_eq!(RefreshPlan::Mint.not_before(None), RefreshPlan::Mint);
         assert_eq!(
-            RefreshPlan::Wait(None).paced(Some(MINT_INTERVAL)),
+            RefreshPlan::Wait(None).not_before(Some(MINT_INTERVAL)),
             RefreshPlan::Wait(None)
         );
+    }
+
+    #[test]
+    fn a_failure_is_repeated_by_its_own_backoff() {
+        let now = |seconds| clocks(seconds).steady;
+        let failed = LastAttempt::next(None, now(0), "a", false);
+        assert_eq!(interval_left(Some(&failed), now(2), "a"), None);
+        let repeated = LastAttempt::next(Some(&failed), now(2), "a", false);
+        assert_eq!(repeated, failed, "which puts off no change");
+        let minted = LastAttempt::next(Some(&repeated), now(6), "a", true);
+        let left = |seconds, inputs| interval_left(Some(&minted), now(seconds), inputs);
+        assert_eq!(left(7, "a"), Some(Duration::from_secs(29)));
+        assert_eq!(left(7, "b"), None, "the first change");
+    }
+
+    /// How often in an hour a registry is tried whose inputs change each second, to one of so many, and never work.
+    fn attempts_of_a_loop(different: u32) -> usize {
+        let (mut last, mut failures, mut attempts) = (None, None, 0);
+        for second in 0..3600 {
+            let (now, inputs) = (clocks(second.into()), (second % different).to_string());
+            let planned = plan(now, &inputs, None, 0.5, failures.as_ref());
+            if planned.not_before(interval_left(last.as_ref(), now.steady, &inputs)) == RefreshPlan::Mint {
+                attempts += 1;
+                last = Some(LastAttempt::next(last.as_ref(), now.steady, &inputs, false));
+                failures = Some(super::failed(now, &inputs, failures.as_ref(), None));
+            }
+        }
+        attempts
+    }
+
+    #[test]
+    fn edits_in_a_loop_are_not_each_tried() {
+        let once = attempts_of_a_loop(1);
+        assert!((15..25).contains(&once), "{once}");
+        for different in [2, 3, 10, 3600] {
+            let attempts = attempts_of_a_loop(different);
+            // Two changes in each half a minute, and their few repetitions.
+            assert!(attempts <= 3600 / 30 * 6, "{attempts} of {different}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use proptest::prelude::*;
 
-use super::refresh::{DEFAULT_FRACTION, Pace, RefreshPlan, pause, plan};
+use super::refresh::{DEFAULT_FRACTION, LastAttempt, RefreshPlan, interval_left, plan};
 use crate::base::clock::Instants;
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version, Written};
 
@@ -34,7 +34,7 @@ enum Event {
 struct Replica {
     credentials: Credentials,
     ahead: i64,
-    pace: Option<Pace>,
+    last_attempt: Option<LastAttempt>,
     lags: bool,
     pending: VecDeque<(HeldCredential, u128)>,
 }
@@ -106,9 +106,8 @@ impl Cluster {
             let held = seen.as_ref().map(|(held, seen)| (&**held, *seen));
             let inputs = self.inputs.to_string();
             let planned = plan(clocks, &inputs, held, DEFAULT_FRACTION, None);
-            if planned.paced(pause(replica.pace.as_ref(), clocks.steady, &inputs, "spec"))
-                != RefreshPlan::Mint
-            {
+            let left = interval_left(replica.last_attempt.as_ref(), clocks.steady, &inputs);
+            if planned.not_before(left) != RefreshPlan::Mint {
                 return;
             }
             self.mint(clocks, &inputs);
@@ -134,7 +133,8 @@ impl Cluster {
         };
         self.stored = Some((minted.clone(), version, self.now));
         let leader = &mut self.replicas[self.leader];
-        leader.pace = Some(Pace::next(leader.pace.as_ref(), clocks.steady, inputs, "spec"));
+        let before = leader.last_attempt.as_ref();
+        leader.last_attempt = Some(LastAttempt::next(before, clocks.steady, inputs, true));
         self.set(self.leader, minted.clone(), Some(version), None);
         for replica in 0..REPLICAS {
             self.replicas[replica]
