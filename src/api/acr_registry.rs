@@ -41,6 +41,11 @@ use crate::registry::cloud::Cloud;
     ),
     printcolumn(name = "EXPIRES", type_ = "string", json_path = ".status.credential.expiresAt"),
     printcolumn(name = "NAMESPACES", type_ = "integer", json_path = ".status.namespaces.served"),
+    printcolumn(
+        name = "PULL AUTHORIZED",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="PullAuthorized")].status"#
+    ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
@@ -293,7 +298,8 @@ pub struct AcrRegistryStatus {
     /// The registry's host, as it was given or as it came of the resource ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_server: Option<String>,
-    /// `Ready`: whether the pull secrets hold a credential that works.
+    /// `Ready`: whether the pull secrets hold a credential that works. `Distributed`: whether they are where they should be.
+    /// `PullAuthorized`: whether the credential may pull from repositories that Pods name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

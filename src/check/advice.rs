@@ -141,6 +141,7 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
         | Step::Spec
         | Step::Controller
         | Step::Ready
+        | Step::PullAuthorized
         | Step::Credential
         | Step::PullSecrets => Request::Challenge,
     };

@@ -34,6 +34,8 @@ pub enum Step {
     Credential,
     /// In the cluster: the pull secrets made of it.
     PullSecrets,
+    /// In the cluster: the condition `PullAuthorized`.
+    PullAuthorized,
 }
 
 impl Step {
@@ -53,6 +55,7 @@ impl Step {
             Self::Ready => "Ready",
             Self::Credential => "Credential",
             Self::PullSecrets => "Pull secrets",
+            Self::PullAuthorized => "Pull authorized",
         }
     }
 }

@@ -89,6 +89,7 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
             | Step::Spec
             | Step::Controller
             | Step::Ready
+            | Step::PullAuthorized
             | Step::Credential
             | Step::PullSecrets => subject
                 .target
@@ -144,6 +145,7 @@ fn code_of_step(step: Step) -> Code {
         | Step::Spec
         | Step::Controller
         | Step::Ready
+        | Step::PullAuthorized
         | Step::Credential
         | Step::PullSecrets => Code::Challenge,
     }

@@ -260,6 +260,7 @@ fn step_after(step: Step) -> Step {
         | Step::Spec
         | Step::Controller
         | Step::Ready
+        | Step::PullAuthorized
         | Step::Credential
         | Step::PullSecrets => Step::Entra,
     }

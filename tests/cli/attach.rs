@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use pullpass_emulator::{Principal, RsaSigner};
+use pullpass_emulator::{Principal, Registry, RsaSigner, ScopedToken};
 use pullpass_test_support::{ControlPlane, Login, wait_for};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -42,7 +42,8 @@ fn identity_secret(world: &World<'_>, login: &Login) -> Result<Option<Value>, Bo
 
 const WAITING: &str = "Waiting for pullpass to mint a credential for REGISTRY.azurecr.io\n";
 const READY: &str = "REGISTRY.azurecr.io is ready: its credential ends at TIME, and is refreshed before. Pods in every \
-                     injected namespace can pull its images.\n";
+                     injected namespace get its pull secret. Whether it may pull is known when a Pod names an image \
+                     (condition PullAuthorized), or by: pullpass check REGISTRY --repository REPOSITORY\n";
 
 #[test]
 fn attaching_a_service_principal_again_changes_nothing() -> Test {
@@ -162,7 +163,7 @@ fn a_rotated_password_of_an_adopted_secret_is_waited_for() -> Test {
     let after = attach(world, &login, &file, "rotated")?;
     let said = plain(&after.stderr, &login);
     assert!(
-        said.ends_with("Pods in injected namespaces with team=a can pull its images.\n"),
+        said.contains("Pods in injected namespaces with team=a get its pull secret. Whether it may pull"),
         "{said}"
     );
     let after: Value = serde_json::from_str(&after.ok()?)?;
@@ -227,11 +228,20 @@ fn an_identity_is_replaced_as_a_whole() -> Test {
     )?
     .ok()?;
     let token = ["--token-name=puller", "--token-password-file=-"];
+    let mut registry = Registry::new(&login.tenant, &login.host);
+    registry.tokens = vec![ScopedToken {
+        name: "puller".to_owned(),
+        passwords: vec!["of-a-token".to_owned()],
+        ..ScopedToken::default()
+    }];
+    world.azure.put_registry(registry)?;
     let said = attach(world, &login, &token, "of-a-token")?.ok()?;
     assert_eq!(
         plain(&said, &login),
         "secret/identity-REGISTRY configured\nacrregistry.pullpass.dev/REGISTRY configured\nREGISTRY.azurecr.io is \
-         ready: its credential does not say when it ends. Pods in injected namespaces with team=a can pull its images.\n"
+         ready: its credential does not say when it ends. Pods in injected namespaces with team=a get its pull secret. Whether it \
+         may pull is known when a Pod names an image (condition PullAuthorized), or by: pullpass check REGISTRY \
+         --repository REPOSITORY\n"
     );
     let secret = identity_secret(world, &login)?.ok_or("there is no Secret")?;
     assert_eq!(
@@ -442,7 +452,8 @@ fn a_certificate_is_attached_by_resource_id() -> Test {
     assert_eq!(
         plain(&said, &login),
         "secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY created\nREGISTRY.azurecr.io is ready: its \
-         credential ends at TIME, and is refreshed before. Pods in every injected namespace can pull team/app of it.\n"
+         credential ends at TIME, and is refreshed before. Pods in every injected namespace get its pull secret. The registry says that the credential may pull from \
+         team/app.\n"
     );
     let object = world.registry(&login)?;
     assert_eq!(text(&object, "/spec/resourceId"), id);

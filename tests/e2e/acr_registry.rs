@@ -361,6 +361,7 @@ fn kubectl_get_acr_tells_what_matters() -> Test {
             "REASON",
             "EXPIRES",
             "NAMESPACES",
+            "PULL AUTHORIZED",
             "AGE"
         ]
     );

@@ -50,6 +50,7 @@ fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
             "REASON",
             "EXPIRES",
             "NAMESPACES",
+            "PULL AUTHORIZED",
             "AGE"
         ]
     );

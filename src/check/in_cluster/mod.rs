@@ -8,7 +8,7 @@ use super::advice::{kubectl, new_secret, of_status};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
-use crate::api::condition::{DISTRIBUTED, READY};
+use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::names::{REGISTRY_LABEL, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::remedy::EntraFault;
@@ -63,6 +63,7 @@ impl Facts {
             (Step::Ready, self.ready(&status)),
             (Step::Credential, self.credential(&status)),
             (Step::PullSecrets, self.pull_secrets(&status)),
+            (Step::PullAuthorized, self.pull_authorized(&status)),
         ];
         findings.extend(rest.map(|(step, outcome)| {
             let outcome = if is_seen {
@@ -122,10 +123,7 @@ impl Facts {
         if condition.status == "True" {
             return passed(format!("{}: {}", condition.reason, condition.message));
         }
-        let (cause, advice) = match condition.message.split_once(". What to do: ") {
-            Some((cause, advice)) => (cause, Some(advice)),
-            None => (condition.message.as_str(), None),
-        };
+        let (cause, advice) = parted(&condition.message);
         let code = code_of(&condition.reason, cause);
         let mut cures = self.new_secret(cause);
         if cures.is_empty() {
@@ -245,6 +243,34 @@ impl Facts {
         failed(Code::PullSecret, cause, self.distribute(&condition.reason))
     }
 
+    /// What the credential may pull. Without a word of it, as of an earlier release, nothing is claimed.
+    fn pull_authorized(&self, status: &AcrRegistryStatus) -> StepOutcome {
+        let mut conditions = status.conditions.iter();
+        let Some(condition) = conditions.find(|known| known.type_ == PULL_AUTHORIZED) else {
+            return StepOutcome::Skipped {
+                why: match self.object.spec.identity.anonymous {
+                    Some(_) => "pulls need no credential".to_owned(),
+                    None => "the status does not say what the credential may pull".to_owned(),
+                },
+            };
+        };
+        match condition.status.as_str() {
+            "True" => passed(condition.message.clone()),
+            "False" => {
+                let (cause, advice) = parted(&condition.message);
+                let cause = format!("{}: {cause}", condition.reason);
+                failed(
+                    Code::AccessToken,
+                    cause,
+                    advice.map(of_status).into_iter().collect(),
+                )
+            }
+            _ => StepOutcome::Skipped {
+                why: condition.message.clone(),
+            },
+        }
+    }
+
     /// What to do about pull secrets that are not where they should be.
     fn distribute(&self, reason: &str) -> Vec<Cure> {
         let secret = pull_secret(&self.object.name_any());
@@ -336,6 +362,14 @@ fn code_of(reason: &str, cause: &str) -> Code {
         Code::RefreshToken
     } else {
         Code::Controller
+    }
+}
+
+/// A condition's message, parted into the cause and what to do about it.
+fn parted(message: &str) -> (&str, Option<&str>) {
+    match message.split_once(". What to do: ") {
+        Some((cause, advice)) => (cause, Some(advice)),
+        None => (message, None),
     }
 }
 

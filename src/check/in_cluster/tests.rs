@@ -33,10 +33,16 @@ fn codes(facts: &Facts) -> Vec<&'static str> {
 fn status(ready: &str, reason: &str, message: &str) -> Value {
     json!({
         "observedGeneration": 2,
-        "conditions": [{
-            "type": "Ready", "status": ready, "reason": reason, "message": message,
-            "lastTransitionTime": "2026-11-22T17:00:00Z",
-        }],
+        "conditions": [
+            {
+                "type": "Ready", "status": ready, "reason": reason, "message": message,
+                "lastTransitionTime": "2026-11-22T17:00:00Z",
+            },
+            {
+                "type": "PullAuthorized", "status": "True", "reason": "Authorized", "message": "it may",
+                "lastTransitionTime": "2026-11-22T17:00:00Z",
+            },
+        ],
         "credential": {
             "issuedAt": "2026-11-22T17:00:00Z", "expiresAt": "2026-11-22T20:00:00Z",
             "nextRefresh": "2026-11-22T18:30:00Z",
@@ -48,8 +54,15 @@ fn status(ready: &str, reason: &str, message: &str) -> Value {
 #[test]
 fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
     let well = status("True", "Minted", "the credential is fresh");
-    assert_eq!(codes(&facts(&well)), ["ok"; 5]);
-    let unseen = ["ok", "CONTROLLER_ERROR", "skipped", "skipped", "skipped"];
+    assert_eq!(codes(&facts(&well)), ["ok"; 6]);
+    let unseen = [
+        "ok",
+        "CONTROLLER_ERROR",
+        "skipped",
+        "skipped",
+        "skipped",
+        "skipped",
+    ];
     assert_eq!(codes(&facts(&Value::Null)), unseen);
     let mut old = well.clone();
     old["observedGeneration"] = json!(1);
@@ -137,6 +150,26 @@ fn reasons_have_codes_and_messages_have_cause_and_cure() {
 }
 
 #[test]
+fn what_may_not_be_pulled_is_a_failure_and_what_is_unknown_is_not() {
+    let mut told = status("True", "Minted", "the credential is fresh");
+    let mut codes_of = |status: &str, message: &str| {
+        told["conditions"][1]["status"] = json!(status);
+        told["conditions"][1]["message"] = json!(message);
+        let findings = facts(&told).findings();
+        (codes(&facts(&told))[5], findings[5].failure().cloned())
+    };
+    assert_eq!(codes_of("Unknown", "nobody knows").0, "skipped");
+    let (code, failure) = codes_of("False", "it may not pull from app. What to do: give it a role");
+    assert_eq!(code, "CONNECTIVITY_ACCESS_TOKEN_ERROR");
+    let failure = failure.unwrap();
+    assert_eq!(failure.cause, "Authorized: it may not pull from app");
+    assert_eq!(failure.cures[0].text, "Give it a role.");
+    let mut earlier = status("True", "Minted", "the credential is fresh");
+    earlier["conditions"].as_array_mut().unwrap().pop();
+    assert_eq!(codes(&facts(&earlier))[5], "skipped");
+}
+
+#[test]
 fn undistributed_secrets_have_advice_by_reason() {
     for (reason, message, advised) in [
         (
@@ -179,5 +212,5 @@ fn undistributed_secrets_have_advice_by_reason() {
         "lastTransitionTime": "2026-11-22T17:00:00Z",
     });
     told["conditions"].as_array_mut().unwrap().push(condition);
-    assert_eq!(codes(&facts(&told)), ["ok"; 5]);
+    assert_eq!(codes(&facts(&told)), ["ok"; 6]);
 }

@@ -11,6 +11,7 @@ use super::flags::Output;
 use super::plan::{AttachPlan, Content, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
 use crate::api::acr_registry::AcrRegistry;
+use crate::api::condition::PULL_AUTHORIZED;
 use crate::api::identity::ManagedIdentity;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
@@ -44,20 +45,28 @@ pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
         Some(Ok(selector)) => format!("injected namespaces with {selector}"),
         _ => "every injected namespace".to_owned(),
     };
-    let images = match spec
-        .credential
-        .as_ref()
-        .map(|credential| &credential.repositories)
-    {
-        Some(repositories) if !repositories.is_empty() => format!("{} of it", repositories.join(", ")),
-        _ => "its images".to_owned(),
-    };
     if spec.identity.anonymous.is_some() {
         return format!(
             "{login_server} is ready: Pods in {namespaces} may name its images, and get no pull secret for it.\n"
         );
     }
-    format!("{login_server} is ready: {end}. Pods in {namespaces} can pull {images}.\n")
+    let right = pull_right(object);
+    format!("{login_server} is ready: {end}. Pods in {namespaces} get its pull secret. {right}\n")
+}
+
+/// What the credential may pull, as far as anybody knows.
+fn pull_right(object: &AcrRegistry) -> String {
+    let status = object.status.as_ref();
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    match conditions.find(|known| known.type_ == PULL_AUTHORIZED && known.status != "Unknown") {
+        Some(known) if known.status == "True" => format!("The registry says that {}.", known.message),
+        Some(known) => format!("But {}.", known.message.trim_end_matches('.')),
+        None => format!(
+            "Whether it may pull is known when a Pod names an image (condition {PULL_AUTHORIZED}), or by: pullpass check {} \
+             --repository REPOSITORY",
+            object.name_any()
+        ),
+    }
 }
 
 /// Why it is not ready, and what to do next.
