@@ -76,7 +76,7 @@ async fn a_refused_password_says_what_to_do_about_it() {
         ),
         (
             of_registry("usable", "hunter3"),
-            "az acr token credential generate --name usable --registry myregistry --password1",
+            "az acr token credential generate --name usable --registry myregistry --password2",
         ),
         (
             of_registry("disabled", "hunter2"),

@@ -13,8 +13,8 @@ impl Situation<'_> {
                     format!("az acr show --name {registry} --query adminUserEnabled"),
                 ),
                 run(
-                    "or make a new password, and put it into the Secret that spec.identity names",
-                    format!("az acr credential renew --name {registry} --password-name password"),
+                    "see its passwords, and put one into the Secret that spec.identity names",
+                    format!("az acr credential show --name {registry}"),
                 ),
             ],
             Puller::User(user) => vec![
@@ -23,9 +23,10 @@ impl Situation<'_> {
                     format!("az acr token show --name {user} --registry {registry} --query status"),
                 ),
                 run(
-                    "or make a new password, and put it into the Secret that spec.identity names",
+                    "or generate its second password, which replaces the second one that it has, and put it into the Secret \
+                     that spec.identity names",
                     format!(
-                        "az acr token credential generate --name {user} --registry {registry} --password1"
+                        "az acr token credential generate --name {user} --registry {registry} --password2"
                     ),
                 ),
             ],
