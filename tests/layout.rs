@@ -40,6 +40,23 @@ fn upward_imports_are_named_by_file_line_and_arrow() -> Result<()> {
 }
 
 #[test]
+fn paths_that_leave_a_folder_by_super_are_named() -> Result<()> {
+    for (file, path) in [
+        ("policy/mod.rs", "super::sync"),
+        ("policy/scope.rs", "super::super::sync"),
+        ("policy/decision/mod.rs", "super::super::sync"),
+    ] {
+        let (passed, said) = layers(&[(file, &format!("use {path}::demand;\n"))])?;
+        assert!(!passed, "{file}: {path}");
+        assert!(said.contains(&format!("{file}:1: super leaves policy")), "{said}");
+    }
+    let inside = "use super::rules;\nuse super::super::scope;\n";
+    let (passed, said) = layers(&[("policy/decision/messages.rs", inside)])?;
+    assert!(passed, "{said}");
+    Ok(())
+}
+
+#[test]
 fn downward_imports_and_those_of_unit_tests_pass() -> Result<()> {
     let (passed, said) = layers(&[
         ("sync/mod.rs", "use crate::policy::scope::Scope;\n"),
