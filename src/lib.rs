@@ -1,4 +1,7 @@
 //! pullpass: image pull credentials for Azure Container Registry, given to Pods at admission.
+//!
+//! Each module below is one topic, and uses only modules further down: `tests/layers.txt` is the table of what may use what.
+//! `docs/architecture.md` says what each of them is about, where to start reading, and which invariants hold.
 
 pub mod admission;
 pub mod api;

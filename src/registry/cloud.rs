@@ -151,4 +151,23 @@ mod tests {
             assert_eq!(serde_json::to_value(cloud).unwrap(), cloud.name());
         }
     }
+
+    /// A variant that is missing from the list would be missing from every other test too.
+    #[test]
+    fn all_has_every_variant_of_the_schema() {
+        let schema = serde_json::to_value(schemars::schema_for!(Cloud)).unwrap();
+        let known = Cloud::ALL.map(Cloud::name);
+        let (mut left, mut found) = (vec![&schema], Vec::new());
+        while let Some(value) = left.pop() {
+            found.extend(value.get("const").and_then(|name| name.as_str()));
+            let names = value.get("enum").and_then(|names| names.as_array());
+            found.extend(names.into_iter().flatten().filter_map(|name| name.as_str()));
+            let parts = value.get("oneOf").and_then(|parts| parts.as_array());
+            left.extend(parts.into_iter().flatten());
+        }
+        found.sort_unstable();
+        let mut expected = known.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
 }

@@ -285,7 +285,7 @@ impl<'a> IdentitySecret<'a> {
             .map_err(|error| match error.code() {
                 Some(404) => CliError::Failed(format!(
                     "there is no namespace {}: install pullpass first, or name the namespace that it runs in with \
-                     --namespace",
+                     --own-namespace",
                     self.namespace
                 )),
                 _ => refusal(&format!("Secret {} can't be written", self.name), &error),
