@@ -111,7 +111,18 @@ pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
             ),
             say("See that this machine's clock is right."),
         ],
-        _ => vec![
+        Code::Tcp
+        | Code::Forbidden
+        | Code::Challenge
+        | Code::AadLogin
+        | Code::RefreshToken
+        | Code::AccessToken
+        | Code::LoginServer
+        | Code::Cmk
+        | Code::Manifest
+        | Code::ClockSkew
+        | Code::Controller
+        | Code::PullSecret => vec![
             say(
                 "Look at what is between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY.",
             ),

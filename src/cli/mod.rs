@@ -92,7 +92,13 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Input(_) | Self::Manifests(_) | Self::Serve(ServeError::Manifests(_)) => ExitCode::from(2),
-            _ => ExitCode::FAILURE,
+            Self::Serve(_)
+            | Self::Audit(_)
+            | Self::Io { .. }
+            | Self::Cluster(_)
+            | Self::Failed(_)
+            | Self::Azure(_)
+            | Self::Output(_) => ExitCode::FAILURE,
         }
     }
 }

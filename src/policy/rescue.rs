@@ -38,10 +38,17 @@ pub fn was_injected(findings: &[Finding<'_>]) -> Option<bool> {
 
 /// Whether another admission would add what is missing.
 fn lacks_a_secret(finding: &Finding<'_>) -> bool {
-    matches!(
-        finding.state,
-        CoverageState::Uncovered(Gap::NotInjected | Gap::OtherSecret)
-    )
+    match finding.state {
+        CoverageState::Covered | CoverageState::Skipped(_) => false,
+        CoverageState::Uncovered(gap) => match gap {
+            Gap::NotInjected | Gap::OtherSecret => true,
+            Gap::Unattached
+            | Gap::Forbidden
+            | Gap::OtherRepository
+            | Gap::Spelling
+            | Gap::OtherSecretSpelling => false,
+        },
+    }
 }
 
 /// Whether a controller makes another Pod for one that was evicted, and thinks nothing of it. A Job counts it as a failure;

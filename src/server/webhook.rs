@@ -156,7 +156,12 @@ impl Webhook {
                 StatusCode::TOO_MANY_REQUESTS,
                 "other requests take the memory that there is for bodies; try again".to_owned(),
             ),
-            _ => (StatusCode::BAD_REQUEST, "the body ended early".to_owned()),
+            Refusal::Incomplete => (StatusCode::BAD_REQUEST, "the body ended early".to_owned()),
+            // None of these is a reason to refuse a body.
+            Refusal::Connections | Refusal::Handshake | Refusal::NotAReview | Refusal::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the request was refused".to_owned(),
+            ),
         };
         let mut response = error(status, &text);
         if reason == Refusal::Memory {

@@ -18,9 +18,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The same after failures in a row.
 const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 /// How long the API server keeps a watch, in seconds. Then it is restarted.
-const WATCH_SECONDS: u32 = 240;
+const SERVER_WATCH_TIMEOUT_SECONDS: u32 = 240;
 /// How long a watch may last. If the API server has not ended it by then, the connection was cut without a FIN or RST.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
+const WATCH_TIMEOUT: Duration = Duration::from_secs(SERVER_WATCH_TIMEOUT_SECONDS as u64 + 10);
 
 /// Publishes each state of the configuration. Runs until it is dropped.
 ///
@@ -67,7 +67,7 @@ pub(super) async fn follow_once(
     set(live, object);
     let parameters = WatchParams::default()
         .fields(&format!("metadata.name={name}"))
-        .timeout(WATCH_SECONDS);
+        .timeout(SERVER_WATCH_TIMEOUT_SECONDS);
     let watched = call("it can't be watched", configurations.watch(&parameters, &version)).await?;
     if tokio::time::timeout(watch_timeout, take(watched, live))
         .await

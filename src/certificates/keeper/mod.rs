@@ -229,7 +229,14 @@ impl OwnCertificate {
                 tracing::info!(configuration = self.configuration, "{}", plan.action);
                 return Ok(WRITE_SEEN_TIMEOUT);
             }
-            _ => {}
+            (
+                Action::Create
+                | Action::Restore(..)
+                | Action::Repair(_)
+                | Action::Change(..)
+                | Action::Publish(_),
+                _,
+            ) => {}
         }
         let did = plan.action.to_string();
         let Some(state) = plan.action.state(&self.host, now)? else {
@@ -238,7 +245,7 @@ impl OwnCertificate {
         let known = match secret::write(&self.client, &self.namespace, secret, &state).await? {
             Written::Ours(secret) => {
                 if let Held::Broken { flaw, .. } = &held {
-                    tracing::warn!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret was mended: {did}");
+                    tracing::warn!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret was repaired: {did}");
                 } else {
                     tracing::info!(secret = WEBHOOK_CERTIFICATE, ends = %state.leaf.validity().until, "{did}");
                 }
