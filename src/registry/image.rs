@@ -282,6 +282,21 @@ mod tests {
     }
 
     #[test]
+    fn kubelets_match_hosts_by_case_and_ports_as_text() {
+        for (text, is_matched) in [
+            ("myregistry.azurecr.io/a", true),
+            ("myregistry.azurecr.io:443/a", true),
+            ("myregistry.azurecr.io:0443/a", false),
+            ("myRegistry.azurecr.io/a", false),
+            ("myRegistry.azurecr.io:0443/a", false),
+        ] {
+            let image = ImageReference::parse(text).unwrap();
+            let registry = image.registry().unwrap();
+            assert_eq!(registry.is_matched_by_kubelets(), is_matched, "{text}");
+        }
+    }
+
+    #[test]
     fn the_first_component_is_a_registry_only_by_the_grammar() {
         for (text, registry) in [
             ("nginx", None),

@@ -236,6 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_has_the_name_before_the_hash() {
+        for text in ["MyRegistry.azurecr.io", "myregistry-abc123def.azurecr.cn"] {
+            assert_eq!(
+                LoginServer::parse(text).unwrap().resource_name(),
+                "myregistry",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_region_has_63_characters_at_most() {
+        let of_region =
+            |length| LoginServer::of_host(&format!("myregistry.{}.geo.azurecr.io", "a".repeat(length)));
+        assert!(of_region(63).is_ok());
+        assert!(of_region(64).is_err());
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         let too_long = format!("{}.azurecr.io", "a".repeat(51));
         for text in [

@@ -142,6 +142,7 @@ mod tests {
     fn it_is_compared_without_case_and_kept_as_written() {
         let id = ResourceId::parse(ID).unwrap();
         assert_eq!(id.registry(), "MyRegistry");
+        assert_eq!(id.subscription(), "0b1f6471-1bf0-4dda-aec3-cb9272f09590");
         assert_eq!(id.to_string(), ID);
         assert_eq!(ResourceId::parse(&ID.to_lowercase()), Ok(id.clone()));
         assert_eq!(ResourceId::parse(&ID.to_uppercase()), Ok(id));

@@ -335,6 +335,27 @@ mod tests {
     }
 
     #[test]
+    fn a_position_is_that_of_the_next_value() {
+        let mut reader = Reader::new(b"  [ 1 , \"a\" ] ");
+        assert_eq!(reader.position(), 2);
+        let mut positions = Vec::new();
+        reader
+            .array(|reader| {
+                positions.push(reader.position());
+                reader.skip()
+            })
+            .unwrap();
+        assert_eq!(positions, [4, 8]);
+    }
+
+    #[test]
+    fn a_word_that_begins_as_null_is_no_value() {
+        assert_eq!(Reader::new(b" null").null().unwrap(), true);
+        assert_eq!(Reader::new(b"[]").null().unwrap(), false);
+        assert!(Reader::new(b"nul").null().is_err());
+    }
+
+    #[test]
     fn errors_say_what_and_where() {
         let error = Reader::new(b"{\"a\" 1}")
             .object(|reader, _| reader.skip())

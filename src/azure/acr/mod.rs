@@ -405,6 +405,50 @@ mod tests {
     }
 
     #[test]
+    fn a_password_has_6089_characters_at_most() {
+        let check = |length| {
+            let token = RegistryToken {
+                token: "a".repeat(length).into(),
+                expires_at: Timestamp::UNIX_EPOCH,
+            };
+            token.check_as_password()
+        };
+        assert_eq!(check(1), Ok(()));
+        assert_eq!(check(6089), Ok(()));
+        assert_eq!(check(6090), Err(AcrError::TooLong));
+    }
+
+    #[test]
+    fn a_challenge_comes_with_401_and_nothing_else() {
+        let login_server = LoginServer::parse("myregistry.azurecr.io").unwrap();
+        let challenge = |status| {
+            let mut response = answer(status, "");
+            let header = r#"Bearer realm="https://myregistry.azurecr.io/oauth2/token",service="myregistry.azurecr.io""#;
+            response.headers.insert(WWW_AUTHENTICATE, header.parse().unwrap());
+            challenge_in(&response, &login_server, Timestamp::UNIX_EPOCH)
+        };
+        assert!(challenge(401).is_ok());
+        assert_eq!(challenge(200), Err(AcrError::NoChallenge));
+        assert!(matches!(challenge(403), Err(AcrError::Refused(refusal)) if refusal.status == 403));
+        let silent = challenge_in(&answer(401, ""), &login_server, Timestamp::UNIX_EPOCH);
+        assert_eq!(silent, Err(AcrError::NoChallenge));
+    }
+
+    #[test]
+    fn an_access_token_allows_all_that_was_asked_for_or_is_none() {
+        let access = json!([{"type": "repository", "name": "a", "actions": ["pull"]}]);
+        let claims = URL_SAFE_NO_PAD.encode(json!({"exp": 2000, "access": access}).to_string());
+        let body = json!({"access_token": format!("e30.{claims}.c2ln")}).to_string();
+        let asked = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            access_token_in(&answer(200, &body), &names, Timestamp::UNIX_EPOCH)
+        };
+        assert!(asked(&["a"]).is_ok());
+        let repository = "b".to_owned();
+        assert_eq!(asked(&["a", "b"]), Err(AcrError::NoAccess { repository }));
+    }
+
+    #[test]
     fn a_refusal_has_status_and_code_and_no_message() {
         for (body, expected) in [
             (
