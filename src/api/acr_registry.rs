@@ -5,8 +5,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::registry::cloud::Cloud;
 
@@ -93,6 +94,7 @@ pub struct AcrRegistrySpec {
     pub credential: Option<CredentialSpec>,
     /// Which namespaces may use the registry. Default: all that are injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = bound_selector)]
     pub namespaces: Option<LabelSelector>,
     /// When a namespace gets the secret. Default: `OnDemand`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,6 +235,35 @@ pub struct BasicSecretRef {
     pub password_key: String,
 }
 
+/// Bounds what Kubernetes' own schema of a selector leaves open: the `AcrIndex` has all selectors in one object. Keys and
+/// values of labels are as long as Kubernetes lets them be.
+fn bound_selector(schema: &mut Schema) {
+    for (pointer, limit, most) in [
+        ("/properties/matchLabels", "maxProperties", 32),
+        ("/properties/matchLabels/additionalProperties", "maxLength", 63),
+        ("/properties/matchExpressions", "maxItems", 32),
+        (
+            "/properties/matchExpressions/items/properties/key",
+            "maxLength",
+            317,
+        ),
+        (
+            "/properties/matchExpressions/items/properties/values",
+            "maxItems",
+            128,
+        ),
+        (
+            "/properties/matchExpressions/items/properties/values/items",
+            "maxLength",
+            63,
+        ),
+    ] {
+        if let Some(part) = schema.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            part.insert(limit.to_owned(), json!(most));
+        }
+    }
+}
+
 fn default_username_key() -> String {
     "username".to_owned()
 }
@@ -344,4 +375,28 @@ pub struct NamespacesStatus {
 /// The `CustomResourceDefinition` as YAML.
 pub fn manifest() -> Result<String, serde_saphyr::ser_error::Error> {
     serde_saphyr::to_string(&AcrRegistry::crd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_of_namespaces_is_bounded() {
+        let text = serde_json::to_string(&AcrRegistry::crd()).unwrap();
+        let crd: Value = serde_json::from_str(&text).unwrap();
+        let schema =
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/namespaces/properties";
+        for (pointer, most) in [
+            ("matchLabels/maxProperties", 32),
+            ("matchLabels/additionalProperties/maxLength", 63),
+            ("matchExpressions/maxItems", 32),
+            ("matchExpressions/items/properties/key/maxLength", 317),
+            ("matchExpressions/items/properties/values/maxItems", 128),
+            ("matchExpressions/items/properties/values/items/maxLength", 63),
+        ] {
+            let limit = crd.pointer(&format!("{schema}/{pointer}"));
+            assert_eq!(limit, Some(&json!(most)), "{pointer}");
+        }
+    }
 }

@@ -47,6 +47,8 @@ pub struct Metrics {
     certificate_expiry: Gauge,
     leader: Gauge,
     unfenced: Gauge,
+    index_failing: Gauge,
+    index_left_out: Gauge,
     uncovered: Gauge,
     uncovered_by: Family<UncoveredLabels, Gauge>,
     dropped: Family<DropLabels, Counter>,
@@ -192,6 +194,18 @@ impl Metrics {
                 "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it; -1 where that is unknown",
                 Gauge::default(),
             ),
+            index_failing: added(
+                to,
+                "pullpass_index_failing",
+                "1 while the last write of the AcrIndex failed",
+                Gauge::default(),
+            ),
+            index_left_out: added(
+                to,
+                "pullpass_index_registries_left_out",
+                "AcrRegistries for which the AcrIndex has no room",
+                Gauge::default(),
+            ),
             uncovered: added(
                 to,
                 "pullpass_uncovered_pods",
@@ -249,6 +263,7 @@ impl Metrics {
         if !leads {
             self.set_coverage(&Summary::default());
             self.set_unfenced(Some(false));
+            self.set_index(false, 0);
             self.registries.clear();
         }
     }
@@ -256,6 +271,13 @@ impl Metrics {
     /// Takes whether the API server would take Secrets from pullpass that are not its own; nothing where that is unknown.
     pub fn set_unfenced(&self, is_open: Option<bool>) {
         self.unfenced.set(is_open.map_or(-1, i64::from));
+    }
+
+    /// Takes whether the last write of the AcrIndex failed, and how many registries it has no room for.
+    pub fn set_index(&self, fails: bool, left_out: usize) {
+        self.index_failing.set(i64::from(fails));
+        self.index_left_out
+            .set(i64::try_from(left_out).unwrap_or(i64::MAX));
     }
 
     /// Takes how running Pods stand.

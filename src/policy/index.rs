@@ -1,32 +1,88 @@
 //! What the API server's own admission policies are told of the attached registries, so that they decide as admission
 //! does while no replica answers.
 
+use std::collections::HashMap;
+
 use kube::core::Expression;
 
 use crate::api::acr_index::{AcrIndexSpec, IndexedRegistry, Requirement};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::Settings;
 
+/// How many bytes the registries of an index may take. An API server takes a request of 3 MiB and an object of 1.5 MiB, of
+/// which its own bookkeeping is a part.
+pub const MAX_INDEX_BYTES: usize = 768 * 1024;
+
+/// An index, and what had no room in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Index {
+    /// What the admission policies are told.
+    pub spec: AcrIndexSpec,
+    /// The names of the registries that they are not told of: Pods with their images are left to the webhook.
+    pub left_out: Vec<String>,
+}
+
 /// The index of the registries under these settings.
-pub fn index(registries: &AttachedRegistries, settings: &Settings) -> AcrIndexSpec {
-    let mut index = AcrIndexSpec {
+pub fn index(registries: &AttachedRegistries, settings: &Settings) -> Index {
+    index_within(registries, settings, MAX_INDEX_BYTES)
+}
+
+/// The same with another limit. The registries with the longest selectors are left out first, so that one with a selector of
+/// any length costs no other one its place.
+fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usize) -> Index {
+    let mut spec = AcrIndexSpec {
         mode: settings.scope.mode().as_str().to_owned(),
         excluded_namespaces: settings.scope.excluded().map(str::to_owned).collect(),
         unattached: settings.policy.unattached.as_str().to_owned(),
         forbidden: settings.policy.forbidden.as_str().to_owned(),
         ..AcrIndexSpec::default()
     };
-    for registry in registries.all() {
+    let all = registries.all();
+    let mut by_size: Vec<_> = all
+        .iter()
+        .map(|registry| {
+            let indexed = indexed(registry);
+            (size(registry, &indexed), registry.name(), indexed)
+        })
+        .collect();
+    by_size.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    let mut total = 0_usize;
+    let mut kept = HashMap::new();
+    let mut left_out = Vec::new();
+    for (size, name, indexed) in by_size {
+        total = total.saturating_add(size);
+        if total <= most {
+            kept.insert(name, indexed);
+        } else {
+            left_out.push(name.to_owned());
+        }
+    }
+    for registry in all {
+        let Some(indexed) = kept.remove(registry.name()) else {
+            continue;
+        };
         let secret = registry.pull_secret().to_owned();
         let host = registry.login_server().as_str().to_owned();
-        let secrets = index.hosts.entry(host).or_default();
+        let secrets = spec.hosts.entry(host).or_default();
         // The host is attached all the same.
         if !registry.is_anonymous() {
             secrets.push(secret.clone());
-            index.pull_secrets.insert(secret, indexed(registry));
+            spec.pull_secrets.insert(secret, indexed);
         }
     }
-    index
+    left_out.sort();
+    Index { spec, left_out }
+}
+
+/// How many bytes a registry takes in the object, about, with what the API server notes of each field.
+fn size(registry: &AttachedRegistry, indexed: &IndexedRegistry) -> usize {
+    const FIELDS: usize = 256;
+    let requirements = indexed.namespaces.iter().map(|requirement| {
+        let values: usize = requirement.values.iter().map(|value| value.len() + 4).sum();
+        requirement.key.len() + values + 64
+    });
+    let names = registry.name().len() + 3 * registry.pull_secret().len();
+    FIELDS + names + registry.login_server().as_str().len() + requirements.sum::<usize>()
 }
 
 fn indexed(registry: &AttachedRegistry) -> IndexedRegistry {
@@ -77,7 +133,7 @@ mod tests {
             "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}},
         });
         let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
-        let index = index(&std::iter::once(registry).collect(), &Settings::default());
+        let index = index(&std::iter::once(registry).collect(), &Settings::default()).spec;
         assert_eq!(
             index.hosts,
             [("freeregistry.azurecr.io".to_owned(), Vec::new())].into()
@@ -106,7 +162,7 @@ mod tests {
             },
         };
         assert_eq!(
-            serde_json::to_value(index(&registries, &settings)).unwrap(),
+            serde_json::to_value(index(&registries, &settings).spec).unwrap(),
             json!({
                 "mode": "opt-in",
                 "excludedNamespaces": ["kube-node-lease", "kube-public", "kube-system", "legacy", "own"],
@@ -124,5 +180,36 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn what_has_no_room_are_the_longest_selectors() {
+        let long = |name: &str, count: usize| {
+            let values: Vec<_> = (0..count).map(|number| format!("{number:0>63}")).collect();
+            let requirement = json!({"key": "team", "operator": "In", "values": values});
+            registry(name, &json!({"matchExpressions": [requirement]}))
+        };
+        let registries: AttachedRegistries = [
+            long("a", 1_000),
+            long("b", 100),
+            registry("c", &Value::Null),
+            long("d", 1_001),
+        ]
+        .into_iter()
+        .collect();
+        let settings = Settings::default();
+        for (most, left_out) in [
+            (MAX_INDEX_BYTES, &[][..]),
+            (100_000, &["d"]),
+            (20_000, &["a", "d"]),
+            (1_000, &["a", "b", "d"]),
+            (100, &["a", "b", "c", "d"]),
+        ] {
+            let index = index_within(&registries, &settings, most);
+            assert_eq!(index.left_out, left_out, "{most}");
+            let size = serde_json::to_string(&index.spec).unwrap().len();
+            assert!(size <= most + 500, "{size} of {most}");
+            assert_eq!(index.spec.pull_secrets.len() + left_out.len(), 4);
+        }
     }
 }

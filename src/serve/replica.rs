@@ -167,6 +167,7 @@ impl Replica {
             watches: Arc::clone(watches),
             settings: self.settings.clone(),
             resync: self.resync,
+            metrics: Arc::clone(&self.metrics),
         };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
         let certificate = async {

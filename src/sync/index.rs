@@ -10,10 +10,11 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{sleep, timeout};
 
-use crate::api::acr_index::AcrIndex;
+use crate::api::acr_index::{AcrIndex, AcrIndexSpec};
 use crate::api::names::{INDEX, MANAGER};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::kubernetes::call::{CallError, call};
+use crate::metrics::Metrics;
 use crate::policy::decision::Settings;
 use crate::policy::index::index;
 use crate::sync::watches::{Change, Watches};
@@ -22,6 +23,9 @@ use crate::sync::watches::{Change, Watches};
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the controller waits after a write that failed.
 const WRITE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
+
+/// How many registries the log names that had no room.
+const MAX_NAMED: usize = 5;
 
 /// What keeps the index. One runs in the cluster: the leader's.
 pub struct IndexController {
@@ -33,6 +37,8 @@ pub struct IndexController {
     pub settings: Settings,
     /// How often it is compared with what the API server has, whatever happens.
     pub resync: Duration,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl IndexController {
@@ -40,8 +46,16 @@ impl IndexController {
     pub async fn run(&self) {
         let mut changes = self.watches.changes();
         let mut failures = 0_u32;
+        let mut left_out = Vec::new();
         loop {
-            if let Err(error) = self.reconcile().await {
+            let index = index(&self.watches.view.registries(), &self.settings);
+            if index.left_out != left_out {
+                left_out = index.left_out;
+                tell_left_out(&left_out);
+            }
+            let written = self.reconcile(index.spec).await;
+            self.metrics.set_index(written.is_err(), left_out.len());
+            if let Err(error) = written {
                 if failures == 0 {
                     tracing::warn!(
                         %error,
@@ -63,8 +77,8 @@ impl IndexController {
     }
 
     /// Writes the index where it is not what it should be. All of its spec is compared, so that what somebody added goes.
-    async fn reconcile(&self) -> Result<(), CallError> {
-        let wanted = AcrIndex::new(INDEX, index(&self.watches.view.registries(), &self.settings));
+    async fn reconcile(&self, spec: AcrIndexSpec) -> Result<(), CallError> {
+        let wanted = AcrIndex::new(INDEX, spec);
         let indexes: Api<AcrIndex> = Api::all(self.client.clone());
         let Some(present) = call(indexes.get_opt(INDEX)).await? else {
             let parameters = PostParams {
@@ -88,6 +102,25 @@ impl IndexController {
     }
 }
 
+/// Says which registries the index has no room for, where that is new.
+fn tell_left_out(names: &[String]) {
+    if names.is_empty() {
+        tracing::info!("the AcrIndex has room for every AcrRegistry again");
+        return;
+    }
+    tracing::warn!(
+        count = names.len(),
+        registries = names
+            .iter()
+            .take(MAX_NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", "),
+        "the AcrIndex has no room for the AcrRegistries with the longest spec.namespaces: admission policies leave their \
+         Pods to the webhook"
+    );
+}
+
 /// Waits for a change of the registries, or for so many changes that some were missed.
 async fn changed(changes: &mut Receiver<Change>) {
     loop {
@@ -96,6 +129,64 @@ async fn changed(changes: &mut Receiver<Change>) {
             Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => return,
             // The caches end with the replica, and this with them.
             Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::View;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_index_that_is_refused_is_counted_until_it_is_written() {
+        let refuses = Arc::new(AtomicBool::new(true));
+        let is_refused = Arc::clone(&refuses);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (code, reason) = match (request.method().as_str(), is_refused.load(Ordering::Relaxed)) {
+                ("GET", _) => (404, "NotFound"),
+                (_, true) => (413, "RequestEntityTooLarge"),
+                (_, false) => (201, ""),
+            };
+            let answer = if code == 201 {
+                let settings = Settings::default();
+                let spec = index(&crate::policy::attached::AttachedRegistries::default(), &settings).spec;
+                serde_json::to_value(AcrIndex::new(INDEX, spec)).unwrap()
+            } else {
+                json!({"kind": "Status", "status": "Failure", "message": "no", "reason": reason, "code": code})
+            };
+            let body = Body::from(answer.to_string().into_bytes());
+            std::future::ready(Ok::<_, std::io::Error>(
+                Response::builder().status(code).body(body).unwrap(),
+            ))
+        });
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let controller = IndexController {
+            client: Client::new(service, "default"),
+            watches: Arc::new(Watches::new(Arc::new(View::default()))),
+            settings: Settings::default(),
+            resync: Duration::from_secs(30),
+            metrics: Arc::clone(&metrics),
+        };
+        let shows = async |value: u8| {
+            let line = format!("\npullpass_index_failing {value}\n");
+            while !metrics.encode().unwrap().contains(&line) {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let seen = async {
+            shows(1).await;
+            refuses.store(false, Ordering::Relaxed);
+            shows(0).await;
+            refuses.store(true, Ordering::Relaxed);
+            shows(1).await;
+        };
+        tokio::select! {
+            () = controller.run() => panic!("it ended"),
+            seen = timeout(Duration::from_hours(1), seen) => seen.unwrap(),
         }
     }
 }
