@@ -357,7 +357,8 @@ async fn a_failure_waits_longer_each_time_until_its_cause_is_gone() {
         &mut work,
         Sighting::Needed(("apps".to_owned(), "mine".to_owned())),
     );
-    work.next();
+    assert_eq!(work.next().as_ref(), Some(&pair));
+    work.done(&pair);
     controller.see(
         &mut work,
         Sighting::Needed(("apps".to_owned(), "mine".to_owned())),
@@ -477,4 +478,216 @@ async fn a_registry_without_a_credential_is_swept_once() {
     assert_eq!(edit(&controller, &mut work, registry(&narrowed)), (0, 1));
     tokio::time::advance(EMPTIED_INTERVAL).await;
     assert_eq!(swept_again(&controller, &mut work), [""; 0]);
+}
+
+fn needed(namespace: &str) -> Sighting {
+    Sighting::Needed((namespace.to_owned(), "mine".to_owned()))
+}
+
+fn mine(namespace: &str) -> Pair {
+    Arc::new((namespace.to_owned(), "mine".to_owned()))
+}
+
+#[tokio::test]
+async fn a_pod_has_its_pair_looked_at_until_it_is_written() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let mut work = Work::default();
+    let see = |work: &mut Work| {
+        controller.see(work, needed("apps"));
+        work.next().map(|pair| work.done(&pair)).is_some()
+    };
+    assert!(see(&mut work), "the first Pod");
+    assert!(see(&mut work), "it is not written yet");
+    controller.finish(&mut work, mine("apps"), Step::Write, Ok(Timestamp::MIN));
+    assert!(see(&mut work), "a former credential is");
+    controller.finish(&mut work, mine("apps"), Step::Write, Ok(Timestamp::UNIX_EPOCH));
+    assert!(!see(&mut work), "it is written");
+    work.wanted.clear();
+    assert!(see(&mut work), "nobody asked for it before");
+    controller.watches.credentials.remove("mine");
+    work.wanted.clear();
+    assert!(!see(&mut work), "there is nothing to write");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_is_wanted_for_an_interval_beyond_the_scan() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let mut work = Work::default();
+    let seen = now();
+    controller.see(&mut work, needed("apps"));
+    let scan = |begun| Sighting::ScanDone { begun };
+    controller.see(&mut work, scan(seen + controller.resync));
+    assert!(work.is_wanted(&mine("apps")));
+    controller.see(
+        &mut work,
+        scan(seen + controller.resync + Duration::from_millis(1)),
+    );
+    assert!(!work.is_wanted(&mine("apps")));
+}
+
+#[tokio::test]
+async fn a_look_at_everything_deletes_first_what_pods_ask_for() {
+    let controller = controller(
+        registry(&json!({})),
+        &[
+            ("apps", Some("disabled")),
+            ("failing", Some("disabled")),
+            ("other", Some("disabled")),
+        ],
+    );
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    work.take_up_sweep(usize::MAX);
+    assert_eq!(done(&controller, &mut work), (0, 3));
+    for namespace in ["failing", "other"] {
+        work.may_be_present(&mine(namespace));
+    }
+    work.wanted.insert(mine("apps"), now());
+    let refused = Err(WriteError::Api("no".to_owned()));
+    controller.finish(&mut work, mine("failing"), Step::Delete, refused);
+    for _ in 0..2 {
+        controller.look_at_everything(&mut work);
+        let mut queued = Vec::from(std::mem::take(&mut work.queue));
+        queued.sort();
+        work.queued.clear();
+        assert_eq!(queued, [mine("apps"), mine("failing")]);
+        assert_eq!(work.sweep, [mine("other")]);
+        work.has_none(&mine("apps"), true);
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_everything_finds_changes_that_were_not_told() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    assert!(work.queue.is_empty() && work.sweep.is_empty());
+    let narrowed = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
+    let view = &controller.watches.view;
+    view.set_registries(std::iter::once(narrowed).collect());
+    controller.look_at_everything(&mut work);
+    assert_eq!(work.queue, [mine("apps")]);
+    view.set_registries(AttachedRegistries::default());
+    assert!(!work.is_detached);
+    controller.look_at_everything(&mut work);
+    assert!(work.is_detached);
+}
+
+#[tokio::test]
+async fn a_registry_that_was_never_minted_is_detached_without_delay() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    controller.watches.credentials.remove("mine");
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    assert!(work.queue.is_empty());
+    controller
+        .watches
+        .view
+        .set_registries(AttachedRegistries::default());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    assert!(!work.is_detached);
+    assert_eq!(work.queue, [mine("apps")]);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_new_here_is_swept_where_it_was_minted() {
+    let narrowed = || registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
+    for (is_minted, is_absent, expected) in [
+        (true, false, vec![mine("apps")]),
+        (true, true, vec![]),
+        (false, false, vec![]),
+    ] {
+        let controller = controller(narrowed(), &[("apps", None)]);
+        if !is_minted {
+            controller.watches.credentials.remove("mine");
+        }
+        let mut work = Work::default();
+        if is_absent {
+            work.has_none(&mine("apps"), true);
+        }
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        assert_eq!(work.sweep, expected, "{is_minted} {is_absent}");
+        assert!(work.queue.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_registry_is_swept_by_its_own_steps_alone() {
+    let narrowed = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    assert_eq!(edit(&controller, &mut work, narrowed), (0, 1));
+    controller
+        .watches
+        .view
+        .set_registries(AttachedRegistries::default());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert_eq!(swept_again(&controller, &mut work), [""; 0]);
+}
+
+#[test]
+fn a_pair_that_may_be_written_is_not_known_to_be_absent() {
+    let mut work = Work::default();
+    for namespace in ["apps", "other"] {
+        work.has_none(&mine(namespace), true);
+    }
+    work.may_be_present(&mine("apps"));
+    assert!(!work.is_absent(&mine("apps")) && work.is_absent(&mine("other")));
+}
+
+#[tokio::test]
+async fn a_tally_has_conflicts_and_the_first_refusal() {
+    let namespaces = ["a", "b", "c", "d", "gone"].map(|name| (name, None));
+    let controller = controller(registry(&json!({})), &namespaces);
+    let mut work = Work::default();
+    let api = |text: &str| Err(WriteError::Api(text.to_owned()));
+    for (namespace, result) in [
+        ("a", Err(WriteError::Foreign)),
+        ("b", api("no")),
+        ("c", api("never")),
+        ("d", Ok(Timestamp::UNIX_EPOCH)),
+        ("gone", Ok(Timestamp::UNIX_EPOCH)),
+    ] {
+        controller.finish(&mut work, mine(namespace), Step::Write, result);
+    }
+    controller.watches.view.remove_namespace("gone");
+    controller.tally_all(&mut work);
+    let expected = Tally {
+        served: 1,
+        failed: 3,
+        conflicts: ["a".to_owned()].into(),
+        refusal: Some(("b".to_owned(), "the API server did not write it: no".to_owned())),
+    };
+    assert_eq!(controller.tallies.of("mine"), expected);
+    let text = || controller.metrics.encode().unwrap();
+    let series = |state: &str, count: u8| {
+        format!("pullpass_namespaces{{registry=\"mine\",state=\"{state}\"}} {count}\n")
+    };
+    assert!(text().contains(&series("served", 1)) && text().contains(&series("failed", 3)));
+    controller
+        .watches
+        .view
+        .set_registries(AttachedRegistries::default());
+    controller.tally_all(&mut work);
+    assert!(!text().contains("\"mine\""), "{}", text());
+}
+
+#[test]
+fn a_tally_that_changes_is_told_once() {
+    let tallies = Tallies::default();
+    let mut changes = tallies.changes();
+    let mut told = |served: i64| {
+        let tally = Tally {
+            served,
+            ..Tally::default()
+        };
+        tallies.set("mine", tally.clone());
+        assert_eq!(tallies.of("mine"), tally);
+        changes.try_recv().ok()
+    };
+    assert_eq!(told(1).as_deref(), Some("mine"));
+    assert_eq!(told(1), None);
+    assert_eq!(told(2).as_deref(), Some("mine"));
 }
