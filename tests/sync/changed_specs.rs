@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
+use pullpass_emulator::Step;
 use pullpass_test_support::{Installation, Login, kube_client, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -320,5 +322,30 @@ fn a_replica_with_a_slow_watch_gives_nobody_the_former() -> Test {
         shared.assert_others_got_another(&world)?;
         assert!(!observer.seen().contains(&shared.powerful), "{resource}");
     }
+    Ok(())
+}
+
+#[test]
+fn edits_in_a_loop_do_not_flood_entra() -> Test {
+    const EDITS: u64 = 40;
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let begun = Instant::now();
+    for number in 0..EDITS {
+        let principal = json!({"clientId": format!("wrong-{number}")});
+        patch(
+            world,
+            &login,
+            &json!({"identity": {"servicePrincipal": principal}}),
+        )?;
+    }
+    world.wait_for_reason(&login, "EntraRejected")?;
+    let calls = world.azure.counts().calls_at(Step::EntraToken, &login.tenant);
+    // The first mint; then two changes in half a minute, which are repeated a few times.
+    let windows = begun.elapsed().as_secs() / 30 + 1;
+    assert!(
+        (2..=1 + windows * 6).contains(&calls) && calls < EDITS / 2,
+        "{calls} calls in {windows}"
+    );
     Ok(())
 }
