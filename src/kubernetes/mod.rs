@@ -6,4 +6,5 @@ pub mod events;
 pub mod pages;
 pub mod pods;
 pub(crate) mod refusal;
+pub mod tail;
 pub(crate) mod watch;
