@@ -19,8 +19,10 @@ pub struct Demand {
     pub namespace: String,
     /// The AcrRegistry.
     pub registry: String,
-    /// When the Pod was admitted.
+    /// When the Pod was admitted, or a kubelet reported that it can't pull.
     pub since: Instant,
+    /// Whether a kubelet could not pull with the pull secret, so that it is to be written even if it was just now.
+    pub failed: bool,
 }
 
 /// Takes demands from admission; it never blocks.
@@ -44,6 +46,15 @@ pub fn channel(metrics: Arc<Metrics>) -> (DemandSender, DemandReceiver) {
 impl DemandSender {
     /// Says that a namespace needs the pull secrets of some registries.
     pub fn send(&self, namespace: &str, registries: &[&str]) {
+        self.send_all(namespace, registries, false);
+    }
+
+    /// Says that a kubelet could not pull with the pull secret of a registry.
+    pub fn send_again(&self, namespace: &str, registry: &str) {
+        self.send_all(namespace, &[registry], true);
+    }
+
+    fn send_all(&self, namespace: &str, registries: &[&str], failed: bool) {
         let since = Instant::now();
         let mut dropped = 0;
         for registry in registries {
@@ -51,10 +62,16 @@ impl DemandSender {
                 namespace: namespace.to_owned(),
                 registry: (*registry).to_owned(),
                 since,
+                failed,
             };
             dropped += usize::from(self.0.try_send(demand).is_err());
         }
         self.1.count(DropReason::Full, dropped);
+    }
+
+    /// Counts what is dropped before it is sent.
+    pub fn dropped(&self, reason: DropReason, count: usize) {
+        self.1.count(reason, count);
     }
 }
 

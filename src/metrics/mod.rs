@@ -98,6 +98,25 @@ impl DropReason {
     }
 }
 
+/// How a kubelet failed with a pull secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PullFailure {
+    /// It did not find the pull secret.
+    SecretMissing,
+    /// It could not pull, for whatever reason.
+    PullFailed,
+}
+
+impl PullFailure {
+    /// The failure's name, as metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SecretMissing => "secret-missing",
+            Self::PullFailed => "pull-failed",
+        }
+    }
+}
+
 /// A value out of a closed set, so that no input can make a new time series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Word(&'static str);

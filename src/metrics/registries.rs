@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{Word, added};
+use super::{PullFailure, Word, added};
 use crate::api::condition::CONDITIONS;
 
 /// Upper bounds of the histograms of Secrets, in seconds: a write takes milliseconds, and waits for seconds.
@@ -29,6 +29,7 @@ pub struct RegistryMetrics {
     namespaces: Family<NamespaceLabels, Gauge>,
     write_duration: Histogram,
     ready_lag: Histogram,
+    rewrites: Family<RewriteLabels, Counter>,
 }
 
 /// An AcrRegistry's name: as many as there are objects, which only administrators make.
@@ -54,6 +55,21 @@ struct ConditionLabels {
     registry: String,
     r#type: String,
     status: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RewriteLabels {
+    reason: Word,
+}
+
+/// The series of all reasons, so that the first rewrite is an increase.
+fn at_zero() -> Family<RewriteLabels, Counter> {
+    let rewrites = Family::<RewriteLabels, Counter>::default();
+    for failure in [PullFailure::SecretMissing, PullFailure::PullFailed] {
+        let reason = Word(failure.as_str());
+        let _ = rewrites.get_or_create(&RewriteLabels { reason });
+    }
+    rewrites
 }
 
 impl RegistryMetrics {
@@ -99,8 +115,14 @@ impl RegistryMetrics {
             ready_lag: added(
                 to,
                 "pullpass_secret_ready_lag_seconds",
-                "From the answer to an admission to its pull secret",
+                "From the answer to an admission, or the report of a failed pull, to the pull secret",
                 Histogram::new(WRITE_BUCKETS),
+            ),
+            rewrites: added(
+                to,
+                "pullpass_secret_rewrites_total",
+                "Pull secrets that are written again because a kubelet could not pull",
+                at_zero(),
             ),
         }
     }
@@ -200,7 +222,13 @@ impl RegistryMetrics {
         self.write_duration.observe(took.as_secs_f64());
     }
 
-    /// Takes how long after the answer to an admission its pull secret was there.
+    /// Counts a pull secret that is written again because a kubelet could not pull.
+    pub fn count_rewrite(&self, failure: PullFailure) {
+        let reason = Word(failure.as_str());
+        self.rewrites.get_or_create(&RewriteLabels { reason }).inc();
+    }
+
+    /// Takes how long after the answer to an admission, or the report of a failed pull, the pull secret was there.
     pub fn secret_ready(&self, lag: Duration) {
         self.ready_lag.observe(lag.as_secs_f64());
     }

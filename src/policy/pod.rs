@@ -65,6 +65,14 @@ impl ContainerStatus {
         self.restart_count > 0 || ran(&self.state) || ran(&self.last_state)
     }
 
+    /// Whether it waits for an image that could not be pulled.
+    fn is_without_image(&self) -> bool {
+        let waiting = self.state.waiting.as_ref();
+        let is_so =
+            |waiting: &Waiting| ["ErrImagePull", "ImagePullBackOff"].contains(&waiting.reason.as_str());
+        waiting.is_some_and(is_so)
+    }
+
     /// Whether a pull failed and the next one is put off. The reason is the kubelet's own (`pkg/kubelet/images/types.go` of
     /// Kubernetes); it says `ErrImagePull` of a pull that has failed just now.
     fn is_in_pull_back_off(&self) -> bool {
@@ -76,12 +84,15 @@ impl ContainerStatus {
 impl PodStatus {
     /// Whether any container ever started, one for debugging included.
     fn has_started(&self) -> bool {
+        self.all().any(ContainerStatus::has_started)
+    }
+
+    /// Those of all containers.
+    fn all(&self) -> impl Iterator<Item = &ContainerStatus> {
         let containers = self.container_statuses.iter();
-        let more = self.init_container_statuses.iter();
         containers
-            .chain(more)
+            .chain(&self.init_container_statuses)
             .chain(&self.ephemeral_container_statuses)
-            .any(ContainerStatus::has_started)
     }
 
     /// Whether the image of a container, or one that it mounts, could not be pulled. An ephemeral container does not count:
@@ -185,6 +196,23 @@ pub fn awaited_images(pod: &Pod) -> Vec<&str> {
     let containers = spec.containers.iter().chain(&spec.init_containers);
     containers
         .filter(|container| status.is_in_pull_back_off(container))
+        .flat_map(|container| spec.images_of(container))
+        .collect()
+}
+
+/// The images that a kubelet could not pull, of containers that wait for them now, be it for the first time or to be
+/// restarted.
+pub fn failing_images(pod: &Pod) -> Vec<&str> {
+    let (spec, status) = (&pod.spec, pod.status.as_ref());
+    let statuses: Vec<&ContainerStatus> = status
+        .into_iter()
+        .flat_map(PodStatus::all)
+        .filter(|status| status.is_without_image())
+        .collect();
+    let containers = spec.containers.iter().chain(&spec.init_containers);
+    containers
+        .chain(&spec.ephemeral_containers)
+        .filter(|container| statuses.iter().any(|status| status.name == container.name))
         .flat_map(|container| spec.images_of(container))
         .collect()
 }

@@ -114,6 +114,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 maker: tls_maker,
                 interval: reload_interval,
             });
+            let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));
+            let (denials, denied) = denials::channel(Arc::clone(&shared.metrics));
             let replica = Replica {
                 client,
                 own_certificate,
@@ -127,9 +129,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 resync: cluster.resync_interval,
                 emptied_interval: cluster.emptied_interval,
                 evicts_stuck_pods: cluster.evicts_stuck_pods,
+                demand: demand.clone(),
             };
-            let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));
-            let (denials, denied) = denials::channel(Arc::clone(&shared.metrics));
             (
                 admission.in_cluster(ClusterSenders { demand, denials }),
                 tokio::spawn(replica.run(demands, denied, until_ended)),

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ServeError;
 use super::leader::Candidate;
-use crate::admission::demand::DemandReceiver;
+use crate::admission::demand::{DemandReceiver, DemandSender};
 use crate::admission::denials::DenialReceiver;
 use crate::azure::mint::Minter;
 use crate::base::readiness::Readiness;
@@ -21,6 +21,7 @@ use crate::policy::decision::Settings;
 use crate::server::{ServedTls, TlsMaker};
 use crate::sync::demand::DemandWriter;
 use crate::sync::denial_events::write_events;
+use crate::sync::failed_pulls::FailedPulls;
 use crate::sync::fence::Fence;
 use crate::sync::index::IndexController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
@@ -58,6 +59,8 @@ pub(super) struct Replica {
     pub(super) resync: Duration,
     pub(super) emptied_interval: Duration,
     pub(super) evicts_stuck_pods: bool,
+    /// Where the leader says which pull secrets kubelets can't pull with.
+    pub(super) demand: DemandSender,
 }
 
 impl Replica {
@@ -145,6 +148,13 @@ impl Replica {
                     self.settings.scope.clone(),
                 )
             }),
+            failed_pulls: FailedPulls::new(
+                self.client.clone(),
+                Arc::clone(watches),
+                self.settings.scope.clone(),
+                Arc::clone(&self.metrics),
+                self.demand.clone(),
+            ),
             resync: self.resync,
         };
         let secrets = SecretsController {

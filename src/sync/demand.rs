@@ -19,7 +19,7 @@ use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 16;
-/// A pull secret that was written so recently is there.
+/// A pull secret that was written so recently is there, unless a kubelet says that it can't pull with it.
 const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many of those are remembered.
 const MAX_RECENT: usize = 16_384;
@@ -55,7 +55,7 @@ enum DemandState {
 }
 
 impl DemandWriter {
-    /// Writes what is demanded, for as long as it is polled.
+    /// Writes what is demanded, until it is dropped.
     pub async fn run(&self, mut demands: DemandReceiver) {
         let mut changes = self.watches.changes();
         let mut waiting = Waiting::default();
@@ -67,9 +67,10 @@ impl DemandWriter {
         loop {
             let retry_all = tokio::select! {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
-                    let Demand { namespace, registry, since } = demand;
+                    let Demand { namespace, registry, since, failed } = demand;
                     let pair = (namespace, registry);
-                    if self.is_recent(&pair, &recent) {
+                    // Somebody may have deleted it since.
+                    if !failed && self.is_recent(&pair, &recent) {
                         continue;
                     }
                     // Another Pod shortens no wait, and leads to no second write beside the first.
@@ -207,7 +208,7 @@ impl DemandWriter {
 }
 
 /// The monotonic clock, which tests control.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
@@ -218,7 +219,7 @@ fn is_recent(written: Instant, now: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::demand::{BACKLOG, channel};
+    use crate::admission::demand::{BACKLOG, DemandSender, channel};
     use crate::policy::scope::Mode;
     use crate::sync::credentials::{HeldCredential, Seen};
     use crate::sync::waiting::MAX_UNKNOWN;
@@ -279,17 +280,20 @@ mod tests {
         );
     }
 
-    /// A writer that knows a registry, its credential and a namespace; how often it writes within two minutes in which a
-    /// Pod is admitted each second and the API server refuses with this message.
-    async fn writes_refused_with(message: &'static str) -> usize {
+    /// A writer that knows a registry, its credential and a namespace; what it is told by; and how often it has called the
+    /// API server, which answers so.
+    fn writer(
+        code: u16,
+        answer: &serde_json::Value,
+    ) -> (DemandWriter, DemandSender, DemandReceiver, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
-        let refusing = tower::service_fn(move |_: Request<Body>| {
+        let answer = answer.to_string();
+        let answering = tower::service_fn(move |_: Request<Body>| {
             counted.fetch_add(1, Ordering::Relaxed);
-            let status = serde_json::json!({"status": "Failure", "message": message, "reason": "Forbidden", "code": 403});
-            let body = Body::from(status.to_string().into_bytes());
+            let body = Body::from(answer.clone().into_bytes());
             std::future::ready(Ok::<_, std::io::Error>(
-                Response::builder().status(403).body(body).unwrap(),
+                Response::builder().status(code).body(body).unwrap(),
             ))
         });
         let view = Arc::new(View::default());
@@ -309,11 +313,20 @@ mod tests {
         let metrics = Arc::new(Metrics::new(|| 0));
         let (sender, receiver) = channel(Arc::clone(&metrics));
         let writer = DemandWriter {
-            client: Client::new(refusing, "default"),
+            client: Client::new(answering, "default"),
             watches,
             scope: Scope::new(Mode::ClusterWide, "own", []),
             metrics,
         };
+        (writer, sender, receiver, asked)
+    }
+
+    /// How often it writes within two minutes in which a Pod is admitted each second and the API server refuses with this
+    /// message.
+    async fn writes_refused_with(message: &str) -> usize {
+        let status =
+            serde_json::json!({"status": "Failure", "message": message, "reason": "Forbidden", "code": 403});
+        let (writer, sender, receiver, asked) = writer(403, &status);
         let pods = async {
             for _ in 0..120 {
                 sender.send("apps", &["mine"]);
@@ -334,5 +347,30 @@ mod tests {
         assert!((7..=8).contains(&refused), "{refused}");
         let foreign = writes_refused_with(crate::api::names::FENCE).await;
         assert!((3..=4).contains(&foreign), "{foreign}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_of_this_moment_is_written_again_if_pulls_fail() {
+        let written = serde_json::json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+        });
+        let (writer, sender, receiver, asked) = writer(200, &written);
+        let pods = async {
+            let mut counts = Vec::new();
+            for failed in [false, false, true, false] {
+                if failed {
+                    sender.send_again("apps", "mine");
+                } else {
+                    sender.send("apps", &["mine"]);
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                counts.push(asked.load(Ordering::Relaxed));
+            }
+            counts
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            counts = pods => assert_eq!(counts, [1, 1, 2, 2]),
+        }
     }
 }

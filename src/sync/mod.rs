@@ -7,6 +7,7 @@
 pub mod credentials;
 pub mod demand;
 pub mod denial_events;
+pub mod failed_pulls;
 mod failures;
 pub mod fence;
 pub mod index;

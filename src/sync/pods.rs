@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::policy::coverage::{Summary, findings};
 use crate::policy::pod::{Pod, has_ended};
 use crate::policy::scope::Scope;
+use crate::sync::failed_pulls::FailedPulls;
 use crate::sync::rescue::{self, Proposals, Rescuer};
 use crate::sync::watches::{Watches, events};
 
@@ -44,17 +45,20 @@ pub struct PodsController {
     pub metrics: Arc<Metrics>,
     /// Who evicts Pods that it would help; nobody, unless it is asked for.
     pub rescuer: Option<Rescuer>,
+    /// Who has pull secrets written again that kubelets can't pull with.
+    pub failed_pulls: FailedPulls,
     /// How often all Pods are looked at.
     pub resync: Duration,
 }
 
 impl PodsController {
-    /// Watches Pending Pods and scans all of them, for as long as it is polled.
+    /// Watches Pending Pods and the Events of kubelets, and scans all Pods, until it is dropped.
     pub async fn run(&self, sightings: &mpsc::Sender<Sighting>) {
         let (proposals, backlog) = rescue::channel();
         tokio::join!(
             self.watch_pending(sightings, &proposals),
             self.scan_repeatedly(sightings, &proposals),
+            self.failed_pulls.follow_events(),
             async {
                 if let Some(rescuer) = &self.rescuer {
                     Box::pin(rescuer.run(backlog)).await;
@@ -125,6 +129,7 @@ impl PodsController {
     }
 
     fn look_at(&self, pod: &Pod, proposals: &Proposals) {
+        self.failed_pulls.look_at(pod);
         if let Some(rescuer) = &self.rescuer {
             rescuer.look_at(pod, proposals);
         }

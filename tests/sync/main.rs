@@ -11,6 +11,7 @@ mod credential_secrets;
 mod detaching;
 mod dry_run;
 mod evolution;
+mod failed_pulls;
 mod failures;
 mod identities;
 mod leadership;

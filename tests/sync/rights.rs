@@ -124,6 +124,28 @@ fn its_account_can_not_read_secrets_but_its_own_namespaces() -> Test {
     Ok(())
 }
 
+/// Kubelets' Events are read as they come; one's own are written, and nobody's are changed otherwise.
+#[test]
+fn its_account_can_follow_events_and_write_its_own() -> Test {
+    let world = shared()?;
+    for (verb, expected) in [
+        ("list", true),
+        ("watch", true),
+        ("create", true),
+        ("patch", true),
+        ("get", false),
+        ("update", false),
+        ("delete", false),
+        ("deletecollection", false),
+    ] {
+        let may = world
+            .cluster
+            .may(ACCOUNT, verb, "events", &["--all-namespaces"])?;
+        assert_eq!(may, expected, "{verb}");
+    }
+    Ok(())
+}
+
 #[test]
 fn it_never_read_a_secret_outside_its_own_namespace() -> Test {
     let world = shared()?;

@@ -14,14 +14,14 @@ use crate::world::{
 /// Far more than [`SOON`], which bounds every wait here.
 const SHIPPED: &str = "--resync-interval=600";
 
-/// The world that these tests share.
-fn world() -> Result<&'static World<'static>, Box<dyn Error>> {
+/// The world that these tests share, and others that nothing but a report may bring about.
+pub fn world() -> Result<&'static World<'static>, Box<dyn Error>> {
     static CLUSTER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
     static WORLD: OnceLock<Result<World<'static>, String>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| cluster_of_its_own().map_err(|error| error.to_string()));
     let cluster = cluster.as_ref().map_err(String::as_str)?;
     let start = || -> Result<World<'static>, Box<dyn Error>> {
-        let world = World::with_pullpass(cluster, 6, |_| {}, |builder| builder.flag(SHIPPED))?;
+        let world = World::with_pullpass(cluster, 12, |_| {}, |builder| builder.flag(SHIPPED))?;
         // Replicas that are started later don't lead, so that they can be killed.
         wait_for("pullpass to lead", SOON, || {
             let metrics = world.pullpass.metrics().map_err(|error| error.to_string())?;

@@ -25,7 +25,8 @@ pub(in crate::cli) enum Rescue {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(in crate::cli) struct ClusterFlags {
-    /// How often all Pods are looked at and every pull secret is written again, which mends what was deleted or edited
+    /// How often all Pods are looked at and every pull secret is written again, which puts back what was deleted
+    /// or edited and no kubelet has reported yet
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     resync_interval: Duration,
     /// What to do about Pods that were admitted without their pull secret and never started: evict those whose

@@ -1,0 +1,166 @@
+//! Pull secrets that somebody deleted or broke: kubelets tell of them, and they are written again within seconds.
+//!
+//! pullpass can't read pull secrets, so it goes by what becomes of them. A kubelet that does not find a pull secret says so
+//! in an Event; one that can't pull says so in another, and in the status of the Pod. Neither is proof: what follows is only
+//! that a Secret is written which the namespace may have and which a Pod there names, and that rarely ([`gate`]).
+
+mod gate;
+mod signs;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use futures::stream::select;
+use k8s_openapi::api::core::v1::Event;
+use kube::{Api, Client, ResourceExt};
+
+use self::gate::{Answer, Gate};
+use self::signs::{claim, failing, pulls_with};
+use crate::admission::demand::DemandSender;
+use crate::kubernetes::call::call;
+use crate::kubernetes::pods;
+use crate::kubernetes::tail::tail;
+use crate::metrics::{DropReason, Metrics, PullFailure};
+use crate::policy::pod::Pod;
+use crate::policy::scope::{Membership, Scope};
+use crate::sync::demand::{Pair, now};
+use crate::sync::watches::Watches;
+
+/// Which Events say that a kubelet found no pull secret, and which that it could not pull; and other failures of containers.
+const SECRET_MISSING: &str = "involvedObject.kind=Pod,reason=FailedToRetrieveImagePullSecret";
+const PULL_FAILED: &str = "involvedObject.kind=Pod,reason=Failed";
+/// How many Pods that Events name are read concurrently.
+const CONCURRENCY: usize = 8;
+
+/// Has pull secrets written again with which kubelets can't pull. One runs in the cluster: the leader's.
+pub struct FailedPulls {
+    client: Client,
+    watches: Arc<Watches>,
+    scope: Scope,
+    metrics: Arc<Metrics>,
+    demands: DemandSender,
+    gate: Mutex<Gate>,
+}
+
+impl FailedPulls {
+    /// Nothing failed yet. What is to be written is told to the demand writer.
+    pub fn new(
+        client: Client,
+        watches: Arc<Watches>,
+        scope: Scope,
+        metrics: Arc<Metrics>,
+        demands: DemandSender,
+    ) -> Self {
+        Self {
+            client,
+            watches,
+            scope,
+            metrics,
+            demands,
+            gate: Mutex::default(),
+        }
+    }
+
+    /// Follows the Events of kubelets from now on. What happened before is of no interest: who begins to lead writes every
+    /// pull secret.
+    pub async fn follow_events(&self) {
+        let events = |fields: &str| tail(Api::<Event>::all(self.client.clone()), fields);
+        let missing = events(SECRET_MISSING).map(|event| (PullFailure::SecretMissing, event));
+        let failed = events(PULL_FAILED).map(|event| (PullFailure::PullFailed, event));
+        select(Box::pin(missing), Box::pin(failed))
+            .for_each_concurrent(CONCURRENCY, |(failure, event)| async move {
+                self.take(failure, &event).await;
+            })
+            .await;
+    }
+
+    /// Looks whether a Pod waits for an image of a registry whose pull secret it names.
+    pub fn look_at(&self, pod: &Pod) {
+        let Some(namespace) = pod.namespace() else {
+            return;
+        };
+        for registry in failing(pod, &self.watches.view.registries()) {
+            let pair = (namespace.clone(), registry);
+            if self.may_have(&pair) {
+                self.demand(pair, PullFailure::PullFailed, &pod.name_any());
+            }
+        }
+    }
+
+    async fn take(&self, failure: PullFailure, event: &Event) {
+        let Some(claim) = claim(event, failure, &self.watches.view.registries()) else {
+            return;
+        };
+        let pairs = claim.registries.into_iter();
+        let pairs: Vec<Pair> = pairs
+            .map(|registry| (claim.namespace.clone(), registry))
+            .filter(|pair| self.may_have(pair) && self.is_to(|gate| gate.look(pair, failure, now())))
+            .collect();
+        if pairs.is_empty() {
+            return;
+        }
+        let pods = pods::api(self.client.clone(), Some(&claim.namespace));
+        // Without an answer the kubelet's next Event is one more reason.
+        let Ok(Some(pod)) = call(pods.get_opt(&claim.pod)).await else {
+            return;
+        };
+        for pair in pairs.into_iter().filter(|pair| pulls_with(&pod, &pair.1)) {
+            self.demand(pair, failure, &claim.pod);
+        }
+    }
+
+    /// Whether the namespace may have the pull secret of the registry.
+    fn may_have(&self, (namespace, registry): &Pair) -> bool {
+        let Some(labels) = self.watches.view.labels(namespace) else {
+            return false;
+        };
+        let registries = self.watches.view.registries();
+        let is_injected = matches!(
+            self.scope.membership(namespace, Some(&labels)),
+            Membership::Injected { .. }
+        );
+        is_injected
+            && registries
+                .by_name(registry)
+                .is_some_and(|registry| registry.allows(Some(&labels)) && !registry.is_anonymous())
+    }
+
+    fn demand(&self, pair: Pair, failure: PullFailure, pod: &str) {
+        if !self.is_to(|gate| gate.write(&pair, failure, now())) {
+            return;
+        }
+        let (namespace, registry) = pair;
+        match failure {
+            PullFailure::SecretMissing => tracing::info!(
+                namespace,
+                registry,
+                pod,
+                "a kubelet did not find a pull secret; it is written again"
+            ),
+            PullFailure::PullFailed => tracing::debug!(
+                namespace,
+                registry,
+                pod,
+                "a kubelet could not pull; the pull secret is written again in case it is broken"
+            ),
+        }
+        self.metrics.registries.count_rewrite(failure);
+        self.demands.send_again(&namespace, &registry);
+    }
+
+    fn is_to(&self, ask: impl FnOnce(&mut Gate) -> Answer) -> bool {
+        let answer = ask(&mut self.gate());
+        if answer == Answer::Full {
+            self.demands.dropped(DropReason::Full, 1);
+        }
+        answer == Answer::Act
+    }
+
+    /// No code panics while it holds the lock.
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
