@@ -23,6 +23,35 @@ fn images_by_digest_and_with_the_port_are_pulled() -> Test {
     Ok(())
 }
 
+/// The kubelet takes the key with the wildcard.
+#[test]
+fn images_at_a_regional_endpoint_are_pulled() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let namespace = world.namespace()?;
+    let (name, domain) = registry
+        .login
+        .host
+        .split_once('.')
+        .ok_or("a host without a domain")?;
+    let regional = format!("{name}.westeurope.geo.{domain}/{}", registry.repository);
+    world.create(&pod(&namespace, "tag", &format!("{regional}:v1")))?;
+    world.create(&pod(
+        &namespace,
+        "digest",
+        &format!("{regional}@{}", registry.digest),
+    ))?;
+    for name in ["tag", "digest"] {
+        let pod = world.wait_until_running(&namespace, name)?;
+        assert_eq!(
+            text(&pod, "/spec/imagePullSecrets/0/name"),
+            registry.pull_secret(),
+            "{pod:#}"
+        );
+    }
+    Ok(())
+}
+
 /// A kubelet compares the host by case, so it finds no credential, as pullpass warns.
 #[test]
 fn a_host_in_upper_case_fails_as_the_warning_says() -> Test {

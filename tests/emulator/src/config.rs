@@ -222,6 +222,13 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// The endpoint that it has in the one region of the emulator, as geo-replicated registries have (a preview of Azure's).
+    /// It answers as the login server does, which its challenges name.
+    pub fn regional_endpoint(&self) -> Option<String> {
+        let (name, domain) = self.host.split_once('.')?;
+        Some(format!("{name}.westeurope.geo.{domain}"))
+    }
+
     /// A classic registry of a tenant that takes both audiences.
     pub fn new(tenant: &str, host: &str) -> Self {
         Self {

@@ -26,7 +26,7 @@ const FORM_LIMIT: usize = 1 << 20;
 
 /// Answers what comes in over TLS: Entra's authorities and the registries.
 pub(crate) async fn tls(shared: Arc<Shared>, request: Request<Incoming>, connection: Connection) -> Reply {
-    let host = host_of(&request);
+    let host = shared.directory().login_server(host_of(&request));
     let cloud = Cloud::by_authority(&host);
     let served = cloud.is_some() || host == storage::HOST || shared.directory().registry(&host).is_some();
     let call = served.then(|| classify(cloud, &host, &request)).flatten();
