@@ -5,6 +5,7 @@
 //! is said and, with `CI=true`, a failure.
 
 mod availability;
+mod broken_secrets;
 mod deleted_secrets;
 mod pods;
 mod refused;
