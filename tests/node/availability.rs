@@ -1,7 +1,9 @@
 //! What runs while the registry is unavailable: the kubelet gives an image that it has to Pods whose Secret it has a
 //! record of, by the Secret's coordinates or by its token (KEP-2535).
 
-use crate::pods::pod;
+use serde_json::json;
+
+use crate::pods::{pod, pod_with};
 use crate::world::{Test, shared, text};
 
 #[test]
@@ -16,6 +18,24 @@ fn other_namespaces_with_the_token_need_no_registry() -> Test {
     world.create(&pod(&second, "web", &registry.image()))?;
     world.wait_until_running(&second, "web")?;
     assert_eq!(world.pulls(&registry), pulls);
+    Ok(())
+}
+
+#[test]
+fn pods_that_always_pull_need_the_registry() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    let namespace = world.namespace()?;
+    world.create(&pod(&namespace, "before", &registry.image()))?;
+    world.wait_until_running(&namespace, "before")?;
+    world.take_down(&registry);
+    let always = json!({"name": "main", "image": registry.image(), "imagePullPolicy": "Always"});
+    world.create(&pod_with(&namespace, "always", json!({"containers": [always]})))?;
+    world.wait_until_refused(&namespace, "always")?;
+    // Never asks nobody, but it takes the same record.
+    let never = json!({"name": "main", "image": registry.image(), "imagePullPolicy": "Never"});
+    world.create(&pod_with(&namespace, "never", json!({"containers": [never]})))?;
+    world.wait_until_running(&namespace, "never")?;
     Ok(())
 }
 

@@ -33,6 +33,28 @@ async fn the_challenge_names_the_registrys_own_token_service() {
     );
 }
 
+/// It is the same registry: its challenge names the login server, whose tokens it takes.
+#[tokio::test]
+async fn a_regional_endpoint_answers_as_its_registry() {
+    const REGIONAL: &str = "myregistry.westeurope.geo.azurecr.io";
+    let (emulator, client) = start().await;
+    assert!(emulator.hosts().contains(&REGIONAL.to_owned()));
+    let answers = [REGISTRY, REGIONAL].map(|host| format!("https://{host}/v2/"));
+    let [own, regional] = [
+        client.get(&answers[0], "").await.unwrap(),
+        client.get(&answers[1], "").await.unwrap(),
+    ];
+    assert_eq!(regional.status, 401);
+    assert_eq!(
+        regional.header("www-authenticate"),
+        own.header("www-authenticate")
+    );
+    let unknown = client
+        .get("https://myregistry.northeurope.geo.azurecr.io/v2/", "")
+        .await;
+    assert!(unknown.is_err() || unknown.is_ok_and(|answer| answer.status == 404));
+}
+
 #[tokio::test]
 async fn the_three_steps_lead_to_a_token_that_the_registry_takes() {
     let (emulator, client) = start().await;
