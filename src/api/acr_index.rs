@@ -38,6 +38,10 @@ pub struct AcrIndexSpec {
     /// The AcrRegistry of each pull secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pull_secrets: BTreeMap<String, IndexedRegistry>,
+    /// The `AcrRegistries` of each host that need no credential: they have no pull secret, and allow images all the
+    /// same. Those whose selectors the index has no room for are there too, and allow every namespace: the webhook decides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub anonymous: BTreeMap<String, Vec<IndexedRegistry>>,
 }
 
 /// An AcrRegistry in the index.

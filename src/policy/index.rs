@@ -58,14 +58,23 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
         }
     }
     for registry in all {
-        let Some(indexed) = kept.remove(registry.name()) else {
-            continue;
-        };
         let secret = registry.pull_secret().to_owned();
         let host = registry.login_server().as_str().to_owned();
-        let secrets = spec.hosts.entry(host).or_default();
-        // The host is attached all the same.
-        if !registry.is_anonymous() {
+        let Some(indexed) = kept.remove(registry.name()) else {
+            // Attached, and nobody's by what the index can say: the webhook decides.
+            spec.hosts.entry(host.clone()).or_default();
+            let anywhere = IndexedRegistry {
+                registry: registry.name().to_owned(),
+                ..IndexedRegistry::default()
+            };
+            spec.anonymous.entry(host).or_default().push(anywhere);
+            continue;
+        };
+        let secrets = spec.hosts.entry(host.clone()).or_default();
+        // The host of an anonymous registry is attached all the same.
+        if registry.is_anonymous() {
+            spec.anonymous.entry(host).or_default().push(indexed);
+        } else {
             secrets.push(secret.clone());
             spec.pull_secrets.insert(secret, indexed);
         }
@@ -130,7 +139,10 @@ mod tests {
     fn an_anonymous_registry_has_a_host_and_no_secret() {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "free"},
-            "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}},
+            "spec": {
+                "loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}},
+                "namespaces": {"matchLabels": {"team": "a"}},
+            },
         });
         let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
         let index = index(&std::iter::once(registry).collect(), &Settings::default()).spec;
@@ -139,6 +151,13 @@ mod tests {
             [("freeregistry.azurecr.io".to_owned(), Vec::new())].into()
         );
         assert!(index.pull_secrets.is_empty());
+        assert_eq!(
+            serde_json::to_value(index.anonymous).unwrap(),
+            json!({"freeregistry.azurecr.io": [{
+                "registry": "free",
+                "namespaces": [{"key": "team", "operator": "In", "values": ["a"]}],
+            }]})
+        );
     }
 
     #[test]
@@ -210,6 +229,11 @@ mod tests {
             let size = serde_json::to_string(&index.spec).unwrap().len();
             assert!(size <= most + 500, "{size} of {most}");
             assert_eq!(index.spec.pull_secrets.len() + left_out.len(), 4);
+            // They are no strangers to the rules, and forbidden to no namespace.
+            let anywhere = index.spec.anonymous.values().flatten();
+            let allowed = anywhere.filter(|registry| registry.namespaces.is_empty());
+            assert_eq!(allowed.count(), left_out.len());
+            assert_eq!(index.spec.hosts.len(), 1);
         }
     }
 }

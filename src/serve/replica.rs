@@ -176,8 +176,8 @@ impl Replica {
             client: self.client.clone(),
             watches: Arc::clone(watches),
             settings: self.settings.clone(),
-            resync: self.resync,
             metrics: Arc::clone(&self.metrics),
+            resync: self.resync,
         };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
         let certificate = async {

@@ -17,10 +17,12 @@ use serde_json::{Value, json};
 use crate::render::{Choice, ROOT, Test, chart, find, succeeded};
 
 /// The API server's own metrics, which `accepted` holds against a real one.
-const API_SERVER: [&str; 3] = [
+const API_SERVER: [&str; 5] = [
     "apiserver_admission_match_condition_evaluation_errors_total",
     "apiserver_admission_webhook_fail_open_count",
     "apiserver_admission_webhook_rejection_count",
+    "apiserver_mutating_admission_policy_check_total",
+    "apiserver_validating_admission_policy_check_total",
 ];
 
 fn monitoring() -> Result<Vec<Value>, Box<dyn Error>> {

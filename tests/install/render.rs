@@ -17,12 +17,13 @@ pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 
 /// All of `manifests/components`.
-pub const COMPONENTS: [&str; 5] = [
+pub const COMPONENTS: [&str; 6] = [
     "cert-manager",
     "rescue",
     "monitoring",
     "workload-identity",
     "admission-policy",
+    "enforce",
 ];
 
 /// A way to install pullpass, in kustomize's terms.
@@ -62,6 +63,7 @@ impl Choice {
             "tls": {"source": if has("cert-manager") { "cert-manager" } else { "own" }},
             "rescue": has("rescue"),
             "admissionPolicy": {"enabled": has("admission-policy")},
+            "enforce": {"enabled": has("enforce")},
             "monitoring": {"enabled": has("monitoring")},
             "workloadIdentity": {"projectedToken": has("workload-identity")},
             // Helm makes it by --create-namespace; that it can render it is for those who use no helm install.

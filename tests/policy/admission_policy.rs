@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::rows::{Image, MODES, Pod, is_asked, namespaces, pods, say};
 use crate::world::{
-    CLOSED, OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text,
+    CLOSED, OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text, wait_for_index,
+    with_written_index,
 };
 
 const COMPONENT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/manifests/components/admission-policy/policy.yaml"
 );
-const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
 /// The namespace that a flag excludes.
 const EXCLUDED: &str = "policy-excluded";
 
@@ -62,18 +62,7 @@ fn learn_and_end(cluster: &ControlPlane, mode: &str, registries: &[&str]) -> Tes
         .start()?;
     attach(cluster)?;
     cluster.run(&["apply", "--filename", COMPONENT])?;
-    wait_for("the index", SOON, || {
-        let index = cluster.get_json(&["acrindex", "pullpass"])?;
-        let known = |name: &&str| {
-            index
-                .pointer(&format!("/spec/pullSecrets/pullpass-{name}"))
-                .is_some()
-        };
-        if registries.iter().all(known) {
-            return Ok(());
-        }
-        Err(Box::<dyn std::error::Error>::from(index.to_string()))
-    })?;
+    wait_for_index(cluster, registries)?;
     drop(pullpass);
     namespace(cluster, "probe", &json!({"pullpass.dev/inject": "enabled"}))?;
     let probe = Pod {
@@ -98,18 +87,9 @@ fn create(cluster: &ControlPlane, objects: &str) -> Result<Vec<Value>, Box<dyn s
     Ok(objects.collect::<Result<_, _>>()?)
 }
 
-/// A cluster whose index is written by hand, so that it can say anything.
+/// A cluster whose index is written by hand, and these policies.
 fn with_index(index: &Value) -> Result<ControlPlane, Box<dyn std::error::Error>> {
-    let cluster = cluster()?;
-    cluster.run(&["apply", "--server-side", "--filename", DEFINITIONS])?;
-    let definition = "crd/acrindexes.pullpass.dev";
-    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", definition])?;
-    let index = json!({
-        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrIndex", "metadata": {"name": "pullpass"}, "spec": index,
-    });
-    wait_for("the API server to serve the index", SOON, || {
-        cluster.run_with_input(&["apply", "--server-side", "--filename", "-"], &index.to_string())
-    })?;
+    let cluster = with_written_index(index)?;
     // An error would be hidden otherwise, and the Pod left to the webhook.
     let policies = fs::read_to_string(COMPONENT)?.replace("failurePolicy: Ignore", "failurePolicy: Fail");
     cluster.run_with_input(&["apply", "--filename", "-"], &policies)?;

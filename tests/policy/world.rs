@@ -4,13 +4,15 @@
 use std::error::Error;
 use std::time::Duration;
 
-use pullpass_test_support::{ControlPlane, Installation, InstallationBuilder, end_to_end_wanted};
+use pullpass_test_support::{ControlPlane, Installation, InstallationBuilder, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
 pub type Test = Result<(), Box<dyn Error>>;
 
 /// Only bounds how long a broken test takes.
 pub const SOON: Duration = Duration::from_mins(1);
+
+const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
 
 /// For every namespace.
 pub const OPEN: &str = "openregistry";
@@ -71,6 +73,38 @@ pub fn registries() -> Vec<Value> {
         })
     })
     .collect()
+}
+
+/// Waits until the index has these registries.
+pub fn wait_for_index(cluster: &ControlPlane, registries: &[&str]) -> Test {
+    wait_for("the index", SOON, || {
+        let index = cluster.get_json(&["acrindex", "pullpass"])?;
+        let known = |name: &&str| {
+            index
+                .pointer(&format!("/spec/pullSecrets/pullpass-{name}"))
+                .is_some()
+        };
+        if registries.iter().all(known) {
+            return Ok(());
+        }
+        Err(Box::<dyn Error>::from(index.to_string()))
+    })?;
+    Ok(())
+}
+
+/// A cluster whose index is written by hand, so that it can say anything.
+pub fn with_written_index(index: &Value) -> Result<ControlPlane, Box<dyn Error>> {
+    let cluster = cluster()?;
+    cluster.run(&["apply", "--server-side", "--filename", DEFINITIONS])?;
+    let definition = "crd/acrindexes.pullpass.dev";
+    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", definition])?;
+    let index = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrIndex", "metadata": {"name": "pullpass"}, "spec": index,
+    });
+    wait_for("the API server to serve the index", SOON, || {
+        cluster.run_with_input(&["apply", "--server-side", "--filename", "-"], &index.to_string())
+    })?;
+    Ok(cluster)
 }
 
 /// Objects as one.

@@ -1,0 +1,590 @@
+//! The rules with no pullpass: the API server's own policies refuse and warn as the webhook would, and what changes a Pod
+//! after pullpass does not evade them.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::process::Command;
+
+use pullpass_test_support::{ControlPlane, Scratch, wait_for};
+use serde_json::{Value, json};
+
+use crate::intruder::Intruder;
+use crate::rows::{MODES, POLICIES, Pod, is_asked, namespaces, pods};
+use crate::world::{
+    CLOSED, OPEN, SOON, Test, attach, cluster, items, list, namespace, pullpass, registries, text,
+    wait_for_index, with_written_index,
+};
+
+const COMPONENT: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/manifests/components/enforce/policy.yaml"
+);
+/// The namespace that a flag excludes.
+const EXCLUDED: &str = "policy-excluded";
+const STRANGE: &str = "strangeregistry.azurecr.io/app:v1";
+
+/// What the API server says of a request, and whether it refuses it.
+struct Said {
+    refused: bool,
+    text: String,
+}
+
+/// Sends a request that may be refused.
+fn send(cluster: &ControlPlane, arguments: &[&str], input: &str) -> Said {
+    match cluster.run_with_input(arguments, input) {
+        Ok(output) => Said {
+            refused: false,
+            text: output.stderr,
+        },
+        Err(error) => Said {
+            refused: true,
+            text: error.to_string(),
+        },
+    }
+}
+
+fn create(cluster: &ControlPlane, objects: &str) -> Said {
+    send(
+        cluster,
+        &["create", "--dry-run=server", "--filename", "-"],
+        objects,
+    )
+}
+
+/// What the API server is to be told by the index about both rules.
+fn set_rules(cluster: &ControlPlane, unattached: &str, forbidden: &str) -> Test {
+    let patch = json!({"spec": {"unattached": unattached, "forbidden": forbidden}}).to_string();
+    let arguments = ["patch", "acrindex", "pullpass", "--type=merge", "--patch", &patch];
+    cluster.run(&arguments)?;
+    Ok(())
+}
+
+/// Waits until a Pod with a stranger's image is treated by this action, and so that the API server follows.
+fn wait_for_action(cluster: &ControlPlane, namespace: &str, action: &str) -> Test {
+    let probe = pod(
+        namespace,
+        &json!({"containers": [{"name": "probe", "image": STRANGE}]}),
+    );
+    wait_for(&format!("the API server to {action}"), SOON, || {
+        let said = create(cluster, &probe);
+        let warned = said.text.contains("'pullpass-warn'");
+        if (said.refused, warned) == (action == "deny", action == "warn") {
+            Ok(())
+        } else {
+            Err(said.text)
+        }
+    })?;
+    Ok(())
+}
+
+fn pod(namespace: &str, spec: &Value) -> String {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace}, "spec": spec}).to_string()
+}
+
+/// The text of a refusal, without what the API server writes before it.
+fn refusal(said: &Said) -> &str {
+    let text = said
+        .text
+        .split_once("denied request: ")
+        .map_or("", |(_, text)| text);
+    text.trim_end()
+}
+
+/// A namespace of the rows, and a Pod of every kind in it. The container has the Pod's name, so that what is said of one can
+/// be told from what is said of another.
+fn rows() -> Vec<(String, crate::rows::Namespace, Vec<(Pod, Value)>)> {
+    namespaces()
+        .into_iter()
+        .enumerate()
+        .map(|(number, kind)| {
+            let name = if kind.excluded {
+                EXCLUDED.to_owned()
+            } else {
+                format!("policy-{number}")
+            };
+            let objects = pods().into_iter().map(|pod| {
+                let mut object = pod.object(&name);
+                if let Some(container) = object.pointer_mut("/spec/containers/0/name") {
+                    *container = json!(pod.name());
+                }
+                (pod, object)
+            });
+            let objects = objects.collect();
+            (name, kind, objects)
+        })
+        .collect()
+}
+
+fn labels(kind: crate::rows::Namespace) -> Value {
+    let labels: BTreeMap<_, _> = kind.labels().into_iter().collect();
+    json!(labels)
+}
+
+/// What the webhook answers to every row, in their order.
+fn answers(mode: &str, action: &str) -> Result<Vec<Value>, Box<dyn Error>> {
+    let scratch = Scratch::new()?;
+    let manifests = scratch.path().join("manifests");
+    fs::create_dir(&manifests)?;
+    let (mut objects, mut known) = (Vec::new(), registries());
+    for (name, kind, row) in rows() {
+        let metadata = json!({"name": name, "labels": labels(kind)});
+        known.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+        objects.extend(row.into_iter().map(|(_, object)| object));
+    }
+    fs::write(manifests.join("cluster.json"), list(&known))?;
+    let file = scratch.path().join("pods.json");
+    fs::write(&file, list(&objects))?;
+    let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["review", "--output=json", "--filename"])
+        .arg(&file)
+        .arg("--manifests")
+        .arg(&manifests)
+        .arg(format!("--mode={mode}"))
+        .arg(format!("--unattached={action}"))
+        .arg(format!("--forbidden={action}"))
+        .arg(format!("--exclude-namespaces={EXCLUDED}"))
+        .output()?;
+    let decisions: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(decisions.len(), objects.len());
+    Ok(decisions)
+}
+
+#[test]
+fn every_row_is_judged_without_a_replica() -> Test {
+    for mode in MODES {
+        let cluster = cluster()?;
+        let pullpass = pullpass(&cluster)
+            .overlay(mode)
+            .label("pullpass.dev/inject", "enabled")
+            .flag(format!("--mode={mode}"))
+            .flag(format!("--exclude-namespaces={EXCLUDED}"))
+            .start()?;
+        attach(&cluster)?;
+        cluster.run(&["apply", "--filename", COMPONENT])?;
+        wait_for_index(&cluster, &[OPEN, CLOSED])?;
+        drop(pullpass);
+        namespace(&cluster, "probe", &json!({"pullpass.dev/inject": "enabled"}))?;
+        for (name, kind, _) in rows() {
+            namespace(&cluster, &name, &labels(kind))?;
+        }
+        for action in POLICIES {
+            set_rules(&cluster, action, action)?;
+            wait_for_action(&cluster, "probe", action)?;
+            let mut answers = answers(mode, action)?.into_iter();
+            for (_, kind, row) in rows() {
+                let objects: Vec<_> = row.iter().map(|(_, object)| object.clone()).collect();
+                let said = create(&cluster, &list(&objects)).text;
+                let mut expected_warnings = 0;
+                for ((pod, object), answer) in row.iter().zip(&mut answers) {
+                    let context = format!("{mode} {action} {kind:?} {pod:?}: {answer} {said}");
+                    let asked = is_asked(mode, kind, *pod);
+                    let denial = answer.get("denial").and_then(Value::as_str).filter(|_| asked);
+                    let name = text(object, "/metadata/name");
+                    let refused = said.contains(&format!("pods \"{name}\" is forbidden"));
+                    assert_eq!(refused, denial.is_some(), "{context}");
+                    let whole = |denial| format!("denied request: {denial}\n");
+                    assert!(
+                        denial.is_none_or(|denial| said.contains(&whole(denial))),
+                        "{context}"
+                    );
+                    let warnings = items(&answer, "/warnings").filter_map(Value::as_str);
+                    for warning in warnings.filter(|warning| asked && warning.contains("(rule: ")) {
+                        expected_warnings += 1;
+                        let whole = format!("with binding 'pullpass-warn': {warning}\n");
+                        assert!(said.contains(&whole), "{context}");
+                    }
+                }
+                let warnings = said.matches("with binding 'pullpass-warn'").count();
+                assert_eq!(warnings, expected_warnings, "{mode} {action} {kind:?}: {said}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Registries with selectors of all kinds.
+fn index() -> Value {
+    let requirement = |operator: &str, values: &[&str]| {
+        let requirement = json!({"key": "team", "operator": operator, "values": values});
+        json!({"registry": operator.to_lowercase(), "namespaces": [requirement]})
+    };
+    json!({
+        "mode": "cluster-wide", "unattached": "deny", "forbidden": "deny", "excludedNamespaces": ["excluded"],
+        "hosts": {
+            "openregistry.azurecr.io": ["pullpass-open"],
+            "inregistry.azurecr.io": ["pullpass-in"],
+            "notinregistry.azurecr.io": ["pullpass-notin"],
+            "existsregistry.azurecr.io": ["pullpass-exists"],
+            "notexistsregistry.azurecr.io": ["pullpass-doesnotexist"],
+            "sharedregistry.azurecr.io": ["pullpass-in", "pullpass-exists"],
+            "freeregistry.azurecr.io": [],
+            "teamregistry.azurecr.io": [],
+        },
+        "pullSecrets": {
+            "pullpass-open": {"registry": "open"},
+            "pullpass-in": requirement("In", &["a", "c"]),
+            "pullpass-notin": requirement("NotIn", &["a", "c"]),
+            "pullpass-exists": requirement("Exists", &[]),
+            "pullpass-doesnotexist": requirement("DoesNotExist", &[]),
+        },
+        "anonymous": {
+            "freeregistry.azurecr.io": [{"registry": "free"}],
+            "teamregistry.azurecr.io": [requirement("In", &["b"])],
+            "sharedregistry.azurecr.io": [{"registry": "a-first", "namespaces": [{"key": "team", "operator": "In", "values": ["z"]}]}],
+        },
+    })
+}
+
+/// A cluster with an index and the policies in force, and namespaces of teams.
+fn enforced(index: &Value) -> Result<ControlPlane, Box<dyn Error>> {
+    let cluster = with_written_index(index)?;
+    cluster.run(&["apply", "--filename", COMPONENT])?;
+    for (name, labels) in [
+        ("none", json!({})),
+        ("a", json!({"team": "a"})),
+        ("b", json!({"team": "b"})),
+        ("excluded", json!({})),
+        ("exempt", json!({"pullpass.dev/inject": "disabled"})),
+    ] {
+        namespace(&cluster, name, &labels)?;
+    }
+    wait_for_action(&cluster, "none", "deny")?;
+    Ok(cluster)
+}
+
+#[test]
+fn selectors_decide_as_in_the_webhook() -> Test {
+    let cluster = enforced(&index())?;
+    for (namespace, host, registry) in [
+        ("none", "open", None),
+        ("none", "in", Some("in")),
+        ("a", "in", None),
+        ("b", "in", Some("in")),
+        ("none", "notin", None),
+        ("a", "notin", Some("notin")),
+        ("b", "notin", None),
+        ("none", "exists", Some("exists")),
+        ("a", "exists", None),
+        ("none", "notexists", None),
+        ("b", "notexists", Some("doesnotexist")),
+        // One of several is enough, and the first by name is told of.
+        ("b", "shared", None),
+        ("none", "shared", Some("a-first")),
+        ("none", "free", None),
+        ("none", "team", Some("in")),
+        ("b", "team", None),
+    ] {
+        let image = format!("{host}registry.azurecr.io/app:1");
+        let spec = json!({"containers": [{"name": "main", "image": image}]});
+        let said = create(&cluster, &pod(namespace, &spec));
+        let expected = registry.map_or_else(String::new, |registry| {
+            format!(
+                "pullpass: spec.containers[main] names {image}, and AcrRegistry {registry} is not for namespace {namespace} \
+                 (rule: forbidden). Whoever administers the cluster can change spec.namespaces of {registry} or the \
+                 namespace's labels"
+            )
+        });
+        assert_eq!(refusal(&said), expected, "{namespace} {host}: {}", said.text);
+        assert_eq!(
+            said.refused,
+            registry.is_some(),
+            "{namespace} {host}: {}",
+            said.text
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_place_and_spelling_of_an_image_is_judged() -> Test {
+    let cluster = enforced(&index())?;
+    let main = json!([{"name": "main", "image": "nginx"}]);
+    let strange = |image: &str| json!({"containers": [{"name": "main", "image": image}]});
+    let of = |path: &str, image: &str, host: &str| {
+        Some(format!(
+            "pullpass: {path} names {image}, and no AcrRegistry has {host} (rule: unattached). Whoever administers the \
+             cluster can attach it: pullpass attach {host}"
+        ))
+    };
+    let host = "strangeregistry.azurecr.io";
+    let in_main = |image: &str, host: &str| (strange(image), of("spec.containers[main]", image, host));
+    let long = format!("{host}/{}", "a".repeat(150));
+    let too_long = format!("{host}/{}", "a".repeat(2_000));
+    let cut: String = long.chars().take(100).chain(['…']).collect();
+    for (spec, expected) in [
+        in_main(STRANGE, host),
+        in_main("StrangeRegistry.AzureCR.io/app:v1", host),
+        in_main("strangeregistry.azurecr.io:443/app", host),
+        in_main("strangeregistry.azurecr.io:0443/app", host),
+        in_main(
+            "strangeregistry.westeurope.geo.azurecr.us/app",
+            "strangeregistry.azurecr.us",
+        ),
+        in_main(
+            "strange-hash1.azurecr.cn/a/b_c__d-e.f:V.1",
+            "strange-hash1.azurecr.cn",
+        ),
+        in_main(&format!("{host}/a@other:{}", "0".repeat(64)), host),
+        (strange(&long), of("spec.containers[main]", &cut, host)),
+        (
+            json!({"containers": main, "initContainers": [{"name": "init", "image": STRANGE}]}),
+            of("spec.initContainers[init]", STRANGE, host),
+        ),
+        (
+            json!({"containers": main, "volumes": [{"name": "data", "image": {"reference": STRANGE}}]}),
+            of("spec.volumes[data].image", STRANGE, host),
+        ),
+        // An image volume without a reference, and a container without an image, as a Pod template may have them.
+        (
+            json!({"containers": main, "volumes": [{"name": "data", "emptyDir": {}}]}),
+            None,
+        ),
+        // No login server, another port, and what no kubelet pulls.
+        (strange("strangeregistry.westeurope.data.azurecr.io/app"), None),
+        (strange("abcd.azurecr.io/app"), None),
+        (strange("strangeregistry.azurecr.io:5000/app"), None),
+        (strange("strangeregistry.azurecr.io.example/app"), None),
+        (strange("example.com/strangeregistry.azurecr.io/app"), None),
+        (strange("strangeregistry.azurecr.io"), None),
+        (strange("strangeregistry.azurecr.io/App"), None),
+        (strange("strangeregistry.azurecr.io/app:"), None),
+        (strange(&too_long), None),
+    ] {
+        let said = create(&cluster, &pod("none", &spec));
+        assert_eq!(
+            refusal(&said),
+            expected.as_deref().unwrap_or_default(),
+            "{spec}: {}",
+            said.text
+        );
+        assert_eq!(said.refused, expected.is_some(), "{spec}: {}", said.text);
+    }
+    let both = json!({"containers": [
+        {"name": "one", "image": STRANGE}, {"name": "two", "image": "inregistry.azurecr.io/app"},
+    ]});
+    let said = create(&cluster, &pod("none", &both));
+    let rules: Vec<_> = said.text.matches("(rule: ").collect();
+    assert_eq!(rules.len(), 2, "{}", said.text);
+    // What exempts a Pod is its namespace, or that it mirrors a static Pod; its own label does not.
+    for (namespace, metadata, refused) in [
+        ("excluded", json!({}), false),
+        ("exempt", json!({}), false),
+        (
+            "none",
+            json!({"labels": {"pullpass.dev/inject": "disabled"}}),
+            true,
+        ),
+        (
+            "none",
+            json!({"annotations": {"kubernetes.io/config.mirror": "x"}}),
+            false,
+        ),
+    ] {
+        let mut object: Value = serde_json::from_str(&pod(namespace, &strange(STRANGE)))?;
+        let own = object.pointer_mut("/metadata").and_then(Value::as_object_mut);
+        let own = own.ok_or("there is no metadata")?;
+        own.extend(metadata.as_object().cloned().unwrap_or_default());
+        let said = create(&cluster, &object.to_string());
+        let by_policy = said.text.contains("pullpass-enforce");
+        assert_eq!(by_policy, refused, "{namespace} {metadata}: {}", said.text);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_pod_had_before_is_not_judged_again() -> Test {
+    let cluster = enforced(&index())?;
+    set_rules(&cluster, "allow", "allow")?;
+    wait_for_action(&cluster, "none", "allow")?;
+    let containers = json!([{"name": "main", "image": STRANGE}, {"name": "other", "image": "nginx"}]);
+    cluster.create(&pod("none", &json!({"containers": containers})))?;
+    set_rules(&cluster, "deny", "deny")?;
+    wait_for_action(&cluster, "none", "deny")?;
+    let labelled = send(
+        &cluster,
+        &["label", "pod", "pod", "--namespace=none", "some=label"],
+        "",
+    );
+    assert!(!labelled.refused, "{}", labelled.text);
+    let set = |image: &str| {
+        let image = format!("other={image}");
+        send(
+            &cluster,
+            &["set", "image", "pod/pod", "--namespace=none", &image],
+            "",
+        )
+    };
+    for image in ["nginx:2", "openregistry.azurecr.io/app:1", STRANGE] {
+        let said = set(image);
+        assert!(!said.refused, "{image}: {}", said.text);
+    }
+    let said = set("strangeregistry.azurecr.io/other:2");
+    assert!(
+        refusal(&said).starts_with("pullpass: spec.containers[other] names"),
+        "{}",
+        said.text
+    );
+    let debug = |image: &str| {
+        let patch =
+            json!({"spec": {"ephemeralContainers": [{"name": "debugger", "image": image}]}}).to_string();
+        let arguments = [
+            "patch",
+            "pod",
+            "pod",
+            "--namespace=none",
+            "--subresource=ephemeralcontainers",
+            "--dry-run=server",
+            "--patch",
+            &patch,
+        ];
+        send(&cluster, &arguments, "")
+    };
+    assert!(!debug("openregistry.azurecr.io/debug:1").refused);
+    let said = debug("otherregistry.azurecr.io/debug:1");
+    assert!(
+        refusal(&said)
+            .starts_with("pullpass: spec.ephemeralContainers[debugger] names otherregistry.azurecr.io"),
+        "{}",
+        said.text
+    );
+    Ok(())
+}
+
+#[test]
+fn without_an_index_nothing_is_refused() -> Test {
+    let cluster = enforced(&index())?;
+    cluster.run(&["delete", "acrindex", "pullpass"])?;
+    wait_for_action(&cluster, "none", "allow")?;
+    Ok(())
+}
+
+/// What `docs/install.md` says to do first where pullpass is uninstalled, and why.
+#[test]
+fn without_the_definition_the_binding_has_to_go() -> Test {
+    let cluster = enforced(&index())?;
+    cluster.run(&["delete", "crd", "acrindexes.pullpass.dev"])?;
+    let plain = pod(
+        "none",
+        &json!({"containers": [{"name": "main", "image": "nginx"}]}),
+    );
+    // An API server that runs goes on with what it knew of the definition, as if there were no index.
+    assert!(!create(&cluster, &plain).refused);
+    cluster.restart_api_server()?;
+    let said = wait_for("the policy to refuse", SOON, || {
+        let said = create(&cluster, &plain);
+        said.text.contains("pullpass-enforce").then_some(said)
+    })?;
+    assert!(said.refused, "{}", said.text);
+    let bindings = [
+        "delete",
+        "validatingadmissionpolicybinding",
+        "pullpass-enforce",
+        "pullpass-warn",
+    ];
+    cluster.run(&bindings)?;
+    wait_for("the policy to be gone", SOON, || {
+        !create(&cluster, &plain).refused
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_webhook_that_comes_later_does_not_evade_the_rules() -> Test {
+    let cluster = enforced(&index())?;
+    let plain = pod(
+        "none",
+        &json!({"containers": [{"name": "main", "image": "openregistry.azurecr.io/app"}]}),
+    );
+    assert!(!create(&cluster, &plain).refused);
+    let intruder = Intruder::start(&cluster, "zz-intruder", STRANGE)?;
+    wait_for("the later webhook to be called", SOON, || {
+        intruder.was_called_by(|| {
+            create(&cluster, &plain);
+        })
+    })?;
+    let said = create(&cluster, &plain);
+    assert!(
+        refusal(&said).starts_with("pullpass: spec.containers[intruder] names"),
+        "{}",
+        said.text
+    );
+    Ok(())
+}
+
+/// 2,000 registries that are attached, and as many that are not.
+#[test]
+fn large_pods_fit_the_budget() -> Test {
+    let registries: Vec<String> = (0..2000).map(|number| format!("registry{number:04}")).collect();
+    let hosts: BTreeMap<_, _> = registries
+        .iter()
+        .map(|name| (format!("{name}.azurecr.io"), vec![format!("pullpass-{name}")]))
+        .collect();
+    let secrets: BTreeMap<_, _> = registries
+        .iter()
+        .map(|name| {
+            let requirement = json!({"key": "team", "operator": "NotIn", "values": ["z"]});
+            (
+                format!("pullpass-{name}"),
+                json!({"registry": name, "namespaces": [requirement]}),
+            )
+        })
+        .collect();
+    let cluster = enforced(&json!({
+        "mode": "cluster-wide", "unattached": "deny", "forbidden": "deny", "hosts": hosts, "pullSecrets": secrets,
+    }))?;
+    let containers = |images: Vec<String>| {
+        let containers: Vec<_> = images
+            .into_iter()
+            .enumerate()
+            .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
+            .collect();
+        pod("none", &json!({"containers": containers}))
+    };
+    let attached = |count| {
+        let images = registries.iter().cycle().take(count);
+        images
+            .map(|name| format!("{name}.azurecr.io/team/app:1"))
+            .collect::<Vec<_>>()
+    };
+    for (what, images) in [
+        ("1,000 attached registries", attached(1_000)),
+        ("one long text", vec!["x".repeat(900_000)]),
+        ("many long texts", vec!["x".repeat(1024); 900]),
+        (
+            "many long texts with a host",
+            vec![format!("registry0001.azurecr.io/{}", "x".repeat(1000)); 900],
+        ),
+        ("many short ones", vec!["x".to_owned(); 5_000]),
+    ] {
+        let said = create(&cluster, &containers(images.clone()));
+        assert!(!said.refused, "{what}: {}", said.text);
+        let said = create(&cluster, &containers([images, vec![STRANGE.to_owned()]].concat()));
+        assert!(
+            refusal(&said).contains("(rule: unattached)"),
+            "{what}: {}",
+            said.text
+        );
+    }
+    // What costs more than the budget all the same is refused, and counted.
+    let huge =
+        (0..1_000).map(|number| format!("stranger{number}.azurecr.io/{}", "team/".repeat(160) + "app"));
+    let said = create(&cluster, &containers(huge.collect()));
+    assert!(
+        said.refused && said.text.contains("cost limit exceeded"),
+        "{}",
+        said.text
+    );
+    let metrics = cluster.run(&["get", "--raw", "/metrics"])?.stdout;
+    let of_policy = |line: &&str| {
+        line.starts_with("apiserver_validating_admission_policy_check_total{")
+            && line.contains(r#"policy="pullpass-enforce""#)
+    };
+    let counted: Vec<_> = metrics.lines().filter(of_policy).collect();
+    let is_error = |line: &&str| !line.contains(r#"error_type="no_error""#);
+    assert!(counted.iter().any(is_error), "{counted:?}");
+    let strangers = (0..1_000).map(|number| format!("stranger{number}.azurecr.io/team/app:1"));
+    let said = create(&cluster, &containers(strangers.collect()));
+    assert!(refusal(&said).contains("(rule: unattached)"), "{}", said.text);
+    Ok(())
+}
