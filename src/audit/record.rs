@@ -52,7 +52,7 @@ impl Serialize for Record<'_> {
             peer,
             duration_micros,
         } = self;
-        let mut record = serializer.serialize_struct("Record", 18)?;
+        let mut record = serializer.serialize_struct("Record", 19)?;
         record.serialize_field("schema", SCHEMA)?;
         record.serialize_field("time", &Micros(*time))?;
         record.serialize_field("uid", &request.uid)?;
@@ -66,6 +66,10 @@ impl Serialize for Record<'_> {
         record.serialize_field("decision", &decision.outcome)?;
         record.serialize_field("reason", &decision.reason)?;
         record.serialize_field("injected", &decision.secrets)?;
+        match &decision.injected_by {
+            Some(injector) => record.serialize_field("injectedBy", injector)?,
+            None => record.skip_field("injectedBy")?,
+        }
         record.serialize_field("violations", first(&decision.violations, MAX_LISTED).0)?;
         match LeftOut::of(decision) {
             Some(left_out) => record.serialize_field("leftOut", &left_out)?,

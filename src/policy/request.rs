@@ -72,6 +72,8 @@ pub struct PodView<'a> {
     pub inject_label: Option<Cow<'a, str>>,
     /// Whether it stands for a Pod that a kubelet runs from a file.
     pub is_mirror: bool,
+    /// Whether it says that an admission policy added pull secrets to it.
+    pub is_injected_by_policy: bool,
     /// Its controller, or else its first owner.
     pub owner: Option<Owner<'a>>,
     /// `spec.serviceAccountName`.

@@ -52,6 +52,57 @@ fn every_row_is_injected_without_a_replica() -> Test {
     Ok(())
 }
 
+#[test]
+fn the_webhook_records_what_the_policy_did() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster).start()?;
+    attach(&cluster)?;
+    cluster.run(&["apply", "--filename", COMPONENT])?;
+    wait_for_index(&cluster, &[OPEN, CLOSED])?;
+    let namespace = pullpass.new_namespace(&[])?;
+    let attached = Pod {
+        label: None,
+        image: Image::Attached,
+    };
+    let record = wait_for("the policy to be asked before the webhook", SOON, || {
+        create(&cluster, &attached.object(&namespace).to_string()).map_err(|error| error.to_string())?;
+        let records = pullpass
+            .records_in(&namespace)
+            .map_err(|error| error.to_string())?;
+        let by_policy = |record: &&Value| text(record, "/injectedBy") == "admission-policy";
+        records
+            .iter()
+            .find(by_policy)
+            .cloned()
+            .ok_or(format!("{records:?}"))
+    })?;
+    assert_eq!(text(&record, "/decision"), "already-present", "{record}");
+    assert!(text(&record, "/reason").contains("admission policy"), "{record}");
+    let injected = record.get("injected").and_then(Value::as_array);
+    assert!(injected.is_some_and(Vec::is_empty), "{record}");
+    // What the author of a Pod wrote is nobody's.
+    let mut own = attached.object(&namespace);
+    let spec = own.get_mut("spec").and_then(Value::as_object_mut);
+    let names = json!([{"name": format!("pullpass-{OPEN}")}]);
+    spec.ok_or("there is no spec")?
+        .insert("imagePullSecrets".to_owned(), names);
+    create(&cluster, &own.to_string())?;
+    wait_for("the record of a Pod that named its pull secret", SOON, || {
+        let records = pullpass
+            .records_in(&namespace)
+            .map_err(|error| error.to_string())?;
+        let own = |record: &Value| {
+            text(record, "/decision") == "already-present" && text(record, "/injectedBy").is_empty()
+        };
+        records
+            .iter()
+            .any(own)
+            .then_some(())
+            .ok_or(format!("{records:?}"))
+    })?;
+    Ok(())
+}
+
 /// A pullpass leads until the index has these registries, and ends with its webhook.
 fn learn_and_end(cluster: &ControlPlane, mode: &str, registries: &[&str]) -> Test {
     let pullpass = pullpass(cluster)
@@ -146,6 +197,34 @@ fn selectors_order_and_duplicates_are_as_in_the_webhook() -> Test {
     });
     let names = injected(&cluster, &pod("a", &spec))?;
     assert_eq!(names, ["own", "pullpass-exists", "pullpass-in"]);
+    // Who added a name is said on the Pod, and on no other.
+    let mine = json!({"mine": "1"});
+    let by = "pullpass.dev/injected-by";
+    for (annotations, spec, expected) in [
+        (Value::Null, &plain, json!({by: "admission-policy"})),
+        (mine.clone(), &plain, json!({by: "admission-policy", "mine": "1"})),
+        (
+            Value::Null,
+            &json!({"containers": [{"name": "main", "image": "nginx"}]}),
+            Value::Null,
+        ),
+        (
+            mine.clone(),
+            &json!({"containers": [image("main")], "imagePullSecrets": [{"name": "pullpass-in"}, {"name": "pullpass-exists"}]}),
+            mine,
+        ),
+    ] {
+        let mut object: Value = serde_json::from_str(&pod("a", spec))?;
+        let metadata = object.pointer_mut("/metadata").and_then(Value::as_object_mut);
+        metadata
+            .ok_or("there is no metadata")?
+            .insert("annotations".to_owned(), annotations);
+        let created = create(&cluster, &object.to_string())?;
+        let said = created
+            .first()
+            .and_then(|pod| pod.pointer("/metadata/annotations"));
+        assert_eq!(said.unwrap_or(&Value::Null), &expected, "{object}");
+    }
     Ok(())
 }
 

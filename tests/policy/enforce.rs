@@ -91,9 +91,12 @@ fn refusal(said: &Said) -> &str {
     text.trim_end()
 }
 
+/// A kind of Pod, and one of it.
+type Row = (Pod, Value);
+
 /// A namespace of the rows, and a Pod of every kind in it. The container has the Pod's name, so that what is said of one can
 /// be told from what is said of another.
-fn rows() -> Vec<(String, crate::rows::Namespace, Vec<(Pod, Value)>)> {
+fn rows() -> Vec<(String, crate::rows::Namespace, Vec<Row>)> {
     namespaces()
         .into_iter()
         .enumerate()

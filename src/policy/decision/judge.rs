@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::policy::decision::{Decision, Denial, JudgedImage, Outcome, Violation, label_warnings, messages};
+use crate::policy::decision::{
+    Decision, Denial, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
+};
 use crate::policy::exemption::Treatment;
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
@@ -214,6 +216,10 @@ impl<'a, 'l> Judge<'a, 'l> {
                     Outcome::Injected,
                     "the namespace is labelled pullpass.dev/always-inject=true",
                 ),
+                (false, true) if self.is_injected_by_policy() => (
+                    Outcome::AlreadyPresent,
+                    "an admission policy in the API server added the pull secrets that the Pod needs",
+                ),
                 (false, true) => (
                     Outcome::AlreadyPresent,
                     "the Pod has every pull secret that it needs",
@@ -231,6 +237,13 @@ impl<'a, 'l> Judge<'a, 'l> {
             };
             (outcome, Cow::Borrowed(reason))
         };
+        let injected_by = match outcome {
+            Outcome::Injected => Some(Injector::Webhook),
+            Outcome::AlreadyPresent if !needed.is_empty() && self.is_injected_by_policy() => {
+                Some(Injector::AdmissionPolicy)
+            }
+            _ => None,
+        };
         let gets_its_secrets = matches!(outcome, Outcome::Injected | Outcome::AlreadyPresent);
         let mut warnings = tally.warnings;
         if outcome != Outcome::NotApplicable {
@@ -241,6 +254,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             reason,
             images,
             secrets: if gets_its_secrets { missing } else { Vec::new() },
+            injected_by,
             demanded: if gets_its_secrets {
                 needed.iter().map(|registry| registry.name()).collect()
             } else {
@@ -250,6 +264,11 @@ impl<'a, 'l> Judge<'a, 'l> {
             warnings: messages::dedup_and_cap(warnings),
             denials: tally.denials,
         }
+    }
+
+    /// Whether a policy added pull secrets to this new Pod. A live one keeps the annotation.
+    fn is_injected_by_policy(&self) -> bool {
+        !self.is_live && self.request.pod.is_injected_by_policy
     }
 
     /// Whether the Pod names the registry's pull secret already.

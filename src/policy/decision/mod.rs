@@ -69,6 +69,16 @@ impl Outcome {
     }
 }
 
+/// Who added the pull secrets that a Pod has when it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Injector {
+    /// This answer.
+    Webhook,
+    /// An admission policy in the API server, as the Pod says.
+    AdmissionPolicy,
+}
+
 /// A decision, with what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<'a> {
@@ -80,6 +90,8 @@ pub struct Decision<'a> {
     pub images: Vec<JudgedImage<'a>>,
     /// The names of the pull secrets that are added, ordered by registry.
     pub secrets: Vec<&'a str>,
+    /// Who added what is added, or was before the webhook was asked; none where nothing was.
+    pub injected_by: Option<Injector>,
     /// The registries whose pull secrets the Pod has after this, whether added now or there before.
     pub demanded: Vec<&'a str>,
     /// The rules that were violated.
@@ -199,6 +211,7 @@ impl<'a> Decision<'a> {
             reason: Cow::Borrowed(reason),
             images: images.collect(),
             secrets: Vec::new(),
+            injected_by: None,
             demanded: Vec::new(),
             violations: Vec::new(),
             warnings: messages::dedup_and_cap(warnings),

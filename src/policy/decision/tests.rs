@@ -435,6 +435,67 @@ fn a_selector_picks_the_team_whose_identity_is_used() {
 }
 
 #[test]
+fn who_added_the_pull_secrets_is_said() {
+    let annotated = |secrets: &[&str]| {
+        let mut pod = pod(&["myregistry.azurecr.io/app"]);
+        pod["metadata"]["annotations"] = json!({"pullpass.dev/injected-by": "admission-policy"});
+        pod["spec"]["imagePullSecrets"] = secrets.iter().map(|name| json!({"name": name})).collect();
+        pod
+    };
+    let mut plain = annotated(&["pullpass-mine"]);
+    plain["metadata"]["annotations"] = json!({});
+    let elsewhere = {
+        let mut pod = annotated(&[]);
+        pod["spec"]["containers"][0]["image"] = json!("nginx");
+        pod
+    };
+    let by_policy = annotated(&["pullpass-mine"]);
+    for (review, outcome, injector, says) in [
+        (
+            create(&by_policy),
+            Outcome::AlreadyPresent,
+            Some(Injector::AdmissionPolicy),
+            "an admission policy in the API server added",
+        ),
+        (
+            create(&annotated(&[])),
+            Outcome::Injected,
+            Some(Injector::Webhook),
+            "names images",
+        ),
+        (
+            create(&plain),
+            Outcome::AlreadyPresent,
+            None,
+            "has every pull secret",
+        ),
+        (
+            create(&elsewhere),
+            Outcome::NotApplicable,
+            None,
+            "names no image on ACR",
+        ),
+        (
+            update(&elsewhere, &by_policy, ""),
+            Outcome::AlreadyPresent,
+            None,
+            "has every pull secret",
+        ),
+    ] {
+        let body = review.to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        let registries = registries();
+        let decision = decide(&request, &registries, Some(&Labels::new()), &Settings::default());
+        assert_eq!(
+            (decision.outcome, decision.injected_by),
+            (outcome, injector),
+            "{review}"
+        );
+        assert!(decision.reason.contains(says), "{says}: {}", decision.reason);
+    }
+}
+
+#[test]
 fn a_live_pod_is_only_told() {
     let old = pod(&["nginx"]);
     let mut new = pod(&["nginx"]);

@@ -266,7 +266,13 @@ fn pod(source: &mut Source<'_>) -> Json {
     let annotations = vec![
         ("note", word(source.pick(&WORDS))),
         (
-            ["a", "b", "c", "kubernetes.io/config.mirror"][source.choice(4)],
+            [
+                "a",
+                "b",
+                "c",
+                "kubernetes.io/config.mirror",
+                "pullpass.dev/injected-by",
+            ][source.choice(5)],
             word("x"),
         ),
     ];
