@@ -20,6 +20,7 @@ mod metrics;
 mod pull;
 mod pull_rights;
 mod refresh_times;
+mod rewrites;
 mod rights;
 mod scope;
 mod shipped_resync;

@@ -36,6 +36,14 @@ impl Acceptances {
         self.0.insert(registry.to_owned(), Acceptance { inputs, at: now });
     }
 
+    /// The same for other inputs that mean the same.
+    pub(super) fn rename(&mut self, registry: &str, before: &str, inputs: &str) {
+        let known = self.0.get_mut(registry);
+        if let Some(known) = known.filter(|known| known.inputs == before) {
+            inputs.clone_into(&mut known.inputs);
+        }
+    }
+
     /// The registry refused one.
     pub(super) fn refused(&mut self, registry: &str) {
         self.0.remove(registry);
@@ -134,6 +142,10 @@ mod tests {
         assert!(known.outlast("mine", "a", &failure(Reason::Throttled)));
         assert!(!known.outlast("mine", "b", &outage), "another password");
         assert!(!known.outlast("mine", "a", &failure(Reason::ExchangeRejected)));
+        known.rename("mine", "c", "b");
+        assert!(known.outlast("mine", "a", &outage), "of something else");
+        known.rename("mine", "a", "b");
+        assert!(known.outlast("mine", "b", &outage) && !known.outlast("mine", "a", &outage));
         known.refused("mine");
         assert!(!known.outlast("mine", "a", &outage));
     }

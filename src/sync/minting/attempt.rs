@@ -52,9 +52,12 @@ impl RegistryController {
             self.forget(&name);
             return (CredentialState::anonymous(&registry), None);
         }
-        let held = self.parts.watches.credentials.seen(&name);
+        let held = || self.parts.watches.credentials.seen(&name);
         match self.identify(object).await {
-            Ok((registry, resolved)) => self.keep_fresh(object, &registry, &resolved, held, now).await,
+            Ok((registry, resolved)) => {
+                let resolved = self.carry_over(&registry, resolved).await;
+                self.keep_fresh(object, &registry, &resolved, held(), now).await
+            }
             Err(failure) => {
                 self.parts.metrics.registries.count_refresh(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
@@ -62,7 +65,7 @@ impl RegistryController {
                 let standing = CredentialState {
                     is_needed: true,
                     login_server: None,
-                    held: held.map(|(held, _)| held),
+                    held: held().map(|(held, _)| held),
                     failure: Some(failure),
                     next_refresh: retry.map(|wait| after(now, wait)),
                 };
@@ -261,7 +264,11 @@ impl RegistryController {
         Ok(Arc::new(minted))
     }
 
-    async fn store(&self, registry: &str, minted: &HeldCredential) -> Result<Option<Version>, MintFailure> {
+    pub(super) async fn store(
+        &self,
+        registry: &str,
+        minted: &HeldCredential,
+    ) -> Result<Option<Version>, MintFailure> {
         let secrets: Api<Secret> = Api::namespaced(self.parts.client.clone(), &self.parts.own_namespace);
         let manifest = Patch::Apply(minted.manifest(registry, &self.parts.own_namespace));
         let parameters = PatchParams::apply(MANAGER).force();
@@ -289,6 +296,19 @@ impl RegistryController {
         let next = LastAttempt::next(last.get(name), now, inputs, is_minted);
         last.retain(|_, attempt| attempt.is_recent(now));
         last.insert(name.to_owned(), next);
+    }
+
+    /// Has failures and the last attempt count for other inputs, which mean the same.
+    pub(super) fn rename_failures(&self, name: &str, before: &str, inputs: &str) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memory.get_mut(name).map(|memory| &mut memory.failures);
+        if let Some(failures) = known.filter(|failures| failures.inputs == before) {
+            inputs.clone_into(&mut failures.inputs);
+        }
+        let mut last = self.last_attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attempt) = last.get_mut(name) {
+            attempt.rename(before, inputs);
+        }
     }
 
     fn recall(&self, name: &str) -> Option<Memory> {

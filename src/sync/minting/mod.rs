@@ -5,6 +5,7 @@ mod attempt;
 mod identity;
 mod pull_right;
 pub mod refresh;
+mod rewrites;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::LastAttempt;
+use self::rewrites::ReadValues;
 use self::status::{CredentialState, Told, next_status};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::{PULL_AUTHORIZED, READY};
@@ -69,6 +71,7 @@ pub struct RegistryController {
     last_attempts: Mutex<HashMap<String, LastAttempt>>,
     acceptances: Mutex<Acceptances>,
     pull_rights: Mutex<PullRights>,
+    read_values: Mutex<ReadValues>,
 }
 
 /// What the controller works with.
@@ -100,6 +103,7 @@ impl RegistryController {
             last_attempts: Mutex::default(),
             acceptances: Mutex::default(),
             pull_rights: Mutex::default(),
+            read_values: Mutex::default(),
         }
     }
 

@@ -38,11 +38,17 @@ pub(super) enum PullRight {
     Denied(String),
 }
 
+/// What a question is about: another spec, or another credential's inputs, is another question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Subject {
+    generation: i64,
+    inputs: String,
+}
+
 /// The last question to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
-    /// What it was about: another spec, or another credential's inputs, is another question.
-    subject: String,
+    subject: Subject,
     repositories: Vec<String>,
     at: Instant,
     /// How often in a row the answer was none, or not the hoped one.
@@ -54,7 +60,7 @@ struct Asked {
 pub(super) struct Question {
     registry: AttachedRegistry,
     held: Arc<HeldCredential>,
-    subject: String,
+    subject: Subject,
     repositories: Vec<String>,
 }
 
@@ -81,6 +87,14 @@ impl PullRights {
         }
         let left = wait.checked_sub(now.saturating_duration_since(asked.at))?;
         (!left.is_zero()).then_some(left)
+    }
+
+    /// The same for other inputs that mean the same.
+    pub(super) fn rename(&mut self, registry: &str, before: &str, inputs: &str) {
+        let asked = self.0.get_mut(registry);
+        if let Some(asked) = asked.filter(|asked| asked.subject.inputs == before) {
+            inputs.clone_into(&mut asked.subject.inputs);
+        }
     }
 
     /// What the last question of the same subject was answered.
@@ -144,7 +158,10 @@ impl RegistryController {
         let is_asked = standing.failure.is_none() && !repositories.is_empty();
         let generation = object.metadata.generation.unwrap_or_default();
         is_asked.then(|| Question {
-            subject: format!("{generation}/{}", held.inputs),
+            subject: Subject {
+                generation,
+                inputs: held.inputs.clone(),
+            },
             held: Arc::clone(held),
             repositories,
             registry,
@@ -227,7 +244,7 @@ mod tests {
     use k8s_openapi::ByteString;
     use serde_json::json;
 
-    fn question(subject: &str, repositories: &[&str]) -> Question {
+    fn question(generation: i64, repositories: &[&str]) -> Question {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
             "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
@@ -243,7 +260,10 @@ mod tests {
         Question {
             registry: AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap(),
             held: Arc::new(held),
-            subject: subject.to_owned(),
+            subject: Subject {
+                generation,
+                inputs: "a".to_owned(),
+            },
             repositories: repositories.iter().map(|&name| name.to_owned()).collect(),
         }
     }
@@ -256,7 +276,7 @@ mod tests {
     fn what_may_be_pulled_is_asked_about_hourly() {
         let begin = Instant::now();
         let after = |minutes| begin + Duration::from_mins(minutes);
-        let (one, two) = (question("1/a", &["app"]), question("1/a", &["app", "web"]));
+        let (one, two) = (question(1, &["app"]), question(1, &["app", "web"]));
         let mut rights = PullRights::default();
         assert_eq!(rights.left(&one, begin), None);
         rights.take(&one, allowed(&one), begin);
@@ -266,19 +286,20 @@ mod tests {
         assert_eq!(rights.left(&one, after(60)), None);
         assert_eq!(rights.left(&two, begin), Some(NEW_REPOSITORY_INTERVAL));
         assert_eq!(rights.left(&two, after(5)), None);
-        assert!(
-            rights.left(&question("1/a", &[]), after(50)).is_some(),
-            "one went"
-        );
-        let other = question("2/a", &["app"]);
+        assert!(rights.left(&question(1, &[]), after(50)).is_some(), "one went");
+        let other = question(2, &["app"]);
         assert_eq!(rights.left(&other, begin), None, "another spec");
         assert_eq!(rights.answer(&other), PullRight::Untold);
+        rights.rename("mine", "a", "b");
+        assert_eq!(rights.left(&one, begin), None, "other inputs");
+        rights.rename("mine", "b", "a");
+        assert_eq!(Some(rights.answer(&one)), allowed(&one));
     }
 
     #[test]
     fn a_denied_pull_is_asked_about_ever_more_rarely() {
         let begin = Instant::now();
-        let asked = question("1/a", &["app"]);
+        let asked = question(1, &["app"]);
         let mut rights = PullRights::default();
         let denied = PullRight::Denied("why".to_owned());
         rights.take(&asked, Some(denied.clone()), begin);
@@ -302,7 +323,7 @@ mod tests {
             let standing = CredentialState {
                 is_needed: true,
                 login_server: None,
-                held: is_held.then(|| question("", &[]).held),
+                held: is_held.then(|| question(1, &[]).held),
                 failure: reason.map(|reason| MintFailure {
                     reason,
                     message: "why".to_owned(),

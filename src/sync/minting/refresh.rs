@@ -118,6 +118,13 @@ impl LastAttempt {
         }
     }
 
+    /// The same for other inputs that mean the same.
+    pub fn rename(&mut self, before: &str, inputs: &str) {
+        if self.inputs == before {
+            inputs.clone_into(&mut self.inputs);
+        }
+    }
+
     /// Whether the next one may have to wait for it.
     pub fn is_recent(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < MINT_INTERVAL

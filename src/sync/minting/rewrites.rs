@@ -1,0 +1,175 @@
+//! An identity's Secret that is written again with the same values: whoever annotates it, or applies it as it is, shall cause
+//! no mint and end no back-off. Only what is read of it counts.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError};
+
+use super::RegistryController;
+use super::identity::{Resolved, Source};
+use crate::azure::identity::MintIdentity;
+use crate::policy::attached::AttachedRegistry;
+use crate::sync::credentials::HeldCredential;
+
+/// What was read last of the Secrets of identities, by AcrRegistry: as hashes under a key that this process alone has, which
+/// say nothing of a value.
+#[derive(Debug, Default)]
+pub(super) struct ReadValues {
+    key: RandomState,
+    known: HashMap<String, Known>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    /// The fingerprint of the spec.
+    spec: String,
+    inputs: String,
+    hash: u64,
+}
+
+impl ReadValues {
+    fn of(&self, registry: &AttachedRegistry, resolved: &Resolved) -> Known {
+        Known {
+            spec: registry.fingerprint().to_owned(),
+            inputs: resolved.inputs.clone(),
+            hash: self.key.hash_one(values(&resolved.source)),
+        }
+    }
+
+    /// The inputs under which the same was read before, where they differ: the Secret has been written since.
+    fn inputs_before(&self, registry: &AttachedRegistry, resolved: &Resolved) -> Option<String> {
+        let known = self.known.get(registry.name())?;
+        let now = self.of(registry, resolved);
+        let is_rewritten = known.spec == now.spec && known.hash == now.hash && known.inputs != now.inputs;
+        is_rewritten.then(|| known.inputs.clone())
+    }
+
+    fn learn(&mut self, registry: &AttachedRegistry, resolved: &Resolved) {
+        let known = self.of(registry, resolved);
+        self.known.insert(registry.name().to_owned(), known);
+    }
+}
+
+/// What an identity's Secret said.
+fn values(source: &Source) -> [&str; 2] {
+    match source {
+        Source::Password(password) => [password.username.as_str(), password.password.expose()],
+        Source::Mint(request) => match &request.identity {
+            MintIdentity::ClientSecret { secret, .. } => [secret.expose(), ""],
+            MintIdentity::ClientCertificate { pem, .. } => [pem.expose(), ""],
+            MintIdentity::WorkloadIdentity { .. } | MintIdentity::ManagedIdentity(_) => ["", ""],
+        },
+    }
+}
+
+impl RegistryController {
+    /// Has all that is known of a registry hold for inputs that differ by the version of the Secret alone. The credential's own
+    /// Secret gets the new version, by which `pullpass attach` sees that the one that it wrote was read; where that fails, the
+    /// inputs of before are given back, so that it is done later.
+    pub(super) async fn carry_over(&self, registry: &AttachedRegistry, mut resolved: Resolved) -> Resolved {
+        let name = registry.name();
+        let before = {
+            let values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
+            values.inputs_before(registry, &resolved)
+        };
+        if let Some(before) = before {
+            if !self.rename_held(registry, &before, &resolved.inputs).await {
+                resolved.inputs = before;
+                return resolved;
+            }
+            self.rename_memory(name, &before, &resolved.inputs);
+        }
+        let attached = self.parts.watches.view.registries();
+        let mut values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.known.retain(|name, _| attached.is_attached(name));
+        values.learn(registry, &resolved);
+        resolved
+    }
+
+    /// Stores the credential that is held under other inputs, and nothing else of it; says whether that is done, or none is held.
+    async fn rename_held(&self, registry: &AttachedRegistry, before: &str, inputs: &str) -> bool {
+        let watches = &self.parts.watches;
+        let Some((held, seen)) = watches.credentials.seen(registry.name()) else {
+            return true;
+        };
+        if !held.is_of(registry) || held.inputs != before {
+            return true;
+        }
+        let renamed = HeldCredential {
+            inputs: inputs.to_owned(),
+            ..Arc::unwrap_or_clone(held)
+        };
+        match self.store(registry.name(), &renamed).await {
+            Ok(version) => {
+                watches.learn(registry.name(), renamed, version, seen);
+                true
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    registry = registry.name(),
+                    message = failure.message,
+                    "the version of a Secret was not noted"
+                );
+                false
+            }
+        }
+    }
+
+    fn rename_memory(&self, registry: &str, before: &str, inputs: &str) {
+        self.rename_failures(registry, before, inputs);
+        let mut acceptances = self.acceptances.lock().unwrap_or_else(PoisonError::into_inner);
+        acceptances.rename(registry, before, inputs);
+        let mut rights = self.pull_rights.lock().unwrap_or_else(PoisonError::into_inner);
+        rights.rename(registry, before, inputs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::mint::Password;
+    use serde_json::json;
+
+    fn registry(repository: &str) -> AttachedRegistry {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {
+                "loginServer": format!("{repository}.azurecr.io"),
+                "identity": {"basic": {"secretRef": {"name": "token"}}},
+            },
+        });
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn resolved(password: &str, inputs: &str) -> Resolved {
+        let password = Password {
+            username: "puller".to_owned(),
+            password: password.into(),
+            principal: None,
+        };
+        Resolved {
+            source: Source::Password(password),
+            inputs: inputs.to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_a_rewrite_of_the_same_values_has_inputs_before() {
+        let mine = registry("myregistry");
+        let mut values = ReadValues::default();
+        assert_eq!(values.inputs_before(&mine, &resolved("hunter2", "a/1")), None);
+        values.learn(&mine, &resolved("hunter2", "a/1"));
+        let before = |registry: &AttachedRegistry, password, inputs| {
+            values.inputs_before(registry, &resolved(password, inputs))
+        };
+        assert_eq!(before(&mine, "hunter2", "a/2").as_deref(), Some("a/1"));
+        assert_eq!(before(&mine, "hunter2", "a/1"), None, "nothing was written");
+        assert_eq!(before(&mine, "hunter3", "a/2"), None, "another password");
+        assert_eq!(
+            before(&registry("otherregistry"), "hunter2", "b/2"),
+            None,
+            "another spec"
+        );
+        assert!(!format!("{values:?}").contains("hunter"));
+    }
+}
