@@ -272,21 +272,29 @@ fn default_password_key() -> String {
     "password".to_owned()
 }
 
+/// How many repositories an access token may be for. Their names have at most [`MAX_REPOSITORIES_LENGTH`] characters together,
+/// so that the token fits a header, and a pull secret with a copy of it for each way to write each repository fits a Secret.
+pub const MAX_REPOSITORIES: usize = 16;
+/// How many characters the names of those repositories may have together, as the rule on [`CredentialSpec`] has it.
+pub const MAX_REPOSITORIES_LENGTH: usize = 2000;
+
 /// What the pull secrets hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("(has(self.kind) && self.kind == 'AccessToken') == (has(self.repositories) && size(self.repositories) > 0)")
         .message("repositories goes with kind AccessToken, which needs at least one"),
+    validation = Rule::new("!has(self.repositories) || self.repositories.map(name, size(name)).sum() <= 2000")
+        .message("the names in repositories have more than 2000 characters together: a token that lists them is too long to pull with; name fewer, or use kind RefreshToken"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialSpec {
     /// Default: `RefreshToken`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CredentialKind>,
-    /// For `AccessToken`: the repositories that the token is for. No wildcards.
+    /// For `AccessToken`: the repositories that the token is for, at most 16, with 2000 characters together. No wildcards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(max = 64),
+        length(max = MAX_REPOSITORIES),
         inner(length(min = 1, max = 255), regex(pattern = "^[a-z0-9]+([._/-]+[a-z0-9]+)*$"))
     )]
     pub repositories: Vec<String>,

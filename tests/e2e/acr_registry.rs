@@ -100,6 +100,7 @@ fn sound_specs_are_accepted() -> Test {
         json!({"credential": {}}),
         json!({"credential": {"kind": "RefreshToken", "refreshFraction": 0.1}}),
         json!({"credential": {"kind": "AccessToken", "repositories": ["app", "team/app", "a.b_c__d--e/f"], "refreshFraction": 0.9}}),
+        json!({"credential": access_token_for(16, 125)}),
         json!({"identity": service_principal(&secret()), "credential": {"kind": "ServicePrincipalPassword"}}),
         json!({"namespaces": {"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}}),
         json!({"provision": "Eager"}),
@@ -117,6 +118,12 @@ fn sound_specs_are_accepted() -> Test {
     assert_eq!(created.stdout.lines().count(), specs.len(), "{created:?}");
     assert_eq!(created.stderr, "");
     Ok(())
+}
+
+/// An access token for so many repositories, whose names have so many characters each.
+fn access_token_for(count: usize, length: usize) -> Value {
+    let repositories = vec!["a".repeat(length); count];
+    json!({"kind": "AccessToken", "repositories": repositories})
 }
 
 #[test]
@@ -228,6 +235,16 @@ fn a_credential_that_can_not_be_had_is_refused() -> Test {
         &json!({"credential": {"kind": "AccessToken", "repositories": ["team/*"]}}),
         "spec.credential.repositories[0]",
         "should match",
+    )?;
+    rejects(
+        &json!({"credential": access_token_for(17, 1)}),
+        "spec.credential.repositories",
+        "must have at most 16 items",
+    )?;
+    rejects(
+        &json!({"credential": access_token_for(15, 134)}),
+        "spec.credential",
+        "the names in repositories have more than 2000 characters together",
     )?;
     let long_lived = json!({"kind": "ServicePrincipalPassword"});
     rejects(&json!({"credential": long_lived}), "spec", password)?;
