@@ -112,6 +112,7 @@ pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
             say("See that this machine's clock is right."),
         ],
         Code::Tcp
+        | Code::DataEndpoint
         | Code::Forbidden
         | Code::Challenge
         | Code::AadLogin
@@ -143,7 +144,7 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
     }
     let asked = match step {
         Step::Exchange => Request::Exchange,
-        Step::AccessToken | Step::Manifest => Request::Pull,
+        Step::AccessToken | Step::Manifest | Step::Layers => Request::Pull,
         Step::Dns
         | Step::Tls
         | Step::Challenge
@@ -213,6 +214,27 @@ pub(super) fn unusable_password() -> Vec<Cure> {
 /// About a pull secret that is too large.
 pub(super) fn too_many_repositories() -> Vec<Cure> {
     listed(of_too_many_repositories())
+}
+
+/// About the host that layers come from.
+pub(super) fn data_endpoint(subject: &Subject, host: &str) -> Vec<Cure> {
+    let registry = subject.login_server.resource_name();
+    let mut cures = vec![
+        say(format!(
+            "Let this machine, and the nodes, reach {host} on port 443; HTTPS_PROXY and NO_PROXY count for it too."
+        )),
+        run(
+            "See which hosts the registry hands layers out from:",
+            format!("az acr show-endpoints --name {registry}"),
+        ),
+    ];
+    if host.contains(".blob.") {
+        cures.push(run(
+            "Or have it do so from hosts of its own, NAME.REGION.data.azurecr.io, which a firewall can name (Premium registries):",
+            format!("az acr update --name {registry} --data-endpoint-enabled true"),
+        ));
+    }
+    cures
 }
 
 pub(super) fn clock() -> Vec<Cure> {

@@ -22,6 +22,8 @@ pub enum Step {
     AccessToken,
     /// A manifest of the repository.
     Manifest,
+    /// Where the registry has clients get layers.
+    Layers,
     /// This machine's clock agrees with the registry's.
     Clock,
     /// In the cluster: the spec of the AcrRegistry.
@@ -49,13 +51,14 @@ impl Step {
             Self::Exchange => "Exchange",
             Self::AccessToken => "Access token",
             Self::Manifest => "Manifest",
+            Self::Layers => "Layers",
             Self::Clock => "Clock",
             Self::Spec => "Spec",
             Self::Controller => "Controller",
             Self::Ready => "Ready",
             Self::Credential => "Credential",
             Self::PullSecrets => "Pull secrets",
-            Self::PullAuthorized => "Pull authorized",
+            Self::PullAuthorized => "Pull rights",
         }
     }
 }
@@ -88,6 +91,8 @@ pub enum Code {
     Tcp,
     /// The repository or the manifest is not there.
     Manifest,
+    /// The host that layers come from can't be reached.
+    DataEndpoint,
     /// The clocks are too far apart.
     ClockSkew,
     /// No controller has done its part.
@@ -111,6 +116,7 @@ impl Code {
             Self::Cmk => "CMK_ERROR",
             Self::Tcp => "CONNECTIVITY_TCP_ERROR",
             Self::Manifest => "MANIFEST_ERROR",
+            Self::DataEndpoint => "DATA_ENDPOINT_ERROR",
             Self::ClockSkew => "CLOCK_SKEW_ERROR",
             Self::Controller => "CONTROLLER_ERROR",
             Self::PullSecret => "PULL_SECRET_ERROR",

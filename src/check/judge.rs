@@ -1,5 +1,6 @@
 //! From what was observed of a step to what it means.
 
+use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::advice;
@@ -41,8 +42,28 @@ pub enum Observation {
         /// What the registry said.
         answer: Result<Manifest, AcrError>,
     },
+    /// Where layers come from.
+    Layers(Layers),
     /// Times.
     Clock(ClockReading),
+}
+
+/// Where a registry has clients get layers, and whether they can.
+#[derive(Debug)]
+pub enum Layers {
+    /// It is no image, so there are none.
+    NoImage,
+    /// The registry did not say.
+    Refused(AcrError),
+    /// From the registry itself.
+    Registry,
+    /// From another host.
+    Elsewhere {
+        /// The host.
+        host: String,
+        /// What it answers.
+        reached: Result<StatusCode, HttpError>,
+    },
 }
 
 /// What tells how clocks stand.
@@ -85,6 +106,7 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
             | Step::Challenge
             | Step::AccessToken
             | Step::Manifest
+            | Step::Layers
             | Step::Clock
             | Step::Spec
             | Step::Controller
@@ -114,8 +136,46 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
             target,
             answer: Err(error),
         } => manifest(subject, target, error),
+        Observation::Layers(found) => layers(subject, found),
         Observation::Clock(reading) => clock(*reading),
     }
+}
+
+fn layers(subject: &Subject, found: &Layers) -> StepOutcome {
+    let (host, cause) = match found {
+        Layers::NoImage => {
+            return StepOutcome::Skipped {
+                why: "it is no image".to_owned(),
+            };
+        }
+        Layers::Refused(error) => return refused(subject, Step::Layers, error),
+        Layers::Registry => return passed("come from the registry itself".to_owned()),
+        Layers::Elsewhere {
+            host,
+            reached: Ok(status),
+        } if status.is_success() => return passed(format!("come from {host}")),
+        Layers::Elsewhere {
+            host,
+            reached: Ok(status),
+        } => (
+            host,
+            format!(
+                "layers come from {host}, which refuses them (HTTP {})",
+                status.as_u16()
+            ),
+        ),
+        Layers::Elsewhere {
+            host,
+            reached: Err(error),
+        } => {
+            let failure = error.failure();
+            (
+                host,
+                format!("layers come from {host}, which can't be reached from here: {failure}"),
+            )
+        }
+    };
+    failed(Code::DataEndpoint, cause, advice::data_endpoint(subject, host))
 }
 
 fn unreached(subject: &Subject, error: &HttpError) -> StepOutcome {
@@ -137,7 +197,7 @@ fn code_of_step(step: Step) -> Code {
     match step {
         Step::Entra => Code::AadLogin,
         Step::Exchange => Code::RefreshToken,
-        Step::AccessToken | Step::Manifest => Code::AccessToken,
+        Step::AccessToken | Step::Manifest | Step::Layers => Code::AccessToken,
         Step::Dns
         | Step::Tls
         | Step::Challenge

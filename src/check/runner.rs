@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use http::Uri;
+use http::{Method, Request, Uri};
+use hyper::body::Bytes;
 use jiff::Timestamp;
 
 use super::finding::{Finding, Step, StepOutcome};
-use super::judge::{ClockReading, Observation, judge};
+use super::judge::{ClockReading, Layers, Observation, judge};
 use super::subject::{Identity, Subject, Target};
-use crate::azure::acr::{self, AcrError, AcrRefusal, Manifest};
+use crate::azure::acr::{self, AcrError, AcrRefusal, BlobSource, Manifest};
 use crate::azure::jwt::Claims;
 use crate::azure::mint::{MintKind, MintRequest, MintStep, Minter};
 use crate::base::clock::Clock;
@@ -93,8 +94,14 @@ impl Runner<'_> {
             None
         };
         if let (Some(token), Some(target)) = (&token, &self.subject.target) {
+            let repository = &target.repository;
             let (target, answer) = self.manifest(target, token).await;
-            log.observed(Step::Manifest, &Observation::Manifest { target, answer });
+            let reference = target.reference.clone();
+            let is_there = log.observed(Step::Manifest, &Observation::Manifest { target, answer });
+            if let Some(reference) = reference.filter(|_| is_there) {
+                let layers = self.layers(repository, &reference, token).await;
+                log.observed(Step::Layers, &Observation::Layers(layers));
+            }
         }
         self.leave_out(&mut log);
         match reading {
@@ -224,6 +231,34 @@ impl Runner<'_> {
         (of(Some(reference)), answer)
     }
 
+    /// Goes the way of a layer, short of its bytes. The token does not go along.
+    async fn layers(&self, repository: &str, reference: &str, token: &SecretText) -> Layers {
+        let (http, login_server) = (self.http, &self.subject.login_server);
+        let now = (self.clock)();
+        let source = async {
+            let digest =
+                acr::configuration_digest(http, login_server, repository, reference, token, now).await?;
+            match digest {
+                Some(digest) => acr::blob_source(http, login_server, repository, &digest, token, now)
+                    .await
+                    .map(Some),
+                None => Ok(None),
+            }
+        };
+        let address = match source.await {
+            Ok(Some(BlobSource::Elsewhere(address))) => address,
+            Ok(Some(BlobSource::Registry)) => return Layers::Registry,
+            Ok(None) => return Layers::NoImage,
+            Err(error) => return Layers::Refused(error),
+        };
+        let host = address.host().unwrap_or_default().to_owned();
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = Method::HEAD;
+        *request.uri_mut() = address;
+        let reached = http.send(request).await.map(|response| response.status);
+        Layers::Elsewhere { host, reached }
+    }
+
     /// The steps that were not come to.
     fn leave_out(&self, log: &mut Log<'_>) {
         let why = match (log.failed, &self.subject.identity) {
@@ -233,7 +268,7 @@ impl Runner<'_> {
         };
         let mut steps = vec![Step::Tls, Step::Challenge, Step::Entra, Step::Exchange];
         if self.subject.target.is_some() {
-            steps.extend([Step::AccessToken, Step::Manifest]);
+            steps.extend([Step::AccessToken, Step::Manifest, Step::Layers]);
         }
         let mut why = Some(why);
         for step in steps {
@@ -256,6 +291,7 @@ fn step_after(step: Step) -> Step {
         | Step::Challenge
         | Step::AccessToken
         | Step::Manifest
+        | Step::Layers
         | Step::Clock
         | Step::Spec
         | Step::Controller

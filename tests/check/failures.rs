@@ -35,6 +35,38 @@ fn a_registry_that_is_well_is_checked_down_to_a_manifest() -> Test {
 }
 
 #[test]
+fn a_data_endpoint_that_is_barred_is_named() -> Test {
+    let login = login();
+    let azure = Azure::start(std::slice::from_ref(&login))?;
+    azure.push_image(&login, "team/app")?;
+    let target = "--repository=team/app:v1";
+    azure.inject(Failure::new(Step::Storage, Fault::status(403)));
+    let output = check(&azure, &login, &[target])?;
+    assert_said(&azure, "data-endpoint-403", &output, 1)?;
+    azure.clear_failures();
+
+    let storage = "pullpassemulator.blob.core.windows.net";
+    let closed = format!("--resolve={storage}:443:127.0.0.1:{}", free_port()?);
+    let others = azure.flags().into_iter().filter(|flag| !flag.contains(storage));
+    let identity = identity(&azure, &login, &login.password)?;
+    let output = run(pullpass()
+        .args([&login.host, target, "--output=json", &closed])
+        .args(others)
+        .args(identity))?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(report["code"], "DATA_ENDPOINT_ERROR", "{report:#}");
+    let cause = report["steps"][7]["cause"].as_str().unwrap_or_default();
+    let expected = format!("layers come from {storage}, which can't be reached from here: no TCP connection");
+    assert!(cause.starts_with(&expected), "{cause}");
+    assert!(
+        !report.to_string().contains("sig="),
+        "the address is signed: {report:#}"
+    );
+    assert_eq!(azure.leaked_tokens(), 0);
+    Ok(())
+}
+
+#[test]
 fn what_entra_refuses() -> Test {
     let login = login();
     let azure = Azure::with(std::slice::from_ref(&login), |config| {

@@ -13,7 +13,9 @@ fn touch(world: &World, login: &Login, count: usize) -> Result<String, Box<dyn s
     let own = ["--namespace", "pullpass-system", "--overwrite"];
     let arguments = [&["annotate", "secret", &name, &annotation], &own[..]].concat();
     world.cluster.run(&arguments)?;
-    let secret = world.secret("pullpass-system", &name)?.ok_or("the Secret is gone")?;
+    let secret = world
+        .secret("pullpass-system", &name)?
+        .ok_or("the Secret is gone")?;
     Ok(text(&secret, "/metadata/resourceVersion").to_owned())
 }
 

@@ -3,6 +3,7 @@
 //! Source: OCI distribution specification, "Pull" and "Content discovery".
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::request::Builder;
 use http::{Method, StatusCode};
 use hyper::body::Bytes;
 use jiff::Timestamp;
@@ -65,6 +66,29 @@ pub async fn manifest(
     })
 }
 
+/// The whole of a manifest.
+pub(super) async fn get_manifest(
+    http: &HttpClient,
+    login_server: &LoginServer,
+    repository: &str,
+    reference: &str,
+    token: &SecretText,
+    now: Timestamp,
+) -> Result<Response, AcrError> {
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    ask(http, login_server, Method::GET, &path, token, now).await
+}
+
+/// A request with an access token.
+pub(super) fn authorized(
+    login_server: &LoginServer,
+    method: Method,
+    path: &str,
+    token: &SecretText,
+) -> Builder {
+    request(login_server, method, path).header(AUTHORIZATION, format!("Bearer {}", token.expose()))
+}
+
 async fn ask(
     http: &HttpClient,
     login_server: &LoginServer,
@@ -73,9 +97,7 @@ async fn ask(
     token: &SecretText,
     now: Timestamp,
 ) -> Result<Response, AcrError> {
-    let request = request(login_server, method, path)
-        .header(AUTHORIZATION, format!("Bearer {}", token.expose()))
-        .header(ACCEPT, MANIFESTS);
+    let request = authorized(login_server, method, path, token).header(ACCEPT, MANIFESTS);
     let response = answer(http, request, Bytes::new()).await?;
     match ServiceError::of(&response, now) {
         Some(trouble) => Err(AcrError::ServiceError(trouble)),

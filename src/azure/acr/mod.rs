@@ -2,6 +2,7 @@
 //!
 //! Source: Azure/acr, `docs/AAD-OAuth.md`.
 
+mod blob;
 mod challenge;
 mod content;
 mod rights;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
+pub use self::blob::{BlobSource, blob_source, configuration_digest};
 pub use self::challenge::Challenge;
 pub use self::content::{Manifest, first_tag, manifest};
 pub use self::rights::denied_pull;
