@@ -8,7 +8,7 @@ FILES ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Install what the tests need and the machine lacks (Debian packages; asks for nothing else)
@@ -31,6 +31,12 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 	tests/tools/helm >/dev/null
 	cargo test --locked --workspace
 	cd tests/control-plane && go test ./...
+
+.PHONY: test-oldest
+test-oldest: setup ## Run the tests of the manifests, the certificates and the secret sync on the oldest Kubernetes (docs/testing.md)
+	tests/tools/helm >/dev/null
+	assets=$$(tests/oldest/build) && KUBEBUILDER_ASSETS=$$assets \
+	  cargo test --locked --no-fail-fast --test install --test certificates --test sync
 
 .PHONY: lint
 lint: ## Check formatting, lints, licences, advisories and generated files

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pullpass_test_support::{Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
-use crate::accepted::define_operators;
+use crate::accepted::{define_operators, takes_admission_policies};
 use crate::documents::{block, commands, installation, run};
 use crate::render::{Test, checkout};
 
@@ -78,7 +78,14 @@ fn in_use<'a>(
     );
 
     define_operators(cluster)?;
-    run(cluster, checkout, &installation(way)?)?;
+    let mut commands = installation(way)?;
+    if !takes_admission_policies(cluster)? {
+        commands = commands
+            .split_inclusive('\n')
+            .filter(|line| !line.contains("components/admission-policy"))
+            .collect();
+    }
+    run(cluster, checkout, &commands)?;
     // That it is there, so that it can be said of it that it is gone.
     cluster.run(&["get", "clusterrole", "pullpass-rescue"])?;
     Ok(pullpass)
