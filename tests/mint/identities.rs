@@ -7,7 +7,7 @@ use pullpass::api::reason::Reason;
 use pullpass::azure::acr;
 use pullpass::azure::mint::{ManagedIdentity, MintIdentity, MintRequest, REGISTRY_AUDIENCE};
 use pullpass::registry::login_server::LoginServer;
-use pullpass_emulator::{FederatedCredential, Jwks, RsaSigner, Step};
+use pullpass_emulator::{FederatedCredential, Jwks, RsaSigner, Step, TenantField};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ async fn a_client_secret_mints_a_refresh_token_of_three_hours() {
 #[tokio::test]
 async fn an_exchange_names_the_tenant_of_its_token() {
     let mut config = config();
-    config.registries[0].tenant_required = true;
+    config.registries[0].tenant_field = TenantField::Required;
     let world = World::new(config).await;
     assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::config::{DeniedScope, Registry};
+use crate::config::{DeniedScope, Registry, TenantField};
 use crate::content::grants;
 use crate::directory::{Directory, Identity, NULL_GUID, client_of};
 use crate::jwt::{guid, text};
@@ -57,7 +57,7 @@ pub(crate) fn exchange(shared: &Shared, host: &str, form: &Form) -> Reply {
     }
     let tenant = text(&claims, "tid");
     let is_named = form.get("tenant").map(|named| named.eq_ignore_ascii_case(tenant));
-    if !is_named.unwrap_or(!registry.tenant_required) {
+    if !is_named.unwrap_or(registry.tenant_field == TenantField::Optional) {
         return unauthorized("tenant");
     }
     if !registry.tenant.eq_ignore_ascii_case(tenant) {

@@ -187,6 +187,17 @@ pub struct ManagedIdentity {
     pub resource_id: Option<String>,
 }
 
+/// The field `tenant` of an exchange, which is never another's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TenantField {
+    /// It may be left out.
+    #[default]
+    Optional,
+    /// It may not.
+    Required,
+}
+
 /// A container registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -195,9 +206,9 @@ pub struct Registry {
     pub host: String,
     /// The tenant it belongs to: tokens of others are refused.
     pub tenant: String,
-    /// Whether an exchange has to name the tenant of its token, which it may leave out otherwise.
+    /// Whether an exchange has to name the tenant of its token.
     #[serde(default)]
-    pub tenant_required: bool,
+    pub tenant_field: TenantField,
     /// Entra repository permissions (ABAC): registry-wide roles are not honoured, repository roles are.
     #[serde(default)]
     pub abac: bool,
@@ -234,7 +245,7 @@ impl Registry {
         Self {
             host: host.to_ascii_lowercase(),
             tenant: tenant.to_owned(),
-            tenant_required: false,
+            tenant_field: TenantField::default(),
             abac: false,
             anonymous_pull: false,
             authentication_as_arm: true,

@@ -34,6 +34,7 @@ pub use cloud::{Cloud, REGISTRY_AUDIENCE};
 pub use config::{
     AdminUser, Config, ConfigPatch, DeniedScope, FederatedCredential, Jwk, Jwks, Lifetimes, Listen,
     ManagedIdentity, Principal, Registry, RepositoryScope, Role, RoleAssignment, ScopedToken, Secret, Tenant,
+    TenantField,
 };
 pub use counts::{Count, Counts};
 pub use emulator::Emulator;
