@@ -287,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_without_a_selector_is_for_every_namespace() {
+        let is_for_every = |namespaces: serde_json::Value| {
+            let spec = json!({"loginServer": "myregistry.azurecr.io", "namespaces": namespaces});
+            AttachedRegistry::parse(&object("r", spec))
+                .unwrap()
+                .is_for_every_namespace()
+        };
+        assert!(is_for_every(json!(null)));
+        assert!(!is_for_every(json!({"matchLabels": {"team": "a"}})));
+    }
+
+    #[test]
     fn a_spec_leads_to_a_host() {
         let id = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/MyRegistry";
         for (spec, host) in [
