@@ -8,7 +8,7 @@ mod step;
 mod tally;
 mod work;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -416,43 +416,6 @@ impl SecretsController {
             }
         }
         work.written.insert(pair, result);
-    }
-
-    fn tally_all(&self, work: &mut Work) {
-        let mut tallies: HashMap<&str, Tally> = HashMap::new();
-        for (pair, result) in &work.written {
-            let (namespace, name) = &**pair;
-            let tally = tallies.entry(name).or_default();
-            match result {
-                // Of a former credential nobody knows whether it still works.
-                Ok(_) if !self.watches.view.knows(namespace) || !self.is_current(work, pair) => {}
-                Ok(_) => tally.served += 1,
-                Err(error) => {
-                    tally.failed += 1;
-                    if *error == WriteError::Foreign {
-                        tally.conflicts.insert(namespace.clone());
-                        continue;
-                    }
-                    let refusal = (namespace.clone(), error.to_string());
-                    if tally.refusal.as_ref().is_none_or(|known| refusal < *known) {
-                        tally.refusal = Some(refusal);
-                    }
-                }
-            }
-        }
-        let registries = self.watches.view.registries();
-        work.seen.extend(registries.names().map(str::to_owned));
-        for registry in registries.all() {
-            let tally = tallies.remove(registry.name()).unwrap_or_default();
-            self.metrics
-                .registries
-                .namespaces(registry.name(), tally.served, tally.failed);
-            self.tallies.set(registry.name(), tally);
-        }
-        // Each time, since an attempt to mint that was under way can bring a series back.
-        for name in work.seen.iter().filter(|name| !registries.is_attached(name)) {
-            self.metrics.registries.detached(name);
-        }
     }
 }
 

@@ -5,6 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::broadcast;
 
+use super::SecretsController;
+use super::work::Work;
+use crate::sync::pull_secret::WriteError;
+
 /// How the pull secrets of a registry stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -55,6 +59,46 @@ impl Tallies {
         if tallies.insert(registry.to_owned(), tally.clone()) != Some(tally) {
             // Nobody listening is fine.
             let _ = self.changed.send(registry.to_owned());
+        }
+    }
+}
+
+impl SecretsController {
+    /// Tells how the pull secrets of every registry stand.
+    pub(super) fn tally_all(&self, work: &mut Work) {
+        let mut tallies: HashMap<&str, Tally> = HashMap::new();
+        for (pair, result) in &work.written {
+            let (namespace, name) = &**pair;
+            let tally = tallies.entry(name).or_default();
+            match result {
+                // Of a former credential nobody knows whether it still works.
+                Ok(_) if !self.watches.view.knows(namespace) || !self.is_current(work, pair) => {}
+                Ok(_) => tally.served += 1,
+                Err(error) => {
+                    tally.failed += 1;
+                    if *error == WriteError::Foreign {
+                        tally.conflicts.insert(namespace.clone());
+                        continue;
+                    }
+                    let refusal = (namespace.clone(), error.to_string());
+                    if tally.refusal.as_ref().is_none_or(|known| refusal < *known) {
+                        tally.refusal = Some(refusal);
+                    }
+                }
+            }
+        }
+        let registries = self.watches.view.registries();
+        work.seen.extend(registries.names().map(str::to_owned));
+        for registry in registries.all() {
+            let tally = tallies.remove(registry.name()).unwrap_or_default();
+            self.metrics
+                .registries
+                .namespaces(registry.name(), tally.served, tally.failed);
+            self.tallies.set(registry.name(), tally);
+        }
+        // Each time, since an attempt to mint that was under way can bring a series back.
+        for name in work.seen.iter().filter(|name| !registries.is_attached(name)) {
+            self.metrics.registries.detached(name);
         }
     }
 }
