@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use pullpass_emulator::Step;
+use pullpass_emulator::{Registry, RepositoryScope, ScopedToken, Step};
 use pullpass_test_support::{Installation, Login, kube_client, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -67,8 +67,20 @@ impl Observer {
     }
 }
 
-/// A user name and a password of the registry's own, and the spec that names them.
+/// A user name and a password of the registry's own, which it takes, and the spec that names them.
 fn basic(world: &World, login: &Login, who: &str) -> Result<Value, Box<dyn Error>> {
+    let token = |name: &str| ScopedToken {
+        name: name.to_owned(),
+        passwords: vec![format!("password-of-{name}")],
+        scopes: vec![RepositoryScope {
+            repository: "app".to_owned(),
+            actions: vec!["pull".to_owned()],
+        }],
+        ..ScopedToken::default()
+    };
+    let mut registry = Registry::new(&login.tenant, &login.host);
+    registry.tokens = ["powerful", "narrow"].map(token).to_vec();
+    world.azure.put_registry(registry)?;
     let name = format!("{}-{who}", login.name);
     let secret = json!({
         "apiVersion": "v1",
