@@ -107,7 +107,7 @@ impl RegistryController {
         }
     }
 
-    /// Works for as long as it is polled.
+    /// Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {
         let config = watcher::Config::default();
         let registries: Api<Unread> = Api::all(self.parts.client.clone());
@@ -116,7 +116,7 @@ impl RegistryController {
         // Our own status writes change no generation, and must not lead back here.
         let metrics = Arc::clone(&self.parts.metrics);
         let readable = move |event| {
-            // Whoever watches it for admission says why it can't be read.
+            // The watch for admission says why it can't be read.
             let read =
                 read(event).inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
             future::ready(read.ok())

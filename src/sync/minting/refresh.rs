@@ -145,7 +145,7 @@ pub fn interval_left(last: Option<&LastAttempt>, now: Instant, inputs: &str) -> 
         .filter(|_| waits)
 }
 
-/// When a credential is to be refreshed, by the clock of whoever minted it; never where it does not end.
+/// When a credential is to be refreshed, by the clock of the process that minted it; never where it does not end.
 pub fn due(held: &HeldCredential, fraction: f64) -> Option<Timestamp> {
     held.refreshed_at.checked_add(wait(held, fraction)?).ok()
 }

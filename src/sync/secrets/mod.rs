@@ -34,7 +34,7 @@ use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::watches::{Change, Watches};
 use crate::view::NamespaceChange;
 
-/// How many writes are under way at once.
+/// How many writes are under way concurrently.
 pub const CONCURRENCY: usize = 32;
 /// How often tallies are told, sweeps go on and detached registries are looked at.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub struct SecretsController {
 }
 
 impl SecretsController {
-    /// Works for as long as it is polled.
+    /// Runs until it is dropped, or until nothing can change any more.
     pub async fn run(&self, mut sightings: mpsc::Receiver<Sighting>) {
         let mut changes = self.watches.changes();
         let mut work = Work::default();

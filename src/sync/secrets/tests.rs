@@ -401,7 +401,7 @@ fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
     assert_eq!(work.next(), Some(pair.clone()));
     assert_eq!(work.next(), None, "queued once");
     work.enqueue(pair.clone());
-    assert_eq!(work.next(), None, "not twice at once");
+    assert_eq!(work.next(), None, "not twice concurrently");
     work.done(&pair);
     assert_eq!(work.next(), Some(pair.clone()));
     work.done(&pair);

@@ -13,7 +13,7 @@ use crate::sync::failures::Failures;
 use crate::sync::pull_secret::WriteError;
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
-/// several places at once.
+/// several places.
 pub type Pair = Arc<(String, String)>;
 
 pub(super) struct Work {
