@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use pullpass_emulator::{Registry, RepositoryScope, ScopedToken, Step};
+use pullpass_emulator::{Registry, RepositoryScope, Role, RoleAssignment, ScopedToken, Step};
 use pullpass_test_support::{Installation, Login, kube_client, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -246,6 +246,13 @@ fn another_login_server_for_everybody_gives_nobody_the_former() -> Test {
     let world = shared()?;
     let login = world.login()?;
     let other = world.login()?;
+    // The other one takes the same application.
+    world
+        .azure
+        .put_registry(Registry::new(&login.tenant, &other.host))?;
+    world
+        .azure
+        .grant(RoleAssignment::new(&login.client, &other.host, Role::AcrPull))?;
     world.cluster.apply(&login.secret(&login.password).to_string())?;
     let shared = Shared::start(
         world,
