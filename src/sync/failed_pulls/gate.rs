@@ -15,6 +15,8 @@ const MAX_BACKOFF: Duration = Duration::from_mins(5);
 const MISSING_BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), MAX_BACKOFF);
 /// How long a pair waits with whose pull secret a pull failed, for any reason.
 const FAILED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), MAX_BACKOFF);
+/// How many pairs are written in a second because pulls failed: with a registry that is down, they fail in every namespace.
+const FAILED_A_SECOND: u32 = 10;
 /// How often the Pods of a pair are read that an Event names.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many pairs are remembered, each for [`MAX_BACKOFF`] after it waited.
@@ -33,7 +35,11 @@ pub(super) enum Answer {
 
 /// The pairs that were acted on.
 #[derive(Debug, Default)]
-pub(super) struct Gate(HashMap<Pair, Acts>);
+pub(super) struct Gate {
+    pairs: HashMap<Pair, Acts>,
+    /// The second in which pairs were last written because pulls failed, and how many.
+    failed: Option<(Instant, u32)>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Acts {
@@ -87,7 +93,7 @@ impl Gate {
         if answer != Answer::Act {
             return answer;
         }
-        let acts = self.0.entry(pair.clone()).or_insert_with(|| Acts::new(now));
+        let acts = self.pairs.entry(pair.clone()).or_insert_with(|| Acts::new(now));
         if acts.look_at > now {
             return Answer::Wait;
         }
@@ -98,8 +104,12 @@ impl Gate {
     /// Whether to write a pair, of which it is certain that a Pod names it. If so, that is counted.
     pub(super) fn write(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Answer {
         let answer = self.ask(pair, failure, now);
+        if answer == Answer::Act && failure == PullFailure::PullFailed && !self.has_room(now) {
+            // They go on failing, so that its turn comes.
+            return Answer::Wait;
+        }
         if answer == Answer::Act {
-            let acts = self.0.entry(pair.clone()).or_insert_with(|| Acts::new(now));
+            let acts = self.pairs.entry(pair.clone()).or_insert_with(|| Acts::new(now));
             match failure {
                 PullFailure::SecretMissing => acts.missing.again(MISSING_BACKOFF, pair, now),
                 PullFailure::PullFailed => acts.failed.again(FAILED_BACKOFF, pair, now),
@@ -108,18 +118,29 @@ impl Gate {
         answer
     }
 
+    /// Takes one of the writes of this second.
+    fn has_room(&mut self, now: Instant) -> bool {
+        let second = self
+            .failed
+            .filter(|(begin, _)| now.saturating_duration_since(*begin) < Duration::from_secs(1));
+        let (begin, written) = second.unwrap_or((now, 0));
+        let has_room = written < FAILED_A_SECOND;
+        self.failed = Some((begin, written + u32::from(has_room)));
+        has_room
+    }
+
     fn ask(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Answer {
-        if let Some(acts) = self.0.get(pair) {
+        if let Some(acts) = self.pairs.get(pair) {
             return if acts.is_due(failure, now) {
                 Answer::Act
             } else {
                 Answer::Wait
             };
         }
-        if self.0.len() >= MAX_PAIRS {
-            self.0.retain(|_, acts| !acts.is_over(now));
+        if self.pairs.len() >= MAX_PAIRS {
+            self.pairs.retain(|_, acts| !acts.is_over(now));
         }
-        if self.0.len() >= MAX_PAIRS {
+        if self.pairs.len() >= MAX_PAIRS {
             Answer::Full
         } else {
             Answer::Act
@@ -221,11 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn pulls_that_fail_in_every_namespace_cause_few_writes_a_second() {
+        let (mut gate, begin) = (Gate::default(), Instant::now());
+        let mut writes = |failure, now| {
+            let pairs = (0..1_000).map(|number| pair(&number.to_string()));
+            pairs
+                .filter(|pair| gate.write(pair, failure, now) == Answer::Act)
+                .count()
+        };
+        assert_eq!(writes(PullFailed, begin), 10);
+        assert_eq!(writes(PullFailed, begin + SECOND / 2), 0);
+        // Others have their turn then.
+        assert_eq!(writes(PullFailed, begin + SECOND), 10);
+        assert_eq!(writes(PullFailed, begin + SECOND * 2), 10);
+        // All of these have to be written.
+        assert_eq!(writes(SecretMissing, begin + SECOND * 2), 1_000);
+    }
+
+    #[test]
     fn pairs_are_bounded_and_forgotten_when_quiet() {
         let (mut gate, begin) = (Gate::default(), Instant::now());
         for number in 0..MAX_PAIRS {
             assert_eq!(
-                gate.write(&pair(&number.to_string()), PullFailed, begin),
+                gate.write(&pair(&number.to_string()), SecretMissing, begin),
                 Answer::Act
             );
         }
@@ -233,6 +272,6 @@ mod tests {
         assert_eq!(gate.look(&pair("more"), PullFailed, begin), Answer::Full);
         let later = begin + MAX_BACKOFF * 2;
         assert_eq!(gate.write(&pair("more"), PullFailed, later), Answer::Act);
-        assert_eq!(gate.0.len(), 1);
+        assert_eq!(gate.pairs.len(), 1);
     }
 }
