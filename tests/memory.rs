@@ -18,6 +18,7 @@ use pullpass::admission::{demand, denials};
 use pullpass::audit::{AuditLog, Destination};
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
+use pullpass::policy::scope::Picked;
 use pullpass::view::View;
 use pullpass::view::manifests::Manifests;
 use serde_json::json;
@@ -58,7 +59,7 @@ fn review(namespace: &str) -> String {
 
 /// Whether a review is answered, and else why not.
 fn post(admission: &Admission, review: &str) -> Result<(), String> {
-    let answer = admission.answer(review.as_bytes(), "192.0.2.1:1", Instant::now());
+    let answer = admission.answer(review.as_bytes(), Picked::ByMode, "192.0.2.1:1", Instant::now());
     answer.map(drop).map_err(|error| error.to_string())
 }
 

@@ -22,6 +22,7 @@ use crate::audit::{AuditLog, Record, annotations};
 use crate::metrics::Metrics;
 use crate::policy::decision::{Decision, Denial, Settings, decide};
 use crate::policy::request::ReviewRequest;
+use crate::policy::scope::Picked;
 use crate::view::View;
 
 /// What every answer depends on.
@@ -81,9 +82,20 @@ impl Admission {
         Arc::clone(&self.metrics)
     }
 
-    /// Answers the review in `body`; `peer` is who sent it, and its first byte came when it `arrived`.
-    pub fn answer(&self, body: &[u8], peer: &str, arrived: Instant) -> Result<Vec<u8>, AdmissionError> {
-        let request = ReviewRequest::decode(body)?;
+    /// Answers the review in `body`, which was sent since a selector picked its namespace; `peer` is who sent it, and its
+    /// first byte came when it `arrived`.
+    pub fn answer(
+        &self,
+        body: &[u8],
+        picked: Picked,
+        peer: &str,
+        arrived: Instant,
+    ) -> Result<Vec<u8>, AdmissionError> {
+        let request = ReviewRequest {
+            // Without a cluster the manifests are all that there is to know of a namespace.
+            picked: self.cluster.as_ref().map(|_| picked),
+            ..ReviewRequest::decode(body)?
+        };
         let registries = self.view.registries();
         let labels = self.view.labels(&request.namespace);
         let decision = decide(&request, &registries, labels.as_ref(), &self.settings);
@@ -233,7 +245,12 @@ mod tests {
             .in_cluster(ClusterSenders { demand, denials });
         for review in reviews {
             let answer = admission
-                .answer(review.to_string().as_bytes(), "127.0.0.1", Instant::now())
+                .answer(
+                    review.to_string().as_bytes(),
+                    Picked::ByMode,
+                    "127.0.0.1",
+                    Instant::now(),
+                )
                 .unwrap();
             let answer: Value = serde_json::from_slice(&answer).unwrap();
             assert_eq!(answer["response"]["uid"], "u", "{answer}");
@@ -320,6 +337,44 @@ mod tests {
                 expected.iter().all(|line| counted.contains(&&**line)),
                 "{metrics}"
             );
+        }
+    }
+
+    /// The decision on a Pod of a namespace that the cache has as opted out.
+    fn decision_on_old_labels(in_cluster: bool, picked: Picked, image: &str) -> Value {
+        let audit = AuditLog::open(&Destination::File("/dev/null".into())).unwrap();
+        let view = Arc::new(View::default());
+        let labels = [("pullpass.dev/inject".to_owned(), "disabled".to_owned())];
+        view.set_namespace("apps", &labels.into());
+        view.set_registries(std::iter::once(attached(&json!({}))).collect());
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (demand, _demands) = demand::channel(Arc::clone(&metrics));
+        let (denials, _denied) = denials::channel(Arc::clone(&metrics));
+        let admission = Admission::new(view, Settings::default(), Arc::new(audit), metrics);
+        let admission = if in_cluster {
+            admission.in_cluster(ClusterSenders { demand, denials })
+        } else {
+            admission
+        };
+        let body = review("apps", "main", image).to_string();
+        let answer = admission.answer(body.as_bytes(), picked, "127.0.0.1", Instant::now());
+        let answer: Value = serde_json::from_slice(&answer.unwrap()).unwrap();
+        answer["response"]["auditAnnotations"]["decision"].clone()
+    }
+
+    #[test]
+    fn a_selector_that_picked_a_namespace_is_newer_than_the_cache() {
+        let mine = "mineregistry.azurecr.io/app";
+        for (in_cluster, picked, image, expected) in [
+            (true, Picked::ByMode, mine, "injected"),
+            (true, Picked::ByMode, "nginx", "not-applicable"),
+            (true, Picked::Always, "nginx", "injected"),
+            // The manifests are all that there is to know.
+            (false, Picked::ByMode, mine, "skipped"),
+            (false, Picked::Always, "nginx", "skipped"),
+        ] {
+            let decision = decision_on_old_labels(in_cluster, picked, image);
+            assert_eq!(decision, expected, "{in_cluster} {picked:?} {image}");
         }
     }
 

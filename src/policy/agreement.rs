@@ -97,6 +97,7 @@ fn request(pod: &Pod, operation: Operation) -> ReviewRequest<'_> {
             ..PodView::default()
         },
         old_images: Vec::new(),
+        picked: None,
     }
 }
 

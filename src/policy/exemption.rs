@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::policy::scope::{Labels, Membership, Scope};
+use crate::policy::scope::{Labels, Membership, Picked, Scope};
 
 /// Why a Pod gets no pull secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -68,6 +68,8 @@ pub struct PodTraits<'a> {
     pub namespace: &'a str,
     /// The namespace's labels; absent where the cache does not have it yet.
     pub labels: Option<&'a Labels>,
+    /// Which of the API server's selectors has just picked the namespace, if one did.
+    pub picked: Option<Picked>,
     /// Whether the Pod mirrors a static Pod.
     pub is_mirror: bool,
     /// The value of the Pod's own inject label.
@@ -80,7 +82,7 @@ impl PodTraits<'_> {
         if self.is_mirror {
             return Treatment::Exempt(Exemption::MirrorPod);
         }
-        match scope.membership(self.namespace, self.labels) {
+        match scope.membership_of_picked(self.namespace, self.labels, self.picked) {
             Membership::Excluded => Treatment::Exempt(Exemption::NamespaceExcluded),
             Membership::OptedOut => Treatment::Exempt(Exemption::NamespaceOptedOut),
             Membership::NotOptedIn => Treatment::Exempt(Exemption::NamespaceNotOptedIn),

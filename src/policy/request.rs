@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::policy::scope::Picked;
+
 /// What the API server is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -52,6 +54,8 @@ pub struct ReviewRequest<'a> {
     pub pod: PodView<'a>,
     /// The images of the object as it was.
     pub old_images: Vec<PodImage<'a>>,
+    /// Which of the API server's selectors picked the namespace; none where nobody says so.
+    pub picked: Option<Picked>,
 }
 
 impl ReviewRequest<'_> {

@@ -56,6 +56,16 @@ pub enum Membership {
     NotOptedIn,
 }
 
+/// Which of the API server's selectors picked the namespace of a request. They say the same as the scope, of labels that
+/// may be newer than those of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Picked {
+    /// That of the mode: the namespace is injected.
+    ByMode,
+    /// That of the mode, for namespaces in which every Pod gets the secret of every registry.
+    Always,
+}
+
 impl Scope {
     /// A scope that leaves out the system's namespaces, pullpass' own and those listed.
     pub fn new(mode: Mode, own_namespace: &str, excluded: impl IntoIterator<Item = String>) -> Self {
@@ -101,6 +111,26 @@ impl Scope {
             (Some("disabled"), _) => Membership::OptedOut,
             (Some("enabled"), _) | (_, Mode::ClusterWide) => Membership::Injected { always },
             (_, Mode::OptIn) => Membership::NotOptedIn,
+        }
+    }
+
+    /// The same for a namespace that a selector of the API server has just picked: labels that say otherwise are old. A
+    /// namespace that is left out by name stays so, since a flag can name more than the selectors do.
+    pub fn membership_of_picked(
+        &self,
+        namespace: &str,
+        labels: Option<&Labels>,
+        picked: Option<Picked>,
+    ) -> Membership {
+        let known = self.membership(namespace, labels);
+        let Some(picked) = picked else { return known };
+        let is_always = picked == Picked::Always;
+        match known {
+            Membership::Excluded => known,
+            Membership::Injected { always } => Membership::Injected {
+                always: always || is_always,
+            },
+            Membership::OptedOut | Membership::NotOptedIn => Membership::Injected { always: is_always },
         }
     }
 }
@@ -193,6 +223,35 @@ mod tests {
             unknown_values(&odd).collect::<Vec<_>>(),
             [(ALWAYS_INJECT_LABEL, "yes", "true or false")]
         );
+    }
+
+    #[test]
+    fn a_selector_is_newer_than_labels_and_no_exclusion() {
+        let scope = Scope::new(Mode::OptIn, "own", ["legacy".to_owned()]);
+        let injected = |always| Membership::Injected { always };
+        let always = labels(&[(INJECT_LABEL, "enabled"), (ALWAYS_INJECT_LABEL, "true")]);
+        for (labels, picked, expected) in [
+            (Some(labels(&[])), None, Membership::NotOptedIn),
+            (Some(labels(&[])), Some(Picked::ByMode), injected(false)),
+            (
+                Some(labels(&[(INJECT_LABEL, "disabled")])),
+                Some(Picked::Always),
+                injected(true),
+            ),
+            (
+                Some(labels(&[(INJECT_LABEL, "enabled")])),
+                Some(Picked::Always),
+                injected(true),
+            ),
+            (Some(always), Some(Picked::ByMode), injected(true)),
+            (None, Some(Picked::Always), injected(true)),
+            (None, Some(Picked::ByMode), injected(false)),
+        ] {
+            let membership = scope.membership_of_picked("apps", labels.as_ref(), picked);
+            assert_eq!(membership, expected, "{labels:?} {picked:?}");
+            let excluded = scope.membership_of_picked("legacy", labels.as_ref(), picked);
+            assert_eq!(excluded, Membership::Excluded, "{labels:?} {picked:?}");
+        }
     }
 
     #[test]

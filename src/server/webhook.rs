@@ -1,4 +1,4 @@
-//! `POST /mutate`.
+//! `POST /mutate`, and `POST /mutate/always`: the path says which selector picked the Pod.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,12 @@ use super::{RequestId, error};
 use crate::admission::{Admission, AdmissionError};
 use crate::base::readiness::Readiness;
 use crate::metrics::port::Refusal;
+use crate::policy::scope::Picked;
 
+/// Where the webhook for Pods with an image on ACR posts.
+const MUTATE: &str = "/mutate";
+/// Where the one for all other Pods of namespaces that are labelled always-inject posts.
+const MUTATE_ALWAYS: &str = "/mutate/always";
 /// When a client that was refused because memory is used up tries again, in seconds. The API server does,
 /// within its timeout.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -64,8 +69,14 @@ impl Webhook {
 /// The routes of the webhook's port.
 pub fn webhook_router(webhook: Webhook) -> Router {
     Router::new()
-        .route("/mutate", post(mutate).fallback(method_not_allowed))
-        .fallback(async || error(StatusCode::NOT_FOUND, "there is only POST /mutate here"))
+        .route(MUTATE, post(mutate).fallback(method_not_allowed))
+        .route(MUTATE_ALWAYS, post(mutate).fallback(method_not_allowed))
+        .fallback(async || {
+            error(
+                StatusCode::NOT_FOUND,
+                "there are only POST /mutate and POST /mutate/always here",
+            )
+        })
         .with_state(Arc::new(webhook))
 }
 
@@ -85,12 +96,25 @@ async fn mutate(
 ) -> Response {
     let arrived = Instant::now();
     // Taken apart here: an extractor for the headers would copy them.
-    let (Parts { version, headers, .. }, body) = request.into_parts();
+    let (
+        Parts {
+            version,
+            headers,
+            uri,
+            ..
+        },
+        body,
+    ) = request.into_parts();
+    let picked = if uri.path() == MUTATE_ALWAYS {
+        Picked::Always
+    } else {
+        Picked::ByMode
+    };
     let mut response = match expect(&headers) {
         Ok(length) => {
             // Nobody holds them while the body arrives.
-            drop(headers);
-            answer(&webhook, &caller, arrived, length, body).await
+            drop((headers, uri));
+            answer(&webhook, &caller, picked, arrived, length, body).await
         }
         Err(reason) => webhook.refuse(reason, &caller),
     };
@@ -114,6 +138,7 @@ fn expect(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
 async fn answer(
     webhook: &Webhook,
     caller: &Caller,
+    picked: Picked,
     arrived: Instant,
     length: Option<usize>,
     body: Body,
@@ -126,7 +151,10 @@ async fn answer(
         return error(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
     };
     webhook.refusals.metrics().port.queued(arrived.elapsed());
-    match webhook.admission.answer(&body.bytes, &caller.peer, arrived) {
+    match webhook
+        .admission
+        .answer(&body.bytes, picked, &caller.peer, arrived)
+    {
         Ok(answer) => {
             caller.connection.answered();
             ([(header::CONTENT_TYPE, "application/json")], answer).into_response()

@@ -123,6 +123,7 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
         user: Cow::Borrowed(""),
         pod: PodView::default(),
         old_images: Vec::new(),
+        picked: None,
     };
     reader.object(|reader, key| {
         match key {

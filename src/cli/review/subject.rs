@@ -56,6 +56,7 @@ impl ReviewSubject {
             user: Cow::Borrowed("pullpass review"),
             pod,
             old_images: Vec::new(),
+            picked: None,
         };
         request.checked().map_err(|error| self.failed(&error))
     }

@@ -139,6 +139,7 @@ pub fn findings<'a>(
     let traits = PodTraits {
         namespace,
         labels,
+        picked: None,
         is_mirror: is_mirror(pod),
         inject_label: inject_label(pod),
     };

@@ -151,6 +151,7 @@ pub fn decide<'a>(
     let traits = PodTraits {
         namespace: &request.namespace,
         labels,
+        picked: request.picked,
         is_mirror: request.pod.is_mirror,
         inject_label: request.pod.inject_label.as_deref(),
     };

@@ -634,6 +634,7 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
             ..PodView::default()
         },
         old_images: Vec::new(),
+        picked: None,
     };
     let (registries, settings) = (registries(), Settings::default());
     let begun = std::time::Instant::now();

@@ -334,7 +334,9 @@ impl Request {
             user,
             pod,
             old_images,
+            picked,
         } = decoded;
+        assert_eq!(*picked, None);
         assert_eq!(*uid, self.uid);
         assert_eq!(Some(*decoded_operation), operation(&self.operation));
         assert_eq!(*is_pod, self.is_pod());
