@@ -6,7 +6,9 @@ use std::process::{Command, Output};
 use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
-use crate::world::{OPEN, SOON, Test, attach, cluster, items, list, namespace, pullpass, text};
+use crate::world::{
+    OPEN, SOON, Test, attach, cluster, items, list, namespace, pullpass, text, with_written_index,
+};
 
 fn audit(cluster: &ControlPlane, flags: &[&str]) -> Result<Output, std::io::Error> {
     audit_with(cluster.kubeconfig(), flags)
@@ -206,5 +208,47 @@ fn a_cluster_that_is_not_there_is_said_with_what_to_do() -> Test {
     let found = audit_with(&kubeconfig, &["--context=other"])?;
     let said = String::from_utf8(found.stderr)?;
     assert!(said.contains("other") && said.contains("--context"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn it_says_what_the_api_server_does_by_itself() -> Test {
+    let cluster = with_written_index(&json!({
+        "mode": "opt-in", "unattached": "allow", "forbidden": "warn", "excludedNamespaces": ["legacy"],
+    }))?;
+    let policies = || -> Result<Value, Box<dyn std::error::Error>> {
+        let found = audit(&cluster, &["--output=json"])?;
+        let found: Value = serde_json::from_slice(&found.stdout)?;
+        Ok(found.get("admissionPolicies").cloned().unwrap_or_default())
+    };
+    let none = json!({"inject": false, "enforce": false, "disagreements": []});
+    assert_eq!(policies()?, none);
+    for file in [
+        "base/webhook",
+        "components/admission-policy/policy",
+        "components/enforce/policy",
+    ] {
+        let file = format!("{}/manifests/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+        cluster.run(&["apply", "--filename", &file])?;
+    }
+    let found = policies()?;
+    assert_eq!(
+        (&found["inject"], &found["enforce"]),
+        (&json!(true), &json!(true)),
+        "{found}"
+    );
+    let told: Vec<_> = items(&found, "/disagreements")
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(told[0].contains("are in mode opt-in"), "{told:?}");
+    assert!(
+        told[1].ends_with("kube-node-lease, kube-public, kube-system, legacy, pullpass-system"),
+        "{told:?}"
+    );
+    let table = String::from_utf8(audit(&cluster, &[])?.stdout)?;
+    assert!(
+        table.contains("add pull secrets and judge the rules too"),
+        "{table}"
+    );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
 pub mod installed;
+mod policies;
 mod report;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 
+use self::policies::Policies;
 use self::report::{Findings, PodRow};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::READY;
@@ -31,7 +33,7 @@ use crate::policy::scope::{Labels, Mode, Scope};
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
 ///
-/// Reads Pods, Namespaces and `AcrRegistries`, and no Secret. Exit code: 0; 1 if the cluster can't be read; 2 for bad
+/// Reads Pods, Namespaces, `AcrRegistries` and the admission configuration, and no Secret. Exit code: 0; 1 if the cluster can't be read; 2 for bad
 /// input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
@@ -86,6 +88,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     let client = args.cluster.client().await?;
     let installed = installed_scope(&client).await?;
     let is_installed = installed.is_some();
+    let policies = Policies::read(&client, installed.as_ref()).await;
     let scope = installed.unwrap_or_else(|| Scope::new(Mode::default(), OWN_NAMESPACE, []));
     let scope = match args.mode {
         Some(mode) => scope.with_mode(mode),
@@ -123,6 +126,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         pods: rows,
         unready,
         is_installed,
+        policies,
     })
 }
 

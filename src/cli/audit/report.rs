@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
+use crate::cli::audit::policies::Policies;
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageState, Finding, Gap, Group, Summary};
 use crate::policy::pod::Pod;
@@ -37,6 +38,8 @@ pub(super) struct Findings {
     pub(super) unready: BTreeMap<String, String>,
     /// Whether the cluster has the webhook at all.
     pub(super) is_installed: bool,
+    /// What the API server does by itself.
+    pub(super) policies: Policies,
 }
 
 impl PodRow {
@@ -134,6 +137,7 @@ impl Findings {
                 self.mode.as_str()
             ));
         }
+        notes.extend(self.policies.notes());
         let table = if rows.is_empty() {
             String::new()
         } else {
@@ -155,6 +159,7 @@ impl Findings {
         let report = serde_json::json!({
             "mode": self.mode,
             "installed": self.is_installed,
+            "admissionPolicies": self.policies,
             "summary": {
                 "covered": self.summary.covered,
                 "uncovered": self.summary.uncovered,
