@@ -130,7 +130,7 @@ impl SecretsController {
         let registries = self.watches.view.registries();
         let names: BTreeSet<String> = self.watches.credentials.registries().into_iter().collect();
         let namespaces = self.watches.view.namespaces();
-        self.go_on_without_secret(work, &registries, &names, &namespaces);
+        Self::go_on_without_secret(work, &registries, &names, &namespaces);
         let names: BTreeSet<String> = names
             .into_iter()
             .filter(|name| has_no_credential(&registries, name))
@@ -180,7 +180,6 @@ impl SecretsController {
     /// Somebody deleted the Secret of a detached registry's credential before the second sweep: what is left of both sweeps
     /// is done from what this process remembers.
     fn go_on_without_secret(
-        &self,
         work: &mut Work,
         registries: &AttachedRegistries,
         with_secret: &BTreeSet<String>,
