@@ -328,10 +328,15 @@ async fn a_new_leader_takes_away_slowly_what_may_be_there() {
     // Once, and not at each look.
     controller.look_at_everything(&mut work);
     assert!(work.sweep.is_empty());
-    work.sweep(Arc::new(("ns-1-1".to_owned(), "r2".to_owned())));
+    done(&controller, &mut work);
+    for registry in ["r2", "r3", "r4"] {
+        work.sweep(Arc::new(("ns-1-1".to_owned(), registry.to_owned())));
+    }
     work.enqueue(Arc::new(("ns-1-1".to_owned(), "r1".to_owned())));
-    work.take_up_sweep(1);
-    assert_eq!(work.sweep.len(), 1, "behind all else");
+    work.take_up_sweep(SWEPT_A_SECOND);
+    let next = work.next().map(|pair| pair.1.clone());
+    assert_eq!(next.as_deref(), Some("r1"), "behind all else");
+    assert_eq!(work.sweep.len(), 2, "but not for ever");
 }
 
 #[tokio::test]

@@ -134,11 +134,9 @@ impl Work {
         self.busy.contains(pair) || self.queued.contains(pair) || self.waits(pair)
     }
 
-    /// Takes some pairs of the sweep up, where nothing else waits.
+    /// Takes some pairs of the sweep up, behind all else: one where other work waits, so that a busy leader sweeps too.
     pub(super) fn take_up_sweep(&mut self, most: usize) {
-        if !self.queue.is_empty() {
-            return;
-        }
+        let most = if self.queue.is_empty() { most } else { most.min(1) };
         let pairs: Vec<Pair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
         for pair in pairs {
             self.to_sweep.remove(&pair);
