@@ -159,7 +159,8 @@ pub struct ServicePrincipal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_ref: Option<SecretKeyRef>,
     /// Where the client certificate and its private key are, both in PEM: in a Secret whose annotation
-    /// `pullpass.dev/registries` names the AcrRegistry.
+    /// `pullpass.dev/registries` names the AcrRegistry. In any order; of a Secret of type `kubernetes.io/tls`, the key
+    /// `tls.crt` stands for both `tls.crt` and `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<SecretKeyRef>,
 }

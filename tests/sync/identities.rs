@@ -63,6 +63,39 @@ fn a_client_certificate_leads_to_a_pull() -> Test {
     Ok(())
 }
 
+#[test]
+fn a_certificate_in_a_tls_secret_leads_to_a_token() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let certificate = RsaSigner::FIRST.certificate(&login.name)?;
+    world.azure.put_principal(Principal {
+        certificates: vec![certificate.clone()],
+        ..principal(&login)
+    })?;
+    let name = format!("{}-tls", login.name);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": "pullpass-system",
+            "annotations": {"pullpass.dev/registries": login.name},
+        },
+        "type": "kubernetes.io/tls",
+        // As cert-manager keeps it.
+        "stringData": {"tls.crt": certificate, "tls.key": RsaSigner::FIRST.pem(), "ca.crt": ""},
+    });
+    world.cluster.apply(&secret.to_string())?;
+    let identity = json!({"servicePrincipal": {
+        "tenantId": login.tenant,
+        "clientId": login.client,
+        "clientCertificateRef": {"name": name, "key": "tls.crt"},
+    }});
+    world.attach_with(&login, &json!({"identity": identity}))?;
+    world.wait_for_reason(&login, "Minted")?;
+    Ok(())
+}
+
 /// What an application trusts when it trusts a service account of this cluster.
 fn trust(world: &World) -> Result<FederatedCredential, Box<dyn std::error::Error>> {
     let keys = world.cluster.run(&["get", "--raw", "/openid/v1/jwks"])?.stdout;

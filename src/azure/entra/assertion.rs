@@ -85,10 +85,10 @@ pub enum CertificateError {
     )]
     Key,
     /// The two do not belong together.
-    #[error("the private key does not belong to the first certificate")]
+    #[error("the private key does not belong to the certificate, or to any of several")]
     Mismatch,
     /// The certificate can't be read.
-    #[error("the first certificate can't be read")]
+    #[error("the certificate can't be read")]
     Certificate,
     /// No signature or no random number could be made.
     #[error("signing failed")]
@@ -109,21 +109,34 @@ pub fn check_certificate(pem: &SecretText, now: Timestamp) -> Result<(), Certifi
 impl ClientCertificate {
     pub(super) fn parse(pem: &SecretText, now: Timestamp) -> Result<Self, CertificateError> {
         let pem = pem.expose().as_bytes();
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
             .map_err(|_| CertificateError::NoCertificate)?;
-        let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
+        let first = certificates.first().ok_or(CertificateError::NoCertificate)?;
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| CertificateError::NoKey)?;
-        let public_key = usable_public_key(leaf, now)?;
         let key = match &der {
-            PrivateKeyDer::Pkcs8(der) => rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()),
-            PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der()),
-            _ => return Err(CertificateError::Key),
+            PrivateKeyDer::Pkcs8(der) => rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
+            PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der()).ok(),
+            _ => None,
         };
-        let key = key.map_err(|_| CertificateError::Key)?;
-        if key.public().as_ref() != public_key {
+        let Some(key) = key else {
+            // A certificate that Entra ID does not take is the better reason.
+            check_usable(first, now)?;
+            return Err(CertificateError::Key);
+        };
+        let mut own = certificates
+            .iter()
+            .filter(|der| has_public_key(der, key.public().as_ref()));
+        let Some(leaf) = own.next() else {
+            check_usable(first, now)?;
             return Err(CertificateError::Mismatch);
-        }
+        };
+        // A certificate that was renewed with its key may lie beside the one before.
+        let leaf = match check_usable(leaf, now) {
+            Ok(()) => leaf,
+            Err(error) => own.find(|der| check_usable(der, now).is_ok()).ok_or(error)?,
+        };
+        let chain = chain_of(leaf, &certificates);
         Ok(Self { chain, key })
     }
 
@@ -171,8 +184,36 @@ impl ClientCertificate {
     }
 }
 
-/// The public key of a certificate that Entra ID takes now.
-fn usable_public_key(der: &CertificateDer<'_>, now: Timestamp) -> Result<Vec<u8>, CertificateError> {
+/// A certificate and those that issued it, each before its issuer, whatever the order in which they came. Others are left out.
+fn chain_of(leaf: &CertificateDer<'static>, all: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+    let mut chain = vec![leaf.clone()];
+    while let Some(issuer) = chain.last().and_then(|last| issuer_of(last, all)) {
+        if chain.contains(issuer) {
+            break;
+        }
+        chain.push(issuer.clone());
+    }
+    chain
+}
+
+fn issuer_of<'a>(
+    der: &CertificateDer<'_>,
+    all: &'a [CertificateDer<'static>],
+) -> Option<&'a CertificateDer<'static>> {
+    let (_, certificate) = parse_x509_certificate(der).ok()?;
+    let issuer = certificate.issuer().as_raw();
+    all.iter().find(|other| {
+        parse_x509_certificate(other).is_ok_and(|(_, other)| other.subject().as_raw() == issuer)
+    })
+}
+
+fn has_public_key(der: &CertificateDer<'_>, public_key: &[u8]) -> bool {
+    parse_x509_certificate(der)
+        .is_ok_and(|(_, certificate)| *certificate.public_key().subject_public_key.data == *public_key)
+}
+
+/// Whether Entra ID takes a certificate now.
+fn check_usable(der: &CertificateDer<'_>, now: Timestamp) -> Result<(), CertificateError> {
     let (_, certificate) = parse_x509_certificate(der).map_err(|_| CertificateError::Certificate)?;
     let public_key = &certificate.tbs_certificate.subject_pki;
     match public_key.parsed() {
@@ -194,7 +235,7 @@ fn usable_public_key(der: &CertificateDer<'_>, now: Timestamp) -> Result<Vec<u8>
     if from.duration_since(now) > MAX_SKEW {
         return Err(CertificateError::NotYetValid { until: from });
     }
-    Ok(public_key.subject_public_key.data.to_vec())
+    Ok(())
 }
 
 /// The length of a big-endian number.
@@ -211,7 +252,7 @@ fn bits(number: &[u8]) -> usize {
 mod tests {
     use super::*;
     use pullpass_emulator::RsaSigner;
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
     use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
     use serde_json::Value;
 
@@ -278,6 +319,71 @@ mod tests {
                 .verify(signed.as_bytes(), &signature);
             assert!(verified.is_ok());
         }
+    }
+
+    /// A certificate of the first key, that of its issuer, and the root, in PEM.
+    fn chain() -> [String; 3] {
+        let named = |name: &str| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params
+        };
+        let [root_key, issuer_key] = [(), ()].map(|()| KeyPair::generate().unwrap());
+        let root = named("root").self_signed(&root_key).unwrap().pem();
+        let root_issuer = Issuer::new(named("root"), root_key);
+        let issuer = named("issuer")
+            .signed_by(&issuer_key, &root_issuer)
+            .unwrap()
+            .pem();
+        let key = KeyPair::from_pem(RsaSigner::FIRST.pem()).unwrap();
+        let leaf = named("app").signed_by(&key, &Issuer::new(named("issuer"), issuer_key));
+        [leaf.unwrap().pem(), issuer, root]
+    }
+
+    #[test]
+    fn a_chain_is_sent_leaf_first_whatever_its_order() {
+        let [leaf, issuer, root] = chain();
+        let key = RsaSigner::FIRST.pem();
+        let stranger = RsaSigner::SECOND.certificate("stranger").unwrap();
+        let der = |pem: &String| STANDARD.encode(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
+        let expected = json!([der(&leaf), der(&issuer), der(&root)]);
+        // As `openssl pkcs12 -nodes` writes it.
+        let attributes = "Bag Attributes\n    localKeyID: 01 00 00 00\n    friendlyName: app\nKey Attributes: <No Attributes>\n";
+        let subject = "subject=CN = root\n\nissuer=CN = root\n\n";
+        for pem in [
+            format!("{leaf}{issuer}{root}{key}"),
+            format!("{key}{root}{issuer}{leaf}"),
+            format!("{attributes}{key}{attributes}{subject}{root}{attributes}{issuer}{attributes}{leaf}"),
+            format!("{stranger}{issuer}{leaf}{stranger}{key}{root}"),
+            format!("{root}{issuer}{leaf}{key}").replace('\n', "\r\n"),
+        ] {
+            let (header, ..) = parts(&pem);
+            assert_eq!(header["x5c"], expected, "{pem}");
+        }
+        let (header, ..) = parts(&format!("{leaf}{key}"));
+        assert_eq!(header["x5c"], json!([der(&leaf)]));
+    }
+
+    #[test]
+    fn a_renewed_certificate_beside_the_expired_one_is_used() {
+        let made = |from: i64| {
+            RsaSigner::FIRST
+                .certificate_for("app", at(from), at(from + 100))
+                .unwrap()
+        };
+        let (expired, renewed) = (made(NOW - 200), made(NOW - 50));
+        let key = RsaSigner::FIRST.pem();
+        for pem in [
+            format!("{expired}{renewed}{key}"),
+            format!("{renewed}{expired}{key}"),
+        ] {
+            let (header, ..) = parts(&pem);
+            let der = CertificateDer::from_pem_slice(renewed.as_bytes()).unwrap();
+            assert_eq!(header["x5c"][0], json!(STANDARD.encode(&der)));
+        }
+        let error = error_of(&format!("{expired}{key}"), NOW);
+        assert_eq!(error, Some(CertificateError::Expired { since: at(NOW - 100) }));
     }
 
     #[test]

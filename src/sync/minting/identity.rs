@@ -28,6 +28,11 @@ pub struct WorkloadIdentityEnv {
     pub token_file: Option<PathBuf>,
 }
 
+/// The type of a Secret with a certificate, and the keys of its two parts.
+const TLS_TYPE: &str = "kubernetes.io/tls";
+const TLS_CERTIFICATE_KEY: &str = "tls.crt";
+const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
+
 /// How a credential is come by.
 pub(crate) enum Source {
     /// From Entra ID and the registry.
@@ -96,7 +101,7 @@ pub(crate) async fn resolve(
             application,
             proof: ClientProof::Certificate(reference),
         } => {
-            let (pem, version) = secrets.read(reference).await?;
+            let (pem, version) = secrets.read_certificate(reference).await?;
             let identity = MintIdentity::ClientCertificate {
                 app: application.clone(),
                 pem,
@@ -202,12 +207,29 @@ struct Secrets<'a> {
 impl Secrets<'_> {
     /// The value of a key, and the version of the Secret that it came of.
     async fn read(&self, reference: &SecretKeyRef) -> Result<(SecretText, String), MintFailure> {
+        let secret = self.fetch(reference).await?;
+        let text = self.value(&secret, reference)?;
+        Ok((text, secret.resource_version().unwrap_or_default()))
+    }
+
+    /// The same of a client certificate, with its private key: a Secret of type `kubernetes.io/tls` has it under a key of its
+    /// own.
+    async fn read_certificate(&self, reference: &SecretKeyRef) -> Result<(SecretText, String), MintFailure> {
+        let secret = self.fetch(reference).await?;
+        let mut text = self.value(&secret, reference)?;
+        if secret.type_.as_deref() == Some(TLS_TYPE) && reference.key == TLS_CERTIFICATE_KEY {
+            let private_key = SecretKeyRef {
+                name: reference.name.clone(),
+                key: TLS_PRIVATE_KEY_KEY.to_owned(),
+            };
+            let private_key = self.value(&secret, &private_key)?;
+            text = format!("{}\n{}", text.expose(), private_key.expose()).into();
+        }
+        Ok((text, secret.resource_version().unwrap_or_default()))
+    }
+
+    async fn fetch(&self, reference: &SecretKeyRef) -> Result<Secret, MintFailure> {
         let SecretKeyRef { name, key } = reference;
-        let missing = |what: String| MintFailure {
-            reason: Reason::CredentialSecretMissing,
-            message: what,
-            retry_after: None,
-        };
         let refused = |refusal: Refusal| {
             let refused = Refused {
                 refusal,
@@ -238,7 +260,11 @@ impl Secrets<'_> {
             )));
         };
         credential_secret::check(&secret, self.registry).map_err(refused)?;
-        let version = secret.resource_version().unwrap_or_default();
+        Ok(secret)
+    }
+
+    fn value(&self, secret: &Secret, reference: &SecretKeyRef) -> Result<SecretText, MintFailure> {
+        let SecretKeyRef { name, key } = reference;
         let value = secret.data.as_ref().and_then(|data| data.get(key));
         let text = value.map(|value| SecretText::decode(&value.0)).transpose();
         let text = text.map_err(|error| {
@@ -248,12 +274,20 @@ impl Secrets<'_> {
             ))
         })?;
         match text.filter(|text| !text.trimmed().is_empty()) {
-            Some(text) => Ok((text, version)),
+            Some(text) => Ok(text),
             None => Err(missing(format!(
                 "Secret {name} in namespace {} has no text under the key {key}: put it there, or correct the key",
                 self.own_namespace
             ))),
         }
+    }
+}
+
+fn missing(message: String) -> MintFailure {
+    MintFailure {
+        reason: Reason::CredentialSecretMissing,
+        message,
+        retry_after: None,
     }
 }
 
