@@ -68,19 +68,28 @@ fn attaching_a_service_principal_again_changes_nothing() -> Test {
     let namespace = world.namespace_in_need(&login)?;
     world.wait_for_secret(&namespace, &login)?;
 
+    wait_for("what it may pull to be known", SOON, || {
+        let object = world.registry(&login).map_err(|error| error.to_string())?;
+        match text(&object, "/status/conditions/2/status") {
+            "True" => Ok(()),
+            _ => Err(format!("{object:#}")),
+        }
+    })?;
+    let (begin, _) = READY.split_once("Whether").ok_or("it says nothing of pulls")?;
+    let known = format!("{begin}The registry says that the credential may pull from app.\n");
     for flags in [&[][..], &["--name", &login.name]] {
         let again = attach_with(world, &login, &login.password, flags)?.ok()?;
         assert_eq!(
             plain(&again, &login),
             format!(
-                "secret/identity-REGISTRY unchanged\nacrregistry.pullpass.dev/REGISTRY unchanged\n{READY}"
+                "secret/identity-REGISTRY unchanged\nacrregistry.pullpass.dev/REGISTRY unchanged\n{known}"
             )
         );
     }
     let untouched = attach(world, &login, &[], "")?.ok()?;
     assert_eq!(
         plain(&untouched, &login),
-        format!("acrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
+        format!("acrregistry.pullpass.dev/REGISTRY unchanged\n{known}")
     );
     assert_eq!(identity_secret(world, &login)?, Some(secret));
     let now = world.registry(&login)?;
@@ -94,7 +103,7 @@ fn attaching_a_service_principal_again_changes_nothing() -> Test {
     let again = attach_with(world, &login, &login.password, &[])?.ok()?;
     assert_eq!(
         plain(&again, &login),
-        format!("secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY unchanged\n{READY}")
+        format!("secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY unchanged\n{known}")
     );
 
     // Others that use it too go on doing so.

@@ -1,10 +1,13 @@
-//! A cluster with registries that have a user and a password of their own, or need none, so that nobody has to be asked for
-//! a credential.
+//! A cluster with registries that have a user and a password of their own, or need none.
 
 use std::error::Error;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use pullpass_test_support::{ControlPlane, Installation, InstallationBuilder, end_to_end_wanted, wait_for};
+use pullpass_emulator::{Config, ScopedToken};
+use pullpass_test_support::{
+    Azure, ControlPlane, Installation, InstallationBuilder, Login, end_to_end_wanted, wait_for,
+};
 use serde_json::{Value, json};
 
 pub type Test = Result<(), Box<dyn Error>>;
@@ -21,17 +24,43 @@ pub const CLOSED: &str = "closedregistry";
 /// Whose images are pulled without a credential.
 pub const FREE: &str = "freeregistry";
 
+/// Of the token that pulls.
+const PASSWORD: &str = "of-a-test";
+
 /// A control plane with the CRD, the rights and the registries, of which pullpass knows from its start.
 pub fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
     end_to_end_wanted()?;
+    azure()?;
     Ok(ControlPlane::builder().controller_manager(false).start()?)
 }
 
 /// A pullpass of that cluster.
 pub fn pullpass(cluster: &ControlPlane) -> InstallationBuilder<'_> {
-    Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
+    let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
-        .flag("--resync-interval=1")
+        .flag("--resync-interval=1");
+    // That it can't be had was said with the cluster.
+    let flags = azure().map(Azure::flags).unwrap_or_default();
+    flags.into_iter().fold(builder, InstallationBuilder::flag)
+}
+
+/// An Azure with the registries, whose tokens have the password that pullpass is given. All tests share it.
+fn azure() -> Result<&'static Azure, Box<dyn Error>> {
+    static AZURE: OnceLock<Result<Azure, String>> = OnceLock::new();
+    let azure = AZURE.get_or_init(|| {
+        let logins = [Login::new(OPEN, 1), Login::new(CLOSED, 2)];
+        let with_token = |config: &mut Config| {
+            for registry in &mut config.registries {
+                registry.tokens = vec![ScopedToken {
+                    name: "token".to_owned(),
+                    passwords: vec![PASSWORD.to_owned()],
+                    ..ScopedToken::default()
+                }];
+            }
+        };
+        Azure::with(&logins, with_token).map_err(|error| error.to_string())
+    });
+    Ok(azure.as_ref().map_err(String::as_str)?)
 }
 
 /// Attaches the registries.
@@ -44,7 +73,7 @@ pub fn attach(cluster: &ControlPlane) -> Test {
             "namespace": "pullpass-system",
             "annotations": {"pullpass.dev/registries": "*"},
         },
-        "stringData": {"username": "token", "password": "of-a-test"},
+        "stringData": {"username": "token", "password": PASSWORD},
     });
     cluster.apply(&list(&[vec![password], registries()].concat()))?;
     Ok(())

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use pullpass_emulator::{Registry, RepositoryScope, Role, RoleAssignment, ScopedToken, Step};
+use pullpass_emulator::{Registry, Role, RoleAssignment, Step};
 use pullpass_test_support::{Installation, Login, kube_client, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -69,18 +69,9 @@ impl Observer {
 
 /// A user name and a password of the registry's own, which it takes, and the spec that names them.
 fn basic(world: &World, login: &Login, who: &str) -> Result<Value, Box<dyn Error>> {
-    let token = |name: &str| ScopedToken {
-        name: name.to_owned(),
-        passwords: vec![format!("password-of-{name}")],
-        scopes: vec![RepositoryScope {
-            repository: "app".to_owned(),
-            actions: vec!["pull".to_owned()],
-        }],
-        ..ScopedToken::default()
-    };
-    let mut registry = Registry::new(&login.tenant, &login.host);
-    registry.tokens = ["powerful", "narrow"].map(token).to_vec();
-    world.azure.put_registry(registry)?;
+    let password = |who: &str| format!("password-of-{who}");
+    let tokens = ["powerful", "narrow"].map(|who| (who, password(who)));
+    world.put_tokens(login, &tokens)?;
     let name = format!("{}-{who}", login.name);
     let secret = json!({
         "apiVersion": "v1",
@@ -88,7 +79,7 @@ fn basic(world: &World, login: &Login, who: &str) -> Result<Value, Box<dyn Error
         "metadata": {
             "name": name, "namespace": "pullpass-system", "annotations": {"pullpass.dev/registries": login.name},
         },
-        "stringData": {"username": who, "password": format!("password-of-{who}")},
+        "stringData": {"username": who, "password": password(who)},
     });
     world.cluster.apply(&secret.to_string())?;
     Ok(names(&name))
@@ -246,10 +237,9 @@ fn another_login_server_for_everybody_gives_nobody_the_former() -> Test {
     let world = shared()?;
     let login = world.login()?;
     let other = world.login()?;
-    // The other one takes the same application.
-    world
-        .azure
-        .put_registry(Registry::new(&login.tenant, &other.host))?;
+    // The same application may pull from both.
+    let moved = Registry::new(&login.tenant, &other.host);
+    world.azure.put_registry(moved)?;
     world
         .azure
         .grant(RoleAssignment::new(&login.client, &other.host, Role::AcrPull))?;

@@ -208,7 +208,12 @@ fn the_command_of_a_refusal_lets_the_registry_use_the_secret() -> Test {
     let login = world.login()?;
     let secret = format!("by-hand-{}", login.name);
     world.cluster.apply(&identity(&secret, None).to_string())?;
-    ask_for(world, &login, &client_secret(&secret, "password"))?;
+    let own = json!({"servicePrincipal": {
+        "tenantId": login.tenant, "clientId": login.client,
+        "clientSecretRef": {"name": secret, "key": "password"},
+    }});
+    assert!(world.azure.rotate_secret(&login.client, "not-for-you")?);
+    ask_for(world, &login, &own)?;
     run(world, &command(&wait_for_refusal(world, &login, &secret)?))?;
     world.wait_for_reason(&login, "Minted")?;
 

@@ -75,6 +75,7 @@ fn a_credential_of_the_future_is_replaced_once() -> Test {
         text(secret, "/metadata/annotations/pullpass.dev~1refreshed-at") == ahead
     })?;
     let before = patches()?;
+    assert!(world.azure.rotate_secret(&login.client, "rotated")?);
     world.cluster.apply(&login.secret("rotated").to_string())?;
     let config = |secret: &serde_json::Value| World::docker_config(secret).unwrap_or_default();
     world.wait_for_secret_that(&namespace, &login, "hold the new password", |secret| {

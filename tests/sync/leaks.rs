@@ -118,6 +118,7 @@ fn attach_all(world: &World, secrets: &mut Secrets) -> Result<Vec<Login>, Box<dy
     ];
 
     let basic = world.login()?;
+    world.put_tokens(&basic, &[("puller", password(&basic))])?;
     world
         .cluster
         .apply(&basic.secret(&password(&basic)).to_string())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pullpass_emulator::Config;
+use pullpass_emulator::{Config, Registry, RepositoryScope, ScopedToken};
 use pullpass_test_support::{
     Azure, ControlPlane, Installation, InstallationBuilder, KubectlOutput, Login, end_to_end_wanted, wait_for,
 };
@@ -114,6 +114,24 @@ impl<'a> World<'a> {
             fields.extend(more.clone());
         }
         self.cluster.apply(&object.to_string())?;
+        Ok(())
+    }
+
+    /// Gives a registry repository-scoped tokens with these passwords, which may pull everything.
+    pub fn put_tokens(&self, login: &Login, tokens: &[(&str, String)]) -> Test {
+        let mut registry = Registry::new(&login.tenant, &login.host);
+        let everything = || RepositoryScope {
+            repository: "*".to_owned(),
+            actions: vec!["pull".to_owned()],
+        };
+        let token = |(name, password): &(&str, String)| ScopedToken {
+            name: (*name).to_owned(),
+            passwords: vec![password.clone()],
+            scopes: vec![everything()],
+            ..ScopedToken::default()
+        };
+        registry.tokens = tokens.iter().map(token).collect();
+        self.azure.put_registry(registry)?;
         Ok(())
     }
 

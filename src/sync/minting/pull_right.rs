@@ -268,8 +268,8 @@ mod tests {
         }
     }
 
-    fn allowed(question: &Question) -> Option<PullRight> {
-        Some(PullRight::Allowed(question.repositories.clone()))
+    fn allowed(question: &Question) -> PullRight {
+        PullRight::Allowed(question.repositories.clone())
     }
 
     #[test]
@@ -279,8 +279,8 @@ mod tests {
         let (one, two) = (question(1, &["app"]), question(1, &["app", "web"]));
         let mut rights = PullRights::default();
         assert_eq!(rights.left(&one, begin), None);
-        rights.take(&one, allowed(&one), begin);
-        assert_eq!(Some(rights.answer(&one)), allowed(&one));
+        rights.take(&one, Some(allowed(&one)), begin);
+        assert_eq!(rights.answer(&one), allowed(&one));
         let left = rights.left(&one, begin).unwrap();
         assert!(left > Duration::from_mins(50) && left <= INTERVAL, "{left:?}");
         assert_eq!(rights.left(&one, after(60)), None);
@@ -293,7 +293,7 @@ mod tests {
         rights.rename("mine", "a", "b");
         assert_eq!(rights.left(&one, begin), None, "other inputs");
         rights.rename("mine", "b", "a");
-        assert_eq!(Some(rights.answer(&one)), allowed(&one));
+        assert_eq!(rights.answer(&one), allowed(&one));
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
         }
         let last = rights.left(&asked, begin).unwrap();
         assert!(last > Duration::from_mins(40) && last <= INTERVAL, "{last:?}");
-        rights.take(&asked, allowed(&asked), begin);
+        rights.take(&asked, Some(allowed(&asked)), begin);
         assert!(rights.left(&asked, begin).unwrap() > Duration::from_mins(50));
     }
 

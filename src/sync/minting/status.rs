@@ -154,12 +154,12 @@ fn untold() -> Verdict {
 
 /// Names, but not all of many.
 fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
-    let names: Vec<_> = names.into_iter().map(String::as_str).collect();
-    let (named, more) = names.split_at(names.len().min(MAX_NAMED));
-    let named = named.join(", ");
-    match more.len() {
-        0 => named,
-        more => format!("{named} and {more} more"),
+    let all: Vec<_> = names.into_iter().map(String::as_str).collect();
+    let (first, others) = all.split_at(all.len().min(MAX_NAMED));
+    let text = first.join(", ");
+    match others.len() {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
 }
 
