@@ -47,11 +47,12 @@ queries: ## Try the queries of docs/audit.md that need Loki's and Kusto's own pa
 	@tests/audit/queries/run
 
 .PHONY: bench
-bench: ## Measure the webhook, also while it is flooded, and the secret sync, each against a floor in the same run
+bench: ## Measure the webhook, also while it is flooded, the secret sync and the API server's policies, each against a floor in the same run
 	tests/control-plane/build >/dev/null
 	cargo bench --locked --bench webhook
 	cargo bench --locked --bench flood
 	cargo bench --locked --bench sync
+	cargo bench --locked --bench policy
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for SECONDS each (default 60), or TARGETS only; needs a C++ compiler

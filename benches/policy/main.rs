@@ -1,0 +1,289 @@
+//! What the API server's own policies cost the creation of a Pod, beside the webhook and beside nothing, with few and many
+//! registries. All take turns, since a machine is never quiet. A dry run is measured: the same admission, and no write.
+
+#[expect(dead_code, reason = "other benchmarks share the rest of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
+use pullpass_test_support::{ControlPlane, Installation, kube_client, wait_for};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use support::{Output, Result, median, table};
+
+const ADMISSION_POLICY: &str = include_str!("../../manifests/components/admission-policy/policy.yaml");
+const ENFORCE: &str = include_str!("../../manifests/components/enforce/policy.yaml");
+/// The label by which the policies pick the namespaces of their turns.
+const TURN: &str = "bench";
+const SOON: Duration = Duration::from_mins(3);
+
+/// Who looks at a Pod of a turn's namespace.
+const TURNS: [&str; 5] = ["nothing", "admission-policy", "enforce", "both", "webhook"];
+
+/// Measures what the API server's own policies cost the creation of a Pod
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many registries are attached, from few to many
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 10, 50, 200, 1_000])]
+    registries: Vec<usize>,
+    /// How many Pods of each kind are created in each turn
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pods: u32,
+    /// A short form, which shows that it works: two numbers and few Pods
+    #[arg(long, env = "QUICK", value_parser = clap::builder::FalseyValueParser::new())]
+    quick: bool,
+    /// How the result is written
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// What cargo adds to a benchmark's arguments
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What was measured of one kind of Pod, with so many registries.
+#[derive(Debug, Serialize)]
+struct Row {
+    registries: usize,
+    pod: &'static str,
+    /// The median of each turn, in milliseconds, in the order of the turns.
+    milliseconds: Vec<f64>,
+}
+
+fn main() -> ExitCode {
+    support::main("policy", || run(Arguments::parse()))
+}
+
+fn run(mut arguments: Arguments) -> Result<()> {
+    if arguments.quick {
+        arguments.registries = vec![0, 10];
+        arguments.pods = 10;
+    }
+    arguments.registries.sort_unstable();
+    eprintln!("a control plane is started");
+    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    // Of the rules one is in force, so that every Pod is judged.
+    let pullpass = Installation::builder(&cluster, env!("CARGO_BIN_EXE_pullpass"))
+        .in_cluster()
+        .flag("--forbidden=deny")
+        .start()?;
+    let runtime = Runtime::new()?;
+    let turns = prepare(&cluster, &pullpass, &runtime)?;
+    let mut rows = Vec::new();
+    let mut attached = 0;
+    for registries in arguments.registries {
+        eprintln!("{registries} AcrRegistries");
+        attach(&cluster, attached..registries)?;
+        attached = registries;
+        let images = [
+            ("without an image on ACR", "nginx".to_owned()),
+            ("with one", image(registries)),
+        ];
+        wait_until_known(&cluster, &runtime, &turns, registries)?;
+        for (pod, image) in images {
+            let milliseconds = measure(&runtime, &turns, &image, arguments.pods)?;
+            rows.push(Row {
+                registries,
+                pod,
+                milliseconds,
+            });
+        }
+    }
+    print!("{}", render(&rows, arguments.output)?);
+    Ok(())
+}
+
+/// Makes a namespace for each turn, and the policies that look at some of them.
+fn prepare(cluster: &ControlPlane, pullpass: &Installation<'_>, runtime: &Runtime) -> Result<Vec<Api<Pod>>> {
+    let client = kube_client(runtime, cluster.kubeconfig())?;
+    let mut pods = Vec::new();
+    for turn in TURNS {
+        if turn == "webhook" {
+            pullpass.add_namespace(turn, &[(TURN, turn)])?;
+        } else {
+            let account = json!({
+                "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": turn},
+            });
+            let namespace = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": turn, "labels": {TURN: turn}},
+            });
+            cluster.apply(&list(&[namespace, account]))?;
+        }
+        pods.push(Api::namespaced(client.clone(), turn));
+    }
+    let token = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {
+            "name": "token", "namespace": "pullpass-system", "annotations": {"pullpass.dev/registries": "*"},
+        },
+        "stringData": {"username": "token", "password": "of-a-benchmark"},
+    });
+    cluster.apply(&token.to_string())?;
+    for (policies, turn) in [(ADMISSION_POLICY, "admission-policy"), (ENFORCE, "enforce")] {
+        for text in policies.split("\n---\n") {
+            let mut object: Value = serde_saphyr::from_str(text)?;
+            // For namespaces that ask for the secrets of all registries; none of these does.
+            if object.pointer("/metadata/name").and_then(Value::as_str) == Some("pullpass-always") {
+                continue;
+            }
+            if let Some(constraints) = object
+                .pointer_mut("/spec/matchConstraints")
+                .and_then(Value::as_object_mut)
+            {
+                let picked = json!({"key": TURN, "operator": "In", "values": [turn, "both"]});
+                constraints.insert(
+                    "namespaceSelector".to_owned(),
+                    json!({"matchExpressions": [picked]}),
+                );
+            }
+            cluster.apply(&object.to_string())?;
+        }
+    }
+    Ok(pods)
+}
+
+fn list(items: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+/// An image of the last of so many registries; of a stranger's where there is none.
+fn image(registries: usize) -> String {
+    match registries.checked_sub(1) {
+        Some(last) => format!("registry{last}.azurecr.io/team/app:1"),
+        None => "stranger.azurecr.io/team/app:1".to_owned(),
+    }
+}
+
+fn attach(cluster: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<()> {
+    let objects: Vec<_> = numbers
+        .map(|number| {
+            json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("registry{number}")},
+                "spec": {
+                    "loginServer": format!("registry{number}.azurecr.io"),
+                    "identity": {"basic": {"secretRef": {"name": "token"}}},
+                },
+            })
+        })
+        .collect();
+    if !objects.is_empty() {
+        cluster.create(&list(&objects))?;
+    }
+    Ok(())
+}
+
+/// Waits until both the policies and the webhook inject what the last of so many registries needs.
+fn wait_until_known(
+    cluster: &ControlPlane,
+    runtime: &Runtime,
+    turns: &[Api<Pod>],
+    registries: usize,
+) -> Result<()> {
+    wait_for("the index", SOON, || {
+        let index = cluster
+            .get_json(&["acrindex", "pullpass"])
+            .map_err(|error| error.to_string())?;
+        let hosts = index.pointer("/spec/hosts").and_then(Value::as_object);
+        let known = hosts.map_or(0, serde_json::Map::len);
+        if known == registries {
+            Ok(())
+        } else {
+            Err(format!("{known} of {registries}"))
+        }
+    })?;
+    let expected = usize::from(registries > 0);
+    for (name, pods) in TURNS.into_iter().zip(turns) {
+        let expected = if ["nothing", "enforce"].contains(&name) {
+            0
+        } else {
+            expected
+        };
+        wait_for("everybody to know the registries", SOON, || {
+            let created = runtime
+                .block_on(create(pods, &image(registries)))
+                .map_err(|error| error.to_string())?;
+            let secrets = created
+                .spec
+                .and_then(|spec| spec.image_pull_secrets)
+                .map_or(0, |secrets| secrets.len());
+            if secrets == expected {
+                Ok(())
+            } else {
+                Err(format!("{name}: {secrets} pull secrets"))
+            }
+        })?;
+    }
+    Ok(())
+}
+
+async fn create(pods: &Api<Pod>, image: &str) -> Result<Pod> {
+    let pod = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"},
+        "spec": {"containers": [{"name": "main", "image": image}, {"name": "other", "image": "nginx"}]},
+    }))?;
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    Ok(pods.create(&dry_run, &pod).await?)
+}
+
+/// The median of each turn, in milliseconds.
+fn measure(runtime: &Runtime, turns: &[Api<Pod>], image: &str, pods: u32) -> Result<Vec<f64>> {
+    let mut took = vec![Vec::new(); turns.len()];
+    for _ in 0..pods {
+        for (turn, took) in turns.iter().zip(&mut took) {
+            let begun = Instant::now();
+            runtime.block_on(create(turn, image))?;
+            took.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    Ok(took.into_iter().map(|took| median(took.into_iter())).collect())
+}
+
+fn render(rows: &[Row], output: Output) -> Result<String> {
+    if output == Output::Json {
+        return Ok(serde_json::to_string_pretty(&json!({"turns": TURNS, "rows": rows}))? + "\n");
+    }
+    let [nothing, policy, enforce, both, webhook] = TURNS.map(str::to_owned);
+    let mut lines = vec![[
+        "AcrRegistries".to_owned(),
+        "a Pod".to_owned(),
+        nothing,
+        policy,
+        enforce,
+        both,
+        webhook,
+    ]];
+    for row in rows {
+        let floor = row.milliseconds.first().copied().unwrap_or(f64::NAN);
+        let cell = |turn: usize| {
+            let took = row.milliseconds.get(turn).copied().unwrap_or(f64::NAN);
+            if turn == 0 {
+                format!("{took:.2} ms")
+            } else {
+                format!("{took:.2} ms ({:.2})", took / floor)
+            }
+        };
+        lines.push([
+            row.registries.to_string(),
+            row.pod.to_owned(),
+            cell(0),
+            cell(1),
+            cell(2),
+            cell(3),
+            cell(4),
+        ]);
+    }
+    Ok(format!(
+        "{}medians; in parentheses: times what it takes with nothing\n",
+        table(&lines)
+    ))
+}
