@@ -164,6 +164,11 @@ impl AttachedRegistry {
         }
     }
 
+    /// Whether its pull secret may be in an injected namespace: nobody needs one to pull anonymously.
+    pub fn gives_secret_to(&self, labels: Option<&Labels>) -> bool {
+        !self.is_anonymous() && self.allows(labels)
+    }
+
     /// Whether its credential is good for a repository of the registry.
     pub fn covers(&self, repository: &str) -> bool {
         self.repositories.is_empty() || self.repositories.iter().any(|covered| covered == repository)

@@ -114,7 +114,12 @@ impl Scope {
         }
     }
 
-    /// The same for a namespace that a selector of the API server has just picked: labels that say otherwise are old. A
+    /// Whether Pods of a namespace are injected.
+    pub fn injects(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        matches!(self.membership(namespace, labels), Membership::Injected { .. })
+    }
+
+    /// The membership of a namespace that a selector of the API server has just picked: labels that say otherwise are old. A
     /// namespace that is left out by name stays so, since a flag can name more than the selectors do.
     pub fn membership_of_picked(
         &self,

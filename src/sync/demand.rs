@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::admission::demand::{Demand, DemandReceiver};
 use crate::metrics::Metrics;
-use crate::policy::scope::{Membership, Scope};
+use crate::policy::scope::Scope;
 use crate::sync::failures::Failures;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::waiting::{For, Waiting};
@@ -85,9 +85,9 @@ impl DemandWriter {
                     writes.push(self.write(pair, since));
                     false
                 }
-                Some((pair, since, standing)) = writes.next() => {
+                Some((pair, since, outcome)) = writes.next() => {
                     under_way.remove(&pair);
-                    match standing {
+                    match outcome {
                         DemandState::Met => {
                             waiting.remove(&pair);
                             failures.forget(&pair);
@@ -170,8 +170,8 @@ impl DemandWriter {
     }
 
     async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, DemandState) {
-        let standing = self.try_write(&pair, since).await;
-        (pair, since, standing)
+        let outcome = self.try_write(&pair, since).await;
+        (pair, since, outcome)
     }
 
     async fn try_write(&self, (namespace, registry): &Pair, since: Instant) -> DemandState {
@@ -183,11 +183,7 @@ impl DemandWriter {
         let Some(registry) = registries.by_name(registry) else {
             return DemandState::Open(For::Credential);
         };
-        let injected = matches!(
-            self.scope.membership(namespace, Some(&labels)),
-            Membership::Injected { .. }
-        );
-        if !injected || !registry.allows(Some(&labels)) {
+        if !self.scope.injects(namespace, Some(&labels)) || !registry.gives_secret_to(Some(&labels)) {
             return DemandState::Refused;
         }
         let Some(credential) = self.watches.credential(registry) else {

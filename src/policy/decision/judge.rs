@@ -91,7 +91,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             let all = self.registries.all().into_iter();
             tally
                 .needed
-                .extend(all.filter(|registry| registry.allows(self.labels) && !registry.is_anonymous()));
+                .extend(all.filter(|registry| registry.gives_secret_to(self.labels)));
         }
         let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
         self.conclude(images.collect(), tally)

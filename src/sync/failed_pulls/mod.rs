@@ -2,7 +2,7 @@
 //!
 //! pullpass can't read pull secrets, so it goes by what becomes of them. A kubelet that does not find a pull secret says so
 //! in an Event; one that can't pull says so in another, and in the status of the Pod. Neither is proof: what follows is only
-//! that a Secret is written which the namespace may have and which a Pod there names, and that rarely ([`gate`]).
+//! that a Secret is written which the namespace may have and which a Pod there names, and that rarely (see `gate.rs`).
 
 mod gate;
 mod signs;
@@ -22,7 +22,7 @@ use crate::kubernetes::pods;
 use crate::kubernetes::tail::tail;
 use crate::metrics::{DropReason, Metrics, PullFailure};
 use crate::policy::pod::Pod;
-use crate::policy::scope::{Membership, Scope};
+use crate::policy::scope::Scope;
 use crate::sync::demand::{Pair, now};
 use crate::sync::watches::Watches;
 
@@ -115,14 +115,10 @@ impl FailedPulls {
             return false;
         };
         let registries = self.watches.view.registries();
-        let is_injected = matches!(
-            self.scope.membership(namespace, Some(&labels)),
-            Membership::Injected { .. }
-        );
-        is_injected
+        self.scope.injects(namespace, Some(&labels))
             && registries
                 .by_name(registry)
-                .is_some_and(|registry| registry.allows(Some(&labels)) && !registry.is_anonymous())
+                .is_some_and(|registry| registry.gives_secret_to(Some(&labels)))
     }
 
     fn demand(&self, pair: Pair, failure: PullFailure, pod: &str) {

@@ -28,7 +28,7 @@ pub(super) fn step(
             Step::Nothing
         };
     };
-    if !injected || !registry.allows(Some(labels)) || registry.is_anonymous() {
+    if !injected || !registry.gives_secret_to(Some(labels)) {
         return Step::Delete;
     }
     // The last good credential stays where it is, and goes nowhere else, until one is minted of the spec in force.
