@@ -16,7 +16,7 @@ use super::call::{CallError, Words, call};
 use crate::base::backoff::{Backoff, Jitter};
 
 /// How long a watch that failed, or that the API server ended, waits.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
+const TAIL_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
 
 type Watch<K> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<K>>> + Send>>;
 
@@ -112,7 +112,7 @@ where
                 // The API server ends every watch after some minutes.
                 None => {
                     self.failures = 0;
-                    sleep(BACKOFF.delay(1, None, Jitter::random())).await;
+                    sleep(TAIL_BACKOFF.delay(1, None, Jitter::random())).await;
                     return None;
                 }
             }
@@ -131,7 +131,7 @@ where
                 "a watch failed and is started again"
             );
         }
-        sleep(BACKOFF.delay(self.failures, None, Jitter::random())).await;
+        sleep(TAIL_BACKOFF.delay(self.failures, None, Jitter::random())).await;
     }
 }
 

@@ -126,7 +126,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 readiness: Arc::clone(&shared.readiness),
                 minter: cluster.minter,
                 workload_identity: workload_identity_env(),
-                resync: cluster.resync_interval,
+                resync_interval: cluster.resync_interval,
                 emptied_interval: cluster.emptied_interval,
                 evicts_stuck_pods: cluster.evicts_stuck_pods,
                 demand: demand.clone(),

@@ -56,7 +56,7 @@ pub(super) struct Replica {
     pub(super) readiness: Arc<Readiness>,
     pub(super) minter: Minter,
     pub(super) workload_identity: WorkloadIdentityEnv,
-    pub(super) resync: Duration,
+    pub(super) resync_interval: Duration,
     pub(super) emptied_interval: Duration,
     pub(super) evicts_stuck_pods: bool,
     /// Where the leader says which pull secrets kubelets can't pull with.
@@ -155,7 +155,7 @@ impl Replica {
                 Arc::clone(&self.metrics),
                 self.demand.clone(),
             ),
-            resync: self.resync,
+            resync_interval: self.resync_interval,
         };
         let secrets = SecretsController {
             client: self.client.clone(),
@@ -164,20 +164,20 @@ impl Replica {
             scope: self.settings.scope.clone(),
             metrics: Arc::clone(&self.metrics),
             tallies,
-            resync: self.resync,
+            resync_interval: self.resync_interval,
             emptied_interval: self.emptied_interval,
         };
         let fence = Fence {
             client: self.client.clone(),
             metrics: Arc::clone(&self.metrics),
-            interval: self.resync,
+            interval: self.resync_interval,
         };
         let index = IndexController {
             client: self.client.clone(),
             watches: Arc::clone(watches),
             settings: self.settings.clone(),
             metrics: Arc::clone(&self.metrics),
-            resync: self.resync,
+            resync_interval: self.resync_interval,
         };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
         let certificate = async {

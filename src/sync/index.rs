@@ -36,7 +36,7 @@ pub struct IndexController {
     /// The scope and the rules that it states.
     pub settings: Settings,
     /// How often it is compared with what the API server has, whatever happens.
-    pub resync: Duration,
+    pub resync_interval: Duration,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -68,7 +68,7 @@ impl IndexController {
             } else {
                 failures = 0;
                 // Without a change it is compared all the same, in case somebody edited it.
-                let _ = timeout(self.resync, changed(&mut changes)).await;
+                let _ = timeout(self.resync_interval, changed(&mut changes)).await;
                 sleep(WRITE_INTERVAL).await;
             }
             // What follows reads everything.
@@ -168,7 +168,7 @@ mod tests {
             client: Client::new(service, "default"),
             watches: Arc::new(Watches::new(Arc::new(View::default()))),
             settings: Settings::default(),
-            resync: Duration::from_secs(30),
+            resync_interval: Duration::from_secs(30),
             metrics: Arc::clone(&metrics),
         };
         let shows = async |value: u8| {

@@ -48,7 +48,7 @@ pub struct PodsController {
     /// Who has pull secrets written again that kubelets can't pull with.
     pub failed_pulls: FailedPulls,
     /// How often all Pods are looked at.
-    pub resync: Duration,
+    pub resync_interval: Duration,
 }
 
 impl PodsController {
@@ -84,7 +84,7 @@ impl PodsController {
     }
 
     async fn scan_repeatedly(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) {
-        let mut ticks = tokio::time::interval(self.resync);
+        let mut ticks = tokio::time::interval(self.resync_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

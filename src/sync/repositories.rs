@@ -14,7 +14,7 @@ use crate::registry::image::ImageReference;
 /// fro; more are left out.
 pub(super) const MAX_REPOSITORIES: usize = 8;
 /// How long one is kept that no Pod names any more.
-const KEPT: Duration = Duration::from_hours(2);
+const SEEN_TIMEOUT: Duration = Duration::from_hours(2);
 
 /// When a Pod was last seen that names a repository, by repository.
 type Seen = BTreeMap<String, Instant>;
@@ -62,7 +62,7 @@ impl Repositories {
             return;
         }
         seen.retain(|_, known| {
-            known.retain(|_, at| now.saturating_duration_since(*at) < KEPT);
+            known.retain(|_, at| now.saturating_duration_since(*at) < SEEN_TIMEOUT);
             !known.is_empty()
         });
         let known = seen.entry(registry.to_owned()).or_default();
@@ -150,10 +150,10 @@ mod tests {
             repositories.note("mine", &format!("app{number:02}"), begin);
         }
         assert_eq!(repositories.of("mine").len(), MAX_REPOSITORIES);
-        repositories.note("mine", "app07", begin + KEPT);
-        repositories.note("mine", "new", begin + KEPT);
+        repositories.note("mine", "app07", begin + SEEN_TIMEOUT);
+        repositories.note("mine", "new", begin + SEEN_TIMEOUT);
         assert_eq!(repositories.of("mine"), ["app07", "new"]);
-        repositories.note("other", "app", begin + KEPT * 3);
+        repositories.note("other", "app", begin + SEEN_TIMEOUT * 3);
         assert_eq!(repositories.of("mine"), [""; 0], "it may be detached");
     }
 }

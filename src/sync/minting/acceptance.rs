@@ -11,7 +11,7 @@ use crate::api::reason::Reason;
 use crate::base::backoff::Jitter;
 
 /// How often a registry is asked whether it still takes a static credential.
-const INTERVAL: Duration = Duration::from_hours(1);
+const TRIAL_INTERVAL: Duration = Duration::from_hours(1);
 /// How much sooner that may be, as a fraction of it: registries that were attached together are not asked together.
 const JITTER: f64 = 0.1;
 
@@ -31,7 +31,7 @@ impl Acceptances {
     pub(super) fn accepted(&mut self, registry: &str, inputs: &str, now: Instant) {
         // One that was not asked for so long is not attached any more.
         self.0
-            .retain(|_, known| now.saturating_duration_since(known.at) < INTERVAL * 2);
+            .retain(|_, known| now.saturating_duration_since(known.at) < TRIAL_INTERVAL * 2);
         let inputs = inputs.to_owned();
         self.0.insert(registry.to_owned(), Acceptance { inputs, at: now });
     }
@@ -53,7 +53,7 @@ impl Acceptances {
     pub(super) fn left(&self, registry: &str, inputs: &str, now: Instant) -> Option<Duration> {
         let known = self.0.get(registry).filter(|known| known.inputs == inputs)?;
         let early = Jitter::of(&(registry, inputs)).fraction() * JITTER;
-        let wait = INTERVAL.mul_f64(1.0 - early);
+        let wait = TRIAL_INTERVAL.mul_f64(1.0 - early);
         let left = wait.checked_sub(now.saturating_duration_since(known.at))?;
         (!left.is_zero()).then_some(left)
     }
@@ -117,7 +117,10 @@ mod tests {
         assert_eq!(known.left("mine", "a", begin), None, "never tried");
         known.accepted("mine", "a", begin);
         let wait = known.left("mine", "a", begin).unwrap();
-        assert!(wait <= INTERVAL && wait >= Duration::from_mins(54), "{wait:?}");
+        assert!(
+            wait <= TRIAL_INTERVAL && wait >= Duration::from_mins(54),
+            "{wait:?}"
+        );
         assert_eq!(known.left("mine", "a", begin + wait), None);
         assert_eq!(known.left("mine", "b", begin), None, "another password");
         assert_eq!(known.left("other", "a", begin), None);

@@ -62,14 +62,14 @@ impl RegistryController {
                 self.parts.metrics.registries.count_refresh(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
-                let standing = CredentialState {
+                let credential = CredentialState {
                     is_needed: true,
                     login_server: None,
                     held: held().map(|(held, _)| held),
                     failure: Some(failure),
                     next_refresh: retry.map(|wait| after(now, wait)),
                 };
-                (standing, retry)
+                (credential, retry)
             }
         }
     }
@@ -138,7 +138,6 @@ impl RegistryController {
         let kept =
             current.and_then(|(held, seen)| seen.age(held.refreshed_at, clocks).map(|_| Arc::clone(held)));
         let held = held.map(|(held, _)| held);
-        let login_server = Some(registry.login_server().to_string());
         if let RefreshPlan::Wait(wait) = planned {
             let next_refresh = match (failures, &held) {
                 (Some(failures), _) => Some(failures.retry_at),
@@ -154,7 +153,7 @@ impl RegistryController {
             return (
                 CredentialState {
                     is_needed: true,
-                    login_server,
+                    login_server: Some(registry.login_server().to_string()),
                     failure: failure.or_else(|| held.is_none().then(too_soon)),
                     held,
                     next_refresh,
@@ -162,6 +161,21 @@ impl RegistryController {
                 wait,
             );
         }
+        self.refresh(registry, resolved, held, kept, failures, fraction)
+            .await
+    }
+
+    /// Mints, and returns the resulting state and when the next attempt is.
+    async fn refresh(
+        &self,
+        registry: &AttachedRegistry,
+        resolved: &Resolved,
+        held: Option<Arc<HeldCredential>>,
+        kept: Option<Arc<HeldCredential>>,
+        failures: Option<&Failures>,
+        fraction: f64,
+    ) -> (CredentialState, Option<Duration>) {
+        let inputs = &resolved.inputs;
         let minted = self.mint(registry, resolved, held.as_deref(), kept).await;
         self.parts
             .metrics
@@ -187,7 +201,7 @@ impl RegistryController {
         (
             CredentialState {
                 is_needed: true,
-                login_server,
+                login_server: Some(registry.login_server().to_string()),
                 held,
                 failure,
                 next_refresh,

@@ -167,24 +167,24 @@ impl RegistryController {
             return Action::requeue(MIN_REQUEUE_INTERVAL);
         }
         let now = (self.parts.clock)();
-        let (standing, next) = self.reconcile_credential(object, now).await;
+        let (credential, next) = self.reconcile_credential(object, now).await;
         self.parts
             .metrics
             .registries
-            .credential_expires(&name, standing.held.as_ref().and_then(|held| held.expires_at));
+            .credential_expires(&name, credential.held.as_ref().and_then(|held| held.expires_at));
         self.parts
             .metrics
             .registries
-            .credential_fails(&name, standing.failure.is_some());
-        let (right, question) = self.pull_right(object, &standing);
-        let mut written = self.write_status(object, &standing, &right, now).await;
+            .credential_fails(&name, credential.failure.is_some());
+        let (right, question) = self.pull_right(object, &credential);
+        let mut written = self.write_status(object, &credential, &right, now).await;
         let mut asked_in = None;
         if let Some(question) = question {
             if self.question_waits(&question).is_none() {
                 self.ask(object, &question).await;
-                let (answer, _) = self.pull_right(object, &standing);
+                let (answer, _) = self.pull_right(object, &credential);
                 if written.is_ok() && answer != right {
-                    written = self.write_status(object, &standing, &answer, now).await;
+                    written = self.write_status(object, &credential, &answer, now).await;
                 }
             }
             asked_in = self.question_waits(&question);
@@ -214,7 +214,7 @@ impl RegistryController {
     async fn write_status(
         &self,
         object: &AcrRegistry,
-        standing: &CredentialState,
+        credential: &CredentialState,
         right: &PullRight,
         now: Timestamp,
     ) -> Result<(), CallError> {
@@ -225,7 +225,7 @@ impl RegistryController {
         };
         let before = live.status.clone().unwrap_or_default();
         let told = Told {
-            credential: standing,
+            credential,
             tally: &tally,
             pull_right: right,
         };

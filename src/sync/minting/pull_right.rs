@@ -17,13 +17,13 @@ use crate::registry::docker_config::credential_of;
 use crate::sync::credentials::HeldCredential;
 
 /// How often a registry is asked about repositories that its credential may pull from.
-const INTERVAL: Duration = Duration::from_hours(1);
+const QUESTION_INTERVAL: Duration = Duration::from_hours(1);
 /// How much sooner that may be, as a fraction of it.
 const JITTER: f64 = 0.1;
 /// How long another repository waits for the question before.
 const NEW_REPOSITORY_INTERVAL: Duration = Duration::from_mins(5);
 /// When a registry is asked again that denied a pull, or did not answer: a role takes minutes to act.
-const BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), INTERVAL);
+const QUESTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), QUESTION_INTERVAL);
 
 /// What is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +78,8 @@ impl PullRights {
             .filter(|asked| asked.subject == question.subject)?;
         let jitter = Jitter::of(&(name, &asked.repositories));
         let mut wait = match asked.failures {
-            0 => INTERVAL.mul_f64(1.0 - JITTER * jitter.fraction()),
-            failures => BACKOFF.delay(failures, None, jitter),
+            0 => QUESTION_INTERVAL.mul_f64(1.0 - JITTER * jitter.fraction()),
+            failures => QUESTION_BACKOFF.delay(failures, None, jitter),
         };
         let is_known = |repository: &String| asked.repositories.contains(repository);
         if !question.repositories.iter().all(is_known) {
@@ -125,7 +125,7 @@ impl PullRights {
         };
         // One that was not asked for so long is not attached any more, or no Pod names it.
         self.0
-            .retain(|_, asked| now.saturating_duration_since(asked.at) < INTERVAL * 2);
+            .retain(|_, asked| now.saturating_duration_since(asked.at) < QUESTION_INTERVAL * 2);
         self.0.insert(name.to_owned(), asked);
     }
 }
@@ -135,27 +135,27 @@ impl RegistryController {
     pub(super) fn pull_right(
         &self,
         object: &AcrRegistry,
-        standing: &CredentialState,
+        state: &CredentialState,
     ) -> (PullRight, Option<Question>) {
-        if !standing.is_needed {
+        if !state.is_needed {
             return (PullRight::NotNeeded, None);
         }
         let credential = object.spec.credential.as_ref();
         if let Some(credential) = credential.filter(|spec| spec.kind == Some(CredentialKind::AccessToken)) {
-            return (of_access_token(standing, &credential.repositories), None);
+            return (of_access_token(state, &credential.repositories), None);
         }
-        let question = self.question(object, standing);
+        let question = self.question(object, state);
         let right = question
             .as_ref()
             .map_or(PullRight::Untold, |question| self.pull_rights().answer(question));
         (right, question)
     }
 
-    fn question(&self, object: &AcrRegistry, standing: &CredentialState) -> Option<Question> {
+    fn question(&self, object: &AcrRegistry, state: &CredentialState) -> Option<Question> {
         let registry = AttachedRegistry::parse(object).ok()?;
-        let held = standing.held.as_ref().filter(|held| held.is_of(&registry))?;
+        let held = state.held.as_ref().filter(|held| held.is_of(&registry))?;
         let repositories = self.parts.watches.repositories.of(registry.name());
-        let is_asked = standing.failure.is_none() && !repositories.is_empty();
+        let is_asked = state.failure.is_none() && !repositories.is_empty();
         let generation = object.metadata.generation.unwrap_or_default();
         is_asked.then(|| Question {
             subject: Subject {
@@ -226,8 +226,8 @@ impl RegistryController {
 }
 
 /// A token that names its repositories is only minted where it may pull from all of them.
-fn of_access_token(standing: &CredentialState, repositories: &[String]) -> PullRight {
-    match (&standing.failure, &standing.held) {
+fn of_access_token(state: &CredentialState, repositories: &[String]) -> PullRight {
+    match (&state.failure, &state.held) {
         (Some(failure), _) if failure.reason == Reason::ExchangeRejected => {
             PullRight::Denied(failure.message.clone())
         }
@@ -282,7 +282,10 @@ mod tests {
         rights.take(&one, Some(allowed(&one)), begin);
         assert_eq!(rights.answer(&one), allowed(&one));
         let left = rights.left(&one, begin).unwrap();
-        assert!(left > Duration::from_mins(50) && left <= INTERVAL, "{left:?}");
+        assert!(
+            left > Duration::from_mins(50) && left <= QUESTION_INTERVAL,
+            "{left:?}"
+        );
         assert_eq!(rights.left(&one, after(60)), None);
         assert_eq!(rights.left(&two, begin), Some(NEW_REPOSITORY_INTERVAL));
         assert_eq!(rights.left(&two, after(5)), None);
@@ -311,7 +314,10 @@ mod tests {
             assert_eq!(rights.answer(&asked), denied);
         }
         let last = rights.left(&asked, begin).unwrap();
-        assert!(last > Duration::from_mins(40) && last <= INTERVAL, "{last:?}");
+        assert!(
+            last > Duration::from_mins(40) && last <= QUESTION_INTERVAL,
+            "{last:?}"
+        );
         rights.take(&asked, Some(allowed(&asked)), begin);
         assert!(rights.left(&asked, begin).unwrap() > Duration::from_mins(50));
     }
@@ -320,7 +326,7 @@ mod tests {
     fn a_token_that_names_repositories_needs_no_question() {
         let repositories = ["app".to_owned()];
         let with = |reason: Option<Reason>, is_held: bool| {
-            let standing = CredentialState {
+            let state = CredentialState {
                 is_needed: true,
                 login_server: None,
                 held: is_held.then(|| question(1, &[]).held),
@@ -331,7 +337,7 @@ mod tests {
                 }),
                 next_refresh: None,
             };
-            of_access_token(&standing, &repositories)
+            of_access_token(&state, &repositories)
         };
         assert_eq!(with(None, true), PullRight::Allowed(repositories.to_vec()));
         let denied = PullRight::Denied("why".to_owned());

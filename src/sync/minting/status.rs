@@ -99,7 +99,7 @@ pub(super) fn next_status(
             observed_generation: generation,
         }
     };
-    let standing = told.credential;
+    let credential = told.credential;
     let pull_authorized = match told.pull_right {
         PullRight::NotNeeded => None,
         PullRight::Untold => known(PULL_AUTHORIZED)
@@ -119,22 +119,22 @@ pub(super) fn next_status(
         }
     };
     let mut conditions = vec![
-        condition(READY, verdict(standing, now).into()),
+        condition(READY, verdict(credential, now).into()),
         condition(DISTRIBUTED, distribution(told.tally).into()),
     ];
     conditions.extend(pull_authorized);
     AcrRegistryStatus {
         observed_generation: generation,
-        login_server: standing
+        login_server: credential
             .login_server
             .clone()
             .or_else(|| before.login_server.clone()),
         conditions,
-        credential: standing.held.as_ref().map(|held| CredentialStatus {
+        credential: credential.held.as_ref().map(|held| CredentialStatus {
             audience: held.audience.clone(),
             issued_at: Some(whole_seconds(held.refreshed_at).to_string()),
             expires_at: held.expires_at.map(|at| whole_seconds(at).to_string()),
-            next_refresh: standing.next_refresh.map(|at| whole_seconds(at).to_string()),
+            next_refresh: credential.next_refresh.map(|at| whole_seconds(at).to_string()),
         }),
         namespaces: Some(NamespacesStatus {
             served: told.tally.served,
@@ -163,13 +163,13 @@ fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     }
 }
 
-fn verdict(standing: &CredentialState, now: Timestamp) -> (bool, String, String) {
-    if !standing.is_needed {
+fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, String) {
+    if !credential.is_needed {
         let message = "pulls need no credential, and no pull secret is injected";
         return (true, "Anonymous".to_owned(), message.to_owned());
     }
-    if let Some(failure) = &standing.failure {
-        let rest = match standing.held.as_ref().map(|held| held.expires_at) {
+    if let Some(failure) = &credential.failure {
+        let rest = match credential.held.as_ref().map(|held| held.expires_at) {
             None => String::new(),
             Some(None) => ". Pods go on with the credential of before".to_owned(),
             Some(Some(end)) if end > now => {
@@ -186,7 +186,7 @@ fn verdict(standing: &CredentialState, now: Timestamp) -> (bool, String, String)
             format!("{}{rest}", failure.message),
         );
     }
-    let message = match standing.held.as_deref() {
+    let message = match credential.held.as_deref() {
         Some(HeldCredential { expires_at: None, .. }) => {
             "the registry takes the credential, which does not say when it ends"
         }
@@ -240,7 +240,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn standing(failure: Option<Reason>, held: bool) -> CredentialState {
+    fn credential(failure: Option<Reason>, held: bool) -> CredentialState {
         CredentialState {
             is_needed: true,
             login_server: Some("myregistry.azurecr.io".to_owned()),
@@ -266,17 +266,17 @@ mod tests {
     fn next(
         before: &AcrRegistryStatus,
         generation: Option<i64>,
-        standing: &CredentialState,
+        credential: &CredentialState,
         tally: &Tally,
         now: Timestamp,
     ) -> AcrRegistryStatus {
-        let pull_right = if standing.is_needed {
+        let pull_right = if credential.is_needed {
             PullRight::Untold
         } else {
             PullRight::NotNeeded
         };
         let told = Told {
-            credential: standing,
+            credential,
             tally,
             pull_right: &pull_right,
         };
@@ -290,9 +290,9 @@ mod tests {
             "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}},
         });
         let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
-        let standing = CredentialState::anonymous(&registry);
+        let credential = CredentialState::anonymous(&registry);
         let before = AcrRegistryStatus::default();
-        let status = next(&before, Some(1), &standing, &Tally::default(), at(5));
+        let status = next(&before, Some(1), &credential, &Tally::default(), at(5));
         assert_eq!(status.login_server.as_deref(), Some("freeregistry.azurecr.io"));
         let ready = status
             .conditions
@@ -308,11 +308,11 @@ mod tests {
 
     #[test]
     fn what_may_be_pulled_holds_until_the_spec_changes() {
-        let standing = standing(None, true);
+        let credential = credential(None, true);
         let tally = Tally::default();
         let told = |before: &AcrRegistryStatus, generation, pull_right: &PullRight| {
             let told = Told {
-                credential: &standing,
+                credential: &credential,
                 tally: &tally,
                 pull_right,
             };
@@ -347,19 +347,19 @@ mod tests {
 
     #[test]
     fn the_same_facts_give_the_same_status_whenever_they_are_told() {
-        for standing in [
-            standing(None, true),
-            standing(Some(Reason::EntraRejected), true),
-            standing(Some(Reason::Throttled), false),
+        for credential in [
+            credential(None, true),
+            credential(Some(Reason::EntraRejected), true),
+            credential(Some(Reason::Throttled), false),
         ] {
             let first = next(
                 &AcrRegistryStatus::default(),
                 Some(1),
-                &standing,
+                &credential,
                 &Tally::default(),
                 at(5),
             );
-            let second = next(&first, Some(1), &standing, &Tally::default(), at(500));
+            let second = next(&first, Some(1), &credential, &Tally::default(), at(500));
             assert_eq!(first, second);
             assert!(!serde_json::to_string(&first).unwrap().contains("hush"));
         }
@@ -368,11 +368,11 @@ mod tests {
     #[test]
     fn a_failed_refresh_says_what_goes_on_working() {
         let told = |held, now| {
-            let standing = standing(Some(Reason::Unreachable), held);
+            let credential = credential(Some(Reason::Unreachable), held);
             let status = next(
                 &AcrRegistryStatus::default(),
                 None,
-                &standing,
+                &credential,
                 &Tally::default(),
                 at(now),
             );
@@ -407,7 +407,7 @@ mod tests {
         let status = next(
             &AcrRegistryStatus::default(),
             None,
-            &standing(None, true),
+            &credential(None, true),
             &tally,
             at(1),
         );

@@ -27,7 +27,7 @@ use self::work::Work;
 use crate::api::names::pull_secret as pull_secret_name;
 use crate::metrics::Metrics;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::policy::scope::{Labels, Membership, Scope};
+use crate::policy::scope::{Labels, Scope};
 use crate::sync::credentials::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
@@ -59,7 +59,7 @@ pub struct SecretsController {
     /// Where the result is told.
     pub tallies: Arc<Tallies>,
     /// How often everything is written again, which mends what somebody deleted or edited.
-    pub resync: Duration,
+    pub resync_interval: Duration,
     /// How long the emptied credential of a detached registry is kept, and how long after a namespace lost its right it is
     /// swept once more: [`EMPTIED_INTERVAL`], but in tests.
     pub emptied_interval: Duration,
@@ -72,7 +72,7 @@ impl SecretsController {
         let mut work = Work::default();
         let mut running = FuturesUnordered::new();
         let mut writes = FuturesUnordered::new();
-        let mut resync = tokio::time::interval(self.resync);
+        let mut resync = tokio::time::interval(self.resync_interval);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
         loop {
             while running.len() < CONCURRENCY {
@@ -283,14 +283,7 @@ impl SecretsController {
 
     /// Whether a namespace with these labels may have the pull secret of a registry.
     fn may_have(&self, registry: &AttachedRegistry, namespace: &str, labels: Option<&Labels>) -> bool {
-        !registry.is_anonymous() && self.is_injected(namespace, labels) && registry.allows(labels)
-    }
-
-    fn is_injected(&self, namespace: &str, labels: Option<&Labels>) -> bool {
-        matches!(
-            self.scope.membership(namespace, labels),
-            Membership::Injected { .. }
-        )
+        self.scope.injects(namespace, labels) && registry.gives_secret_to(labels)
     }
 
     fn see(&self, work: &mut Work, sighting: Sighting) {
@@ -305,7 +298,7 @@ impl SecretsController {
             }
             Sighting::ScanDone { begun } => {
                 // A Pod may have come and gone during the scan: one more interval is given.
-                let kept_since = begun.checked_sub(self.resync).unwrap_or(begun);
+                let kept_since = begun.checked_sub(self.resync_interval).unwrap_or(begun);
                 let gone: Vec<Pair> = work
                     .wanted
                     .iter()
@@ -347,7 +340,7 @@ impl SecretsController {
         let step = step(
             registry,
             labels,
-            self.is_injected(namespace, labels),
+            self.scope.injects(namespace, labels),
             wanted,
             credential.is_some(),
         );

@@ -76,7 +76,7 @@ pub(super) fn controller(
         scope: Scope::new(crate::policy::scope::Mode::ClusterWide, "own", []),
         metrics: Arc::new(Metrics::new(|| 0)),
         tallies: Arc::default(),
-        resync: Duration::from_mins(10),
+        resync_interval: Duration::from_mins(10),
         emptied_interval: EMPTIED_INTERVAL,
     }
 }
@@ -521,11 +521,11 @@ async fn a_pair_is_wanted_for_an_interval_beyond_the_scan() {
     let seen = now();
     controller.see(&mut work, needed("apps"));
     let scan = |begun| Sighting::ScanDone { begun };
-    controller.see(&mut work, scan(seen + controller.resync));
+    controller.see(&mut work, scan(seen + controller.resync_interval));
     assert!(work.is_wanted(&mine("apps")));
     controller.see(
         &mut work,
-        scan(seen + controller.resync + Duration::from_millis(1)),
+        scan(seen + controller.resync_interval + Duration::from_millis(1)),
     );
     assert!(!work.is_wanted(&mine("apps")));
 }

@@ -27,7 +27,7 @@ use crate::sync::stored::{Emptied, Stored};
 /// kube's watcher gives up a watch that says nothing after about 295 s.
 pub const EMPTIED_INTERVAL: Duration = Duration::from_mins(6);
 /// How long the same write of the credential's Secret waits when it is due again.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
+const DETACH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
 /// What there is to do about a registry that is detached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -222,7 +222,7 @@ impl SecretsController {
         };
         detached.is_busy = false;
         let before = detached.tried.get(&step).copied();
-        let retry = Retry::after(before, BACKOFF, &(&registry, step), now());
+        let retry = Retry::after(before, DETACH_BACKOFF, &(&registry, step), now());
         detached.tried.insert(step, retry);
         match (step, written) {
             (_, Err(error)) => tracing::warn!(
