@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pullpass_emulator::Principal;
+use pullpass_emulator::{Principal, Registry, ScopedToken};
 use pullpass_test_support::Scratch;
 
 use crate::attach::certificate;
@@ -18,6 +18,13 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
     let mut principal = Principal::new(&login.tenant, &login.client).with_secret(&login.password);
     principal.certificates.push(leaf);
     world.azure.put_principal(principal)?;
+    let mut registry = Registry::new(&login.tenant, &login.host);
+    registry.tokens = vec![ScopedToken {
+        name: "puller".to_owned(),
+        passwords: vec![login.password.clone()],
+        ..ScopedToken::default()
+    }];
+    world.azure.put_registry(registry)?;
     let directory = Scratch::new()?;
     fs::write(directory.path().join("password"), &login.password)?;
     fs::write(directory.path().join("certificate.pem"), pem)?;
