@@ -117,6 +117,7 @@ mod tests {
             REFRESHED_AT_ANNOTATION,
             EMPTIED_AT_ANNOTATION,
             PULL_SECRETS_ANNOTATION,
+            INJECTED_BY_ANNOTATION,
         ]);
         assert_eq!(named, expected);
         for name in [OWN_NAMESPACE, MANAGER]

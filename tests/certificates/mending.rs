@@ -40,7 +40,7 @@ fn a_spoilt_secret_is_mended_and_what_is_served_is_served_on() -> Test {
         world.wait_for_secret(what, |secret| data(secret) == data(&good))?;
         let logs = world.logs()?;
         assert!(logs.contains(what), "{what}: {logs}");
-        assert!(logs.contains("the Secret was mended"), "{logs}");
+        assert!(logs.contains("the Secret was repaired"), "{logs}");
         load.wait_for_more(5)?;
     }
     // One that can't be changed is made anew, and holds what it held.
