@@ -26,6 +26,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "src/audit/record.rs",
+        "MAX_HOST: usize = 253;",
+        "docs/audit.md",
+        "at 253 bytes, as are hosts",
+    ),
+    (
+        "src/audit/record.rs",
         "MAX_REFERENCE: usize = 600;",
         "docs/audit.md",
         "references at 600",

@@ -16,8 +16,11 @@ pub(super) const SCHEMA: &str = "pullpass.dev/audit/v1";
 const MAX_LISTED: usize = 100;
 /// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
 const MAX_ANNOTATED: usize = 20;
-/// How much of an image's reference a record keeps, in bytes of JSON. No valid reference is longer.
+/// How much of an image's reference a record keeps, in bytes of JSON: enough for a repository, a tag and a digest of the
+/// longest kind with a usual host. Leading zeros of a port have no end.
 const MAX_REFERENCE: usize = 600;
+/// The same, of a registry's host; a valid one has 253 (a DNS name).
+const MAX_HOST: usize = 253;
 /// The same, of the name of a container or volume; a valid one has 63 (a DNS label).
 const MAX_ITEM: usize = 100;
 /// The same, of an object's name; a valid one has 253 (a DNS subdomain).
@@ -196,7 +199,7 @@ impl Serialize for ImageRecord<'_> {
         let mut record = serializer.serialize_struct("Image", 4)?;
         record.serialize_field("path", &Path(image))?;
         record.serialize_field("reference", &cut(&image.reference, MAX_REFERENCE))?;
-        record.serialize_field("host", host)?;
+        record.serialize_field("host", &host.as_deref().map(|host| cut(host, MAX_HOST)))?;
         record.serialize_field("registry", registry)?;
         record.end()
     }
@@ -309,6 +312,22 @@ mod tests {
             let (line, record) = record(&pod, &long);
             assert!(line.len() < 100 << 10, "{}", line.len());
             assert_eq!(record["leftOut"], json!({"images": 100}));
+        }
+    }
+
+    #[test]
+    fn a_record_is_bounded_whatever_its_hosts_are() {
+        let zeros = "0".repeat(20_000);
+        for image in [
+            format!("{}.example/a", "a".repeat(20_000)),
+            format!("registry.example:{zeros}5000/a"),
+            format!("myregistry.azurecr.io:{zeros}443/a"),
+            format!("myregistry.azurecr.io:{zeros}444/a"),
+        ] {
+            let (line, record) = record(&pod((0..100).map(|n| (format!("c{n}"), image.clone()))), "jane");
+            assert!(line.len() < 100 << 10, "{}", line.len());
+            let host = record["images"][0]["host"].as_str().unwrap();
+            assert!(host.len() <= MAX_HOST, "{}", host.len());
         }
     }
 

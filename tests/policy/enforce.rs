@@ -314,7 +314,14 @@ fn every_place_and_spelling_of_an_image_is_judged() -> Test {
     let in_main = |image: &str, host: &str| (strange(image), of("spec.containers[main]", image, host));
     let long = format!("{host}/{}", "a".repeat(150));
     let too_long = format!("{host}/{}", "a".repeat(2_000));
-    let cut: String = long.chars().take(100).chain(['…']).collect();
+    let zeros = "0".repeat(3_000);
+    let long_port = format!("{host}:{zeros}443/app");
+    let long_regional = format!(
+        "strangeregistry.westeurope.geo.azurecr.io:{}443/app",
+        "0".repeat(300)
+    );
+    let other_port = format!("{host}:{zeros}444/app");
+    let start = |text: &str| text.chars().take(100).chain(['…']).collect::<String>();
     for (spec, expected) in [
         in_main(STRANGE, host),
         in_main("StrangeRegistry.AzureCR.io/app:v1", host),
@@ -329,7 +336,15 @@ fn every_place_and_spelling_of_an_image_is_judged() -> Test {
             "strange-hash1.azurecr.cn",
         ),
         in_main(&format!("{host}/a@other:{}", "0".repeat(64)), host),
-        (strange(&long), of("spec.containers[main]", &cut, host)),
+        (strange(&long), of("spec.containers[main]", &start(&long), host)),
+        (
+            strange(&long_port),
+            of("spec.containers[main]", &start(&long_port), host),
+        ),
+        (
+            strange(&long_regional),
+            of("spec.containers[main]", &start(&long_regional), host),
+        ),
         (
             json!({"containers": main, "initContainers": [{"name": "init", "image": STRANGE}]}),
             of("spec.initContainers[init]", STRANGE, host),
@@ -347,6 +362,7 @@ fn every_place_and_spelling_of_an_image_is_judged() -> Test {
         (strange("strangeregistry.westeurope.data.azurecr.io/app"), None),
         (strange("abcd.azurecr.io/app"), None),
         (strange("strangeregistry.azurecr.io:5000/app"), None),
+        (strange(&other_port), None),
         (strange("strangeregistry.azurecr.io.example/app"), None),
         (strange("example.com/strangeregistry.azurecr.io/app"), None),
         (strange("strangeregistry.azurecr.io"), None),
@@ -557,6 +573,14 @@ fn large_pods_fit_the_budget() -> Test {
         (
             "many long texts with a host",
             vec![format!("registry0001.azurecr.io/{}", "x".repeat(1000)); 900],
+        ),
+        (
+            "one long port",
+            vec![format!("registry0001.azurecr.io:{}443/a", "0".repeat(900_000))],
+        ),
+        (
+            "many long ports",
+            vec![format!("registry0001.azurecr.io:{}443/a", "0".repeat(1_000)); 900],
         ),
         ("many short ones", vec!["x".to_owned(); 5_000]),
     ] {

@@ -1,4 +1,4 @@
-//! No Pod is so large that the API server gives up on the match conditions and admits it without asking pullpass.
+//! No Pod is so large, and no image's reference so long, that the API server admits it without asking pullpass.
 
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
@@ -53,6 +53,50 @@ fn a_large_pod_does_not_escape_the_rules() -> Test {
                 create(&pod(namespace, &before)).is_ok(),
                 "{what}: nothing of it is on ACR"
             );
+        }
+    }
+    Ok(())
+}
+
+/// A port has any number of leading zeros, and a repository its 255 characters beside any host.
+#[test]
+fn a_long_reference_does_not_escape_the_rules() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster).flag("--unattached=deny").start()?;
+    attach(&cluster)?;
+    let namespaces = [
+        pullpass.new_namespace(&[])?,
+        pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?,
+    ];
+    let create = |namespace: &str, image: String| {
+        let arguments = ["create", "--dry-run=server", "--filename", "-"];
+        cluster.run_with_input(&arguments, &pod(namespace, &[image]))
+    };
+    let strange = |zeros: usize, path: usize| {
+        let port = format!("{}443", "0".repeat(zeros));
+        format!("StrangeRegistry.AzureCR.io:{port}/{}:1", "a".repeat(path))
+    };
+    wait_for("pullpass to refuse", SOON, || {
+        match create(&namespaces[0], STRANGE.to_owned()) {
+            Err(_) => Ok(()),
+            Ok(created) => Err(created.stdout),
+        }
+    })?;
+    for namespace in &namespaces {
+        for (zeros, path) in [(0, 250), (0, 255), (250, 3), (1_100, 255), (900_000, 3)] {
+            let refused = create(namespace, strange(zeros, path)).err();
+            let refused = refused.ok_or("it is admitted")?.to_string();
+            assert!(
+                refused.contains("(rule: unattached)"),
+                "{zeros} {path}: {refused}"
+            );
+        }
+        // Another port is another registry, and a longer path no reference.
+        for image in [
+            strange(1_100, 256),
+            format!("strangeregistry.azurecr.io:{}5/a", "0".repeat(1_100)),
+        ] {
+            assert!(create(namespace, image.clone()).is_ok(), "{image}");
         }
     }
     Ok(())

@@ -32,9 +32,10 @@ pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<
     let lower = host.canonical();
     (!host.is_matched_by_kubelets()).then(|| {
         let (written, how) = match host.port() {
-            Some(port) if host.is_lower_case() => (format!("{}:{port}", host.host()), "by the port's text"),
-            _ => (host.host().to_owned(), "by case"),
+            Some(_) if host.is_lower_case() => (host.as_str(), "by the port's text"),
+            _ => (host.host(), "by case"),
         };
+        let written = quoted(written);
         format!(
             "pullpass: {} names {written}: write {lower}, since a kubelet matches credentials {how} and finds none for it",
             quoted_path(image),
