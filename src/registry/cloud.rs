@@ -127,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_of_the_api_server_know_every_cloud() {
+        for path in [
+            "manifests/components/enforce/policy.yaml",
+            "manifests/chart/files/enforce.yaml",
+        ] {
+            let text = read(path);
+            // Once in the policy that refuses, and once in the one that warns.
+            let whole = format!("[.]([a-z0-9]{{1,63}}[.]geo[.])?{}$'", pattern());
+            assert_eq!(text.matches(&whole).count(), 2, "{path} has {whole}");
+            assert_eq!(text.matches("azurecr[.]").count(), 2, "{path}");
+        }
+    }
+
+    #[test]
     fn the_custom_resource_knows_every_cloud() {
         let text = crate::api::acr_registry::manifest().unwrap();
         // YAML may wrap and quote lines.

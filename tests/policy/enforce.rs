@@ -223,6 +223,8 @@ fn index() -> Value {
             "sharedregistry.azurecr.io": ["pullpass-in", "pullpass-exists"],
             "freeregistry.azurecr.io": [],
             "teamregistry.azurecr.io": [],
+            // As a version wrote it that had no list of registries without a credential.
+            "formerregistry.azurecr.io": [],
         },
         "pullSecrets": {
             "pullpass-open": {"registry": "open"},
@@ -277,6 +279,7 @@ fn selectors_decide_as_in_the_webhook() -> Test {
         ("none", "free", None),
         ("none", "team", Some("in")),
         ("b", "team", None),
+        ("none", "former", None),
     ] {
         let image = format!("{host}registry.azurecr.io/app:1");
         let spec = json!({"containers": [{"name": "main", "image": image}]});
@@ -528,6 +531,33 @@ fn a_webhook_that_comes_later_does_not_evade_the_rules() -> Test {
         "{}",
         said.text
     );
+    Ok(())
+}
+
+#[test]
+fn the_two_policies_differ_by_their_action_alone() -> Test {
+    let text = std::fs::read_to_string(COMPONENT)?;
+    let judging: Vec<String> = text
+        .split("\n---\n")
+        .filter(|document| document.contains("kind: ValidatingAdmissionPolicy\n"))
+        .map(|document| {
+            let lines = document.lines().skip_while(|line| *line != "spec:");
+            let judging = lines.take_while(|line| *line != "  validations:");
+            let said = judging.filter(|line| {
+                let line = line.trim_start();
+                !line.starts_with('#') && !line.starts_with("failurePolicy: ")
+            });
+            said.collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    let [enforce, warn] = &judging[..] else {
+        return Err(format!("there are {} policies", judging.len()).into());
+    };
+    assert!(warn.len() > 4_000, "{warn}");
+    let as_warn = enforce
+        .replace("'deny'", "'warn'")
+        .replace("says-deny", "says-warn");
+    assert_eq!(&as_warn, warn);
     Ok(())
 }
 
