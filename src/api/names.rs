@@ -39,6 +39,8 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// On a Pod: an admission policy in the API server added names of pull secrets to it. `manifests/components/admission-policy`
 /// writes it; so can the author of a Pod, and nothing is decided by it.
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
+/// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other says nothing.
+pub const INJECTED_BY_POLICY: &str = "admission-policy";
 /// Namespaces that are never injected: the cluster itself depends on them.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::admission::json::{JsonError, Reader};
-use crate::api::names::{INJECT_LABEL, INJECTED_BY_ANNOTATION, MIRROR_POD_ANNOTATION};
+use crate::api::names::{INJECT_LABEL, INJECTED_BY_ANNOTATION, INJECTED_BY_POLICY, MIRROR_POD_ANNOTATION};
 use crate::base::dns::{MAX_LABEL, is_label};
 use crate::policy::request::{ImageField, Operation, Owner, PodImage, PodView, ReviewRequest};
 
@@ -200,7 +200,11 @@ impl<'a> PodView<'a> {
                 })?,
                 "annotations" => reader.object(|reader, key| {
                     self.is_mirror |= key == MIRROR_POD_ANNOTATION;
-                    self.is_injected_by_policy |= key == INJECTED_BY_ANNOTATION;
+                    if key == INJECTED_BY_ANNOTATION {
+                        let value = reader.optional_string()?;
+                        self.is_injected_by_policy = value.as_deref() == Some(INJECTED_BY_POLICY);
+                        return Ok(());
+                    }
                     reader.skip()
                 })?,
                 "ownerReferences" => reader.array(|reader| {

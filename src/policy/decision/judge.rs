@@ -218,7 +218,7 @@ impl<'a, 'l> Judge<'a, 'l> {
                 ),
                 (false, true) if self.is_injected_by_policy() => (
                     Outcome::AlreadyPresent,
-                    "an admission policy in the API server added the pull secrets that the Pod needs",
+                    "the Pod has every pull secret that it needs: an admission policy in the API server added them, as the Pod's annotation says",
                 ),
                 (false, true) => (
                     Outcome::AlreadyPresent,

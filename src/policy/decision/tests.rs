@@ -436,12 +436,13 @@ fn a_selector_picks_the_team_whose_identity_is_used() {
 
 #[test]
 fn who_added_the_pull_secrets_is_said() {
-    let annotated = |secrets: &[&str]| {
+    let annotated_by = |by: &str, secrets: &[&str]| {
         let mut pod = pod(&["myregistry.azurecr.io/app"]);
-        pod["metadata"]["annotations"] = json!({"pullpass.dev/injected-by": "admission-policy"});
+        pod["metadata"]["annotations"] = json!({"pullpass.dev/injected-by": by});
         pod["spec"]["imagePullSecrets"] = secrets.iter().map(|name| json!({"name": name})).collect();
         pod
     };
+    let annotated = |secrets: &[&str]| annotated_by("admission-policy", secrets);
     let mut plain = annotated(&["pullpass-mine"]);
     plain["metadata"]["annotations"] = json!({});
     let elsewhere = {
@@ -455,7 +456,13 @@ fn who_added_the_pull_secrets_is_said() {
             create(&by_policy),
             Outcome::AlreadyPresent,
             Some(Injector::AdmissionPolicy),
-            "an admission policy in the API server added",
+            "an admission policy in the API server added them, as the Pod's annotation says",
+        ),
+        (
+            create(&annotated_by("somebody", &["pullpass-mine"])),
+            Outcome::AlreadyPresent,
+            None,
+            "has every pull secret",
         ),
         (
             create(&annotated(&[])),

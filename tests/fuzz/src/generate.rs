@@ -273,7 +273,7 @@ fn pod(source: &mut Source<'_>) -> Json {
                 "kubernetes.io/config.mirror",
                 "pullpass.dev/injected-by",
             ][source.choice(5)],
-            word("x"),
+            word(["x", "admission-policy"][source.choice(2)]),
         ),
     ];
     let owners = list(source, 3, |source| {

@@ -167,7 +167,7 @@ struct Annotations {
     #[serde(rename = "kubernetes.io/config.mirror")]
     mirror: Present,
     #[serde(rename = "pullpass.dev/injected-by")]
-    injected_by: Present,
+    injected_by: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -368,7 +368,10 @@ impl Pod {
         assert_eq!(generate_name.as_deref(), metadata.generate_name.as_deref());
         assert_eq!(inject_label.as_deref(), metadata.labels.0.inject.as_deref());
         assert_eq!(*is_mirror, metadata.annotations.0.mirror.0);
-        assert_eq!(*is_injected_by_policy, metadata.annotations.0.injected_by.0);
+        assert_eq!(
+            *is_injected_by_policy,
+            metadata.annotations.0.injected_by.as_deref() == Some("admission-policy")
+        );
         assert_eq!(service_account.as_deref(), self.spec.service_account.as_deref());
         let owners = &metadata.owner_references.0;
         let controller = owners.iter().rev().find(|owner| owner.0.controller);
