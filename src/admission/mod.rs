@@ -101,7 +101,11 @@ impl Admission {
         let decision = decide(&request, &registries, labels.as_ref(), &self.settings);
         let answer = encode(&request, &decision)?;
         if let Some(cluster) = self.cluster.as_ref().filter(|_| !request.dry_run) {
-            cluster.tell(&request, &decision, labels.is_some());
+            let scope = &self.settings.scope;
+            let is_known = labels
+                .as_ref()
+                .is_some_and(|labels| scope.injects(&request.namespace, Some(labels)));
+            cluster.tell(&request, &decision, is_known);
         }
         self.record(&request, &decision, peer, arrived.elapsed());
         Ok(answer)
@@ -134,8 +138,8 @@ impl Admission {
 impl ClusterSenders {
     fn tell(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
         self.demand.send(&request.namespace, &decision.demanded);
-        // A namespace that the cache does not have may be of a forged review's making. A controller tries again, and finds
-        // its namespace known.
+        // A namespace that the cache does not have, or has as not injected, may be of a forged review's making. A controller
+        // tries again, and finds its namespace known.
         if let Some(owner) = request.pod.owner.as_ref().filter(|_| is_known) {
             for Denial { rule, event, .. } in &decision.denials {
                 self.denials.send(&request.namespace, owner, *rule, event);
@@ -226,6 +230,8 @@ mod tests {
         let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
         let view = Arc::new(View::default());
         view.set_namespace("apps", &Labels::new());
+        let declined = [("pullpass.dev/inject".to_owned(), "disabled".to_owned())];
+        view.set_namespace("declined", &declined.into());
         view.set_registries(
             [
                 attached(&json!({})),
@@ -379,7 +385,41 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_a_selector_contradicts_forbid_nothing() {
+        // The registry is for another team than the old labels say.
+        let theirs = "theirsregistry.azurecr.io/app";
+        for (label, picked, expected) in [
+            ("inject", Picked::ByMode, "injected"),
+            ("inject", Picked::Always, "injected"),
+            ("team", Picked::ByMode, "uncovered"),
+            ("team", Picked::Always, "injected"),
+        ] {
+            let view = Arc::new(View::default());
+            let old = [(format!("pullpass.dev/{label}"), "disabled".to_owned())];
+            view.set_namespace("apps", &old.into());
+            let selector = json!({"matchLabels": {"team": "a"}});
+            view.set_registries(std::iter::once(attached(&selector)).collect());
+            let metrics = Arc::new(Metrics::new(|| 0));
+            let (demand, _demands) = demand::channel(Arc::clone(&metrics));
+            let (denials, _denied) = denials::channel(Arc::clone(&metrics));
+            let audit = AuditLog::open(&Destination::File("/dev/null".into())).unwrap();
+            let admission = Admission::new(view, Settings::default(), Arc::new(audit), metrics)
+                .in_cluster(ClusterSenders { demand, denials });
+            let body = review("apps", "main", theirs).to_string();
+            let answer = admission.answer(body.as_bytes(), picked, "127.0.0.1", Instant::now());
+            let answer: Value = serde_json::from_slice(&answer.unwrap()).unwrap();
+            let decision = &answer["response"]["auditAnnotations"]["decision"];
+            assert_eq!(decision, expected, "{label} {picked:?}");
+        }
+    }
+
+    #[test]
     fn a_namespace_that_is_not_known_gets_no_event() {
         assert_eq!(told(&review("elsewhere", "main", "other.azurecr.io/app")), None);
+    }
+
+    #[test]
+    fn a_namespace_that_opted_out_gets_no_event() {
+        assert_eq!(told(&review("declined", "main", "other.azurecr.io/app")), None);
     }
 }

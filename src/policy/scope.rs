@@ -138,6 +138,18 @@ impl Scope {
             Membership::OptedOut | Membership::NotOptedIn => Membership::Injected { always: is_always },
         }
     }
+
+    /// Labels by which a namespace can be judged that a selector of the API server has just picked. Labels that the selector
+    /// contradicts are old in this, and so may be in all else: the namespace then counts as one that is not known yet.
+    pub fn current_labels<'l>(
+        &self,
+        namespace: &str,
+        labels: Option<&'l Labels>,
+        picked: Option<Picked>,
+    ) -> Option<&'l Labels> {
+        let known = self.membership(namespace, labels);
+        labels.filter(|_| known == self.membership_of_picked(namespace, labels, picked))
+    }
 }
 
 /// Labels whose value is none of those that mean something, with the values that do. They count as not set.

@@ -161,6 +161,9 @@ pub fn decide<'a>(
             Decision::unjudged(request, Outcome::Skipped, exemption.sentence(), warnings)
         }
         treatment @ (Treatment::JudgedOnly(_) | Treatment::Injected { .. }) => {
+            let labels = settings
+                .scope
+                .current_labels(&request.namespace, labels, request.picked);
             Judge::new(request, registries, labels, settings.policy, treatment).judge()
         }
     }
