@@ -105,7 +105,7 @@ impl FailedPulls {
             return;
         };
         for pair in pairs.into_iter().filter(|pair| pulls_with(&pod, &pair.1)) {
-            self.demand(pair, failure, &claim.pod);
+            self.demand(pair, failure, &pod.name_any());
         }
     }
 

@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::Event;
 
 use crate::api::names::registry_of;
+use crate::base::dns::is_subdomain;
 use crate::metrics::PullFailure;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::pod::{Pod, failing_images, has_ended};
@@ -39,7 +40,8 @@ pub(super) fn claim(event: &Event, failure: PullFailure, registries: &AttachedRe
             of_image(image, registries).iter().map(name_of).collect()
         }
     };
-    let pod = involved.name.clone()?;
+    // The API server takes any text for it, and it becomes a part of the path of a request.
+    let pod = involved.name.clone().filter(|name| is_subdomain(name))?;
     (!names.is_empty()).then_some(Claim {
         namespace,
         pod,
@@ -149,6 +151,39 @@ mod tests {
             claimed(PullFailure::SecretMissing, "Node", "(pullpass-mine)"),
             None
         );
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_pod_is_not_read() {
+        let longest = "a".repeat(253);
+        let too_long = format!("{longest}a");
+        let read = |name: &str| {
+            let event = json!({
+                "metadata": {"name": "e", "namespace": "apps"},
+                "involvedObject": {"kind": "Pod", "name": name},
+                "message": "(pullpass-mine)",
+            });
+            let event = serde_json::from_value(event).unwrap();
+            claim(&event, PullFailure::SecretMissing, &registries()).map(|claim| claim.pod)
+        };
+        for name in ["web", "web-0.v2", &longest] {
+            assert_eq!(read(name).as_deref(), Some(name));
+        }
+        for name in [
+            "",
+            "?x",
+            "?watch=1",
+            "web?watch=1",
+            "web/log",
+            "../secrets/a",
+            "web#",
+            "%2e%2e",
+            "web\n",
+            "Web",
+            &too_long,
+        ] {
+            assert_eq!(read(name), None, "{name:?}");
+        }
     }
 
     #[test]
