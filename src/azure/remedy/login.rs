@@ -1,6 +1,39 @@
 //! What to do about a user name and a password that a registry does not take, and about what may not pull.
 
+use std::ops::RangeInclusive;
+
 use super::{Puller, Remedy, Situation, of_secret, run};
+
+/// Stands for the name of a token that is not told.
+const TOKEN_NAME: &str = "TOKEN-NAME";
+/// How long the name of a token may be.
+const TOKEN_NAME_LENGTH: RangeInclusive<usize> = 5..=50;
+/// From which length on a text may be a generated password.
+const PASSWORD_LENGTH: usize = 20;
+
+/// The name of a token as a status, an Event and a log may have it. It is a value of a Secret whose keys may be mixed up: what
+/// is no name of a token, or may as well be a password, is not told.
+pub(super) fn token_name(user: &str) -> &str {
+    let is_name = TOKEN_NAME_LENGTH.contains(&user.len())
+        && user
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_name && !may_be_a_password(user) {
+        user
+    } else {
+        TOKEN_NAME
+    }
+}
+
+/// Whether a text is as long and as mixed as generated passwords are. Names that people give consist of words and numbers.
+fn may_be_a_password(text: &str) -> bool {
+    let has = |is_of: fn(&u8) -> bool| text.bytes().any(|byte| is_of(&byte));
+    let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+    let is_of_words = text.split('-').all(|word| {
+        word.bytes().all(|byte| byte.is_ascii_digit()) || !word.bytes().any(|byte| byte.is_ascii_digit())
+    });
+    text.len() >= PASSWORD_LENGTH && (is_mixed || !is_of_words)
+}
 
 impl Situation<'_> {
     /// About a user name and a password that the registry refuses: it does not say why.
@@ -17,19 +50,22 @@ impl Situation<'_> {
                     format!("az acr credential show --name {registry}"),
                 ),
             ],
-            Puller::User(user) => vec![
-                run(
-                    "see that the token is enabled",
-                    format!("az acr token show --name {user} --registry {registry} --query status"),
-                ),
-                run(
-                    "or generate its second password, which replaces the second one that it has, and put it into the Secret \
-                     that spec.identity names",
-                    format!(
-                        "az acr token credential generate --name {user} --registry {registry} --password2"
+            Puller::User(user) => {
+                let user = token_name(user);
+                vec![
+                    run(
+                        "see that the token is enabled",
+                        format!("az acr token show --name {user} --registry {registry} --query status"),
                     ),
-                ),
-            ],
+                    run(
+                        "or generate its second password, which replaces the second one that it has, and put it into the Secret \
+                     that spec.identity names",
+                        format!(
+                            "az acr token credential generate --name {user} --registry {registry} --password2"
+                        ),
+                    ),
+                ]
+            }
             Puller::Identity(identity) => {
                 let mut remedies = match identity.app() {
                     Some(app) => of_secret(self.login_server, app, self.handover, self.origin()),

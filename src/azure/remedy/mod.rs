@@ -7,6 +7,7 @@ mod login;
 mod proof;
 
 pub(crate) use self::fault::EntraFault;
+use self::login::token_name;
 use self::proof::{clock, issuer_with_rsa};
 pub(crate) use self::proof::{of_given_certificate, of_secret};
 use super::acr::{AcrError, AcrRefusal};
@@ -343,7 +344,10 @@ impl Situation<'_> {
         match (self.puller, self.repository) {
             (Puller::User(user), Some(repository)) => vec![run(
                 format!("see that the scope map of the token allows content/read on {repository}"),
-                format!("az acr token show --name {user} --registry {registry} --query scopeMapId"),
+                format!(
+                    "az acr token show --name {} --registry {registry} --query scopeMapId",
+                    token_name(user)
+                ),
             )],
             (Puller::User(_), None) => self.login(),
             (Puller::Identity(_) | Puller::Unknown, Some(repository)) => vec![

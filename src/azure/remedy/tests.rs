@@ -177,3 +177,53 @@ fn resets_are_advised_with_append_alone() {
     }
     assert!(count > 5, "{count} resets were found");
 }
+
+#[test]
+fn a_user_that_may_be_a_password_is_not_named() {
+    let login_server = LoginServer::parse("myregistry.azurecr.io").unwrap();
+    let advice = |user: &str, repository| {
+        let situation = Situation {
+            login_server: &login_server,
+            resource_id: None,
+            puller: Puller::User(user),
+            audience: None,
+            repository,
+            handover: Handover::InPlace,
+        };
+        format!("{:?} {:?}", situation.login(), situation.pull())
+    };
+    for repository in [None, Some("team/app")] {
+        for name in [
+            "puller",
+            "ci-pull-2",
+            "Team-A-puller",
+            "a-long-name-of-a-token-of-2026",
+            "a1b2c",
+        ] {
+            assert!(
+                advice(name, repository).contains(&format!("--name {name} ")),
+                "{name}"
+            );
+        }
+        let longest = "a".repeat(51);
+        for password in [
+            "9dKq+3vN/fT0hYw2Xr7LzB5cPm8sJg1A",
+            "9dKqA3vNbfT0hYw2Xr7LzB5cPm8sJg1A",
+            "Ab1-Ab1-Ab1-Ab1-Ab1-Ab1",
+            "Long-Words-With-2026",
+            "0123456789abcdef0123456789abcdef",
+            "1b4e28ba-2fa1-11d2-883f-0016d3cca427",
+            "abc~Q.abc",
+            "p w",
+            "four",
+            "`id`",
+            "$(reboot)",
+            "",
+            &longest,
+        ] {
+            let advice = advice(password, repository);
+            assert!(advice.contains("--name TOKEN-NAME "), "{advice}");
+            assert!(password.is_empty() || !advice.contains(password), "{advice}");
+        }
+    }
+}
