@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use http::{Method, Request, Uri};
-use hyper::body::Bytes;
+use http::Uri;
 use jiff::Timestamp;
 
 use super::finding::{Finding, Step, StepOutcome};
@@ -252,10 +251,8 @@ impl Runner<'_> {
             Err(error) => return Layers::Refused(error),
         };
         let host = address.host().unwrap_or_default().to_owned();
-        let mut request = Request::new(Bytes::new());
-        *request.method_mut() = Method::HEAD;
-        *request.uri_mut() = address;
-        let reached = http.send(request).await.map(|response| response.status);
+        let reached = http.send(acr::first_byte(address)).await;
+        let reached = reached.map(|response| response.status);
         Layers::Elsewhere { host, reached }
     }
 

@@ -67,6 +67,27 @@ fn a_data_endpoint_that_is_barred_is_named() -> Test {
 }
 
 #[test]
+fn a_redirect_to_the_registry_itself_is_followed_with_the_token() -> Test {
+    let login = login();
+    let azure = Azure::start(std::slice::from_ref(&login))?;
+    azure.push_image(&login, "team/app")?;
+    let target = "--repository=team/app:v1";
+    for (times, says) in [
+        (1, "come from pullpassemulator.blob.core.windows.net"),
+        (100, "one redirect to itself after the other"),
+    ] {
+        azure.clear_failures();
+        let location = "?again=1".to_owned();
+        azure.inject(Failure::new(Step::Blob, Fault::Redirect { location }).times(times));
+        let output = check(&azure, &login, &[target, "--output=json"])?;
+        let said = String::from_utf8(output.stdout)?;
+        assert!(said.contains(says), "{said}");
+    }
+    assert_eq!(azure.leaked_tokens(), 0);
+    Ok(())
+}
+
+#[test]
 fn what_entra_refuses() -> Test {
     let login = login();
     let azure = Azure::with(std::slice::from_ref(&login), |config| {

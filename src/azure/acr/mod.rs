@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
-pub use self::blob::{BlobSource, blob_source, configuration_digest};
+pub use self::blob::{BlobSource, blob_source, configuration_digest, first_byte};
 pub use self::challenge::Challenge;
 pub use self::content::{Manifest, first_tag, manifest};
 pub use self::rights::denied_pull;
