@@ -76,6 +76,11 @@ impl<K: Hash + Eq> Failures<K> {
         self.failing.get(pair).is_some_and(|retry| retry.waits(now))
     }
 
+    /// When a pair is tried again that failed.
+    pub(super) fn retries_at(&self, pair: &K) -> Option<Instant> {
+        self.failing.get(pair).map(|retry| retry.at)
+    }
+
     /// Forgets the failures of a pair: it was written, or needs not be.
     pub(super) fn forget(&mut self, pair: &K) {
         self.failing.remove(pair);

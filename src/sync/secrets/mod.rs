@@ -104,10 +104,7 @@ impl SecretsController {
                 },
                 _ = resync.tick() => self.look_at_everything(&mut work),
                 now = housekeeping.tick() => {
-                    let due = work.retries.split_off(&now.into_std());
-                    for pair in std::mem::replace(&mut work.retries, due).into_values().flatten() {
-                        work.enqueue(pair);
-                    }
+                    work.take_up_retries(now.into_std());
                     self.sweep_again(&mut work);
                     work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
@@ -142,6 +139,8 @@ impl SecretsController {
                     .0
                 {
                     Step::Nothing => {}
+                    // It is tried again by itself.
+                    Step::Write if work.waits(&pair) => {}
                     Step::Write => work.enqueue(pair),
                     Step::Delete if work.is_wanted(&pair) => work.enqueue(pair),
                     Step::Delete if work.is_absent(&pair) => {}
@@ -200,7 +199,10 @@ impl SecretsController {
                 // for it again.
                 for namespace in self.watches.view.namespaces() {
                     let pair = work.pair(namespace, name.clone());
-                    if self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write {
+                    // What failed is tried again by itself, with what is held then.
+                    if !work.waits(&pair)
+                        && self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write
+                    {
                         work.enqueue(pair);
                     }
                 }
@@ -292,7 +294,9 @@ impl SecretsController {
                 let pair = work.pair(namespace, registry);
                 let is_new = work.wanted.insert(pair.clone(), now()).is_none();
                 let is_written = self.is_current(work, &pair);
-                if is_new || !(is_written || work.waits(&pair)) {
+                // What a Pod names that it may not have is gone, until a replica that is behind writes it again.
+                let is_settled = is_written || work.waits(&pair) || work.is_known_absent(&pair);
+                if is_new || !is_settled {
                     self.look_at(work, &self.watches.view.registries(), pair);
                 }
             }
@@ -369,7 +373,18 @@ impl SecretsController {
     }
 
     fn finish(&self, work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
-        work.done(&pair);
+        let is_failed_write = step == Step::Write
+            && matches!(
+                result,
+                Err(WriteError::Foreign | WriteError::Api(_) | WriteError::Timeout)
+            );
+        let registries = self.watches.view.registries();
+        if is_failed_write && self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write {
+            // Whatever happened meanwhile, it is to be written still, and that is tried when its wait ends.
+            work.done_until_retry(&pair);
+        } else {
+            work.done(&pair);
+        }
         match (step, &result) {
             // Nobody needs it any more: a failure says nothing of what there is now.
             (Step::Nothing, _) => {
@@ -384,7 +399,7 @@ impl SecretsController {
             | (Step::Write, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
                 work.failures.forget(&pair);
-                let is_attached = self.watches.view.registries().is_attached(&pair.1);
+                let is_attached = registries.is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;
             }

@@ -696,3 +696,60 @@ fn a_tally_that_changes_is_told_once() {
     assert_eq!(told(1), None);
     assert_eq!(told(2).as_deref(), Some("mine"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_is_tried_by_its_backoff_alone() {
+    let mut controller = controller(registry(&json!({})), &[("apps", None)]);
+    let tries = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&tries);
+    let server = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+        log.lock().unwrap().push(now());
+        let status = json!({"kind": "Status", "status": "Failure", "code": 403, "message": "no", "reason": "Forbidden"});
+        let body = kube::client::Body::from(status.to_string().into_bytes());
+        let response = http::Response::builder().status(403).body(body).unwrap();
+        std::future::ready(Ok::<_, std::io::Error>(response))
+    });
+    controller.client = Client::new(server, "own");
+    let (sightings, received) = mpsc::channel(8);
+    let begin = now();
+    // Each of these is a reason to look at the pair.
+    let happens = async {
+        for minute in 0_u64..360 {
+            sightings.send(needed("apps")).await.unwrap();
+            let refreshed_at = Timestamp::from_second(minute.try_into().unwrap()).unwrap();
+            let credential = HeldCredential {
+                refreshed_at,
+                ..(*controller.watches.credentials.of("mine").unwrap()).clone()
+            };
+            controller.watches.learn("mine", credential, None, Seen::new());
+            tokio::time::sleep(Duration::from_mins(1)).await;
+        }
+    };
+    tokio::select! {
+        () = controller.run(received) => panic!("it ended"),
+        () = happens => {}
+    }
+    assert_eq!(now().duration_since(begin).as_secs(), 6 * 3600);
+    let tries = tries.lock().unwrap();
+    // After 5, 10, 20, … 160 seconds, and then every five minutes, each up to a quarter sooner.
+    assert!((70..=105).contains(&tries.len()), "{}", tries.len());
+    let waits = tries
+        .windows(2)
+        .map(|pair| pair[1].duration_since(pair[0]).as_secs());
+    let waits: Vec<u64> = waits.collect();
+    assert!(waits[8..].iter().all(|wait| *wait >= 225), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_a_pod_may_not_have_is_deleted_once_between_resyncs() {
+    let controller = controller(registry(&json!({})), &[("apps", Some("disabled"))]);
+    let mut work = Work::default();
+    let mut deletions = 0;
+    for _ in 0..100 {
+        controller.see(&mut work, needed("apps"));
+        deletions += done(&controller, &mut work).1;
+    }
+    assert_eq!(deletions, 1);
+    controller.look_at_everything(&mut work);
+    assert_eq!(done(&controller, &mut work).1, 1, "a replica may have written it");
+}

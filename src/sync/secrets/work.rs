@@ -158,6 +158,12 @@ impl Work {
         }
     }
 
+    /// Ends the work on a pair that is tried again after a wait, and at no other time for what happened during the work.
+    pub(super) fn done_until_retry(&mut self, pair: &Pair) {
+        self.busy.remove(pair);
+        self.again.remove(pair);
+    }
+
     /// Remembers that a namespace has no pull secret of a registry, unless it is to be deleted again.
     pub(super) fn has_none(&mut self, pair: &Pair, is_attached: bool) {
         if self.queued.contains(pair) {
@@ -176,8 +182,13 @@ impl Work {
     /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
     /// not heard of a change yet may write it at any time.
     pub(super) fn is_absent(&self, pair: &Pair) -> bool {
-        let known = self.absent.get(&pair.1);
-        !self.wanted.contains_key(pair) && known.is_some_and(|known| known.contains(&pair.0))
+        !self.wanted.contains_key(pair) && self.is_known_absent(pair)
+    }
+
+    /// Whether a pull secret was deleted, or is not ours, and was not written here since.
+    pub(super) fn is_known_absent(&self, (namespace, registry): &(String, String)) -> bool {
+        let known = self.absent.get(registry);
+        known.is_some_and(|known| known.contains(namespace))
     }
 
     /// Forgets that a pair is known to be absent: it may be written now, or was.
@@ -197,6 +208,19 @@ impl Work {
     pub(super) fn failed(&mut self, pair: &Pair, error: &WriteError, now: Instant) {
         let at = self.failures.failed(Arc::clone(pair), error, now);
         self.retries.entry(at).or_default().push(Arc::clone(pair));
+    }
+
+    /// Has the pairs tried again whose time has come. The newest failure of a pair says when that is: others may have had it
+    /// tried before, and one that was tried with success waits for nothing.
+    pub(super) fn take_up_retries(&mut self, now: Instant) {
+        let later = self.retries.split_off(&now);
+        for (at, pairs) in std::mem::replace(&mut self.retries, later) {
+            for pair in pairs {
+                if self.failures.retries_at(&pair) == Some(at) {
+                    self.enqueue(pair);
+                }
+            }
+        }
     }
 
     /// Has the pairs of a registry wait no longer.
