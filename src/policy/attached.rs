@@ -140,11 +140,6 @@ impl AttachedRegistry {
         self.identity == AttachedIdentity::Anonymous
     }
 
-    /// Whether the same namespaces may have its pull secret as another one's.
-    pub fn has_selector_of(&self, other: &Self) -> bool {
-        self.namespaces == other.namespaces && self.is_anonymous() == other.is_anonymous()
-    }
-
     /// When a namespace gets the secret.
     pub fn provision(&self) -> Provision {
         self.provision
@@ -401,16 +396,12 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_is_told_from_the_rest_of_a_spec() {
+    fn a_selector_makes_no_other_credential() {
         let spec = |more: &str, selector| {
             let host = format!("{more}.azurecr.io");
             parsed("r", json!({"loginServer": host, "namespaces": selector}))
         };
         let of = |team: &str| json!({"matchLabels": {"team": team}});
-        assert!(spec("myregistry", of("a")).has_selector_of(&spec("another", of("a"))));
-        assert!(!spec("myregistry", of("a")).has_selector_of(&spec("myregistry", of("b"))));
-        assert!(!spec("myregistry", of("a")).has_selector_of(&spec("myregistry", json!(null))));
-        // The selector makes no other credential; the host does.
         let fingerprint = |more, selector| spec(more, selector).fingerprint().to_owned();
         assert_eq!(
             fingerprint("myregistry", of("a")),

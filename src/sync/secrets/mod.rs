@@ -213,11 +213,11 @@ impl SecretsController {
     /// Of a registry that changed, only the pairs are looked at that it changed: those that may have the secret now, and
     /// those that might before.
     fn registry_changed(&self, work: &mut Work, registries: &AttachedRegistries, name: &str) {
-        let before = work.looked_at.remove(name);
         let now = registries.by_name(name);
         if now.is_none() && registries.is_attached(name) {
             return;
         }
+        let before = work.looked_at.remove(name);
         match now {
             Some(now) => {
                 work.looked_at.insert(name.to_owned(), now.clone());
@@ -239,19 +239,23 @@ impl SecretsController {
             let step = self
                 .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
                 .0;
-            match (step, now, &before) {
-                (Step::Nothing, ..) => {}
-                (Step::Write, ..) | (Step::Delete, None, _) => work.enqueue(pair),
-                (Step::Delete, Some(now), Some(before)) => {
-                    if !now.has_selector_of(before) && self.may_have(before, &pair.0, labels.as_ref()) {
+            match step {
+                Step::Nothing => {}
+                Step::Write => work.enqueue(pair),
+                Step::Delete => {
+                    let might_before = before
+                        .as_ref()
+                        .is_some_and(|before| self.may_have(before, &pair.0, labels.as_ref()));
+                    // Nobody knows what a registry was that was not looked at, but maybe what became of it.
+                    let is_known =
+                        before.is_none() && work.is_wanted(&pair) || work.written.contains_key(&pair);
+                    if might_before || is_known {
                         work.may_be_present(&pair);
                         self.lose(work, &pair);
                         work.enqueue(pair);
-                    }
-                }
-                // Nobody knows what it was before.
-                (Step::Delete, Some(_), None) => {
-                    if was_minted && !work.is_absent(&pair) {
+                    } else if now.is_none() {
+                        work.sweep(pair);
+                    } else if before.is_none() && was_minted && !work.is_absent(&pair) {
                         self.may_have_lost(work, &pair);
                         work.sweep(pair);
                     }

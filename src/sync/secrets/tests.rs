@@ -753,3 +753,34 @@ async fn a_secret_that_a_pod_may_not_have_is_deleted_once_between_resyncs() {
     controller.look_at_everything(&mut work);
     assert_eq!(done(&controller, &mut work).1, 1, "a replica may have written it");
 }
+
+#[tokio::test]
+async fn a_registry_that_goes_is_swept_first_where_it_may_have_been() {
+    let narrowed = || registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
+    let anonymous = || registry(&json!({"identity": {"anonymous": {}}}));
+    for (now, slowly) in [(None, vec![mine("other")]), (Some(anonymous()), vec![])] {
+        let controller = controller(narrowed(), &[("other", None)]);
+        let team_a = [("team".to_owned(), "a".to_owned())].into();
+        controller.watches.view.set_namespace("apps", &team_a);
+        controller.watches.credentials.remove("mine");
+        let mut work = Work::default();
+        controller.look_at_everything(&mut work);
+        work.take_up_sweep(usize::MAX);
+        done(&controller, &mut work);
+        controller.watches.view.set_registries(now.into_iter().collect());
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        assert_eq!(work.queue, [mine("apps")]);
+        assert_eq!(work.sweep, slowly);
+    }
+    // What it was before is not known here, but that it was written is.
+    let controller = controller(anonymous(), &[("apps", None), ("asked", None), ("other", None)]);
+    controller.watches.credentials.remove("mine");
+    let mut work = Work::default();
+    work.written.insert(mine("apps"), Ok(Timestamp::UNIX_EPOCH));
+    work.wanted.insert(mine("asked"), now());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    let mut queued = Vec::from(work.queue);
+    queued.sort();
+    assert_eq!(queued, [mine("apps"), mine("asked")]);
+    assert!(work.sweep.is_empty());
+}
