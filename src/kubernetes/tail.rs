@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::unfold;
 use futures::{Stream, StreamExt};
@@ -13,10 +13,13 @@ use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::call::{CallError, Words, call};
-use crate::base::backoff::{Backoff, Jitter};
+use super::watch::WatchBackoff;
+use crate::base::occasional::Occasional;
 
-/// How long a watch that failed, or that the API server ended, waits.
-const TAIL_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
+/// How long a watch waits that the API server ended, or of a version that it does not have any more.
+const AGAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the log says nothing more after a failure.
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
 
 type Watch<K> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<K>>> + Send>>;
 
@@ -31,7 +34,8 @@ where
         fields: fields.to_owned(),
         version: None,
         watch: None,
-        failures: 0,
+        waits: WatchBackoff::default(),
+        logged: Occasional::new(LOG_INTERVAL),
     };
     unfold(tail, async |mut tail| {
         let object = tail.next().await;
@@ -45,8 +49,9 @@ struct Tail<K> {
     /// From where the watch goes on; none for now.
     version: Option<String>,
     watch: Option<Watch<K>>,
-    /// How often in a row it failed.
-    failures: u32,
+    /// After failures. An object ends them as little as a watch that begins: in a quiet cluster neither says much.
+    waits: WatchBackoff,
+    logged: Occasional,
 }
 
 impl<K> Tail<K>
@@ -92,7 +97,6 @@ where
         loop {
             match watch.next().await {
                 Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
-                    self.failures = 0;
                     self.version = object.resource_version();
                     self.watch = Some(watch);
                     return Some(object);
@@ -111,8 +115,7 @@ where
                 }
                 // The API server ends every watch after some minutes.
                 None => {
-                    self.failures = 0;
-                    sleep(TAIL_BACKOFF.delay(1, None, Jitter::random())).await;
+                    sleep(AGAIN_INTERVAL).await;
                     return None;
                 }
             }
@@ -121,18 +124,26 @@ where
 
     /// Waits after a failure. A version that the API server does not have any more is none: a quiet watch has only old ones.
     async fn failed(&mut self, error: &(impl Words + MaybeStatus)) {
-        self.failures = self.failures.saturating_add(1);
         if error.is_expired() {
             self.version = None;
-        } else if self.failures == 1 {
+            return sleep(AGAIN_INTERVAL).await;
+        }
+        if let Some(failed) = self.logged.take(1, now()) {
             tracing::warn!(
                 error = error.words(),
                 fields = self.fields,
+                failed,
                 "a watch failed and is started again"
             );
         }
-        sleep(TAIL_BACKOFF.delay(self.failures, None, Jitter::random())).await;
+        // They never end.
+        sleep(self.waits.next().unwrap_or(AGAIN_INTERVAL)).await;
     }
+}
+
+/// The monotonic clock, which tests control.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// An error that may be the API server's.
@@ -157,6 +168,9 @@ mod tests {
     use std::pin::pin;
     use std::sync::{Arc, Mutex};
 
+    use http_body_util::combinators::UnsyncBoxBody;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use hyper::body::{Bytes, Frame};
     use k8s_openapi::api::core::v1::Event;
     use kube::Client;
     use kube::client::Body;
@@ -262,8 +276,81 @@ mod tests {
                 .await
                 .is_err()
         );
-        // After 1, 2, 4, 8, 16, 32, 64 seconds, and then every two minutes.
+        // After 0.8, 1.6, … 25.6 seconds, and then every half minute, each up to a quarter sooner.
         let asked = *refused.lock().unwrap();
-        assert!((11..=15).contains(&asked), "{asked}");
+        assert!((22..=34).contains(&asked), "{asked}");
+    }
+
+    type Answer = UnsyncBoxBody<Bytes, std::io::Error>;
+
+    fn whole(text: &Value) -> Answer {
+        let body = Full::new(Bytes::from(text.to_string()));
+        body.map_err(|never| match never {}).boxed_unsync()
+    }
+
+    /// A tail of which nothing comes, with an API server that answers so to each watch.
+    fn quiet(answer: impl Fn() -> Answer + Clone + Send + 'static) -> (Tail<Event>, Arc<Mutex<usize>>) {
+        let asked = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let is_watch = request.uri().query().unwrap_or_default().contains("watch=true");
+            let body = if is_watch {
+                *count.lock().unwrap() += 1;
+                answer()
+            } else {
+                let list = json!({"apiVersion": "v1", "kind": "PartialObjectMetadataList", "metadata": {"resourceVersion": "7"}, "items": []});
+                whole(&list)
+            };
+            std::future::ready(Ok::<_, kube::Error>(http::Response::new(body)))
+        });
+        let tail = Tail {
+            api: Api::all(Client::new(service, "default")),
+            fields: String::new(),
+            version: None,
+            watch: None,
+            waits: WatchBackoff::default(),
+            logged: Occasional::new(LOG_INTERVAL),
+        };
+        (tail, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_that_are_cut_let_no_wait_grow() {
+        const IDLE: Duration = Duration::from_mins(4);
+        // A balancer cuts each watch, of which nothing comes, after four minutes.
+        let cut = || {
+            let frames = futures::stream::once(async {
+                sleep(IDLE).await;
+                Err::<Frame<Bytes>, _>(std::io::Error::other("connection reset"))
+            });
+            StreamBody::new(frames).boxed_unsync()
+        };
+        let (mut tail, asked) = quiet(cut);
+        let day = tokio::time::timeout(IDLE * 100, tail.next()).await;
+        assert!(day.is_err());
+        let asked = *asked.lock().unwrap();
+        assert!((99..=101).contains(&asked), "{asked}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_version_is_no_failure() {
+        let gone = || {
+            let gone = json!({"type": "ERROR", "object": {
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old",
+            }});
+            whole(&gone)
+        };
+        let (mut tail, asked) = quiet(gone);
+        assert!(
+            tokio::time::timeout(Duration::from_mins(1), tail.next())
+                .await
+                .is_err()
+        );
+        assert!((58..=61).contains(&*asked.lock().unwrap()), "no wait grew");
+        assert_eq!(
+            tail.logged.take(1, now()),
+            Some(1),
+            "the first failure is logged still"
+        );
     }
 }
