@@ -93,6 +93,10 @@ impl Gate {
         if answer != Answer::Act {
             return answer;
         }
+        if failure == PullFailure::PullFailed && self.written_in_second(now).1 >= FAILED_A_SECOND {
+            // Nothing would be written for it.
+            return Answer::Wait;
+        }
         let acts = self.pairs.entry(pair.clone()).or_insert_with(|| Acts::new(now));
         if acts.look_at > now {
             return Answer::Wait;
@@ -120,13 +124,18 @@ impl Gate {
 
     /// Takes one of the writes of this second.
     fn has_room(&mut self, now: Instant) -> bool {
-        let second = self
-            .failed
-            .filter(|(begin, _)| now.saturating_duration_since(*begin) < Duration::from_secs(1));
-        let (begin, written) = second.unwrap_or((now, 0));
+        let (begin, written) = self.written_in_second(now);
         let has_room = written < FAILED_A_SECOND;
         self.failed = Some((begin, written + u32::from(has_room)));
         has_room
+    }
+
+    /// When this second began, and how many pairs were written in it because pulls failed.
+    fn written_in_second(&self, now: Instant) -> (Instant, u32) {
+        let second = self
+            .failed
+            .filter(|(begin, _)| now.saturating_duration_since(*begin) < Duration::from_secs(1));
+        second.unwrap_or((now, 0))
     }
 
     fn ask(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Answer {
@@ -244,19 +253,28 @@ mod tests {
     #[test]
     fn pulls_that_fail_in_every_namespace_cause_few_writes_a_second() {
         let (mut gate, begin) = (Gate::default(), Instant::now());
-        let mut writes = |failure, now| {
+        let writes = |gate: &mut Gate, failure, now| {
             let pairs = (0..1_000).map(|number| pair(&number.to_string()));
             pairs
                 .filter(|pair| gate.write(pair, failure, now) == Answer::Act)
                 .count()
         };
-        assert_eq!(writes(PullFailed, begin), 10);
-        assert_eq!(writes(PullFailed, begin + SECOND / 2), 0);
+        assert_eq!(writes(&mut gate, PullFailed, begin), 10);
+        assert_eq!(writes(&mut gate, PullFailed, begin + SECOND / 2), 0);
         // Others have their turn then.
-        assert_eq!(writes(PullFailed, begin + SECOND), 10);
-        assert_eq!(writes(PullFailed, begin + SECOND * 2), 10);
+        assert_eq!(writes(&mut gate, PullFailed, begin + SECOND), 10);
+        assert_eq!(writes(&mut gate, PullFailed, begin + SECOND * 2), 10);
+        assert_eq!(
+            gate.look(&pair("more"), PullFailed, begin + SECOND * 2),
+            Answer::Wait,
+            "no Pod is read in vain"
+        );
+        assert_eq!(
+            gate.look(&pair("more"), SecretMissing, begin + SECOND * 2),
+            Answer::Act
+        );
         // All of these have to be written.
-        assert_eq!(writes(SecretMissing, begin + SECOND * 2), 1_000);
+        assert_eq!(writes(&mut gate, SecretMissing, begin + SECOND * 2), 1_000);
     }
 
     #[test]

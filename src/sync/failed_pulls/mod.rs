@@ -10,7 +10,6 @@ mod signs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
-use futures::stream::select;
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, ResourceExt};
 
@@ -29,7 +28,7 @@ use crate::sync::watches::Watches;
 /// Which Events say that a kubelet found no pull secret, and which that it could not pull; and other failures of containers.
 const SECRET_MISSING: &str = "involvedObject.kind=Pod,reason=FailedToRetrieveImagePullSecret";
 const PULL_FAILED: &str = "involvedObject.kind=Pod,reason=Failed";
-/// How many Pods that Events name are read concurrently.
+/// How many Pods that Events of one reason name are read concurrently.
 const CONCURRENCY: usize = 8;
 
 /// Has pull secrets written again with which kubelets can't pull. One runs in the cluster: the leader's.
@@ -65,13 +64,16 @@ impl FailedPulls {
     /// pull secret.
     pub async fn follow_events(&self) {
         let events = |fields: &str| tail(Api::<Event>::all(self.client.clone()), fields);
-        let missing = events(SECRET_MISSING).map(|event| (PullFailure::SecretMissing, event));
-        let failed = events(PULL_FAILED).map(|event| (PullFailure::PullFailed, event));
-        select(Box::pin(missing), Box::pin(failed))
-            .for_each_concurrent(CONCURRENCY, |(failure, event)| async move {
-                self.take(failure, &event).await;
-            })
-            .await;
+        // Each has its own room: pulls fail much more often than pull secrets are missing.
+        let take_all = async |fields: &str, failure: PullFailure| {
+            let events = Box::pin(events(fields));
+            let take = |event| async move { self.take(failure, &event).await };
+            events.for_each_concurrent(CONCURRENCY, take).await;
+        };
+        tokio::join!(
+            take_all(SECRET_MISSING, PullFailure::SecretMissing),
+            take_all(PULL_FAILED, PullFailure::PullFailed),
+        );
     }
 
     /// Looks whether a Pod waits for an image of a registry whose pull secret it names.
@@ -109,16 +111,16 @@ impl FailedPulls {
         }
     }
 
-    /// Whether the namespace may have the pull secret of the registry.
+    /// Whether the namespace may have the pull secret of the registry, and there is something to write into it.
     fn may_have(&self, (namespace, registry): &Pair) -> bool {
         let Some(labels) = self.watches.view.labels(namespace) else {
             return false;
         };
         let registries = self.watches.view.registries();
         self.scope.injects(namespace, Some(&labels))
-            && registries
-                .by_name(registry)
-                .is_some_and(|registry| registry.gives_secret_to(Some(&labels)))
+            && registries.by_name(registry).is_some_and(|registry| {
+                registry.gives_secret_to(Some(&labels)) && self.watches.credential(registry).is_some()
+            })
     }
 
     fn demand(&self, pair: Pair, failure: PullFailure, pod: &str) {

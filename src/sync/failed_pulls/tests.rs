@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::admission::demand::{Demand, DemandReceiver, channel};
 use crate::policy::scope::Mode;
+use crate::sync::credentials::{HeldCredential, Seen};
 use crate::sync::secrets::tests::registry;
 use crate::view::View;
 
@@ -65,16 +66,33 @@ fn failed_pulls(reason: &'static str, events: &[Value], pod: Value) -> (FailedPu
     view.set_namespace("apps", &labels);
     view.set_namespace("kube-system", &labels);
     view.set_namespace("others", &[].into());
+    let watches = Watches::new(view);
+    hold_credential(&watches);
     let metrics = Arc::new(Metrics::new(|| 0));
     let (sender, receiver) = channel(Arc::clone(&metrics));
     let failed_pulls = FailedPulls::new(
         Client::new(server, "default"),
-        Arc::new(Watches::new(view)),
+        Arc::new(watches),
         Scope::new(Mode::ClusterWide, "own", []),
         metrics,
         sender,
     );
     (failed_pulls, receiver)
+}
+
+fn hold_credential(watches: &Watches) {
+    let registries = watches.view.registries();
+    let credential = HeldCredential {
+        docker_config: k8s_openapi::ByteString(Vec::new()),
+        audience: None,
+        refreshed_at: jiff::Timestamp::UNIX_EPOCH,
+        expires_at: None,
+        inputs: String::new(),
+        fingerprint: registries
+            .by_name("mine")
+            .map(|registry| registry.fingerprint().to_owned()),
+    };
+    watches.learn("mine", credential, None, Seen::new());
 }
 
 /// The first demand that comes of these Events.
@@ -155,4 +173,19 @@ async fn a_pod_that_waits_for_its_image_demands_the_secret() {
     }
     assert_eq!(demands.len(), 1);
     assert!(demands.recv().await.is_some_and(|demand| demand.failed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_credential_nothing_is_demanded() {
+    let (failed_pulls, demands) = failed_pulls(MISSING, &[], pod());
+    let mut waiting = pod();
+    waiting["status"]["containerStatuses"] =
+        json!([{"name": "main", "restartCount": 3, "state": {"waiting": {"reason": "ErrImagePull"}}}]);
+    let waiting: Pod = serde_json::from_value(waiting).unwrap();
+    failed_pulls.watches.credentials.remove("mine");
+    failed_pulls.look_at(&waiting);
+    assert!(demands.is_empty());
+    hold_credential(&failed_pulls.watches);
+    failed_pulls.look_at(&waiting);
+    assert_eq!(demands.len(), 1, "which counts as no write before");
 }
