@@ -272,7 +272,8 @@ impl Credentials {
         Some((held.stored.clone(), held.seen))
     }
 
-    /// Takes what such a Secret holds; says whether something else is held now. The API server's order decides, and no clock does: one
+    /// Takes what such a Secret holds; says whether something else is held now that anybody has to hear of. The same credential
+    /// under other inputs is no other: an annotation on the identity's Secret must not have every pull secret written. The API server's order decides, and no clock does: one
     /// that is older than what is held, by the versions that the API server gave both, is not taken. One without a
     /// version, as a list brings it, always is.
     pub fn set(
@@ -290,6 +291,10 @@ impl Credentials {
             }
             known.version = version;
             if known.stored == stored {
+                return false;
+            }
+            if known.stored.is_renamed(&stored) {
+                known.stored = stored;
                 return false;
             }
         }
@@ -405,6 +410,34 @@ mod tests {
         assert_eq!(set(16, None), (true, true), "a list is taken");
         assert_eq!(set(16, Some("11")), (false, true), "the same again");
         assert_eq!(set(17, Some("10")), (false, false));
+    }
+
+    #[test]
+    fn a_credential_under_other_inputs_is_no_news_and_no_younger() {
+        let credentials = Credentials::default();
+        let seen = Seen {
+            at: Instants {
+                wall: Timestamp::UNIX_EPOCH,
+                ..Instants::now()
+            },
+            written_at: None,
+        };
+        assert!(credentials.set("mine", held(), Version::parse(Some("1")), seen));
+        let renamed = HeldCredential {
+            inputs: "other".to_owned(),
+            ..held()
+        };
+        let set = |credential, version| {
+            credentials.set("mine", credential, Version::parse(Some(version)), Seen::new())
+        };
+        assert!(!set(renamed.clone(), "2"));
+        assert!(credentials.seen("mine") == Some((Arc::new(renamed.clone()), seen)));
+        assert!(!set(held(), "1"), "an old event comes late");
+        let of_another_spec = HeldCredential {
+            fingerprint: Some("another".to_owned()),
+            ..renamed
+        };
+        assert!(set(of_another_spec, "3"));
     }
 
     #[test]

@@ -54,6 +54,20 @@ impl Stored {
     }
 }
 
+impl Stored {
+    /// Whether another one is the same credential under other inputs.
+    pub(super) fn is_renamed(&self, other: &Self) -> bool {
+        let (Some(held), Some(other)) = (self.minted(), other.minted()) else {
+            return false;
+        };
+        let renamed = HeldCredential {
+            inputs: other.inputs.clone(),
+            ..(**held).clone()
+        };
+        held.inputs != other.inputs && renamed == **other
+    }
+}
+
 impl From<HeldCredential> for Stored {
     fn from(credential: HeldCredential) -> Self {
         Self::Minted(Arc::new(credential))
