@@ -92,6 +92,7 @@ impl PodsController {
             match self.scan(sightings, proposals).await {
                 Ok(summary) => {
                     self.metrics.set_coverage(&summary);
+                    self.watches.repositories.scanned(&self.watches.view.registries());
                     if sightings.send(Sighting::ScanDone { begun }).await.is_err() {
                         return;
                     }
@@ -144,7 +145,9 @@ impl PodsController {
             return Ok(());
         };
         let registries = self.watches.view.registries();
-        self.watches.repositories.see(pod, &registries);
+        let labels = self.watches.view.labels(&namespace);
+        let seen = &self.watches.repositories;
+        seen.see(pod, &registries, labels.as_ref(), &self.scope);
         for secret in pod.spec.pull_secrets() {
             let name = registry_of(secret).filter(|name| registries.by_name(name).is_some());
             if let Some(name) = name {

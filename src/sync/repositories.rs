@@ -1,13 +1,16 @@
 //! The repositories that Pods pull from, so that it can be tried whether a registry's credential may: a few of each registry.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
 use tokio::sync::broadcast;
 
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::pod::Pod;
+use crate::policy::scope::{Labels, Scope};
 use crate::registry::image::ImageReference;
 
 /// How many repositories of a registry are kept. Those that are known stay, so that what is said of them does not go to and
@@ -24,6 +27,12 @@ type Seen = BTreeMap<String, Instant>;
 pub struct Repositories {
     seen: Mutex<HashMap<String, Seen>>,
     changed: broadcast::Sender<String>,
+    is_scanned: AtomicBool,
+}
+
+/// Whether a Pod may still name what was seen then.
+fn is_named(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < SEEN_TIMEOUT
 }
 
 impl Default for Repositories {
@@ -31,13 +40,27 @@ impl Default for Repositories {
         Self {
             seen: Mutex::default(),
             changed: broadcast::Sender::new(256),
+            is_scanned: AtomicBool::default(),
         }
     }
 }
 
 impl Repositories {
-    /// Takes the repositories that a Pod names of the registries whose pull secrets it has.
-    pub(super) fn see(&self, pod: &Pod, registries: &AttachedRegistries) {
+    /// Takes the repositories that a Pod names of the registries whose pull secrets it has. The labels are its namespace's: who
+    /// may not use a registry can name its pull secret too.
+    pub(super) fn see(
+        &self,
+        pod: &Pod,
+        registries: &AttachedRegistries,
+        labels: Option<&Labels>,
+        scope: &Scope,
+    ) {
+        let injects = pod
+            .namespace()
+            .is_some_and(|namespace| scope.injects(&namespace, labels));
+        if labels.is_none() || !injects {
+            return;
+        }
         let now = Instant::now();
         for image in pod
             .spec
@@ -48,7 +71,9 @@ impl Repositories {
                 continue;
             };
             for registry in registries.named_by(&host) {
-                if pod.spec.pull_secrets().any(|name| name == registry.pull_secret()) {
+                if registry.gives_secret_to(labels)
+                    && pod.spec.pull_secrets().any(|name| name == registry.pull_secret())
+                {
                     self.note(registry.name(), image.repository(), now);
                 }
             }
@@ -62,7 +87,7 @@ impl Repositories {
             return;
         }
         seen.retain(|_, known| {
-            known.retain(|_, at| now.saturating_duration_since(*at) < SEEN_TIMEOUT);
+            known.retain(|_, at| is_named(*at, now));
             !known.is_empty()
         });
         let known = seen.entry(registry.to_owned()).or_default();
@@ -75,12 +100,31 @@ impl Repositories {
 
     /// The repositories of a registry, in order.
     pub(super) fn of(&self, registry: &str) -> Vec<String> {
+        self.of_at(registry, Instant::now())
+    }
+
+    fn of_at(&self, registry: &str, now: Instant) -> Vec<String> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = seen.get(registry);
+        let known = seen.get(registry).into_iter().flatten();
         known
-            .into_iter()
-            .flat_map(|known| known.keys().cloned())
+            .filter(|(_, at)| is_named(**at, now))
+            .map(|(repository, _)| repository.clone())
             .collect()
+    }
+
+    /// Every Pod was looked at: who is named nowhere is known now. Registries that no Pod names are told of the first time.
+    pub(super) fn scanned(&self, registries: &AttachedRegistries) {
+        if self.is_scanned.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for name in registries.names().filter(|name| self.of(name).is_empty()) {
+            let _ = self.changed.send(name.to_owned());
+        }
+    }
+
+    /// Whether no Pod names a repository of a registry; not before every Pod was looked at.
+    pub(super) fn has_none(&self, registry: &str) -> bool {
+        self.is_scanned.load(Ordering::Acquire) && self.of(registry).is_empty()
     }
 
     /// Names of registries of which another repository was seen, from now on.
@@ -93,7 +137,9 @@ impl Repositories {
 mod tests {
     use super::*;
     use crate::api::acr_registry::AcrRegistry;
+    use crate::api::names::INJECT_LABEL;
     use crate::policy::attached::AttachedRegistry;
+    use crate::policy::scope::Mode;
     use serde_json::json;
 
     fn registries() -> AttachedRegistries {
@@ -106,6 +152,10 @@ mod tests {
             AttachedRegistry::parse(&object).unwrap()
         };
         [registry("mine"), registry("theirs")].into_iter().collect()
+    }
+
+    fn scope() -> Scope {
+        Scope::new(Mode::ClusterWide, "own", ["b-excluded".to_owned()])
     }
 
     fn pod(images: &[&str], secrets: &[&str]) -> Pod {
@@ -133,13 +183,83 @@ mod tests {
             "busybox",
             "%",
         ];
-        repositories.see(&pod(&images, &["pullpass-mine", "others"]), &registries());
+        let see = |secrets: &[&str]| {
+            repositories.see(
+                &pod(&images, secrets),
+                &registries(),
+                Some(&Labels::new()),
+                &scope(),
+            );
+        };
+        see(&["pullpass-mine", "others"]);
         assert_eq!(repositories.of("mine"), ["near", "team/app"]);
         assert_eq!(repositories.of("theirs"), [""; 0]);
         assert_eq!(changes.try_recv().as_deref(), Ok("mine"));
         assert_eq!(changes.try_recv().as_deref(), Ok("mine"));
-        repositories.see(&pod(&images, &["pullpass-mine"]), &registries());
+        see(&["pullpass-mine"]);
         assert!(changes.try_recv().is_err(), "nothing is new");
+    }
+
+    #[test]
+    fn pods_of_namespaces_that_may_not_have_the_secret_do_not_count() {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {
+                "loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}},
+                "namespaces": {"matchLabels": {"team": "a"}},
+            },
+        });
+        let object: AcrRegistry = serde_json::from_value(object).unwrap();
+        let registries: AttachedRegistries =
+            [AttachedRegistry::parse(&object).unwrap()].into_iter().collect();
+        let of = |labels: &[(&str, &str)]| -> Labels {
+            let owned = labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            owned.collect()
+        };
+        let (team_a, others) = (of(&[("team", "a")]), of(&[]));
+        let opted_out = of(&[("team", "a"), (INJECT_LABEL, "disabled")]);
+        for (namespace, labels, counts) in [
+            ("b", Some(&team_a), true),
+            ("b", Some(&others), false),
+            ("b", Some(&opted_out), false),
+            ("b", None, false),
+            ("b-excluded", Some(&team_a), false),
+        ] {
+            let repositories = Repositories::default();
+            let mut pod = pod(&["myregistry.azurecr.io/app"], &["pullpass-mine"]);
+            pod.metadata.namespace = Some(namespace.to_owned());
+            repositories.see(&pod, &registries, labels, &scope());
+            assert_eq!(
+                !repositories.of("mine").is_empty(),
+                counts,
+                "{namespace} {labels:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_no_pod_names_any_more_goes_without_another() {
+        let (repositories, begin) = (Repositories::default(), Instant::now());
+        repositories.note("mine", "app", begin);
+        repositories.note("mine", "web", begin + SEEN_TIMEOUT / 2);
+        assert_eq!(repositories.of_at("mine", begin + SEEN_TIMEOUT), ["web"]);
+        assert_eq!(repositories.of_at("mine", begin + SEEN_TIMEOUT * 2), [""; 0]);
+    }
+
+    #[test]
+    fn registries_that_no_pod_names_are_told_of_after_the_first_scan() {
+        let repositories = Repositories::default();
+        repositories.note("mine", "app", Instant::now());
+        let mut changes = repositories.changes();
+        assert!(!repositories.has_none("theirs"), "not yet");
+        for _ in 0..2 {
+            repositories.scanned(&registries());
+        }
+        assert!(repositories.has_none("theirs") && !repositories.has_none("mine"));
+        assert_eq!(changes.try_recv().as_deref(), Ok("theirs"));
+        assert!(changes.try_recv().is_err());
     }
 
     #[test]
@@ -152,7 +272,7 @@ mod tests {
         assert_eq!(repositories.of("mine").len(), MAX_REPOSITORIES);
         repositories.note("mine", "app07", begin + SEEN_TIMEOUT);
         repositories.note("mine", "new", begin + SEEN_TIMEOUT);
-        assert_eq!(repositories.of("mine"), ["app07", "new"]);
+        assert_eq!(repositories.of_at("mine", begin + SEEN_TIMEOUT), ["app07", "new"]);
         repositories.note("other", "app", begin + SEEN_TIMEOUT * 3);
         assert_eq!(repositories.of("mine"), [""; 0], "it may be detached");
     }
