@@ -72,7 +72,7 @@ async fn a_refused_password_says_what_to_do_about_it() {
     for (password, advice) in [
         (
             of_registry("myregistry", "hunter3"),
-            "az acr credential renew --name myregistry",
+            "az acr credential show --name myregistry",
         ),
         (
             of_registry("usable", "hunter3"),
