@@ -18,12 +18,15 @@ use self::patch::pull_secrets_patch;
 use crate::admission::demand::DemandSender;
 use crate::admission::denials::DenialSender;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
-use crate::audit::{AuditLog, Record, annotations};
+use crate::audit::{AuditLog, Record};
 use crate::metrics::Metrics;
-use crate::policy::decision::{Decision, Denial, Settings, decide};
+use crate::policy::decision::{Decision, Denial, Settings, Violation, decide};
 use crate::policy::request::ReviewRequest;
 use crate::policy::scope::Picked;
 use crate::view::View;
+
+/// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
+const MAX_ANNOTATED: usize = 20;
 
 /// What every answer depends on.
 #[derive(Debug)]
@@ -156,7 +159,7 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
         let patch = pull_secrets_patch(&decision.secrets, request.pod.pull_secrets.is_some());
         Some(serde_json::to_vec(&patch)?)
     };
-    let (injected, violations) = annotations(decision);
+    let (injected, violations) = (decision.secrets.join(","), listed(&decision.violations));
     let refusal = decision.refusal();
     ReviewResponse {
         uid: &request.uid,
@@ -173,6 +176,17 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
     .encode()
 }
 
+/// Violations as the audit annotation lists them: `rule:host:action`, the first of many.
+fn listed(violations: &[Violation<'_>]) -> String {
+    let left_out = violations.len().saturating_sub(MAX_ANNOTATED);
+    let rest = (left_out > 0).then(|| format!("and {left_out} more"));
+    let first = violations.iter().take(MAX_ANNOTATED).map(|violation| {
+        let (rule, action) = (violation.rule.as_str(), violation.action.as_str());
+        format!("{rule}:{}:{action}", violation.host)
+    });
+    first.chain(rest).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -183,7 +197,7 @@ mod tests {
     use super::*;
     use crate::audit::Destination;
     use crate::policy::attached::AttachedRegistry;
-    use crate::policy::rules::{Action, Policy};
+    use crate::policy::rules::{Action, Policy, Rule};
     use crate::policy::scope::{Labels, Mode, Scope};
 
     const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
@@ -421,5 +435,22 @@ mod tests {
     #[test]
     fn a_namespace_that_opted_out_gets_no_event() {
         assert_eq!(told(&review("declined", "main", "other.azurecr.io/app")), None);
+    }
+
+    #[test]
+    fn the_audit_annotation_lists_the_first_of_many_violations() {
+        let of = |number| Violation {
+            rule: Rule::Unattached,
+            host: format!("r{number}.azurecr.io").into(),
+            registry: None,
+            action: Action::Warn,
+        };
+        let list = |count: usize| listed(&(0..count).map(of).collect::<Vec<_>>());
+        assert_eq!(list(0), "");
+        assert_eq!(list(1), "unattached:r0.azurecr.io:warn");
+        assert_eq!(list(MAX_ANNOTATED).split(',').count(), MAX_ANNOTATED);
+        let many = list(MAX_ANNOTATED + 2);
+        assert!(many.ends_with(",and 2 more"), "{many}");
+        assert_eq!(many.split(',').count(), MAX_ANNOTATED + 1);
     }
 }

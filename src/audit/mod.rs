@@ -11,5 +11,5 @@ mod sink;
 mod stream;
 
 pub use log::AuditLog;
-pub use record::{Record, annotations};
+pub use record::Record;
 pub use stream::Destination;

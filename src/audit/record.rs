@@ -14,8 +14,6 @@ use crate::policy::scope::Mode;
 pub(super) const SCHEMA: &str = "pullpass.dev/audit/v1";
 /// How many images, and how many violations, a record lists at most. A Pod can name tens of thousands.
 const MAX_LISTED: usize = 100;
-/// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
-const MAX_ANNOTATED: usize = 20;
 /// How much of an image's reference a record keeps, in bytes of JSON: enough for a repository, a tag and a digest of the
 /// longest kind with a usual host. Leading zeros of a port have no end.
 const MAX_REFERENCE: usize = 600;
@@ -114,25 +112,6 @@ fn is_none(count: &usize) -> bool {
 fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
     list.split_at_checked(most)
         .map_or((list, 0), |(first, rest)| (first, rest.len()))
-}
-
-/// The values of the response's `auditAnnotations`: the same facts, for the cluster's own audit log.
-pub fn annotations(decision: &Decision<'_>) -> (String, String) {
-    let (listed, left_out) = first(&decision.violations, MAX_ANNOTATED);
-    let rest = (left_out > 0).then(|| format!("and {left_out} more"));
-    let violations: Vec<_> = listed
-        .iter()
-        .map(|violation| {
-            format!(
-                "{}:{}:{}",
-                violation.rule.as_str(),
-                violation.host,
-                violation.action.as_str()
-            )
-        })
-        .chain(rest)
-        .collect();
-    (decision.secrets.join(","), violations.join(","))
 }
 
 /// RFC 3339 with exactly six digits of the second, so that lines sort as text.
@@ -269,8 +248,6 @@ mod tests {
         })
         .unwrap();
         let value = serde_json::from_str(&line).unwrap();
-        let (_, violations) = annotations(&decision);
-        assert!(violations.len() < 300 * MAX_ANNOTATED);
         let schema = serde_json::from_str(include_str!("../../docs/audit.schema.json")).unwrap();
         let valid = jsonschema::validate(&schema, &value);
         assert!(valid.is_ok(), "{valid:?} {}", &line[..line.len().min(2_000)]);
