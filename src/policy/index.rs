@@ -28,7 +28,7 @@ pub fn index(registries: &AttachedRegistries, settings: &Settings) -> Index {
 }
 
 /// The same with another limit. The registries with the longest selectors are left out first, so that one with a selector of
-/// any length costs no other one its place.
+/// any length costs no other one its place. What the index says of one that is left out counts too.
 fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usize) -> Index {
     let mut spec = AcrIndexSpec {
         mode: settings.scope.mode().as_str().to_owned(),
@@ -42,15 +42,16 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
         .iter()
         .map(|registry| {
             let indexed = indexed(registry);
-            (size(registry, &indexed), registry.name(), indexed)
+            let more = size(registry, &indexed).saturating_sub(least_size(registry));
+            (more, registry.name(), indexed)
         })
         .collect();
     by_size.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    let mut total = 0_usize;
+    let mut total: usize = all.iter().map(|registry| least_size(registry)).sum();
     let mut kept = HashMap::new();
     let mut left_out = Vec::new();
-    for (size, name, indexed) in by_size {
-        total = total.saturating_add(size);
+    for (more, name, indexed) in by_size {
+        total = total.saturating_add(more);
         if total <= most {
             kept.insert(name, indexed);
         } else {
@@ -81,6 +82,13 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
     }
     left_out.sort();
     Index { spec, left_out }
+}
+
+/// How many bytes a registry takes that is left out, about: its name, and its host in two maps, each of which the API server
+/// notes once more.
+fn least_size(registry: &AttachedRegistry) -> usize {
+    const FIELDS: usize = 64;
+    FIELDS + registry.name().len() + 4 * registry.login_server().as_str().len()
 }
 
 /// How many bytes a registry takes in the object, about, with what the API server notes of each field.
@@ -201,13 +209,26 @@ mod tests {
         );
     }
 
+    /// A registry with a selector of so many values.
+    fn long(name: &str, count: usize) -> AttachedRegistry {
+        let values: Vec<_> = (0..count).map(|number| format!("{number:0>63}")).collect();
+        let requirement = json!({"key": "team", "operator": "In", "values": values});
+        registry(name, &json!({"matchExpressions": [requirement]}))
+    }
+
+    #[test]
+    fn registries_that_are_left_out_count_too() {
+        const MOST: usize = 300_000;
+        let registries = (0..1_000).map(|number| long(&format!("r{number}"), 100));
+        let index = index_within(&registries.collect(), &Settings::default(), MOST);
+        let kept = index.spec.pull_secrets.len();
+        assert!(kept > 10 && kept + index.left_out.len() == 1_000, "{kept}");
+        let size = serde_json::to_string(&index.spec).unwrap().len();
+        assert!(size < MOST, "{size}");
+    }
+
     #[test]
     fn what_has_no_room_are_the_longest_selectors() {
-        let long = |name: &str, count: usize| {
-            let values: Vec<_> = (0..count).map(|number| format!("{number:0>63}")).collect();
-            let requirement = json!({"key": "team", "operator": "In", "values": values});
-            registry(name, &json!({"matchExpressions": [requirement]}))
-        };
         let registries: AttachedRegistries = [
             long("a", 1_000),
             long("b", 100),
