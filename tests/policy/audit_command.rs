@@ -223,15 +223,22 @@ fn it_says_what_the_api_server_does_by_itself() -> Test {
     };
     let none = json!({"inject": false, "enforce": false, "disagreements": []});
     assert_eq!(policies()?, none);
-    for file in [
-        "base/webhook",
-        "components/admission-policy/policy",
-        "components/enforce/policy",
-    ] {
+    let apply = |file: &str| {
         let file = format!("{}/manifests/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
-        cluster.run(&["apply", "--filename", &file])?;
-    }
+        cluster.run(&["apply", "--filename", &file])
+    };
+    apply("base/webhook")?;
+    // Flags and selectors are to agree without policies too.
+    let by_flags = policies()?;
+    assert_eq!(
+        (&by_flags["inject"], &by_flags["enforce"]),
+        (&json!(false), &json!(false)),
+        "{by_flags}"
+    );
+    apply("components/admission-policy/policy")?;
+    apply("components/enforce/policy")?;
     let found = policies()?;
+    assert_eq!(by_flags["disagreements"], found["disagreements"]);
     assert_eq!(
         (&found["inject"], &found["enforce"]),
         (&json!(true), &json!(true)),
@@ -240,7 +247,7 @@ fn it_says_what_the_api_server_does_by_itself() -> Test {
     let told: Vec<_> = items(&found, "/disagreements")
         .filter_map(Value::as_str)
         .collect();
-    assert!(told[0].contains("are in mode opt-in"), "{told:?}");
+    assert!(told[0].contains("is in mode opt-in"), "{told:?}");
     assert!(
         told[1].ends_with("kube-node-lease, kube-public, kube-system, legacy, pullpass-system"),
         "{told:?}"

@@ -33,14 +33,13 @@ impl Policies {
     pub(super) async fn read(client: &Client, webhook: Option<&Scope>) -> Self {
         let inject = is_there(client, INJECTING).await;
         let enforce = is_there(client, ENFORCING).await;
-        let disagreements = if inject == Some(true) || enforce == Some(true) {
-            let indexes: Api<AcrIndex> = Api::all(client.clone());
-            match call(indexes.get_opt(INDEX)).await {
-                Ok(index) => disagreements(index.map(|index| index.spec).as_ref(), webhook),
-                Err(error) => vec![format!("what they decide by can't be read: {error}")],
-            }
-        } else {
-            Vec::new()
+        let are_there = inject == Some(true) || enforce == Some(true);
+        let indexes: Api<AcrIndex> = Api::all(client.clone());
+        let disagreements = match call(indexes.get_opt(INDEX)).await {
+            Ok(index) => disagreements(are_there, index.map(|index| index.spec).as_ref(), webhook),
+            Err(error) if are_there => vec![format!("what policies decide by can't be read: {error}")],
+            // An older pullpass has none, and the rights of the user may not reach it.
+            Err(_) => Vec::new(),
         };
         Self {
             inject,
@@ -68,7 +67,7 @@ impl Policies {
         let disagreements = self.disagreements.iter();
         installed
             .into_iter()
-            .chain(disagreements.map(|text| format!("Admission policies: {text}.")))
+            .chain(disagreements.map(|text| format!("Admission: {text}.")))
             .collect()
     }
 }
@@ -91,12 +90,11 @@ fn is_unserved(error: &CallError) -> bool {
     }
 }
 
-/// How what the policies decide by differs from what the webhook's selectors pick.
-fn disagreements(index: Option<&AcrIndexSpec>, webhook: Option<&Scope>) -> Vec<String> {
+/// How the flags of pullpass, which the index has for the policies, differ from what the webhook's selectors pick.
+fn disagreements(are_there: bool, index: Option<&AcrIndexSpec>, webhook: Option<&Scope>) -> Vec<String> {
     let Some(index) = index else {
-        return vec![format!(
-            "there is no AcrIndex {INDEX}, so they do nothing until a replica has led"
-        )];
+        let nothing = format!("there is no AcrIndex {INDEX}, so policies do nothing until a replica has led");
+        return are_there.then_some(nothing).into_iter().collect();
     };
     let Some(webhook) = webhook else {
         return Vec::new();
@@ -104,7 +102,7 @@ fn disagreements(index: Option<&AcrIndexSpec>, webhook: Option<&Scope>) -> Vec<S
     let mode = webhook.mode().as_str();
     let other_mode = (index.mode != mode).then(|| {
         format!(
-            "they are in mode {} by --mode, and the webhook's configuration is in mode {mode}: both must say the same",
+            "pullpass is in mode {} by --mode, and the webhook's configuration is in mode {mode}: both must say the same",
             index.mode
         )
     });
@@ -149,14 +147,18 @@ mod tests {
             ),
             (None, &["there is no AcrIndex pullpass"]),
         ] {
-            let told = disagreements(index.as_ref(), Some(&webhook));
-            assert_eq!(told.len(), says.len(), "{told:?}");
-            assert!(
-                told.iter().zip(says).all(|(told, says)| told.contains(says)),
-                "{told:?}"
-            );
+            // Whether or not there are policies: pullpass and the webhook's selectors are to agree anyway.
+            for are_there in [true, false] {
+                let says = if index.is_none() && !are_there { &[] } else { says };
+                let told = disagreements(are_there, index.as_ref(), Some(&webhook));
+                assert_eq!(told.len(), says.len(), "{told:?}");
+                assert!(
+                    told.iter().zip(says).all(|(told, says)| told.contains(says)),
+                    "{told:?}"
+                );
+            }
         }
-        assert_eq!(disagreements(Some(&index(Mode::OptIn, &[])), None), [""; 0]);
+        assert_eq!(disagreements(true, Some(&index(Mode::OptIn, &[])), None), [""; 0]);
     }
 
     #[test]
@@ -172,6 +174,6 @@ mod tests {
             notes[0].contains("add pull secrets and judge the rules"),
             "{notes:?}"
         );
-        assert_eq!(notes[1], "Admission policies: they differ.");
+        assert_eq!(notes[1], "Admission: they differ.");
     }
 }
