@@ -388,7 +388,11 @@ fn every_place_and_spelling_of_an_image_is_judged() -> Test {
     let said = create(&cluster, &pod("none", &both));
     let rules: Vec<_> = said.text.matches("(rule: ").collect();
     assert_eq!(rules.len(), 2, "{}", said.text);
-    // What exempts a Pod is its namespace, or that it mirrors a static Pod; its own label does not.
+    assert_exempt_by_namespace_or_mirror(&cluster, &strange(STRANGE))
+}
+
+/// What exempts a Pod is its namespace, or that it mirrors a static Pod; its own label does not.
+fn assert_exempt_by_namespace_or_mirror(cluster: &ControlPlane, spec: &Value) -> Test {
     for (namespace, metadata, refused) in [
         ("excluded", json!({}), false),
         ("exempt", json!({}), false),
@@ -403,11 +407,11 @@ fn every_place_and_spelling_of_an_image_is_judged() -> Test {
             false,
         ),
     ] {
-        let mut object: Value = serde_json::from_str(&pod(namespace, &strange(STRANGE)))?;
+        let mut object: Value = serde_json::from_str(&pod(namespace, spec))?;
         let own = object.pointer_mut("/metadata").and_then(Value::as_object_mut);
         let own = own.ok_or("there is no metadata")?;
         own.extend(metadata.as_object().cloned().unwrap_or_default());
-        let said = create(&cluster, &object.to_string());
+        let said = create(cluster, &object.to_string());
         let by_policy = said.text.contains("pullpass-enforce");
         assert_eq!(by_policy, refused, "{namespace} {metadata}: {}", said.text);
     }
