@@ -72,7 +72,7 @@ fn a_role_that_is_missing_on_an_abac_registry_is_named() -> Test {
     let object = world.wait_for_reason(&login, "Minted")?;
     assert_eq!(text(&object, "/status/conditions/0/status"), "True");
 
-    // A role takes minutes to act, so it is asked again by itself only later; a change of the spec asks immediately.
+    // A role takes minutes to act, so it is asked again by itself only later; a change of the spec asks within 30 seconds.
     world.azure.grant(RoleAssignment {
         repositories: vec!["team/*".to_owned()],
         ..RoleAssignment::new(&login.client, &login.host, Role::RepositoryReader)

@@ -27,11 +27,16 @@ struct Acceptance {
 pub(super) struct Acceptances(HashMap<String, Acceptance>);
 
 impl Acceptances {
-    /// The registry took a credential that was made of these inputs.
-    pub(super) fn accepted(&mut self, registry: &str, inputs: &str, now: Instant) {
-        // One that was not asked for so long is not attached any more.
-        self.0
-            .retain(|_, known| now.saturating_duration_since(known.at) < TRIAL_INTERVAL * 2);
+    /// The registry took a credential that was made of these inputs. What is known of others that are not attached any more
+    /// is forgotten.
+    pub(super) fn accepted(
+        &mut self,
+        registry: &str,
+        inputs: &str,
+        now: Instant,
+        is_attached: impl Fn(&str) -> bool,
+    ) {
+        self.0.retain(|name, _| is_attached(name));
         let inputs = inputs.to_owned();
         self.0.insert(registry.to_owned(), Acceptance { inputs, at: now });
     }
@@ -77,9 +82,15 @@ impl RegistryController {
     /// Notes that the registry took a static credential; returns in how long it is asked again.
     pub(super) fn accepted(&self, registry: &str, inputs: &str) -> Option<Duration> {
         let now = Instant::now();
+        let attached = self.parts.watches.view.registries();
         let mut acceptances = self.acceptances();
-        acceptances.accepted(registry, inputs, now);
+        acceptances.accepted(registry, inputs, now, |name| attached.is_attached(name));
         acceptances.left(registry, inputs, now)
+    }
+
+    /// Whether the registry took a credential that was made of these inputs, and a failure says nothing against it.
+    pub(super) fn is_accepted(&self, registry: &str, inputs: &str, failure: &MintFailure) -> bool {
+        self.acceptances().outlast(registry, inputs, failure)
     }
 
     /// Whether a failure leaves a static credential as good as it was. A refusal does not.
@@ -115,7 +126,7 @@ mod tests {
         let after = |minutes| begin + Duration::from_mins(minutes);
         let mut known = Acceptances::default();
         assert_eq!(known.left("mine", "a", begin), None, "never tried");
-        known.accepted("mine", "a", begin);
+        known.accepted("mine", "a", begin, |_| true);
         let wait = known.left("mine", "a", begin).unwrap();
         assert!(
             wait <= TRIAL_INTERVAL && wait >= Duration::from_mins(54),
@@ -124,13 +135,15 @@ mod tests {
         assert_eq!(known.left("mine", "a", begin + wait), None);
         assert_eq!(known.left("mine", "b", begin), None, "another password");
         assert_eq!(known.left("other", "a", begin), None);
-        known.accepted("other", "a", after(30));
+        known.accepted("other", "a", after(30), |_| true);
         assert_ne!(
             known.left("mine", "a", begin),
             known.left("other", "a", after(30)),
             "jitter"
         );
-        known.accepted("other", "a", after(150));
+        known.accepted("other", "a", after(150), |_| true);
+        assert_eq!(known.0.len(), 2, "an outage may take longer than two questions");
+        known.accepted("other", "a", after(150), |name| name == "other");
         assert_eq!(known.0.len(), 1, "what is detached is forgotten");
     }
 
@@ -140,7 +153,7 @@ mod tests {
         let mut known = Acceptances::default();
         let outage = failure(Reason::Unreachable);
         assert!(!known.outlast("mine", "a", &outage));
-        known.accepted("mine", "a", now);
+        known.accepted("mine", "a", now, |_| true);
         assert!(known.outlast("mine", "a", &outage));
         assert!(known.outlast("mine", "a", &failure(Reason::Throttled)));
         assert!(!known.outlast("mine", "b", &outage), "another password");

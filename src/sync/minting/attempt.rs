@@ -37,6 +37,24 @@ fn too_soon() -> MintFailure {
     }
 }
 
+fn fraction(object: &AcrRegistry) -> f64 {
+    let credential = object.spec.credential.as_ref();
+    credential
+        .and_then(|credential| credential.refresh_fraction)
+        .unwrap_or(DEFAULT_FRACTION)
+}
+
+/// Whether it is other inputs that wait for their turn, and not a repetition: what is held, or failed last, was made of
+/// others.
+fn is_a_change(inputs: &str, held: Option<&HeldCredential>, last_failure: Option<&Memory>) -> bool {
+    let failed = last_failure.map(|memory| &*memory.failures.inputs);
+    failed != Some(inputs)
+        && held
+            .map(|held| &*held.inputs)
+            .or(failed)
+            .is_some_and(|before| before != inputs)
+}
+
 impl RegistryController {
     /// Mints if it is time to; says how it stands, and when to look again.
     pub(super) async fn reconcile_credential(
@@ -62,16 +80,36 @@ impl RegistryController {
                 self.parts.metrics.registries.count_refresh(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
+                let held = held().map(|(held, _)| held);
+                let is_good = |held: &Arc<HeldCredential>| self.is_good(object, held, &failure, now);
                 let credential = CredentialState {
                     is_needed: true,
                     login_server: None,
-                    held: held().map(|(held, _)| held),
+                    is_undecided: retry.is_some() && held.as_ref().is_some_and(is_good),
+                    held,
                     failure: Some(failure),
                     next_refresh: retry.map(|wait| after(now, wait)),
                 };
                 (credential, retry)
             }
         }
+    }
+
+    /// Whether a credential is as good as it was while the API server does not say what the spec's Secret holds: it is of this
+    /// spec, and its refresh, or the next question to the registry about it, is not due.
+    fn is_good(
+        &self,
+        object: &AcrRegistry,
+        held: &HeldCredential,
+        failure: &MintFailure,
+        now: Timestamp,
+    ) -> bool {
+        let is_of_spec = AttachedRegistry::parse(object).is_ok_and(|registry| held.is_of(&registry));
+        is_of_spec
+            && match refresh::due(held, fraction(object)) {
+                Some(due) => due > now,
+                None => self.is_accepted(&object.name_any(), &held.inputs, failure),
+            }
     }
 
     /// What the spec means, with what the Secrets that it names hold.
@@ -100,10 +138,7 @@ impl RegistryController {
         held: Option<(Arc<HeldCredential>, Seen)>,
         now: Timestamp,
     ) -> (CredentialState, Option<Duration>) {
-        let credential = object.spec.credential.as_ref();
-        let fraction = credential
-            .and_then(|credential| credential.refresh_fraction)
-            .unwrap_or(DEFAULT_FRACTION);
+        let fraction = fraction(object);
         // What failed with other inputs says nothing about these.
         let last_failure = self.recall(registry.name());
         let memory = last_failure
@@ -139,6 +174,7 @@ impl RegistryController {
             current.and_then(|(held, seen)| seen.age(held.refreshed_at, clocks).map(|_| Arc::clone(held)));
         let held = held.map(|(held, _)| held);
         if let RefreshPlan::Wait(wait) = planned {
+            let is_undecided = is_due && is_a_change(inputs, held.as_deref(), last_failure.as_ref());
             let next_refresh = match (failures, &held) {
                 (Some(failures), _) => Some(failures.retry_at),
                 (None, Some(held)) => refresh::due(held, fraction),
@@ -157,6 +193,7 @@ impl RegistryController {
                     failure: failure.or_else(|| held.is_none().then(too_soon)),
                     held,
                     next_refresh,
+                    is_undecided,
                 },
                 wait,
             );
@@ -205,6 +242,7 @@ impl RegistryController {
                 held,
                 failure,
                 next_refresh,
+                is_undecided: false,
             },
             wait,
         )

@@ -172,10 +172,10 @@ impl RegistryController {
             .metrics
             .registries
             .credential_expires(&name, credential.held.as_ref().and_then(|held| held.expires_at));
-        self.parts
-            .metrics
-            .registries
-            .credential_fails(&name, credential.failure.is_some());
+        if !credential.is_undecided {
+            let fails = credential.failure.is_some();
+            self.parts.metrics.registries.credential_fails(&name, fails);
+        }
         let (right, question) = self.pull_right(object, &credential);
         let mut written = self.write_status(object, &credential, &right, now).await;
         let mut asked_in = None;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
+
 use super::RegistryController;
 use super::identity::{Source, resolve};
 use super::status::CredentialState;
@@ -22,6 +24,8 @@ const QUESTION_INTERVAL: Duration = Duration::from_hours(1);
 const JITTER: f64 = 0.1;
 /// How long another repository waits for the question before.
 const NEW_REPOSITORY_INTERVAL: Duration = Duration::from_mins(5);
+/// The least time between two questions to a registry, however often its spec is edited.
+const MIN_QUESTION_INTERVAL: Duration = Duration::from_secs(30);
 /// When a registry is asked again that denied a pull, or did not answer: a role takes minutes to act.
 const QUESTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), QUESTION_INTERVAL);
 
@@ -36,20 +40,19 @@ pub(super) enum PullRight {
     Allowed(Vec<String>),
     /// It may not pull from one; which, and what to do.
     Denied(String),
-}
-
-/// What a question is about: another spec, or another credential's inputs, is another question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Subject {
-    generation: i64,
-    inputs: String,
+    /// No Pod names a repository: what was denied is denied to nobody.
+    NotNamed,
 }
 
 /// The last question to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
-    subject: Subject,
+    /// What the credential was made of: other inputs are another question.
+    inputs: String,
+    generation: i64,
     repositories: Vec<String>,
+    /// The repository that it may not pull from.
+    denied: Option<String>,
     at: Instant,
     /// How often in a row the answer was none, or not the hoped one.
     failures: u32,
@@ -60,8 +63,17 @@ struct Asked {
 pub(super) struct Question {
     registry: AttachedRegistry,
     held: Arc<HeldCredential>,
-    subject: Subject,
+    inputs: String,
+    generation: i64,
     repositories: Vec<String>,
+}
+
+/// What a registry says of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Allowed,
+    /// From which repository it may not pull, and what is said of that.
+    Denied(String, String),
 }
 
 /// What this process asked, by AcrRegistry. Losing it costs one question for each.
@@ -71,20 +83,12 @@ pub(super) struct PullRights(HashMap<String, Asked>);
 impl PullRights {
     /// How long a question has to wait; none where it is to be asked now.
     fn left(&self, question: &Question, now: Instant) -> Option<Duration> {
-        let name = question.registry.name();
-        let asked = self
-            .0
-            .get(name)
-            .filter(|asked| asked.subject == question.subject)?;
-        let jitter = Jitter::of(&(name, &asked.repositories));
-        let mut wait = match asked.failures {
-            0 => QUESTION_INTERVAL.mul_f64(1.0 - JITTER * jitter.fraction()),
-            failures => QUESTION_BACKOFF.delay(failures, None, jitter),
+        let asked = self.0.get(question.registry.name())?;
+        let wait = if asked.inputs == question.inputs {
+            asked.wait(question)
+        } else {
+            MIN_QUESTION_INTERVAL
         };
-        let is_known = |repository: &String| asked.repositories.contains(repository);
-        if !question.repositories.iter().all(is_known) {
-            wait = wait.min(NEW_REPOSITORY_INTERVAL);
-        }
         let left = wait.checked_sub(now.saturating_duration_since(asked.at))?;
         (!left.is_zero()).then_some(left)
     }
@@ -92,41 +96,73 @@ impl PullRights {
     /// The same for other inputs that mean the same.
     pub(super) fn rename(&mut self, registry: &str, before: &str, inputs: &str) {
         let asked = self.0.get_mut(registry);
-        if let Some(asked) = asked.filter(|asked| asked.subject.inputs == before) {
-            inputs.clone_into(&mut asked.subject.inputs);
+        if let Some(asked) = asked.filter(|asked| asked.inputs == before) {
+            inputs.clone_into(&mut asked.inputs);
         }
     }
 
-    /// What the last question of the same subject was answered.
-    fn answer(&self, question: &Question) -> PullRight {
+    /// The last question of the same inputs.
+    fn asked(&self, question: &Question) -> Option<&Asked> {
         let asked = self.0.get(question.registry.name());
-        let asked = asked.filter(|asked| asked.subject == question.subject);
+        asked.filter(|asked| asked.inputs == question.inputs)
+    }
+
+    /// What it was answered.
+    fn answer(&self, question: &Question) -> PullRight {
+        let asked = self.asked(question);
         asked.map_or(PullRight::Untold, |asked| asked.answer.clone())
     }
 
     /// Takes an answer; where there is none, the last one goes on to hold.
-    fn take(&mut self, question: &Question, answer: Option<PullRight>, now: Instant) {
+    fn take(&mut self, question: &Question, answer: Option<Answer>, now: Instant) {
         let name = question.registry.name();
+        let before = self.asked(question);
         let failures = match answer {
-            Some(PullRight::Allowed(_)) => 0,
-            _ => self
-                .0
-                .get(name)
-                .filter(|asked| asked.subject == question.subject)
-                .map_or(0, |asked| asked.failures)
-                .saturating_add(1),
+            Some(Answer::Allowed) => 0,
+            Some(Answer::Denied(..)) | None => before.map_or(0, |asked| asked.failures).saturating_add(1),
+        };
+        let (answer, denied) = match answer {
+            Some(Answer::Allowed) => (PullRight::Allowed(question.repositories.clone()), None),
+            Some(Answer::Denied(repository, message)) => (PullRight::Denied(message), Some(repository)),
+            None => (
+                self.answer(question),
+                before.and_then(|asked| asked.denied.clone()),
+            ),
         };
         let asked = Asked {
-            subject: question.subject.clone(),
+            inputs: question.inputs.clone(),
+            generation: question.generation,
             repositories: question.repositories.clone(),
+            denied,
             at: now,
             failures,
-            answer: answer.unwrap_or_else(|| self.answer(question)),
+            answer,
         };
         // One that was not asked for so long is not attached any more, or no Pod names it.
         self.0
             .retain(|_, asked| now.saturating_duration_since(asked.at) < QUESTION_INTERVAL * 2);
         self.0.insert(name.to_owned(), asked);
+    }
+}
+
+impl Asked {
+    /// How long after it a question of the same inputs is asked.
+    fn wait(&self, question: &Question) -> Duration {
+        let jitter = Jitter::of(&(question.registry.name(), &self.repositories));
+        let mut wait = match self.failures {
+            0 => QUESTION_INTERVAL.mul_f64(1.0 - JITTER * jitter.fraction()),
+            failures => QUESTION_BACKOFF.delay(failures, None, jitter),
+        };
+        let is_known = |repository: &String| self.repositories.contains(repository);
+        let is_gone = |repository: &String| !question.repositories.contains(repository);
+        if !question.repositories.iter().all(is_known) || self.denied.as_ref().is_some_and(is_gone) {
+            wait = wait.min(NEW_REPOSITORY_INTERVAL);
+        }
+        // Who edits the spec of what is denied waits for the answer.
+        if self.failures > 0 && self.generation != question.generation {
+            wait = MIN_QUESTION_INTERVAL;
+        }
+        wait
     }
 }
 
@@ -142,12 +178,16 @@ impl RegistryController {
         }
         let credential = object.spec.credential.as_ref();
         if let Some(credential) = credential.filter(|spec| spec.kind == Some(CredentialKind::AccessToken)) {
-            return (of_access_token(state, &credential.repositories), None);
+            let registry = AttachedRegistry::parse(object).ok();
+            let right = of_access_token(registry.as_ref(), state, &credential.repositories);
+            return (right, None);
         }
         let question = self.question(object, state);
-        let right = question
-            .as_ref()
-            .map_or(PullRight::Untold, |question| self.pull_rights().answer(question));
+        let right = match &question {
+            Some(question) => self.pull_rights().answer(question),
+            None if self.parts.watches.repositories.has_none(&object.name_any()) => PullRight::NotNamed,
+            None => PullRight::Untold,
+        };
         (right, question)
     }
 
@@ -156,12 +196,9 @@ impl RegistryController {
         let held = state.held.as_ref().filter(|held| held.is_of(&registry))?;
         let repositories = self.parts.watches.repositories.of(registry.name());
         let is_asked = state.failure.is_none() && !repositories.is_empty();
-        let generation = object.metadata.generation.unwrap_or_default();
         is_asked.then(|| Question {
-            subject: Subject {
-                generation,
-                inputs: held.inputs.clone(),
-            },
+            inputs: held.inputs.clone(),
+            generation: object.metadata.generation.unwrap_or_default(),
             held: Arc::clone(held),
             repositories,
             registry,
@@ -185,10 +222,10 @@ impl RegistryController {
             .minter
             .denied_pull(login_server, &username, &password, repositories);
         let answer = match asked.await {
-            Ok(None) => Some(PullRight::Allowed(repositories.clone())),
+            Ok(None) => Some(Answer::Allowed),
             Ok(Some(repository)) => {
                 let message = self.denial(object, question, &username, &repository).await;
-                Some(PullRight::Denied(message))
+                Some(Answer::Denied(repository, message))
             }
             Err(error) => {
                 let registry = question.registry.name();
@@ -226,12 +263,21 @@ impl RegistryController {
 }
 
 /// A token that names its repositories is only minted where it may pull from all of them.
-fn of_access_token(state: &CredentialState, repositories: &[String]) -> PullRight {
+fn of_access_token(
+    registry: Option<&AttachedRegistry>,
+    state: &CredentialState,
+    repositories: &[String],
+) -> PullRight {
+    if state.is_undecided {
+        return PullRight::Untold;
+    }
     match (&state.failure, &state.held) {
         (Some(failure), _) if failure.reason == Reason::ExchangeRejected => {
             PullRight::Denied(failure.message.clone())
         }
-        (None, Some(_)) => PullRight::Allowed(repositories.to_vec()),
+        (None, Some(held)) if registry.is_some_and(|registry| held.is_of(registry)) => {
+            PullRight::Allowed(repositories.to_vec())
+        }
         (Some(_) | None, _) => PullRight::Untold,
     }
 }
@@ -260,10 +306,8 @@ mod tests {
         Question {
             registry: AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap(),
             held: Arc::new(held),
-            subject: Subject {
-                generation,
-                inputs: "a".to_owned(),
-            },
+            inputs: "a".to_owned(),
+            generation,
             repositories: repositories.iter().map(|&name| name.to_owned()).collect(),
         }
     }
@@ -279,7 +323,7 @@ mod tests {
         let (one, two) = (question(1, &["app"]), question(1, &["app", "web"]));
         let mut rights = PullRights::default();
         assert_eq!(rights.left(&one, begin), None);
-        rights.take(&one, Some(allowed(&one)), begin);
+        rights.take(&one, Some(Answer::Allowed), begin);
         assert_eq!(rights.answer(&one), allowed(&one));
         let left = rights.left(&one, begin).unwrap();
         assert!(
@@ -290,13 +334,62 @@ mod tests {
         assert_eq!(rights.left(&two, begin), Some(NEW_REPOSITORY_INTERVAL));
         assert_eq!(rights.left(&two, after(5)), None);
         assert!(rights.left(&question(1, &[]), after(50)).is_some(), "one went");
-        let other = question(2, &["app"]);
-        assert_eq!(rights.left(&other, begin), None, "another spec");
-        assert_eq!(rights.answer(&other), PullRight::Untold);
+        let edited = question(2, &["app"]);
+        assert_eq!(rights.left(&edited, begin), Some(left), "the same credential");
+        assert_eq!(rights.answer(&edited), allowed(&one));
         rights.rename("mine", "a", "b");
-        assert_eq!(rights.left(&one, begin), None, "other inputs");
+        assert_eq!(rights.answer(&one), PullRight::Untold, "other inputs");
+        assert_eq!(rights.left(&one, begin), Some(MIN_QUESTION_INTERVAL));
+        assert_eq!(rights.left(&one, begin + MIN_QUESTION_INTERVAL), None);
         rights.rename("mine", "b", "a");
         assert_eq!(rights.answer(&one), allowed(&one));
+    }
+
+    fn denies(repository: &str) -> Answer {
+        Answer::Denied(repository.to_owned(), "why".to_owned())
+    }
+
+    #[test]
+    fn a_denied_repository_that_goes_is_asked_about_soon() {
+        let begin = Instant::now();
+        let (both, rest) = (question(1, &["app", "gone"]), question(1, &["app"]));
+        let mut rights = PullRights::default();
+        for _ in 0..20 {
+            rights.take(&both, Some(denies("gone")), begin);
+        }
+        rights.take(&both, None, begin);
+        assert!(rights.left(&both, begin).unwrap() > Duration::from_mins(40));
+        assert_eq!(rights.left(&rest, begin), Some(NEW_REPOSITORY_INTERVAL));
+        rights.take(&rest, Some(Answer::Allowed), begin);
+        assert!(rights.left(&rest, begin).unwrap() > Duration::from_mins(50));
+    }
+
+    #[test]
+    fn edits_in_a_loop_lead_to_few_questions() {
+        let begin = Instant::now();
+        let mut rights = PullRights::default();
+        let mut questions = 0;
+        for second in 0..600_u32 {
+            let now = begin + Duration::from_secs(second.into());
+            let mut edited = question(second.into(), &["app"]);
+            edited.inputs = (second % 3).to_string();
+            if rights.left(&edited, now).is_none() {
+                questions += 1;
+                rights.take(&edited, Some(denies("app")), now);
+            }
+        }
+        assert!((10..=20).contains(&questions), "{questions}");
+    }
+
+    #[test]
+    fn an_edit_of_what_is_denied_is_answered_soon() {
+        let begin = Instant::now();
+        let mut rights = PullRights::default();
+        for _ in 0..20 {
+            rights.take(&question(1, &["app"]), Some(denies("app")), begin);
+        }
+        let left = rights.left(&question(2, &["app"]), begin);
+        assert_eq!(left, Some(MIN_QUESTION_INTERVAL));
     }
 
     #[test]
@@ -305,7 +398,7 @@ mod tests {
         let asked = question(1, &["app"]);
         let mut rights = PullRights::default();
         let denied = PullRight::Denied("why".to_owned());
-        rights.take(&asked, Some(denied.clone()), begin);
+        rights.take(&asked, Some(denies("app")), begin);
         let first = rights.left(&asked, begin).unwrap();
         assert!(first <= Duration::from_mins(2) && first >= Duration::from_secs(90));
         for _ in 0..20 {
@@ -318,27 +411,35 @@ mod tests {
             last > Duration::from_mins(40) && last <= QUESTION_INTERVAL,
             "{last:?}"
         );
-        rights.take(&asked, Some(allowed(&asked)), begin);
+        rights.take(&asked, Some(Answer::Allowed), begin);
         assert!(rights.left(&asked, begin).unwrap() > Duration::from_mins(50));
     }
 
     #[test]
     fn a_token_that_names_repositories_needs_no_question() {
         let repositories = ["app".to_owned()];
-        let with = |reason: Option<Reason>, is_held: bool| {
+        let registry = question(1, &[]).registry;
+        let with_of = |reason: Option<Reason>, is_held: bool, fingerprint: &str| {
+            let held = HeldCredential {
+                fingerprint: Some(fingerprint.to_owned()),
+                ..(*question(1, &[]).held).clone()
+            };
             let state = CredentialState {
                 is_needed: true,
                 login_server: None,
-                held: is_held.then(|| question(1, &[]).held),
+                held: is_held.then(|| Arc::new(held)),
                 failure: reason.map(|reason| MintFailure {
                     reason,
                     message: "why".to_owned(),
                     retry_after: None,
                 }),
                 next_refresh: None,
+                is_undecided: false,
             };
-            of_access_token(&state, &repositories)
+            of_access_token(Some(&registry), &state, &repositories)
         };
+        let with = |reason, is_held| with_of(reason, is_held, registry.fingerprint());
+        assert_eq!(with_of(None, true, "another"), PullRight::Untold);
         assert_eq!(with(None, true), PullRight::Allowed(repositories.to_vec()));
         let denied = PullRight::Denied("why".to_owned());
         assert_eq!(with(Some(Reason::ExchangeRejected), true), denied);

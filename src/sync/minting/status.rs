@@ -31,6 +31,9 @@ pub(super) struct CredentialState {
     pub(super) held: Option<Arc<HeldCredential>>,
     pub(super) failure: Option<MintFailure>,
     pub(super) next_refresh: Option<Timestamp>,
+    /// Nothing is known yet of the spec and its Secret as they are now: they wait for their turn, or the API server does not
+    /// answer. What is said of the ones before goes on to hold, under their generation.
+    pub(super) is_undecided: bool,
 }
 
 impl CredentialState {
@@ -42,6 +45,7 @@ impl CredentialState {
             held: None,
             failure: None,
             next_refresh: None,
+            is_undecided: false,
         }
     }
 }
@@ -102,8 +106,9 @@ pub(super) fn next_status(
     let credential = told.credential;
     let pull_authorized = match told.pull_right {
         PullRight::NotNeeded => None,
-        PullRight::Untold => known(PULL_AUTHORIZED)
+        PullRight::Untold | PullRight::NotNamed => known(PULL_AUTHORIZED)
             .filter(|known| known.observed_generation == generation)
+            .filter(|known| *told.pull_right == PullRight::Untold || known.status != "False")
             .cloned()
             .or_else(|| Some(condition(PULL_AUTHORIZED, untold()))),
         PullRight::Allowed(repositories) => {
@@ -118,13 +123,19 @@ pub(super) fn next_status(
             Some(condition(PULL_AUTHORIZED, verdict))
         }
     };
-    let mut conditions = vec![
-        condition(READY, verdict(credential, now).into()),
-        condition(DISTRIBUTED, distribution(told.tally).into()),
-    ];
+    let ready = match known(READY).filter(|_| credential.is_undecided) {
+        Some(known) => known.clone(),
+        None if credential.is_undecided && credential.failure.is_none() => condition(READY, waits()),
+        None => condition(READY, verdict(credential, now).into()),
+    };
+    let mut conditions = vec![ready, condition(DISTRIBUTED, distribution(told.tally).into())];
     conditions.extend(pull_authorized);
     AcrRegistryStatus {
-        observed_generation: generation,
+        observed_generation: if credential.is_undecided {
+            before.observed_generation
+        } else {
+            generation
+        },
         login_server: credential
             .login_server
             .clone()
@@ -140,6 +151,15 @@ pub(super) fn next_status(
             served: told.tally.served,
             failed: told.tally.failed,
         }),
+    }
+}
+
+/// What is said of a change that was not tried, where nothing was said before.
+fn waits() -> Verdict {
+    Verdict {
+        status: "Unknown",
+        reason: "NotTried".to_owned(),
+        message: "the change waits for its turn: it is tried within 30 seconds".to_owned(),
     }
 }
 
@@ -260,6 +280,7 @@ mod tests {
                 retry_after: None,
             }),
             next_refresh: None,
+            is_undecided: false,
         }
     }
 
@@ -342,7 +363,38 @@ mod tests {
         assert_eq!(said(&denied), expected);
         assert_eq!(said(&told(&denied, 1, &PullRight::Untold)), expected);
         assert_eq!(said(&told(&denied, 2, &PullRight::Untold)).0, "Unknown");
+        assert_eq!(said(&told(&denied, 1, &PullRight::NotNamed)).0, "Unknown");
+        assert_eq!(said(&told(&allowed, 1, &PullRight::NotNamed)).0, "True");
         assert_eq!(told(&denied, 2, &PullRight::NotNeeded).conditions.len(), 2);
+    }
+
+    #[test]
+    fn a_change_that_was_not_tried_is_not_said_to_be_ready() {
+        let tally = Tally::default();
+        let good = credential(None, true);
+        let refused = credential(Some(Reason::EntraRejected), true);
+        for before in [&good, &refused] {
+            let first = next(&AcrRegistryStatus::default(), Some(1), before, &tally, at(1));
+            for failure in [None, Some(Reason::Unreachable)] {
+                let waits = CredentialState {
+                    is_undecided: true,
+                    ..credential(failure, true)
+                };
+                let second = next(&first, Some(2), &waits, &tally, at(2));
+                assert_eq!(second.conditions[0], first.conditions[0]);
+                assert_eq!(second.observed_generation, Some(1));
+                // Nothing was said before.
+                let only = next(&AcrRegistryStatus::default(), Some(2), &waits, &tally, at(2));
+                assert_ne!(only.conditions[0].status, "True");
+                assert_eq!(only.observed_generation, None);
+            }
+            let tried = next(&first, Some(2), &good, &tally, at(3));
+            assert_eq!(tried.conditions[0].observed_generation, Some(2));
+            assert_eq!(
+                (&*tried.conditions[0].status, tried.observed_generation),
+                ("True", Some(2))
+            );
+        }
     }
 
     #[test]
