@@ -1,11 +1,12 @@
 //! The demand writer: a Pod that was just admitted here gets its pull secret before its kubelet asks for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -19,10 +20,6 @@ use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 16;
-/// A pull secret that was written so recently is there, unless a kubelet says that it can't pull with it.
-const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
-/// How many of those are remembered.
-const MAX_RECENT: usize = 16_384;
 /// How often demands that wait are looked at.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a write that failed waits first.
@@ -45,7 +42,8 @@ pub(super) type Pair = (String, String);
 
 /// Whether a demand can be met now.
 enum DemandState {
-    Met,
+    /// By this version of the credential.
+    Met(Timestamp),
     /// Not yet.
     Open(For),
     /// Not yet: the write failed.
@@ -60,7 +58,6 @@ impl DemandWriter {
         let mut changes = self.watches.changes();
         let mut waiting = Waiting::default();
         let mut failures = Failures::new(RETRY_BACKOFF);
-        let mut recent: HashMap<Pair, (jiff::Timestamp, Instant)> = HashMap::new();
         let mut writes = FuturesUnordered::new();
         let mut under_way = HashSet::new();
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
@@ -70,7 +67,7 @@ impl DemandWriter {
                     let Demand { namespace, registry, since, failed } = demand;
                     let pair = (namespace, registry);
                     // Somebody may have deleted it since.
-                    if !failed && self.is_recent(&pair, &recent) {
+                    if !failed && self.is_recent(&pair) {
                         continue;
                     }
                     // Another Pod shortens no wait, and leads to no second write beside the first.
@@ -88,14 +85,10 @@ impl DemandWriter {
                 Some((pair, since, outcome)) = writes.next() => {
                     under_way.remove(&pair);
                     match outcome {
-                        DemandState::Met => {
+                        DemandState::Met(version) => {
                             waiting.remove(&pair);
                             failures.forget(&pair);
-                            if let Some(credential) = self.watches.credentials.of(&pair.1)
-                                && recent.len() < MAX_RECENT
-                            {
-                                recent.insert(pair, (credential.refreshed_at, now()));
-                            }
+                            self.watches.recent_writes.add(pair, version, now());
                         }
                         DemandState::Open(reason) => {
                             if let Err(reason) = waiting.add(pair, since, reason) {
@@ -131,7 +124,7 @@ impl DemandWriter {
                 },
                 _ = retry.tick() => {
                     let now = now();
-                    recent.retain(|_, (_, written)| is_recent(*written, now));
+                    self.watches.recent_writes.expire(now);
                     failures.expire(now);
                     for (reason, dropped) in waiting.expire(now) {
                         demands.dropped(reason, dropped);
@@ -154,12 +147,9 @@ impl DemandWriter {
         }
     }
 
-    fn is_recent(&self, pair: &Pair, recent: &HashMap<Pair, (jiff::Timestamp, Instant)>) -> bool {
+    fn is_recent(&self, pair: &Pair) -> bool {
         let credential = self.watches.credentials.of(&pair.1);
-        recent.get(pair).is_some_and(|(version, written)| {
-            is_recent(*written, now())
-                && credential.is_some_and(|credential| credential.refreshed_at == *version)
-        })
+        credential.is_some_and(|held| self.watches.recent_writes.has(pair, held.refreshed_at, now()))
     }
 
     fn can_try(&self, (namespace, registry): &Pair) -> bool {
@@ -195,7 +185,7 @@ impl DemandWriter {
             Ok(()) => {
                 self.metrics.registries.secret_written(begun.elapsed());
                 self.metrics.registries.secret_ready(since.elapsed());
-                DemandState::Met
+                DemandState::Met(credential.refreshed_at)
             }
             Err(WriteError::NamespaceGone) => DemandState::Refused,
             Err(error) => DemandState::Failed(error),
@@ -206,10 +196,6 @@ impl DemandWriter {
 /// The monotonic clock, which tests control.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-fn is_recent(written: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(written) < WRITE_RECENT_INTERVAL
 }
 
 #[cfg(test)]

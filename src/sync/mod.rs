@@ -14,6 +14,7 @@ pub mod index;
 pub mod minting;
 pub mod pods;
 pub mod pull_secret;
+mod recent_writes;
 mod registries;
 mod repositories;
 pub mod rescue;

@@ -16,6 +16,7 @@ use crate::base::readiness::Readiness;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
+use crate::sync::recent_writes::RecentWrites;
 use crate::sync::registries::{Attached, Unread};
 use crate::sync::repositories::Repositories;
 use crate::sync::stored::Stored;
@@ -48,6 +49,8 @@ pub struct Watches {
     pub credentials: Arc<Credentials>,
     /// The repositories that Pods pull from, as far as the leader has seen them.
     pub repositories: Repositories,
+    /// What the demand writer wrote a moment ago.
+    pub(super) recent_writes: RecentWrites,
     changes: broadcast::Sender<Change>,
 }
 
@@ -58,6 +61,7 @@ impl Watches {
             view,
             credentials: Arc::default(),
             repositories: Repositories::default(),
+            recent_writes: RecentWrites::default(),
             changes: broadcast::Sender::new(BACKLOG),
         }
     }

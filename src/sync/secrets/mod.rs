@@ -297,6 +297,9 @@ impl SecretsController {
             Sighting::Needed((namespace, registry)) => {
                 let pair = work.pair(namespace, registry);
                 let is_new = work.wanted.insert(pair.clone(), now()).is_none();
+                if self.take_recent_write(work, &pair) {
+                    return;
+                }
                 let is_written = self.is_current(work, &pair);
                 // What a Pod names that it may not have is gone, until a replica that is behind writes it again.
                 let is_settled = is_written || work.waits(&pair) || work.is_known_absent(&pair);
@@ -318,6 +321,22 @@ impl SecretsController {
                 }
             }
         }
+    }
+
+    /// Takes what the demand writer of this process wrote a moment ago as written by this controller, where it would write the
+    /// same; says whether it did.
+    fn take_recent_write(&self, work: &mut Work, pair: &Pair) -> bool {
+        let Some(held) = self.watches.credentials.of(&pair.1) else {
+            return false;
+        };
+        let is_taken = self.watches.recent_writes.has(pair, held.refreshed_at, now())
+            && !work.is_under_way(pair)
+            && self.step_of(&self.watches.view.registries(), pair, true) == Step::Write;
+        if is_taken {
+            work.may_be_present(pair);
+            work.written.insert(Arc::clone(pair), Ok(held.refreshed_at));
+        }
+        is_taken
     }
 
     fn is_current(&self, work: &Work, pair: &Pair) -> bool {

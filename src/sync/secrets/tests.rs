@@ -784,3 +784,40 @@ async fn a_registry_that_goes_is_swept_first_where_it_may_have_been() {
     assert_eq!(queued, [mine("apps"), mine("asked")]);
     assert!(work.sweep.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_on_demand_just_now_is_not_written_again() {
+    let controller = controller(registry(&json!({})), &[("apps", None), ("out", Some("disabled"))]);
+    let mut work = Work::default();
+    let recent = &controller.watches.recent_writes;
+    let wrote = |namespace: &str, version| {
+        recent.add((namespace.to_owned(), "mine".to_owned()), version, now());
+    };
+    let mut see = |namespace: &str| {
+        controller.see(&mut work, needed(namespace));
+        controller.tally_all(&mut work);
+        (done(&controller, &mut work), controller.tallies.of("mine").served)
+    };
+    wrote("apps", Timestamp::UNIX_EPOCH);
+    assert_eq!(see("apps"), ((0, 0), 1), "it counts as served");
+    assert_eq!(see("apps"), ((0, 0), 1));
+    // A right that was lost meanwhile is another matter.
+    wrote("out", Timestamp::UNIX_EPOCH);
+    assert_eq!(see("out"), ((0, 1), 1));
+    // Each credential is written.
+    controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
+    assert_eq!(done(&controller, &mut work), (1, 0));
+    let mut work = Work::default();
+    wrote("apps", Timestamp::MIN);
+    controller.see(&mut work, needed("apps"));
+    assert_eq!(done(&controller, &mut work), (1, 0), "a former version");
+    let mut work = Work::default();
+    wrote("apps", Timestamp::UNIX_EPOCH);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    controller.see(&mut work, needed("apps"));
+    assert_eq!(
+        done(&controller, &mut work),
+        (1, 0),
+        "somebody may have deleted it since"
+    );
+}
