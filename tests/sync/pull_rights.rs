@@ -16,7 +16,7 @@ fn condition(object: &Value) -> Option<&Value> {
 }
 
 /// Waits for the status of the condition, and returns its message.
-fn wait_for_right(world: &World, login: &Login, status: &str) -> Result<String, Box<dyn Error>> {
+pub fn wait_for_right(world: &World, login: &Login, status: &str) -> Result<String, Box<dyn Error>> {
     let what = format!("what {} may pull to be {status}", login.name);
     Ok(wait_for(&what, SOON, || {
         let object = world.registry(login).map_err(|error| error.to_string())?;

@@ -79,9 +79,9 @@ fn watches_that_expired_miss_nothing() -> Test {
     let told = fs::read_to_string(&log)?.split_off(told_before);
     let expired: Vec<_> = told
         .lines()
-        .filter(|line| line.contains("a watch broke off") && line.contains("too old resource version"))
+        .filter(|line| line.contains("a watch failed") && line.contains("too old resource version"))
         .collect();
-    // Registries, namespaces, Pods and minted credentials are what is watched, and logged when it breaks off.
+    // Registries, namespaces, Pods and minted credentials are what is watched, and logged when it fails.
     assert!(expired.len() >= 2, "{told}");
     Ok(())
 }

@@ -6,6 +6,7 @@ use pullpass_emulator::Step;
 use pullpass_test_support::{Login, wait_for};
 use serde_json::{Value, json};
 
+use crate::pull_rights::wait_for_right;
 use crate::world::{Test, World, eager_for, make_namespaces, pull_secret, shared, text};
 
 #[test]
@@ -98,6 +99,8 @@ fn nothing_is_written_over_and_over() -> Test {
     let namespace = world.namespace_in_need(&login)?;
     world.wait_for_secret(&namespace, &login)?;
     world.wait_for_served(&login, 1)?;
+    // The last that the status tells of a new registry.
+    wait_for_right(world, &login, "True")?;
     let versions = || -> Result<[String; 3], Box<dyn std::error::Error>> {
         let secret = world.wait_for_secret(&namespace, &login)?;
         let minted = world
