@@ -386,3 +386,41 @@ impl RegistryController {
             .remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_from_a_repetition() {
+        let held = HeldCredential {
+            docker_config: ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: "a".to_owned(),
+            fingerprint: None,
+        };
+        let clocks = Instants {
+            wall: Timestamp::UNIX_EPOCH,
+            steady: Instant::now(),
+        };
+        let failed = |inputs| Memory {
+            failures: refresh::failed(clocks, inputs, None, None),
+            failure: too_soon(),
+        };
+        for (inputs, held, failed, expected) in [
+            ("b", Some(&held), None, true),
+            ("a", Some(&held), None, false),
+            ("b", None, Some(failed("a")), true),
+            ("c", Some(&held), Some(failed("b")), true),
+            ("b", Some(&held), Some(failed("b")), false),
+            // It was deleted, and nothing else is known.
+            ("a", None, None, false),
+        ] {
+            assert_eq!(is_a_change(inputs, held, failed.as_ref()), expected, "{inputs}");
+        }
+    }
+}

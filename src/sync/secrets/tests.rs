@@ -821,3 +821,19 @@ async fn what_was_written_on_demand_just_now_is_not_written_again() {
         "somebody may have deleted it since"
     );
 }
+
+#[test]
+fn the_newest_failure_of_a_pair_says_when_it_is_tried_again() {
+    let (mut work, begin) = (Work::default(), Instant::now());
+    let refused = WriteError::Api("no".to_owned());
+    work.failed(&mine("apps"), &refused, begin);
+    work.failed(&mine("apps"), &refused, begin);
+    work.failed(&mine("written"), &refused, begin);
+    work.failures.forget(&mine("written"));
+    let newest = work.failures.retries_at(&mine("apps")).unwrap();
+    work.take_up_retries(newest.checked_sub(Duration::from_millis(1)).unwrap());
+    assert!(work.queue.is_empty(), "{:?}", work.queue);
+    work.take_up_retries(newest + Duration::from_millis(1));
+    assert_eq!(work.queue, [mine("apps")]);
+    assert!(work.retries.is_empty());
+}
