@@ -3,6 +3,7 @@
 //! Work is a set of (namespace, registry) pairs to look at; what is done about a pair is decided when its turn comes,
 //! from what is known then. So events may be lost, repeated or come in any order.
 
+mod changes;
 mod detach;
 mod step;
 mod tally;
@@ -26,13 +27,12 @@ pub use self::work::Pair;
 use self::work::Work;
 use crate::api::names::pull_secret as pull_secret_name;
 use crate::metrics::Metrics;
-use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::attached::AttachedRegistries;
 use crate::policy::scope::{Labels, Scope};
 use crate::sync::credentials::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
-use crate::sync::watches::{Change, Watches};
-use crate::view::NamespaceChange;
+use crate::sync::watches::Watches;
 
 /// How many writes are under way concurrently.
 pub const CONCURRENCY: usize = 32;
@@ -157,139 +157,10 @@ impl SecretsController {
         }
     }
 
-    /// Has a pair that lost its right swept once more later. Where nothing is stored, no replica has anything to write.
-    fn lose(&self, work: &mut Work, pair: &Pair) {
-        if self.watches.credentials.stored(&pair.1).is_some() {
-            work.lose(Arc::clone(pair), now());
-        }
-    }
-
-    /// The same for a pair that may have lost its right before this process knew of all changes.
-    fn may_have_lost(&self, work: &mut Work, pair: &Pair) {
-        if self.watches.credentials.stored(&pair.1).is_some() {
-            work.may_have_lost(Arc::clone(pair), now(), self.emptied_interval);
-        }
-    }
-
-    /// Pairs that lost their right are swept once more when no replica can be behind any more, which may have written what
-    /// the first deletion was to take away.
-    fn sweep_again(&self, work: &mut Work) {
-        let registries = self.watches.view.registries();
-        for pair in work.take_lost(now(), self.emptied_interval) {
-            if self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Delete {
-                work.sweep(pair);
-            }
-        }
-    }
-
     fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: Pair) {
         if self.step_of(registries, &pair, work.is_wanted(&pair)) != Step::Nothing {
             work.enqueue(pair);
         }
-    }
-
-    fn on_change(&self, work: &mut Work, change: &Change) {
-        let registries = self.watches.view.registries();
-        match change {
-            Change::Everything => self.look_at_everything(work),
-            Change::Registry(name) => self.registry_changed(work, &registries, name),
-            Change::Namespace(change) => self.namespace_changed(work, &registries, change),
-            Change::Credential(name) => {
-                // What must not be there was taken away when that came about; another credential is no reason to ask
-                // for it again.
-                for namespace in self.watches.view.namespaces() {
-                    let pair = work.pair(namespace, name.clone());
-                    // What failed is tried again by itself, with what is held then.
-                    if !work.waits(&pair)
-                        && self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write
-                    {
-                        work.enqueue(pair);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Of a registry that changed, only the pairs are looked at that it changed: those that may have the secret now, and
-    /// those that might before.
-    fn registry_changed(&self, work: &mut Work, registries: &AttachedRegistries, name: &str) {
-        let now = registries.by_name(name);
-        if now.is_none() && registries.is_attached(name) {
-            return;
-        }
-        let before = work.looked_at.remove(name);
-        match now {
-            Some(now) => {
-                work.looked_at.insert(name.to_owned(), now.clone());
-            }
-            None => work.forget_absent(name),
-        }
-        let was_minted = self.watches.credentials.stored(name).is_some();
-        if now.is_some_and(|registry| !registry.is_anonymous()) {
-            work.detached.remove(name);
-        } else if was_minted {
-            // Both lead to the same: its credential and all its pull secrets go.
-            work.forget_lost(name);
-            work.is_detached = true;
-            return;
-        }
-        for namespace in self.watches.view.namespaces() {
-            let labels = self.watches.view.labels(&namespace);
-            let pair = work.pair(namespace, name.to_owned());
-            let step = self
-                .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
-                .0;
-            match step {
-                Step::Nothing => {}
-                Step::Write => work.enqueue(pair),
-                Step::Delete => {
-                    let might_before = before
-                        .as_ref()
-                        .is_some_and(|before| self.may_have(before, &pair.0, labels.as_ref()));
-                    // Nobody knows what a registry was that was not looked at, but maybe what became of it.
-                    let is_known =
-                        before.is_none() && work.is_wanted(&pair) || work.written.contains_key(&pair);
-                    if might_before || is_known {
-                        work.may_be_present(&pair);
-                        self.lose(work, &pair);
-                        work.enqueue(pair);
-                    } else if now.is_none() {
-                        work.sweep(pair);
-                    } else if before.is_none() && was_minted && !work.is_absent(&pair) {
-                        self.may_have_lost(work, &pair);
-                        work.sweep(pair);
-                    }
-                }
-            }
-        }
-    }
-
-    fn namespace_changed(&self, work: &mut Work, registries: &AttachedRegistries, change: &NamespaceChange) {
-        let labels = self.watches.view.labels(&change.name);
-        for registry in registries.all() {
-            let pair = work.pair(change.name.clone(), registry.name().to_owned());
-            match self
-                .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
-                .0
-            {
-                Step::Nothing => {}
-                Step::Write => work.enqueue(pair),
-                Step::Delete => {
-                    // A namespace that is new has nothing; one that might not have it before has not either.
-                    let before = change.before.as_ref();
-                    if before.is_some() && self.may_have(registry, &change.name, before) {
-                        work.may_be_present(&pair);
-                        self.lose(work, &pair);
-                        work.enqueue(pair);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a namespace with these labels may have the pull secret of a registry.
-    fn may_have(&self, registry: &AttachedRegistry, namespace: &str, labels: Option<&Labels>) -> bool {
-        self.scope.injects(namespace, labels) && registry.gives_secret_to(labels)
     }
 
     fn see(&self, work: &mut Work, sighting: Sighting) {

@@ -1,5 +1,8 @@
 use super::*;
+use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::Seen;
+use crate::sync::watches::Change;
+use crate::view::NamespaceChange;
 use serde_json::json;
 
 pub(in crate::sync) fn registry(spec: &serde_json::Value) -> AttachedRegistry {
