@@ -1,8 +1,8 @@
 //! What a real kubelet and containerd pull with the Secrets that pullpass writes.
 //!
 //! All tests share one cluster with one node, one Azure and one pullpass; each has a registry and namespaces of its own.
-//! They fail where a node can't be started. Where there is no root, and with `PULLPASS_E2E=off`, they are not run, which
-//! is said and, with `CI=true`, a failure.
+//! They fail where a node can't be started. Where there is no root, and with `PULLPASS_E2E=off`, they fail too, and
+//! say why.
 
 mod availability;
 mod broken_secrets;
