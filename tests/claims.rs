@@ -43,7 +43,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "`user` and `peer` at 1,024",
     ),
     (
-        "src/audit/record.rs",
+        "src/admission/mod.rs",
         "MAX_ANNOTATED: usize = 20;",
         "docs/audit.md",
         "has 20 at most, then `and N more`",
@@ -287,6 +287,54 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "timeoutSeconds: 5",
         "docs/operations.md",
         "The API server waits for 5 seconds",
+    ),
+    (
+        "src/policy/index.rs",
+        "MAX_INDEX_BYTES: usize = 768 * 1024;",
+        "docs/policy.md",
+        "The index has room for 768 KiB",
+    ),
+    (
+        "src/policy/index.rs",
+        "MAX_INDEX_BYTES: usize = 768 * 1024;",
+        "docs/operations.md",
+        "The AcrIndex has room for 768 KiB",
+    ),
+    (
+        "src/sync/failed_pulls/gate.rs",
+        "FAILED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), MAX_BACKOFF);",
+        "docs/availability.md",
+        "after 30 seconds, 1, 2 and 4 minutes, then every 5 minutes",
+    ),
+    (
+        "src/sync/failed_pulls/gate.rs",
+        "MISSING_BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), MAX_BACKOFF);",
+        "docs/availability.md",
+        "immediately, and after 10, 20, 40 seconds",
+    ),
+    (
+        "src/sync/failed_pulls/gate.rs",
+        "FAILED_A_SECOND: u32 = 10;",
+        "docs/availability.md",
+        "at most 10 pairs a second are written",
+    ),
+    (
+        "src/sync/failed_pulls/gate.rs",
+        "LOOK_INTERVAL: Duration = Duration::from_secs(1);",
+        "docs/security.md",
+        "is read once a second at most",
+    ),
+    (
+        "src/sync/minting/pull_right.rs",
+        "QUESTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), QUESTION_INTERVAL);",
+        "docs/operations.md",
+        "it asks again after 2 minutes at first and an hour at most",
+    ),
+    (
+        "src/sync/recent_writes.rs",
+        "WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);",
+        "docs/architecture.md",
+        "unless it wrote the same one within the last 5 seconds",
     ),
 ];
 
