@@ -35,6 +35,11 @@ impl RecentWrites {
         written.is_some_and(|(written, at)| *written == version && is_recent(*at, now))
     }
 
+    /// Forgets a pull secret that was deleted, or whose namespace was.
+    pub(super) fn remove(&self, pair: &Pair) {
+        self.recent().remove(pair);
+    }
+
     /// Forgets what was written longer ago.
     pub(super) fn expire(&self, now: Instant) {
         self.recent().retain(|_, (_, at)| is_recent(*at, now));
@@ -70,6 +75,8 @@ mod tests {
         );
         assert!(!recent.has(&pair("other"), version, begin));
         assert!(!recent.has(&pair("apps"), version, begin + WRITE_RECENT_INTERVAL));
+        recent.remove(&pair("apps"));
+        assert!(!recent.has(&pair("apps"), version, begin), "it was deleted");
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl SecretsController {
             work.is_detached = true;
             return;
         }
+        let mut left_out = 0_usize;
         for namespace in self.watches.view.namespaces() {
             let labels = self.watches.view.labels(&namespace);
             let pair = work.pair(namespace, name.to_owned());
@@ -94,20 +95,33 @@ impl SecretsController {
                         .as_ref()
                         .is_some_and(|before| self.may_have(before, &pair.0, labels.as_ref()));
                     // Nobody knows what a registry was that was not looked at, but maybe what became of it.
-                    let is_known =
-                        before.is_none() && work.is_wanted(&pair) || work.written.contains_key(&pair);
-                    if might_before || is_known {
+                    let is_written = work.written.contains_key(&pair);
+                    let is_known = before.is_none() && work.is_wanted(&pair) || is_written;
+                    // Without a credential there is most likely no pull secret where none was written or asked for.
+                    let is_likely = was_minted || is_written || work.is_wanted(&pair);
+                    if (might_before || is_known) && is_likely {
                         work.may_be_present(&pair);
                         self.lose(work, &pair);
-                        work.enqueue(pair);
-                    } else if now.is_none() {
-                        work.sweep(pair);
+                        // A deletion that was refused waits for its turn, whatever changes.
+                        if might_before || !work.waits(&pair) {
+                            work.enqueue(pair);
+                        }
+                    } else if might_before || now.is_none() && before.is_none() {
+                        left_out += usize::from(!work.sweep_in_doubt(pair));
                     } else if before.is_none() && was_minted && !work.is_absent(&pair) {
                         self.may_have_lost(work, &pair);
                         work.sweep(pair);
                     }
                 }
             }
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                registry = name,
+                namespaces = left_out,
+                "too many registries without a credential came and went; their pull secrets, if there are any, are left in some \
+                 namespaces"
+            );
         }
     }
 

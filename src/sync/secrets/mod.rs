@@ -173,7 +173,9 @@ impl SecretsController {
                 }
                 let is_written = self.is_current(work, &pair);
                 // What a Pod names that it may not have is gone, until a replica that is behind writes it again.
-                let is_settled = is_written || work.waits(&pair) || work.is_known_absent(&pair);
+                let is_gone = work.is_known_absent(&pair)
+                    && self.step_of(&self.watches.view.registries(), &pair, true) != Step::Write;
+                let is_settled = is_written || work.waits(&pair) || is_gone;
                 if is_new || !is_settled {
                     self.look_at(work, &self.watches.view.registries(), pair);
                 }
@@ -293,6 +295,7 @@ impl SecretsController {
             | (Step::Write, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
                 work.failures.forget(&pair);
+                self.watches.recent_writes.remove(&pair);
                 let is_attached = registries.is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;

@@ -12,6 +12,9 @@ use crate::policy::attached::AttachedRegistry;
 use crate::sync::failures::Failures;
 use crate::sync::pull_secret::WriteError;
 
+/// How many pairs may wait for the sweep before those are left out that most likely have no pull secret.
+const MAX_SWEPT_IN_DOUBT: usize = 50_000;
+
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
 /// several places.
 pub type Pair = Arc<(String, String)>;
@@ -98,6 +101,16 @@ impl Work {
         if self.to_sweep.insert(pair.clone()) {
             self.sweep.push_back(pair);
         }
+    }
+
+    /// The same for a pair of a registry that most likely never had a pull secret anywhere, unless too many wait already: who
+    /// attaches registries under ever new names must not fill the memory. Says whether it is looked at.
+    pub(super) fn sweep_in_doubt(&mut self, pair: Pair) -> bool {
+        let has_room = self.to_sweep.len() < MAX_SWEPT_IN_DOUBT;
+        if has_room {
+            self.sweep(pair);
+        }
+        has_room
     }
 
     /// Looks at a pair when there is time for it, before all others of that kind.
