@@ -68,6 +68,17 @@ impl Acceptances {
         let is_outage = matches!(failure.reason, Reason::Unreachable | Reason::Throttled);
         is_outage && self.0.get(registry).is_some_and(|known| known.inputs == inputs)
     }
+
+    /// The same while it need not be asked again: an API server that lets nobody read the Secret keeps nothing good for ever.
+    pub(super) fn is_current(
+        &self,
+        registry: &str,
+        inputs: &str,
+        failure: &MintFailure,
+        now: Instant,
+    ) -> bool {
+        self.outlast(registry, inputs, failure) && self.left(registry, inputs, now).is_some()
+    }
 }
 
 impl RegistryController {
@@ -88,9 +99,11 @@ impl RegistryController {
         acceptances.left(registry, inputs, now)
     }
 
-    /// Whether the registry took a credential that was made of these inputs, and a failure says nothing against it.
+    /// Whether the registry took a credential that was made of these inputs, is not to be asked again yet, and a failure says
+    /// nothing against it.
     pub(super) fn is_accepted(&self, registry: &str, inputs: &str, failure: &MintFailure) -> bool {
-        self.acceptances().outlast(registry, inputs, failure)
+        self.acceptances()
+            .is_current(registry, inputs, failure, Instant::now())
     }
 
     /// Whether a failure leaves a static credential as good as it was. A refusal does not.
@@ -156,6 +169,12 @@ mod tests {
         known.accepted("mine", "a", now, |_| true);
         assert!(known.outlast("mine", "a", &outage));
         assert!(known.outlast("mine", "a", &failure(Reason::Throttled)));
+        assert!(known.is_current("mine", "a", &outage, now));
+        let later = now + TRIAL_INTERVAL;
+        assert!(
+            !known.is_current("mine", "a", &outage, later),
+            "it is to be asked again"
+        );
         assert!(!known.outlast("mine", "b", &outage), "another password");
         assert!(!known.outlast("mine", "a", &failure(Reason::ExchangeRejected)));
         known.rename("mine", "c", "b");
