@@ -181,9 +181,10 @@ impl DemandWriter {
         };
         let begun = Instant::now();
         let name = registry.pull_secret();
-        match pull_secret::write(&self.client, namespace, registry.name(), name, &credential).await {
+        let written = pull_secret::write(&self.client, namespace, registry.name(), name, &credential).await;
+        self.metrics.registries.secret_written(begun.elapsed());
+        match written {
             Ok(()) => {
-                self.metrics.registries.secret_written(begun.elapsed());
                 self.metrics.registries.secret_ready(since.elapsed());
                 DemandState::Met(credential.refreshed_at)
             }
