@@ -36,6 +36,14 @@ fn wait_until_restarted(world: &World, namespace: &str) -> Test {
     })
 }
 
+fn delete_secret(world: &World, namespace: &str, registry: &Registry) -> Test {
+    let name = registry.pull_secret();
+    world
+        .cluster
+        .run(&["delete", "secret", "--namespace", namespace, &name])?;
+    Ok(())
+}
+
 fn docker_config(secret: &Value) -> &str {
     text(secret, "/data/.dockerconfigjson")
 }
@@ -54,11 +62,8 @@ fn a_container_whose_secret_was_deleted_runs_again() -> Test {
     let world = shared()?;
     let registry = world.attached()?;
     let namespace = running(world, &registry, "IfNotPresent")?;
-    let name = registry.pull_secret();
     let begun = Instant::now();
-    world
-        .cluster
-        .run(&["delete", "secret", "--namespace", &namespace, &name])?;
+    delete_secret(world, &namespace, &registry)?;
     crash(world, &namespace)?;
     world.wait_for_secret(&namespace, &registry, "come back", |_| true)?;
     let back = begun.elapsed();
@@ -74,11 +79,8 @@ fn a_deleted_secret_comes_back_before_a_container_needs_it() -> Test {
     let world = shared()?;
     let registry = world.attached()?;
     let namespace = running(world, &registry, "IfNotPresent")?;
-    let name = registry.pull_secret();
     let begun = Instant::now();
-    world
-        .cluster
-        .run(&["delete", "secret", "--namespace", &namespace, &name])?;
+    delete_secret(world, &namespace, &registry)?;
     world.cluster.run(&[
         "annotate",
         "pod",

@@ -1,7 +1,20 @@
 //! Ways to name the same image.
 
 use crate::pods::pod;
-use crate::world::{Test, shared, text};
+use crate::world::{Registry, Test, World, shared, text};
+
+/// Waits until these Pods run, which have to name the pull secret.
+fn expect_running(world: &World, namespace: &str, registry: &Registry, names: [&str; 2]) -> Test {
+    for name in names {
+        let pod = world.wait_until_running(namespace, name)?;
+        assert_eq!(
+            text(&pod, "/spec/imagePullSecrets/0/name"),
+            registry.pull_secret(),
+            "{pod:#}"
+        );
+    }
+    Ok(())
+}
 
 #[test]
 fn images_by_digest_and_with_the_port_are_pulled() -> Test {
@@ -12,15 +25,7 @@ fn images_by_digest_and_with_the_port_are_pulled() -> Test {
     world.create(&pod(&namespace, "digest", &by_digest))?;
     let with_port = format!("{}:443/{}:v1", registry.login.host, registry.repository);
     world.create(&pod(&namespace, "port", &with_port))?;
-    for name in ["digest", "port"] {
-        let pod = world.wait_until_running(&namespace, name)?;
-        assert_eq!(
-            text(&pod, "/spec/imagePullSecrets/0/name"),
-            registry.pull_secret(),
-            "{pod:#}"
-        );
-    }
-    Ok(())
+    expect_running(world, &namespace, &registry, ["digest", "port"])
 }
 
 /// The kubelet takes the key with the wildcard.
@@ -41,15 +46,7 @@ fn images_at_a_regional_endpoint_are_pulled() -> Test {
         "digest",
         &format!("{regional}@{}", registry.digest),
     ))?;
-    for name in ["tag", "digest"] {
-        let pod = world.wait_until_running(&namespace, name)?;
-        assert_eq!(
-            text(&pod, "/spec/imagePullSecrets/0/name"),
-            registry.pull_secret(),
-            "{pod:#}"
-        );
-    }
-    Ok(())
+    expect_running(world, &namespace, &registry, ["tag", "digest"])
 }
 
 /// A kubelet compares the host by case, so it finds no credential, as pullpass warns.
