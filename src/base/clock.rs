@@ -13,6 +13,11 @@ pub fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
+/// The monotonic clock, which tests control.
+pub(crate) fn monotonic() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// A reading of both clocks of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instants {

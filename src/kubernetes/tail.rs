@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::unfold;
 use futures::{Stream, StreamExt};
@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::call::{CallError, Words, call};
 use super::watch::WatchBackoff;
+use crate::base::clock::monotonic as now;
 use crate::base::occasional::Occasional;
 
 /// How long a watch waits that the API server ended, or of a version that it does not have any more.
@@ -139,11 +140,6 @@ where
         // They never end.
         sleep(self.waits.next().unwrap_or(AGAIN_INTERVAL)).await;
     }
-}
-
-/// The monotonic clock, which tests control.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// An error that may be the API server's.

@@ -11,6 +11,7 @@ use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::admission::demand::{Demand, DemandReceiver};
+use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
 use crate::sync::failures::Failures;
@@ -192,11 +193,6 @@ impl DemandWriter {
             Err(error) => DemandState::Failed(error),
         }
     }
-}
-
-/// The monotonic clock, which tests control.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::sync::demand::Pair;
+
 /// How long a pull secret that was written is taken to be there, unless a kubelet says that it can't pull with it.
 const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many are remembered.
 const MAX_RECENT: usize = 16_384;
-
-/// A namespace and an AcrRegistry.
-type Pair = (String, String);
 
 /// The version that was written of each, and when.
 #[derive(Debug, Default)]

@@ -16,13 +16,14 @@ use kube::{Api, Client, ResourceExt};
 use self::gate::{Answer, Gate};
 use self::signs::{claim, failing, pulls_with};
 use crate::admission::demand::DemandSender;
+use crate::base::clock::monotonic as now;
 use crate::kubernetes::call::call;
 use crate::kubernetes::pods;
 use crate::kubernetes::tail::tail;
 use crate::metrics::{DropReason, Metrics, PullFailure};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Scope;
-use crate::sync::demand::{Pair, now};
+use crate::sync::demand::Pair;
 use crate::sync::watches::Watches;
 
 /// Which Events say that a kubelet found no pull secret, and which that it could not pull; and other failures of containers.

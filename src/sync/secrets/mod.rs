@@ -26,6 +26,7 @@ pub use self::tally::{Tallies, Tally};
 pub use self::work::Pair;
 use self::work::Work;
 use crate::api::names::pull_secret as pull_secret_name;
+use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::scope::{Labels, Scope};
@@ -322,11 +323,6 @@ impl SecretsController {
         }
         work.written.insert(pair, result);
     }
-}
-
-/// The monotonic clock, which tests control.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]
