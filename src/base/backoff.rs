@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// How much shorter than the full delay a delay with jitter may be, as a fraction of it.
 const JITTER: f64 = 0.25;
+/// The same of an interval.
+const SPREAD: f64 = 0.1;
 
 /// A delay that doubles with each failure, up to a cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,11 @@ impl Jitter {
     /// As a fraction: 0 for none, 1 for the whole spread.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / f64::from(u16::MAX)
+    }
+
+    /// An interval that is up to a tenth shorter, so that what recurs for many does not recur for all together.
+    pub fn spread(self, interval: Duration) -> Duration {
+        interval.mul_f64(1.0 - SPREAD * self.fraction())
     }
 
     fn from_hash(hash: u64) -> Self {

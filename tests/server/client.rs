@@ -187,7 +187,7 @@ impl Client {
             let answer = sender.send_request(request).await.unwrap();
             answer.into_body().collect().await.unwrap().to_bytes()
         });
-        // The server must have the request before it is told to end: a second stream's answer proves it.
+        // The server must have the request before its shutdown is requested: a second stream's answer proves it.
         self.send(&Method::GET, "/probe", "text/plain", Vec::new()).await;
         Upload {
             bytes,

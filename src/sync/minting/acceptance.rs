@@ -12,8 +12,6 @@ use crate::base::backoff::Jitter;
 
 /// How often a registry is asked whether it still takes a static credential.
 const TRIAL_INTERVAL: Duration = Duration::from_hours(1);
-/// How much sooner that may be, as a fraction of it: registries that were attached together are not asked together.
-const JITTER: f64 = 0.1;
 
 /// A static credential that the registry took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +55,7 @@ impl Acceptances {
     /// How long it is until the registry is asked again; none where it is time, or where it never took these inputs.
     pub(super) fn left(&self, registry: &str, inputs: &str, now: Instant) -> Option<Duration> {
         let known = self.0.get(registry).filter(|known| known.inputs == inputs)?;
-        let early = Jitter::of(&(registry, inputs)).fraction() * JITTER;
-        let wait = TRIAL_INTERVAL.mul_f64(1.0 - early);
+        let wait = Jitter::of(&(registry, inputs)).spread(TRIAL_INTERVAL);
         let left = wait.checked_sub(now.saturating_duration_since(known.at))?;
         (!left.is_zero()).then_some(left)
     }

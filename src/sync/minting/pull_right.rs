@@ -20,8 +20,6 @@ use crate::sync::credentials::HeldCredential;
 
 /// How often a registry is asked about repositories that its credential may pull from.
 const QUESTION_INTERVAL: Duration = Duration::from_hours(1);
-/// How much sooner that may be, as a fraction of it.
-const JITTER: f64 = 0.1;
 /// How long another repository waits for the question before.
 const NEW_REPOSITORY_INTERVAL: Duration = Duration::from_mins(5);
 /// The least time between two questions to a registry, however often its spec is edited.
@@ -150,7 +148,7 @@ impl Asked {
     fn wait(&self, question: &Question) -> Duration {
         let jitter = Jitter::of(&(question.registry.name(), &self.repositories));
         let mut wait = match self.failures {
-            0 => QUESTION_INTERVAL.mul_f64(1.0 - JITTER * jitter.fraction()),
+            0 => jitter.spread(QUESTION_INTERVAL),
             failures => QUESTION_BACKOFF.delay(failures, None, jitter),
         };
         let is_known = |repository: &String| self.repositories.contains(repository);

@@ -1,5 +1,5 @@
-//! An identity's Secret that is written again with the same values: whoever annotates it, or applies it as it is, shall cause
-//! no mint and end no back-off. Only what is read of it counts.
+//! An identity's Secret that is written again with the same values: an annotation, or the same manifest applied again, causes
+//! no mint and ends no backoff. Only what is read of it counts.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
