@@ -28,13 +28,15 @@ demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
 test: setup ## Run all tests: unit, property, integration, and end to end on a real control plane
 	tests/control-plane/build >/dev/null
 	if [[ $$EUID == 0 ]]; then tests/node/build >/dev/null; fi
-	tests/tools/helm >/dev/null
+	tests/tools/build helm >/dev/null
+	tests/tools/build resolver >/dev/null
 	cargo test --locked --workspace
 	cd tests/control-plane && go test ./...
 
 .PHONY: test-oldest
 test-oldest: setup ## Run the tests of the manifests, the certificates and the secret sync on the oldest Kubernetes (docs/testing.md)
-	tests/tools/helm >/dev/null
+	tests/tools/build helm >/dev/null
+	tests/tools/build resolver >/dev/null
 	assets=$$(tests/oldest/build) && KUBEBUILDER_ASSETS=$$assets \
 	  cargo test --locked --no-fail-fast --test install --test certificates --test sync
 

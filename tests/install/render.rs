@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use pullpass_test_support::{Binaries, Scratch};
+use pullpass_test_support::{Binaries, Scratch, tool};
 use serde_json::{Value, json};
 
 pub type Test = Result<(), Box<dyn Error>>;
@@ -114,17 +114,10 @@ pub fn kubectl() -> Result<PathBuf, Box<dyn Error>> {
     Ok(found.as_ref().map_err(String::as_str)?.clone())
 }
 
-/// Helm, which Go builds from its module the first time and keeps in its own cache.
+/// Helm.
 pub fn helm_binary() -> Result<&'static Path, Box<dyn Error>> {
     static HELM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let found = HELM.get_or_init(|| {
-        let script = format!("{ROOT}/tests/tools/helm");
-        let output = Command::new(&script)
-            .output()
-            .map_err(|error| format!("{script} can't be started: {error}"))?;
-        let printed = succeeded(&script, &output).map_err(|error| error.to_string())?;
-        Ok(PathBuf::from(printed.trim()))
-    });
+    let found = HELM.get_or_init(|| tool("helm").map_err(|error| error.to_string()));
     Ok(found.as_ref().map_err(String::as_str)?)
 }
 

@@ -9,6 +9,7 @@ use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignm
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::binaries::tool;
 use crate::error::Error;
 use crate::files::write;
 use crate::image::{self, Content};
@@ -212,24 +213,51 @@ impl Azure {
             &self.scratch.path().join(format!("auth-{run}.json")),
             docker_config,
         )?;
-        let output = Command::new("skopeo")
+        let mut skopeo = Command::new("skopeo");
+        skopeo
             .arg("--insecure-policy")
             .args(arguments)
-            .env("REGISTRY_AUTH_FILE", auth_file)
+            .env("REGISTRY_AUTH_FILE", auth_file);
+        self.run_client(skopeo)
+    }
+
+    /// Asks for an image's digest as controllers do that resolve images before there is a Pod: with the pull secrets that a
+    /// ServiceAccount names.
+    ///
+    /// # Errors
+    ///
+    /// If the registry refuses, or the program is not there.
+    pub fn resolve_digest(
+        &self,
+        kubeconfig: &Path,
+        namespace: &str,
+        service_account: &str,
+        image: &str,
+    ) -> Result<String, Error> {
+        let mut resolver = Command::new(tool("resolver")?);
+        resolver.arg(kubeconfig).args([namespace, service_account, image]);
+        self.run_client(resolver)
+    }
+
+    /// Runs a client that reaches this Azure as if it were the real one, and trusts it.
+    fn run_client(&self, mut client: Command) -> Result<String, Error> {
+        let program = client.get_program().to_string_lossy().into_owned();
+        let output = client
             .env("SSL_CERT_FILE", self.authority_file())
             .env("HTTPS_PROXY", format!("http://{}", self.emulator.proxy_addr()))
             .env_remove("NO_PROXY")
             .env_remove("no_proxy")
             .stdin(Stdio::null())
             .output()
-            .map_err(Error::io(format!("running skopeo ({INSTALL})")))?;
+            .map_err(Error::io(format!("running {program} ({INSTALL})")))?;
         if self.emulator.leaked_tokens() > 0 {
             return Err(Error::LeakedToken);
         }
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
-            Err(Error::Skopeo {
+            Err(Error::RegistryClient {
+                program,
                 status: output.status,
                 stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             })

@@ -13,7 +13,7 @@ const EXIT_INCOMPLETE: i32 = 4;
 pub enum Unavailable {
     /// There is nothing to build with.
     #[error(
-        "no Go toolchain to build the control plane or the node with: install Go 1.26 or newer, or set \
+        "no Go toolchain to build the control plane, the node or a tool with: install Go 1.26 or newer, or set \
          KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl"
     )]
     NoGo,
@@ -108,10 +108,24 @@ impl Binaries {
     }
 }
 
+/// Where a tool of `tests/tools` is: `helm` or `resolver`. Go builds it the first time, and keeps it in its own cache.
+///
+/// # Errors
+///
+/// If it can't be built.
+pub fn tool(name: &str) -> Result<PathBuf, Unavailable> {
+    run("../tools/build", &[name], Unavailable::Incomplete)
+}
+
 /// Runs a build script, which prints the directory of its binaries.
 pub(crate) fn build(script: &str, incomplete: Unavailable) -> Result<PathBuf, Unavailable> {
+    run(script, &[], incomplete)
+}
+
+fn run(script: &str, arguments: &[&str], incomplete: Unavailable) -> Result<PathBuf, Unavailable> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let output = Command::new(&script)
+        .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -80,9 +80,11 @@ pub enum Error {
     /// A client sent a token to the storage account that a blob comes from.
     #[error("a token was sent to the storage account that a blob comes from")]
     LeakedToken,
-    /// skopeo ended with an error.
-    #[error("skopeo ({status}): {stderr}")]
-    Skopeo {
+    /// A client of the registry ended with an error.
+    #[error("{program} ({status}): {stderr}")]
+    RegistryClient {
+        /// The client.
+        program: String,
         /// How it ended.
         status: ExitStatus,
         /// What it said.

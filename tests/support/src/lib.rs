@@ -41,7 +41,7 @@ mod webhook;
 
 pub use admissions::{Admissions, kube_client};
 pub use azure::{Azure, Login};
-pub use binaries::{Binaries, Unavailable};
+pub use binaries::{Binaries, Unavailable, tool};
 pub use control_plane::{Builder as ControlPlaneBuilder, ControlPlane};
 pub use error::Error;
 pub use installation::{Builder as InstallationBuilder, FailurePolicy, Installation, shipped};

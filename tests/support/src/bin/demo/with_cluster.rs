@@ -345,7 +345,7 @@ fn pull(paper: &mut Paper, control_plane: &ControlPlane, azure: &Azure, login: &
     paper.command(&format!("skopeo inspect {image}   # without the Secret"));
     match azure.skopeo(r#"{"auths":{}}"#, &["inspect", &image]) {
         Ok(_) => Err(broken(&"the image can be pulled without it")),
-        Err(Error::Skopeo { stderr, .. }) => {
+        Err(Error::RegistryClient { stderr, .. }) => {
             let said = stderr.lines().last().unwrap_or_default();
             // What comes before the message is for machines.
             let said = said.split_once("msg=").map_or(said, |(_, message)| message);
