@@ -23,6 +23,7 @@ mod refresh_times;
 mod rewrites;
 mod rights;
 mod scope;
+mod service_accounts;
 mod shipped_resync;
 mod short_lives;
 mod slow_watch;

@@ -241,7 +241,7 @@ impl SecretsController {
         let step = step(
             registry,
             labels,
-            self.scope.injects(namespace, labels),
+            self.scope.membership(namespace, labels),
             wanted,
             credential.is_some(),
         );

@@ -2,7 +2,7 @@
 
 use crate::api::acr_registry::Provision;
 use crate::policy::attached::AttachedRegistry;
-use crate::policy::scope::Labels;
+use crate::policy::scope::{Labels, Membership};
 
 /// What there is to do about a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) enum Step {
 pub(super) fn step(
     registry: Option<&AttachedRegistry>,
     labels: Option<&Labels>,
-    injected: bool,
+    membership: Membership,
     wanted: bool,
     is_usable: bool,
 ) -> Step {
@@ -28,11 +28,18 @@ pub(super) fn step(
             Step::Nothing
         };
     };
-    if !injected || !registry.gives_secret_to(Some(labels)) {
-        return Step::Delete;
-    }
-    // The last good credential stays where it is, and goes nowhere else, until one is minted of the spec in force.
-    if is_usable && (wanted || registry.provision() == Provision::Eager) {
+    let is_always = match membership {
+        Membership::Injected { always } if registry.gives_secret_to(Some(labels)) => always,
+        Membership::Injected { .. }
+        | Membership::Excluded
+        | Membership::OptedOut
+        | Membership::NotOptedIn => return Step::Delete,
+    };
+    // A namespace in which every Pod names the pull secret needs it before it has a Pod, as everyone does who reads it from a
+    // ServiceAccount there. The last good credential stays where it is, and goes nowhere else, until one is minted of the spec
+    // in force.
+    let is_needed = wanted || is_always || registry.provision() == Provision::Eager;
+    if is_usable && is_needed {
         Step::Write
     } else {
         Step::Nothing
@@ -52,7 +59,13 @@ mod tests {
             "spec": {"loginServer": "freeregistry.azurecr.io", "identity": {"anonymous": {}}, "provision": "Eager"},
         });
         let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
-        let decided = step(Some(&registry), Some(&Labels::new()), true, true, true);
+        let decided = step(
+            Some(&registry),
+            Some(&Labels::new()),
+            Membership::Injected { always: true },
+            true,
+            true,
+        );
         assert_eq!(decided, Step::Delete);
     }
 }

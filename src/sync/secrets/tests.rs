@@ -1,5 +1,6 @@
 use super::*;
 use crate::policy::attached::AttachedRegistry;
+use crate::policy::scope::Membership;
 use crate::sync::credentials::Seen;
 use crate::sync::watches::Change;
 use crate::view::NamespaceChange;
@@ -23,23 +24,32 @@ fn every_row_of_what_a_namespace_should_have() {
     let plain = registry(&json!({}));
     let eager = registry(&json!({"provision": "Eager"}));
     let for_a = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}, "provision": "Eager"}));
-    // (registry, labels, injected, wanted, minted)
+    let injected = Membership::Injected { always: false };
+    let always = Membership::Injected { always: true };
+    let opted_out = Membership::OptedOut;
+    // (registry, labels, membership, wanted, minted)
     for (case, expected) in [
-        ((Some(&plain), Some(&other), true, true, true), Step::Write),
-        ((Some(&plain), Some(&other), true, false, true), Step::Nothing),
-        ((Some(&plain), Some(&other), true, true, false), Step::Nothing),
-        ((Some(&plain), Some(&other), false, true, true), Step::Delete),
-        ((Some(&plain), None, true, true, true), Step::Nothing),
-        ((Some(&eager), Some(&other), true, false, true), Step::Write),
-        ((Some(&eager), Some(&other), true, false, false), Step::Nothing),
-        ((Some(&for_a), Some(&team_a), true, false, true), Step::Write),
-        ((Some(&for_a), Some(&other), true, true, true), Step::Delete),
-        ((None, Some(&other), true, true, true), Step::Delete),
-        ((None, None, true, true, true), Step::Nothing),
+        ((Some(&plain), Some(&other), injected, true, true), Step::Write),
+        ((Some(&plain), Some(&other), injected, false, true), Step::Nothing),
+        ((Some(&plain), Some(&other), injected, true, false), Step::Nothing),
+        ((Some(&plain), Some(&other), opted_out, true, true), Step::Delete),
+        ((Some(&plain), None, injected, true, true), Step::Nothing),
+        ((Some(&eager), Some(&other), injected, false, true), Step::Write),
+        (
+            (Some(&eager), Some(&other), injected, false, false),
+            Step::Nothing,
+        ),
+        ((Some(&plain), Some(&other), always, false, true), Step::Write),
+        ((Some(&plain), Some(&other), always, false, false), Step::Nothing),
+        ((Some(&for_a), Some(&other), always, false, true), Step::Delete),
+        ((Some(&for_a), Some(&team_a), injected, false, true), Step::Write),
+        ((Some(&for_a), Some(&other), injected, true, true), Step::Delete),
+        ((None, Some(&other), injected, true, true), Step::Delete),
+        ((None, None, injected, true, true), Step::Nothing),
     ] {
-        let (registry, labels, injected, wanted, minted) = case;
+        let (registry, labels, membership, wanted, minted) = case;
         assert_eq!(
-            step(registry, labels, injected, wanted, minted),
+            step(registry, labels, membership, wanted, minted),
             expected,
             "{case:?}"
         );

@@ -1,0 +1,46 @@
+//! Who asks a registry before there is a Pod: with the pull secrets that a ServiceAccount names.
+
+use pullpass_test_support::wait_for;
+use serde_json::json;
+
+use crate::world::{SOON, Test, pull_secret, shared};
+
+#[test]
+fn a_controller_resolves_an_image_before_there_is_a_pod() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    world.azure.push_image(&login, "fn")?;
+    world.attach(&login, &login.password, &json!({}))?;
+    world.wait_for_reason(&login, "Minted")?;
+    let image = format!("{}/fn:v1", login.host);
+    let namespace = world.pullpass.new_namespace(&[])?;
+    let service_account = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "functions", "namespace": namespace},
+        "imagePullSecrets": [{"name": pull_secret(&login)}],
+    });
+    world.cluster.apply(&service_account.to_string())?;
+    let resolve = || {
+        let kubeconfig = world.cluster.kubeconfig();
+        world
+            .azure
+            .resolve_digest(kubeconfig, &namespace, "functions", &image)
+    };
+    let refused = resolve().err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("UNAUTHORIZED"), "{refused}");
+
+    // The label is what the owner of the namespace adds; no Pod is there.
+    world.cluster.run(&[
+        "label",
+        "namespace",
+        &namespace,
+        "pullpass.dev/always-inject=true",
+    ])?;
+    world.wait_for_secret(&namespace, &login)?;
+    let digest = wait_for("the image to be resolved", SOON, || {
+        resolve().map_err(|error| error.to_string())
+    })?;
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    Ok(())
+}
