@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use thiserror::Error;
 
-use crate::api::acr_registry::{AcrRegistry, Provision};
+use crate::api::acr_registry::{AcrRegistry, CredentialKind, Provision};
 use crate::api::names::pull_secret;
 use crate::policy::fingerprint;
 use crate::policy::identity::AttachedIdentity;
@@ -23,6 +23,8 @@ pub struct AttachedRegistry {
     login_server: LoginServer,
     pull_secret: String,
     namespaces: Option<Selector>,
+    kind: CredentialKind,
+    audience: Option<String>,
     repositories: Vec<String>,
     provision: Provision,
     identity: AttachedIdentity,
@@ -86,8 +88,9 @@ impl AttachedRegistry {
             .transpose()
             .map_err(|error| InvalidSpec::Namespaces(error.to_string()))?;
         let identity = AttachedIdentity::parse(&spec.identity)?;
-        let kind = spec.credential.as_ref().and_then(|credential| credential.kind);
-        identity.check_kind(kind.unwrap_or_default())?;
+        let credential = spec.credential.clone().unwrap_or_default();
+        let kind = credential.kind.unwrap_or_default();
+        identity.check_kind(kind)?;
         let name = object.name_any();
         Ok(Self {
             identity,
@@ -96,11 +99,9 @@ impl AttachedRegistry {
             fingerprint: fingerprint::of(spec, &login_server),
             login_server,
             namespaces,
-            repositories: spec
-                .credential
-                .as_ref()
-                .map(|credential| credential.repositories.clone())
-                .unwrap_or_default(),
+            kind,
+            audience: spec.audience.clone(),
+            repositories: credential.repositories,
             provision: spec.provision.unwrap_or_default(),
         })
     }
@@ -125,6 +126,16 @@ impl AttachedRegistry {
         &self.identity
     }
 
+    /// What its pull secrets hold.
+    pub fn kind(&self) -> CredentialKind {
+        self.kind
+    }
+
+    /// The audience that the spec asks tokens for, where it does.
+    pub fn audience(&self) -> Option<&str> {
+        self.audience.as_deref()
+    }
+
     /// Which namespaces may use it; none means all.
     pub fn namespaces(&self) -> Option<&Selector> {
         self.namespaces.as_ref()
@@ -138,6 +149,11 @@ impl AttachedRegistry {
     /// Whether pulls need no credential: there is no pull secret then.
     pub fn is_anonymous(&self) -> bool {
         self.identity == AttachedIdentity::Anonymous
+    }
+
+    /// The repositories that its tokens are asked for; none means all of the registry.
+    pub fn repositories(&self) -> &[String] {
+        &self.repositories
     }
 
     /// When a namespace gets the secret.

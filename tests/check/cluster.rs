@@ -103,6 +103,67 @@ fn assert_only_reads(cluster: &ControlPlane) -> Test {
     Ok(())
 }
 
+/// An identity in another Secret is checked in place of the AcrRegistry's own, be that right or wrong.
+fn assert_flags_replace_the_identity(
+    cluster: &ControlPlane,
+    azure: &Azure,
+    admin: &Path,
+    well: &Login,
+    wrong: &Login,
+) -> Test {
+    let secret = |name: &str, registry: &str, data: &Value| {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": "pullpass-system",
+                "annotations": {"pullpass.dev/registries": registry},
+            },
+            "stringData": data,
+        });
+        cluster.apply(&object.to_string())
+    };
+    secret("spare", &wrong.name, &json!({"password": wrong.password}))?;
+    secret(
+        "token",
+        &well.name,
+        &json!({"username": "nobody", "password": "wrong~two"}),
+    )?;
+    for (registry, flags, code, said) in [
+        (
+            wrong,
+            ["--client-secret=spare", "--client-id", "--tenant-id"].as_slice(),
+            0,
+            "",
+        ),
+        (
+            well,
+            &["--client-certificate=missing", "--client-id", "--tenant-id"],
+            1,
+            "there is no Secret missing",
+        ),
+        (well, &["--basic=token"], 1, "nobody"),
+    ] {
+        let flags: Vec<String> = flags
+            .iter()
+            .map(|&flag| match flag {
+                "--client-id" => format!("{flag}={}", registry.client),
+                "--tenant-id" => format!("{flag}={}", registry.tenant),
+                other => other.to_owned(),
+            })
+            .collect();
+        let mut arguments = vec![registry.name.as_str()];
+        arguments.extend(flags.iter().map(String::as_str));
+        let output = check(admin, azure, &arguments)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}{errors}");
+        assert!(text.contains(said), "{arguments:?}: {text}{errors}");
+    }
+    Ok(())
+}
+
 /// Somebody who may read `AcrRegistries` and nothing else.
 fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -184,6 +245,8 @@ fn an_acr_registry_is_checked_from_here_and_as_pullpass_sees_it() -> Test {
     let report: Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!(report["code"], "CONNECTIVITY_AAD_LOGIN_ERROR");
     assert_eq!(report["events"][0]["reason"], "EntraRejected");
+
+    assert_flags_replace_the_identity(&cluster, &azure, &admin, well, wrong)?;
 
     // The one layer that it follows to where it comes from. An upload would take two calls to the registry at least.
     assert_eq!(calls_for_blobs(), before.map(|calls| calls + 1));

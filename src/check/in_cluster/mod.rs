@@ -78,6 +78,11 @@ impl Facts {
         findings
     }
 
+    /// Whether pulls need no credential; not so where nobody can tell what the spec means.
+    fn is_anonymous(&self) -> bool {
+        AttachedRegistry::parse(&self.object).is_ok_and(|registry| registry.is_anonymous())
+    }
+
     fn spec(&self) -> StepOutcome {
         match AttachedRegistry::parse(&self.object) {
             Ok(registry) => passed(registry.login_server().to_string()),
@@ -161,9 +166,10 @@ impl Facts {
     fn credential(&self, status: &AcrRegistryStatus) -> StepOutcome {
         let Some(credential) = &status.credential else {
             return StepOutcome::Skipped {
-                why: match self.object.spec.identity.anonymous {
-                    Some(_) => "pulls need none".to_owned(),
-                    None => "none was minted yet".to_owned(),
+                why: if self.is_anonymous() {
+                    "pulls need none".to_owned()
+                } else {
+                    "none was minted yet".to_owned()
                 },
             };
         };
@@ -248,9 +254,10 @@ impl Facts {
         let mut conditions = status.conditions.iter();
         let Some(condition) = conditions.find(|known| known.type_ == PULL_AUTHORIZED) else {
             return StepOutcome::Skipped {
-                why: match self.object.spec.identity.anonymous {
-                    Some(_) => "pulls need no credential".to_owned(),
-                    None => "the status does not say what the credential may pull".to_owned(),
+                why: if self.is_anonymous() {
+                    "pulls need no credential".to_owned()
+                } else {
+                    "the status does not say what the credential may pull".to_owned()
                 },
             };
         };

@@ -21,7 +21,7 @@ use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::kubernetes::call::{Words, call, within};
 use crate::kubernetes::pages::pages;
-use crate::policy::attached::AttachedRegistry;
+use crate::policy::attached::{AttachedRegistry, InvalidSpec};
 use crate::policy::identity::AttachedIdentity;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
@@ -117,7 +117,7 @@ pub(super) async fn of_secret(
     let registry = AttachedRegistry::parse(&object).map_err(|error| CliError::Input(error.to_string()))?;
     in_time(async {
         let client = flags.client().await?;
-        Ok(Box::pin(identity(&client, own_namespace, &object, &registry)).await)
+        Ok(Box::pin(identity(&client, own_namespace, &registry)).await)
     })
     .await
 }
@@ -209,12 +209,15 @@ async fn subject(
     let login_server = registry.login_server().clone();
     let identity = match given.map(|given| given.identity(&login_server, object.spec.audience.clone())) {
         Some(Ok(identity)) => identity,
-        Some(Err(in_secret)) => {
-            let mut object = object.clone();
-            object.spec.identity = *in_secret;
-            Box::pin(identity(client, own_namespace, &object, &registry)).await
+        in_secret @ (Some(Err(_)) | None) => {
+            let instead = in_secret.and_then(Result::err).map(|identity| *identity);
+            match to_check(object, instead) {
+                Ok(registry) => Box::pin(identity(client, own_namespace, &registry)).await,
+                Err(error) => Identity::Broken {
+                    message: error.to_string(),
+                },
+            }
         }
-        None => Box::pin(identity(client, own_namespace, object, &registry)).await,
     };
     let resource_id = object.spec.resource_id.as_deref();
     Ok(Subject {
@@ -226,12 +229,18 @@ async fn subject(
     })
 }
 
-async fn identity(
-    client: &Client,
-    own_namespace: &str,
-    object: &AcrRegistry,
-    registry: &AttachedRegistry,
-) -> Identity {
+/// What an AcrRegistry means to a check of its identity, or of another identity in its place. Whatever the pull secrets hold,
+/// a service principal shows by its tokens whether its password and its role are right.
+fn to_check(object: &AcrRegistry, instead: Option<SpecIdentity>) -> Result<AttachedRegistry, InvalidSpec> {
+    let mut object = object.clone();
+    object.spec.credential = None;
+    if let Some(identity) = instead {
+        object.spec.identity = identity;
+    }
+    AttachedRegistry::parse(&object)
+}
+
+async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegistry) -> Identity {
     let of_pullpass = |what: &str| Identity::Nobody {
         why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),
     };
@@ -245,18 +254,7 @@ async fn identity(
         }
         AttachedIdentity::ServicePrincipal { .. } | AttachedIdentity::Basic(_) => {}
     }
-    // Whatever the pull secrets hold, a service principal shows by its tokens whether its password and its role are right.
-    let mut object = object.clone();
-    object.spec.credential = None;
-    match resolve(
-        client,
-        own_namespace,
-        &object,
-        registry,
-        &WorkloadIdentityEnv::default(),
-    )
-    .await
-    {
+    match resolve(client, own_namespace, registry, &WorkloadIdentityEnv::default()).await {
         Ok(resolved) => match resolved.source {
             Source::Mint(request) => Identity::Mint(request),
             Source::Password(Password {

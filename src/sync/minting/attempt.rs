@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 
 use super::identity::{self, Resolved, resolve};
 use super::status::CredentialState;
-use super::{MintFailure, RETRY_INTERVAL, RegistryController, after};
+use super::{MintFailure, Parsed, RETRY_INTERVAL, RegistryController, after};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
@@ -60,28 +60,26 @@ impl RegistryController {
     pub(super) async fn reconcile_credential(
         &self,
         object: &AcrRegistry,
+        parsed: &Parsed,
         now: Timestamp,
     ) -> (CredentialState, Option<Duration>) {
         let name = object.name_any();
-        if let Some(registry) = AttachedRegistry::parse(object)
-            .ok()
-            .filter(AttachedRegistry::is_anonymous)
-        {
+        if let Some(registry) = parsed.as_ref().ok().filter(|registry| registry.is_anonymous()) {
             self.forget(&name);
-            return (CredentialState::anonymous(&registry), None);
+            return (CredentialState::anonymous(registry), None);
         }
         let held = || self.parts.watches.credentials.seen(&name);
-        match self.identify(object).await {
+        match self.identify(parsed).await {
             Ok((registry, resolved)) => {
-                let resolved = self.carry_over(&registry, resolved).await;
-                self.keep_fresh(object, &registry, &resolved, held(), now).await
+                let resolved = self.carry_over(registry, resolved).await;
+                self.keep_fresh(object, registry, &resolved, held(), now).await
             }
             Err(failure) => {
                 self.parts.metrics.registries.count_refresh(&name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
                 let held = held().map(|(held, _)| held);
-                let is_good = |held: &Arc<HeldCredential>| self.is_good(object, held, &failure, now);
+                let is_good = |held: &Arc<HeldCredential>| self.is_good(object, parsed, held, &failure, now);
                 let credential = CredentialState {
                     is_needed: true,
                     login_server: None,
@@ -100,11 +98,12 @@ impl RegistryController {
     fn is_good(
         &self,
         object: &AcrRegistry,
+        parsed: &Parsed,
         held: &HeldCredential,
         failure: &MintFailure,
         now: Timestamp,
     ) -> bool {
-        let is_of_spec = AttachedRegistry::parse(object).is_ok_and(|registry| held.is_of(&registry));
+        let is_of_spec = parsed.as_ref().is_ok_and(|registry| held.is_of(registry));
         is_of_spec
             && match refresh::due(held, fraction(object)) {
                 Some(due) => due > now,
@@ -113,8 +112,11 @@ impl RegistryController {
     }
 
     /// What the spec means, with what the Secrets that it names hold.
-    async fn identify(&self, object: &AcrRegistry) -> Result<(AttachedRegistry, Resolved), MintFailure> {
-        let registry = AttachedRegistry::parse(object).map_err(|error| MintFailure {
+    async fn identify<'p>(
+        &self,
+        parsed: &'p Parsed,
+    ) -> Result<(&'p AttachedRegistry, Resolved), MintFailure> {
+        let registry = parsed.as_ref().map_err(|error| MintFailure {
             reason: Reason::InvalidSpec,
             message: error.to_string(),
             retry_after: None,
@@ -122,8 +124,7 @@ impl RegistryController {
         let resolved = resolve(
             &self.parts.client,
             &self.parts.own_namespace,
-            object,
-            &registry,
+            registry,
             &self.parts.workload_identity,
         )
         .await?;

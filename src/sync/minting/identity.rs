@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
 use super::MintFailure;
-use crate::api::acr_registry::{AcrRegistry, CredentialKind, SecretKeyRef};
+use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest, Password};
@@ -55,11 +55,10 @@ impl Resolved {
     }
 }
 
-/// Puts the identity of a spec together.
+/// Puts the identity of a registry together.
 pub(crate) async fn resolve(
     client: &Client,
     own_namespace: &str,
-    object: &AcrRegistry,
     registry: &AttachedRegistry,
     env: &WorkloadIdentityEnv,
 ) -> Result<Resolved, MintFailure> {
@@ -68,12 +67,6 @@ pub(crate) async fn resolve(
         own_namespace,
         registry: registry.name(),
     };
-    let spec = &object.spec;
-    let kind = spec
-        .credential
-        .as_ref()
-        .and_then(|credential| credential.kind)
-        .unwrap_or_default();
     let (source, version) = match registry.identity() {
         AttachedIdentity::ServicePrincipal {
             application,
@@ -85,15 +78,13 @@ pub(crate) async fn resolve(
                 secret: secret.clone(),
                 origin: origin(reference),
             };
-            let source = match kind {
+            let source = match registry.kind() {
                 CredentialKind::ServicePrincipalPassword => Source::Password(Password {
                     username: application.client_id.clone(),
                     password: secret,
                     principal: Some(identity),
                 }),
-                CredentialKind::RefreshToken | CredentialKind::AccessToken => {
-                    mint(object, registry, kind, identity)
-                }
+                CredentialKind::RefreshToken | CredentialKind::AccessToken => mint(registry, identity),
             };
             (source, Some(version))
         }
@@ -107,15 +98,15 @@ pub(crate) async fn resolve(
                 pem,
                 origin: origin(reference),
             };
-            (mint(object, registry, kind, identity), Some(version))
+            (mint(registry, identity), Some(version))
         }
         AttachedIdentity::WorkloadIdentity { tenant_id, client_id } => {
             let identity = workload_identity(tenant_id.as_ref(), client_id.as_ref(), env)?;
-            (mint(object, registry, kind, identity), None)
+            (mint(registry, identity), None)
         }
         AttachedIdentity::ManagedIdentity(identity) => {
             let identity = MintIdentity::ManagedIdentity(identity.clone());
-            (mint(object, registry, kind, identity), None)
+            (mint(registry, identity), None)
         }
         AttachedIdentity::Basic(reference) => {
             let key = |key: &str| SecretKeyRef {
@@ -144,26 +135,16 @@ fn origin(reference: &SecretKeyRef) -> String {
     format!("Secret {}, key {}", reference.name, reference.key)
 }
 
-fn mint(
-    object: &AcrRegistry,
-    registry: &AttachedRegistry,
-    kind: CredentialKind,
-    identity: MintIdentity,
-) -> Source {
-    let repositories = object
-        .spec
-        .credential
-        .as_ref()
-        .map(|credential| credential.repositories.clone());
+fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> Source {
     Source::Mint(Box::new(MintRequest {
         login_server: registry.login_server().clone(),
         cloud: registry.login_server().cloud(),
-        audience: object.spec.audience.clone(),
+        audience: registry.audience().map(str::to_owned),
         remembered_audience: None,
         identity,
-        kind: match kind {
+        kind: match registry.kind() {
             CredentialKind::AccessToken => MintKind::AccessToken {
-                repositories: repositories.unwrap_or_default(),
+                repositories: registry.repositories().to_vec(),
             },
             CredentialKind::RefreshToken | CredentialKind::ServicePrincipalPassword => MintKind::RefreshToken,
         },
@@ -328,7 +309,7 @@ mod tests {
     use super::*;
     use crate::kubernetes::call::CALL_TIMEOUT;
 
-    fn with_a_secret() -> AcrRegistry {
+    fn with_a_secret() -> AttachedRegistry {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
             "spec": {
@@ -336,7 +317,7 @@ mod tests {
                 "identity": {"basic": {"secretRef": {"name": "token"}}},
             },
         });
-        serde_json::from_value(object).unwrap()
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
     }
 
     #[test]
@@ -352,13 +333,11 @@ mod tests {
     async fn a_secrets_read_without_an_answer_ends() {
         let silent = |_: Request<Body>| pending::<Result<Response<Body>, kube::Error>>();
         let client = Client::new(tower::service_fn(silent), "pullpass-system");
-        let object = with_a_secret();
-        let registry = AttachedRegistry::parse(&object).unwrap();
+        let registry = with_a_secret();
         let begin = Instant::now();
         let resolved = resolve(
             &client,
             "pullpass-system",
-            &object,
             &registry,
             &WorkloadIdentityEnv::default(),
         )

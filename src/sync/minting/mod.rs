@@ -46,7 +46,7 @@ use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::events::note;
 use crate::kubernetes::watch::with_backoff;
 use crate::metrics::Metrics;
-use crate::policy::attached::AttachedRegistry;
+use crate::policy::attached::{AttachedRegistry, InvalidSpec};
 use crate::sync::registries::{Unread, Unreadable, read};
 use crate::sync::secrets::Tallies;
 use crate::sync::watches::{Change, Watches};
@@ -63,6 +63,9 @@ pub(crate) struct MintFailure {
     pub(crate) message: String,
     retry_after: Option<Duration>,
 }
+
+/// What an AcrRegistry says, read once for each look at it.
+type Parsed = Result<AttachedRegistry, InvalidSpec>;
 
 /// The controller. One runs in the cluster: the leader's.
 pub struct RegistryController {
@@ -163,11 +166,12 @@ impl RegistryController {
 
     async fn reconcile(&self, object: &AcrRegistry) -> Action {
         let name = object.name_any();
-        if !self.is_known_to_admission(object) {
+        let parsed = AttachedRegistry::parse(object);
+        if !self.is_known_to_admission(&parsed) {
             return Action::requeue(MIN_REQUEUE_INTERVAL);
         }
         let now = (self.parts.clock)();
-        let (credential, next) = self.reconcile_credential(object, now).await;
+        let (credential, next) = self.reconcile_credential(object, &parsed, now).await;
         self.parts
             .metrics
             .registries
@@ -176,13 +180,13 @@ impl RegistryController {
             let fails = credential.failure.is_some();
             self.parts.metrics.registries.credential_fails(&name, fails);
         }
-        let (right, question) = self.pull_right(object, &credential);
+        let (right, question) = self.pull_right(object, &parsed, &credential);
         let mut written = self.write_status(object, &credential, &right, now).await;
         let mut asked_in = None;
         if let Some(question) = question {
             if self.question_waits(&question).is_none() {
-                self.ask(object, &question).await;
-                let (answer, _) = self.pull_right(object, &credential);
+                self.ask(&question).await;
+                let (answer, _) = self.pull_right(object, &parsed, &credential);
                 if written.is_ok() && answer != right {
                     written = self.write_status(object, &credential, &answer, now).await;
                 }
@@ -204,9 +208,9 @@ impl RegistryController {
 
     /// Whether admission in this process acts on the spec as it is now. Its watch is another one and may be behind, most
     /// of all after an outage of the API server; nobody is to be told that a registry is ready which Pods don't get yet.
-    fn is_known_to_admission(&self, object: &AcrRegistry) -> bool {
-        AttachedRegistry::parse(object).map_or(true, |registry| {
-            self.parts.watches.view.registries().by_name(registry.name()) == Some(&registry)
+    fn is_known_to_admission(&self, parsed: &Parsed) -> bool {
+        parsed.as_ref().map_or(true, |registry| {
+            self.parts.watches.view.registries().by_name(registry.name()) == Some(registry)
         })
     }
 

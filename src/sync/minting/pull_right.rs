@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
-use super::RegistryController;
 use super::identity::{Source, resolve};
 use super::status::CredentialState;
+use super::{Parsed, RegistryController};
 use crate::api::acr_registry::{AcrRegistry, CredentialKind};
 use crate::api::reason::Reason;
 use crate::azure::mint::denied_pull_advice;
@@ -169,18 +169,17 @@ impl RegistryController {
     pub(super) fn pull_right(
         &self,
         object: &AcrRegistry,
+        parsed: &Parsed,
         state: &CredentialState,
     ) -> (PullRight, Option<Question>) {
         if !state.is_needed {
             return (PullRight::NotNeeded, None);
         }
-        let credential = object.spec.credential.as_ref();
-        if let Some(credential) = credential.filter(|spec| spec.kind == Some(CredentialKind::AccessToken)) {
-            let registry = AttachedRegistry::parse(object).ok();
-            let right = of_access_token(registry.as_ref(), state, &credential.repositories);
-            return (right, None);
+        let registry = parsed.as_ref().ok();
+        if let Some(registry) = registry.filter(|registry| registry.kind() == CredentialKind::AccessToken) {
+            return (of_access_token(registry, state), None);
         }
-        let question = self.question(object, state);
+        let question = registry.and_then(|registry| self.question(object, registry, state));
         let right = match &question {
             Some(question) => self.pull_rights().answer(question),
             None if self.parts.watches.repositories.has_none(&object.name_any()) => PullRight::NotNamed,
@@ -189,9 +188,13 @@ impl RegistryController {
         (right, question)
     }
 
-    fn question(&self, object: &AcrRegistry, state: &CredentialState) -> Option<Question> {
-        let registry = AttachedRegistry::parse(object).ok()?;
-        let held = state.held.as_ref().filter(|held| held.is_of(&registry))?;
+    fn question(
+        &self,
+        object: &AcrRegistry,
+        registry: &AttachedRegistry,
+        state: &CredentialState,
+    ) -> Option<Question> {
+        let held = state.held.as_ref().filter(|held| held.is_of(registry))?;
         let repositories = self.parts.watches.repositories.of(registry.name());
         let is_asked = state.failure.is_none() && !repositories.is_empty();
         is_asked.then(|| Question {
@@ -199,7 +202,7 @@ impl RegistryController {
             generation: object.metadata.generation.unwrap_or_default(),
             held: Arc::clone(held),
             repositories,
-            registry,
+            registry: registry.clone(),
         })
     }
 
@@ -209,7 +212,7 @@ impl RegistryController {
     }
 
     /// Asks a registry, and remembers what it answered.
-    pub(super) async fn ask(&self, object: &AcrRegistry, question: &Question) {
+    pub(super) async fn ask(&self, question: &Question) {
         let login_server = question.registry.login_server();
         let Some((username, password)) = credential_of(&question.held.docker_config.0, login_server) else {
             return;
@@ -222,7 +225,7 @@ impl RegistryController {
         let answer = match asked.await {
             Ok(None) => Some(Answer::Allowed),
             Ok(Some(repository)) => {
-                let message = self.denial(object, question, &username, &repository).await;
+                let message = self.denial(question, &username, &repository).await;
                 Some(Answer::Denied(repository, message))
             }
             Err(error) => {
@@ -234,16 +237,10 @@ impl RegistryController {
         self.pull_rights().take(question, answer, Instant::now());
     }
 
-    async fn denial(
-        &self,
-        object: &AcrRegistry,
-        question: &Question,
-        username: &str,
-        repository: &str,
-    ) -> String {
+    async fn denial(&self, question: &Question, username: &str, repository: &str) -> String {
         let parts = &self.parts;
         let (client, env) = (&parts.client, &parts.workload_identity);
-        let resolved = resolve(client, &parts.own_namespace, object, &question.registry, env).await;
+        let resolved = resolve(client, &parts.own_namespace, &question.registry, env).await;
         let identity = match resolved.map(|resolved| resolved.source) {
             Ok(Source::Mint(request)) => Some(request.identity),
             Ok(Source::Password(password)) => password.principal,
@@ -261,11 +258,7 @@ impl RegistryController {
 }
 
 /// A token that names its repositories is only minted where it may pull from all of them.
-fn of_access_token(
-    registry: Option<&AttachedRegistry>,
-    state: &CredentialState,
-    repositories: &[String],
-) -> PullRight {
+fn of_access_token(registry: &AttachedRegistry, state: &CredentialState) -> PullRight {
     if state.is_undecided {
         return PullRight::Untold;
     }
@@ -273,9 +266,7 @@ fn of_access_token(
         (Some(failure), _) if failure.reason == Reason::ExchangeRejected => {
             PullRight::Denied(failure.message.clone())
         }
-        (None, Some(held)) if registry.is_some_and(|registry| held.is_of(registry)) => {
-            PullRight::Allowed(repositories.to_vec())
-        }
+        (None, Some(held)) if held.is_of(registry) => PullRight::Allowed(registry.repositories().to_vec()),
         (Some(_) | None, _) => PullRight::Untold,
     }
 }
@@ -415,8 +406,15 @@ mod tests {
 
     #[test]
     fn a_token_that_names_repositories_needs_no_question() {
-        let repositories = ["app".to_owned()];
-        let registry = question(1, &[]).registry;
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {
+                "loginServer": "myregistry.azurecr.io",
+                "identity": {"managedIdentity": {}},
+                "credential": {"kind": "AccessToken", "repositories": ["app"]},
+            },
+        });
+        let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
         let with_of = |reason: Option<Reason>, is_held: bool, fingerprint: &str| {
             let held = HeldCredential {
                 fingerprint: Some(fingerprint.to_owned()),
@@ -434,11 +432,11 @@ mod tests {
                 next_refresh: None,
                 is_undecided: false,
             };
-            of_access_token(Some(&registry), &state, &repositories)
+            of_access_token(&registry, &state)
         };
         let with = |reason, is_held| with_of(reason, is_held, registry.fingerprint());
         assert_eq!(with_of(None, true, "another"), PullRight::Untold);
-        assert_eq!(with(None, true), PullRight::Allowed(repositories.to_vec()));
+        assert_eq!(with(None, true), PullRight::Allowed(vec!["app".to_owned()]));
         let denied = PullRight::Denied("why".to_owned());
         assert_eq!(with(Some(Reason::ExchangeRejected), true), denied);
         assert_eq!(with(Some(Reason::Unreachable), true), PullRight::Untold);
