@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::api::names::{MANAGER, pull_secret};
-use pullpass::sync::credentials::HeldCredential;
+use pullpass::sync::held_credential::HeldCredential;
 use pullpass::sync::secrets::CONCURRENCY;
 
 use crate::support::Result;

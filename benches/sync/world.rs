@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use pullpass::api::names::{OWN_NAMESPACE, minted_credential, pull_secret};
-use pullpass::sync::credentials::HeldCredential;
+use pullpass::sync::held_credential::HeldCredential;
 use pullpass_emulator::Step;
 use pullpass_test_support::{Azure, ControlPlane, Installation, Login, wait_for};
 use serde::de::DeserializeOwned;

@@ -4,17 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
-use thiserror::Error;
 
 use crate::api::acr_registry::{AcrRegistry, CredentialKind, Provision};
 use crate::api::names::pull_secret;
 use crate::policy::fingerprint;
 use crate::policy::identity::AttachedIdentity;
+use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::Labels;
 use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
-use crate::registry::login_server::{LoginServer, LoginServerError};
-use crate::registry::resource_id::{ResourceId, ResourceIdError};
+use crate::registry::login_server::LoginServer;
+use crate::registry::resource_id::ResourceId;
 
 /// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,43 +29,6 @@ pub struct AttachedRegistry {
     provision: Provision,
     identity: AttachedIdentity,
     fingerprint: String,
-}
-
-/// Why an AcrRegistry's spec can't be acted on. The API server refuses these; an older CRD may have let one in.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum InvalidSpec {
-    /// Neither of the two ways to name the registry is there.
-    #[error("set spec.loginServer or spec.resourceId")]
-    NoRegistry,
-    /// The login server has a bad form.
-    #[error("spec.loginServer: {0}")]
-    LoginServer(#[from] LoginServerError),
-    /// The resource ID has a bad form.
-    #[error("spec.resourceId: {0}")]
-    ResourceId(#[from] ResourceIdError),
-    /// The login server is of another cloud than the one that was named.
-    #[error("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it")]
-    Cloud,
-    /// The identity is none, or several.
-    #[error(
-        "spec.identity: set exactly one of servicePrincipal, workloadIdentity, managedIdentity, basic and anonymous"
-    )]
-    Identity,
-    /// The service principal has no proof, or two.
-    #[error("spec.identity.servicePrincipal: set exactly one of clientSecretRef and clientCertificateRef")]
-    ClientProof,
-    /// The managed identity is named twice.
-    #[error("spec.identity.managedIdentity: set clientId or resourceId, not both")]
-    ManagedIdentity,
-    /// There is no client secret that could be handed out.
-    #[error(
-        "spec.credential.kind ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef"
-    )]
-    NoClientSecret,
-    /// The namespace selector has a bad form.
-    #[error("spec.namespaces: {0}")]
-    Namespaces(String),
 }
 
 impl AttachedRegistry {

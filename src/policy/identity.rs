@@ -5,7 +5,7 @@ use crate::api::acr_registry::{
     ServicePrincipal,
 };
 use crate::api::identity::{Application, ManagedIdentity};
-use crate::policy::attached::InvalidSpec;
+use crate::policy::invalid_spec::InvalidSpec;
 
 /// Who pulls. Secrets are named here, and not held.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,6 +9,7 @@ pub mod exemption;
 mod fingerprint;
 pub mod identity;
 pub mod index;
+pub mod invalid_spec;
 pub mod pod;
 pub mod request;
 pub mod rescue;

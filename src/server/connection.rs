@@ -26,7 +26,7 @@ use tower::ServiceExt;
 use x509_parser::parse_x509_certificate;
 
 use super::connections::{Connection, Place};
-use super::listen::{Limits, ended};
+use super::limits::Limits;
 
 /// How often an HTTP/2 peer is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -54,6 +54,12 @@ pub(super) struct Serving {
     pub(super) protocols: Arc<Builder<TokioExecutor>>,
     /// Becomes true when the server ends.
     pub(super) ending: watch::Receiver<bool>,
+}
+
+/// Waits until a server is told to end.
+pub(super) async fn ended(ending: &mut watch::Receiver<bool>) {
+    // Nobody who could tell any more is an end, too.
+    drop(ending.wait_for(|ending| *ending).await);
 }
 
 /// The versions of HTTP, with their limits.

@@ -11,8 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::{Serving, protocols, serve_plain, serve_tls};
+use super::connection::{Serving, ended, protocols, serve_plain, serve_tls};
 use super::connections::{Connections, Place};
+use super::limits::Limits;
 use super::refusals::Refusals;
 use super::tls::TlsConfig;
 use crate::metrics::Metrics;
@@ -20,42 +21,6 @@ use crate::metrics::port::Refusal;
 
 /// How long the listener waits when the system has no socket for a connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-
-/// What clients may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For the TLS handshake, and for the first request's headers.
-    pub header_timeout: Duration,
-    /// Between two requests of a connection, the headers of the second included. The API server ends a
-    /// connection that was idle for 90 seconds; where this end is sooner, a review that is just being sent is
-    /// lost, because a POST is not sent again.
-    pub idle_timeout: Duration,
-    /// For requests that are still being answered when the server ends.
-    pub drain_timeout: Duration,
-    /// How many connections are open. Each may take some 40 KiB, and 4 KiB for each stream.
-    pub connections: usize,
-    /// How many requests of a connection are answered at the same time, where it is HTTP/2. An API server
-    /// that has more opens further connections.
-    pub streams: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_mins(2),
-            drain_timeout: Duration::from_secs(15),
-            connections: 512,
-            streams: 64,
-        }
-    }
-}
-
-/// Waits until a server is told to end.
-pub(super) async fn ended(ending: &mut watch::Receiver<bool>) {
-    // Nobody who could tell any more is an end, too.
-    drop(ending.wait_for(|ending| *ending).await);
-}
 
 /// Why a server ended.
 #[derive(Debug, Error)]

@@ -5,6 +5,7 @@ mod budget;
 mod connection;
 mod connections;
 mod health;
+mod limits;
 mod listen;
 mod refusals;
 mod served;
@@ -13,7 +14,8 @@ mod webhook;
 
 pub use budget::BodyLimits;
 pub use health::admin_router;
-pub use listen::{Limits, ListenError, Server};
+pub use limits::Limits;
+pub use listen::{ListenError, Server};
 pub use served::{ServedTls, TlsMaker};
 pub use tls::{Certificate, TlsConfig, TlsError, TlsFiles, TlsReloader};
 pub use webhook::{Webhook, webhook_router};

@@ -15,6 +15,7 @@ use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
 use crate::sync::failures::Failures;
+use crate::sync::pair::Pair;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::waiting::{For, Waiting};
 use crate::sync::watches::{Change, Watches};
@@ -37,9 +38,6 @@ pub struct DemandWriter {
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
-
-/// A namespace and an AcrRegistry.
-pub(super) type Pair = (String, String);
 
 /// Whether a demand can be met now.
 enum DemandState {
@@ -200,7 +198,8 @@ mod tests {
     use super::*;
     use crate::admission::demand::{BACKLOG, DemandSender, channel};
     use crate::policy::scope::Mode;
-    use crate::sync::credentials::{HeldCredential, Seen};
+    use crate::sync::credentials::Seen;
+    use crate::sync::held_credential::HeldCredential;
     use crate::sync::waiting::MAX_UNKNOWN;
     use crate::view::View;
     use http::{Request, Response};

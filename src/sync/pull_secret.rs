@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::api::names::{FENCE, MANAGER};
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
-use crate::sync::credentials::HeldCredential;
+use crate::sync::held_credential::HeldCredential;
 
 /// Why a pull secret is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::sync::demand::Pair;
+use crate::sync::pair::Pair;
 
 /// How long a pull secret that was written is taken to be there, unless a kubelet says that it can't pull with it.
 const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::names::{
     EMPTIED_AT_ANNOTATION, PULL_SECRETS_ANNOTATION, PULL_SECRETS_DELETED, minted_credential,
 };
-use crate::sync::credentials::{DOCKER_CONFIG_KEY, HeldCredential, secret};
+use crate::sync::held_credential::{DOCKER_CONFIG_KEY, HeldCredential, secret};
 
 /// A docker config without any credential, in the one form that pullpass writes.
 const EMPTY_DOCKER_CONFIG: &[u8] = b"{}";

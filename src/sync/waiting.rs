@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::demand::Pair;
+use super::pair::Pair;
 use crate::metrics::DropReason;
 
 /// How many demands wait for a credential, or for a write to be tried again.

@@ -15,7 +15,8 @@ use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_creden
 use crate::base::readiness::Readiness;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version};
+use crate::sync::credentials::{Credentials, Seen, Version};
+use crate::sync::held_credential::HeldCredential;
 use crate::sync::recent_writes::RecentWrites;
 use crate::sync::registries::{Attached, Unread};
 use crate::sync::repositories::Repositories;

@@ -16,7 +16,8 @@ use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
 use crate::base::encoding::decode;
-use crate::policy::attached::{AttachedRegistries, AttachedRegistry, InvalidSpec};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::Labels;
 use crate::view::View;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::backoff::{Backoff, Jitter};
 use crate::metrics::PullFailure;
-use crate::sync::demand::Pair;
+use crate::sync::pair::Pair;
 
 /// The longest that a pair waits.
 const MAX_BACKOFF: Duration = Duration::from_mins(5);

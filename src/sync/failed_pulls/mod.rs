@@ -23,7 +23,7 @@ use crate::kubernetes::tail::tail;
 use crate::metrics::{DropReason, Metrics, PullFailure};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Scope;
-use crate::sync::demand::Pair;
+use crate::sync::pair::Pair;
 use crate::sync::watches::Watches;
 
 /// Which Events say that a kubelet found no pull secret, and which that it could not pull; and other failures of containers.

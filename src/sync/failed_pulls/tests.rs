@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::admission::demand::{Demand, DemandReceiver, channel};
 use crate::policy::scope::Mode;
-use crate::sync::credentials::{HeldCredential, Seen};
+use crate::sync::credentials::Seen;
+use crate::sync::held_credential::HeldCredential;
 use crate::sync::secrets::tests::registry;
 use crate::view::View;
 

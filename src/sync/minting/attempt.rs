@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
+use super::credential_state::CredentialState;
 use super::identity::{self, Resolved, resolve};
-use super::status::CredentialState;
 use super::{MintFailure, Parsed, RETRY_INTERVAL, RegistryController, after};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
@@ -17,7 +17,8 @@ use crate::api::reason::Reason;
 use crate::base::clock::Instants;
 use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
-use crate::sync::credentials::{HeldCredential, Seen, Version};
+use crate::sync::credentials::{Seen, Version};
+use crate::sync::held_credential::HeldCredential;
 use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, LastAttempt, RefreshPlan, plan};
 
 /// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.

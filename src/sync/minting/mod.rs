@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod attempt;
+mod credential_state;
 mod identity;
 mod pull_right;
 pub mod refresh;
@@ -30,12 +31,13 @@ use tokio::sync::broadcast;
 
 use self::acceptance::Acceptances;
 use self::attempt::Memory;
+use self::credential_state::CredentialState;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::LastAttempt;
 use self::rewrites::ReadValues;
-use self::status::{CredentialState, Told, next_status};
+use self::status::{Told, next_status};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::{PULL_AUTHORIZED, READY};
 use crate::api::names::{MANAGER, minted_credential};
@@ -46,7 +48,8 @@ use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::events::note;
 use crate::kubernetes::watch::with_backoff;
 use crate::metrics::Metrics;
-use crate::policy::attached::{AttachedRegistry, InvalidSpec};
+use crate::policy::attached::AttachedRegistry;
+use crate::policy::invalid_spec::InvalidSpec;
 use crate::sync::registries::{Unread, Unreadable, read};
 use crate::sync::secrets::Tallies;
 use crate::sync::watches::{Change, Watches};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
+use super::credential_state::CredentialState;
 use super::identity::{Source, resolve};
-use super::status::CredentialState;
 use super::{Parsed, RegistryController};
 use crate::api::acr_registry::{AcrRegistry, CredentialKind};
 use crate::api::reason::Reason;
@@ -16,7 +16,7 @@ use crate::azure::mint::denied_pull_advice;
 use crate::base::backoff::{Backoff, Jitter};
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::docker_config::credential_of;
-use crate::sync::credentials::HeldCredential;
+use crate::sync::held_credential::HeldCredential;
 
 /// How often a registry is asked about repositories that its credential may pull from.
 const QUESTION_INTERVAL: Duration = Duration::from_hours(1);

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Instants;
-use crate::sync::credentials::{HeldCredential, Seen};
+use crate::sync::credentials::Seen;
+use crate::sync::held_credential::HeldCredential;
 
 /// When to refresh, as a fraction of a credential's own life, unless the spec says otherwise.
 pub const DEFAULT_FRACTION: f64 = 0.5;

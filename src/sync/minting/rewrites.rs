@@ -9,7 +9,7 @@ use super::RegistryController;
 use super::identity::{Resolved, Source};
 use crate::azure::identity::MintIdentity;
 use crate::policy::attached::AttachedRegistry;
-use crate::sync::credentials::HeldCredential;
+use crate::sync::held_credential::HeldCredential;
 
 /// What was read last of the Secrets of identities, by AcrRegistry: as hashes under a key that this process alone has, which
 /// say nothing of a value.

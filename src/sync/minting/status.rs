@@ -1,54 +1,23 @@
 //! The status of an AcrRegistry, as a pure function of what is known: the same facts give the same text, so that no
 //! write of it leads to another.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::MintFailure;
+use super::credential_state::CredentialState;
 use super::pull_right::PullRight;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
 use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::reason::Reason;
 use crate::base::clock::whole_seconds;
-use crate::policy::attached::AttachedRegistry;
-use crate::sync::credentials::HeldCredential;
+use crate::sync::held_credential::HeldCredential;
 use crate::sync::secrets::Tally;
 
 /// How many namespaces a message names.
 const MAX_NAMED: usize = 5;
 /// How many characters of the API server's own words a message holds.
 const MAX_SAID: usize = 500;
-
-/// How a registry stands.
-#[derive(Debug, Clone)]
-pub(super) struct CredentialState {
-    /// Whether pulls need a credential.
-    pub(super) is_needed: bool,
-    pub(super) login_server: Option<String>,
-    pub(super) held: Option<Arc<HeldCredential>>,
-    pub(super) failure: Option<MintFailure>,
-    pub(super) next_refresh: Option<Timestamp>,
-    /// Nothing is known yet of the spec and its Secret as they are now: they wait for their turn, or the API server does not
-    /// answer. What is said of the ones before goes on to hold, under their generation.
-    pub(super) is_undecided: bool,
-}
-
-impl CredentialState {
-    /// That of a registry which needs no credential.
-    pub(super) fn anonymous(registry: &AttachedRegistry) -> Self {
-        Self {
-            is_needed: false,
-            login_server: Some(registry.login_server().to_string()),
-            held: None,
-            failure: None,
-            next_refresh: None,
-            is_undecided: false,
-        }
-    }
-}
 
 /// All that a status tells.
 #[derive(Debug, Clone, Copy)]
@@ -253,7 +222,11 @@ pub(super) fn as_patch(status: &AcrRegistryStatus) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::policy::attached::AttachedRegistry;
+    use crate::sync::minting::MintFailure;
     use k8s_openapi::ByteString;
 
     fn at(second: i64) -> Timestamp {

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::refresh::{DEFAULT_FRACTION, LastAttempt, RefreshPlan, interval_left, plan};
 use crate::base::clock::Instants;
-use crate::sync::credentials::{Credentials, HeldCredential, Seen, Version, Written};
+use crate::sync::credentials::{Credentials, Seen, Version, Written};
+use crate::sync::held_credential::HeldCredential;
 
 const LIFE: i64 = 3 * 3600;
 const DAYS: i64 = 3 * 24 * 3600;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::{Labels, Mode};
-use crate::sync::credentials::{HeldCredential, Seen};
+use crate::sync::credentials::Seen;
+use crate::sync::held_credential::HeldCredential;
 use crate::view::View;
 
 /// Made before anything in these tests is evicted.

@@ -30,7 +30,7 @@ use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::scope::{Labels, Scope};
-use crate::sync::credentials::HeldCredential;
+use crate::sync::held_credential::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::watches::Watches;

@@ -63,7 +63,7 @@ pub(super) fn controller(
 ) -> SecretsController {
     let view = Arc::new(crate::view::View::default());
     let watches = Watches::new(Arc::clone(&view));
-    let credential = crate::sync::credentials::HeldCredential {
+    let credential = crate::sync::held_credential::HeldCredential {
         docker_config: k8s_openapi::ByteString(Vec::new()),
         audience: None,
         refreshed_at: Timestamp::UNIX_EPOCH,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::detach::Detached;
+use super::detach::progress::Detached;
 use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::failures::Failures;

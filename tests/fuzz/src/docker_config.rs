@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use pullpass::base::secret_text::SecretText;
 use pullpass::registry::docker_config::{docker_config, for_every_host};
 use pullpass::registry::login_server::LoginServer;
-use pullpass::sync::credentials::HeldCredential;
+use pullpass::sync::held_credential::HeldCredential;
 use serde_json::Value;
 
 const HOSTS: [&str; 4] = [

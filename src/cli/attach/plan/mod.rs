@@ -19,9 +19,10 @@ use crate::base::secret_text::SecretText;
 use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
 use crate::cli::flags::secret_source::Source;
 use crate::cli::target::{ObjectName, RegistryTarget};
-use crate::policy::attached::{AttachedRegistry, InvalidSpec};
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::credential_secret::Users;
 use crate::policy::identity::AttachedIdentity;
+use crate::policy::invalid_spec::InvalidSpec;
 use crate::registry::login_server::LoginServerError;
 
 /// The field manager of what the command line writes, by which it knows its own again.

@@ -5,8 +5,10 @@
 //! swept, and swept again when no watch can be behind any more; the Secret of the credential is deleted last. As long as
 //! it is there, a new leader knows that there is work left, and how far it is: nothing of that is kept in memory alone.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::{Duration, Instant};
+pub(in crate::sync::secrets) mod progress;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -19,6 +21,7 @@ use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Seen, Version};
 use crate::sync::failures::Retry;
+use crate::sync::secrets::detach::progress::{DetachStep, Detached, Round, next_step};
 use crate::sync::secrets::work::Work;
 use crate::sync::secrets::{SecretsController, now};
 use crate::sync::stored::{Emptied, Stored};
@@ -28,74 +31,6 @@ use crate::sync::stored::{Emptied, Stored};
 pub const EMPTIED_INTERVAL: Duration = Duration::from_mins(6);
 /// How long the same write of the credential's Secret waits when it is due again.
 const DETACH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
-
-/// What there is to do about a registry that is detached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::sync::secrets) enum DetachStep {
-    /// Empty its credential.
-    Empty,
-    /// Delete its pull secrets.
-    Sweep(Round),
-    /// Note that they are deleted.
-    MarkSwept,
-    /// Nothing yet: a replica may be behind.
-    Keep,
-    /// Delete what is left of its credential.
-    Delete,
-}
-
-/// Which sweep of the namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::sync::secrets) enum Round {
-    /// Right away.
-    First,
-    /// When no replica can be behind any more.
-    Second,
-}
-
-/// Decides on a registry that is detached. It is pure. `kept_for` is how long this process has known what the Secret holds,
-/// by its monotonic clock: no wall clock is trusted, be it of this machine or of the one that wrote the Secret, so a clock
-/// that jumps deletes nothing early. A process that starts counts from the beginning.
-pub(in crate::sync::secrets) fn next_step(
-    stored: &Stored,
-    kept_for: Duration,
-    interval: Duration,
-    is_cleared: impl FnOnce(Round) -> bool,
-) -> DetachStep {
-    let (round, done) = match stored {
-        Stored::Minted(_) | Stored::Unreadable => return DetachStep::Empty,
-        Stored::Emptied(Emptied { is_swept: false, .. }) => (Round::First, DetachStep::MarkSwept),
-        Stored::Emptied(_) if kept_for < interval => return DetachStep::Keep,
-        Stored::Emptied(_) => (Round::Second, DetachStep::Delete),
-    };
-    if is_cleared(round) {
-        done
-    } else {
-        DetachStep::Sweep(round)
-    }
-}
-
-/// How far a leader is with a registry that is detached.
-#[derive(Debug, Default)]
-pub(in crate::sync::secrets) struct Detached {
-    /// The sweep that is under way.
-    round: Option<Round>,
-    /// The namespaces that it has dealt with.
-    pub(in crate::sync::secrets) cleared: HashSet<String>,
-    /// The writes of its Secret that were tried, whatever followed. One that is due again failed, or somebody undid it, as
-    /// a webhook may each time: either way it waits longer each time.
-    tried: HashMap<DetachStep, Retry>,
-    /// Its Secret is being written.
-    is_busy: bool,
-    /// Its Secret was deleted by this process; the watch is yet to bring that.
-    is_deleted: bool,
-}
-
-impl Detached {
-    fn waits(&self, step: DetachStep, now: Instant) -> bool {
-        self.tried.get(&step).is_some_and(|retry| retry.waits(now))
-    }
-}
 
 /// A write of the Secret of a detached registry's credential.
 #[derive(Debug)]

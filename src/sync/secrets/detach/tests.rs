@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::policy::attached::AttachedRegistries;
-use crate::sync::credentials::HeldCredential;
+use crate::sync::held_credential::HeldCredential;
 use crate::sync::secrets::CONCURRENCY;
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::tests::{controller, registry};

@@ -1,0 +1,75 @@
+//! How far the end of a detached registry is, and what comes next: a pure decision.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use crate::sync::failures::Retry;
+use crate::sync::stored::{Emptied, Stored};
+
+/// What there is to do about a registry that is detached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::sync::secrets) enum DetachStep {
+    /// Empty its credential.
+    Empty,
+    /// Delete its pull secrets.
+    Sweep(Round),
+    /// Note that they are deleted.
+    MarkSwept,
+    /// Nothing yet: a replica may be behind.
+    Keep,
+    /// Delete what is left of its credential.
+    Delete,
+}
+
+/// Which sweep of the namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::sync::secrets) enum Round {
+    /// Right away.
+    First,
+    /// When no replica can be behind any more.
+    Second,
+}
+
+/// Decides on a registry that is detached. It is pure. `kept_for` is how long this process has known what the Secret holds,
+/// by its monotonic clock: no wall clock is trusted, be it of this machine or of the one that wrote the Secret, so a clock
+/// that jumps deletes nothing early. A process that starts counts from the beginning.
+pub(in crate::sync::secrets) fn next_step(
+    stored: &Stored,
+    kept_for: Duration,
+    interval: Duration,
+    is_cleared: impl FnOnce(Round) -> bool,
+) -> DetachStep {
+    let (round, done) = match stored {
+        Stored::Minted(_) | Stored::Unreadable => return DetachStep::Empty,
+        Stored::Emptied(Emptied { is_swept: false, .. }) => (Round::First, DetachStep::MarkSwept),
+        Stored::Emptied(_) if kept_for < interval => return DetachStep::Keep,
+        Stored::Emptied(_) => (Round::Second, DetachStep::Delete),
+    };
+    if is_cleared(round) {
+        done
+    } else {
+        DetachStep::Sweep(round)
+    }
+}
+
+/// How far a leader is with a registry that is detached.
+#[derive(Debug, Default)]
+pub(in crate::sync::secrets) struct Detached {
+    /// The sweep that is under way.
+    pub(super) round: Option<Round>,
+    /// The namespaces that it has dealt with.
+    pub(in crate::sync::secrets) cleared: HashSet<String>,
+    /// The writes of its Secret that were tried, whatever followed. One that is due again failed, or somebody undid it, as
+    /// a webhook may each time: either way it waits longer each time.
+    pub(super) tried: HashMap<DetachStep, Retry>,
+    /// Its Secret is being written.
+    pub(super) is_busy: bool,
+    /// Its Secret was deleted by this process; the watch is yet to bring that.
+    pub(super) is_deleted: bool,
+}
+
+impl Detached {
+    pub(super) fn waits(&self, step: DetachStep, now: Instant) -> bool {
+        self.tried.get(&step).is_some_and(|retry| retry.waits(now))
+    }
+}
