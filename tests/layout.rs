@@ -28,6 +28,9 @@ fn upward_imports_are_named_by_file_line_and_arrow() -> Result<()> {
         "fn f() { crate::sync::run() }",
         "pub use crate::sync;",
         "use crate::{sync::{self, demand},\n    base};",
+        "use pullpass::sync::demand;",
+        "use ::pullpass::sync::demand;",
+        "const A: &str = \"https://x\"; fn f() { crate::sync::run() }",
     ] {
         let (passed, said) = layers(&[("policy/scope.rs", &format!("//! A scope.\n{upward}\n"))])?;
         assert!(!passed, "{upward}");
@@ -36,6 +39,44 @@ fn upward_imports_are_named_by_file_line_and_arrow() -> Result<()> {
             "{said}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn code_behind_unit_tests_and_other_names_of_the_crate_are_read() -> Result<()> {
+    let behind = "#[cfg(test)]\nmod tests {\n    const A: &str = \"}\";\n}\nuse crate::sync::demand;\n";
+    let (passed, said) = layers(&[("policy/scope.rs", behind)])?;
+    assert!(
+        !passed && said.contains("policy/scope.rs:5: policy -> sync"),
+        "{said}"
+    );
+    let (passed, said) = layers(&[("policy/scope.rs", "use crate as pass;\nuse pass::sync;\n")])?;
+    assert!(
+        !passed && said.contains("policy/scope.rs:1: the crate has one name"),
+        "{said}"
+    );
+    let (passed, said) = layers(&[("main.rs", "fn main() { pullpass::sync::run() }\n")])?;
+    assert!(!passed && said.contains("main -> sync is not allowed"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn files_that_import_each_other_are_named() -> Result<()> {
+    let (passed, said) = layers(&[
+        ("policy/mod.rs", "mod a;\nmod b;\nmod c;\nuse self::a::A;\n"),
+        ("policy/a.rs", "use super::b::{self, B};\n"),
+        ("policy/b.rs", "fn f() { crate::policy::c::g() }\n"),
+        ("policy/c.rs", "use crate::policy::{a::{self, A}, Policy};\n"),
+    ])?;
+    assert!(!passed, "{said}");
+    let way = "policy/a -> policy/b -> policy/c -> policy/a";
+    assert!(said.contains(way), "{said}");
+    // A folder's own file and those below it are one.
+    let (passed, said) = layers(&[
+        ("policy/mod.rs", "mod a;\nuse self::a::A;\n"),
+        ("policy/a.rs", "use super::Policy;\nuse crate::policy::Scope;\n"),
+    ])?;
+    assert!(passed, "{said}");
     Ok(())
 }
 
