@@ -1,4 +1,5 @@
-//! The tables of docs and design as rows, and what each row says. Nothing here is shared with what is tested.
+//! The tables of docs/policy.md and docs/design.md as rows, and what each row says. Nothing here is shared with what
+//! is tested.
 
 use serde_json::{Value, json};
 
