@@ -1,7 +1,8 @@
-//! What users write, read and script against: the custom resource, labels and names, reasons.
+//! What users write, read and script against: the custom resource, labels and names, reasons and messages.
 
 pub mod acr_index;
 pub mod acr_registry;
+pub mod advice;
 pub mod condition;
 pub mod identity;
 pub mod names;

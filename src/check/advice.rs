@@ -6,7 +6,8 @@ use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
 use crate::azure::remedy::{
-    Handover, Puller, Remedy, Request, Situation, of_secret, of_too_many_repositories, of_unusable_password,
+    self, Handover, Puller, Remedy, Request, Situation, of_secret, of_too_many_repositories,
+    of_unusable_password, show_login_server,
 };
 use crate::azure::service_error::ServiceError;
 use crate::registry::login_server::LoginServer;
@@ -90,20 +91,18 @@ pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
     let host = &subject.login_server;
     let registry = host.resource_name();
     match code {
-        Code::Dns => vec![
-            run(
-                "See that there is such a registry, and what its login server is called:",
-                format!("az acr show --name {registry} --query loginServer --output tsv"),
-            ),
-            run(
+        Code::Dns => {
+            let mut cures = listed(vec![show_login_server(host)]);
+            cures.push(run(
                 format!(
                     "With a private endpoint, the private DNS zone privatelink.{} must be linked to this network; see \
                      what its name comes to here:",
                     host.cloud().login_server_suffix()
                 ),
                 format!("nslookup {host}"),
-            ),
-        ],
+            ));
+            cures
+        }
         Code::Ssl => vec![
             run(
                 "See whose certificate comes: one of a proxy that opens TLS needs its authority given by --extra-ca.",
@@ -238,8 +237,5 @@ pub(super) fn data_endpoint(subject: &Subject, host: &str) -> Vec<Cure> {
 }
 
 pub(super) fn clock() -> Vec<Cure> {
-    vec![run(
-        "Set this machine's clock; let it be kept by NTP:",
-        "timedatectl set-ntp true",
-    )]
+    listed(vec![remedy::clock()])
 }

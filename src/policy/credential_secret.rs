@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
+use crate::api::advice::with_advice;
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRIES_ANNOTATION, is_own_secret};
 
 /// The types of Secrets that people keep identities in. All others, such as service account tokens and Helm releases,
@@ -138,10 +139,13 @@ impl Refused<'_> {
             registry,
         } = self;
         let another = |why: String| {
-            format!(
-                "Secret {secret} in namespace {namespace} {why}. What to do: keep the identity in a Secret of its own, \
-                 name that one in spec.identity, and have its owner run `kubectl annotate secret NAME \
-                 {REGISTRIES_ANNOTATION}={registry} -n {namespace}`"
+            let advice = format!(
+                "keep the identity in a Secret of its own, name that one in spec.identity, and have its owner run \
+                 `kubectl annotate secret NAME {REGISTRIES_ANNOTATION}={registry} -n {namespace}`"
+            );
+            with_advice(
+                &format!("Secret {secret} in namespace {namespace} {why}"),
+                Some(&advice),
             )
         };
         let unnamed = format!(
@@ -151,15 +155,20 @@ impl Refused<'_> {
         match refusal {
             Refusal::Own => another("belongs to pullpass itself, and no AcrRegistry may use it".to_owned()),
             Refusal::Type => another(format!("is not of a type that is used: {}", TYPES.join(", "))),
-            Refusal::NamesNone => format!(
-                "{unnamed}. What to do: have its owner run `kubectl annotate secret {secret} \
-                 {REGISTRIES_ANNOTATION}={registry} -n {namespace}`"
-            ),
-            Refusal::NamesOthers => format!(
-                "{unnamed}, which names others. What to do: have its owner run `kubectl annotate secret {secret} \
-                 --overwrite {REGISTRIES_ANNOTATION}=OTHERS,{registry} -n {namespace}`, with the names that are there \
-                 now in place of OTHERS"
-            ),
+            Refusal::NamesNone => {
+                let advice = format!(
+                    "have its owner run `kubectl annotate secret {secret} {REGISTRIES_ANNOTATION}={registry} -n {namespace}`"
+                );
+                with_advice(&unnamed, Some(&advice))
+            }
+            Refusal::NamesOthers => {
+                let advice = format!(
+                    "have its owner run `kubectl annotate secret {secret} --overwrite \
+                     {REGISTRIES_ANNOTATION}=OTHERS,{registry} -n {namespace}`, with the names that are there now in place \
+                     of OTHERS"
+                );
+                with_advice(&format!("{unnamed}, which names others"), Some(&advice))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{MintCause, MintKind, MintRequest, MintStep, Password};
 use crate::azure::acr::AcrError;
 use crate::azure::identity::MintIdentity;
 use crate::azure::remedy::{
-    Handover, Puller, Request, Situation, joined, of_too_many_repositories, of_unusable_password,
+    self, Handover, Puller, Request, Situation, joined, of_too_many_repositories, of_unusable_password,
 };
 use crate::registry::login_server::LoginServer;
 
@@ -72,6 +72,11 @@ fn of_puller<'a>(
         repository,
         handover: Handover::InPlace,
     }
+}
+
+/// About workload identity in a process that nobody gave a service account token.
+pub fn of_no_token_file(login_server: &LoginServer) -> Option<String> {
+    joined(remedy::of_no_token_file(login_server))
 }
 
 pub(super) fn of_password() -> Option<String> {

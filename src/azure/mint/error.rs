@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::MintRequest;
 use super::advice;
+use crate::api::advice::with_advice;
 use crate::api::reason::Reason;
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
@@ -162,12 +163,7 @@ impl MintError {
 
 impl fmt::Display for MintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(advice) = &self.advice else {
-            return write!(f, "{}", self.cause);
-        };
-        let cause = self.cause.to_string();
-        // Entra's own sentences end in a full stop, ours do not.
-        write!(f, "{}. What to do: {advice}", cause.trim_end_matches('.'))
+        f.write_str(&with_advice(&self.cause.to_string(), self.advice.as_deref()))
     }
 }
 

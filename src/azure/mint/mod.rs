@@ -8,6 +8,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+pub use self::advice::of_no_token_file as no_token_file_advice;
 pub use self::error::{MintCause, MintError, MintStep};
 pub use self::password::{Password, denied_pull_advice};
 use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};

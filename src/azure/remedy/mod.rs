@@ -8,8 +8,8 @@ mod proof;
 
 pub(crate) use self::fault::EntraFault;
 use self::login::token_name;
-use self::proof::{clock, issuer_with_rsa};
-pub(crate) use self::proof::{of_given_certificate, of_secret};
+use self::proof::issuer_with_rsa;
+pub(crate) use self::proof::{clock, of_given_certificate, of_secret};
 use super::acr::{AcrError, AcrRefusal};
 use super::entra::{EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};
@@ -115,10 +115,30 @@ pub(crate) fn of_too_many_repositories() -> Vec<Remedy> {
     )]
 }
 
+/// About a service account token for workload identity that is nowhere, or can't be read.
+pub(crate) fn of_no_token_file(login_server: &LoginServer) -> Vec<Remedy> {
+    let audience = login_server.cloud().token_exchange_audience();
+    vec![say(format!(
+        "install the component workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where \
+         the Pods have the label azure.workload.identity/use=true; or project a service account token with audience \
+         {audience} and name its file in AZURE_FEDERATED_TOKEN_FILE"
+    ))]
+}
+
+/// About a host at which there is no registry.
+pub(crate) fn show_login_server(login_server: &LoginServer) -> Remedy {
+    run(
+        "see that there is such a registry, and what its login server is called",
+        format!(
+            "az acr show --name {} --query loginServer --output tsv",
+            login_server.resource_name()
+        ),
+    )
+}
+
 impl Situation<'_> {
     /// About a failure of Entra ID or of the managed identity endpoint; nothing about one that passes by itself.
     pub(crate) fn of_entra(&self, error: &EntraError) -> Vec<Remedy> {
-        let token_audience = self.login_server.cloud().token_exchange_audience();
         match error {
             EntraError::Refused(refusal) => self.of_code(refusal),
             EntraError::ImdsRefused(_) => vec![
@@ -138,11 +158,7 @@ impl Situation<'_> {
             EntraError::Certificate(error) => self.of_certificate(*error),
             EntraError::EmptySecret => vec![say(format!("correct {}", self.origin()))],
             EntraError::TokenAlgorithm(_) => vec![issuer_with_rsa()],
-            EntraError::TokenFile { .. } => vec![say(format!(
-                "let the cluster's workload identity webhook mount the token (Pod label azure.workload.identity/use), \
-                 or project a service account token with audience {token_audience} and name its file in \
-                 AZURE_FEDERATED_TOKEN_FILE"
-            ))],
+            EntraError::TokenFile { .. } => of_no_token_file(self.login_server),
             EntraError::Identity(_) => vec![say("correct spec.identity")],
             EntraError::ServiceError(_) | EntraError::ImdsServiceError(_) => Vec::new(),
         }
@@ -279,10 +295,9 @@ impl Situation<'_> {
                 ),
                 say("or reach it by a private endpoint"),
             ],
-            (Request::Challenge | Request::Exchange | Request::Login, 404) => vec![run(
-                "see what the registry's login server is called",
-                format!("az acr show --name {registry} --query loginServer --output tsv"),
-            )],
+            (Request::Challenge | Request::Exchange | Request::Login, 404) => {
+                vec![show_login_server(self.login_server)]
+            }
             (Request::Exchange, 400 | 401) => self.role(),
             (Request::Login, 400 | 401) => self.login(),
             (Request::Exchange, 413) => vec![say(

@@ -89,7 +89,7 @@ pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> 
 }
 
 /// About a clock that differs from Entra ID's.
-pub(super) fn clock() -> Remedy {
+pub(crate) fn clock() -> Remedy {
     run(
         "set this machine's clock; let it be kept by NTP",
         "timedatectl set-ntp true",

@@ -8,6 +8,7 @@ use super::advice::{kubectl, new_secret, of_status};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
+use crate::api::advice::parted;
 use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::names::{REGISTRY_LABEL, minted_credential, pull_secret};
 use crate::api::reason::Reason;
@@ -369,14 +370,6 @@ fn code_of(reason: &str, cause: &str) -> Code {
         Code::RefreshToken
     } else {
         Code::Controller
-    }
-}
-
-/// A condition's message, parted into the cause and what to do about it.
-fn parted(message: &str) -> (&str, Option<&str>) {
-    match message.split_once(". What to do: ") {
-        Some((cause, advice)) => (cause, Some(advice)),
-        None => (message, None),
     }
 }
 

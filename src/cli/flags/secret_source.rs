@@ -8,6 +8,7 @@ use console::Term;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::api::advice::with_advice;
 use crate::azure::entra::check_certificate;
 use crate::azure::remedy::of_given_certificate;
 use crate::base::secret_text::SecretText;
@@ -53,10 +54,13 @@ pub(in crate::cli) fn client_certificate(source: &Source, client_id: &str) -> Re
     let pem = read_from(source, &what, "--client-certificate-file")?;
     match check_certificate(&pem, Timestamp::now()) {
         Ok(()) => Ok(pem),
-        Err(error) => Err(CliError::Input(match of_given_certificate(client_id, error) {
-            Some(advice) => format!("{what}: {error}. What to do: {advice}"),
-            None => format!("{what}: {error}"),
-        })),
+        Err(error) => {
+            let advice = of_given_certificate(client_id, error);
+            Err(CliError::Input(with_advice(
+                &format!("{what}: {error}"),
+                advice.as_deref(),
+            )))
+        }
     }
 }
 

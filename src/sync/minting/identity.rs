@@ -7,14 +7,17 @@ use kube::{Api, Client, ResourceExt};
 
 use super::MintFailure;
 use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
+use crate::api::advice::with_advice;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::api::reason::Reason;
+use crate::azure::mint::no_token_file_advice;
 use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest, Password};
 use crate::base::secret_text::SecretText;
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::credential_secret::{self, Refusal, Refused};
 use crate::policy::identity::{AttachedIdentity, ClientProof};
+use crate::registry::login_server::LoginServer;
 use crate::sync::credentials::Version;
 
 /// What the process' environment says of workload identity, as its admission webhook sets it.
@@ -101,7 +104,12 @@ pub(crate) async fn resolve(
             (mint(registry, identity), Some(version))
         }
         AttachedIdentity::WorkloadIdentity { tenant_id, client_id } => {
-            let identity = workload_identity(tenant_id.as_ref(), client_id.as_ref(), env)?;
+            let identity = workload_identity(
+                registry.login_server(),
+                tenant_id.as_ref(),
+                client_id.as_ref(),
+                env,
+            )?;
             (mint(registry, identity), None)
         }
         AttachedIdentity::ManagedIdentity(identity) => {
@@ -152,6 +160,7 @@ fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> Source {
 }
 
 fn workload_identity(
+    login_server: &LoginServer,
     tenant_id: Option<&String>,
     client_id: Option<&String>,
     env: &WorkloadIdentityEnv,
@@ -169,10 +178,10 @@ fn workload_identity(
     };
     let token_file = env.token_file.clone().ok_or_else(|| MintFailure {
         reason: Reason::CredentialSecretMissing,
-        message: "workload identity needs AZURE_FEDERATED_TOKEN_FILE in the environment of pullpass: install the component \
-                  workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where the Pods have \
-                  the label azure.workload.identity/use=true"
-            .to_owned(),
+        message: with_advice(
+            "workload identity needs AZURE_FEDERATED_TOKEN_FILE in the environment of pullpass",
+            no_token_file_advice(login_server).as_deref(),
+        ),
         retry_after: None,
     })?;
     Ok(MintIdentity::WorkloadIdentity { app, token_file })

@@ -11,6 +11,7 @@ use super::credential_state::CredentialState;
 use super::identity::{Source, resolve};
 use super::{Parsed, RegistryController};
 use crate::api::acr_registry::{AcrRegistry, CredentialKind};
+use crate::api::advice::with_advice;
 use crate::api::reason::Reason;
 use crate::azure::mint::denied_pull_advice;
 use crate::base::backoff::{Backoff, Jitter};
@@ -249,7 +250,7 @@ impl RegistryController {
         let login_server = question.registry.login_server();
         let advice = denied_pull_advice(login_server, identity.as_ref(), username, repository);
         let denied = format!("the credential may not pull from {repository}");
-        advice.map_or(denied.clone(), |advice| format!("{denied}. What to do: {advice}"))
+        with_advice(&denied, advice.as_deref())
     }
 
     fn pull_rights(&self) -> MutexGuard<'_, PullRights> {
