@@ -10,7 +10,7 @@ use crate::api::names::pull_secret;
 use crate::policy::fingerprint;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
-use crate::policy::scope::Labels;
+use crate::policy::scope::{Labels, Scope};
 use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
@@ -141,6 +141,11 @@ impl AttachedRegistry {
     /// Whether its pull secret may be in an injected namespace: nobody needs one to pull anonymously.
     pub fn gives_secret_to(&self, labels: Option<&Labels>) -> bool {
         !self.is_anonymous() && self.allows(labels)
+    }
+
+    /// Whether its pull secret may be in a namespace: the namespace is injected, and may use the registry.
+    pub fn gives_secret_in(&self, scope: &Scope, namespace: &str, labels: Option<&Labels>) -> bool {
+        scope.injects(namespace, labels) && self.gives_secret_to(labels)
     }
 
     /// Whether its credential is good for a repository of the registry.

@@ -172,7 +172,7 @@ impl DemandWriter {
         let Some(registry) = registries.by_name(registry) else {
             return DemandState::Open(For::Credential);
         };
-        if !self.scope.injects(namespace, Some(&labels)) || !registry.gives_secret_to(Some(&labels)) {
+        if !registry.gives_secret_in(&self.scope, namespace, Some(&labels)) {
             return DemandState::Refused;
         }
         let Some(credential) = self.watches.credential(registry) else {

@@ -55,12 +55,9 @@ impl Repositories {
         labels: Option<&Labels>,
         scope: &Scope,
     ) {
-        let injects = pod
-            .namespace()
-            .is_some_and(|namespace| scope.injects(&namespace, labels));
-        if labels.is_none() || !injects {
+        let (Some(namespace), Some(_)) = (pod.namespace(), labels) else {
             return;
-        }
+        };
         let now = Instant::now();
         for image in pod
             .spec
@@ -71,7 +68,7 @@ impl Repositories {
                 continue;
             };
             for registry in registries.named_by(&host) {
-                if registry.gives_secret_to(labels)
+                if registry.gives_secret_in(scope, &namespace, labels)
                     && pod.spec.pull_secrets().any(|name| name == registry.pull_secret())
                 {
                     self.note(registry.name(), image.repository(), now);
@@ -201,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_namespaces_that_may_not_have_the_secret_do_not_count() {
+    fn pods_of_namespaces_without_the_secret_do_not_count() {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
             "spec": {
@@ -249,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_that_no_pod_names_are_told_of_after_the_first_scan() {
+    fn registries_that_no_pod_names_are_known_after_a_scan() {
         let repositories = Repositories::default();
         repositories.note("mine", "app", Instant::now());
         let mut changes = repositories.changes();

@@ -118,10 +118,10 @@ impl FailedPulls {
             return false;
         };
         let registries = self.watches.view.registries();
-        self.scope.injects(namespace, Some(&labels))
-            && registries.by_name(registry).is_some_and(|registry| {
-                registry.gives_secret_to(Some(&labels)) && self.watches.credential(registry).is_some()
-            })
+        registries.by_name(registry).is_some_and(|registry| {
+            registry.gives_secret_in(&self.scope, namespace, Some(&labels))
+                && self.watches.credential(registry).is_some()
+        })
     }
 
     fn demand(&self, pair: Pair, failure: PullFailure, pod: &str) {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::work::Work;
 use super::{Pair, SecretsController, Step, now};
-use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::policy::scope::Labels;
+use crate::policy::attached::AttachedRegistries;
 use crate::sync::watches::Change;
 use crate::view::NamespaceChange;
 
@@ -93,7 +92,7 @@ impl SecretsController {
                 Step::Delete => {
                     let might_before = before
                         .as_ref()
-                        .is_some_and(|before| self.may_have(before, &pair.0, labels.as_ref()));
+                        .is_some_and(|before| before.gives_secret_in(&self.scope, &pair.0, labels.as_ref()));
                     // Nobody knows what a registry was that was not looked at, but maybe what became of it.
                     let is_written = work.written.contains_key(&pair);
                     let is_known = before.is_none() && work.is_wanted(&pair) || is_written;
@@ -143,7 +142,7 @@ impl SecretsController {
                 Step::Delete => {
                     // A namespace that is new has nothing; one that might not have it before has not either.
                     let before = change.before.as_ref();
-                    if before.is_some() && self.may_have(registry, &change.name, before) {
+                    if before.is_some() && registry.gives_secret_in(&self.scope, &change.name, before) {
                         work.may_be_present(&pair);
                         self.lose(work, &pair);
                         work.enqueue(pair);
@@ -151,10 +150,5 @@ impl SecretsController {
                 }
             }
         }
-    }
-
-    /// Whether a namespace with these labels may have the pull secret of a registry.
-    fn may_have(&self, registry: &AttachedRegistry, namespace: &str, labels: Option<&Labels>) -> bool {
-        self.scope.injects(namespace, labels) && registry.gives_secret_to(labels)
     }
 }
