@@ -120,7 +120,10 @@ fn whole(
                 trusted_since: Some(_),
                 ..
             }) => change(Change::Distrust),
-            _ => RotationPlan {
+            Some(Next {
+                trusted_since: None, ..
+            })
+            | None => RotationPlan {
                 action: Action::Publish(bundle),
                 again: now,
             },

@@ -263,7 +263,15 @@ fn refused(subject: &Subject, step: Step, error: &AcrError) -> StepOutcome {
             format!("the identity has no right to pull from {repository}")
         }
         (_, AcrError::ServiceError(ServiceError::NoAnswer(error))) => error.to_string(),
-        _ => format!("{host}: {error}"),
+        (
+            _,
+            AcrError::Refused(_)
+            | AcrError::ServiceError(_)
+            | AcrError::NoChallenge
+            | AcrError::WrongRealm { .. }
+            | AcrError::Token(_)
+            | AcrError::TooLong,
+        ) => format!("{host}: {error}"),
     };
     failed(code, cause, advice::registry(subject, step, code, error))
 }
@@ -303,7 +311,13 @@ fn manifest(subject: &Subject, target: &Target, error: &AcrError) -> StepOutcome
             let cause = format!("{host} does not let the identity pull {target} ({refusal})");
             failed(Code::AccessToken, cause, advice::repository(subject, target))
         }
-        _ => refused(subject, Step::Manifest, error),
+        AcrError::Refused(_)
+        | AcrError::ServiceError(_)
+        | AcrError::NoChallenge
+        | AcrError::WrongRealm { .. }
+        | AcrError::Token(_)
+        | AcrError::TooLong
+        | AcrError::NoAccess { .. } => refused(subject, Step::Manifest, error),
     }
 }
 

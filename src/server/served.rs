@@ -76,7 +76,7 @@ impl ServedTls {
         let offer = offers.wait_for(|offer| !matches!(offer, Offer::Nothing)).await;
         match offer.as_deref() {
             Ok(Offer::Certificate(config)) => Some(config.clone()),
-            _ => None,
+            Ok(Offer::Nothing | Offer::Ended) | Err(_) => None,
         }
     }
 }

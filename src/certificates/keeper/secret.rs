@@ -60,7 +60,7 @@ pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sende
                         (Seen::There(known), Seen::There(now)) => {
                             known.metadata.resource_version == now.metadata.resource_version
                         }
-                        _ => false,
+                        (Seen::Unknown | Seen::Absent | Seen::There(_), _) => false,
                     };
                     *known = now;
                     !is_known

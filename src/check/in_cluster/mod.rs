@@ -217,7 +217,9 @@ impl Facts {
                 _,
             )
             | (_, Some(at)) => format!("minted {}", seconds(at)),
-            _ => "minted".to_owned(),
+            (Minted::There { refreshed_at: None } | Minted::Missing | Minted::Unreadable(_), None) => {
+                "minted".to_owned()
+            }
         };
         let ends = match expires_at {
             Some(end) => format!(", ends {end}"),

@@ -101,7 +101,7 @@ pub(super) fn judge(
     let is_news = match (evidence, is_minted) {
         (Evidence::Generation(_), Some(false)) if is_ready => false,
         (Evidence::After(_), Some(is_minted)) if is_ready => is_minted,
-        _ => is_news,
+        (Evidence::Generation(_) | Evidence::After(_), _) => is_news,
     };
     if !is_news {
         return ReadyState::NotYet(None);

@@ -242,7 +242,11 @@ impl<'a, 'l> Judge<'a, 'l> {
             Outcome::AlreadyPresent if !needed.is_empty() && self.is_injected_by_policy() => {
                 Some(Injector::AdmissionPolicy)
             }
-            _ => None,
+            Outcome::AlreadyPresent
+            | Outcome::Skipped
+            | Outcome::NotApplicable
+            | Outcome::Uncovered
+            | Outcome::Denied => None,
         };
         let gets_its_secrets = matches!(outcome, Outcome::Injected | Outcome::AlreadyPresent);
         let mut warnings = tally.warnings;
