@@ -24,6 +24,6 @@ fn the_crd_in_the_manifests_is_the_one_that_the_program_prints() -> Result<(), B
 }
 
 #[test]
-fn the_page_about_the_command_line_says_what_the_help_texts_say() -> Result<(), Box<dyn Error>> {
+fn the_command_line_page_says_what_the_help_texts_say() -> Result<(), Box<dyn Error>> {
     check("docs/cli.md", &["man", "--format", "markdown"])
 }

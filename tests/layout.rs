@@ -43,7 +43,7 @@ fn upward_imports_are_named_by_file_line_and_arrow() -> Result<()> {
 }
 
 #[test]
-fn code_behind_unit_tests_and_other_names_of_the_crate_are_read() -> Result<()> {
+fn code_behind_tests_and_aliases_of_the_crate_are_read() -> Result<()> {
     let behind = "#[cfg(test)]\nmod tests {\n    const A: &str = \"}\";\n}\nuse crate::sync::demand;\n";
     let (passed, said) = layers(&[("policy/scope.rs", behind)])?;
     assert!(
@@ -144,6 +144,47 @@ fn files_that_contributing_and_architecture_name_are_there() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// The Rust files below a folder.
+fn rust_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn names_of_tests_have_fewer_than_60_characters() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for file in [rust_files(&root.join("src"))?, rust_files(&root.join("tests"))?].concat() {
+        let text = fs::read_to_string(&file)?;
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            let name = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+            match name.and_then(|name| name.split_once('(')) {
+                Some((name, _)) if is_test => {
+                    assert!(name.len() < 60, "{}: {name}", file.display());
+                    count += 1;
+                    is_test = false;
+                }
+                _ => {
+                    is_test = line.starts_with("#[test]")
+                        || line.starts_with("#[tokio::test")
+                        || is_test && line.starts_with("#[")
+                }
+            }
+        }
+    }
+    assert!(count > 500, "only {count} tests were found");
     Ok(())
 }
 

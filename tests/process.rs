@@ -139,7 +139,7 @@ fn command(manifests: &Path) -> Command {
 }
 
 #[test]
-fn told_to_end_it_is_unready_at_once_serves_on_and_exits_with_0() {
+fn sigterm_makes_it_unready_and_it_drains_and_exits_with_0() {
     let mut serve = Serve::start(&["--shutdown-delay=3"]);
     serve.signal("TERM");
     wait_for("pullpass to be unready", SOON, || serve.readyz() == Some(503)).unwrap();
@@ -221,7 +221,7 @@ fn a_hangup_opens_the_audit_log_again() {
 }
 
 #[test]
-fn manifests_are_followed_and_a_mistake_in_them_changes_nothing() {
+fn manifests_are_followed_and_a_mistake_changes_nothing() {
     let serve = Serve::start(&["--unattached=deny"]);
     let decision = || serve.review().unwrap()["response"]["auditAnnotations"]["decision"].clone();
     assert_eq!(decision(), "injected");

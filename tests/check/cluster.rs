@@ -179,7 +179,7 @@ fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::err
 }
 
 #[test]
-fn an_acr_registry_is_checked_from_here_and_as_pullpass_sees_it() -> Test {
+fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     end_to_end_wanted()?;
     let scratch = Scratch::new()?;
     let cluster = ControlPlane::builder()

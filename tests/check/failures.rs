@@ -67,7 +67,7 @@ fn a_data_endpoint_that_is_barred_is_named() -> Test {
 }
 
 #[test]
-fn a_redirect_to_the_registry_itself_is_followed_with_the_token() -> Test {
+fn a_redirect_to_the_registry_is_followed_with_the_token() -> Test {
     let login = login();
     let azure = Azure::start(std::slice::from_ref(&login))?;
     azure.push_image(&login, "team/app")?;
@@ -159,7 +159,7 @@ fn what_the_registry_refuses() -> Test {
 }
 
 #[test]
-fn a_registry_with_repository_permissions_asks_for_another_role() -> Test {
+fn a_registry_with_abac_asks_for_another_role() -> Test {
     for (denied, name) in [
         (DeniedScope::Unauthorized, "abac-401"),
         (DeniedScope::Forbidden, "abac-403"),

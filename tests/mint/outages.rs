@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::world::{PASSWORD, World, as_identity, config, for_repositories, minter, options, with_secret};
 
 #[tokio::test]
-async fn throttling_is_told_with_its_wait_and_not_taken_for_a_refusal() {
+async fn throttling_is_no_refusal_and_has_its_wait() {
     let world = World::new(config()).await;
     for (step, fault, reason, wait) in [
         (
@@ -89,7 +89,7 @@ async fn outages_are_unreachable_and_end_the_attempt() {
 }
 
 #[tokio::test]
-async fn the_managed_identity_endpoint_is_asked_once_however_it_fails() {
+async fn the_imds_endpoint_is_asked_once_however_it_fails() {
     let world = World::new(config()).await;
     let request = as_identity(MintIdentity::ManagedIdentity(ManagedIdentity::System));
     let throttled = Fault::status(429);

@@ -14,7 +14,7 @@ use crate::world::{
 };
 
 #[tokio::test]
-async fn what_entra_refuses_is_said_with_code_and_cure_and_tried_once() {
+async fn a_refusal_of_entra_has_code_and_cure_and_is_tried_once() {
     let mut config = config();
     config.principals[0].secrets.push(Secret {
         value: "old~one".to_owned(),

@@ -303,7 +303,7 @@ fn certificate_and_key_are_read_from_one_version_of_the_volume() {
 }
 
 #[tokio::test]
-async fn readiness_says_which_check_fails_and_metrics_count_decisions() {
+async fn readiness_names_the_check_that_fails() {
     let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;
     client.review(&review("myregistry.azurecr.io/app:1")).await;

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_of_ones_own_is_taken_as_it_is_but_for_white_space() {
+    fn a_password_is_taken_as_it_is_but_for_white_space() {
         let taken = credential("token1\n", "hunter2\n").unwrap();
         assert_eq!(taken.username, "token1");
         assert_eq!(taken.password.expose(), "hunter2");

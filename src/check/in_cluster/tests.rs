@@ -150,7 +150,7 @@ fn reasons_have_codes_and_messages_have_cause_and_cure() {
 }
 
 #[test]
-fn what_may_not_be_pulled_is_a_failure_and_what_is_unknown_is_not() {
+fn a_denied_pull_is_a_failure_and_an_unknown_one_is_not() {
     let mut told = status("True", "Minted", "the credential is fresh");
     let mut codes_of = |status: &str, message: &str| {
         told["conditions"][1]["status"] = json!(status);

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn pulls_that_fail_in_every_namespace_cause_few_writes_a_second() {
+    fn pulls_that_fail_everywhere_cause_few_writes_a_second() {
         let (mut gate, begin) = (Gate::default(), Instant::now());
         let writes = |gate: &mut Gate, failure, now| {
             let pairs = (0..1_000).map(|number| pair(&number.to_string()));

@@ -122,7 +122,7 @@ async fn events_of_kubelets_demand_the_secret_of_their_pod() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_demand_nothing_that_no_pod_names_or_that_is_not_for_the_namespace() {
+async fn events_demand_only_what_a_pod_names_and_may_have() {
     let mut other = pod();
     other["spec"]["imagePullSecrets"] = json!([{"name": "by-hand"}]);
     let mut ended = pod();

@@ -214,7 +214,7 @@ async fn a_resync_deletes_no_secret_that_is_known_to_be_absent() {
 }
 
 #[tokio::test]
-async fn of_a_registry_that_can_not_be_acted_on_nothing_is_taken_away() {
+async fn an_unusable_registry_keeps_its_pull_secrets() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     let mut work = Work::default();
     for (registries, expected) in [
@@ -411,7 +411,7 @@ async fn served_counts_the_credential_in_use_alone() {
 }
 
 #[test]
-fn a_pair_that_changes_while_it_is_worked_on_is_looked_at_again() {
+fn a_pair_that_changes_meanwhile_is_looked_at_again() {
     let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
     let mut work = Work::default();
     work.enqueue(pair.clone());
@@ -783,7 +783,7 @@ async fn a_refused_write_is_tried_by_its_backoff_alone() {
 }
 
 #[tokio::test]
-async fn a_secret_that_a_pod_may_not_have_is_deleted_once_between_resyncs() {
+async fn a_secret_out_of_scope_is_deleted_once_between_resyncs() {
     let controller = controller(registry(&json!({})), &[("apps", Some("disabled"))]);
     let mut work = Work::default();
     let mut deletions = 0;
