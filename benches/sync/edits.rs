@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use pullpass::api::acr_registry::AcrRegistry;
+use pullpass::api::names::{MANAGER, OWN_NAMESPACE, SWEPT_ANNOTATION};
 use pullpass_test_support::{Azure, ControlPlane, Installation, Login, wait_for};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -94,6 +96,7 @@ pub(crate) fn measure(runtime: &Runtime, registries: usize, namespaces: usize) -
         })?,
     ];
     let mut first = pullpass;
+    bench.wait_until_swept(registries)?;
     // Asked to end, it gives its Lease back.
     first.stop()?;
     drop(first);
@@ -167,6 +170,28 @@ impl Bench<'_> {
         let parameters = PatchParams::default();
         self.runtime
             .block_on(registries.patch(name, &parameters, &patch))?;
+        Ok(())
+    }
+
+    /// Waits until the Lease tells the next leader of so many registries that they are swept.
+    fn wait_until_swept(&self, registries: usize) -> Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OWN_NAMESPACE);
+        wait_for("the Lease to tell what is swept", SERVED_TIMEOUT, || {
+            let lease = self.runtime.block_on(leases.get(MANAGER));
+            let annotations = lease.map_err(|error| error.to_string())?.metadata.annotations;
+            let note = annotations
+                .and_then(|mut annotations| annotations.remove(SWEPT_ANNOTATION))
+                .unwrap_or_default();
+            let read: Value = serde_json::from_str(&note).unwrap_or_default();
+            let swept = read.get("swept").and_then(Value::as_object);
+            let marks = swept
+                .into_iter()
+                .flatten()
+                .filter_map(|(_, marks)| marks.as_str());
+            // All of them up to the same version.
+            let mut counts = marks.map(|marks| marks.split(' ').count());
+            counts.any(|count| count == registries).then_some(()).ok_or(note)
+        })?;
         Ok(())
     }
 

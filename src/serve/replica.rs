@@ -27,7 +27,7 @@ use crate::sync::index::IndexController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
 use crate::sync::pods::PodsController;
 use crate::sync::rescue::Rescuer;
-use crate::sync::secrets::{SecretsController, Tallies};
+use crate::sync::secrets::{SecretsController, SweptNote, Tallies};
 use crate::sync::watches::Watches;
 use crate::view::View;
 
@@ -101,9 +101,9 @@ impl Replica {
             stood = self.stand() => stood,
             _ = &mut ended => return Ok(()),
         };
-        let mut candidate = stood;
+        let (mut candidate, note) = stood;
         tokio::select! {
-            never = candidate.lead(|| self.lead(watches, own), |leads| self.tell(leads)) => match never {},
+            never = candidate.lead(|| self.lead(watches, own, &note), |leads| self.tell(leads)) => match never {},
             _ = ended => {}
         }
         candidate.release().await;
@@ -111,11 +111,13 @@ impl Replica {
     }
 
     /// Runs for the Lease once the caches are filled: who leads from empty caches would take everything away.
-    async fn stand(&self) -> Candidate {
+    async fn stand(&self) -> (Candidate, Arc<SweptNote>) {
         while !self.readiness.caches_filled() {
             tokio::time::sleep(FILL_INTERVAL).await;
         }
-        Candidate::new(&self.client, &self.own_namespace, &identity())
+        let note = Arc::<SweptNote>::default();
+        let candidate = Candidate::new(&self.client, &self.own_namespace, &identity(), Arc::clone(&note));
+        (candidate, note)
     }
 
     fn tell(&self, leads: bool) {
@@ -123,7 +125,7 @@ impl Replica {
         self.metrics.set_leader(leads);
     }
 
-    async fn lead(&self, watches: &Arc<Watches>, own: Option<&OwnCertificate>) {
+    async fn lead(&self, watches: &Arc<Watches>, own: Option<&OwnCertificate>, note: &Arc<SweptNote>) {
         let tallies = Arc::new(Tallies::default());
         let parts = Parts {
             client: self.client.clone(),
@@ -164,6 +166,7 @@ impl Replica {
             scope: self.settings.scope.clone(),
             metrics: Arc::clone(&self.metrics),
             tallies,
+            note: Arc::clone(note),
             resync_interval: self.resync_interval,
             emptied_interval: self.emptied_interval,
         };

@@ -24,6 +24,17 @@ impl Version {
     pub fn parse(resource_version: Option<&str>) -> Option<Self> {
         resource_version?.parse().ok().map(Self)
     }
+
+    /// The one before it.
+    pub(super) fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// When a Secret was written by pullpass, as far as the API server says.

@@ -81,6 +81,11 @@ impl<K: Hash + Eq> Failures<K> {
         self.failing.get(pair).map(|retry| retry.at)
     }
 
+    /// The pairs that failed.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = &K> {
+        self.failing.keys()
+    }
+
     /// Forgets the failures of a pair: it was written, or needs not be.
     pub(super) fn forget(&mut self, pair: &K) {
         self.failing.remove(pair);

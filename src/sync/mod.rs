@@ -22,5 +22,6 @@ mod repositories;
 pub mod rescue;
 pub mod secrets;
 pub mod stored;
+mod versions;
 mod waiting;
 pub mod watches;

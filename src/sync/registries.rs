@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use kube::ResourceExt;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
+use kube::{Resource, ResourceExt};
 
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::sync::versions::RegistryVersion;
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.
 pub(super) type Unread = DeserializeGuard<AcrRegistry>;
@@ -28,6 +29,7 @@ pub(super) struct Attached {
 struct Known {
     usable: HashMap<String, AttachedRegistry>,
     unusable: BTreeSet<String>,
+    versions: HashMap<String, RegistryVersion>,
 }
 
 impl Attached {
@@ -52,12 +54,18 @@ impl Attached {
         };
         is_new.then(|| self.current.registries())
     }
+
+    /// The versions of all of them.
+    pub(super) fn versions(&self) -> &HashMap<String, RegistryVersion> {
+        &self.current.versions
+    }
 }
 
 impl Known {
     /// Takes an object; `before` is what it meant where it was known before.
     fn insert(&mut self, object: Unread, before: Option<AttachedRegistry>) -> bool {
         let name = object.name_any();
+        let metadata = object.meta().clone();
         let parsed = match object.0 {
             Ok(object) => AttachedRegistry::parse(&object).map_err(|error| error.to_string()),
             Err(unreadable) => Err(format!(
@@ -65,6 +73,8 @@ impl Known {
                 unreadable.error
             )),
         };
+        let version = RegistryVersion::of(&metadata, parsed.as_ref().ok());
+        self.versions.insert(name.clone(), version);
         match parsed {
             Ok(registry) => {
                 let was_unusable = self.unusable.remove(&name);
@@ -82,6 +92,7 @@ impl Known {
     }
 
     fn remove(&mut self, name: &str) -> bool {
+        self.versions.remove(name);
         let was_unusable = self.unusable.remove(name);
         self.usable.remove(name).is_some() || was_unusable
     }

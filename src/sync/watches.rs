@@ -1,8 +1,8 @@
 //! What every replica watches: registries, namespaces and minted credentials.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_credential};
+use crate::base::clock::monotonic as now;
 use crate::base::readiness::Readiness;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
@@ -21,6 +22,7 @@ use crate::sync::recent_writes::RecentWrites;
 use crate::sync::registries::{Attached, Unread};
 use crate::sync::repositories::Repositories;
 use crate::sync::stored::Stored;
+use crate::sync::versions::{Listed, Versions};
 use crate::view::{NamespaceChange, Namespaces, View};
 
 /// What changed, for whoever acts on it.
@@ -52,6 +54,8 @@ pub struct Watches {
     pub repositories: Repositories,
     /// What the demand writer wrote a moment ago.
     pub(super) recent_writes: RecentWrites,
+    /// Locked until a change is told: who has read a version was told of everything up to it.
+    versions: Mutex<Versions>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -63,6 +67,7 @@ impl Watches {
             credentials: Arc::default(),
             repositories: Repositories::default(),
             recent_writes: RecentWrites::default(),
+            versions: Mutex::default(),
             changes: broadcast::Sender::new(BACKLOG),
         }
     }
@@ -96,7 +101,10 @@ impl Watches {
         let mut attached = Attached::default();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
-            if let Some(registries) = attached.take(event) {
+            let registries = attached.take(event);
+            let mut versions = self.versions();
+            versions.set_registries(attached.versions());
+            if let Some(registries) = registries {
                 let before = self.view.registries();
                 let changes = changed(&before, &registries).map(Change::Registry).collect();
                 self.view.set_registries(registries);
@@ -111,26 +119,48 @@ impl Watches {
         filled: &AtomicBool,
     ) {
         let mut listed = Namespaces::default();
+        let mut listed_versions = Listed::default();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
-                Event::Init => listed.clear(),
+                Event::Init => {
+                    listed.clear();
+                    listed_versions.clear();
+                }
                 Event::InitApply(namespace) => {
-                    listed.insert(&namespace.name_any(), namespace.labels());
+                    let name = namespace.name_any();
+                    listed.insert(&name, namespace.labels());
+                    let version = Version::parse(namespace.resource_version().as_deref());
+                    listed_versions.extend(version.map(|version| (name.into_boxed_str(), version)));
                 }
                 Event::InitDone => {
+                    let mut versions = self.versions();
+                    versions.set_namespaces(std::mem::take(&mut listed_versions), now());
                     let changes = self.view.set_namespaces(std::mem::take(&mut listed));
                     self.tell_all(changes.into_iter().map(Change::Namespace).collect(), filled);
                 }
                 Event::Apply(namespace) => {
                     let name = namespace.name_any();
+                    let version = Version::parse(namespace.resource_version().as_deref());
+                    let mut versions = self.versions();
+                    versions.set_namespace(&name, version, now());
                     if let Some(change) = self.view.set_namespace(&name, namespace.labels()) {
                         self.tell(Change::Namespace(change));
                     }
                 }
-                Event::Delete(namespace) => self.view.remove_namespace(&namespace.name_any()),
+                Event::Delete(namespace) => {
+                    let name = namespace.name_any();
+                    let mut versions = self.versions();
+                    versions.remove_namespace(&name, now());
+                    self.view.remove_namespace(&name);
+                }
             }
         }
+    }
+
+    /// How far the watches have come. No code panics while it holds the lock.
+    pub(super) fn versions(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn follow_credentials(&self, events: impl Stream<Item = Event<Secret>>, filled: &AtomicBool) {

@@ -13,6 +13,7 @@ mod dry_run;
 mod evolution;
 mod failed_pulls;
 mod failures;
+mod handover;
 mod identities;
 mod leadership;
 mod leaks;

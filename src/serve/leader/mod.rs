@@ -5,9 +5,11 @@
 
 mod lease;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -19,10 +21,11 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use self::lease::{HeldLease, LEASE_DURATION, ObservedLease, holder};
-use crate::api::names::MANAGER;
+use crate::api::names::{MANAGER, SWEPT_ANNOTATION};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Instants;
 use crate::kubernetes::call::{CallError, call_within};
+use crate::sync::secrets::SweptNote;
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +39,8 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Candidate {
     leases: Api<Lease>,
     identity: String,
+    /// What the leader before left on the Lease, and this one leaves to the next.
+    note: Arc<SweptNote>,
     /// While the Lease is known to be held here.
     held: Option<HeldLease>,
     /// While it is known to be held by somebody else.
@@ -46,10 +51,11 @@ pub struct Candidate {
 
 impl Candidate {
     /// One under a name that no other process has.
-    pub fn new(client: &Client, own_namespace: &str, identity: &str) -> Self {
+    pub fn new(client: &Client, own_namespace: &str, identity: &str, note: Arc<SweptNote>) -> Self {
         Self {
             leases: Api::namespaced(client.clone(), own_namespace),
             identity: identity.to_owned(),
+            note,
             held: None,
             observed: ObservedLease::default(),
             failures: 0,
@@ -143,7 +149,7 @@ impl Candidate {
             let lease = self.claim(began, None);
             let parameters = PostParams::default();
             let created = self.leases.create(&parameters, &lease);
-            return self.learn(began, call_within(LEASE_TIMEOUT, created).await);
+            return self.learn(began, false, call_within(LEASE_TIMEOUT, created).await);
         };
         let spec = lease.spec.as_ref();
         // The time after the answer: whoever renewed it began before that.
@@ -154,20 +160,29 @@ impl Candidate {
         if self.held.is_some_and(|held| !held.is_due(began)) && holder(spec) == Some(&self.identity) {
             return Ok(());
         }
-        let claim = self.claim(began, Some(&lease));
-        self.patch(began, &Patch::Merge(claim)).await
-    }
-
-    async fn patch(&mut self, began: Instants, claim: &Patch<Lease>) -> Result<(), CallError> {
+        let is_renewal = holder(spec) == Some(&self.identity);
+        let claim = Patch::Merge(self.claim(began, Some(&lease)));
         let parameters = PatchParams::default();
-        let patched = self.leases.patch(MANAGER, &parameters, claim);
-        self.learn(began, call_within(LEASE_TIMEOUT, patched).await)
+        let patched = self.leases.patch(MANAGER, &parameters, &claim);
+        self.learn(began, is_renewal, call_within(LEASE_TIMEOUT, patched).await)
     }
 
-    fn learn(&mut self, renewed: Instants, answer: Result<Lease, CallError>) -> Result<(), CallError> {
+    fn learn(
+        &mut self,
+        renewed: Instants,
+        is_renewal: bool,
+        answer: Result<Lease, CallError>,
+    ) -> Result<(), CallError> {
         let is_taken = |status: &Status| status.is_conflict() || status.is_already_exists();
         match answer {
-            Ok(_) => self.held = Some(HeldLease { renewed }),
+            Ok(lease) => {
+                if !is_renewal {
+                    // Whatever this process knew when it led before, the last leader knew better.
+                    let mut annotations = lease.metadata.annotations.unwrap_or_default();
+                    self.note.set(annotations.remove(SWEPT_ANNOTATION));
+                }
+                self.held = Some(HeldLease { renewed });
+            }
             // Somebody else was faster; the next look shows who.
             Err(error) if error.status().is_some_and(is_taken) => {}
             Err(error) => return Err(error),
@@ -184,6 +199,7 @@ impl Candidate {
             metadata: ObjectMeta {
                 name: Some(MANAGER.to_owned()),
                 resource_version: present.and_then(|lease| lease.metadata.resource_version.clone()),
+                annotations: is_renewal.then(|| self.annotations()),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -197,6 +213,13 @@ impl Candidate {
         }
     }
 
+    fn annotations(&self) -> BTreeMap<String, String> {
+        let note = self.note.get();
+        note.map(|note| (SWEPT_ANNOTATION.to_owned(), note))
+            .into_iter()
+            .collect()
+    }
+
     async fn give_back(&self) -> Result<(), CallError> {
         let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
             return Ok(());
@@ -205,7 +228,7 @@ impl Candidate {
             return Ok(());
         }
         let free = json!({
-            "metadata": {"resourceVersion": lease.metadata.resource_version},
+            "metadata": {"resourceVersion": lease.metadata.resource_version, "annotations": self.annotations()},
             "spec": {"holderIdentity": null, "leaseDurationSeconds": null, "renewTime": null, "acquireTime": null},
         });
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(free));

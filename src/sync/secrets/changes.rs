@@ -107,7 +107,7 @@ impl SecretsController {
                         }
                     } else if might_before || now.is_none() && before.is_none() {
                         left_out += usize::from(!work.sweep_in_doubt(pair));
-                    } else if before.is_none() && was_minted && !work.is_absent(&pair) {
+                    } else if before.is_none() && was_minted && !self.is_swept(work, &pair) {
                         self.may_have_lost(work, &pair);
                         work.sweep(pair);
                     }
@@ -115,6 +115,9 @@ impl SecretsController {
             }
         }
         if left_out > 0 {
+            // Detached for ever, most of them: those count again when they are attached.
+            work.left_out.retain(|name| registries.is_attached(name));
+            work.left_out.insert(name.to_owned());
             tracing::warn!(
                 registry = name,
                 namespaces = left_out,
@@ -142,7 +145,9 @@ impl SecretsController {
                 Step::Delete => {
                     // A namespace that is new has nothing; one that might not have it before has not either.
                     let before = change.before.as_ref();
-                    if before.is_some() && registry.gives_secret_in(&self.scope, &change.name, before) {
+                    if before.is_none() {
+                        work.is_new(&pair);
+                    } else if registry.gives_secret_in(&self.scope, &change.name, before) {
                         work.may_be_present(&pair);
                         self.lose(work, &pair);
                         work.enqueue(pair);

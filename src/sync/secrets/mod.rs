@@ -6,6 +6,7 @@
 mod changes;
 mod detach;
 mod step;
+mod swept;
 mod tally;
 mod work;
 
@@ -17,11 +18,12 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc};
 
 pub use self::detach::EMPTIED_INTERVAL;
 use self::step::{Step, step};
+pub use self::swept::SweptNote;
 pub use self::tally::{Tallies, Tally};
 pub use self::work::Pair;
 use self::work::Work;
@@ -33,7 +35,7 @@ use crate::policy::scope::{Labels, Scope};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
-use crate::sync::watches::Watches;
+use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way concurrently.
 pub const CONCURRENCY: usize = 32;
@@ -59,6 +61,8 @@ pub struct SecretsController {
     pub metrics: Arc<Metrics>,
     /// Where the result is told.
     pub tallies: Arc<Tallies>,
+    /// What the leader before had swept, and what is by now.
+    pub note: Arc<SweptNote>,
     /// How often everything is written again, which mends what somebody deleted or edited.
     pub resync_interval: Duration,
     /// How long the emptied credential of a detached registry is kept, and how long after a namespace lost its right it is
@@ -70,7 +74,9 @@ impl SecretsController {
     /// Runs until it is dropped, or until nothing can change any more.
     pub async fn run(&self, mut sightings: mpsc::Receiver<Sighting>) {
         let mut changes = self.watches.changes();
-        let mut work = Work::default();
+        let mut work = Work::after(self.read_note());
+        // What was in doubt before is newer than what is known to be swept.
+        self.watches.versions().take_doubts();
         let mut running = FuturesUnordered::new();
         let mut writes = FuturesUnordered::new();
         let mut resync = tokio::time::interval(self.resync_interval);
@@ -97,22 +103,41 @@ impl SecretsController {
                 },
                 change = changes.recv() => match change {
                     Ok(change) => self.on_change(&mut work, &change),
-                    Err(RecvError::Lagged(_)) => {
-                        work.forget_what_is_absent();
-                        self.look_at_everything(&mut work);
-                    }
+                    Err(RecvError::Lagged(_)) => self.look_after_missed_changes(&mut work),
                     Err(RecvError::Closed) => return,
                 },
-                _ = resync.tick() => self.look_at_everything(&mut work),
+                _ = resync.tick() => {
+                    self.catch_up(&mut work, &mut changes);
+                    self.note_swept(&mut work, || changes.is_empty());
+                    self.look_at_everything(&mut work);
+                }
                 now = housekeeping.tick() => {
                     work.take_up_retries(now.into_std());
                     self.sweep_again(&mut work);
+                    self.sweep_in_doubt(&mut work);
+                    self.note_swept(&mut work, || changes.is_empty());
                     work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
                     work.is_detached = true;
                 }
             }
         }
+    }
+
+    /// Takes every change that was told: a namespace that came just now has nothing, and need not be swept.
+    fn catch_up(&self, work: &mut Work, changes: &mut broadcast::Receiver<Change>) {
+        loop {
+            match changes.try_recv() {
+                Ok(change) => self.on_change(work, &change),
+                Err(TryRecvError::Lagged(_)) => self.look_after_missed_changes(work),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn look_after_missed_changes(&self, work: &mut Work) {
+        work.forget_what_is_absent();
+        self.look_at_everything(work);
     }
 
     /// Pairs are told apart by what there is to do; most need nothing and cost no call.
@@ -144,11 +169,11 @@ impl SecretsController {
                     Step::Write if work.waits(&pair) => {}
                     Step::Write => work.enqueue(pair),
                     Step::Delete if work.is_wanted(&pair) => work.enqueue(pair),
-                    Step::Delete if work.is_absent(&pair) => {}
-                    Step::Delete if work.written.contains_key(&pair) => {
+                    Step::Delete if work.written.contains_key(&pair) && !work.is_absent(&pair) => {
                         self.lose(work, &pair);
                         work.enqueue(pair);
                     }
+                    Step::Delete if self.is_swept(work, &pair) => {}
                     Step::Delete => {
                         self.may_have_lost(work, &pair);
                         work.sweep(pair);
@@ -156,6 +181,7 @@ impl SecretsController {
                 }
             }
         }
+        work.is_begun = true;
     }
 
     fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: Pair) {

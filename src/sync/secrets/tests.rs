@@ -89,6 +89,7 @@ pub(super) fn controller(
         scope: Scope::new(crate::policy::scope::Mode::ClusterWide, "own", []),
         metrics: Arc::new(Metrics::new(|| 0)),
         tallies: Arc::default(),
+        note: Arc::default(),
         resync_interval: Duration::from_mins(10),
         emptied_interval: EMPTIED_INTERVAL,
     }

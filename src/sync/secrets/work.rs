@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::detach::progress::Detached;
+use super::swept::Swept;
 use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::failures::Failures;
@@ -50,12 +51,25 @@ pub(super) struct Work {
     lost: HashMap<Pair, Instant>,
     /// Since when every change is known here.
     known_since: Instant,
+    /// Everything was looked at.
+    pub(super) is_begun: bool,
+    /// What is known to be swept, by this leader or those before.
+    pub(super) swept: Swept,
+    /// Registries of which some pairs were left out of the sweep.
+    pub(super) left_out: BTreeSet<String>,
     /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
     pub(super) seen: BTreeSet<String>,
 }
 
 impl Default for Work {
     fn default() -> Self {
+        Self::after(Swept::default())
+    }
+}
+
+impl Work {
+    /// That of a leader who begins where so much is swept.
+    pub(super) fn after(swept: Swept) -> Self {
         Self {
             wanted: HashMap::new(),
             written: HashMap::new(),
@@ -73,12 +87,13 @@ impl Default for Work {
             to_sweep: HashSet::new(),
             lost: HashMap::new(),
             known_since: now(),
+            is_begun: false,
+            swept,
+            left_out: BTreeSet::new(),
             seen: BTreeSet::new(),
         }
     }
-}
 
-impl Work {
     /// The pair as it is known already, if it is.
     pub(super) fn pair(&self, namespace: String, registry: String) -> Pair {
         let pair = (namespace, registry);
@@ -127,7 +142,7 @@ impl Work {
 
     /// The same for a pair of which nobody knows when it lost its right: before all changes were known here, at the latest.
     pub(super) fn may_have_lost(&mut self, pair: Pair, now: Instant, interval: Duration) {
-        if now.saturating_duration_since(self.known_since) < interval {
+        if self.knows_all_for(now) < interval {
             let since = self.known_since;
             self.lost.entry(pair).or_insert(since);
         }
@@ -192,6 +207,12 @@ impl Work {
         }
     }
 
+    /// Remembers that a namespace has no pull secret, since it came just now.
+    pub(super) fn is_new(&mut self, (namespace, registry): &(String, String)) {
+        let absent = self.absent.entry(registry.clone()).or_default();
+        absent.insert(namespace.clone());
+    }
+
     /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
     /// not heard of a change yet may write it at any time.
     pub(super) fn is_absent(&self, pair: &Pair) -> bool {
@@ -215,6 +236,17 @@ impl Work {
     pub(super) fn forget_what_is_absent(&mut self) {
         self.absent.clear();
         self.known_since = now();
+    }
+
+    /// How long every change has been known here.
+    pub(super) fn knows_all_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.known_since)
+    }
+
+    /// Pairs that are about to be looked at, now or later, those after a failure aside.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Pair> {
+        let soon = self.queued.iter().chain(&self.busy);
+        soon.chain(&self.to_sweep).chain(self.lost.keys())
     }
 
     /// Counts a failure, and tries again after a while that grows.

@@ -1,0 +1,368 @@
+use super::*;
+use crate::policy::attached::AttachedRegistry;
+use crate::policy::scope::Mode;
+use crate::sync::secrets::tests::controller;
+use crate::sync::secrets::{EMPTIED_INTERVAL, WriteError};
+use crate::sync::versions::RegistryVersion;
+use crate::sync::watches::Change;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn version(number: u32) -> Version {
+    Version::parse(Some(&number.to_string())).unwrap()
+}
+
+fn swept(marks: &[(u64, u32)]) -> Swept {
+    let marks = marks.iter().map(|(mark, upto)| (Mark(*mark), version(*upto)));
+    Swept(marks.collect())
+}
+
+#[test]
+fn only_what_is_unchanged_since_is_swept() {
+    let swept = swept(&[(1, 100)]);
+    for (mark, namespace, expected) in [(1, 100, true), (1, 7, true), (1, 101, false), (2, 7, false)] {
+        assert_eq!(
+            swept.covers(Mark(mark), version(namespace)),
+            expected,
+            "{mark} {namespace}"
+        );
+    }
+}
+
+#[test]
+fn a_note_never_goes_past_what_is_left() {
+    let before = swept(&[(1, 50), (2, 50), (3, 50), (4, 150)]);
+    let left = [
+        (Mark(1), Left::Nothing),
+        (Mark(2), Left::From(version(80))),
+        (Mark(3), Left::From(version(20))),
+        (Mark(4), Left::Unknown),
+        (Mark(5), Left::From(version(20))),
+        (Mark(6), Left::Unknown),
+    ];
+    // What was swept before stays swept; nothing is said of versions that are not known.
+    let expected = swept(&[(1, 100), (2, 79), (3, 50), (4, 100), (5, 19)]);
+    assert_eq!(before.advance(version(100), left), expected);
+    assert_eq!(
+        before.advance(version(100), []),
+        Swept::default(),
+        "they are gone"
+    );
+}
+
+fn scope(mode: Mode, excluded: &[&str]) -> Scope {
+    Scope::new(mode, "own", excluded.iter().map(|name| (*name).to_owned()))
+}
+
+#[test]
+fn a_note_of_other_rules_says_nothing() {
+    let rules = scope(Mode::OptIn, &["a"]);
+    let swept = swept(&[(1, 100), (u64::MAX, 100), (3, 7)]);
+    let text = swept.text(&rules).unwrap();
+    assert_eq!(Swept::parse(&text, &rules), swept);
+    for other in [
+        scope(Mode::ClusterWide, &["a"]),
+        scope(Mode::OptIn, &["a", "b"]),
+        scope(Mode::OptIn, &[]),
+    ] {
+        assert_eq!(Swept::parse(&text, &other), Swept::default());
+    }
+    for damaged in [
+        "",
+        "{}",
+        "null",
+        &text.replace("\"format\":1", "\"format\":2"),
+        &text.replace("ffffffffffffffff", "fffffffffffffffff"),
+        &text.replace("\"100\"", "\"a\""),
+    ] {
+        assert_eq!(Swept::parse(damaged, &rules), Swept::default(), "{damaged}");
+    }
+}
+
+#[test]
+fn a_note_is_bounded() {
+    let rules = scope(Mode::ClusterWide, &[]);
+    let of = |count: u64| {
+        let marks = (0..count).map(|mark| (Mark(mark), version(1)));
+        Swept(marks.collect()).text(&rules)
+    };
+    assert!(of(900).is_some_and(|text| text.len() <= MAX_BYTES));
+    assert_eq!(of(1_000), None);
+}
+
+proptest! {
+    #[test]
+    fn reading_a_note_never_fails(text in ".*") {
+        prop_assert_eq!(Swept::parse(&text, &scope(Mode::OptIn, &[])), Swept::default());
+    }
+}
+
+fn registry(team: &str) -> AttachedRegistry {
+    crate::sync::secrets::tests::registry(&json!({"namespaces": {"matchLabels": {"team": team}}}))
+}
+
+/// A cluster with one registry, for team a, and what the API server's versions are.
+struct Cluster {
+    controller: SecretsController,
+    newest: u32,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let mut cluster = Self {
+            controller: controller(registry("a"), &[]),
+            newest: 0,
+        };
+        cluster.set_registry("uid", 1, registry("a"));
+        for (name, team) in [("a-1", "a"), ("b-1", "b"), ("b-2", "b")] {
+            cluster.set_namespace(name, team);
+        }
+        cluster
+    }
+
+    /// Another version of a registry; says what is to be told of it.
+    fn set_registry(&mut self, uid: &str, generation: i64, registry: AttachedRegistry) -> Change {
+        let metadata = ObjectMeta {
+            uid: Some(uid.to_owned()),
+            generation: Some(generation),
+            ..ObjectMeta::default()
+        };
+        let watches = &self.controller.watches;
+        let version = RegistryVersion::of(&metadata, Some(&registry));
+        let versions = [(registry.name().to_owned(), version)].into();
+        watches.versions().set_registries(&versions);
+        let change = Change::Registry(registry.name().to_owned());
+        watches.view.set_registries(std::iter::once(registry).collect());
+        change
+    }
+
+    fn set_namespace(&mut self, name: &str, team: &str) -> Option<Change> {
+        self.newest += 1;
+        let watches = &self.controller.watches;
+        watches
+            .versions()
+            .set_namespace(name, Some(version(self.newest)), now());
+        let labels = [("team".to_owned(), team.to_owned())].into();
+        watches.view.set_namespace(name, &labels).map(Change::Namespace)
+    }
+
+    fn remove_namespace(&mut self, name: &str) {
+        let watches = &self.controller.watches;
+        watches.versions().remove_namespace(name, now());
+        watches.view.remove_namespace(name);
+    }
+
+    /// Another process leads.
+    fn next_leader(&self) -> Work {
+        let mut work = Work::after(self.controller.read_note());
+        self.controller.watches.versions().take_doubts();
+        self.controller.look_at_everything(&mut work);
+        work
+    }
+
+    fn tick(&self, work: &mut Work) {
+        self.controller.sweep_again(work);
+        self.controller.sweep_in_doubt(work);
+        self.controller.note_swept(work, || true);
+        work.take_up_sweep(usize::MAX);
+    }
+
+    /// The namespaces in which it deletes until nothing is left to do, second deletions included.
+    async fn deletes(&self, work: &mut Work) -> Vec<String> {
+        let mut deleted = Vec::new();
+        for _ in 0..4 {
+            self.tick(work);
+            deleted.extend(self.delete(work, &Ok(Timestamp::UNIX_EPOCH)));
+            tokio::time::advance(EMPTIED_INTERVAL / 2).await;
+        }
+        self.tick(work);
+        deleted
+    }
+
+    fn delete(&self, work: &mut Work, result: &Result<Timestamp, WriteError>) -> Vec<String> {
+        let mut deleted = Vec::new();
+        while let Some(pair) = work.next() {
+            let registries = self.controller.watches.view.registries();
+            let step = self.controller.step_of(&registries, &pair, false);
+            if step == Step::Delete {
+                deleted.push(pair.0.clone());
+            }
+            self.controller.finish(work, pair, step, result.clone());
+        }
+        deleted.sort();
+        deleted
+    }
+
+    /// Has a leader sweep everything, and note it.
+    async fn sweep(&self) {
+        let mut work = self.next_leader();
+        let deleted = self.deletes(&mut work).await;
+        assert_eq!(deleted, ["b-1", "b-2", "b-1", "b-2"], "each twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_leader_deletes_nothing_that_is_unchanged() {
+    let cluster = Cluster::new();
+    cluster.sweep().await;
+    for _ in 0..3 {
+        let mut work = cluster.next_leader();
+        assert_eq!(cluster.deletes(&mut work).await, [""; 0]);
+        assert_eq!(work.sweep.len(), 0);
+    }
+    // What cannot be read costs the deletions.
+    for note in [None, Some("spoilt".to_owned())] {
+        cluster.controller.note.set(note);
+        cluster.sweep().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_leader_deletes_what_changed_while_nobody_led() {
+    // (what happens, the namespaces that are swept)
+    type Happens = fn(&mut Cluster);
+    let cases: [(Happens, &[&str]); 6] = [
+        (|cluster| drop(cluster.set_namespace("a-1", "b")), &["a-1"]),
+        (|cluster| drop(cluster.set_namespace("b-1", "b")), &["b-1"]),
+        (
+            |cluster| {
+                cluster.remove_namespace("b-2");
+                cluster.set_namespace("b-2", "b");
+            },
+            &["b-2"],
+        ),
+        (
+            |cluster| drop(cluster.set_registry("uid", 3, registry("a"))),
+            &["b-1", "b-2"],
+        ),
+        (
+            |cluster| drop(cluster.set_registry("another", 1, registry("a"))),
+            &["b-1", "b-2"],
+        ),
+        (
+            |cluster| drop(cluster.set_registry("uid", 2, registry("b"))),
+            &["a-1"],
+        ),
+    ];
+    for (happens, swept) in cases {
+        let mut cluster = Cluster::new();
+        cluster.sweep().await;
+        happens(&mut cluster);
+        let mut work = cluster.next_leader();
+        let twice: Vec<&str> = swept.iter().chain(swept).copied().collect();
+        assert_eq!(cluster.deletes(&mut work).await, twice);
+        let mut work = cluster.next_leader();
+        assert_eq!(cluster.deletes(&mut work).await, [""; 0], "once it is noted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_ends_early_leaves_the_rest_to_the_next() {
+    let mut cluster = Cluster::new();
+    cluster.sweep().await;
+    let mut work = cluster.next_leader();
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let change = cluster.set_namespace("a-1", "b").unwrap();
+    let newer = cluster.set_namespace("b-3", "b").unwrap();
+    // It ends before it has dealt with the change, refused, before the second deletion, or when all is done.
+    for (done, refused, expected) in [
+        (0, false, vec!["a-1", "b-3"]),
+        (1, true, vec!["a-1", "b-3"]),
+        (1, false, vec!["a-1", "b-3"]),
+        (2, false, vec![]),
+    ] {
+        if done == 0 {
+            cluster.controller.note_swept(&mut work, || false);
+        } else {
+            cluster.controller.on_change(&mut work, &change);
+            cluster.controller.on_change(&mut work, &newer);
+            let result = if refused {
+                Err(WriteError::Api("no".to_owned()))
+            } else {
+                Ok(Timestamp::UNIX_EPOCH)
+            };
+            cluster.delete(&mut work, &result);
+            cluster.tick(&mut work);
+        }
+        if done == 2 {
+            cluster.deletes(&mut work).await;
+        }
+        let next = cluster.next_leader();
+        let mut swept: Vec<&str> = next.sweep.iter().map(|pair| &*pair.0).collect();
+        swept.sort_unstable();
+        assert_eq!(swept, expected, "{done} {refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_recreated_is_swept_by_who_saw_it() {
+    let mut cluster = Cluster::new();
+    cluster.sweep().await;
+    let mut work = cluster.next_leader();
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    cluster.remove_namespace("a-1");
+    for name in ["a-1", "b-3"] {
+        let change = cluster.set_namespace(name, "b").unwrap();
+        cluster.controller.on_change(&mut work, &change);
+    }
+    // A replica that is behind may take it for the former one. A new one has nothing.
+    assert_eq!(cluster.deletes(&mut work).await, ["a-1", "a-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_list_changed_unseen_is_swept() {
+    let mut cluster = Cluster::new();
+    cluster.sweep().await;
+    let mut work = cluster.next_leader();
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let listed = [("a-1", 1), ("b-1", 9), ("b-2", 3)];
+    let listed = listed.map(|(name, number)| (name.into(), version(number)));
+    cluster
+        .controller
+        .watches
+        .versions()
+        .set_namespaces(listed.into(), now());
+    assert_eq!(cluster.deletes(&mut work).await, ["b-1", "b-1"]);
+    // Of a registry, one other spec in between is one too many.
+    for (generation, expected) in [(2, vec![]), (4, vec!["b-1", "b-2", "b-1", "b-2"])] {
+        let change = cluster.set_registry("uid", generation, registry("a"));
+        cluster.controller.on_change(&mut work, &change);
+        assert_eq!(cluster.deletes(&mut work).await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_registry_costs_no_deletion() {
+    let mut cluster = Cluster::new();
+    cluster.sweep().await;
+    let mut work = cluster.next_leader();
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    cluster.controller.watches.credentials.remove("mine");
+    cluster.set_registry("uid", 2, registry("b"));
+    work.looked_at.clear();
+    let new = Change::Registry("mine".to_owned());
+    cluster.controller.on_change(&mut work, &new);
+    cluster.tick(&mut work);
+    cluster.controller.look_at_everything(&mut work);
+    assert_eq!(cluster.deletes(&mut work).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_acted_on_has_no_mark() {
+    let metadata = |value: Value| serde_json::from_value::<ObjectMeta>(value).unwrap();
+    let sound = metadata(json!({"uid": "u", "generation": 1}));
+    let cluster = Cluster::new();
+    let mark = |version: RegistryVersion| {
+        let mut versions = cluster.controller.watches.versions();
+        versions.set_registries(&[("mine".to_owned(), version)].into());
+        versions.mark("mine")
+    };
+    let (a, b) = (registry("a"), registry("b"));
+    assert_eq!(mark(RegistryVersion::of(&sound, None)), None);
+    let known = mark(RegistryVersion::of(&sound, Some(&a))).unwrap();
+    assert_ne!(mark(RegistryVersion::of(&sound, Some(&b))), Some(known));
+    let without = metadata(json!({"uid": "u"}));
+    assert_eq!(mark(RegistryVersion::of(&without, Some(&a))), None);
+}

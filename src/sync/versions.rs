@@ -1,0 +1,178 @@
+//! How far the watches of namespaces and registries have come, in the API server's order.
+//!
+//! A leader tells the next one by this what it has swept. So everything here counts as long as nothing was missed: what may
+//! have been something else in between, while nobody watched, is in doubt.
+
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
+use std::time::Instant;
+
+use kube::core::ObjectMeta;
+use ring::digest::{SHA256, digest};
+use serde_json::json;
+
+use crate::policy::attached::AttachedRegistry;
+use crate::sync::credentials::Version;
+use crate::sync::secrets::EMPTIED_INTERVAL;
+
+/// How many deleted namespaces are remembered.
+const MAX_GONE: usize = 10_000;
+
+/// Which object a registry is, in which version of its spec, and who may have its pull secret by that. The digest is
+/// cryptographic, since who may write an `AcrRegistry` chooses what goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Mark(pub(super) u64);
+
+impl Mark {
+    fn of(uid: &str, generation: i64, registry: &AttachedRegistry) -> Self {
+        let (name, namespaces) = (registry.name(), format!("{:?}", registry.namespaces()));
+        Self::digest(&json!([name, uid, generation, registry.is_anonymous(), namespaces]).to_string())
+    }
+
+    /// The mark of a text.
+    pub(super) fn digest(text: &str) -> Self {
+        let digest = digest(&SHA256, text.as_bytes());
+        let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
+        Self(u64::from_be_bytes(first))
+    }
+}
+
+/// A registry as the API server has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RegistryVersion {
+    uid: String,
+    generation: i64,
+    /// None while it can't be acted on: what it meant before is known to this process alone.
+    mark: Option<Mark>,
+}
+
+impl RegistryVersion {
+    /// That of an object, which means this, if it can be acted on.
+    pub(super) fn of(metadata: &ObjectMeta, registry: Option<&AttachedRegistry>) -> Self {
+        let uid = metadata.uid.clone().unwrap_or_default();
+        // Without a number nobody knows whether it changed.
+        let generation = metadata.generation;
+        let mark = registry.zip(generation);
+        Self {
+            mark: mark.map(|(registry, generation)| Mark::of(&uid, generation, registry)),
+            uid,
+            generation: generation.unwrap_or_default(),
+        }
+    }
+
+    /// Whether the spec was a third one between the two, as far as anybody knows.
+    fn may_have_been_another_before(&self, next: &Self) -> bool {
+        self.uid != next.uid || next.generation > self.generation.saturating_add(1)
+    }
+}
+
+/// What may have been something else while it was not watched.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubts {
+    pub(super) namespaces: BTreeSet<String>,
+    pub(super) registries: BTreeSet<String>,
+}
+
+/// The versions of all namespaces and registries. Who changes them tells of the change before they can be read again.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    namespaces: HashMap<Box<str>, Version>,
+    /// That of the newest namespace: every change up to it is known.
+    newest: Option<Version>,
+    registries: HashMap<String, RegistryVersion>,
+    /// Namespaces that were deleted, and when: a replica that is behind may take one of that name for them.
+    gone: HashMap<Box<str>, Instant>,
+    doubts: Doubts,
+}
+
+/// Namespaces of a list.
+pub(super) type Listed = HashMap<Box<str>, Version>;
+
+impl Versions {
+    /// That of a namespace.
+    pub(super) fn namespace(&self, name: &str) -> Option<Version> {
+        self.namespaces.get(name).copied()
+    }
+
+    /// That of the newest namespace.
+    pub(super) fn newest(&self) -> Option<Version> {
+        self.newest
+    }
+
+    /// The mark of a registry that can be acted on.
+    pub(super) fn mark(&self, registry: &str) -> Option<Mark> {
+        self.registries.get(registry)?.mark
+    }
+
+    /// Takes out what is in doubt.
+    pub(super) fn take_doubts(&mut self) -> Doubts {
+        mem::take(&mut self.doubts)
+    }
+
+    /// A namespace came or changed.
+    pub(super) fn set_namespace(&mut self, name: &str, version: Option<Version>, now: Instant) {
+        self.gone
+            .retain(|_, at| now.saturating_duration_since(*at) < EMPTIED_INTERVAL);
+        if self.gone.remove(name).is_some() {
+            // A replica may take it for the former one.
+            self.doubts.namespaces.insert(name.to_owned());
+        }
+        match version {
+            Some(version) => {
+                self.namespaces.insert(name.into(), version);
+                self.newest = self.newest.max(Some(version));
+            }
+            None => {
+                self.namespaces.remove(name);
+            }
+        }
+    }
+
+    /// A namespace is gone.
+    pub(super) fn remove_namespace(&mut self, name: &str, now: Instant) {
+        self.namespaces.remove(name);
+        self.doubts.namespaces.remove(name);
+        if self.gone.len() < MAX_GONE {
+            self.gone.insert(name.into(), now);
+        }
+    }
+
+    /// A list has all namespaces. The newest of them counts, also where it is older than before: the API server may have
+    /// been restored from a backup.
+    pub(super) fn set_namespaces(&mut self, listed: Listed, now: Instant) {
+        let known = mem::take(&mut self.namespaces);
+        for name in known.keys().filter(|name| !listed.contains_key(*name)) {
+            if self.gone.len() < MAX_GONE {
+                self.gone.insert(name.clone(), now);
+            }
+        }
+        let in_doubt = listed
+            .iter()
+            .filter(|(name, version)| known.get(*name).is_some_and(|known| known != *version))
+            .map(|(name, _)| name.to_string());
+        self.doubts.namespaces.extend(in_doubt);
+        self.doubts.namespaces.retain(|name| listed.contains_key(&**name));
+        self.newest = listed.values().max().copied();
+        self.namespaces = listed;
+    }
+
+    /// The registries are these by now.
+    pub(super) fn set_registries(&mut self, registries: &HashMap<String, RegistryVersion>) {
+        if self.registries == *registries {
+            return;
+        }
+        let is_in_doubt = |(name, next): &(&String, &RegistryVersion)| {
+            let known = self.registries.get(*name);
+            known.is_some_and(|known| known.may_have_been_another_before(next))
+        };
+        let in_doubt = registries
+            .iter()
+            .filter(is_in_doubt)
+            .map(|(name, _)| name.clone());
+        self.doubts.registries.extend(in_doubt);
+        self.doubts
+            .registries
+            .retain(|name| registries.contains_key(name));
+        self.registries.clone_from(registries);
+    }
+}
