@@ -112,6 +112,8 @@ pub struct Credentials {
 struct Held {
     stored: Stored,
     version: Option<Version>,
+    /// The version in which it was stored, as far as that was seen.
+    stored_in: Option<Version>,
     seen: Seen,
 }
 
@@ -129,6 +131,12 @@ impl Credentials {
     pub fn seen(&self, registry: &str) -> Option<(Arc<HeldCredential>, Seen)> {
         let (stored, seen) = self.stored(registry)?;
         Some((Arc::clone(stored.minted()?), seen))
+    }
+
+    /// The version in which what is held under a registry's name was stored, where this process saw that.
+    pub(super) fn stored_in(&self, registry: &str) -> Option<Version> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.get(registry)?.stored_in
     }
 
     /// What the Secret of a registry's credential holds, and how this process came to know; none where there is no Secret.
@@ -169,6 +177,7 @@ impl Credentials {
             Held {
                 stored,
                 version,
+                stored_in: version,
                 seen,
             },
         );

@@ -14,9 +14,11 @@ use crate::admission::demand::{Demand, DemandReceiver};
 use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::scope::Scope;
+use crate::sync::credentials::Version;
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
 use crate::sync::pull_secret::{self, WriteError};
+use crate::sync::recent_writes::Newest;
 use crate::sync::waiting::{For, Waiting};
 use crate::sync::watches::{Change, Watches};
 
@@ -41,8 +43,8 @@ pub struct DemandWriter {
 
 /// Whether a demand can be met now.
 enum DemandState {
-    /// By this version of the credential.
-    Met(Timestamp),
+    /// By this version of the credential, in this version of the Secret.
+    Met(Timestamp, Option<Version>),
     /// Not yet.
     Open(For),
     /// Not yet: the write failed.
@@ -83,11 +85,20 @@ impl DemandWriter {
                 }
                 Some((pair, since, outcome)) = writes.next() => {
                     under_way.remove(&pair);
+                    let mut is_overtaken = false;
                     match outcome {
-                        DemandState::Met(version) => {
+                        DemandState::Met(credential, version) => {
                             waiting.remove(&pair);
                             failures.forget(&pair);
-                            self.watches.recent_writes.add(pair, version, now());
+                            // It may have been refreshed during the write.
+                            if self.newest(&pair.1).is_some_and(|newest| newest.overtakes(credential, version)) {
+                                is_overtaken = true;
+                                if let Err(reason) = waiting.add(pair, since, For::Credential) {
+                                    demands.dropped(reason, 1);
+                                }
+                            } else {
+                                self.watches.recent_writes.add(pair, credential, version, now());
+                            }
                         }
                         DemandState::Open(reason) => {
                             if let Err(reason) = waiting.add(pair, since, reason) {
@@ -114,11 +125,15 @@ impl DemandWriter {
                             failures.forget(&pair);
                         }
                     }
-                    false
+                    is_overtaken
                 }
                 change = changes.recv() => match change {
                     Ok(Change::Registry(_)) => false,
-                    Ok(Change::Everything | Change::Namespace(_) | Change::Credential(_)) | Err(RecvError::Lagged(_)) => true,
+                    Ok(Change::Namespace(_)) => true,
+                    Ok(Change::Everything | Change::Credential(_)) | Err(RecvError::Lagged(_)) => {
+                        self.write_overtaken(&mut waiting, &demands);
+                        true
+                    }
                     Err(RecvError::Closed) => return,
                 },
                 _ = retry.tick() => {
@@ -144,6 +159,29 @@ impl DemandWriter {
                 }
             }
         }
+    }
+
+    /// Has the pull secrets written again that hold a former credential, since a refresh overtook their write. The leader,
+    /// which wrote the newest one, does not know of that.
+    fn write_overtaken(&self, waiting: &mut Waiting, demands: &DemandReceiver) {
+        let overtaken = self
+            .watches
+            .recent_writes
+            .take_overtaken(|registry| self.newest(registry));
+        for pair in overtaken {
+            if let Err(reason) = waiting.add(pair, now(), For::Credential) {
+                demands.dropped(reason, 1);
+            }
+        }
+    }
+
+    fn newest(&self, registry: &str) -> Option<Newest> {
+        let registries = self.watches.view.registries();
+        let held = self.watches.credential(registries.by_name(registry)?)?;
+        Some(Newest {
+            credential: held.refreshed_at,
+            stored_in: self.watches.credentials.stored_in(registry),
+        })
     }
 
     fn is_recent(&self, pair: &Pair) -> bool {
@@ -183,9 +221,9 @@ impl DemandWriter {
         let written = pull_secret::write(&self.client, namespace, registry.name(), name, &credential).await;
         self.metrics.registries.secret_written(begun.elapsed());
         match written {
-            Ok(()) => {
+            Ok(version) => {
                 self.metrics.registries.secret_ready(since.elapsed());
-                DemandState::Met(credential.refreshed_at)
+                DemandState::Met(credential.refreshed_at, version)
             }
             Err(WriteError::NamespaceGone) => DemandState::Refused,
             Err(error) => DemandState::Failed(error),
@@ -274,6 +312,12 @@ mod tests {
                 Response::builder().status(code).body(body).unwrap(),
             ))
         });
+        let (writer, sender, receiver) = writer_to(Client::new(answering, "default"));
+        (writer, sender, receiver, asked)
+    }
+
+    /// The same, with another API server.
+    fn writer_to(client: Client) -> (DemandWriter, DemandSender, DemandReceiver) {
         let view = Arc::new(View::default());
         let watches = Arc::new(Watches::new(Arc::clone(&view)));
         let registry = crate::sync::secrets::tests::registry(&serde_json::json!({}));
@@ -291,12 +335,66 @@ mod tests {
         let metrics = Arc::new(Metrics::new(|| 0));
         let (sender, receiver) = channel(Arc::clone(&metrics));
         let writer = DemandWriter {
-            client: Client::new(answering, "default"),
+            client,
             watches,
             scope: Scope::new(Mode::ClusterWide, "own", []),
             metrics,
         };
-        (writer, sender, receiver, asked)
+        (writer, sender, receiver)
+    }
+
+    /// A refresh of the credential, stored in this version, during the first write or after it; the answer to that write has
+    /// the version 20. What is written until all is quiet, by the credentials' times.
+    async fn written_beside_a_refresh(stored_in: &str, is_during: bool) -> Vec<String> {
+        let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = Arc::clone(&written);
+        let takes_a_second = tower::service_fn(move |request: Request<Body>| {
+            let log = Arc::clone(&log);
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let time = &body["metadata"]["annotations"][crate::api::names::REFRESHED_AT_ANNOTATION];
+                log.lock().unwrap().push(time.as_str().unwrap().to_owned());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let answer = serde_json::json!({
+                    "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": "pullpass-mine", "resourceVersion": "20"},
+                });
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::io::Error>(Response::new(body))
+            }
+        });
+        let (writer, sender, receiver) = writer_to(Client::new(takes_a_second, "default"));
+        let happens = async {
+            sender.send("apps", &["mine"]);
+            tokio::time::sleep(Duration::from_millis(if is_during { 500 } else { 30_000 })).await;
+            let refreshed = HeldCredential {
+                refreshed_at: jiff::Timestamp::from_second(60).unwrap(),
+                ..(*writer.watches.credentials.of("mine").unwrap()).clone()
+            };
+            let stored_in = Version::parse(Some(stored_in));
+            writer.watches.learn("mine", refreshed, stored_in, Seen::new());
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            () = happens => {}
+        }
+        written.lock().unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_a_refresh_overtook_is_repeated() {
+        let (former, newest) = ("1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z");
+        for is_during in [true, false] {
+            assert_eq!(
+                written_beside_a_refresh("10", is_during).await,
+                [former, newest],
+                "{is_during}"
+            );
+            // The leader writes that one: it sees the Pod too.
+            assert_eq!(written_beside_a_refresh("30", is_during).await, [former]);
+        }
     }
 
     /// How often it writes within two minutes in which a Pod is admitted each second and the API server refuses with this

@@ -5,12 +5,13 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 
 use crate::api::names::{FENCE, MANAGER};
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
+use crate::sync::credentials::Version;
 use crate::sync::held_credential::HeldCredential;
 
 /// Why a pull secret is not there.
@@ -53,20 +54,19 @@ impl WriteError {
     }
 }
 
-/// Writes the pull secret of a registry; writing the same twice changes nothing.
+/// Writes the pull secret of a registry, and says which version it is then; writing the same twice changes nothing.
 pub async fn write(
     client: &Client,
     namespace: &str,
     registry: &str,
     name: &str,
     credential: &HeldCredential,
-) -> Result<(), WriteError> {
+) -> Result<Option<Version>, WriteError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams::apply(MANAGER).force();
     let manifest = Patch::Apply(credential.pull_secret(name, namespace, registry));
-    bounded(secrets.patch_metadata(name, &parameters, &manifest))
-        .await
-        .map(|_| ())
+    let written = bounded(secrets.patch_metadata(name, &parameters, &manifest)).await?;
+    Ok(Version::parse(written.resource_version().as_deref()))
 }
 
 /// Takes a Secret away that came of a registry; one that is not there is as good.

@@ -1,5 +1,6 @@
 //! Pull secrets that this process wrote on demand a moment ago: they are there, and are not written again for the next Pod, or
-//! for the sighting of the same one.
+//! for the sighting of the same one. They are remembered for longer, since the credential may have been a former one: by what
+//! this process knew, or when the write arrived.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,31 +8,77 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::sync::credentials::Version;
 use crate::sync::pair::Pair;
+use crate::sync::secrets::EMPTIED_INTERVAL;
 
 /// How long a pull secret that was written is taken to be there, unless a kubelet says that it can't pull with it.
 const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many are remembered.
 const MAX_RECENT: usize = 16_384;
 
-/// The version that was written of each, and when.
+/// What was written last of each.
 #[derive(Debug, Default)]
-pub struct RecentWrites(Mutex<HashMap<Pair, (Timestamp, Instant)>>);
+pub struct RecentWrites(Mutex<HashMap<Pair, Write>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Write {
+    /// The version of the credential.
+    credential: Timestamp,
+    /// The version of the Secret that it was written to, in the API server's order.
+    version: Option<Version>,
+    at: Instant,
+}
+
+/// The credential of a registry that is to be in its pull secrets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newest {
+    /// Its version.
+    pub(super) credential: Timestamp,
+    /// The version in which it was stored, in the API server's order.
+    pub(super) stored_in: Option<Version>,
+}
+
+impl Newest {
+    /// Whether a pull secret that was written with this credential, in this version of it, was written after another credential
+    /// was stored: the leader may have written that one before. What was written before it was stored, the leader writes still.
+    pub(super) fn overtakes(&self, credential: Timestamp, version: Option<Version>) -> bool {
+        let order = version.zip(self.stored_in);
+        credential != self.credential && order.is_none_or(|(written, stored)| written >= stored)
+    }
+}
 
 impl RecentWrites {
     /// This version was written just now; one too many is written again.
-    pub(super) fn add(&self, pair: Pair, version: Timestamp, now: Instant) {
+    pub(super) fn add(&self, pair: Pair, credential: Timestamp, version: Option<Version>, now: Instant) {
+        let write = Write {
+            credential,
+            version,
+            at: now,
+        };
         let mut recent = self.recent();
+        if recent.len() >= MAX_RECENT && !recent.contains_key(&pair) {
+            recent.retain(|_, write| write.is_recent(now));
+        }
         if recent.len() < MAX_RECENT || recent.contains_key(&pair) {
-            recent.insert(pair, (version, now));
+            recent.insert(pair, write);
         }
     }
 
     /// Whether this version was.
-    pub(super) fn has(&self, pair: &Pair, version: Timestamp, now: Instant) -> bool {
+    pub(super) fn has(&self, pair: &Pair, credential: Timestamp, now: Instant) -> bool {
         let recent = self.recent();
         let written = recent.get(pair);
-        written.is_some_and(|(written, at)| *written == version && is_recent(*at, now))
+        written.is_some_and(|write| write.credential == credential && write.is_recent(now))
+    }
+
+    /// Takes out the pull secrets that were overtaken, as [`Newest::overtakes`] says.
+    pub(super) fn take_overtaken(&self, newest: impl Fn(&str) -> Option<Newest>) -> Vec<Pair> {
+        let mut recent = self.recent();
+        let overtaken = recent.extract_if(|pair, write| {
+            newest(&pair.1).is_some_and(|newest| newest.overtakes(write.credential, write.version))
+        });
+        overtaken.map(|(pair, _)| pair).collect()
     }
 
     /// Forgets a pull secret that was deleted, or whose namespace was.
@@ -39,19 +86,22 @@ impl RecentWrites {
         self.recent().remove(pair);
     }
 
-    /// Forgets what was written longer ago.
+    /// Forgets what was written so long ago that the watch has brought every credential that was stored before.
     pub(super) fn expire(&self, now: Instant) {
-        self.recent().retain(|_, (_, at)| is_recent(*at, now));
+        self.recent()
+            .retain(|_, write| now.saturating_duration_since(write.at) < EMPTIED_INTERVAL);
     }
 
     /// No code panics while it holds the lock.
-    fn recent(&self) -> MutexGuard<'_, HashMap<Pair, (Timestamp, Instant)>> {
+    fn recent(&self) -> MutexGuard<'_, HashMap<Pair, Write>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_recent(written: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(written) < WRITE_RECENT_INTERVAL
+impl Write {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < WRITE_RECENT_INTERVAL
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +116,7 @@ mod tests {
     fn a_version_is_there_for_seconds_after_its_write() {
         let (recent, begin) = (RecentWrites::default(), Instant::now());
         let version = Timestamp::UNIX_EPOCH;
-        recent.add(pair("apps"), version, begin);
+        recent.add(pair("apps"), version, None, begin);
         assert!(recent.has(&pair("apps"), version, begin));
         assert!(
             !recent.has(&pair("apps"), Timestamp::MAX, begin),
@@ -82,12 +132,43 @@ mod tests {
     fn recent_writes_are_bounded() {
         let (recent, begin) = (RecentWrites::default(), Instant::now());
         for number in 0..MAX_RECENT + 10 {
-            recent.add(pair(&number.to_string()), Timestamp::UNIX_EPOCH, begin);
+            recent.add(pair(&number.to_string()), Timestamp::UNIX_EPOCH, None, begin);
         }
         assert_eq!(recent.recent().len(), MAX_RECENT);
-        recent.add(pair("0"), Timestamp::MAX, begin);
+        recent.add(pair("0"), Timestamp::MAX, None, begin);
         assert!(recent.has(&pair("0"), Timestamp::MAX, begin));
-        recent.expire(begin + WRITE_RECENT_INTERVAL);
+        let later = begin + WRITE_RECENT_INTERVAL;
+        recent.add(pair("more"), Timestamp::MAX, None, later);
+        assert_eq!(recent.recent().len(), 1, "those of before make room");
+        recent.expire(later + EMPTIED_INTERVAL);
         assert_eq!(recent.recent().len(), 0);
+    }
+
+    #[test]
+    fn a_write_after_a_newer_credential_is_overtaken() {
+        let version = |number: u8| Version::parse(Some(&number.to_string()));
+        for (credential, written, stored_in, expected) in [
+            (0, version(20), version(10), true),
+            (0, version(5), version(10), false),
+            (0, None, version(10), true),
+            (0, version(5), None, true),
+            (9, version(20), version(10), false),
+        ] {
+            let at = |second| Timestamp::from_second(second).unwrap();
+            let recent = RecentWrites::default();
+            recent.add(pair("apps"), at(credential), written, Instant::now());
+            let newest = Newest {
+                credential: at(9),
+                stored_in,
+            };
+            let take = |registry: &str| recent.take_overtaken(|name| (name == registry).then_some(newest));
+            assert!(take("other").is_empty());
+            assert_eq!(
+                take("mine").len(),
+                usize::from(expected),
+                "{credential} {written:?}"
+            );
+            assert!(take("mine").is_empty(), "once");
+        }
     }
 }

@@ -285,7 +285,7 @@ impl SecretsController {
                 let begun = Instant::now();
                 let written = pull_secret::write(&self.client, namespace, name, &secret, &credential).await;
                 self.metrics.registries.secret_written(begun.elapsed());
-                written.map(|()| credential.refreshed_at)
+                written.map(|_| credential.refreshed_at)
             }
             (Step::Delete, _) => pull_secret::delete(&self.client, namespace, &secret)
                 .await

@@ -835,7 +835,7 @@ async fn what_was_written_on_demand_just_now_is_not_written_again() {
     let mut work = Work::default();
     let recent = &controller.watches.recent_writes;
     let wrote = |namespace: &str, version| {
-        recent.add((namespace.to_owned(), "mine".to_owned()), version, now());
+        recent.add((namespace.to_owned(), "mine".to_owned()), version, None, now());
     };
     let mut see = |namespace: &str| {
         controller.see(&mut work, needed(namespace));
