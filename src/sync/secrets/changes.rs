@@ -101,10 +101,7 @@ impl SecretsController {
                     if (might_before || is_known) && is_likely {
                         work.may_be_present(&pair);
                         self.lose(work, &pair);
-                        // A deletion that was refused waits for its turn, whatever changes.
-                        if might_before || !work.waits(&pair) {
-                            work.enqueue(pair);
-                        }
+                        work.enqueue_deletion(pair);
                     } else if might_before || now.is_none() && before.is_none() {
                         left_out += usize::from(!work.sweep_in_doubt(pair));
                     } else if before.is_none() && was_minted && !self.is_swept(work, &pair) {
@@ -150,7 +147,7 @@ impl SecretsController {
                     } else if registry.gives_secret_in(&self.scope, &change.name, before) {
                         work.may_be_present(&pair);
                         self.lose(work, &pair);
-                        work.enqueue(pair);
+                        work.enqueue_deletion(pair);
                     }
                 }
             }

@@ -168,10 +168,10 @@ impl SecretsController {
                     // It is tried again by itself.
                     Step::Write if work.waits(&pair) => {}
                     Step::Write => work.enqueue(pair),
-                    Step::Delete if work.is_wanted(&pair) => work.enqueue(pair),
+                    Step::Delete if work.is_wanted(&pair) => work.enqueue_deletion(pair),
                     Step::Delete if work.written.contains_key(&pair) && !work.is_absent(&pair) => {
                         self.lose(work, &pair);
-                        work.enqueue(pair);
+                        work.enqueue_deletion(pair);
                     }
                     Step::Delete if self.is_swept(work, &pair) => {}
                     Step::Delete => {
@@ -185,8 +185,10 @@ impl SecretsController {
     }
 
     fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: Pair) {
-        if self.step_of(registries, &pair, work.is_wanted(&pair)) != Step::Nothing {
-            work.enqueue(pair);
+        match self.step_of(registries, &pair, work.is_wanted(&pair)) {
+            Step::Nothing => {}
+            Step::Write => work.enqueue(pair),
+            Step::Delete => work.enqueue_deletion(pair),
         }
     }
 
@@ -314,21 +316,21 @@ impl SecretsController {
                 if work.written.get(&pair).is_some_and(Result::is_err) {
                     work.written.remove(&pair);
                 }
-                work.failures.forget(&pair);
+                work.forget_failure(&pair);
                 return;
             }
             // A foreign Secret need not go; and with a namespace its secrets go.
             (Step::Delete, Ok(_) | Err(WriteError::Foreign | WriteError::NamespaceGone))
             | (Step::Write, Err(WriteError::NamespaceGone)) => {
                 work.written.remove(&pair);
-                work.failures.forget(&pair);
+                work.forget_failure(&pair);
                 self.watches.recent_writes.remove(&pair);
                 let is_attached = registries.is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
                 return;
             }
             (Step::Write, Ok(_)) => {
-                work.failures.forget(&pair);
+                work.forget_failure(&pair);
                 work.may_be_present(&pair);
             }
             (
@@ -336,7 +338,7 @@ impl SecretsController {
                 Err(error @ (WriteError::Foreign | WriteError::Api(_) | WriteError::Timeout)),
             ) => {
                 let now = now();
-                work.failed(&pair, error, now);
+                work.failed(&pair, step == Step::Delete, error, now);
                 if work.failures.is_news(&pair.1, error, now) {
                     tracing::warn!(
                         namespace = pair.0,

@@ -570,7 +570,7 @@ async fn a_look_at_everything_deletes_first_what_pods_ask_for() {
         let mut queued = Vec::from(std::mem::take(&mut work.queue));
         queued.sort();
         work.queued.clear();
-        assert_eq!(queued, [mine("apps"), mine("failing")]);
+        assert_eq!(queued, [mine("apps")], "what failed waits for its turn");
         assert_eq!(work.sweep, [mine("other")]);
         work.has_none(&mine("apps"), true);
     }
@@ -870,14 +870,54 @@ async fn what_was_written_on_demand_just_now_is_not_written_again() {
 fn the_newest_failure_of_a_pair_says_when_it_is_tried_again() {
     let (mut work, begin) = (Work::default(), Instant::now());
     let refused = WriteError::Api("no".to_owned());
-    work.failed(&mine("apps"), &refused, begin);
-    work.failed(&mine("apps"), &refused, begin);
-    work.failed(&mine("written"), &refused, begin);
-    work.failures.forget(&mine("written"));
+    work.failed(&mine("apps"), false, &refused, begin);
+    work.failed(&mine("apps"), false, &refused, begin);
+    work.failed(&mine("written"), false, &refused, begin);
+    work.forget_failure(&mine("written"));
     let newest = work.failures.retries_at(&mine("apps")).unwrap();
     work.take_up_retries(newest.checked_sub(Duration::from_millis(1)).unwrap());
     assert!(work.queue.is_empty(), "{:?}", work.queue);
     work.take_up_retries(newest + Duration::from_millis(1));
     assert_eq!(work.queue, [mine("apps")]);
     assert!(work.retries.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_deletion_waits_whatever_is_edited() {
+    let team = |team: &str| registry(&json!({"namespaces": {"matchLabels": {"team": team}}}));
+    let controller = controller(team("a"), &[]);
+    let view = &controller.watches.view;
+    let of_team = |team: &str| [("team".to_owned(), team.to_owned())].into();
+    view.set_namespace("apps", &of_team("a"));
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    work.written.insert(mine("apps"), Ok(Timestamp::UNIX_EPOCH));
+    // A write that was refused long ago says nothing of the deletion.
+    let refused = WriteError::Api("no".to_owned());
+    for _ in 0..20 {
+        work.failed(&mine("apps"), false, &refused, now());
+    }
+    let mut tries = Vec::new();
+    let begin = now();
+    for second in 0..60 {
+        let edited = ["b", "a"][second % 2];
+        let change = view.set_namespace("apps", &of_team(edited)).unwrap();
+        controller.on_change(&mut work, &Change::Namespace(change));
+        view.set_registries(std::iter::once(team("c")).collect());
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        controller.look_at_everything(&mut work);
+        view.set_registries(std::iter::once(team("a")).collect());
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        view.set_namespace("apps", &of_team("b"));
+        work.take_up_retries(now());
+        work.take_up_sweep(usize::MAX);
+        while let Some(pair) = work.next() {
+            tries.push(now().duration_since(begin).as_secs());
+            controller.finish(&mut work, pair, Step::Delete, Err(refused.clone()));
+        }
+        view.set_namespace("apps", &of_team(edited));
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    // After 5, 10, 20 and 40 seconds, or up to a quarter sooner.
+    assert!((4..=5).contains(&tries.len()) && tries[0] == 0, "{tries:?}");
 }

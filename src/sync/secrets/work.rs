@@ -31,8 +31,10 @@ pub(super) struct Work {
     pub(super) busy: HashSet<Pair>,
     again: HashSet<Pair>,
     pub(super) retries: BTreeMap<Instant, Vec<Pair>>,
-    /// Pairs whose last write failed.
+    /// Pairs whose last write or deletion failed.
     pub(super) failures: Failures<Pair>,
+    /// Those of them where it was a deletion.
+    undeleted: HashSet<Pair>,
     /// Registries that are detached and whose credential still has a Secret.
     pub(super) detached: HashMap<String, Detached>,
     /// It is time to go on with these: one was detached just now, say.
@@ -79,6 +81,7 @@ impl Work {
             again: HashSet::new(),
             retries: BTreeMap::new(),
             failures: Failures::new(RETRY_BACKOFF),
+            undeleted: HashSet::new(),
             detached: HashMap::new(),
             is_detached: false,
             absent: HashMap::new(),
@@ -108,6 +111,13 @@ impl Work {
             self.again.insert(pair);
         } else if self.queued.insert(pair.clone()) {
             self.queue.push_back(pair);
+        }
+    }
+
+    /// Has a pull secret deleted, unless that was refused: then it waits for its turn, whatever changes.
+    pub(super) fn enqueue_deletion(&mut self, pair: Pair) {
+        if !(self.undeleted.contains(&pair) && self.waits(&pair)) {
+            self.enqueue(pair);
         }
     }
 
@@ -168,7 +178,7 @@ impl Work {
         let pairs: Vec<Pair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
         for pair in pairs {
             self.to_sweep.remove(&pair);
-            self.enqueue(pair);
+            self.enqueue_deletion(pair);
         }
     }
 
@@ -250,7 +260,15 @@ impl Work {
     }
 
     /// Counts a failure, and tries again after a while that grows.
-    pub(super) fn failed(&mut self, pair: &Pair, error: &WriteError, now: Instant) {
+    pub(super) fn failed(&mut self, pair: &Pair, is_deletion: bool, error: &WriteError, now: Instant) {
+        let was_deletion = self.undeleted.contains(pair);
+        if is_deletion != was_deletion {
+            // The other one says nothing of this one.
+            self.forget_failure(pair);
+        }
+        if is_deletion {
+            self.undeleted.insert(Arc::clone(pair));
+        }
         let at = self.failures.failed(Arc::clone(pair), error, now);
         self.retries.entry(at).or_default().push(Arc::clone(pair));
     }
@@ -268,9 +286,16 @@ impl Work {
         }
     }
 
+    /// Forgets the failures of a pair: it was dealt with, or needs not be.
+    pub(super) fn forget_failure(&mut self, pair: &Pair) {
+        self.failures.forget(pair);
+        self.undeleted.remove(pair);
+    }
+
     /// Has the pairs of a registry wait no longer.
     pub(super) fn forget_failures(&mut self, registry: &str) {
         self.failures.retain(|pair| pair.1 != registry);
+        self.undeleted.retain(|pair| pair.1 != registry);
     }
 
     /// Whether a pair failed and is not to be tried yet.
@@ -297,6 +322,7 @@ impl Work {
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
         self.written.retain(|pair, _| exists(&pair.0));
         self.failures.retain(|pair| exists(&pair.0));
+        self.undeleted.retain(|pair| exists(&pair.0));
         self.lost.retain(|pair, _| exists(&pair.0));
         let cleared = self.detached.values_mut().map(|detached| &mut detached.cleared);
         for known in self.absent.values_mut().chain(cleared) {
