@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use super::SecretsController;
 use super::work::Work;
+use super::{SecretsController, now};
 use crate::sync::pull_secret::WriteError;
+
+/// How long a registry that is detached is remembered: far longer than an attempt to mint lasts.
+const DETACHED_INTERVAL: Duration = Duration::from_mins(10);
 
 /// How the pull secrets of a registry stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +58,12 @@ impl Tallies {
         self.changed.subscribe()
     }
 
+    /// Forgets a registry that is detached.
+    pub(super) fn remove(&self, registry: &str) {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.remove(registry);
+    }
+
     pub(super) fn set(&self, registry: &str, tally: Tally) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         if tallies.insert(registry.to_owned(), tally.clone()) != Some(tally) {
@@ -88,7 +98,9 @@ impl SecretsController {
             }
         }
         let registries = self.watches.view.registries();
-        work.seen.extend(registries.names().map(str::to_owned));
+        let now = now();
+        let attached = registries.names().map(|name| (name.to_owned(), now));
+        work.seen.extend(attached);
         for registry in registries.all() {
             let tally = tallies.remove(registry.name()).unwrap_or_default();
             self.metrics
@@ -97,8 +109,11 @@ impl SecretsController {
             self.tallies.set(registry.name(), tally);
         }
         // Each time, since an attempt to mint that was under way can bring a series back.
-        for name in work.seen.iter().filter(|name| !registries.is_attached(name)) {
+        for name in work.seen.keys().filter(|name| !registries.is_attached(name)) {
             self.metrics.registries.detached(name);
+            self.tallies.remove(name);
         }
+        work.seen
+            .retain(|_, at| now.saturating_duration_since(*at) < DETACHED_INTERVAL);
     }
 }

@@ -921,3 +921,18 @@ async fn a_refused_deletion_waits_whatever_is_edited() {
     // After 5, 10, 20 and 40 seconds, or up to a quarter sooner.
     assert!((4..=5).contains(&tries.len()) && tries[0] == 0, "{tries:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn registries_that_came_and_went_are_forgotten() {
+    let controller = controller(registry(&json!({})), &[]);
+    let mut work = Work::default();
+    for number in 0..100 {
+        let attached = std::iter::once(of_team(number, "OnDemand")).collect();
+        controller.watches.view.set_registries(attached);
+        controller.tally_all(&mut work);
+        tokio::time::advance(Duration::from_mins(1)).await;
+    }
+    assert!(work.seen.len() <= 11, "{}", work.seen.len());
+    let tallies = format!("{:?}", controller.tallies);
+    assert_eq!(tallies.matches("refusal").count(), 1, "{tallies}");
+}

@@ -59,8 +59,8 @@ pub(super) struct Work {
     pub(super) swept: Swept,
     /// Registries of which some pairs were left out of the sweep.
     pub(super) left_out: BTreeSet<String>,
-    /// Registries that were attached at some time, so that it is known what is to be forgotten of them.
-    pub(super) seen: BTreeSet<String>,
+    /// Registries that are attached, or were until a moment ago: what is to be forgotten of those.
+    pub(super) seen: BTreeMap<String, Instant>,
 }
 
 impl Default for Work {
@@ -93,7 +93,7 @@ impl Work {
             is_begun: false,
             swept,
             left_out: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
         }
     }
 
