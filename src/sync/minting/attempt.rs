@@ -178,7 +178,8 @@ impl RegistryController {
         if let RefreshPlan::Wait(wait) = planned {
             let is_undecided = is_due && is_a_change(inputs, held.as_deref(), last_failure.as_ref());
             let next_refresh = match (failures, &held) {
-                (Some(failures), _) => Some(failures.retry_at),
+                // The wait may be longer than its own backoff, where it came early.
+                (Some(failures), _) => wait.map(|wait| after(now, wait).max(failures.retry_at)),
                 (None, Some(held)) => refresh::due(held, fraction),
                 (None, None) => wait.map(|wait| after(now, wait)),
             };
@@ -348,7 +349,7 @@ impl RegistryController {
         let now = Instant::now();
         let mut last = self.last_attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let next = LastAttempt::next(last.get(name), now, inputs, is_minted);
-        last.retain(|_, attempt| attempt.is_recent(now));
+        last.retain(|_, attempt| attempt.is_of_use(now));
         last.insert(name.to_owned(), next);
     }
 

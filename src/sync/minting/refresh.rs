@@ -19,6 +19,8 @@ const MINT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::fro
 
 /// The least time between two mints of one registry, and between attempts with inputs that changed; one change is excepted.
 const MINT_INTERVAL: Duration = Duration::from_secs(30);
+/// How many inputs are remembered that were tried within that time; there are three at most where one change is excepted.
+const MAX_TRIED: usize = 8;
 
 /// Failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,54 +98,74 @@ pub struct LastAttempt {
     is_minted: bool,
     /// It came sooner than [`MINT_INTERVAL`] after another, since the inputs had changed.
     is_early: bool,
+    /// Which inputs were tried within that time, each with its last attempt, this one included.
+    tried: Vec<(String, Instant)>,
 }
 
 impl LastAttempt {
     /// The last attempt after one more, or after the end of one.
     pub fn next(before: Option<&Self>, now: Instant, inputs: &str, is_minted: bool) -> Self {
         let is_recent = before.is_some_and(|before| before.is_recent(now));
-        match before.filter(|before| before.inputs == inputs && !before.is_minted) {
-            Some(before) => Self {
-                // That a failure is repeated puts off no change.
-                at: if is_minted { now } else { before.at },
-                inputs: inputs.to_owned(),
-                is_minted,
-                is_early: before.is_early && is_recent,
-            },
-            None => Self {
-                at: now,
-                inputs: inputs.to_owned(),
-                is_minted,
-                is_early: is_recent,
-            },
+        let (at, is_early) = match before.filter(|before| before.inputs == inputs && !before.is_minted) {
+            // An early one that is repeated has waited for its turn.
+            Some(before) if before.is_early && !is_recent => (now, false),
+            // That a failure is repeated puts off no change.
+            Some(before) => (if is_minted { now } else { before.at }, before.is_early),
+            None => (now, is_recent),
+        };
+        let others = before.into_iter().flat_map(|before| &before.tried);
+        let others = others.filter(|(tried, at)| tried != inputs && within_interval(*at, now));
+        let this = std::iter::once((inputs.to_owned(), now));
+        Self {
+            at,
+            inputs: inputs.to_owned(),
+            is_minted,
+            is_early,
+            tried: this.chain(others.cloned()).take(MAX_TRIED).collect(),
         }
     }
 
     /// The same for other inputs that mean the same.
     pub fn rename(&mut self, before: &str, inputs: &str) {
-        if self.inputs == before {
-            inputs.clone_into(&mut self.inputs);
+        let tried = self.tried.iter_mut().map(|(tried, _)| tried);
+        for known in tried.chain([&mut self.inputs]).filter(|known| *known == before) {
+            inputs.clone_into(known);
         }
     }
 
-    /// Whether the next one may have to wait for it.
-    pub fn is_recent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.at) < MINT_INTERVAL
+    /// Whether the next one may have to wait for any of those that it remembers.
+    pub fn is_of_use(&self, now: Instant) -> bool {
+        self.is_recent(now) || self.tried.iter().any(|(_, at)| within_interval(*at, now))
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        within_interval(self.at, now)
+    }
+
+    /// When these inputs were tried last, if that is remembered.
+    fn tried_at(&self, inputs: &str) -> Option<Instant> {
+        let mut tried = self.tried.iter();
+        tried.find(|(tried, _)| tried == inputs).map(|(_, at)| *at)
     }
 }
 
-/// How long the next attempt has to wait for the last, if it does. Inputs that differ, as when a user corrects the spec or
-/// the Secret that it names, may be early once: so an edit is tried immediately, and edits in a loop are not.
+fn within_interval(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < MINT_INTERVAL
+}
+
+/// How long the next attempt has to wait for the last ones, if it does. Inputs that differ, as when a user corrects the spec or
+/// the Secret that it names, may be early once: so an edit is tried immediately, and edits in a loop are not. What was early
+/// and failed is not repeated before its turn, and neither are inputs that were tried before others.
 pub fn interval_left(last: Option<&LastAttempt>, now: Instant, inputs: &str) -> Option<Duration> {
-    let last = last.filter(|last| last.is_recent(now))?;
-    let waits = if last.inputs == inputs {
-        last.is_minted
-    } else {
-        last.is_early
-    };
-    MINT_INTERVAL
-        .checked_sub(now.saturating_duration_since(last.at))
-        .filter(|_| waits)
+    let last = last?;
+    let is_same = last.inputs == inputs;
+    let waits_for_last = last.is_early || is_same && last.is_minted;
+    let at = waits_for_last.then_some(last.at);
+    // A failure in a row is repeated by its own backoff.
+    let tried_at = last.tried_at(inputs).filter(|_| !is_same);
+    let at = at.max(tried_at)?;
+    let left = MINT_INTERVAL.checked_sub(now.saturating_duration_since(at))?;
+    (!left.is_zero()).then_some(left)
 }
 
 /// When a credential is to be refreshed, by the clock of the process that minted it; never where it does not end.
@@ -307,21 +329,25 @@ mod tests {
         let failed = LastAttempt::next(None, now(0), "a", false);
         assert_eq!(interval_left(Some(&failed), now(2), "a"), None);
         let repeated = LastAttempt::next(Some(&failed), now(2), "a", false);
-        assert_eq!(repeated, failed, "which puts off no change");
+        assert_eq!(
+            (repeated.at, repeated.is_early),
+            (failed.at, failed.is_early),
+            "which puts off no change"
+        );
         let minted = LastAttempt::next(Some(&repeated), now(6), "a", true);
         let left = |seconds, inputs| interval_left(Some(&minted), now(seconds), inputs);
         assert_eq!(left(7, "a"), Some(Duration::from_secs(29)));
         assert_eq!(left(7, "b"), None, "the first change");
     }
 
-    /// How often in an hour a registry is tried whose inputs change each second, to one of so many, and never work.
-    fn attempts_of_a_loop(different: u32) -> usize {
-        let (mut last, mut failures, mut attempts) = (None, None, 0);
-        for second in 0..3600 {
-            let (now, inputs) = (clocks(second.into()), (second % different).to_string());
+    /// The seconds in which a registry is tried, and with which inputs, that has these inputs for a second each. Nothing works.
+    fn attempts(inputs: impl IntoIterator<Item = u32>) -> Vec<(u64, u32)> {
+        let (mut last, mut failures, mut attempts) = (None, None, Vec::new());
+        for (second, number) in (0..).zip(inputs) {
+            let (now, inputs) = (clocks(second), number.to_string());
             let planned = plan(now, &inputs, None, 0.5, failures.as_ref());
             if planned.not_before(interval_left(last.as_ref(), now.steady, &inputs)) == RefreshPlan::Mint {
-                attempts += 1;
+                attempts.push((second.unsigned_abs(), number));
                 last = Some(LastAttempt::next(last.as_ref(), now.steady, &inputs, false));
                 failures = Some(super::failed(now, &inputs, failures.as_ref(), None));
             }
@@ -331,13 +357,33 @@ mod tests {
 
     #[test]
     fn edits_in_a_loop_are_not_each_tried() {
-        let once = attempts_of_a_loop(1);
+        let once = attempts(std::iter::repeat_n(0, 3600)).len();
         assert!((15..25).contains(&once), "{once}");
         for different in [2, 3, 10, 3600] {
-            let attempts = attempts_of_a_loop(different);
-            // Two changes in each half a minute, and their few repetitions.
-            assert!(attempts <= 3600 / 30 * 6, "{attempts} of {different}");
+            let attempts = attempts((0..3600).map(|second| second % different)).len();
+            // Two in each half a minute.
+            assert!(attempts <= 3600 / 30 * 2 + 2, "{attempts} of {different}");
         }
+    }
+
+    #[test]
+    fn two_wrong_identities_in_turn_cost_two_attempts() {
+        let in_turn = [0].into_iter().chain(std::iter::repeat_n(1, 32));
+        assert_eq!(attempts(in_turn), [(0, 0), (1, 1), (31, 1)]);
+        let and_back = [0, 1].into_iter().chain(std::iter::repeat_n(0, 31));
+        assert_eq!(attempts(and_back), [(0, 0), (1, 1), (31, 0)]);
+    }
+
+    #[test]
+    fn inputs_that_were_repeated_wait_when_they_come_back() {
+        // Tried again and again, until another one comes, which is not early, for two seconds.
+        let before = std::iter::repeat_n(0, 60);
+        let attempts = attempts(before.chain([1, 1]).chain(std::iter::repeat_n(0, 60)));
+        let repeated = attempts.iter().rev().find(|(second, _)| *second < 60).unwrap().0;
+        let back = attempts
+            .iter()
+            .find(|(second, number)| *second > 61 && *number == 0);
+        assert!(back.unwrap().0 >= repeated + 30, "{attempts:?}");
     }
 
     #[test]
@@ -415,6 +461,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_edits_cost_few_attempts(edits in prop::collection::vec((0_u32..4, 1_usize..40), 1..40)) {
+            let inputs = edits.iter().flat_map(|(number, seconds)| std::iter::repeat_n(*number, *seconds));
+            let attempts = attempts(inputs);
+            for (index, (second, _)) in attempts.iter().enumerate() {
+                let window = attempts[index..].iter().take_while(|(later, _)| *later < second + 30);
+                let window: Vec<_> = window.collect();
+                let changes = window.windows(2).filter(|pair| pair[0].1 != pair[1].1).count();
+                // One that waited for its turn, and one that is excepted.
+                prop_assert!(changes <= 2, "{:?}", window);
+                // 2, 4, 8 and 16 s, or up to a quarter sooner each, and the changes.
+                prop_assert!(window.len() <= 7, "{:?}", window);
+            }
+        }
+
         #[test]
         fn a_refresh_is_due_at_its_fraction_or_a_little_before(life in 1_i32..1_000_000, fraction in 0.1..0.9_f64) {
             let held = held(1_000, Some(1_000 + i64::from(life)));
