@@ -1,0 +1,71 @@
+//! `make demo` from its start to its end, so that a change that breaks it is told here and not to who tries pullpass out.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use pullpass_test_support::{Node, Scratch, Supervised, end_to_end_wanted};
+
+/// Only bounds how long a broken test takes.
+const BOUND: Duration = Duration::from_secs(180);
+const DEMO: &str = env!("CARGO_BIN_EXE_demo");
+const PATCH: &str = r#""path":"/spec/imagePullSecrets","value":[{"name":"pullpass-mycontainerregistry"}]"#;
+
+/// Runs it, and gives what it printed.
+fn demo(flags: &[&str]) -> Result<String, Box<dyn Error>> {
+    // Of the same build: a test of the entire workspace builds all of its programs first.
+    let pullpass = Path::new(DEMO).with_file_name("pullpass");
+    let scratch = Scratch::new()?;
+    let mut command = Command::new(DEMO);
+    command.arg("--pullpass").arg(&pullpass).args(flags);
+    let mut demo = Supervised::spawn("demo", &command, scratch.path())?;
+    let status = demo.wait(BOUND)?;
+    let printed = fs::read_to_string(demo.stdout())?;
+    if status.success() {
+        Ok(printed)
+    } else {
+        Err(format!("{status}: {printed}{}", demo.log_tail()).into())
+    }
+}
+
+#[test]
+fn the_demo_shows_a_pull_on_a_control_plane() -> Result<(), Box<dyn Error>> {
+    end_to_end_wanted()?;
+    let printed = demo(&[])?;
+    let has = |text: &str| printed.contains(text);
+    assert!(has("A Kubernetes control plane"), "{printed}");
+    let injected = |line: &&str| line.contains("azurecr.io/nginx:v1") && line.contains("pullpass-myc");
+    assert_eq!(
+        printed
+            .lines()
+            .filter(|line| line.trim_start().starts_with("nginx0-deployment-"))
+            .filter(injected)
+            .count(),
+        2,
+        "{printed}"
+    );
+    if Node::possible().is_ok() {
+        assert!(
+            has("until both ran, with an image that the kubelet pulled"),
+            "{printed}"
+        );
+        assert!(has("The kubelet says: "), "{printed}");
+    } else {
+        assert!(has("until it was pulled"), "{printed}");
+    }
+    assert!(has("Everything that was started is stopped now"), "{printed}");
+    Ok(())
+}
+
+#[test]
+fn the_demo_without_a_cluster_shows_the_patch() -> Result<(), Box<dyn Error>> {
+    let printed = demo(&["--no-cluster"])?;
+    assert!(printed.contains(PATCH), "{printed}");
+    assert!(
+        printed.contains("Everything that was started is stopped now"),
+        "{printed}"
+    );
+    Ok(())
+}
