@@ -96,3 +96,52 @@ impl DemandReceiver {
         self.1.count(reason, count);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dropped(metrics: &Metrics, reason: &str) -> bool {
+        let counted = format!("pullpass_queue_dropped_total{{queue=\"demand\",reason=\"{reason}\"}} 2\n");
+        metrics.encode().unwrap().contains(&counted)
+    }
+
+    #[test]
+    fn demands_beyond_the_backlog_are_counted() {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (sender, receiver) = channel(Arc::clone(&metrics));
+        assert!(receiver.is_empty());
+        for _ in 0..BACKLOG - 1 {
+            sender.send("apps", &["mine"]);
+        }
+        sender.send("apps", &["mine", "yours", "theirs"]);
+        assert_eq!(receiver.len(), BACKLOG);
+        assert!(!receiver.is_empty());
+        assert!(dropped(&metrics, "full"), "{:?}", metrics.encode());
+    }
+
+    #[test]
+    fn drops_before_and_after_the_channel_are_counted() {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (sender, receiver) = channel(Arc::clone(&metrics));
+        sender.dropped(DropReason::NamespaceUnknown, 2);
+        assert!(dropped(&metrics, "namespace-unknown"));
+        receiver.dropped(DropReason::Expired, 2);
+        assert!(dropped(&metrics, "expired"));
+    }
+
+    #[test]
+    fn a_demand_tells_a_failed_pull_from_an_admission() {
+        let (sender, mut receiver) = channel(Arc::new(Metrics::new(|| 0)));
+        sender.send("apps", &["mine"]);
+        sender.send_again("apps", "mine");
+        let demands = [receiver.0.try_recv().unwrap(), receiver.0.try_recv().unwrap()];
+        assert_eq!(demands.each_ref().map(|demand| demand.failed), [false, true]);
+        for demand in demands {
+            assert_eq!(
+                (demand.namespace.as_str(), demand.registry.as_str()),
+                ("apps", "mine")
+            );
+        }
+    }
+}

@@ -209,7 +209,11 @@ mod tests {
             );
         }
         assert_eq!(receiver.0.len(), BACKLOG);
-        let counted = "pullpass_queue_dropped_total{queue=\"denial-event\",reason=\"full\"} 2\n";
-        assert!(metrics.encode().unwrap().contains(counted));
+        receiver.dropped(DropReason::Expired, 2);
+        for reason in ["full", "expired"] {
+            let counted =
+                format!("pullpass_queue_dropped_total{{queue=\"denial-event\",reason=\"{reason}\"}} 2\n");
+            assert!(metrics.encode().unwrap().contains(&counted), "{reason}");
+        }
     }
 }

@@ -72,4 +72,10 @@ mod tests {
         assert!(text.contains(counted), "{text}");
         assert!(!text.contains("expired"), "{text}");
     }
+
+    #[test]
+    fn a_drop_is_said_with_who_still_has_what_was_dropped() {
+        assert!(consequence(Queue::Demand).contains("the leader writes them"));
+        assert!(consequence(Queue::DenialEvent).contains("the audit log has all of them"));
+    }
 }

@@ -87,7 +87,7 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
 /// How many bytes a registry takes that is left out, about: its name, and its host in two maps, each of which the API server
 /// notes once more.
 fn least_size(registry: &AttachedRegistry) -> usize {
-    const FIELDS: usize = 64;
+    const FIELDS: usize = 96;
     FIELDS + registry.name().len() + 4 * registry.login_server().as_str().len()
 }
 
@@ -253,8 +253,56 @@ mod tests {
             // They are no strangers to the rules, and forbidden to no namespace.
             let anywhere = index.spec.anonymous.values().flatten();
             let allowed = anywhere.filter(|registry| registry.namespaces.is_empty());
-            assert_eq!(allowed.count(), left_out.len());
+            let allowed: Vec<_> = allowed.map(|registry| registry.registry.as_str()).collect();
+            assert_eq!(allowed, left_out, "by name, as a record has it");
             assert_eq!(index.spec.hosts.len(), 1);
+        }
+    }
+
+    /// What the API server notes of who set each field.
+    fn noted(value: &Value) -> Value {
+        let fields = value.as_object().into_iter().flatten();
+        fields
+            .map(|(key, value)| (format!("f:{key}"), noted(value)))
+            .collect()
+    }
+
+    /// How many bytes an index takes in the object.
+    fn stored(registries: &AttachedRegistries, most: usize) -> usize {
+        let spec = index_within(registries, &Settings::default(), most).spec;
+        let spec = serde_json::to_value(spec).unwrap();
+        spec.to_string().len() + noted(&spec).to_string().len()
+    }
+
+    #[test]
+    fn the_room_of_a_registry_is_what_it_takes_or_more() {
+        let nothing = stored(&AttachedRegistries::default(), 0);
+        let selector = json!({"matchExpressions": [
+            {"key": "k".repeat(63), "operator": "In", "values": vec!["v".repeat(63); 50]},
+            {"key": "l".repeat(63), "operator": "Exists"},
+        ]});
+        for (name, host) in [(1, 5), (1, 50), (240, 5), (240, 50)] {
+            for namespaces in [&Value::Null, &selector] {
+                let object = json!({
+                    "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "n".repeat(name)},
+                    "spec": {
+                        "loginServer": format!("{}.azurecr.io", "h".repeat(host)),
+                        "identity": {"managedIdentity": {}},
+                        "namespaces": namespaces,
+                    },
+                });
+                let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
+                let (full, least) = (size(&registry, &indexed(&registry)), least_size(&registry));
+                let one = std::iter::once(registry).collect();
+                for (estimate, most) in [(full, MAX_INDEX_BYTES), (least, 0)] {
+                    let taken = stored(&one, most) - nothing;
+                    let bounds = taken..=2 * taken + 256;
+                    assert!(
+                        bounds.contains(&estimate),
+                        "{estimate} for {taken}: {name} {host} {namespaces}"
+                    );
+                }
+            }
         }
     }
 }

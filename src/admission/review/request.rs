@@ -354,6 +354,13 @@ mod tests {
             },
         })));
         let request = ReviewRequest::decode(&body).unwrap();
+        let alone =
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()["request"]["object"].to_string();
+        assert_eq!(
+            PodView::decode(alone.as_bytes()).unwrap(),
+            request.pod,
+            "a Pod by itself"
+        );
         assert_eq!((request.uid.as_ref(), request.user.as_ref()), ("u-1", "jane"));
         assert!(request.is_pod && request.dry_run && request.old_images.is_empty());
         let pod = request.pod;
@@ -373,6 +380,7 @@ mod tests {
         assert_eq!(pod.owner.unwrap().name, "web-1");
         assert_eq!(pod.pull_secrets.unwrap(), ["own"]);
         assert_eq!(pod.inject_label.unwrap(), "disabled");
+        assert_eq!(pod.service_account.unwrap(), "default");
         assert_eq!((pod.name, pod.generate_name.as_deref()), (None, Some("web-")));
     }
 

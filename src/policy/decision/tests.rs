@@ -37,6 +37,11 @@ fn registries() -> AttachedRegistries {
             "scopedregistry.azurecr.io",
             &json!({"credential": {"kind": "AccessToken", "repositories": ["team/app"]}}),
         ),
+        registry(
+            "public",
+            "publicregistry.azurecr.io",
+            &json!({"identity": {"anonymous": {}}}),
+        ),
     ]
     .into_iter()
     .collect()
@@ -405,6 +410,11 @@ fn the_reason_says_why_it_was_decided_so() {
             "no attached registry",
         ),
         (
+            create(&pod(&["publicregistry.azurecr.io/app"])),
+            &none[..],
+            "need no credential",
+        ),
+        (
             update(&other, &mine, ""),
             &none[..],
             "holds no pull secret for myregistry.azurecr.io",
@@ -474,7 +484,7 @@ fn who_added_the_pull_secrets_is_said() {
             create(&plain),
             Outcome::AlreadyPresent,
             None,
-            "has every pull secret",
+            "has every pull secret that it needs.",
         ),
         (
             create(&elsewhere),
@@ -498,7 +508,9 @@ fn who_added_the_pull_secrets_is_said() {
             (outcome, injector),
             "{review}"
         );
-        assert!(decision.reason.contains(says), "{says}: {}", decision.reason);
+        // A full stop stands for the end of the sentence.
+        let reason = format!("{}.", decision.reason);
+        assert!(reason.contains(says), "{says}: {reason}");
     }
 }
 
@@ -598,6 +610,26 @@ fn spellings_that_a_kubelet_will_not_match_are_said() {
     let warnings = |image: &str| seen(&create(&pod(&[image])), Some(&[]), &Settings::default()).warnings;
     assert!(warnings("MyRegistry.azurecr.io/a")[0].contains("write myregistry.azurecr.io"));
     assert!(warnings("myregistry.azurecr.io:443/a").is_empty());
+    for (image, names, how) in [
+        (
+            "MyRegistry.azurecr.io/a",
+            "names MyRegistry.azurecr.io:",
+            "by case",
+        ),
+        (
+            "MyRegistry.azurecr.io:0443/a",
+            "names MyRegistry.azurecr.io:",
+            "by case",
+        ),
+        (
+            "myregistry.azurecr.io:0443/a",
+            "names myregistry.azurecr.io:0443:",
+            "by the port's text",
+        ),
+    ] {
+        let warning = warnings(image).remove(0);
+        assert!(warning.contains(names) && warning.contains(how), "{warning}");
+    }
     assert!(warnings("scopedregistry.azurecr.io/team/other")[0].contains("team/other"));
     assert!(warnings("scopedregistry.azurecr.io/team/app").is_empty());
     assert!(warnings("myregistry.azurecr.io/App")[0].contains("lower-case"));

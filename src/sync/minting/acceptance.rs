@@ -179,6 +179,6 @@ mod tests {
         known.rename("mine", "a", "b");
         assert!(known.outlast("mine", "b", &outage) && !known.outlast("mine", "a", &outage));
         known.refused("mine");
-        assert!(!known.outlast("mine", "a", &outage));
+        assert!(!known.outlast("mine", "b", &outage), "it was refused since");
     }
 }

@@ -280,11 +280,15 @@ mod tests {
     use k8s_openapi::ByteString;
     use serde_json::json;
 
-    fn question(generation: i64, repositories: &[&str]) -> Question {
+    fn registry(name: &str) -> AttachedRegistry {
         let object = json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
             "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
         });
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn question(generation: i64, repositories: &[&str]) -> Question {
         let held = HeldCredential {
             docker_config: ByteString(Vec::new()),
             audience: None,
@@ -294,7 +298,7 @@ mod tests {
             fingerprint: None,
         };
         Question {
-            registry: AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap(),
+            registry: registry("mine"),
             held: Arc::new(held),
             inputs: "a".to_owned(),
             generation,
@@ -333,6 +337,22 @@ mod tests {
         assert_eq!(rights.left(&one, begin + MIN_QUESTION_INTERVAL), None);
         rights.rename("mine", "b", "a");
         assert_eq!(rights.answer(&one), allowed(&one));
+    }
+
+    #[test]
+    fn what_is_asked_no_more_is_forgotten_after_two_hours() {
+        let begin = Instant::now();
+        let (mine, mut other) = (question(1, &["app"]), question(1, &["app"]));
+        other.registry = registry("other");
+        let mut rights = PullRights::default();
+        rights.take(&mine, Some(Answer::Allowed), begin);
+        let forgotten = begin + 2 * QUESTION_INTERVAL;
+        let nearly = forgotten.checked_sub(Duration::from_nanos(1)).unwrap();
+        rights.take(&other, Some(Answer::Allowed), nearly);
+        assert_eq!(rights.answer(&mine), allowed(&mine));
+        rights.take(&other, Some(Answer::Allowed), forgotten);
+        assert_eq!(rights.answer(&mine), PullRight::Untold);
+        assert_eq!(rights.answer(&other), allowed(&other));
     }
 
     fn denies(repository: &str) -> Answer {

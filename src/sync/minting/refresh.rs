@@ -441,6 +441,18 @@ mod tests {
     }
 
     #[test]
+    fn inputs_that_mean_the_same_keep_their_interval() {
+        let now = Instant::now();
+        let minted = |inputs: &str| LastAttempt::next(None, now, inputs, true);
+        let mut last = minted("a/1");
+        last.rename("b/1", "b/2");
+        assert_eq!(last, minted("a/1"), "of something else");
+        last.rename("a/1", "a/2");
+        assert_eq!(last, minted("a/2"));
+        assert_eq!(interval_left(Some(&last), now, "a/2"), Some(MINT_INTERVAL));
+    }
+
+    #[test]
     fn registries_attached_together_are_refreshed_apart() {
         let waits: Vec<f64> = (0..1000)
             .map(|second| {

@@ -518,6 +518,8 @@ async fn a_pod_has_its_pair_looked_at_until_it_is_written() {
     };
     assert!(see(&mut work), "the first Pod");
     assert!(see(&mut work), "it is not written yet");
+    work.has_none(&mine("apps"), true);
+    assert!(see(&mut work), "it is known to be absent");
     controller.finish(&mut work, mine("apps"), Step::Write, Ok(Timestamp::MIN));
     assert!(see(&mut work), "a former credential is");
     controller.finish(&mut work, mine("apps"), Step::Write, Ok(Timestamp::UNIX_EPOCH));
@@ -527,6 +529,26 @@ async fn a_pod_has_its_pair_looked_at_until_it_is_written() {
     controller.watches.credentials.remove("mine");
     work.wanted.clear();
     assert!(!see(&mut work), "there is nothing to write");
+}
+
+#[tokio::test]
+async fn what_changes_during_a_write_or_a_deletion_is_worked_on() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let refused = || Err(WriteError::Api("no".to_owned()));
+    for (step, result, again) in [
+        (Step::Write, Ok(Timestamp::UNIX_EPOCH), true),
+        // The pair is to be written by now.
+        (Step::Delete, refused(), true),
+        (Step::Write, refused(), false),
+    ] {
+        let mut work = Work::default();
+        work.wanted.insert(mine("apps"), now());
+        work.enqueue(mine("apps"));
+        let pair = work.next().unwrap();
+        work.enqueue(mine("apps"));
+        controller.finish(&mut work, pair, step, result);
+        assert_eq!(work.next().is_some(), again, "{step:?} {:?}", work.written);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -673,6 +695,16 @@ async fn a_detached_registry_is_swept_by_its_own_steps_alone() {
     controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
     tokio::time::advance(EMPTIED_INTERVAL).await;
     assert_eq!(swept_again(&controller, &mut work), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_before_a_whole_interval_is_not_swept_again() {
+    let mut work = Work::default();
+    let (since, interval) = (now(), Duration::from_mins(6));
+    work.may_have_lost(mine("apps"), since + interval, interval);
+    assert!(work.take_lost(since + 2 * interval, interval).is_empty());
+    work.may_have_lost(mine("apps"), since, interval);
+    assert_eq!(work.take_lost(since + interval, interval), [mine("apps")]);
 }
 
 #[test]

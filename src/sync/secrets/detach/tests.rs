@@ -335,6 +335,30 @@ async fn an_api_server_that_does_not_answer_is_asked_again_later() {
         assert!(work.detached["mine"].cleared.contains("apps"));
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it backs off");
+    let none = std::collections::BTreeMap::new();
+    controller.watches.view.set_namespace("later", &none);
+    detach(&controller, &mut work).await;
+    assert_eq!(
+        deleted(&controller, &mut work),
+        ["later"],
+        "it sweeps all the same"
+    );
+}
+
+#[test]
+fn a_refusal_is_told_from_another_write() {
+    let refused = |code: u16| {
+        let status: kube::core::Status =
+            serde_json::from_value(json!({"status": "Failure", "code": code})).unwrap();
+        unless_it_changed::<()>(Err(kube::Error::Api(status.boxed()).into()))
+    };
+    assert!(matches!(unless_it_changed(Ok(1)), Ok(Some(1))));
+    for code in [404, 409] {
+        assert!(matches!(refused(code), Ok(None)), "{code}");
+    }
+    for code in [403, 429, 500] {
+        assert!(refused(code).is_err(), "{code}");
+    }
 }
 
 #[tokio::test]
@@ -488,6 +512,18 @@ async fn a_deletion_begun_before_a_sweep_is_made_again() {
     );
     assert!(work.detached["mine"].cleared.is_empty());
     assert_eq!(deleted(&controller, &mut work), ["apps"]);
+    assert!(work.detached["mine"].cleared.contains("apps"));
+}
+
+#[tokio::test]
+async fn a_deletion_begun_in_a_sweep_is_made_once() {
+    let (controller, mut work) = detached(&Server::default());
+    let namespaces = controller.watches.view.namespaces();
+    SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
+    let pair = work.next().unwrap();
+    SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
+    controller.finish(&mut work, pair, Step::Delete, Ok(Timestamp::UNIX_EPOCH));
+    assert_eq!(work.next(), None);
     assert!(work.detached["mine"].cleared.contains("apps"));
 }
 
