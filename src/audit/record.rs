@@ -225,19 +225,22 @@ fn cut(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::attached::AttachedRegistries;
+    use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
     use crate::policy::decision::{Settings, decide};
     use serde_json::{Value, json};
 
     fn record(pod: &Value, user: &str) -> (String, Value) {
+        record_with(&AttachedRegistries::default(), pod, user)
+    }
+
+    fn record_with(registries: &AttachedRegistries, pod: &Value, user: &str) -> (String, Value) {
         let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
             "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
             "namespace": "apps", "userInfo": {"username": user}, "object": pod,
         }})
         .to_string();
         let request = ReviewRequest::decode(body.as_bytes()).unwrap();
-        let registries = AttachedRegistries::default();
-        let decision = decide(&request, &registries, None, &Settings::default());
+        let decision = decide(&request, registries, None, &Settings::default());
         let line = serde_json::to_string(&Record {
             time: Timestamp::UNIX_EPOCH,
             request: &request,
@@ -277,6 +280,25 @@ mod tests {
         let (_, record) = record(&pod(images), "jane");
         assert_eq!(record["images"].as_array().unwrap().len(), MAX_LISTED);
         assert_eq!(record.get("leftOut"), None);
+    }
+
+    #[test]
+    fn every_pull_secret_that_was_added_is_listed() {
+        const COUNT: usize = 3 * MAX_LISTED;
+        let registry = |number: usize| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("r{number}")},
+                "spec": {
+                    "loginServer": format!("registry{number}.azurecr.io"), "identity": {"managedIdentity": {}},
+                },
+            });
+            AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let registries = (0..COUNT).map(registry).collect();
+        let images = (0..COUNT).map(|n| (format!("c{n}"), format!("registry{n}.azurecr.io/app")));
+        let (_, record) = record_with(&registries, &pod(images), "jane");
+        assert_eq!(record["injected"].as_array().unwrap().len(), COUNT);
+        assert_eq!(record["leftOut"], json!({"images": COUNT - MAX_LISTED}));
     }
 
     #[test]

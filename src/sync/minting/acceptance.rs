@@ -121,6 +121,8 @@ impl RegistryController {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::minting::pull_right::tests::registry;
+    use crate::sync::minting::tests::controller;
 
     fn failure(reason: Reason) -> MintFailure {
         MintFailure {
@@ -180,5 +182,36 @@ mod tests {
         assert!(known.outlast("mine", "b", &outage) && !known.outlast("mine", "a", &outage));
         known.refused("mine");
         assert!(!known.outlast("mine", "b", &outage), "it was refused since");
+    }
+
+    #[tokio::test]
+    async fn what_a_registry_says_of_a_static_credential_is_remembered() {
+        let registry = registry("mine");
+        let controller = controller(&registry, 404, &serde_json::Value::Null);
+        let now = Instant::now();
+        let outage = failure(Reason::Unreachable);
+        assert_eq!(controller.trial("mine", "a", now), RefreshPlan::Mint);
+        let wait = controller.accepted("mine", "a").unwrap();
+        assert!(
+            wait > Duration::from_mins(50) && wait <= TRIAL_INTERVAL,
+            "{wait:?}"
+        );
+        assert!(matches!(
+            controller.trial("mine", "a", now),
+            RefreshPlan::Wait(Some(_))
+        ));
+        assert!(controller.is_accepted("mine", "a", &outage));
+        assert!(!controller.is_accepted("mine", "b", &outage), "another password");
+        assert!(controller.outlasts("mine", "a", &outage));
+        assert!(
+            controller.is_accepted("mine", "a", &outage),
+            "an outage is forgotten"
+        );
+        assert!(!controller.outlasts("mine", "a", &failure(Reason::ExchangeRejected)));
+        assert!(
+            !controller.outlasts("mine", "a", &outage),
+            "it was refused before"
+        );
+        assert!(!controller.is_accepted("mine", "a", &outage));
     }
 }

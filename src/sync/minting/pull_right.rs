@@ -273,19 +273,26 @@ fn of_access_token(registry: &AttachedRegistry, state: &CredentialState) -> Pull
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::sync::minting::MintFailure;
+    use crate::sync::minting::tests::controller;
     use jiff::Timestamp;
     use k8s_openapi::ByteString;
     use serde_json::json;
 
-    fn registry(name: &str) -> AttachedRegistry {
+    fn object(name: &str, credential: &serde_json::Value) -> AcrRegistry {
         let object = json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
-            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name, "generation": 3},
+            "spec": {
+                "loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}, "credential": credential,
+            },
         });
-        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+        serde_json::from_value(object).unwrap()
+    }
+
+    pub(in crate::sync::minting) fn registry(name: &str) -> AttachedRegistry {
+        AttachedRegistry::parse(&object(name, &serde_json::Value::Null)).unwrap()
     }
 
     fn question(generation: i64, repositories: &[&str]) -> Question {
@@ -462,5 +469,106 @@ mod tests {
         assert_eq!(with(Some(Reason::ExchangeRejected), true), denied);
         assert_eq!(with(Some(Reason::Unreachable), true), PullRight::Untold);
         assert_eq!(with(None, false), PullRight::Untold);
+    }
+
+    /// A registry with a credential of its own spec.
+    fn minted(registry: &AttachedRegistry) -> CredentialState {
+        let held = HeldCredential {
+            fingerprint: Some(registry.fingerprint().to_owned()),
+            ..(*question(1, &[]).held).clone()
+        };
+        CredentialState {
+            is_needed: true,
+            login_server: None,
+            held: Some(Arc::new(held)),
+            failure: None,
+            next_refresh: None,
+            is_undecided: false,
+        }
+    }
+
+    fn pod(image: &str) -> crate::policy::pod::Pod {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "apps"},
+            "spec": {
+                "containers": [{"name": "web", "image": image}],
+                "imagePullSecrets": [{"name": "pullpass-mine"}],
+            },
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_registry_is_asked_where_a_pod_names_it_and_all_is_well() {
+        let registry = registry("mine");
+        let mine = object("mine", &serde_json::Value::Null);
+        let controller = controller(&registry, 404, &serde_json::Value::Null);
+        let state = minted(&registry);
+        let right = |object: &AcrRegistry, state: &CredentialState| {
+            let (right, question) = controller.pull_right(object, state);
+            (right, question.map(|question| question.repositories))
+        };
+        assert_eq!(
+            right(&mine, &state),
+            (PullRight::Untold, None),
+            "Pods are not all seen"
+        );
+        let watches = &controller.parts.watches;
+        let attached = watches.view.registries();
+        watches.repositories.scanned(&attached);
+        assert_eq!(right(&mine, &state), (PullRight::NotNamed, None));
+        let labels = std::collections::BTreeMap::new();
+        let pod = pod("myregistry.azurecr.io/team/app:1");
+        watches.repositories.see(
+            &pod,
+            &attached,
+            Some(&labels),
+            &crate::policy::scope::Scope::default(),
+        );
+        let named = Some(vec!["team/app".to_owned()]);
+        assert_eq!(right(&mine, &state), (PullRight::Untold, named));
+        let with = |change: &dyn Fn(&mut CredentialState)| {
+            let mut state = state.clone();
+            change(&mut state);
+            right(&mine, &state)
+        };
+        assert_eq!(
+            with(&|state| state.is_needed = false),
+            (PullRight::NotNeeded, None)
+        );
+        assert_eq!(with(&|state| state.held = None), (PullRight::Untold, None));
+        let failed = with(&|state| {
+            state.failure = Some(MintFailure {
+                reason: Reason::Unreachable,
+                message: String::new(),
+                retry_after: None,
+            });
+        });
+        assert_eq!(failed, (PullRight::Untold, None), "the credential may be no good");
+        let scoped = object("mine", &json!({"kind": "AccessToken", "repositories": ["app"]}));
+        let state = minted(&AttachedRegistry::parse(&scoped).unwrap());
+        let allowed = PullRight::Allowed(vec!["app".to_owned()]);
+        assert_eq!(right(&scoped, &state), (allowed, None), "the token names them");
+    }
+
+    #[tokio::test]
+    async fn a_question_waits_after_it_was_asked() {
+        let asked = question(1, &["app"]);
+        let controller = controller(&asked.registry, 404, &serde_json::Value::Null);
+        assert_eq!(controller.question_waits(&asked), None);
+        controller
+            .pull_rights()
+            .take(&asked, Some(Answer::Allowed), Instant::now());
+        let left = controller.question_waits(&asked).unwrap();
+        assert!(left > Duration::from_mins(50), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_denial_names_the_repository_whatever_else_can_be_read() {
+        let asked = question(1, &["app"]);
+        let controller = controller(&asked.registry, 404, &serde_json::Value::Null);
+        let mine = object("mine", &serde_json::Value::Null);
+        let said = controller.denial(&mine, &asked, "puller", "team/app").await;
+        assert!(said.contains("may not pull from team/app"), "{said}");
     }
 }

@@ -128,6 +128,9 @@ impl RegistryController {
 mod tests {
     use super::*;
     use crate::azure::mint::Password;
+    use crate::sync::credentials::Seen;
+    use crate::sync::minting::refresh::RefreshPlan;
+    use crate::sync::minting::tests::controller;
     use serde_json::json;
 
     fn registry(repository: &str) -> AttachedRegistry {
@@ -171,5 +174,84 @@ mod tests {
             "another spec"
         );
         assert!(!format!("{values:?}").contains("hunter"));
+    }
+
+    /// A controller that holds a credential of this spec and these inputs.
+    fn holding(registry: &AttachedRegistry, inputs: &str, code: u16) -> RegistryController {
+        let stored = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credential-mine", "resourceVersion": "7"}});
+        let refused = json!({"kind": "Status", "status": "Failure", "code": code, "message": "no"});
+        let controller = controller(registry, code, if code == 200 { &stored } else { &refused });
+        let held = HeldCredential {
+            docker_config: k8s_openapi::ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: inputs.to_owned(),
+            fingerprint: Some(registry.fingerprint().to_owned()),
+        };
+        controller.parts.watches.learn("mine", held, None, Seen::new());
+        controller
+    }
+
+    fn held(controller: &RegistryController) -> String {
+        controller
+            .parts
+            .watches
+            .credentials
+            .of("mine")
+            .unwrap()
+            .inputs
+            .clone()
+    }
+
+    #[tokio::test]
+    async fn a_rewrite_is_noted_and_renames_what_is_known() {
+        let mine = registry("myregistry");
+        let controller = holding(&mine, "a/1", 200);
+        controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        controller.accepted("mine", "a/1");
+        assert_eq!(held(&controller), "a/1");
+        let carried = controller.carry_over(&mine, resolved("hunter2", "a/2")).await;
+        assert_eq!(
+            (carried.inputs.as_str(), held(&controller).as_str()),
+            ("a/2", "a/2")
+        );
+        let now = std::time::Instant::now();
+        assert_ne!(
+            controller.trial("mine", "a/2", now),
+            RefreshPlan::Mint,
+            "it was accepted"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_rewrite_that_is_not_stored_is_carried_over_later() {
+        let mine = registry("myregistry");
+        let controller = holding(&mine, "a/1", 500);
+        for inputs in ["a/1", "a/2", "a/2"] {
+            let carried = controller.carry_over(&mine, resolved("hunter2", inputs)).await;
+            assert_eq!(
+                (carried.inputs.as_str(), held(&controller).as_str()),
+                ("a/1", "a/1")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_credential_of_the_same_inputs_is_renamed() {
+        let mine = registry("myregistry");
+        // A write would be refused, and so be seen.
+        let of_others = holding(&mine, "b/1", 500);
+        assert!(
+            of_others.rename_held(&mine, "a/1", "a/2").await,
+            "of other inputs"
+        );
+        let of_another_spec = holding(&registry("otherregistry"), "a/1", 500);
+        assert!(
+            of_another_spec.rename_held(&mine, "a/1", "a/2").await,
+            "of another spec"
+        );
+        of_others.parts.watches.credentials.remove("mine");
+        assert!(of_others.rename_held(&mine, "a/1", "a/2").await, "none");
     }
 }

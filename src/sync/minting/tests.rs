@@ -1,16 +1,28 @@
 //! Leaders whose clocks are wrong, and are set at any time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
+use kube::Client;
+use kube::client::Body;
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::refresh::{DEFAULT_FRACTION, LastAttempt, RefreshPlan, interval_left, plan};
-use crate::base::clock::Instants;
+use super::{Parts, RegistryController, WorkloadIdentityEnv};
+use crate::azure::entra::Entra;
+use crate::azure::mint::Minter;
+use crate::base::clock::{Clock, Instants};
+use crate::http::{HttpClient, HttpOptions};
+use crate::metrics::Metrics;
+use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::{Credentials, Seen, Version, Written};
 use crate::sync::held_credential::HeldCredential;
+use crate::sync::watches::Watches;
+use crate::view::View;
 
 const LIFE: i64 = 3 * 3600;
 const DAYS: i64 = 3 * 24 * 3600;
@@ -216,4 +228,34 @@ proptest! {
         let most = usize::try_from(refreshes).unwrap() + events.len() + 1;
         prop_assert!(cluster.mints <= most, "{} mints, {} events", cluster.mints, events.len());
     }
+}
+
+/// A controller of one registry, whose API server gives every call this answer, and whose Azure is never asked.
+pub(super) fn controller(registry: &AttachedRegistry, code: u16, answer: &Value) -> RegistryController {
+    let body = answer.to_string().into_bytes();
+    let server = tower::service_fn(move |_: http::Request<Body>| {
+        let response = http::Response::builder()
+            .status(code)
+            .body(Body::from(body.clone()));
+        std::future::ready(Ok::<_, std::io::Error>(response.unwrap()))
+    });
+    let authority = rcgen::generate_simple_self_signed(["authority".to_owned()]).unwrap();
+    let http = HttpClient::new(HttpOptions {
+        extra_ca: vec![authority.cert.der().clone()],
+        ..HttpOptions::default()
+    })
+    .unwrap();
+    let clock: Clock = Arc::new(Timestamp::now);
+    let view = Arc::new(View::default());
+    view.set_registries(std::iter::once(registry.clone()).collect());
+    RegistryController::new(Parts {
+        client: Client::new(server, "own"),
+        own_namespace: "own".to_owned(),
+        watches: Arc::new(Watches::new(view)),
+        minter: Minter::new(http.clone(), Entra::new(http, None, None), Arc::clone(&clock)),
+        clock,
+        workload_identity: WorkloadIdentityEnv::default(),
+        tallies: Arc::default(),
+        metrics: Arc::new(Metrics::new(|| 0)),
+    })
 }

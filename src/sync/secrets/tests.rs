@@ -717,6 +717,39 @@ fn a_pair_that_may_be_written_is_not_known_to_be_absent() {
     assert!(!work.is_absent(&mine("apps")) && work.is_absent(&mine("other")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_absent_is_forgotten_with_the_registry_or_with_all() {
+    let mut work = Work::default();
+    work.has_none(&mine("apps"), true);
+    work.forget_absent("other");
+    assert!(work.is_known_absent(&mine("apps")));
+    work.forget_absent("mine");
+    assert!(!work.is_known_absent(&mine("apps")));
+    work.has_none(&mine("apps"), true);
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    work.forget_what_is_absent();
+    assert!(!work.is_known_absent(&mine("apps")));
+    // What was missed meanwhile may be the loss of a right.
+    work.may_have_lost(mine("apps"), now(), EMPTIED_INTERVAL);
+    let due = now() + EMPTIED_INTERVAL;
+    assert_eq!(work.take_lost(due, EMPTIED_INTERVAL), [mine("apps")]);
+}
+
+#[tokio::test]
+async fn a_pair_is_under_way_from_its_queue_to_the_end_of_its_wait() {
+    let mut work = Work::default();
+    let pair = mine("apps");
+    assert!(!work.is_under_way(&pair));
+    work.enqueue(pair.clone());
+    assert!(work.is_under_way(&pair), "it is queued");
+    work.next();
+    assert!(work.is_under_way(&pair), "it is worked on");
+    work.done(&pair);
+    assert!(!work.is_under_way(&pair));
+    work.failed(&pair, &WriteError::Api("no".to_owned()), now());
+    assert!(work.is_under_way(&pair), "it waits");
+}
+
 #[tokio::test]
 async fn a_tally_has_conflicts_and_the_first_refusal() {
     let namespaces = ["a", "b", "c", "d", "gone"].map(|name| (name, None));
