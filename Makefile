@@ -5,6 +5,7 @@ KEEP ?=
 SECONDS ?= 60
 TARGETS ?=
 FILES ?=
+PODS ?= 100000
 
 .PHONY: help
 help: ## List the targets
@@ -55,6 +56,11 @@ bench: ## Measure the webhook, also while it is flooded, the secret sync and the
 	cargo bench --locked --bench flood
 	cargo bench --locked --bench sync
 	cargo bench --locked --bench policy
+
+.PHONY: soak
+soak: setup ## Create PODS Pods (default 100000, up to 20 minutes) while replicas die and much changes, and count those without a pull secret
+	tests/control-plane/build >/dev/null
+	cargo bench --locked --bench soak -- --pods $(PODS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for SECONDS each (default 60), or TARGETS only; needs a C++ compiler

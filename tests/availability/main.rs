@@ -21,4 +21,10 @@ mod load;
 mod network_cut;
 mod rolling_update;
 mod sleeping_leader;
+#[expect(dead_code, reason = "benches/soak has the rest of it")]
+mod soak;
+mod soak_short;
+#[expect(dead_code, reason = "benchmarks share the rest of it")]
+#[path = "../../benches/support/mod.rs"]
+mod support;
 mod world;

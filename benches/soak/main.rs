@@ -1,0 +1,84 @@
+//! The soak in full: tests/availability has what it does, and its short form.
+
+#[expect(dead_code, reason = "tests use the rest of it")]
+#[path = "../../tests/availability/ask.rs"]
+mod ask;
+#[path = "../../tests/availability/soak/mod.rs"]
+mod soak;
+#[expect(dead_code, reason = "other benchmarks share the rest of it")]
+#[path = "../support/mod.rs"]
+mod support;
+#[expect(dead_code, reason = "tests use the rest of it")]
+#[path = "../../tests/availability/world.rs"]
+mod world;
+
+use std::process::{ExitCode, exit};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+
+use soak::events::Event;
+use soak::report::{Row, json, render};
+use soak::{Pace, Plan, Setting};
+use support::{Output, Result};
+
+/// When it is ended, however far it is.
+const LIMIT: Duration = Duration::from_mins(20);
+const PACE: Pace = Pace {
+    streams: 32,
+    lag: 100,
+    // As shipped.
+    shutdown_delay: 10,
+};
+
+/// Creates many Pods while replicas, the leader, the certificate, registries, labels and the API server change
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many Pods are created
+    #[arg(long, default_value_t = 100_000)]
+    pods: usize,
+    /// How many replicas there are
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=5))]
+    replicas: u8,
+    /// How the result is written
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// What cargo adds to a benchmark's arguments
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    support::main("soak", || run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    // Every process that was started ends with this one.
+    thread::spawn(|| {
+        thread::sleep(LIMIT);
+        eprintln!("soak: ended after {LIMIT:?}; the lines above say how far it came");
+        exit(1);
+    });
+    let plans = Setting::ALL.map(|setting| Plan {
+        setting,
+        pods: arguments.pods / Setting::ALL.len(),
+        replicas: arguments.replicas.into(),
+        events: Event::ALL.into(),
+    });
+    let rows = soak::run(plans.into(), PACE).map_err(|error| error.to_string())?;
+    match arguments.output {
+        Output::Table => print!("{}", render(&rows)),
+        Output::Json => println!("{:#}", json(&rows)),
+    }
+    for row in &rows {
+        for (text, times) in &row.texts {
+            eprintln!("{}: {times} times: {text}", row.setting.name());
+        }
+    }
+    let missed: Vec<_> = rows.iter().flat_map(Row::missed).collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(format!("an aim is missed: {}", missed.join("; ")).into())
+}

@@ -1,0 +1,192 @@
+//! Many Pods, while replicas come and go, the certificate and registries change, and the API server restarts: how many are
+//! admitted without their pull secret, and how many are refused, by `failurePolicy` and with or without the component
+//! `admission-policy`.
+//!
+//! Events begin when so many Pods are created, and not at a time. Each of the four rows has replicas of its own.
+
+pub mod events;
+mod fleet;
+mod pods;
+pub mod report;
+
+use std::error::Error;
+use std::time::Instant;
+
+use pullpass_test_support::wait_for;
+use serde_json::{Value, json};
+
+use self::events::{Conductor, Event};
+use self::fleet::Fleet;
+use self::pods::Pods;
+use self::report::Row;
+use crate::world::{NAMESPACE, SOON, Test, World, is_injected};
+
+const COMPONENT: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/manifests/components/admission-policy/policy.yaml"
+);
+/// What the policies write on a Pod.
+const BY_POLICY: &str = "/metadata/annotations/pullpass.dev~1injected-by";
+
+/// Who adds pull secrets in a row, and what happens when no replica answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub failure_policy: &'static str,
+    pub with_policy: bool,
+}
+
+/// What is done in a row.
+pub struct Plan {
+    pub setting: Setting,
+    /// How many Pods are created before the last event, which is the end of it.
+    pub pods: usize,
+    pub replicas: usize,
+    pub events: Vec<Event>,
+}
+
+/// How a soak is done, whatever its rows.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// How many Pods are created concurrently.
+    pub streams: usize,
+    /// For how many answers the Service has the endpoint of a replica that is gone, and so on: the delay of a cluster.
+    pub lag: usize,
+    /// Of a replica.
+    pub shutdown_delay: usize,
+}
+
+impl Setting {
+    pub const ALL: [Self; 4] = [
+        Self::new("Ignore", false),
+        Self::new("Ignore", true),
+        Self::new("Fail", false),
+        Self::new("Fail", true),
+    ];
+
+    const fn new(failure_policy: &'static str, with_policy: bool) -> Self {
+        Self {
+            failure_policy,
+            with_policy,
+        }
+    }
+
+    /// The row's name.
+    pub fn name(self) -> String {
+        let policy = if self.with_policy { "with" } else { "without" };
+        format!("{}, {policy} admission-policy", self.failure_policy)
+    }
+}
+
+/// Runs one row after the other in one cluster.
+pub fn run(plans: Vec<Plan>, pace: Pace) -> Result<Vec<Row>, Box<dyn Error>> {
+    let begun = Instant::now();
+    let world = World::start(|_| {})?;
+    world.attach(world.login(1)?)?;
+    let mut rows = Vec::new();
+    for plan in plans {
+        let name = plan.setting.name();
+        let say = |what: &str| eprintln!("[{:>4} s] {name}: {what}", begun.elapsed().as_secs());
+        rows.push(row(&world, plan, pace, &say)?);
+    }
+    Ok(rows)
+}
+
+fn row(world: &World, plan: Plan, pace: Pace, say: &dyn Fn(&str)) -> Result<Row, Box<dyn Error>> {
+    let Plan {
+        setting,
+        pods: planned,
+        replicas,
+        events,
+    } = plan;
+    say("begins");
+    set(world, setting)?;
+    let mut fleet = Fleet::start(world, replicas, pace.shutdown_delay)?;
+    let login = world.login(1)?;
+    world.wait_until_minted(login)?;
+    wait_until_all_know(world, setting)?;
+    let pods = Pods::begin(world.cluster.kubeconfig(), login, pace.streams)?;
+    let mut conductor = Conductor {
+        world,
+        fleet: &mut fleet,
+        pods: &pods,
+        pace,
+        setting,
+    };
+    let mut seen = Vec::new();
+    let count = events.len();
+    for (number, event) in events.into_iter().enumerate() {
+        pods.wait_until(planned * (number + 1) / count)?;
+        let before = pods.counts();
+        say(&format!("after {} Pods: {}", before.admitted, event.name()));
+        conductor.perform(event)?;
+        let after = pods.counts();
+        let (lost, refused) = (after.lost - before.lost, after.refused - before.refused);
+        say(&format!("  lost {lost}, refused {refused}"));
+        seen.push((event, lost, refused));
+    }
+    let (counts, texts) = pods.end()?;
+    fleet.end()?;
+    let row = Row {
+        setting,
+        counts,
+        seen,
+        texts,
+    };
+    say(&format!(
+        "ends with {} Pods: lost {}, refused {}",
+        row.counts.admitted, row.counts.lost, row.counts.refused
+    ));
+    Ok(row)
+}
+
+/// Sets the failure policy and the component, and waits until the API server acts on both: nobody answers it yet.
+fn set(world: &World, setting: Setting) -> Test {
+    world.publish(&[])?;
+    world.set_failure_policy(setting.failure_policy)?;
+    let verb = if setting.with_policy { "apply" } else { "delete" };
+    let mut arguments = vec![verb, "--filename", COMPONENT];
+    if !setting.with_policy {
+        arguments.push("--ignore-not-found");
+    }
+    world.cluster.run(&arguments)?;
+    let login = world.login(1)?;
+    wait_for("the failure policy to be acted on", SOON, || {
+        let created = world.create_pod(NAMESPACE, login);
+        match (created, setting.failure_policy) {
+            (Err(error), "Fail") if pods::is_of_the_webhook(&error.to_string()) => Ok(()),
+            (Ok(pod), "Ignore") if !setting.with_policy && !is_injected(&pod, login) => Ok(()),
+            // That the policy is there is looked at once there is an index.
+            (Ok(_), "Ignore") if setting.with_policy => Ok(()),
+            (Ok(pod), _) => Err(pod.to_string()),
+            (Err(error), _) => Err(error.to_string()),
+        }
+    })?;
+    Ok(())
+}
+
+/// Waits until a Pod is injected by whom the row says.
+fn wait_until_all_know(world: &World, setting: Setting) -> Test {
+    let login = world.login(1)?;
+    wait_for("a Pod to be injected as the row says", SOON, || {
+        let pod = world
+            .create_pod(NAMESPACE, login)
+            .map_err(|error| error.to_string())?;
+        let by_policy = pod.pointer(BY_POLICY).and_then(Value::as_str) == Some("admission-policy");
+        if is_injected(&pod, login) && by_policy == setting.with_policy {
+            Ok(())
+        } else {
+            Err(pod.to_string())
+        }
+    })?;
+    Ok(())
+}
+
+/// The patch of an object.
+fn patch(world: &World, object: &[&str], patch: &Value) -> Test {
+    let patch = json!(patch).to_string();
+    let mut arguments = vec!["patch"];
+    arguments.extend(object);
+    arguments.extend(["--type=merge", "--patch", &patch]);
+    world.cluster.run(&arguments)?;
+    Ok(())
+}
