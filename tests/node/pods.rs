@@ -35,7 +35,7 @@ pub fn container_statuses(pod: &Value) -> Vec<&Value> {
         .collect()
 }
 
-impl World {
+impl World<'_> {
     pub fn pod(&self, namespace: &str, name: &str) -> Result<Value, Box<dyn Error>> {
         Ok(self.cluster.get_json(&["pod", name, "--namespace", namespace])?)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pullpass_emulator::{Failure, Fault, Step};
+use pullpass_emulator::{Config, Failure, Fault, Step};
 use pullpass_test_support::{
     Azure, ControlPlane, Installation, InstallationBuilder, Login, Node, node_wanted, wait_for,
 };
@@ -19,12 +19,12 @@ pub const SOON: Duration = Duration::from_mins(2);
 /// How many tests there can be that want a registry of their own.
 const LOGINS: usize = 24;
 
-pub struct World {
+pub struct World<'a> {
     // In the order in which they are to be dropped.
     pub node: Node,
-    _pullpass: Installation<'static>,
+    pub pullpass: Installation<'a>,
     pub azure: Azure,
-    pub cluster: &'static ControlPlane,
+    pub cluster: &'a ControlPlane,
     logins: Vec<Login>,
     given: AtomicUsize,
 }
@@ -50,44 +50,57 @@ impl Registry {
 }
 
 /// The world that all tests share.
-pub fn shared() -> Result<&'static World, Box<dyn Error>> {
-    static WORLD: OnceLock<Result<World, String>> = OnceLock::new();
+pub fn shared() -> Result<&'static World<'static>, Box<dyn Error>> {
+    static WORLD: OnceLock<Result<World<'static>, String>> = OnceLock::new();
+    static CLUSTER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
     node_wanted()?;
-    let world = WORLD.get_or_init(|| World::start().map_err(|error| error.to_string()));
-    Ok(world.as_ref().map_err(String::as_str)?)
-}
-
-impl World {
-    fn start() -> Result<Self, Box<dyn Error>> {
-        static CLUSTER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
+    let world = WORLD.get_or_init(|| {
         let cluster = CLUSTER
             .get_or_init(|| ControlPlane::start().map_err(|error| error.to_string()))
             .as_ref()
-            .map_err(String::as_str)?;
+            .map_err(Clone::clone)?;
+        World::start(cluster, |_| {}).map_err(|error| error.to_string())
+    });
+    Ok(world.as_ref().map_err(String::as_str)?)
+}
+
+/// Installs pullpass, as the only one of the cluster.
+fn install<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>, Box<dyn Error>> {
+    let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
+        .whole_cluster("apps")
+        .in_cluster();
+    let flags = azure.flags().into_iter();
+    Ok(flags.fold(builder, InstallationBuilder::flag).start()?)
+}
+
+impl<'a> World<'a> {
+    /// One of this cluster, with an Azure that differs from the usual.
+    pub fn start(
+        cluster: &'a ControlPlane,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Box<dyn Error>> {
         let logins: Vec<_> = (1..=LOGINS)
             .map(|number| Login::new(&format!("registry{number:02}"), number))
             .collect();
-        let azure = Azure::start(&logins)?;
+        let azure = Azure::with(&logins, change)?;
         let (node, pullpass) = thread::scope(|scope| {
             let node = scope.spawn(|| Node::start(cluster, &azure));
-            let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
-                .whole_cluster("apps")
-                .in_cluster();
-            let pullpass = azure
-                .flags()
-                .into_iter()
-                .fold(builder, InstallationBuilder::flag)
-                .start();
+            let pullpass = install(cluster, &azure);
             (node.join(), pullpass)
         });
         Ok(Self {
             node: node.map_err(|_| "the start of the node has panicked")??,
-            _pullpass: pullpass?,
+            pullpass: pullpass?,
             azure,
             cluster,
             logins,
             given: AtomicUsize::new(0),
         })
+    }
+
+    /// Starts another pullpass, which takes the place of one that ended.
+    pub fn install_again(&self) -> Result<Installation<'a>, Box<dyn Error>> {
+        install(self.cluster, &self.azure)
     }
 
     /// A registry that nobody else has, with an image that runs until it is asked to end.
