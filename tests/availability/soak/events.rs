@@ -224,7 +224,7 @@ impl Conductor<'_, '_> {
             patch(
                 self.world,
                 &object,
-                &json!({"spec": {"refreshFraction": fraction, "namespaces": selector}}),
+                &json!({"spec": {"credential": {"refreshFraction": fraction}, "namespaces": selector}}),
             )?;
             self.wait()?;
         }

@@ -10,7 +10,8 @@ mod pods;
 pub mod report;
 
 use std::error::Error;
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
@@ -77,21 +78,38 @@ impl Setting {
     }
 }
 
-/// Runs one row after the other in one cluster.
-pub fn run(plans: Vec<Plan>, pace: Pace) -> Result<Vec<Row>, Box<dyn Error>> {
+/// Runs one row after the other in one cluster. Where the machine is too slow for a limit, events begin earlier, with fewer
+/// Pods, and in the end are left out, all but the last of a row.
+pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>) -> Result<Vec<Row>, Box<dyn Error>> {
     let begun = Instant::now();
+    let mut left = u32::try_from(plans.len())?;
     let world = World::start(|_| {})?;
     world.attach(world.login(1)?)?;
     let mut rows = Vec::new();
     for plan in plans {
         let name = plan.setting.name();
         let say = |what: &str| eprintln!("[{:>4} s] {name}: {what}", begun.elapsed().as_secs());
-        rows.push(row(&world, plan, pace, &say)?);
+        let now = Instant::now();
+        let share = limit.map(|limit| limit.saturating_sub(begun.elapsed()) / left);
+        rows.push(row(
+            &world,
+            plan,
+            pace,
+            share.map(|share| now..now + share),
+            &say,
+        )?);
+        left -= 1;
     }
     Ok(rows)
 }
 
-fn row(world: &World, plan: Plan, pace: Pace, say: &dyn Fn(&str)) -> Result<Row, Box<dyn Error>> {
+fn row(
+    world: &World,
+    plan: Plan,
+    pace: Pace,
+    time: Option<Range<Instant>>,
+    say: &dyn Fn(&str),
+) -> Result<Row, Box<dyn Error>> {
     let Plan {
         setting,
         pods: planned,
@@ -115,7 +133,17 @@ fn row(world: &World, plan: Plan, pace: Pace, say: &dyn Fn(&str)) -> Result<Row,
     let mut seen = Vec::new();
     let count = events.len();
     for (number, event) in events.into_iter().enumerate() {
-        pods.wait_until(planned * (number + 1) / count)?;
+        let part = number + 1;
+        if let Some(time) = &time {
+            let late = (time.end - time.start) * u32::try_from(part)? / u32::try_from(count)?;
+            pods.wait_until(planned * part / count, Some(time.start + late))?;
+            if Instant::now() > time.end && part < count {
+                say(&format!("{} is left out: there is no time for it", event.name()));
+                continue;
+            }
+        } else {
+            pods.wait_until(planned * part / count, None)?;
+        }
         let before = pods.counts();
         say(&format!("after {} Pods: {}", before.admitted, event.name()));
         conductor.perform(event)?;
@@ -128,6 +156,8 @@ fn row(world: &World, plan: Plan, pace: Pace, say: &dyn Fn(&str)) -> Result<Row,
     fleet.end()?;
     let row = Row {
         setting,
+        planned,
+        left_out: count - seen.len(),
         counts,
         seen,
         texts,

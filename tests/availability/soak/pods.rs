@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -115,14 +115,15 @@ impl Pods {
         lock(&self.shared.counts).clone()
     }
 
-    /// Waits until so many Pods were created in all.
-    pub fn wait_until(&self, count: usize) -> Test {
+    /// Waits until so many Pods were created in all, or it is so late.
+    pub fn wait_until(&self, count: usize, due: Option<Instant>) -> Test {
+        let is_due = || due.is_some_and(|due| Instant::now() >= due);
         let mut last = self.counts().admitted;
-        while last < count {
+        while last < count && !is_due() {
             // It takes as long as it takes, if only it goes on.
             wait_for("Pods to be created", SOON, || {
                 let counts = self.counts();
-                if counts.admitted > last {
+                if counts.admitted > last || is_due() {
                     Ok(())
                 } else {
                     Err(format!("{counts:?}: {:#?}", lock(&self.shared.texts)))

@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 /// What was counted in a row.
 pub struct Row {
     pub setting: Setting,
+    /// How many Pods there were to be.
+    pub planned: usize,
+    /// How many events there was no time for.
+    pub left_out: usize,
     pub counts: Counts,
     /// What happened, and how many were lost and refused meanwhile.
     pub seen: Vec<(Event, usize, usize)>,
@@ -16,7 +20,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// With the policy nothing is lost, and by `Fail` neither; nothing is refused where the policy makes `Fail` needless.
+    /// What is not as it should be. With the policy nothing is lost, and by `Fail` neither; nothing is refused where the policy
+    /// makes `Fail` needless.
     pub fn missed(&self) -> Vec<String> {
         let Setting {
             failure_policy,
@@ -31,6 +36,21 @@ impl Row {
                 "{}: {} refused",
                 self.setting.name(),
                 self.counts.refused
+            ));
+        }
+        if self.left_out > 0 {
+            missed.push(format!(
+                "{}: {} events left out",
+                self.setting.name(),
+                self.left_out
+            ));
+        }
+        if self.counts.admitted < self.planned {
+            missed.push(format!(
+                "{}: {} Pods of {}",
+                self.setting.name(),
+                self.counts.admitted,
+                self.planned
             ));
         }
         missed
