@@ -62,6 +62,8 @@ impl DemandWriter {
         let mut writes = FuturesUnordered::new();
         let mut under_way = HashSet::new();
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        // Whether demands may wait for nothing but a write that ends.
+        let mut wants_room = false;
         loop {
             let retry_all = tokio::select! {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
@@ -125,7 +127,7 @@ impl DemandWriter {
                             failures.forget(&pair);
                         }
                     }
-                    is_overtaken
+                    is_overtaken || wants_room
                 }
                 change = changes.recv() => match change {
                     Ok(Change::Registry(_)) => false,
@@ -147,13 +149,15 @@ impl DemandWriter {
                 }
             };
             if retry_all {
-                // What does not fit now is there at the next tick.
+                // What does not fit now is tried when a write ends.
                 let room = CONCURRENCY.saturating_sub(writes.len());
                 let now = now();
                 let can_try = |pair: &Pair| {
                     !failures.waits(pair, now) && !under_way.contains(pair) && self.can_try(pair)
                 };
-                for (pair, since) in waiting.take(room, can_try) {
+                let ready = waiting.take(room, can_try);
+                wants_room = ready.len() == room;
+                for (pair, since) in ready {
                     under_way.insert(pair.clone());
                     writes.push(self.write(pair, since));
                 }
@@ -235,6 +239,7 @@ impl DemandWriter {
 mod tests {
     use super::*;
     use crate::admission::demand::{BACKLOG, DemandSender, channel};
+    use crate::policy::attached::AttachedRegistry;
     use crate::policy::scope::Mode;
     use crate::sync::credentials::Seen;
     use crate::sync::held_credential::HeldCredential;
@@ -243,6 +248,7 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Semaphore;
 
     /// Bounds how long a broken test takes.
     const SOON: Duration = Duration::from_mins(1);
@@ -296,6 +302,36 @@ mod tests {
         );
     }
 
+    /// A writer that knows a registry, its credential and a namespace, and what it is told by.
+    fn writer_of(client: Client) -> (DemandWriter, DemandSender, DemandReceiver) {
+        let view = Arc::new(View::default());
+        let watches = Arc::new(Watches::new(Arc::clone(&view)));
+        let registry = crate::sync::secrets::tests::registry(&serde_json::json!({}));
+        watches.learn("mine", credential(&registry), None, Seen::new());
+        view.set_registries(std::iter::once(registry).collect());
+        view.set_namespace("apps", &[].into());
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (sender, receiver) = channel(Arc::clone(&metrics));
+        let writer = DemandWriter {
+            client,
+            watches,
+            scope: Scope::new(Mode::ClusterWide, "own", []),
+            metrics,
+        };
+        (writer, sender, receiver)
+    }
+
+    fn credential(registry: &AttachedRegistry) -> HeldCredential {
+        HeldCredential {
+            docker_config: k8s_openapi::ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: String::new(),
+            fingerprint: Some(registry.fingerprint().to_owned()),
+        }
+    }
+
     /// A writer that knows a registry, its credential and a namespace; what it is told by; and how often it has called the
     /// API server, which answers so.
     fn writer(
@@ -312,35 +348,8 @@ mod tests {
                 Response::builder().status(code).body(body).unwrap(),
             ))
         });
-        let (writer, sender, receiver) = writer_to(Client::new(answering, "default"));
+        let (writer, sender, receiver) = writer_of(Client::new(answering, "default"));
         (writer, sender, receiver, asked)
-    }
-
-    /// The same, with another API server.
-    fn writer_to(client: Client) -> (DemandWriter, DemandSender, DemandReceiver) {
-        let view = Arc::new(View::default());
-        let watches = Arc::new(Watches::new(Arc::clone(&view)));
-        let registry = crate::sync::secrets::tests::registry(&serde_json::json!({}));
-        let credential = HeldCredential {
-            docker_config: k8s_openapi::ByteString(Vec::new()),
-            audience: None,
-            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
-            expires_at: None,
-            inputs: String::new(),
-            fingerprint: Some(registry.fingerprint().to_owned()),
-        };
-        watches.learn("mine", credential, None, Seen::new());
-        view.set_registries(std::iter::once(registry).collect());
-        view.set_namespace("apps", &[].into());
-        let metrics = Arc::new(Metrics::new(|| 0));
-        let (sender, receiver) = channel(Arc::clone(&metrics));
-        let writer = DemandWriter {
-            client,
-            watches,
-            scope: Scope::new(Mode::ClusterWide, "own", []),
-            metrics,
-        };
-        (writer, sender, receiver)
     }
 
     /// A refresh of the credential, stored in this version, during the first write or after it; the answer to that write has
@@ -364,7 +373,7 @@ mod tests {
                 Ok::<_, std::io::Error>(Response::new(body))
             }
         });
-        let (writer, sender, receiver) = writer_to(Client::new(takes_a_second, "default"));
+        let (writer, sender, receiver) = writer_of(Client::new(takes_a_second, "default"));
         let happens = async {
             sender.send("apps", &["mine"]);
             tokio::time::sleep(Duration::from_millis(if is_during { 500 } else { 30_000 })).await;
@@ -423,6 +432,61 @@ mod tests {
         assert!((7..=8).contains(&refused), "{refused}");
         let foreign = writes_refused_with(crate::api::names::FENCE).await;
         assert!((3..=4).contains(&foreign), "{foreign}");
+    }
+
+    /// A burst of new namespaces: the watch brings all of them while as many writes are under way as there may be.
+    #[tokio::test(start_paused = true)]
+    async fn demands_beyond_the_concurrency_wait_for_no_tick() {
+        const DEMANDS: usize = 3 * CONCURRENCY;
+        let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counted, held) = (Arc::clone(&asked), Arc::clone(&answers));
+        let answering = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let held = Arc::clone(&held);
+            async move {
+                held.acquire_owned().await.unwrap().forget();
+                let written = serde_json::json!({
+                    "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+                });
+                Ok::<_, std::io::Error>(Response::new(Body::from(written.to_string().into_bytes())))
+            }
+        });
+        let (writer, sender, receiver) = writer_of(Client::new(answering, "default"));
+        let until_asked = async |count| {
+            for _ in 0..10_000 {
+                if asked.load(Ordering::Relaxed) == count {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            panic!("{} of {count} writes", asked.load(Ordering::Relaxed));
+        };
+        let watches = Arc::clone(&writer.watches);
+        let burst = async {
+            for number in 0..DEMANDS {
+                sender.send(&format!("team-{number}"), &["mine"]);
+            }
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            for number in 0..DEMANDS {
+                watches.view.set_namespace(&format!("team-{number}"), &[].into());
+            }
+            // Any change has what waits looked at.
+            let registry = crate::sync::secrets::tests::registry(&serde_json::json!({}));
+            let next = HeldCredential {
+                refreshed_at: Timestamp::from_second(1).unwrap(),
+                ..credential(&registry)
+            };
+            watches.learn("mine", next, None, Seen::new());
+            until_asked(CONCURRENCY).await;
+            answers.add_permits(DEMANDS);
+            until_asked(DEMANDS).await;
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            () = burst => {}
+        }
     }
 
     #[tokio::test(start_paused = true)]
