@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::ServeError;
 use super::leader::Candidate;
@@ -82,9 +83,15 @@ impl Replica {
             scope: self.settings.scope.clone(),
             metrics: Arc::clone(&self.metrics),
         };
+        // Tasks of their own: what the leader does with all namespaces delays no pull secret that a kubelet is about to
+        // look for, nor the news that its namespace is there. They end with this value.
+        let mut apart = JoinSet::new();
+        let (followed, client) = (Arc::clone(&watches), self.client.clone());
+        let (own_namespace, readiness) = (self.own_namespace.clone(), Arc::clone(&self.readiness));
+        apart.spawn(async move { followed.run(&client, &own_namespace, &readiness).await });
+        apart.spawn(async move { writer.run(demands).await });
         tokio::select! {
-            () = watches.run(&self.client, &self.own_namespace, &self.readiness) => Ok(()),
-            () = writer.run(demands) => Ok(()),
+            _ = apart.join_next() => Ok(()),
             () = write_events(self.client.clone(), denied) => Ok(()),
             () = follow_certificate(certificate) => Ok(()),
             led = self.stand_and_lead(&watches, own.as_deref(), ended) => led,
