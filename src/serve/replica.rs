@@ -88,7 +88,7 @@ impl Replica {
         let mut apart = JoinSet::new();
         let (followed, client) = (Arc::clone(&watches), self.client.clone());
         let (own_namespace, readiness) = (self.own_namespace.clone(), Arc::clone(&self.readiness));
-        apart.spawn(async move { followed.run(&client, &own_namespace, &readiness).await });
+        apart.spawn(async move { Box::pin(followed.run(&client, &own_namespace, &readiness)).await });
         apart.spawn(async move { writer.run(demands).await });
         tokio::select! {
             _ = apart.join_next() => Ok(()),
