@@ -23,10 +23,8 @@ use soak::report::{Row, json, render};
 use soak::{Pace, Plan, Setting};
 use support::{Output, Result};
 
-/// When it is ended, however far it is.
-const LIMIT: Duration = Duration::from_mins(20);
-/// When the last row comes to its end; the rest is for that.
-const ROWS: Duration = Duration::from_mins(17);
+/// What the end of the last row, and the report, have of the time.
+const REST: Duration = Duration::from_mins(3);
 const PACE: Pace = Pace {
     streams: 32,
     lag: 100,
@@ -43,6 +41,9 @@ struct Arguments {
     /// How many replicas there are
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=5))]
     replicas: u8,
+    /// After how many minutes it ends, however far it is
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(5..))]
+    minutes: u8,
     /// How the result is written
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -56,10 +57,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let limit = Duration::from_mins(arguments.minutes.into());
     // Every process that was started ends with this one.
-    thread::spawn(|| {
-        thread::sleep(LIMIT);
-        eprintln!("soak: ended after {LIMIT:?}; the lines above say how far it came");
+    thread::spawn(move || {
+        thread::sleep(limit);
+        eprintln!("soak: ended after {limit:?}; the lines above say how far it came");
         exit(1);
     });
     // Those that have an aim come first, since a slow machine has less time for the last one.
@@ -70,7 +72,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         replicas: arguments.replicas.into(),
         events: Event::ALL.into(),
     });
-    let rows = soak::run(plans.into(), PACE, Some(ROWS)).map_err(|error| error.to_string())?;
+    let rows =
+        soak::run(plans.into(), PACE, Some(limit.saturating_sub(REST))).map_err(|error| error.to_string())?;
     match arguments.output {
         Output::Table => print!("{}", render(&rows)),
         Output::Json => println!("{:#}", json(&rows)),

@@ -16,7 +16,7 @@ const PACE: Pace = Pace {
 fn a_short_soak_loses_none_with_the_policy_or_fail() -> Test {
     let [ignore, ignore_with, fail, fail_with] = Setting::ALL;
     let plans = [
-        (ignore, vec![Event::KillReplica, Event::Outage]),
+        (ignore, vec![Event::Outage]),
         (
             ignore_with,
             vec![

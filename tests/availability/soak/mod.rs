@@ -90,14 +90,8 @@ pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>) -> Result<Vec<
         let name = plan.setting.name();
         let say = |what: &str| eprintln!("[{:>4} s] {name}: {what}", begun.elapsed().as_secs());
         let now = Instant::now();
-        let share = limit.map(|limit| limit.saturating_sub(begun.elapsed()) / left);
-        rows.push(row(
-            &world,
-            plan,
-            pace,
-            share.map(|share| now..now + share),
-            &say,
-        )?);
+        let time = limit.map(|limit| now..now + limit.saturating_sub(begun.elapsed()) / left);
+        rows.push(row(&world, plan, pace, time.as_ref(), &say)?);
         left -= 1;
     }
     Ok(rows)
@@ -107,7 +101,7 @@ fn row(
     world: &World,
     plan: Plan,
     pace: Pace,
-    time: Option<Range<Instant>>,
+    time: Option<&Range<Instant>>,
     say: &dyn Fn(&str),
 ) -> Result<Row, Box<dyn Error>> {
     let Plan {
@@ -134,7 +128,7 @@ fn row(
     let count = events.len();
     for (number, event) in events.into_iter().enumerate() {
         let part = number + 1;
-        if let Some(time) = &time {
+        if let Some(time) = time {
             let late = (time.end - time.start) * u32::try_from(part)? / u32::try_from(count)?;
             pods.wait_until(planned * part / count, Some(time.start + late))?;
             if Instant::now() > time.end && part < count {
