@@ -62,6 +62,11 @@ soak: setup ## Create PODS Pods (default 100000, up to 20 minutes) while replica
 	tests/control-plane/build >/dev/null
 	cargo bench --locked --bench soak -- --pods $(PODS)
 
+.PHONY: outage
+outage: setup ## Start a Pod a minute on a node while pullpass is down for half an hour; needs root
+	tests/node/build >/dev/null
+	cargo test --locked --test node -- --ignored --exact --nocapture outage::pods_start_in_an_outage_of_thirty_minutes
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for SECONDS each (default 60), or TARGETS only; needs a C++ compiler
 	tests/setup fuzz
