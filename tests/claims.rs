@@ -325,6 +325,36 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "at most 10 pairs a second are written",
     ),
     (
+        "tests/node/workloads.rs",
+        "const MOST: usize = 2;",
+        "docs/limits.md",
+        "fails if more than 2 of the 50 Pods were faster than their Secret",
+    ),
+    (
+        "benches/soak/main.rs",
+        "default_value_t = 100_000)]",
+        "docs/testing.md",
+        "`make soak` creates 100,000 Pods",
+    ),
+    (
+        "benches/soak/main.rs",
+        "default_value_t = 20, value_parser",
+        "docs/testing.md",
+        "After 20 minutes it ends by itself",
+    ),
+    (
+        "benches/soak/main.rs",
+        "lag: 100,",
+        "docs/testing.md",
+        "taken out of its Service after 100 further answers",
+    ),
+    (
+        "tests/availability/soak_short.rs",
+        "const PODS: usize = 5_000;",
+        "docs/testing.md",
+        "is the same with 5,000 Pods",
+    ),
+    (
         "src/sync/failed_pulls/gate.rs",
         "LOOK_INTERVAL: Duration = Duration::from_secs(1);",
         "docs/security.md",

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 
+use jiff::Timestamp;
 use pullpass_emulator::Step;
 use serde_json::{Value, json};
 
@@ -186,12 +187,37 @@ fn history(world: &World, namespace: &str) -> Result<Vec<String>, Box<dyn Error>
     Ok(lines)
 }
 
+/// How many milliseconds after a namespace's Pod was stored its pull secret was; negative where the Secret was first.
+fn lags(world: &World, namespaces: &[String]) -> Result<Vec<i128>, Box<dyn Error>> {
+    let events = world.cluster.audit_events()?;
+    let mut lags = Vec::new();
+    for namespace in namespaces {
+        let of_namespace = events
+            .iter()
+            .filter(|event| {
+                text(event, "/objectRef/namespace") == namespace && text(event, "/verb") == "patch"
+            })
+            .filter(|event| text(event, "/stage") == "ResponseComplete");
+        let first = |resource: &str| -> Result<Timestamp, Box<dyn Error>> {
+            let event = of_namespace
+                .clone()
+                .find(|event| text(event, "/objectRef/resource") == resource);
+            let event = event.ok_or_else(|| format!("nobody has written {resource} in {namespace}"))?;
+            Ok(text(event, "/stageTimestamp").parse()?)
+        };
+        let (pod, secret) = (first("pods")?, first("secrets")?);
+        lags.push(secret.duration_since(pod).as_millis());
+    }
+    lags.sort_unstable();
+    Ok(lags)
+}
+
 /// The Secret is there before the kubelet looks for it, though the namespace is as new as the Pod. It is written while the API
 /// server stores the Pod, which then has to be scheduled. Nothing makes the kubelet wait, so on a machine that is too slow one
 /// Pod or another is faster, and pulls at its second try.
 #[test]
 fn first_pods_of_new_namespaces_find_their_secret() -> Test {
-    const MOST: usize = 5;
+    const MOST: usize = 2;
     let world = shared()?;
     let registry = world.attached()?;
     let names: Vec<_> = (0..50).map(|_| new_name()).collect();
@@ -210,10 +236,13 @@ fn first_pods_of_new_namespaces_find_their_secret() -> Test {
             missed.push(history(world, name)?);
         }
     }
+    let lags = lags(world, &names)?;
     println!(
-        "{} of {} Pods were faster than their Secret: {missed:#?}",
+        "{} of {} Pods were faster than their Secret, which was stored {:?} ms (median) and {:?} ms (the last) after the Pod: {missed:#?}",
         missed.len(),
-        names.len()
+        names.len(),
+        lags.get(lags.len() / 2),
+        lags.last(),
     );
     assert!(missed.len() <= MOST, "{missed:#?}");
     Ok(())
