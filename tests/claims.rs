@@ -115,13 +115,13 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "deletes at most 10 pull secrets a second",
     ),
     (
-        "src/sync/secrets/swept/mod.rs",
+        "src/sync/secrets/swept/note.rs",
         "MAX_BYTES: usize = 16 * 1024;",
         "docs/architecture.md",
         "about 900 AcrRegistries in 16 KiB",
     ),
     (
-        "src/sync/secrets/detach/mod.rs",
+        "src/sync/stored.rs",
         "EMPTIED_INTERVAL: Duration = Duration::from_mins(6);",
         "docs/architecture.md",
         "keeps the emptied Secret for 6 minutes",
@@ -421,7 +421,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "logs the same problem of a registry every 5 minutes",
     ),
     (
-        "src/sync/secrets/detach/mod.rs",
+        "src/sync/stored.rs",
         "EMPTIED_INTERVAL: Duration = Duration::from_mins(6);",
         "docs/architecture.md",
         "is swept again 6 minutes after the leader knew of the change",

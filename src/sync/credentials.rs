@@ -1,6 +1,7 @@
 //! Minted credentials: how they lie in pullpass' own namespace, and the copies that every replica holds.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};

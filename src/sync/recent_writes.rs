@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::sync::credentials::Version;
 use crate::sync::pair::Pair;
-use crate::sync::secrets::EMPTIED_INTERVAL;
+use crate::sync::stored::EMPTIED_INTERVAL;
 
 /// How long a pull secret that was written is taken to be there, unless a kubelet says that it can't pull with it.
 const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);

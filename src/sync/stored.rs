@@ -1,6 +1,7 @@
 //! What `credential-NAME` in pullpass' own namespace holds: a minted credential, or the note that the registry is detached.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -13,6 +14,9 @@ use crate::api::names::{
 };
 use crate::sync::held_credential::{DOCKER_CONFIG_KEY, HeldCredential, secret};
 
+/// How long an emptied credential is kept once the namespaces are swept: longer than the watch of a replica may be behind.
+/// kube's watcher gives up a watch that says nothing after about 295 s.
+pub const EMPTIED_INTERVAL: Duration = Duration::from_mins(6);
 /// A docker config without any credential, in the one form that pullpass writes.
 const EMPTY_DOCKER_CONFIG: &[u8] = b"{}";
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::Version;
-use crate::sync::secrets::EMPTIED_INTERVAL;
+use crate::sync::stored::EMPTIED_INTERVAL;
 
 /// How many deleted namespaces are remembered.
 const MAX_GONE: usize = 10_000;

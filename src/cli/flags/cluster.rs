@@ -10,7 +10,7 @@ use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::cli::flags::seconds::seconds;
 use crate::serve::ClusterOptions;
-use crate::sync::secrets::EMPTIED_INTERVAL;
+use crate::sync::stored::EMPTIED_INTERVAL;
 
 /// What is done about Pods that are stuck.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

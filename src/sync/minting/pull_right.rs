@@ -505,7 +505,7 @@ pub(super) mod tests {
         let controller = controller(&registry, 404, &serde_json::Value::Null);
         let state = minted(&registry);
         let right = |object: &AcrRegistry, state: &CredentialState| {
-            let (right, question) = controller.pull_right(object, state);
+            let (right, question) = controller.pull_right(object, &AttachedRegistry::parse(object), state);
             (right, question.map(|question| question.repositories))
         };
         assert_eq!(
@@ -567,8 +567,7 @@ pub(super) mod tests {
     async fn a_denial_names_the_repository_whatever_else_can_be_read() {
         let asked = question(1, &["app"]);
         let controller = controller(&asked.registry, 404, &serde_json::Value::Null);
-        let mine = object("mine", &serde_json::Value::Null);
-        let said = controller.denial(&mine, &asked, "puller", "team/app").await;
+        let said = controller.denial(&asked, "puller", "team/app").await;
         assert!(said.contains("may not pull from team/app"), "{said}");
     }
 }

@@ -21,7 +21,6 @@ use kube::Client;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
-pub use self::detach::EMPTIED_INTERVAL;
 use self::step::{Step, step};
 pub use self::swept::SweptNote;
 pub use self::tally::{Tallies, Tally};

@@ -2,6 +2,7 @@ use super::*;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::Membership;
 use crate::sync::credentials::Seen;
+use crate::sync::stored::EMPTIED_INTERVAL;
 use crate::sync::watches::Change;
 use crate::view::NamespaceChange;
 use serde_json::json;
@@ -746,7 +747,7 @@ async fn a_pair_is_under_way_from_its_queue_to_the_end_of_its_wait() {
     assert!(work.is_under_way(&pair), "it is worked on");
     work.done(&pair);
     assert!(!work.is_under_way(&pair));
-    work.failed(&pair, &WriteError::Api("no".to_owned()), now());
+    work.failed(&pair, false, &WriteError::Api("no".to_owned()), now());
     assert!(work.is_under_way(&pair), "it waits");
 }
 

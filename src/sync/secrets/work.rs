@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::detach::progress::Detached;
-use super::swept::Swept;
+use super::swept::note::Swept;
 use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::failures::Failures;

@@ -26,9 +26,6 @@ use crate::sync::secrets::work::Work;
 use crate::sync::secrets::{SecretsController, now};
 use crate::sync::stored::{Emptied, Stored};
 
-/// How long an emptied credential is kept once the namespaces are swept: longer than the watch of a replica may be behind.
-/// kube's watcher gives up a watch that says nothing after about 295 s.
-pub const EMPTIED_INTERVAL: Duration = Duration::from_mins(6);
 /// How long the same write of the credential's Secret waits when it is due again.
 const DETACH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 

@@ -13,6 +13,7 @@ use crate::sync::held_credential::HeldCredential;
 use crate::sync::secrets::CONCURRENCY;
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::tests::{controller, registry};
+use crate::sync::stored::EMPTIED_INTERVAL;
 use crate::sync::watches::Change;
 
 const MINUTE: Duration = Duration::from_mins(1);

@@ -1,8 +1,12 @@
+use super::note::MAX_BYTES;
 use super::*;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::Mode;
+use crate::policy::scope::Scope;
+use crate::sync::credentials::Version;
+use crate::sync::secrets::WriteError;
 use crate::sync::secrets::tests::controller;
-use crate::sync::secrets::{EMPTIED_INTERVAL, WriteError};
+use crate::sync::stored::EMPTIED_INTERVAL;
 use crate::sync::versions::RegistryVersion;
 use crate::sync::watches::Change;
 use jiff::Timestamp;
