@@ -49,6 +49,48 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "has 20 at most, then `and N more`",
     ),
     (
+        "src/admission/lookups/mod.rs",
+        "LONGEST_WAIT: Duration = Duration::from_secs(1);",
+        "docs/availability.md",
+        "A review waits 1 second at most",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "PART_OF_TIMEOUT: u32 = 4;",
+        "docs/availability.md",
+        "never more than a quarter of the configuration's `timeoutSeconds`",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "LIST_SPACING: Duration = Duration::from_millis(25);",
+        "docs/availability.md",
+        "lists the AcrRegistries at most 40 times a second",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "SPACING_PER_LIST: u64 = 4;",
+        "docs/availability.md",
+        "no sooner than four times as long",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "MAX_LIST_SPACING: Duration = Duration::from_millis(750);",
+        "docs/availability.md",
+        "(750 ms at most)",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "READ_SPACING: Duration = Duration::from_millis(10);",
+        "docs/availability.md",
+        "at most 100 namespaces a second",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "WAITING_BYTES: usize = 8 << 20;",
+        "docs/availability.md",
+        "bodies take more than 8 MiB together",
+    ),
+    (
         "src/audit/channel.rs",
         "BUFFER: usize = 16 << 20;",
         "docs/audit.md",

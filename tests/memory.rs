@@ -59,7 +59,8 @@ fn review(namespace: &str) -> String {
 
 /// Whether a review is answered, and else why not.
 fn post(admission: &Admission, review: &str) -> Result<(), String> {
-    let answer = admission.answer(review.as_bytes(), Picked::ByMode, "192.0.2.1:1", Instant::now());
+    let review = admission.read(review.as_bytes(), Picked::ByMode);
+    let answer = review.and_then(|review| admission.answer(&review, "192.0.2.1:1", Instant::now()));
     answer.map(drop).map_err(|error| error.to_string())
 }
 

@@ -5,24 +5,30 @@ pub mod demand;
 pub mod denials;
 mod drops;
 pub mod json;
+mod lookups;
 pub mod patch;
 pub mod review;
+mod turns;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::OptionFuture;
 use jiff::Timestamp;
+use kube::Client;
 use thiserror::Error;
 
+use self::lookups::{Lookups, Wait};
 use self::patch::pull_secrets_patch;
 use crate::admission::demand::DemandSender;
 use crate::admission::denials::DenialSender;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record};
 use crate::metrics::Metrics;
-use crate::policy::decision::{Decision, Denial, Settings, Violation, decide};
+use crate::policy::attached::AttachedRegistries;
+use crate::policy::decision::{Decision, Denial, Fresher, Settings, Violation, Waited, decide};
 use crate::policy::request::ReviewRequest;
-use crate::policy::scope::Picked;
+use crate::policy::scope::{Labels, Picked};
 use crate::view::View;
 
 /// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
@@ -36,6 +42,33 @@ pub struct Admission {
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     cluster: Option<ClusterSenders>,
+    lookups: Option<Lookups>,
+}
+
+/// A review that is not answered yet.
+#[derive(Debug)]
+pub struct Review<'a> {
+    request: ReviewRequest<'a>,
+    /// How long its body is.
+    bytes: usize,
+    /// The registries that the API server said are attached.
+    registries: Option<Arc<AttachedRegistries>>,
+    /// The labels of the namespace that the API server said it has, or that it is not there.
+    labels: Option<Option<Labels>>,
+    /// What the API server was asked for.
+    asked: Fresher,
+    /// What of that it did not say in time.
+    failed: Fresher,
+}
+
+/// What is done about a review.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// It is answered: an `AdmissionReview` in JSON.
+    Answered(Vec<u8>),
+    /// The caches may be behind the API server in this, which could change the answer.
+    Behind(Fresher),
 }
 
 /// Who acts in a cluster on what is decided here.
@@ -68,6 +101,7 @@ impl Admission {
             audit,
             metrics,
             cluster: None,
+            lookups: None,
         }
     }
 
@@ -80,41 +114,109 @@ impl Admission {
         }
     }
 
+    /// The same, where the API server is asked for what the caches may not have yet.
+    #[must_use]
+    pub fn asking(self, client: Client) -> Self {
+        Self {
+            lookups: Some(Lookups::new(client)),
+            ..self
+        }
+    }
+
     /// Where decisions are counted.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
 
-    /// Answers the review in `body`, which was sent since a selector picked its namespace; `peer` is who sent it, and its
-    /// first byte came when it `arrived`.
-    pub fn answer(
-        &self,
-        body: &[u8],
-        picked: Picked,
-        peer: &str,
-        arrived: Instant,
-    ) -> Result<Vec<u8>, AdmissionError> {
+    /// Reads the review in `body`, which was sent since a selector picked its namespace.
+    pub fn read<'a>(&self, body: &'a [u8], picked: Picked) -> Result<Review<'a>, AdmissionError> {
         let request = ReviewRequest {
             // Without a cluster the manifests are all that there is to know of a namespace.
             picked: self.cluster.as_ref().map(|_| picked),
             ..ReviewRequest::decode(body)?
         };
-        let registries = self.view.registries();
-        let labels = self.view.labels(&request.namespace);
-        let decision = decide(&request, &registries, labels.as_ref(), &self.settings);
-        let answer = encode(&request, &decision)?;
+        Ok(Review {
+            request,
+            bytes: body.len(),
+            registries: None,
+            labels: None,
+            asked: Fresher::default(),
+            failed: Fresher::default(),
+        })
+    }
+
+    /// Answers a review, unless the API server is to be asked first; `peer` is who sent it, and its first byte came when it
+    /// `arrived`.
+    pub fn answer(&self, review: &Review<'_>, peer: &str, arrived: Instant) -> Result<Step, AdmissionError> {
+        let request = &review.request;
+        let registries = review
+            .registries
+            .clone()
+            .unwrap_or_else(|| self.view.registries());
+        let labels = match &review.labels {
+            Some(labels) => labels.clone(),
+            None => self.view.labels(&request.namespace),
+        };
+        let decision = decide(request, &registries, labels.as_ref(), &self.settings);
+        let wanted = decision.fresher.without(review.asked);
+        if self.lookups.is_some() && wanted.is_wanted() {
+            return Ok(Step::Behind(wanted));
+        }
+        let answer = encode(request, &decision)?;
         if let Some(cluster) = self.cluster.as_ref().filter(|_| !request.dry_run) {
             let scope = &self.settings.scope;
             let is_known = labels
                 .as_ref()
                 .is_some_and(|labels| scope.injects(&request.namespace, Some(labels)));
-            cluster.tell(&request, &decision, is_known);
+            cluster.tell(request, &decision, is_known);
         }
-        self.record(&request, &decision, peer, arrived.elapsed());
-        Ok(answer)
+        let waited = Waited::of(review.asked, review.failed, decision.fresher);
+        self.record(request, &decision, waited, peer, arrived.elapsed());
+        Ok(Step::Answered(answer))
     }
 
-    fn record(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, peer: &str, took: Duration) {
+    /// Asks the API server for what a review wants to know better, within its part of the time that the API server waits for
+    /// the answer. Whatever comes of it, the review does not want the same again.
+    pub async fn catch_up(
+        &self,
+        review: &mut Review<'_>,
+        wanted: Fresher,
+        arrived: Instant,
+        timeout: Option<Duration>,
+    ) {
+        review.asked = review.asked.and(wanted);
+        review.failed = review.failed.and(wanted);
+        let Some(lookups) = &self.lookups else { return };
+        let Some(_room) = lookups.enter(review.bytes) else {
+            return;
+        };
+        let wait = Wait::new(arrived, timeout);
+        let (registries, labels) = tokio::join!(
+            OptionFuture::from(wanted.registries.then(|| lookups.registries(wait, &self.view))),
+            OptionFuture::from(
+                wanted
+                    .labels
+                    .then(|| lookups.labels(wait, &review.request.namespace))
+            ),
+        );
+        if let Some(Some(registries)) = registries {
+            review.failed.registries = false;
+            review.registries = Some(registries);
+        }
+        if let Some(Some(labels)) = labels {
+            review.failed.labels = false;
+            review.labels = Some(labels);
+        }
+    }
+
+    fn record(
+        &self,
+        request: &ReviewRequest<'_>,
+        decision: &Decision<'_>,
+        waited: Option<Waited>,
+        peer: &str,
+        took: Duration,
+    ) {
         tracing::debug!(
             uid = %request.uid,
             namespace = %request.namespace,
@@ -127,6 +229,7 @@ impl Admission {
             time: Timestamp::now(),
             request,
             decision,
+            waited,
             mode: self.settings.scope.mode(),
             peer,
             duration_micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -134,6 +237,9 @@ impl Admission {
         self.metrics.admission(request.operation, decision.outcome, took);
         for violation in &decision.violations {
             self.metrics.violation(violation.rule, violation.action);
+        }
+        if let Some(waited) = waited {
+            self.metrics.waited(waited);
         }
     }
 }
@@ -232,6 +338,16 @@ mod tests {
         AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
     }
 
+    /// The answer of an admission that asks nobody.
+    fn answer(admission: &Admission, review: &Value, picked: Picked) -> Value {
+        let body = review.to_string();
+        let review = admission.read(body.as_bytes(), picked).unwrap();
+        match admission.answer(&review, "127.0.0.1", Instant::now()).unwrap() {
+            Step::Answered(answer) => serde_json::from_slice(&answer).unwrap(),
+            Step::Behind(wanted) => panic!("{wanted:?}"),
+        }
+    }
+
     /// What is told and counted of reviews. The namespace apps is known, and may use one of two registries.
     struct Told {
         demand: Option<Demand>,
@@ -264,15 +380,7 @@ mod tests {
         let admission = Admission::new(view, settings, Arc::new(audit), Arc::clone(&metrics))
             .in_cluster(ClusterSenders { demand, denials });
         for review in reviews {
-            let answer = admission
-                .answer(
-                    review.to_string().as_bytes(),
-                    Picked::ByMode,
-                    "127.0.0.1",
-                    Instant::now(),
-                )
-                .unwrap();
-            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            let answer = answer(&admission, review, Picked::ByMode);
             assert_eq!(answer["response"]["uid"], "u", "{answer}");
         }
         drop(admission);
@@ -376,9 +484,7 @@ mod tests {
         } else {
             admission
         };
-        let body = review("apps", "main", image).to_string();
-        let answer = admission.answer(body.as_bytes(), picked, "127.0.0.1", Instant::now());
-        let answer: Value = serde_json::from_slice(&answer.unwrap()).unwrap();
+        let answer = answer(&admission, &review("apps", "main", image), picked);
         answer["response"]["auditAnnotations"]["decision"].clone()
     }
 
@@ -419,9 +525,7 @@ mod tests {
             let audit = AuditLog::open(&Destination::File("/dev/null".into())).unwrap();
             let admission = Admission::new(view, Settings::default(), Arc::new(audit), metrics)
                 .in_cluster(ClusterSenders { demand, denials });
-            let body = review("apps", "main", theirs).to_string();
-            let answer = admission.answer(body.as_bytes(), picked, "127.0.0.1", Instant::now());
-            let answer: Value = serde_json::from_slice(&answer.unwrap()).unwrap();
+            let answer = answer(&admission, &review("apps", "main", theirs), picked);
             let decision = &answer["response"]["auditAnnotations"]["decision"];
             assert_eq!(decision, expected, "{label} {picked:?}");
         }

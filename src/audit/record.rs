@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::policy::decision::{Decision, JudgedImage};
+use crate::policy::decision::{Decision, JudgedImage, Waited};
 use crate::policy::request::{Owner, PodImage, ReviewRequest};
 use crate::policy::scope::Mode;
 
@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub request: &'a ReviewRequest<'a>,
     /// What was decided.
     pub decision: &'a Decision<'a>,
+    /// What was waited for first, if anything was.
+    pub waited: Option<Waited>,
     /// The mode in force.
     pub mode: Mode,
     /// The caller's address, or the subject of its client certificate.
@@ -49,11 +51,12 @@ impl Serialize for Record<'_> {
             time,
             request,
             decision,
+            waited,
             mode,
             peer,
             duration_micros,
         } = self;
-        let mut record = serializer.serialize_struct("Record", 19)?;
+        let mut record = serializer.serialize_struct("Record", 20)?;
         record.serialize_field("schema", SCHEMA)?;
         record.serialize_field("time", &Micros(*time))?;
         record.serialize_field("uid", &request.uid)?;
@@ -75,6 +78,10 @@ impl Serialize for Record<'_> {
         match LeftOut::of(decision) {
             Some(left_out) => record.serialize_field("leftOut", &left_out)?,
             None => record.skip_field("leftOut")?,
+        }
+        match waited {
+            Some(waited) => record.serialize_field("waited", waited)?,
+            None => record.skip_field("waited")?,
         }
         record.serialize_field("peer", &cut(peer, MAX_USER))?;
         record.serialize_field("durationMicros", duration_micros)?;
@@ -245,6 +252,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             request: &request,
             decision: &decision,
+            waited: None,
             mode: Mode::ClusterWide,
             peer: "127.0.0.1:1",
             duration_micros: 1,

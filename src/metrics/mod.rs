@@ -23,7 +23,7 @@ use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::metrics::registries::RegistryMetrics;
 use crate::policy::coverage::{CoverageState, Summary};
-use crate::policy::decision::Outcome;
+use crate::policy::decision::{Outcome, Waited};
 use crate::policy::request::Operation;
 use crate::policy::rules::{Action, Rule};
 
@@ -44,6 +44,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     duration: Histogram,
     violations: Family<ViolationLabels, Counter>,
+    waited: Family<WaitLabels, Counter>,
     certificate_expiry: Gauge,
     leader: Gauge,
     unfenced: Gauge,
@@ -140,6 +141,12 @@ struct ViolationLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitLabels {
+    r#for: Word,
+    result: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DropLabels {
     queue: Word,
     reason: Word,
@@ -192,6 +199,12 @@ impl Metrics {
                 to,
                 "pullpass_policy_violations_total",
                 "Rules that admitted or refused Pods violated",
+                Family::default(),
+            ),
+            waited: added(
+                to,
+                "pullpass_admission_waited_total",
+                "Answers that waited for the API server, because the caches lacked an AcrRegistry or a namespace's labels",
                 Family::default(),
             ),
             certificate_expiry: added(
@@ -269,6 +282,19 @@ impl Metrics {
             action: Word(action.as_str()),
         };
         self.violations.get_or_create(&labels).inc();
+    }
+
+    /// Counts what an answer waited for.
+    pub fn waited(&self, waited: Waited) {
+        for (word, outcome) in [("registry", waited.registry), ("namespace", waited.namespace)] {
+            if let Some(outcome) = outcome {
+                let labels = WaitLabels {
+                    r#for: Word(word),
+                    result: Word(outcome.as_str()),
+                };
+                self.waited.get_or_create(&labels).inc();
+            }
+        }
     }
 
     /// Takes the end of the certificate that is served, in seconds of Unix time.

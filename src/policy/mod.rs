@@ -10,6 +10,7 @@ mod fingerprint;
 pub mod identity;
 pub mod index;
 pub mod invalid_spec;
+pub mod listed;
 pub mod pod;
 pub mod request;
 pub mod rescue;

@@ -116,6 +116,12 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
             });
             let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));
             let (denials, denied) = denials::channel(Arc::clone(&shared.metrics));
+            let admission = admission
+                .in_cluster(ClusterSenders {
+                    demand: demand.clone(),
+                    denials,
+                })
+                .asking(client.clone());
             let replica = Replica {
                 client,
                 own_certificate,
@@ -129,12 +135,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
                 resync_interval: cluster.resync_interval,
                 emptied_interval: cluster.emptied_interval,
                 evicts_stuck_pods: cluster.evicts_stuck_pods,
-                demand: demand.clone(),
+                demand,
             };
-            (
-                admission.in_cluster(ClusterSenders { demand, denials }),
-                tokio::spawn(replica.run(demands, denied, until_ended)),
-            )
+            (admission, tokio::spawn(replica.run(demands, denied, until_ended)))
         }
     };
     let webhook = Webhook::new(admission, max_concurrent, Arc::clone(&shared.readiness));

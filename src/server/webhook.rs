@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -18,7 +18,7 @@ use super::budget::{BodyLimits, Budget};
 use super::connection::Caller;
 use super::refusals::Refusals;
 use super::{RequestId, error};
-use crate::admission::{Admission, AdmissionError};
+use crate::admission::{Admission, AdmissionError, Step};
 use crate::base::readiness::Readiness;
 use crate::metrics::port::Refusal;
 use crate::policy::scope::Picked;
@@ -105,6 +105,7 @@ async fn mutate(
         },
         body,
     ) = request.into_parts();
+    let timeout = uri.query().and_then(timeout_of);
     let picked = if uri.path() == MUTATE_ALWAYS {
         Picked::Always
     } else {
@@ -114,7 +115,12 @@ async fn mutate(
         Ok(length) => {
             // Nobody holds them while the body arrives.
             drop((headers, uri));
-            answer(&webhook, &caller, picked, arrived, length, body).await
+            let asked = Asked {
+                picked,
+                arrived,
+                timeout,
+            };
+            answer(&webhook, &caller, asked, length, body).await
         }
         Err(reason) => webhook.refuse(reason, &caller),
     };
@@ -135,11 +141,24 @@ fn expect(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
 }
 
+/// How long the API server waits for the answer: it says so with each review.
+fn timeout_of(query: &str) -> Option<Duration> {
+    let timeout = query.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
+    timeout.strip_suffix('s')?.parse().ok().map(Duration::from_secs)
+}
+
+/// What is known of a review before it is read.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    picked: Picked,
+    arrived: Instant,
+    timeout: Option<Duration>,
+}
+
 async fn answer(
     webhook: &Webhook,
     caller: &Caller,
-    picked: Picked,
-    arrived: Instant,
+    asked: Asked,
     length: Option<usize>,
     body: Body,
 ) -> Response {
@@ -147,23 +166,45 @@ async fn answer(
         Ok(body) => body,
         Err(reason) => return webhook.refuse(reason, caller),
     };
-    let Ok(_permit) = webhook.permits.acquire().await else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
-    };
-    webhook.refusals.metrics().port.queued(arrived.elapsed());
-    match webhook
-        .admission
-        .answer(&body.bytes, picked, &caller.peer, arrived)
-    {
-        Ok(answer) => {
+    match webhook.review(&body.bytes, &caller.peer, asked).await {
+        Ok(Some(answer)) => {
             caller.connection.answered();
             ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
         }
+        Ok(None) => error(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"),
         Err(problem) => webhook.fail(&problem, caller),
     }
 }
 
 impl Webhook {
+    /// Answers the review in a body; nothing where the server ends. A review that waits for the API server holds no permit.
+    async fn review(&self, body: &[u8], peer: &str, asked: Asked) -> Result<Option<Vec<u8>>, AdmissionError> {
+        let Asked {
+            picked,
+            arrived,
+            timeout,
+        } = asked;
+        let Ok(mut permit) = self.permits.acquire().await else {
+            return Ok(None);
+        };
+        self.refusals.metrics().port.queued(arrived.elapsed());
+        let mut review = self.admission.read(body, picked)?;
+        loop {
+            let wanted = match self.admission.answer(&review, peer, arrived)? {
+                Step::Answered(answer) => return Ok(Some(answer)),
+                Step::Behind(wanted) => wanted,
+            };
+            drop(permit);
+            self.admission
+                .catch_up(&mut review, wanted, arrived, timeout)
+                .await;
+            let Ok(next) = self.permits.acquire().await else {
+                return Ok(None);
+            };
+            permit = next;
+        }
+    }
+
     /// Refuses a request that did not get as far as a decision.
     fn refuse(&self, reason: Refusal, caller: &Caller) -> Response {
         self.refusals.count(reason, &caller.peer);
@@ -233,6 +274,7 @@ mod tests {
 
     use super::super::connections::Connections;
     use super::*;
+    use crate::admission::{ClusterSenders, demand, denials};
     use crate::audit::{AuditLog, Destination};
     use crate::metrics::Metrics;
     use crate::policy::decision::Settings;
@@ -259,6 +301,74 @@ mod tests {
         let view = Arc::new(View::default());
         let admission = Admission::new(view, Settings::default(), audit, metrics);
         Webhook::new(admission, 8, Arc::default()).with_bodies(limits)
+    }
+
+    /// Routes of a webhook that works on one review at a time, and whose API server does not answer.
+    fn routes_beside_a_stuck_api_server() -> Router {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let audit = Arc::new(AuditLog::open(&Destination::File("/dev/null".into())).unwrap());
+        let (demand, _) = demand::channel(Arc::clone(&metrics));
+        let (denials, _) = denials::channel(Arc::clone(&metrics));
+        let stuck = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, io::Error>>().await
+        });
+        let view = Arc::new(View::default());
+        let admission = Admission::new(view, Settings::default(), audit, metrics)
+            .in_cluster(ClusterSenders { demand, denials })
+            .asking(kube::Client::new(stuck, "default"));
+        let connections = Connections::new(1, None);
+        let place = connections.admit(IpAddr::from(Ipv4Addr::LOCALHOST)).place;
+        let caller = Caller {
+            peer: "a peer".into(),
+            connection: Arc::clone(&place.connection),
+        };
+        webhook_router(Webhook::new(admission, 1, Arc::default())).layer(Extension(caller))
+    }
+
+    /// How long the answer to a review of a Pod with this image takes.
+    async fn time_to_answer(routes: &Router, path: &str, image: &str) -> Duration {
+        let begun = tokio::time::Instant::now();
+        let body = serde_json::json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+            "namespace": "apps", "object": {"spec": {"containers": [{"name": "main", "image": image}]}},
+        }});
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let answer = routes.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        begun.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_review_that_waits_blocks_no_other() {
+        let routes = routes_beside_a_stuck_api_server();
+        let stranger = "stranger.azurecr.io/app";
+        let (waited, other) = tokio::join!(time_to_answer(&routes, MUTATE, stranger), async {
+            tokio::task::yield_now().await;
+            time_to_answer(&routes, MUTATE, "nginx").await
+        });
+        assert!(waited >= Duration::from_secs(1), "{waited:?}");
+        assert!(other < waited, "{other:?}");
+    }
+
+    #[tokio::test]
+    async fn a_review_waits_a_part_of_what_the_api_server_does() {
+        let routes = routes_beside_a_stuck_api_server();
+        let stranger = "stranger.azurecr.io/app";
+        let (short, long) = tokio::join!(
+            time_to_answer(&routes, "/mutate?timeout=1s", stranger),
+            time_to_answer(&routes, "/mutate?timeout=30s", stranger),
+        );
+        assert!(short < long, "{short:?} {long:?}");
+        for (query, expected) in [
+            ("timeout=5s", Some(5)),
+            ("a=b&timeout=30s", Some(30)),
+            ("timeout=5m", None),
+            ("timeout=-1s", None),
+            ("", None),
+        ] {
+            assert_eq!(timeout_of(query), expected.map(Duration::from_secs), "{query}");
+        }
     }
 
     /// Requests that are refused, each for another reason.

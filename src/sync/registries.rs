@@ -12,10 +12,9 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::listed;
+pub(super) use crate::policy::listed::Unread;
 use crate::sync::versions::RegistryVersion;
-
-/// An `AcrRegistry` as the API server has it, whether or not it can be read.
-pub(super) type Unread = DeserializeGuard<AcrRegistry>;
 
 /// The attached registries.
 #[derive(Debug, Default)]
@@ -66,13 +65,7 @@ impl Known {
     fn insert(&mut self, object: Unread, before: Option<AttachedRegistry>) -> bool {
         let name = object.name_any();
         let metadata = object.meta().clone();
-        let parsed = match object.0 {
-            Ok(object) => AttachedRegistry::parse(&object).map_err(|error| error.to_string()),
-            Err(unreadable) => Err(format!(
-                "this version of pullpass can't read it: {}",
-                unreadable.error
-            )),
-        };
+        let parsed = listed::read(object);
         let version = RegistryVersion::of(&metadata, parsed.as_ref().ok());
         self.versions.insert(name.clone(), version);
         match parsed {

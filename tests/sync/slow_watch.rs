@@ -24,7 +24,9 @@ use crate::world::{SOON, Test};
 pub struct SlowWatch {
     kubeconfig: PathBuf,
     held: watch::Sender<Option<&'static str>>,
+    cut_off: watch::Sender<bool>,
     events: Arc<AtomicUsize>,
+    lists: Arc<AtomicUsize>,
     // Ends everything when it is dropped.
     _runtime: Runtime,
 }
@@ -33,7 +35,9 @@ pub struct SlowWatch {
 struct Way {
     client: Client,
     held: watch::Receiver<Option<&'static str>>,
+    cut_off: watch::Receiver<bool>,
     events: Arc<AtomicUsize>,
+    lists: Arc<AtomicUsize>,
 }
 
 impl SlowWatch {
@@ -42,11 +46,14 @@ impl SlowWatch {
         let runtime = Runtime::new()?;
         let account = cluster.service_account_kubeconfig("pullpass-system", "pullpass")?;
         let (held, is_held) = watch::channel(None);
-        let events = Arc::<AtomicUsize>::default();
+        let (cut_off, is_cut_off) = watch::channel(false);
+        let (events, lists) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let way = Way {
             client: kube_client(&runtime, &account)?,
             held: is_held,
+            cut_off: is_cut_off,
             events: Arc::clone(&events),
+            lists: Arc::clone(&lists),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -65,7 +72,9 @@ impl SlowWatch {
         Ok(Self {
             kubeconfig,
             held,
+            cut_off,
             events,
+            lists,
             _runtime: runtime,
         })
     }
@@ -93,6 +102,16 @@ impl SlowWatch {
     pub fn release(&self) {
         self.held.send_replace(None);
     }
+
+    /// Answers nothing from now on.
+    pub fn cut_off(&self) {
+        self.cut_off.send_replace(true);
+    }
+
+    /// How many lists of AcrRegistries were asked for since the last time.
+    pub fn take_lists(&self) -> usize {
+        self.lists.swap(0, Ordering::Relaxed)
+    }
 }
 
 async fn pass(State(way): State<Way>, request: Request) -> Response {
@@ -102,13 +121,17 @@ async fn pass(State(way): State<Way>, request: Request) -> Response {
     }
 }
 
-async fn answer(way: Way, request: Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+async fn answer(mut way: Way, request: Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+    way.cut_off.wait_for(|is_cut_off| !is_cut_off).await?;
     let (mut parts, body) = request.into_parts();
     let is_watch = parts
         .uri
         .query()
         .is_some_and(|query| query.contains("watch=true"));
     let resource = parts.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+    if !is_watch && resource == "acrregistries" {
+        way.lists.fetch_add(1, Ordering::Relaxed);
+    }
     let body = axum::body::to_bytes(body, usize::MAX).await?.to_vec();
     // The client has its own.
     parts.headers.remove("host");

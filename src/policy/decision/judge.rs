@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::{
-    Decision, Denial, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
+    Decision, Denial, Fresher, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
 };
 use crate::policy::exemption::Treatment;
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
@@ -17,12 +17,12 @@ use crate::registry::login_server::LoginServer;
 
 pub(super) struct Judge<'a, 'l> {
     request: &'a ReviewRequest<'a>,
-    registries: &'a AttachedRegistries,
-    labels: Option<&'l Labels>,
+    pub(super) registries: &'a AttachedRegistries,
+    pub(super) labels: Option<&'l Labels>,
     policy: Policy,
-    treatment: Treatment,
+    pub(super) treatment: Treatment,
     /// Whether the Pod exists, so that nothing can be added to it.
-    is_live: bool,
+    pub(super) is_live: bool,
     /// The pull secrets that the Pod names.
     held: HashSet<&'a str>,
     /// The images that the Pod had before.
@@ -81,10 +81,11 @@ impl<'a, 'l> Judge<'a, 'l> {
             .collect();
         let mut tally = Tally::default();
         // What was admitted before is not judged again because something else changed.
-        let new = judged
-            .iter()
-            .filter(|(image, _)| !self.old.contains(image.reference.as_ref()));
-        for (image, verdict) in new {
+        let new = || {
+            let judged = judged.iter();
+            judged.filter(|(image, _)| !self.old.contains(image.reference.as_ref()))
+        };
+        for (image, verdict) in new() {
             self.weigh(image, verdict, &mut tally);
         }
         if self.treatment == (Treatment::Injected { always: true }) && !self.is_live {
@@ -93,8 +94,12 @@ impl<'a, 'l> Judge<'a, 'l> {
                 .needed
                 .extend(all.filter(|registry| registry.gives_secret_to(self.labels)));
         }
+        let fresher = self.fresher(new().map(|(_, verdict)| verdict), &tally.needed);
         let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
-        self.conclude(images.collect(), tally)
+        Decision {
+            fresher,
+            ..self.conclude(images.collect(), tally)
+        }
     }
 
     /// Adds what one image comes to.
@@ -267,6 +272,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             violations: tally.violations,
             warnings: messages::dedup_and_cap(warnings),
             denials: tally.denials,
+            fresher: Fresher::default(),
         }
     }
 

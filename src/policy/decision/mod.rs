@@ -1,6 +1,7 @@
 //! What happens to a Pod: a pure function of the request, the attached registries, the namespace's labels and the
 //! settings (`docs/policy.md`).
 
+mod fresher;
 mod judge;
 mod messages;
 
@@ -8,6 +9,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+pub use self::fresher::{Fresher, WaitOutcome, Waited};
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::decision::judge::Judge;
 use crate::policy::exemption::{PodTraits, Treatment};
@@ -100,6 +102,8 @@ pub struct Decision<'a> {
     pub warnings: Vec<String>,
     /// Why the request is refused: one for each rule that refuses it.
     pub denials: Vec<Denial>,
+    /// What should be known better before this is final, where somebody can be asked.
+    pub fresher: Fresher,
 }
 
 /// A rule that refuses a Pod, and what is said about the first image that violates it.
@@ -220,6 +224,7 @@ impl<'a> Decision<'a> {
             violations: Vec::new(),
             warnings: messages::dedup_and_cap(warnings),
             denials: Vec::new(),
+            fresher: Fresher::default(),
         }
     }
 

@@ -3,7 +3,7 @@ use crate::admission::patch::pull_secrets_patch;
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::request::{ImageField, PodView};
-use crate::policy::scope::Mode;
+use crate::policy::scope::{Mode, Picked};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -715,5 +715,109 @@ proptest! {
         let second = seen(&create(&patched), Some(&[]), &Settings::default());
         prop_assert!(second.secrets.is_empty());
         prop_assert_eq!(second.demanded, first.demanded);
+    }
+}
+
+/// What a decision on a Pod with these images wants to know better.
+fn fresher_of(
+    images: &[&str],
+    registries: &AttachedRegistries,
+    labels: Option<&[(&str, &str)]>,
+    picked: Picked,
+) -> (bool, bool) {
+    let body = create(&pod(images)).to_string();
+    let request = ReviewRequest {
+        picked: Some(picked),
+        ..ReviewRequest::decode(body.as_bytes()).unwrap()
+    };
+    let labels: Option<Labels> = labels.map(|labels| {
+        let pairs = labels.iter();
+        pairs.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    });
+    let fresher = decide(&request, registries, labels.as_ref(), &Settings::default()).fresher;
+    (fresher.registries, fresher.labels)
+}
+
+#[test]
+fn only_what_could_change_a_decision_is_wanted_fresher() {
+    let (mine, team) = ("myregistry.azurecr.io/app", "teamregistry.azurecr.io/app");
+    let known: Option<&[(&str, &str)]> = Some(&[("team", "a")]);
+    let other: Option<&[(&str, &str)]> = Some(&[("team", "c")]);
+    let opted_out: Option<&[(&str, &str)]> = Some(&[("pullpass.dev/inject", "disabled")]);
+    let labelled: Option<&[(&str, &str)]> = Some(&[("pullpass.dev/always-inject", "true")]);
+    let (by_mode, always) = (Picked::ByMode, Picked::Always);
+    for (image, labels, picked, expected) in [
+        (mine, known, by_mode, (false, false)),
+        (team, known, by_mode, (false, false)),
+        ("nginx", labelled, always, (false, false)),
+        ("stranger.example/app", known, by_mode, (false, false)),
+        // Somebody may have attached it, or opened it for the namespace, or changed the namespace.
+        ("stranger.azurecr.io/app", known, by_mode, (true, false)),
+        ("stranger.azurecr.io:5000/app", known, by_mode, (false, false)),
+        (team, other, by_mode, (true, true)),
+        // Selectors and always-inject depend on labels that are not known.
+        (team, None, by_mode, (false, true)),
+        (mine, None, by_mode, (false, true)),
+        ("nginx", None, always, (false, true)),
+        (mine, opted_out, by_mode, (false, true)),
+    ] {
+        let fresher = fresher_of(&[image], &registries(), labels, picked);
+        assert_eq!(fresher, expected, "{image} {labels:?} {picked:?}");
+    }
+    // Labels change nothing where the only registry is for all.
+    let one: AttachedRegistries =
+        std::iter::once(registry("mine", "myregistry.azurecr.io", &json!({}))).collect();
+    assert_eq!(fresher_of(&[mine], &one, None, by_mode), (false, false));
+    assert_eq!(fresher_of(&["nginx"], &one, None, always), (false, false));
+    assert_eq!(fresher_of(&["nginx"], &one, None, by_mode), (false, true));
+}
+
+#[test]
+fn an_update_wants_nothing_fresher_for_the_images_it_leaves() {
+    let settings = Settings::default();
+    let registries = registries();
+    let fresher = |old: &[&str], new: &[&str]| {
+        let body = update(&pod(old), &pod(new), "").to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        decide(&request, &registries, None, &settings).fresher.is_wanted()
+    };
+    let stranger = "stranger.azurecr.io/app";
+    assert!(!fresher(&[stranger], &[stranger]));
+    assert!(fresher(&["nginx"], &[stranger]));
+}
+
+#[test]
+fn what_was_waited_for_is_said_by_its_outcome() {
+    let both = Fresher {
+        registries: true,
+        labels: true,
+    };
+    let (none, registries) = (
+        Fresher::default(),
+        Fresher {
+            labels: false,
+            ..both
+        },
+    );
+    assert_eq!(Waited::of(none, none, both), None);
+    for (asked, failed, wants, expected) in [
+        (registries, none, none, json!({"registry": "changed"})),
+        (registries, none, both, json!({"registry": "unchanged"})),
+        (registries, registries, none, json!({"registry": "failed"})),
+        (
+            both,
+            registries,
+            registries,
+            json!({"registry": "failed", "namespace": "changed"}),
+        ),
+    ] {
+        let waited = Waited::of(asked, failed, wants).unwrap();
+        assert_eq!(serde_json::to_value(waited).unwrap(), expected);
+        for (word, outcome) in [("registry", waited.registry), ("namespace", waited.namespace)] {
+            assert_eq!(
+                outcome.map(WaitOutcome::as_str),
+                expected.get(word).and_then(Value::as_str)
+            );
+        }
     }
 }

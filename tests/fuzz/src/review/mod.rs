@@ -64,6 +64,7 @@ pub fn holds(body: &[u8]) -> bool {
         time: Timestamp::UNIX_EPOCH,
         request: &request,
         decision: &decision,
+        waited: None,
         mode: world.settings().scope.mode(),
         peer: "192.0.2.1:1",
         duration_micros: 1,

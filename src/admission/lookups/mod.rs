@@ -1,0 +1,164 @@
+//! What the API server is asked for where the caches may be behind it: the attached registries, and one namespace's labels.
+//!
+//! A watch says nothing of how far behind it is: the version of a list is that of all that is stored, and an idle watch
+//! reaches it a minute later. So the API server is asked for the objects themselves, which helps where a watch is stuck, too.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use crate::admission::turns::Turns;
+use crate::base::clock::monotonic;
+use crate::base::occasional::Occasional;
+use crate::kubernetes::call::{CallError, call_within};
+use crate::policy::attached::AttachedRegistries;
+use crate::policy::listed::{Unread, read_all};
+use crate::policy::scope::Labels;
+use crate::view::View;
+
+/// How long a review waits at most, from its arrival.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Which part of the time that the API server waits for an answer may be used up.
+pub(super) const PART_OF_TIMEOUT: u32 = 4;
+/// How far apart lists of the registries begin at least.
+pub(super) const LIST_SPACING: Duration = Duration::from_millis(25);
+/// The same, as a multiple of how long the last one took: a replica has the API server list a quarter of the time at most,
+/// and many registries less often than few.
+const SPACING_PER_LIST: u64 = 4;
+/// How far apart they begin at most: a review has to have its turn within its wait.
+const MAX_LIST_SPACING: Duration = Duration::from_millis(750);
+/// How far apart reads of namespaces begin at least.
+pub(super) const READ_SPACING: Duration = Duration::from_millis(10);
+/// How much the bodies of reviews that wait may take, so that they leave room for those that do not.
+const WAITING_BYTES: usize = 8 << 20;
+/// What a small body counts as.
+const LEAST_BYTES: usize = 16 << 10;
+/// How long the log says nothing more after a failure.
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Asks the API server, for all reviews together.
+pub(super) struct Lookups {
+    client: Client,
+    registries: Turns<(), Arc<AttachedRegistries>>,
+    namespaces: Turns<String, Option<Labels>>,
+    room: Semaphore,
+    /// How long the last list took, in milliseconds.
+    list_took: Arc<AtomicU64>,
+    failures: Arc<Occasional>,
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookups").finish_non_exhaustive()
+    }
+}
+
+/// When a review arrived, and until when it may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    pub(super) since: Instant,
+    pub(super) deadline: Instant,
+}
+
+impl Wait {
+    /// The wait of a review that arrived then, where the API server waits for its answer so long, if that is known.
+    pub(super) fn new(arrived: std::time::Instant, timeout: Option<Duration>) -> Self {
+        let since = Instant::from_std(arrived);
+        let bound = timeout.map_or(LONGEST_WAIT, |timeout| {
+            LONGEST_WAIT.min(timeout / PART_OF_TIMEOUT)
+        });
+        Self {
+            since,
+            deadline: since + bound,
+        }
+    }
+}
+
+impl Lookups {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            registries: Turns::default(),
+            namespaces: Turns::default(),
+            room: Semaphore::new(WAITING_BYTES),
+            list_took: Arc::default(),
+            failures: Arc::new(Occasional::new(LOG_INTERVAL)),
+        }
+    }
+
+    /// Room for a review that waits; none where too many do.
+    pub(super) fn enter(&self, body: usize) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(body.max(LEAST_BYTES)).ok()?;
+        self.room.try_acquire_many(bytes).ok()
+    }
+
+    /// The registries that are attached now; nothing where the API server does not say in time. One that can't be acted on is
+    /// what it was in the view.
+    pub(super) async fn registries(&self, wait: Wait, view: &Arc<View>) -> Option<Arc<AttachedRegistries>> {
+        let took = Duration::from_millis(
+            self.list_took
+                .load(Ordering::Relaxed)
+                .saturating_mul(SPACING_PER_LIST),
+        );
+        let spacing = took.clamp(LIST_SPACING, MAX_LIST_SPACING);
+        let answer = self
+            .registries
+            .join(&(), wait.since, wait.deadline, spacing, || {
+                let (api, view) = (Api::<Unread>::all(self.client.clone()), Arc::clone(view));
+                let (list_took, failures) = (Arc::clone(&self.list_took), Arc::clone(&self.failures));
+                async move {
+                    let begun = Instant::now();
+                    let listed = call_within(LONGEST_WAIT, api.list(&ListParams::default())).await;
+                    let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    list_took.store(took, Ordering::Relaxed);
+                    let listed = told(&failures, listed)?;
+                    Some(Arc::new(read_all(listed.items, &view.registries())))
+                }
+            })?;
+        timeout_at(wait.deadline, answer).await.ok().flatten()
+    }
+
+    /// The labels that a namespace has now, or that it is not there; nothing where the API server does not say in time.
+    pub(super) async fn labels(&self, wait: Wait, namespace: &str) -> Option<Option<Labels>> {
+        let key = namespace.to_owned();
+        let answer = self
+            .namespaces
+            .join(&key, wait.since, wait.deadline, READ_SPACING, || {
+                let (api, key) = (Api::<Namespace>::all(self.client.clone()), key.clone());
+                let failures = Arc::clone(&self.failures);
+                async move {
+                    let read = call_within(LONGEST_WAIT, api.get_metadata_opt(&key)).await;
+                    let namespace = told(&failures, read)?;
+                    Some(namespace.map(|namespace| namespace.metadata.labels.unwrap_or_default()))
+                }
+            })?;
+        timeout_at(wait.deadline, answer).await.ok().flatten()
+    }
+}
+
+/// What a call brought; a failure is told to the log now and then.
+fn told<T>(failures: &Occasional, called: Result<T, CallError>) -> Option<T> {
+    match called {
+        Ok(value) => Some(value),
+        Err(error) => {
+            if let Some(failed) = failures.take(1, monotonic()) {
+                tracing::warn!(
+                    %error,
+                    failed,
+                    "the API server could not be asked for what a review depends on; it was answered from the caches"
+                );
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

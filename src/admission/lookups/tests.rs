@@ -1,0 +1,296 @@
+use std::io;
+use std::sync::Mutex;
+
+use futures::future::join_all;
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::*;
+use crate::admission::demand::{self, DemandReceiver};
+use crate::admission::{Admission, ClusterSenders, Step, denials};
+use crate::audit::{AuditLog, Destination};
+use crate::metrics::Metrics;
+use crate::policy::decision::Settings;
+use crate::policy::scope::Picked;
+
+const IMAGE: &str = "mineregistry.azurecr.io/app";
+/// How long the API server of a test takes to answer.
+const CALL: Duration = Duration::from_millis(20);
+
+/// What an API server does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Server {
+    /// It has the AcrRegistry mine, for the team a, and the namespace apps of that team.
+    Answers,
+    /// It has neither.
+    IsEmpty,
+    IsStuck,
+    Refuses,
+}
+
+fn attached(selector: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+        "spec": {
+            "loginServer": "mineregistry.azurecr.io", "identity": {"managedIdentity": {}}, "namespaces": selector,
+        },
+    })
+}
+
+fn answer_of(server: Server, path: &str) -> (u16, Value) {
+    let is_list = path.ends_with("/acrregistries");
+    let list = |items: Vec<Value>| json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistryList", "metadata": {"resourceVersion": "9"}, "items": items});
+    match server {
+        Server::Answers if is_list => (200, list(vec![attached(&json!({"matchLabels": {"team": "a"}}))])),
+        Server::Answers if path.ends_with("/namespaces/apps") => (
+            200,
+            json!({"apiVersion": "v1", "kind": "PartialObjectMetadata", "metadata": {"name": "apps", "labels": {"team": "a"}}}),
+        ),
+        Server::IsEmpty if is_list => (200, list(Vec::new())),
+        Server::Answers | Server::IsEmpty => (
+            404,
+            json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "not found", "code": 404}),
+        ),
+        Server::IsStuck | Server::Refuses => (
+            403,
+            json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403}),
+        ),
+    }
+}
+
+/// Admission beside an API server, and what that was asked.
+struct World {
+    admission: Admission,
+    view: Arc<View>,
+    metrics: Arc<Metrics>,
+    demands: DemandReceiver,
+    asked: Arc<Mutex<Vec<String>>>,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new(server: Server) -> Self {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let path = request.uri().path().to_owned();
+            log.lock().unwrap().push(path.clone());
+            async move {
+                sleep(CALL).await;
+                if server == Server::IsStuck {
+                    std::future::pending::<()>().await;
+                }
+                let (code, body) = answer_of(server, &path);
+                let body = Body::from(body.to_string().into_bytes());
+                Ok::<_, io::Error>(Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
+        let (view, metrics) = (Arc::new(View::default()), Arc::new(Metrics::new(|| 0)));
+        let (demand, demands) = demand::channel(Arc::clone(&metrics));
+        let (denials, _denied) = denials::channel(Arc::clone(&metrics));
+        let admission = Admission::new(
+            Arc::clone(&view),
+            Settings::default(),
+            Arc::new(audit),
+            Arc::clone(&metrics),
+        )
+        .in_cluster(ClusterSenders { demand, denials })
+        .asking(Client::new(service, "default"));
+        Self {
+            admission,
+            view,
+            metrics,
+            demands,
+            asked,
+            directory,
+        }
+    }
+
+    /// The decision on a Pod with an image, which the API server waits for so long, and how long it took.
+    async fn decide(&self, namespace: &str, image: &str, timeout: Option<Duration>) -> (String, Duration) {
+        let arrived = Instant::now();
+        let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+            "namespace": namespace, "object": {"spec": {"containers": [{"name": "main", "image": image}]}},
+        }})
+        .to_string();
+        let mut review = self.admission.read(body.as_bytes(), Picked::ByMode).unwrap();
+        loop {
+            match self
+                .admission
+                .answer(&review, "peer", arrived.into_std())
+                .unwrap()
+            {
+                Step::Answered(answer) => {
+                    let answer: Value = serde_json::from_slice(&answer).unwrap();
+                    let decision = &answer["response"]["auditAnnotations"]["decision"];
+                    return (decision.as_str().unwrap().to_owned(), arrived.elapsed());
+                }
+                Step::Behind(wanted) => {
+                    self.admission
+                        .catch_up(&mut review, wanted, arrived.into_std(), timeout)
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn outcome(&self, namespace: &str, image: &str) -> String {
+        self.decide(namespace, image, None).await.0
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn counts(&self, what: &str, result: &str, count: usize) -> bool {
+        let line = format!("pullpass_admission_waited_total{{for=\"{what}\",result=\"{result}\"}} {count}\n");
+        self.metrics.encode().unwrap().contains(&line)
+    }
+
+    fn know(&self, selector: &Value, labels: &[(&str, &str)]) {
+        let object = serde_json::from_value(attached(selector)).unwrap();
+        self.view
+            .set_registries(read_all([object], &AttachedRegistries::default()));
+        let labels = labels.iter();
+        let labels = labels.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        self.view.set_namespace("apps", &labels);
+    }
+
+    /// What the only record of the audit log says of a wait.
+    async fn recorded(&self) -> Value {
+        loop {
+            let text = std::fs::read_to_string(self.directory.path().join("audit")).unwrap();
+            if let Some(line) = text.lines().next() {
+                let record: Value = serde_json::from_str(line).unwrap();
+                return record["waited"].clone();
+            }
+            sleep(CALL).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_caches_lack_is_asked_for_before_the_answer() {
+    let mut world = World::new(Server::Answers);
+    assert_eq!(world.outcome("apps", IMAGE).await, "injected");
+    assert_eq!(
+        world.asked(),
+        [
+            "/apis/pullpass.dev/v1alpha1/acrregistries",
+            "/api/v1/namespaces/apps"
+        ]
+    );
+    assert!(world.counts("registry", "changed", 1) && world.counts("namespace", "changed", 1));
+    // The Secret is written once the watches have it.
+    assert_eq!(world.demands.recv().await.unwrap().registry, "mine");
+    assert_eq!(
+        world.recorded().await,
+        json!({"registry": "changed", "namespace": "changed"})
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_that_were_changed_just_now_are_read() {
+    let world = World::new(Server::Answers);
+    let selector = json!({"matchLabels": {"team": "a"}});
+    // Another team's, until a moment ago.
+    world.know(&selector, &[("team", "b")]);
+    assert_eq!(world.outcome("apps", IMAGE).await, "injected");
+    // Opted out, until a moment ago.
+    world.know(&selector, &[("pullpass.dev/inject", "disabled")]);
+    assert_eq!(world.outcome("apps", IMAGE).await, "injected");
+    assert!(world.counts("namespace", "changed", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_about_what_is_known() {
+    let world = World::new(Server::IsStuck);
+    world.know(&json!({"matchLabels": {"team": "a"}}), &[("team", "a")]);
+    for (image, expected) in [(IMAGE, "injected"), ("nginx", "not-applicable")] {
+        let (outcome, took) = world.decide("apps", image, None).await;
+        assert_eq!((outcome.as_str(), took), (expected, Duration::ZERO), "{image}");
+    }
+    assert_eq!(world.asked(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_api_server_costs_the_bound_alone() {
+    for (timeout, bound) in [
+        (None, LONGEST_WAIT),
+        (Some(30), LONGEST_WAIT),
+        (Some(5), LONGEST_WAIT),
+        (Some(1), Duration::from_millis(250)),
+    ] {
+        let world = World::new(Server::IsStuck);
+        let (outcome, took) = world
+            .decide("apps", IMAGE, timeout.map(Duration::from_secs))
+            .await;
+        assert_eq!(outcome, "uncovered");
+        assert!(took >= bound && took <= bound + CALL, "{timeout:?}: {took:?}");
+        assert!(world.counts("registry", "failed", 1));
+        assert_eq!(world.recorded().await, json!({"registry": "failed"}));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_leaves_the_newest_of_the_caches() {
+    let world = World::new(Server::Refuses);
+    let (outcome, ()) = tokio::join!(world.outcome("apps", IMAGE), async {
+        sleep(CALL / 2).await;
+        world.know(&json!({}), &[]);
+    });
+    assert_eq!(outcome, "injected");
+    assert!(world.counts("registry", "failed", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_strangers_share_few_calls() {
+    let world = World::new(Server::IsEmpty);
+    world.view.set_namespace("apps", &Labels::new());
+    let begun = Instant::now();
+    let pods = (0..1_000_u32).map(|number| {
+        let world = &world;
+        async move {
+            sleep(Duration::from_millis(2) * number).await;
+            world
+                .outcome("apps", &format!("stranger{number}.azurecr.io/app"))
+                .await
+        }
+    });
+    let outcomes = join_all(pods).await;
+    assert!(outcomes.iter().all(|outcome| outcome == "uncovered"));
+    // Each takes that long.
+    let spacing = CALL.as_millis() * u128::from(SPACING_PER_LIST);
+    // The first ones begin before any took as long.
+    let most = begun.elapsed().as_millis() / spacing + 4;
+    assert!(world.asked().len() <= usize::try_from(most).unwrap(), "{most}");
+    assert!(world.counts("registry", "unchanged", 1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_namespaces_are_read_at_a_bounded_rate() {
+    let world = World::new(Server::IsEmpty);
+    world.know(&json!({"matchLabels": {"team": "a"}}), &[]);
+    let names: Vec<_> = (0..1_000).map(|number| format!("new-{number}")).collect();
+    let outcomes = join_all(names.iter().map(|name| world.outcome(name, IMAGE))).await;
+    // What is not known in time is trusted to the selector, as before.
+    assert!(outcomes.iter().all(|outcome| outcome == "injected"));
+    let most = LONGEST_WAIT.as_millis() / READ_SPACING.as_millis() + 1;
+    assert!(world.asked().len() <= usize::try_from(most).unwrap(), "{most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reviews_that_wait_leave_room_for_others() {
+    let world = World::new(Server::Answers);
+    let lookups = Lookups::new(world.admission.lookups.as_ref().unwrap().client.clone());
+    let held: Vec<_> = std::iter::from_fn(|| lookups.enter(1)).collect();
+    assert_eq!(held.len(), WAITING_BYTES / LEAST_BYTES);
+    drop(held);
+    assert!(lookups.enter(WAITING_BYTES + 1).is_none());
+    assert!(lookups.enter(WAITING_BYTES).is_some());
+}

@@ -1,0 +1,82 @@
+//! `AcrRegistries` as the API server lists them, whether or not they can be acted on.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+
+use crate::api::acr_registry::AcrRegistry;
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+
+/// An `AcrRegistry` as the API server has it, whether or not it can be read.
+pub type Unread = DeserializeGuard<AcrRegistry>;
+
+/// Reads one; an error says why it can't be acted on.
+pub fn read(object: Unread) -> Result<AttachedRegistry, String> {
+    match object.0 {
+        Ok(object) => AttachedRegistry::parse(&object).map_err(|error| error.to_string()),
+        Err(unreadable) => Err(format!(
+            "this version of pullpass can't read it: {}",
+            unreadable.error
+        )),
+    }
+}
+
+/// What a list comes to: one that can't be acted on is attached all the same, and stays what it was before.
+pub fn read_all(
+    objects: impl IntoIterator<Item = Unread>,
+    before: &AttachedRegistries,
+) -> AttachedRegistries {
+    let mut unusable = BTreeSet::new();
+    let usable: AttachedRegistries = objects
+        .into_iter()
+        .filter_map(|object| {
+            let name = object.name_any();
+            read(object).ok().or_else(|| {
+                let before = before.by_name(&name).cloned();
+                unusable.insert(name);
+                before
+            })
+        })
+        .collect();
+    usable.with_unusable(unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(name: &str, spec: &Value) -> Unread {
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_list_keeps_what_the_unusable_meant_before() {
+        let identity = json!({"managedIdentity": {}});
+        let sound = |host: &str| json!({"loginServer": host, "identity": identity});
+        let before = read_all(
+            [
+                object("wrong", &sound("registry1.azurecr.io")),
+                object("gone", &sound("registry2.azurecr.io")),
+            ],
+            &AttachedRegistries::default(),
+        );
+        let now = read_all(
+            [
+                object("wrong", &sound("registry.example")),
+                object("never", &json!({"identity": {"ofLater": {}}})),
+                object("new", &sound("registry3.azurecr.io")),
+            ],
+            &before,
+        );
+        let names: Vec<_> = now.all().iter().map(|registry| registry.name()).collect();
+        assert_eq!(names, ["new", "wrong"]);
+        let attached = ["wrong", "never", "new", "gone"].map(|name| now.is_attached(name));
+        assert_eq!(attached, [true, true, true, false]);
+    }
+}
