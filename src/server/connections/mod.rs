@@ -3,12 +3,16 @@
 //! A new connection is taken although the limit is reached, and the one of least use ends: one of the peer that
 //! has the most, and of these one that never had a review answered, or else the longest unused. So a client that
 //! opens many connections competes with itself, and API servers reach the port, also where a proxy makes all of
-//! them one peer. Where no peer has many, the least useful one of all ends: a new connection that has no review
-//! answered is the first to go for the next one, so that many addresses do not displace those in use.
+//! them one peer. Where no peer has many, the least useful one of all ends: a connection that has no review answered
+//! is the first to go for the next one, so that many addresses do not displace those in use. It is spared for its
+//! first second while few others are, so that whoever has many addresses does not keep a newcomer from its first
+//! answer, either. The addresses of one network of IPv6 (/64) are one peer: a host can have all of them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,6 +21,13 @@ use crate::metrics::Metrics;
 
 /// A peer has many connections if it has more than this part of what is allowed: more than 8 of 512.
 const MANY: usize = 64;
+/// How long a new connection is spared, to have a review answered.
+const SPARED_INTERVAL: Duration = Duration::from_secs(1);
+/// Which part of what is allowed is spared at a time, the newest ones: 64 of 512. So many that are in use a flood of newcomers
+/// can displace, and no more.
+const SPARED: usize = 8;
+/// The bits of an IPv6 address that tell its network.
+const NETWORK: u128 = !(u64::MAX as u128);
 
 /// An open connection.
 #[derive(Debug)]
@@ -113,11 +124,15 @@ impl Connections {
 
     /// Takes a new connection, if need be in place of another one.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Admitted {
-        let peer = peer.to_canonical();
+        let peer = peer_of(peer);
         let mut open = self.open();
         let mut refused = None;
         if open.by_id.len() >= self.limit {
-            let least = least_useful(peer, &open.summaries(), self.limit / MANY);
+            let least = least_useful(
+                peer,
+                &open.summaries(self.limit / SPARED, Instant::now()),
+                self.limit / MANY,
+            );
             if let Some(ended) = least.and_then(|id| open.by_id.remove(&id)) {
                 refused = Some(ended.peer);
                 ended.ended.notify_one();
@@ -144,23 +159,44 @@ impl Connections {
     }
 }
 
+/// Who a connection from this address counts for.
+fn peer_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 impl Open {
-    fn summaries(&self) -> Vec<OpenConnection> {
-        self.by_id
+    /// What the open connections are good for, of which that many are spared at most.
+    fn summaries(&self, spared: usize, now: Instant) -> Vec<OpenConnection> {
+        let mut open: Vec<_> = self
+            .by_id
             .iter()
             .map(|(id, connection)| {
                 let activity = connection.activity();
+                let (usefulness, last) = if activity.answered {
+                    (Usefulness::Answered, activity.last)
+                } else {
+                    (Usefulness::None, None)
+                };
                 OpenConnection {
                     id: *id,
                     peer: connection.peer,
-                    used: activity
-                        .last
-                        .filter(|_| activity.answered)
-                        .unwrap_or(connection.opened),
-                    is_useful: activity.answered,
+                    usefulness,
+                    used: last.unwrap_or(connection.opened),
                 }
             })
-            .collect()
+            .collect();
+        let is_new = |connection: &&mut OpenConnection| {
+            connection.usefulness == Usefulness::None && now.duration_since(connection.used) < SPARED_INTERVAL
+        };
+        let mut new: Vec<_> = open.iter_mut().filter(is_new).collect();
+        new.sort_unstable_by_key(|connection| Reverse(connection.id));
+        for connection in new.into_iter().take(spared) {
+            connection.usefulness = Usefulness::Spared;
+        }
+        open
     }
 }
 
@@ -181,14 +217,24 @@ impl Drop for Place {
     }
 }
 
+/// Of what use a connection is; those of less end first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Usefulness {
+    /// No review was ever answered on it.
+    None,
+    /// One was.
+    Answered,
+    /// None was, and it is too new for that to say anything.
+    Spared,
+}
+
 /// What an open connection was good for.
 #[derive(Debug, Clone)]
 struct OpenConnection {
     id: u64,
     peer: IpAddr,
-    /// Whether a review was ever answered on it.
-    is_useful: bool,
-    /// When it was used last if it is useful, else when it was opened.
+    usefulness: Usefulness,
+    /// When it was used last if a review was answered on it, else when it was opened.
     used: Instant,
 }
 
@@ -205,7 +251,7 @@ fn least_useful(newcomer: IpAddr, open: &[OpenConnection], few: usize) -> Option
     open.iter()
         // Many peers with a few connections each: none has more than it should, so that use alone decides.
         .filter(|connection| count <= few || connection.peer == from)
-        .min_by_key(|connection| (connection.is_useful, connection.used, connection.id))
+        .min_by_key(|connection| (connection.usefulness, connection.used, connection.id))
         .map(|connection| connection.id)
 }
 

@@ -34,7 +34,7 @@ impl Opened {
         self.open_connections.push(OpenConnection {
             id,
             peer: peer(from),
-            is_useful: false,
+            usefulness: Usefulness::None,
             used: self.at(id),
         });
         id
@@ -45,7 +45,7 @@ impl Opened {
         let id = self.open(from);
         let used = self.at(seconds);
         let connection = self.open_connections.last_mut().unwrap();
-        (connection.is_useful, connection.used) = (true, used);
+        (connection.usefulness, connection.used) = (Usefulness::Answered, used);
         id
     }
 
@@ -125,14 +125,74 @@ fn newcomers_displace_each_other_before_what_is_useful() {
     let flood: Vec<_> = (64..=255)
         .map(|from| connections.admit(peer(from)).place)
         .collect();
-    let open = connections.open();
-    let left = useful
-        .iter()
-        .filter(|place| open.by_id.contains_key(&place.id))
-        .count();
-    assert_eq!(left, 63);
-    drop(open);
+    // Some newcomers are spared, and no more.
+    assert_eq!(left(&connections, &useful), 64 - 64 / SPARED - 1);
     drop((useful, flood));
+}
+
+fn left(connections: &Connections, places: &[Place]) -> usize {
+    let open = connections.open();
+    let is_open = |place: &&Place| open.by_id.contains_key(&place.id);
+    places.iter().filter(is_open).count()
+}
+
+/// Somebody has 64 addresses that each had a review answered, and goes on to connect from them.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_has_time_for_its_first_review() {
+    let connections = Connections::new(64, None);
+    let mut others: Vec<_> = (0..64)
+        .map(|from| {
+            let place = connections.admit(peer(100 + from)).place;
+            place.connection.answered();
+            place
+        })
+        .collect();
+    let newcomer = connections.admit(peer(NEW)).place;
+    let another = |from: usize| Ipv4Addr::new(10, 0, 1, u8::try_from(from).unwrap()).into();
+    for from in 1..=64 / SPARED {
+        others.push(connections.admit(another(from)).place);
+        assert_eq!(left(&connections, std::slice::from_ref(&newcomer)), 1, "{from}");
+    }
+    // One that has an answer is as good as theirs, and newer.
+    newcomer.connection.answered();
+    others.extend((100..150).map(|from| connections.admit(another(from)).place));
+    assert_eq!(left(&connections, std::slice::from_ref(&newcomer)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_review_is_spared_for_a_second() {
+    let connections = Connections::new(64, None);
+    let useful: Vec<_> = (0..63)
+        .map(|from| {
+            let place = connections.admit(peer(100 + from)).place;
+            place.connection.answered();
+            place
+        })
+        .collect();
+    let newcomer = [connections.admit(peer(NEW)).place];
+    tokio::time::advance(SPARED_INTERVAL).await;
+    let next = connections.admit(peer(OTHER)).place;
+    assert_eq!(
+        (left(&connections, &newcomer), left(&connections, &useful)),
+        (0, 63)
+    );
+    drop(next);
+}
+
+#[test]
+fn a_network_of_ipv6_is_one_peer() {
+    let address = |text: &str| peer_of(text.parse().unwrap());
+    assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:0:0:2"));
+    assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+    assert_ne!(address("10.0.0.1"), address("10.0.0.2"));
+    let connections = Connections::new(16, None);
+    let other = connections.admit(peer(OTHER)).place;
+    let flood: Vec<_> = (0..100_u128)
+        .map(|host| Ipv6Addr::from_bits((0x2001_0db8 << 96) | host).into())
+        .map(|address| connections.admit(address).place)
+        .collect();
+    assert_eq!(left(&connections, std::slice::from_ref(&other)), 1);
+    drop((other, flood));
 }
 
 /// An API server behind the address of somebody who floods the port.
