@@ -122,7 +122,8 @@ pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
         | Code::Manifest
         | Code::ClockSkew
         | Code::Controller
-        | Code::PullSecret => vec![
+        | Code::PullSecret
+        | Code::Policy => vec![
             say(
                 "Look at what is between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY.",
             ),
@@ -153,6 +154,7 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
         | Step::Controller
         | Step::Ready
         | Step::PullAuthorized
+        | Step::Policies
         | Step::Credential
         | Step::PullSecrets => Request::Challenge,
     };

@@ -38,6 +38,8 @@ pub enum Step {
     PullSecrets,
     /// In the cluster: the condition `PullAuthorized`.
     PullAuthorized,
+    /// In the cluster: the API server's own admission policies.
+    Policies,
 }
 
 impl Step {
@@ -59,6 +61,7 @@ impl Step {
             Self::Credential => "Credential",
             Self::PullSecrets => "Pull secrets",
             Self::PullAuthorized => "Pull rights",
+            Self::Policies => "Policies",
         }
     }
 }
@@ -99,6 +102,8 @@ pub enum Code {
     Controller,
     /// A pull secret could not be written.
     PullSecret,
+    /// The API server's policies and the webhook do not mean the same.
+    Policy,
 }
 
 impl Code {
@@ -120,6 +125,7 @@ impl Code {
             Self::ClockSkew => "CLOCK_SKEW_ERROR",
             Self::Controller => "CONTROLLER_ERROR",
             Self::PullSecret => "PULL_SECRET_ERROR",
+            Self::Policy => "ADMISSION_POLICY_ERROR",
         }
     }
 }

@@ -112,6 +112,7 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
             | Step::Controller
             | Step::Ready
             | Step::PullAuthorized
+            | Step::Policies
             | Step::Credential
             | Step::PullSecrets => subject
                 .target
@@ -206,6 +207,7 @@ fn code_of_step(step: Step) -> Code {
         | Step::Controller
         | Step::Ready
         | Step::PullAuthorized
+        | Step::Policies
         | Step::Credential
         | Step::PullSecrets => Code::Challenge,
     }

@@ -294,6 +294,7 @@ fn step_after(step: Step) -> Step {
         | Step::Controller
         | Step::Ready
         | Step::PullAuthorized
+        | Step::Policies
         | Step::Credential
         | Step::PullSecrets => Step::Entra,
     }

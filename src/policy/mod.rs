@@ -16,6 +16,7 @@ pub mod request;
 pub mod rescue;
 pub mod rules;
 pub mod scope;
+pub mod server_policies;
 pub mod verdict;
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
 use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
-use crate::api::names::{REGISTRY_LABEL, minted_credential, pull_secret};
+use crate::api::names::{INDEX, REGISTRY_LABEL, WEBHOOK_CONFIGURATION, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
+use crate::policy::server_policies::ServerPolicies;
 
 /// How late a refresh may be: the leader may just have changed.
 const REFRESH_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
@@ -43,6 +44,8 @@ pub struct Facts {
     pub minted: Minted,
     /// pullpass' own namespace.
     pub own_namespace: String,
+    /// The API server's own admission policies.
+    pub policies: ServerPolicies,
     /// The time.
     pub now: Timestamp,
 }
@@ -76,6 +79,7 @@ impl Facts {
             };
             finding(step, outcome)
         }));
+        findings.push(finding(Step::Policies, self.policies()));
         findings
     }
 
@@ -319,6 +323,39 @@ impl Facts {
             ];
         }
         vec![self.describe()]
+    }
+
+    /// Whether what the API server does by itself is what the webhook does. The flags of pullpass and the webhook's selectors
+    /// are to agree without policies, too.
+    fn policies(&self) -> StepOutcome {
+        let policies = &self.policies;
+        if !policies.disagreements.is_empty() {
+            return failed(
+                Code::Policy,
+                policies.disagreements.join("; "),
+                vec![
+                    kubectl(
+                        "See what pullpass has by its flags:",
+                        format!("kubectl get acrindex {INDEX} --output yaml"),
+                    ),
+                    kubectl(
+                        "And what the API server asks it about; install both from one overlay, or with the same values of the chart:",
+                        format!(
+                            "kubectl get mutatingwebhookconfiguration {WEBHOOK_CONFIGURATION} --output yaml"
+                        ),
+                    ),
+                ],
+            );
+        }
+        match (policies.does(), policies.inject, policies.enforce) {
+            (Some(does), ..) => passed(format!("{does} in the API server, for the webhook's namespaces")),
+            (None, Some(false), Some(false)) => StepOutcome::Skipped {
+                why: "the API server has none of pullpass: replicas add pull secrets and judge".to_owned(),
+            },
+            (None, ..) => StepOutcome::Skipped {
+                why: "whether the API server has any can't be read".to_owned(),
+            },
+        }
     }
 
     fn describe(&self) -> Cure {

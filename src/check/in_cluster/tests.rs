@@ -14,6 +14,11 @@ fn facts(status: &Value) -> Facts {
         object: serde_json::from_value(object).unwrap(),
         minted: Minted::There { refreshed_at: None },
         own_namespace: "pullpass-system".to_owned(),
+        policies: ServerPolicies {
+            inject: Some(true),
+            enforce: Some(false),
+            disagreements: Vec::new(),
+        },
         now: "2026-11-22T18:00:00Z".parse().unwrap(),
     }
 }
@@ -54,7 +59,7 @@ fn status(ready: &str, reason: &str, message: &str) -> Value {
 #[test]
 fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
     let well = status("True", "Minted", "the credential is fresh");
-    assert_eq!(codes(&facts(&well)), ["ok"; 6]);
+    assert_eq!(codes(&facts(&well)), ["ok"; 7]);
     let unseen = [
         "ok",
         "CONTROLLER_ERROR",
@@ -62,6 +67,7 @@ fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
         "skipped",
         "skipped",
         "skipped",
+        "ok",
     ];
     assert_eq!(codes(&facts(&Value::Null)), unseen);
     let mut old = well.clone();
@@ -212,5 +218,52 @@ fn undistributed_secrets_have_advice_by_reason() {
         "lastTransitionTime": "2026-11-22T17:00:00Z",
     });
     told["conditions"].as_array_mut().unwrap().push(condition);
-    assert_eq!(codes(&facts(&told)), ["ok"; 6]);
+    assert_eq!(codes(&facts(&told)), ["ok"; 7]);
+}
+
+#[test]
+fn the_api_servers_policies_are_told_and_where_they_disagree() {
+    let well = status("True", "Minted", "the credential is fresh");
+    for (inject, enforce, disagreements, expected, says) in [
+        (
+            Some(true),
+            Some(true),
+            vec![],
+            "ok",
+            "add pull secrets and judge the rules",
+        ),
+        (Some(false), Some(true), vec![], "ok", "judge the rules"),
+        (
+            Some(false),
+            Some(false),
+            vec![],
+            "skipped",
+            "the API server has none",
+        ),
+        (None, Some(false), vec![], "skipped", "can't be read"),
+        (
+            Some(false),
+            Some(false),
+            vec!["pullpass is in mode opt-in by --mode", "and more"],
+            "ADMISSION_POLICY_ERROR",
+            "pullpass is in mode opt-in by --mode; and more",
+        ),
+    ] {
+        let mut facts = facts(&well);
+        facts.policies = ServerPolicies {
+            inject,
+            enforce,
+            disagreements: disagreements.into_iter().map(str::to_owned).collect(),
+        };
+        assert_eq!(codes(&facts)[6], expected);
+        let finding = facts.findings().remove(6);
+        let text = match &finding.outcome {
+            StepOutcome::Passed { detail: text } | StepOutcome::Skipped { why: text } => text,
+            StepOutcome::Failed(failure) => {
+                assert_eq!(failure.cures.len(), 2);
+                &failure.cause
+            }
+        };
+        assert!(text.contains(says), "{text}");
+    }
 }

@@ -1,7 +1,7 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
 pub mod installed;
-mod policies;
+pub(super) mod policies;
 mod report;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,6 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 
-use self::policies::Policies;
 use self::report::{Findings, PodRow};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::READY;
@@ -88,7 +87,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     let client = args.cluster.client().await?;
     let installed = installed_scope(&client).await?;
     let is_installed = installed.is_some();
-    let policies = Policies::read(&client, installed.as_ref()).await;
+    let policies = policies::read(&client, installed.as_ref()).await;
     let scope = installed.unwrap_or_else(|| Scope::new(Mode::default(), OWN_NAMESPACE, []));
     let scope = match args.mode {
         Some(mode) => scope.with_mode(mode),
@@ -137,7 +136,7 @@ fn progress_style() -> ProgressStyle {
 }
 
 /// What the installed webhook's selectors say, if it is installed.
-async fn installed_scope(client: &Client) -> Result<Option<Scope>, CliError> {
+pub(super) async fn installed_scope(client: &Client) -> Result<Option<Scope>, CliError> {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let installed = call(configurations.get_opt(WEBHOOK_CONFIGURATION))
         .await

@@ -6,11 +6,11 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
-use crate::cli::audit::policies::Policies;
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageState, Finding, Gap, Group, Summary};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Mode;
+use crate::policy::server_policies::ServerPolicies;
 
 /// A Pod and a registry.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,7 +39,7 @@ pub(super) struct Findings {
     /// Whether the cluster has the webhook at all.
     pub(super) is_installed: bool,
     /// What the API server does by itself.
-    pub(super) policies: Policies,
+    pub(super) policies: ServerPolicies,
 }
 
 impl PodRow {

@@ -18,6 +18,7 @@ use crate::base::clock::whole_seconds;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
+use crate::cli::audit::{installed_scope, policies};
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
 use crate::kubernetes::call::{Words, call, within};
 use crate::kubernetes::pages::pages;
@@ -142,10 +143,14 @@ pub(super) async fn facts(
         let name = object.name_any();
         let minted = minted(&client, own_namespace, &name).await;
         let events = events(&client, &name).await;
+        // Whoever may read AcrRegistries alone learns no less of the registry.
+        let webhook = installed_scope(&client).await.ok().flatten();
+        let policies = policies::read(&client, webhook.as_ref()).await;
         let facts = Facts {
             object,
             minted,
             own_namespace: own_namespace.to_owned(),
+            policies,
             now: Timestamp::now(),
         };
         Ok((facts, events))

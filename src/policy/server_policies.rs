@@ -1,0 +1,138 @@
+//! The admission policies that the API server has of pullpass, and whether they mean the same namespaces as the webhook.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::api::acr_index::AcrIndexSpec;
+use crate::api::names::INDEX;
+use crate::policy::scope::Scope;
+
+/// What is known of the policies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ServerPolicies {
+    /// Whether the API server injects by itself; absent where that can't be read.
+    pub inject: Option<bool>,
+    /// Whether the API server judges by itself; absent where that can't be read.
+    pub enforce: Option<bool>,
+    /// How they differ from the webhook, in sentences.
+    pub disagreements: Vec<String>,
+}
+
+impl ServerPolicies {
+    /// Whether any of them is known to be there.
+    pub fn are_there(&self) -> bool {
+        self.inject == Some(true) || self.enforce == Some(true)
+    }
+
+    /// What they do; nothing where none is known to be there.
+    pub fn does(&self) -> Option<String> {
+        let names = [
+            (self.inject, "add pull secrets"),
+            (self.enforce, "judge the rules"),
+        ];
+        let does = names.into_iter().filter(|(is_there, _)| *is_there == Some(true));
+        let does: Vec<_> = does.map(|(_, does)| does).collect();
+        (!does.is_empty()).then(|| does.join(" and "))
+    }
+
+    /// What a reader of a table should know.
+    pub fn notes(&self) -> Vec<String> {
+        let installed = self.does().map(|does| {
+            format!("Admission policies in the API server {does} too, whether or not a replica answers.")
+        });
+        let disagreements = self.disagreements.iter();
+        installed
+            .into_iter()
+            .chain(disagreements.map(|text| format!("Admission: {text}.")))
+            .collect()
+    }
+}
+
+/// How the flags of pullpass, which the index has for the policies, differ from what the webhook's selectors pick.
+pub fn disagreements(are_there: bool, index: Option<&AcrIndexSpec>, webhook: Option<&Scope>) -> Vec<String> {
+    let Some(index) = index else {
+        let nothing = format!("there is no AcrIndex {INDEX}, so policies do nothing until a replica has led");
+        return are_there.then_some(nothing).into_iter().collect();
+    };
+    let Some(webhook) = webhook else {
+        return Vec::new();
+    };
+    let mode = webhook.mode().as_str();
+    let other_mode = (index.mode != mode).then(|| {
+        format!(
+            "pullpass is in mode {} by --mode, and the webhook's configuration is in mode {mode}: both must say the same",
+            index.mode
+        )
+    });
+    let by_flag: BTreeSet<&str> = index.excluded_namespaces.iter().map(String::as_str).collect();
+    let by_selector: BTreeSet<&str> = webhook.excluded().collect();
+    let differing: Vec<_> = by_flag.symmetric_difference(&by_selector).copied().collect();
+    let other_namespaces = (!differing.is_empty()).then(|| {
+        format!(
+            "--exclude-namespaces and the webhook's configuration do not exclude the same namespaces: {}",
+            differing.join(", ")
+        )
+    });
+    other_mode.into_iter().chain(other_namespaces).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::scope::Mode;
+
+    fn index(mode: Mode, excluded: &[&str]) -> AcrIndexSpec {
+        let scope = Scope::new(mode, "own", excluded.iter().map(|name| (*name).to_owned()));
+        AcrIndexSpec {
+            mode: mode.as_str().to_owned(),
+            excluded_namespaces: scope.excluded().map(str::to_owned).collect(),
+            ..AcrIndexSpec::default()
+        }
+    }
+
+    #[test]
+    fn policies_and_webhook_that_differ_are_told() {
+        let webhook = Scope::new(Mode::ClusterWide, "own", ["legacy".to_owned()]);
+        for (index, says) in [
+            (Some(index(Mode::ClusterWide, &["legacy"])), &[][..]),
+            (
+                Some(index(Mode::OptIn, &["legacy"])),
+                &["mode opt-in by --mode, and the webhook's configuration is in mode cluster-wide"],
+            ),
+            (
+                Some(index(Mode::OptIn, &["other"])),
+                &["must say the same", "the same namespaces: legacy, other"],
+            ),
+            (None, &["there is no AcrIndex pullpass"]),
+        ] {
+            // Whether or not there are policies: pullpass and the webhook's selectors are to agree anyway.
+            for are_there in [true, false] {
+                let says = if index.is_none() && !are_there { &[] } else { says };
+                let told = disagreements(are_there, index.as_ref(), Some(&webhook));
+                assert_eq!(told.len(), says.len(), "{told:?}");
+                assert!(
+                    told.iter().zip(says).all(|(told, says)| told.contains(says)),
+                    "{told:?}"
+                );
+            }
+        }
+        assert_eq!(disagreements(true, Some(&index(Mode::OptIn, &[])), None), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_api_server_does_by_itself_is_told() {
+        assert_eq!(ServerPolicies::default().notes(), [""; 0]);
+        let policies = ServerPolicies {
+            inject: Some(true),
+            enforce: Some(true),
+            disagreements: vec!["they differ".to_owned()],
+        };
+        let notes = policies.notes();
+        assert!(
+            notes[0].contains("add pull secrets and judge the rules"),
+            "{notes:?}"
+        );
+        assert_eq!(notes[1], "Admission: they differ.");
+    }
+}
