@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use pullpass::api::names::{MANAGER, pull_secret};
+use pullpass::api::names::MANAGER;
+use pullpass::policy::attached::AttachedRegistry;
 use pullpass::sync::held_credential::HeldCredential;
 use pullpass::sync::secrets::CONCURRENCY;
+use serde_json::json;
 
 use crate::support::Result;
 
@@ -18,17 +20,23 @@ use crate::support::Result;
 pub(crate) struct Floor {
     client: Client,
     credential: HeldCredential,
-    registry: String,
+    registry: AttachedRegistry,
 }
 
 impl Floor {
     /// One that writes this credential as this client.
-    pub(crate) fn new(client: Client, registry: &str, credential: HeldCredential) -> Self {
-        Self {
+    pub(crate) fn new(client: Client, registry: &str, credential: HeldCredential) -> Result<Self> {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1",
+            "kind": "AcrRegistry",
+            "metadata": {"name": registry},
+            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+        });
+        Ok(Self {
             client,
             credential,
-            registry: registry.to_owned(),
-        }
+            registry: AttachedRegistry::parse(&serde_json::from_value(object)?)?,
+        })
     }
 
     /// Makes the credential another one, and returns its version.
@@ -51,11 +59,11 @@ impl Floor {
     /// Writes it to one namespace.
     pub(crate) async fn write(&self, namespace: &str) -> Result<()> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let name = pull_secret(&self.registry);
-        let manifest = self.credential.pull_secret(&name, namespace, &self.registry);
+        let name = self.registry.pull_secret();
+        let manifest = self.credential.pull_secret(namespace, &self.registry, &[]);
         let parameters = PatchParams::apply(MANAGER).force();
         secrets
-            .patch_metadata(&name, &parameters, &Patch::Apply(manifest))
+            .patch_metadata(name, &parameters, &Patch::Apply(manifest))
             .await?;
         Ok(())
     }

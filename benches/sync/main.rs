@@ -146,7 +146,7 @@ impl<'a> Bench<'a> {
                 world::client(&account).await?,
                 &login.name,
                 administrator.minted().await?,
-            );
+            )?;
             Ok(Self {
                 runtime,
                 azure,

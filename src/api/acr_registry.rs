@@ -62,6 +62,8 @@ use crate::registry::cloud::Cloud;
         .message("spec.credential and spec.audience do not go with spec.identity.anonymous, which has no credential"),
     validation = Rule::new("!has(self.credential) || !has(self.credential.kind) || self.credential.kind != 'ServicePrincipalPassword' || (has(self.identity.servicePrincipal) && has(self.identity.servicePrincipal.clientSecretRef))")
         .message("spec.credential.kind ServicePrincipalPassword needs spec.identity.servicePrincipal.clientSecretRef"),
+    validation = Rule::new("!has(self.customDomains) || !has(self.credential) || !has(self.credential.repositories) || size(self.credential.repositories) * (1 + size(self.customDomains)) <= 16")
+        .message("spec.credential.repositories are listed in a pull secret for the login server and for each of spec.customDomains: more than 16 in all do not fit; name fewer, or use kind RefreshToken"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AcrRegistrySpec {
@@ -89,6 +91,20 @@ pub struct AcrRegistrySpec {
     pub audience: Option<String>,
     /// Who pulls: exactly one of the five.
     pub identity: Identity,
+    /// Other hosts that the registry answers under, at most 16: DNS names in lower case, without port. The webhook is asked
+    /// about Pods with their images where its configuration names them too (`docs/policy.md`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_CUSTOM_DOMAINS),
+        inner(
+            length(min = 1, max = 253),
+            regex(pattern = "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
+        ),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    #[x_kube(validation = Rule::new("self.all(domain, !domain.matches('(^|[.])azurecr[.](io|us|cn)$'))")
+        .message("a custom domain does not end in .azurecr.io, .azurecr.us or .azurecr.cn: a login server goes into spec.loginServer, and its regional endpoints need not be named"))]
+    pub custom_domains: Vec<String>,
     /// What the pull secrets hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialSpec>,
@@ -272,6 +288,9 @@ fn default_username_key() -> String {
 fn default_password_key() -> String {
     "password".to_owned()
 }
+
+/// How many custom domains a registry may have.
+pub const MAX_CUSTOM_DOMAINS: usize = 16;
 
 /// How many repositories an access token may be for. Their names have at most [`MAX_REPOSITORIES_LENGTH`] characters together,
 /// so that the token fits a header, and a pull secret with a copy of it for each way to write each repository fits a Secret.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The `reason` of the condition `Ready=False`, or, for some, of `Distributed=False` or `PullAuthorized=False`. Scripts and alerts lean on these words.
+/// The `reason` of the condition `Ready=False`, or, for some, of `Distributed=False`, `PullAuthorized=False` or `CustomDomains=False`. Scripts and alerts lean on these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// The spec can't be carried out as it is.
@@ -23,6 +23,8 @@ pub enum Reason {
     SecretsRefused,
     /// The credential may not pull from a repository.
     PullDenied,
+    /// The API server does not ask the webhook about Pods with images on a custom domain.
+    NotAsked,
 }
 
 impl Reason {
@@ -38,6 +40,7 @@ impl Reason {
             Self::NameConflict => "NameConflict",
             Self::SecretsRefused => "SecretsRefused",
             Self::PullDenied => "PullDenied",
+            Self::NotAsked => "NotAsked",
         }
     }
 }

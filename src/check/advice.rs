@@ -123,7 +123,8 @@ pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
         | Code::ClockSkew
         | Code::Controller
         | Code::PullSecret
-        | Code::Policy => vec![
+        | Code::Policy
+        | Code::CustomDomain => vec![
             say(
                 "Look at what is between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY.",
             ),
@@ -155,6 +156,7 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
         | Step::Ready
         | Step::PullAuthorized
         | Step::Policies
+        | Step::CustomDomains
         | Step::Credential
         | Step::PullSecrets => Request::Challenge,
     };

@@ -40,6 +40,8 @@ pub enum Step {
     PullAuthorized,
     /// In the cluster: the API server's own admission policies.
     Policies,
+    /// In the cluster: the condition `CustomDomains`.
+    CustomDomains,
 }
 
 impl Step {
@@ -62,6 +64,7 @@ impl Step {
             Self::PullSecrets => "Pull secrets",
             Self::PullAuthorized => "Pull rights",
             Self::Policies => "Policies",
+            Self::CustomDomains => "Custom domains",
         }
     }
 }
@@ -104,6 +107,8 @@ pub enum Code {
     PullSecret,
     /// The API server's policies and the webhook do not mean the same.
     Policy,
+    /// A custom domain has no effect.
+    CustomDomain,
 }
 
 impl Code {
@@ -126,6 +131,7 @@ impl Code {
             Self::Controller => "CONTROLLER_ERROR",
             Self::PullSecret => "PULL_SECRET_ERROR",
             Self::Policy => "ADMISSION_POLICY_ERROR",
+            Self::CustomDomain => "CUSTOM_DOMAIN_ERROR",
         }
     }
 }

@@ -113,6 +113,7 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
             | Step::Ready
             | Step::PullAuthorized
             | Step::Policies
+            | Step::CustomDomains
             | Step::Credential
             | Step::PullSecrets => subject
                 .target
@@ -208,6 +209,7 @@ fn code_of_step(step: Step) -> Code {
         | Step::Ready
         | Step::PullAuthorized
         | Step::Policies
+        | Step::CustomDomains
         | Step::Credential
         | Step::PullSecrets => Code::Challenge,
     }

@@ -295,6 +295,7 @@ fn step_after(step: Step) -> Step {
         | Step::Ready
         | Step::PullAuthorized
         | Step::Policies
+        | Step::CustomDomains
         | Step::Credential
         | Step::PullSecrets => Step::Entra,
     }

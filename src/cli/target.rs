@@ -10,6 +10,7 @@ use crate::api::acr_registry::AcrRegistry;
 use crate::base::dns::{MAX_SUBDOMAIN, is_subdomain};
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::cloud::Cloud;
+use crate::registry::custom_domain::CustomDomain;
 use crate::registry::login_server::{LoginServer, LoginServerError, NAME_LENGTH};
 use crate::registry::resource_id::{ResourceId, ResourceIdError};
 
@@ -183,12 +184,28 @@ fn subdomain(text: &str, max: usize) -> Result<String, ObjectNameError> {
     }
 }
 
-/// An attached registry, as a person names it: also by its AcrRegistry's name.
+/// The custom domain that a text names, in any case and with or without HTTPS' own port.
+pub fn domain_of(text: &str) -> Option<CustomDomain> {
+    let host = text.strip_suffix(":443").unwrap_or(text);
+    CustomDomain::parse(&host.to_ascii_lowercase()).ok()
+}
+
+/// Whether the spec of an AcrRegistry names a custom domain.
+pub fn has_domain(object: &AcrRegistry, domain: &CustomDomain) -> bool {
+    object
+        .spec
+        .custom_domains
+        .iter()
+        .any(|named| named == domain.as_str())
+}
+
+/// An attached registry, as a person names it: also by its AcrRegistry's name, or by a custom domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedTarget {
     text: String,
     object: Option<ObjectName>,
     registry: Option<RegistryTarget>,
+    domain: Option<CustomDomain>,
 }
 
 /// What an [`AttachedTarget`] leads to.
@@ -213,12 +230,13 @@ impl AttachedTarget {
         if let Some(object) = attached.iter().find(named) {
             return Attached::One(object);
         }
-        let Some(target) = &self.registry else {
-            return Attached::Nothing;
-        };
         let mut matching: Vec<_> = attached
             .iter()
-            .filter(|object| target.is_named_by(object))
+            .filter(|object| match (&self.registry, &self.domain) {
+                (Some(target), _) => target.is_named_by(object),
+                (None, Some(domain)) => has_domain(object, domain),
+                (None, None) => false,
+            })
             .collect();
         match matching.pop() {
             None => Attached::Nothing,
@@ -238,13 +256,15 @@ impl FromStr for AttachedTarget {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let object = text.parse().ok();
         let registry = text.parse::<RegistryTarget>();
-        if let (None, Err(error)) = (&object, &registry) {
+        let domain = domain_of(text);
+        if let (None, None, Err(error)) = (&object, &domain, &registry) {
             return Err(error.clone());
         }
         Ok(Self {
             text: text.to_owned(),
             object,
             registry: registry.ok(),
+            domain,
         })
     }
 }
@@ -349,6 +369,10 @@ mod tests {
                 &json!({"loginServer": "twice-a1b2.azurecr.io", "resourceId": ID.replace("MyRegistry", "twice")}),
             ),
             object("broken", &json!({})),
+            object(
+                "domains",
+                &json!({"loginServer": "faraway.azurecr.io", "customDomains": ["registry.contoso.com"]}),
+            ),
         ];
         let found = |text: &str| match text.parse::<AttachedTarget>().unwrap().find(&attached) {
             Attached::Nothing => Vec::new(),
@@ -375,6 +399,9 @@ mod tests {
             ("hashed", vec!["labelled"]),
             ("hashed.azurecr.io", vec![]),
             ("broken", vec!["broken"]),
+            ("registry.contoso.com", vec!["domains"]),
+            ("Registry.contoso.com:443", vec!["domains"]),
+            ("contoso.com", vec![]),
             ("other", vec![]),
         ] {
             assert_eq!(found(text), names, "{text}");

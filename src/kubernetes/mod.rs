@@ -1,5 +1,6 @@
 //! How pullpass talks to an API server.
 
+pub mod asked;
 pub mod call;
 pub mod client;
 pub mod events;

@@ -1,6 +1,7 @@
 //! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
@@ -12,6 +13,7 @@ use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::{Labels, Scope};
 use crate::registry::cloud::Cloud;
+use crate::registry::custom_domain::CustomDomain;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
@@ -21,6 +23,7 @@ use crate::registry::resource_id::ResourceId;
 pub struct AttachedRegistry {
     name: String,
     login_server: LoginServer,
+    custom_domains: Vec<CustomDomain>,
     pull_secret: String,
     namespaces: Option<Selector>,
     kind: CredentialKind,
@@ -44,6 +47,11 @@ impl AttachedRegistry {
         if spec.cloud.is_some_and(|cloud| cloud != login_server.cloud()) {
             return Err(InvalidSpec::Cloud);
         }
+        let custom_domains: BTreeSet<_> = spec
+            .custom_domains
+            .iter()
+            .map(|domain| CustomDomain::parse(domain))
+            .collect::<Result<_, _>>()?;
         let namespaces = spec
             .namespaces
             .clone()
@@ -61,6 +69,7 @@ impl AttachedRegistry {
             name,
             fingerprint: fingerprint::of(spec, &login_server),
             login_server,
+            custom_domains: custom_domains.into_iter().collect(),
             namespaces,
             kind,
             audience: spec.audience.clone(),
@@ -77,6 +86,12 @@ impl AttachedRegistry {
     /// The registry's host.
     pub fn login_server(&self) -> &LoginServer {
         &self.login_server
+    }
+
+    /// The custom domains that its spec names, in order. Another AcrRegistry may have them:
+    /// [`AttachedRegistries::domains_of`] tells which are this one's.
+    pub fn custom_domains(&self) -> &[CustomDomain] {
+        &self.custom_domains
     }
 
     /// The name of its pull secret, in every namespace that has it.
@@ -167,12 +182,24 @@ pub enum Access<'a> {
     Granted(Vec<&'a AttachedRegistry>),
 }
 
+/// A custom domain that an AcrRegistry names and another registry has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenDomain<'a> {
+    /// The domain.
+    pub domain: &'a CustomDomain,
+    /// The AcrRegistry that has it: the first by name that names it.
+    pub by: &'a str,
+}
+
 /// The attached registries, by host. Several may share one: teams with an identity of their own each.
+///
+/// A custom domain is of one login server: that of the first AcrRegistry by name that names it. Others for the same login
+/// server share it; one for another login server does not get it, so that no credential is sent to a registry that it is not for.
 #[derive(Debug, Clone, Default)]
 pub struct AttachedRegistries {
-    by_host: HashMap<String, Vec<AttachedRegistry>>,
-    /// The host of each registry.
-    hosts: HashMap<String, String>,
+    by_name: BTreeMap<String, Arc<AttachedRegistry>>,
+    /// By login server and custom domain; each list is ordered by name.
+    by_host: HashMap<String, Vec<Arc<AttachedRegistry>>>,
     unusable: BTreeSet<String>,
 }
 
@@ -185,7 +212,7 @@ impl AttachedRegistries {
 
     /// The names of all `AcrRegistries` that there are.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let usable = self.by_host.values().flatten().map(AttachedRegistry::name);
+        let usable = self.by_name.keys().map(String::as_str);
         usable.chain(self.unusable.iter().map(String::as_str))
     }
 
@@ -195,13 +222,15 @@ impl AttachedRegistries {
     }
 
     /// The registries that share the host that an image names, ordered by name; empty when none is attached.
-    pub fn named_by(&self, host: &RegistryHost<'_>) -> &[AttachedRegistry] {
+    pub fn named_by(&self, host: &RegistryHost<'_>) -> &[Arc<AttachedRegistry>] {
         if !host.is_default_port() {
             return &[];
         }
-        self.by_host
-            .get(LoginServer::known_host(host).as_ref())
-            .map_or(&[], Vec::as_slice)
+        self.having(LoginServer::known_host(host).as_ref())
+    }
+
+    fn having(&self, host: &str) -> &[Arc<AttachedRegistry>] {
+        self.by_host.get(host).map_or(&[], Vec::as_slice)
     }
 
     /// What there is for an image of this host in a namespace with these labels.
@@ -209,6 +238,7 @@ impl AttachedRegistries {
         let sharing = self.named_by(host);
         let usable: Vec<_> = sharing
             .iter()
+            .map(Arc::as_ref)
             .filter(|registry| registry.allows(labels))
             .collect();
         match sharing.first() {
@@ -221,35 +251,62 @@ impl AttachedRegistries {
 
     /// Every registry, ordered by name.
     pub fn all(&self) -> Vec<&AttachedRegistry> {
-        let mut all: Vec<_> = self.by_host.values().flatten().collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
+        self.by_name.values().map(Arc::as_ref).collect()
     }
 
     /// The registry of that name.
     pub fn by_name(&self, name: &str) -> Option<&AttachedRegistry> {
-        let sharing = self.by_host.get(self.hosts.get(name)?)?;
-        sharing.iter().find(|registry| registry.name == name)
+        self.by_name.get(name).map(Arc::as_ref)
+    }
+
+    /// The custom domains that a registry has, in order.
+    pub fn domains_of<'a>(
+        &'a self,
+        registry: &'a AttachedRegistry,
+    ) -> impl Iterator<Item = &'a CustomDomain> {
+        let domains = registry.custom_domains.iter();
+        domains.filter(|domain| self.owner(registry, domain).is_none())
+    }
+
+    /// The custom domains that a registry names and another one has, in order.
+    pub fn taken_from<'a>(&'a self, registry: &'a AttachedRegistry) -> impl Iterator<Item = TakenDomain<'a>> {
+        registry.custom_domains.iter().filter_map(|domain| {
+            let by = self.owner(registry, domain)?.name();
+            Some(TakenDomain { domain, by })
+        })
+    }
+
+    /// Whose a domain is that a registry names, where it is not its own.
+    fn owner(&self, registry: &AttachedRegistry, domain: &CustomDomain) -> Option<&AttachedRegistry> {
+        let first = self.having(domain.as_str()).first()?;
+        (first.login_server != registry.login_server).then_some(first)
     }
 }
 
 impl FromIterator<AttachedRegistry> for AttachedRegistries {
     fn from_iter<T: IntoIterator<Item = AttachedRegistry>>(registries: T) -> Self {
-        let mut by_host: HashMap<String, Vec<AttachedRegistry>> = HashMap::new();
-        let mut hosts = HashMap::new();
-        for registry in registries {
-            hosts.insert(registry.name.clone(), registry.login_server.as_str().to_owned());
+        let by_name: BTreeMap<_, _> = registries
+            .into_iter()
+            .map(|registry| (registry.name.clone(), Arc::new(registry)))
+            .collect();
+        let mut by_host: HashMap<String, Vec<Arc<AttachedRegistry>>> = HashMap::new();
+        for registry in by_name.values() {
+            let own = registry.login_server.as_str();
             by_host
-                .entry(registry.login_server.as_str().to_owned())
+                .entry(own.to_owned())
                 .or_default()
-                .push(registry);
-        }
-        for sharing in by_host.values_mut() {
-            sharing.sort_by(|a, b| a.name.cmp(&b.name));
+                .push(Arc::clone(registry));
+            for domain in &registry.custom_domains {
+                let sharing = by_host.entry(domain.as_str().to_owned()).or_default();
+                let first = sharing.first();
+                if first.is_none_or(|first| first.login_server == registry.login_server) {
+                    sharing.push(Arc::clone(registry));
+                }
+            }
         }
         Self {
+            by_name,
             by_host,
-            hosts,
             unusable: BTreeSet::new(),
         }
     }
@@ -352,6 +409,79 @@ mod tests {
 
     fn parsed(name: &str, spec: serde_json::Value) -> AttachedRegistry {
         AttachedRegistry::parse(&object(name, spec)).unwrap()
+    }
+
+    fn with_domains(name: &str, host: &str, domains: &[&str]) -> AttachedRegistry {
+        let spec = json!({"loginServer": format!("{host}.azurecr.io"), "customDomains": domains});
+        parsed(name, spec)
+    }
+
+    #[test]
+    fn a_registry_is_found_by_its_custom_domains() {
+        let registries: AttachedRegistries = [
+            with_domains(
+                "mine",
+                "myregistry",
+                &["images.contoso.com", "registry.contoso.com"],
+            ),
+            with_domains("other", "otherregistry", &[]),
+        ]
+        .into_iter()
+        .collect();
+        for (image, expected) in [
+            ("registry.contoso.com/app", "granted"),
+            ("Images.Contoso.com:443/app", "granted"),
+            ("registry.contoso.com:5000/app", "elsewhere"),
+            ("westeurope.registry.contoso.com/app", "elsewhere"),
+            ("contoso.com/app", "elsewhere"),
+        ] {
+            let host = ImageReference::parse(image).unwrap().registry().unwrap();
+            let access = match registries.access(&host, None) {
+                Access::Granted(usable) if usable.iter().all(|usable| usable.name() == "mine") => "granted",
+                Access::Elsewhere => "elsewhere",
+                _ => "another",
+            };
+            assert_eq!(access, expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_custom_domain_is_of_the_first_by_name() {
+        let domain = "registry.contoso.com";
+        let a = with_domains("a", "sharedregistry", &[domain]);
+        let b = with_domains("b", "otherregistry", &["b.contoso.com", domain]);
+        let c = with_domains("c", "sharedregistry", &[domain]);
+        let host = ImageReference::parse("registry.contoso.com/app")
+            .unwrap()
+            .registry()
+            .unwrap();
+        let names = |registries: &AttachedRegistries| -> Vec<String> {
+            let named = registries.named_by(&host).iter();
+            named.map(|registry| registry.name().to_owned()).collect()
+        };
+        let domains = |registries: &AttachedRegistries, of: &AttachedRegistry| -> Vec<String> {
+            registries.domains_of(of).map(ToString::to_string).collect()
+        };
+        let all: AttachedRegistries = [c.clone(), b.clone(), a.clone()].into_iter().collect();
+        assert_eq!(names(&all), ["a", "c"]);
+        assert_eq!(domains(&all, &a), [domain]);
+        assert_eq!(domains(&all, &b), ["b.contoso.com"]);
+        assert_eq!(domains(&all, &c), [domain]);
+        let taken: Vec<_> = all
+            .taken_from(&b)
+            .map(|taken| (taken.domain.as_str(), taken.by))
+            .collect();
+        assert_eq!(taken, [(domain, "a")]);
+        let without_a: AttachedRegistries = [c.clone(), b.clone()].into_iter().collect();
+        assert_eq!(names(&without_a), ["b"]);
+        assert_eq!(domains(&without_a, &b), ["b.contoso.com", domain]);
+        assert!(domains(&without_a, &c).is_empty());
+    }
+
+    #[test]
+    fn a_custom_domain_makes_no_other_credential() {
+        let fingerprint = |domains| with_domains("r", "myregistry", domains).fingerprint().to_owned();
+        assert_eq!(fingerprint(&[]), fingerprint(&["registry.contoso.com"]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kube::core::Expression;
 use crate::api::acr_index::{AcrIndexSpec, IndexedRegistry, Requirement};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::Settings;
+use crate::registry::custom_domain::CustomDomain;
 
 /// How many bytes the registries of an index may take. An API server takes a request of 3 MiB and an object of 1.5 MiB, of
 /// which its own bookkeeping is a part.
@@ -42,12 +43,12 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
         .iter()
         .map(|registry| {
             let indexed = indexed(registry);
-            let more = size(registry, &indexed).saturating_sub(least_size(registry));
+            let more = size(registries, registry, &indexed).saturating_sub(least_size(registries, registry));
             (more, registry.name(), indexed)
         })
         .collect();
     by_size.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    let mut total: usize = all.iter().map(|registry| least_size(registry)).sum();
+    let mut total: usize = all.iter().map(|registry| least_size(registries, registry)).sum();
     let mut kept = HashMap::new();
     let mut left_out = Vec::new();
     for (more, name, indexed) in by_size {
@@ -60,23 +61,25 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
     }
     for registry in all {
         let secret = registry.pull_secret().to_owned();
-        let host = registry.login_server().as_str().to_owned();
-        let Some(indexed) = kept.remove(registry.name()) else {
-            // Attached, and nobody's by what the index can say: the webhook decides.
-            spec.hosts.entry(host.clone()).or_default();
-            let anywhere = IndexedRegistry {
-                registry: registry.name().to_owned(),
-                ..IndexedRegistry::default()
-            };
-            spec.anonymous.entry(host).or_default().push(anywhere);
-            continue;
-        };
-        let secrets = spec.hosts.entry(host.clone()).or_default();
-        // The host of an anonymous registry is attached all the same.
-        if registry.is_anonymous() {
-            spec.anonymous.entry(host).or_default().push(indexed);
-        } else {
-            secrets.push(secret.clone());
+        let indexed = kept.remove(registry.name());
+        for host in hosts(registries, registry) {
+            let secrets = spec.hosts.entry(host.to_owned()).or_default();
+            match &indexed {
+                Some(_) if !registry.is_anonymous() => secrets.push(secret.clone()),
+                // The host of an anonymous registry is attached all the same. One without room is attached, and nobody's by
+                // what the index can say: the webhook decides.
+                indexed => {
+                    spec.anonymous
+                        .entry(host.to_owned())
+                        .or_default()
+                        .push(indexed.clone().unwrap_or_else(|| IndexedRegistry {
+                            registry: registry.name().to_owned(),
+                            ..IndexedRegistry::default()
+                        }))
+                }
+            }
+        }
+        if let Some(indexed) = indexed.filter(|_| !registry.is_anonymous()) {
             spec.pull_secrets.insert(secret, indexed);
         }
     }
@@ -84,22 +87,42 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
     Index { spec, left_out }
 }
 
-/// How many bytes a registry takes that is left out, about: its name, and its host in two maps, each of which the API server
+/// The hosts of a registry: its login server and the custom domains that it has.
+fn hosts<'a>(
+    registries: &'a AttachedRegistries,
+    registry: &'a AttachedRegistry,
+) -> impl Iterator<Item = &'a str> {
+    let domains = registries.domains_of(registry).map(CustomDomain::as_str);
+    std::iter::once(registry.login_server().as_str()).chain(domains)
+}
+
+/// How many bytes a registry takes that is left out, about: its name and each host in two maps, each of which the API server
 /// notes once more.
-fn least_size(registry: &AttachedRegistry) -> usize {
+fn least_size(registries: &AttachedRegistries, registry: &AttachedRegistry) -> usize {
     const FIELDS: usize = 96;
-    FIELDS + registry.name().len() + 4 * registry.login_server().as_str().len()
+    hosts(registries, registry)
+        .map(|host| FIELDS + registry.name().len() + 4 * host.len())
+        .sum()
 }
 
 /// How many bytes a registry takes in the object, about, with what the API server notes of each field.
-fn size(registry: &AttachedRegistry, indexed: &IndexedRegistry) -> usize {
+fn size(registries: &AttachedRegistries, registry: &AttachedRegistry, indexed: &IndexedRegistry) -> usize {
     const FIELDS: usize = 256;
+    const FIELDS_OF_HOST: usize = 16;
     let requirements = indexed.namespaces.iter().map(|requirement| {
         let values: usize = requirement.values.iter().map(|value| value.len() + 4).sum();
         requirement.key.len() + values + 64
     });
-    let names = registry.name().len() + 3 * registry.pull_secret().len();
-    FIELDS + names + registry.login_server().as_str().len() + requirements.sum::<usize>()
+    let requirements: usize = requirements.sum();
+    let mut hosts_size = 0;
+    for host in hosts(registries, registry) {
+        hosts_size += FIELDS_OF_HOST + 2 * host.len() + registry.pull_secret().len();
+        // Under each of its hosts an anonymous registry is there with its selector.
+        if registry.is_anonymous() {
+            hosts_size += registry.name().len() + requirements;
+        }
+    }
+    FIELDS + registry.name().len() + 2 * registry.pull_secret().len() + hosts_size + requirements
 }
 
 fn indexed(registry: &AttachedRegistry) -> IndexedRegistry {
@@ -166,6 +189,48 @@ mod tests {
                 "namespaces": [{"key": "team", "operator": "In", "values": ["a"]}],
             }]})
         );
+    }
+
+    #[test]
+    fn custom_domains_are_hosts_of_the_index() {
+        let with = |name: &str, identity: &Value, domains: &[&str]| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+                "spec": {
+                    "loginServer": format!("{name}registry.azurecr.io"),
+                    "identity": identity,
+                    "customDomains": domains,
+                },
+            });
+            AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let managed = json!({"managedIdentity": {}});
+        let registries: AttachedRegistries = [
+            with("one", &managed, &["one.contoso.com"]),
+            // One of these is of the other registry already.
+            with("two", &managed, &["one.contoso.com", "two.contoso.com"]),
+            with("free", &json!({"anonymous": {}}), &["free.contoso.com"]),
+        ]
+        .into_iter()
+        .collect();
+        for (most, secret_of_two) in [(MAX_INDEX_BYTES, &["pullpass-two"][..]), (0, &[])] {
+            let index = index_within(&registries, &Settings::default(), most).spec;
+            let hosts: Vec<_> = index.hosts.keys().map(String::as_str).collect();
+            assert_eq!(
+                hosts,
+                [
+                    "free.contoso.com",
+                    "freeregistry.azurecr.io",
+                    "one.contoso.com",
+                    "oneregistry.azurecr.io",
+                    "two.contoso.com",
+                    "tworegistry.azurecr.io",
+                ]
+            );
+            assert_eq!(index.hosts["two.contoso.com"], secret_of_two);
+            assert_eq!(index.anonymous["free.contoso.com"][0].registry, "free");
+            assert!(!index.hosts["one.contoso.com"].contains(&"pullpass-two".to_owned()));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::registry::custom_domain::CustomDomainError;
 use crate::registry::login_server::LoginServerError;
 use crate::registry::resource_id::ResourceIdError;
 
@@ -18,6 +19,9 @@ pub enum InvalidSpec {
     /// The resource ID has a bad form.
     #[error("spec.resourceId: {0}")]
     ResourceId(#[from] ResourceIdError),
+    /// A custom domain has a bad form.
+    #[error("spec.customDomains: {0}")]
+    CustomDomain(#[from] CustomDomainError),
     /// The login server is of another cloud than the one that was named.
     #[error("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it")]
     Cloud,

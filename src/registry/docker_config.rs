@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::base::secret_text::SecretText;
+use crate::registry::custom_domain::CustomDomain;
 use crate::registry::login_server::LoginServer;
 
 /// The `.dockerconfigjson` of a credential, keyed by the registry's own host alone: every client accepts such keys.
@@ -41,14 +42,14 @@ pub fn credential_of(config: &[u8], login_server: &LoginServer) -> Option<(Strin
     Some((text("username")?.to_owned(), text("password")?.into()))
 }
 
-/// The same docker config with keys for every way in which a Pod may write the registry's hosts.
+/// The same docker config with keys for every way in which a Pod may write the registry's hosts, custom domains among them.
 ///
 /// The kubelet compares a key's host and port with an image's as the Pod wrote them, part by part and with wildcards
 /// (`pkg/credentialprovider`, `URLsMatch`): each key is there with and without `:443`, and for the registry's regional
 /// endpoints. Clients that refuse such keys, as Azure Container Instances refuses a port, need the docker config as it was.
 ///
 /// What is no docker config comes back as it is. Doing it twice changes nothing.
-pub fn for_every_host(config: &[u8]) -> Vec<u8> {
+pub fn for_every_host(config: &[u8], domains: &[CustomDomain]) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<Value>(config) else {
         return config.to_vec();
     };
@@ -57,7 +58,11 @@ pub fn for_every_host(config: &[u8]) -> Vec<u8> {
     };
     let more: Vec<(String, Value)> = auths
         .iter()
-        .flat_map(|(key, entry)| other_keys(key).into_iter().map(|key| (key, entry.clone())))
+        .flat_map(|(key, entry)| {
+            other_keys(key, domains)
+                .into_iter()
+                .map(|key| (key, entry.clone()))
+        })
         .collect();
     for (key, entry) in more {
         auths.entry(key).or_insert(entry);
@@ -66,7 +71,7 @@ pub fn for_every_host(config: &[u8]) -> Vec<u8> {
 }
 
 /// The other spellings of a key that begins with a registry's own host; none for any other key.
-fn other_keys(key: &str) -> Vec<String> {
+fn other_keys(key: &str, domains: &[CustomDomain]) -> Vec<String> {
     let (host, path) = match key.find('/') {
         Some(slash) => key.split_at(slash),
         None => (key, ""),
@@ -75,11 +80,12 @@ fn other_keys(key: &str) -> Vec<String> {
         return Vec::new();
     };
     let regional = login_server.regional_pattern();
-    vec![
-        format!("{host}:443{path}"),
-        format!("{regional}{path}"),
-        format!("{regional}:443{path}"),
-    ]
+    let domains = domains.iter().map(CustomDomain::as_str);
+    let others = domains.chain([host, &*regional]);
+    others
+        .flat_map(|host| [format!("{host}{path}"), format!("{host}:443{path}")])
+        .filter(|other| other != key)
+        .collect()
 }
 
 fn keys(host: &str, repositories: &[String]) -> Vec<String> {
@@ -125,7 +131,7 @@ mod tests {
         let read = |config: &[u8]| credential_of(config, &login_server);
         let expected = Some(("u".to_owned(), "p".into()));
         assert_eq!(read(&config("u", "p", &[])), expected);
-        assert_eq!(read(&for_every_host(&config("u", "p", &[]))), expected);
+        assert_eq!(read(&for_every_host(&config("u", "p", &[]), &[])), expected);
         assert_eq!(
             read(&config("u", "p", &["a"])),
             None,
@@ -162,12 +168,25 @@ mod tests {
                 ],
             ),
         ] {
-            let every = for_every_host(&config("u", "p", repositories));
+            let every = for_every_host(&config("u", "p", repositories), &[]);
             assert_eq!(keys_of(&every), keys);
-            assert_eq!(for_every_host(&every), every);
+            assert_eq!(for_every_host(&every, &[]), every);
             let value: Value = serde_json::from_slice(&every).unwrap();
             let mut entries = value["auths"].as_object().unwrap().values();
             assert!(entries.all(|entry| entry["username"] == "u" && entry["password"] == "p"));
+        }
+    }
+
+    #[test]
+    fn a_custom_domain_is_a_key_as_the_login_server_is() {
+        let domain = CustomDomain::parse("registry.contoso.com").unwrap();
+        for (repositories, path) in [(&[][..], ""), (&["team/a"], "/team/a")] {
+            let plain = config("u", "p", repositories);
+            let with = for_every_host(&plain, std::slice::from_ref(&domain));
+            let mut expected = keys_of(&for_every_host(&plain, &[]));
+            expected.extend(["", ":443"].map(|port| format!("registry.contoso.com{port}{path}")));
+            assert_eq!(keys_of(&with), expected);
+            assert_eq!(for_every_host(&with, std::slice::from_ref(&domain)), with);
         }
     }
 
@@ -180,7 +199,7 @@ mod tests {
             r#"{"auths":[]}"#,
             r#"{"auths":{"registry.example":{}}}"#,
         ] {
-            assert_eq!(for_every_host(text.as_bytes()), text.as_bytes(), "{text}");
+            assert_eq!(for_every_host(text.as_bytes(), &[]), text.as_bytes(), "{text}");
         }
     }
 
@@ -192,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_entry_says_the_same_in_all_forms(username in "[^:]*", password in ".*") {
-            let every = for_every_host(&config(&username, &password, &[]));
+            let every = for_every_host(&config(&username, &password, &[]), &[]);
             let value: Value = serde_json::from_slice(&every).unwrap();
             for entry in value["auths"].as_object().unwrap().values() {
                 prop_assert_eq!(entry["username"].as_str(), Some(username.as_str()));

@@ -1,6 +1,7 @@
 //! Registries as values that can't be bad: references, hosts, resource IDs and docker configs.
 
 pub mod cloud;
+pub mod custom_domain;
 pub mod docker_config;
 pub mod image;
 pub mod login_server;

@@ -221,8 +221,8 @@ impl DemandWriter {
             return DemandState::Open(For::Credential);
         };
         let begun = Instant::now();
-        let name = registry.pull_secret();
-        let written = pull_secret::write(&self.client, namespace, registry.name(), name, &credential).await;
+        let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
+        let written = pull_secret::write(&self.client, namespace, registry, &domains, &credential).await;
         self.metrics.registries.secret_written(begun.elapsed());
         match written {
             Ok(version) => {

@@ -14,6 +14,7 @@ use crate::api::names::{
 };
 use crate::azure::mint::Credential;
 use crate::policy::attached::AttachedRegistry;
+use crate::registry::custom_domain::CustomDomain;
 use crate::registry::docker_config::for_every_host;
 /// The type of a Secret that a kubelet takes credentials from.
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -116,8 +117,14 @@ impl HeldCredential {
     }
 
     /// The pull secret in a namespace, to be applied. It is the same each time, so that applying it twice writes once.
-    pub fn pull_secret(&self, name: &str, namespace: &str, registry: &str) -> Value {
-        let docker_config = ByteString(for_every_host(&self.docker_config.0));
+    pub fn pull_secret(
+        &self,
+        namespace: &str,
+        registry: &AttachedRegistry,
+        domains: &[CustomDomain],
+    ) -> Value {
+        let docker_config = ByteString(for_every_host(&self.docker_config.0, domains));
+        let (name, registry) = (registry.pull_secret(), registry.name());
         secret(name, namespace, registry, &self.times(), &docker_config)
     }
 

@@ -11,6 +11,8 @@ use thiserror::Error;
 use crate::api::names::{FENCE, MANAGER};
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
+use crate::policy::attached::AttachedRegistry;
+use crate::registry::custom_domain::CustomDomain;
 use crate::sync::credentials::Version;
 use crate::sync::held_credential::HeldCredential;
 
@@ -54,18 +56,20 @@ impl WriteError {
     }
 }
 
-/// Writes the pull secret of a registry, and says which version it is then; writing the same twice changes nothing.
+/// Writes the pull secret of a registry that has these custom domains, and says which version it is then; writing the same twice
+/// changes nothing.
 pub async fn write(
     client: &Client,
     namespace: &str,
-    registry: &str,
-    name: &str,
+    registry: &AttachedRegistry,
+    domains: &[CustomDomain],
     credential: &HeldCredential,
 ) -> Result<Option<Version>, WriteError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams::apply(MANAGER).force();
-    let manifest = Patch::Apply(credential.pull_secret(name, namespace, registry));
-    let written = bounded(secrets.patch_metadata(name, &parameters, &manifest)).await?;
+    let manifest = Patch::Apply(credential.pull_secret(namespace, registry, domains));
+    let write = secrets.patch_metadata(registry.pull_secret(), &parameters, &manifest);
+    let written = bounded(write).await?;
     Ok(Version::parse(written.resource_version().as_deref()))
 }
 

@@ -259,7 +259,14 @@ fn registry_of_credential(secret: &Secret) -> Option<&str> {
 fn changed(before: &AttachedRegistries, after: &AttachedRegistries) -> impl Iterator<Item = String> {
     let names: BTreeSet<_> = before.names().chain(after.names()).collect();
     let differs = |name: &&str| {
-        before.by_name(name) != after.by_name(name) || before.is_attached(name) != after.is_attached(name)
+        let (now, then) = (after.by_name(name), before.by_name(name));
+        // A custom domain can come and go with another AcrRegistry that names it.
+        let domains = |of: &AttachedRegistries, registry: Option<&AttachedRegistry>| -> Vec<_> {
+            registry.map_or_else(Vec::new, |registry| of.domains_of(registry).cloned().collect())
+        };
+        then != now
+            || domains(before, then) != domains(after, now)
+            || before.is_attached(name) != after.is_attached(name)
     };
     let changed: Vec<_> = names.into_iter().filter(differs).map(str::to_owned).collect();
     changed.into_iter()

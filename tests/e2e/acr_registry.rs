@@ -104,6 +104,10 @@ fn sound_specs_are_accepted() -> Test {
         json!({"identity": service_principal(&secret()), "credential": {"kind": "ServicePrincipalPassword"}}),
         json!({"namespaces": {"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}}),
         json!({"provision": "Eager"}),
+        json!({"customDomains": []}),
+        json!({"customDomains": ["registry.contoso.com", "1.xn--p1ai", "azurecr.io.contoso.com"]}),
+        json!({"customDomains": domains(16), "identity": {"anonymous": {}}}),
+        json!({"customDomains": domains(3), "credential": access_token_for(4, 125)}),
     ];
     let items: Vec<_> = specs
         .iter()
@@ -118,6 +122,58 @@ fn sound_specs_are_accepted() -> Test {
     assert_eq!(created.stdout.lines().count(), specs.len(), "{created:?}");
     assert_eq!(created.stderr, "");
     Ok(())
+}
+
+/// So many custom domains.
+fn domains(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("d{number}.contoso.com"))
+        .collect()
+}
+
+#[test]
+fn what_is_no_custom_domain_is_refused() -> Test {
+    let item = "spec.customDomains[0]";
+    for text in [
+        "",
+        "registry",
+        "Registry.contoso.com",
+        "registry.contoso.com:443",
+        "registry.contoso.com/app",
+        "https://registry.contoso.com",
+        "*.contoso.com",
+        "registry.contoso.com.",
+        "10.0.0.1",
+    ] {
+        rejects(&json!({"customDomains": [text]}), item, "Invalid value")?;
+    }
+    for text in [
+        "azurecr.io",
+        "other.azurecr.io",
+        "myregistry.westeurope.geo.azurecr.cn",
+        "myregistry.westeurope.data.azurecr.us",
+    ] {
+        rejects(
+            &json!({"customDomains": ["registry.contoso.com", text]}),
+            "spec.customDomains",
+            "a custom domain does not end in .azurecr.io, .azurecr.us or .azurecr.cn",
+        )?;
+    }
+    rejects(
+        &json!({"customDomains": domains(17)}),
+        "spec.customDomains",
+        "must have at most 16 items",
+    )?;
+    rejects(
+        &json!({"customDomains": ["a.contoso.com", "a.contoso.com"]}),
+        "spec.customDomains[1]",
+        "Duplicate value",
+    )?;
+    rejects(
+        &json!({"customDomains": domains(4), "credential": access_token_for(4, 1)}),
+        "spec",
+        "more than 16 in all do not fit",
+    )
 }
 
 /// An access token for so many repositories, whose names have so many characters each.

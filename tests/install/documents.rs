@@ -103,24 +103,20 @@ fn the_readme_installs_as_the_document_does() -> Test {
 
 #[test]
 fn every_component_is_documented_and_tested() -> Test {
-    let documented: Value = serde_saphyr::from_str(&block(INSTALL, "kubectl", "yaml", 0)?)?;
-    let documented = documented.get("components").and_then(Value::as_array);
-    let documented: BTreeSet<String> = documented
-        .into_iter()
-        .flatten()
-        .filter_map(|path| {
-            Some(
-                path.as_str()?
-                    .strip_prefix("../manifests/components/")?
-                    .to_owned(),
-            )
-        })
-        .collect();
+    let mut documented = BTreeSet::new();
+    for heading in ["kubectl", "Custom domains"] {
+        let block: Value = serde_saphyr::from_str(&block(INSTALL, heading, "yaml", 0)?)?;
+        let components = block.get("components").and_then(Value::as_array);
+        let paths = components.into_iter().flatten().filter_map(Value::as_str);
+        let names = paths.filter_map(|path| path.strip_prefix("../manifests/components/"));
+        documented.extend(names.map(str::to_owned));
+    }
     let there: BTreeSet<String> = fs::read_dir(format!("{ROOT}/manifests/components"))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_, std::io::Error>>()?;
     assert_eq!(documented, there);
-    assert_eq!(BTreeSet::from(COMPONENTS.map(str::to_owned)), there);
+    let all = COMPONENTS.into_iter().chain(["custom-domains"]);
+    assert_eq!(all.map(str::to_owned).collect::<BTreeSet<_>>(), there);
     Ok(())
 }
 

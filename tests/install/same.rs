@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::render::{Choice, Test, by_name, chart, succeeded, template};
+use crate::render::{Choice, Test, by_name, chart, kustomize, succeeded, template};
 
 /// What Helm's conventions add to every object, and nothing else does.
 const HELM_LABELS: [&str; 4] = [
@@ -60,6 +60,36 @@ fn the_chart_renders_what_overlays_and_components_render() -> Test {
             assert_eq!(theirs.get(name), Some(object), "{name} of {choice:?}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn custom_domains_are_the_same_in_chart_and_kustomize() -> Test {
+    let domains = ["registry.contoso.com", "images.contoso.com"];
+    let options = json!({
+        "disableNameSuffixHash": true,
+        "annotations": {"config.kubernetes.io/local-config": "true"},
+    });
+    let ours = kustomize(&json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../manifests/overlays/cluster-wide"],
+        "components": ["../manifests/components/custom-domains"],
+        "configMapGenerator": [{
+            "name": "pullpass-custom-domains",
+            "literals": [format!("domains={}", domains.join(","))],
+            "options": options,
+        }],
+    }))?;
+    let theirs = chart(&json!({"webhook": {"customDomains": domains}, "namespace": {"create": true}}))?;
+    let ours = by_name(ours.into_iter().map(comparable).collect())?;
+    let theirs = by_name(theirs.into_iter().map(comparable).collect())?;
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    let webhook = "MutatingWebhookConfiguration - pullpass";
+    assert_eq!(ours.get(webhook), theirs.get(webhook));
+    let text = ours.get(webhook).map(ToString::to_string).unwrap_or_default();
+    let expected = r#"[\"registry.contoso.com,images.contoso.com\".split("#;
+    assert_eq!(text.matches(expected).count(), 2, "{text}");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use pullpass_test_support::{ControlPlane, Installation, Scratch, kubelet_tries, wait_for};
 use serde_json::{Value, json};
 
-use crate::rows::{Image, MODES, Namespace, POLICIES, Pod, is_asked, namespaces, pods, say};
+use crate::rows::{Image, MODES, Namespace, POLICIES, Pod, custom_domains, is_asked, namespaces, pods, say};
 use crate::world::{
     CLOSED, OPEN, SOON, Test, attach, cluster, items, list, pull_secrets, pullpass, registries, text,
 };
@@ -31,6 +31,7 @@ fn in_mode(mode: &str) -> Test {
         // One after the other: only one leads, and all would have to mean the same by the excluded namespaces.
         let pullpass = pullpass(&cluster)
             .overlay(mode)
+            .custom_domains(&custom_domains().each_ref().map(String::as_str))
             .label("pullpass.dev/inject", "enabled")
             .flag(format!("--mode={mode}"))
             .flag(format!("--unattached={policy}"))

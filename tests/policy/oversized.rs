@@ -25,7 +25,18 @@ fn pod(namespace: &str, images: &[String]) -> String {
 #[test]
 fn a_large_pod_does_not_escape_the_rules() -> Test {
     let cluster = cluster()?;
-    let pullpass = pullpass(&cluster).flag("--unattached=deny").start()?;
+    // As many and as long as the chart takes them.
+    let domains: Vec<String> = (100..200)
+        .map(|number| {
+            let label = "l".repeat(60);
+            format!("{label}.{label}.{label}.{}{number}.contoso.com", "l".repeat(40))
+        })
+        .collect();
+    let domains: Vec<&str> = domains.iter().map(String::as_str).collect();
+    let pullpass = pullpass(&cluster)
+        .flag("--unattached=deny")
+        .custom_domains(&domains)
+        .start()?;
     attach(&cluster)?;
     let plain = pullpass.new_namespace(&[])?;
     let always = pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?;

@@ -5,6 +5,18 @@ use serde_json::{Value, json};
 
 use crate::world::{CLOSED, FREE, OPEN};
 
+/// A domain that the webhook's configuration names, and no AcrRegistry.
+const STRANGE_DOMAIN: &str = "strange.contoso.com";
+
+/// The domains that the webhook's configuration names.
+pub fn custom_domains() -> [String; 3] {
+    [
+        format!("{OPEN}.contoso.com"),
+        format!("{CLOSED}.contoso.com"),
+        STRANGE_DOMAIN.to_owned(),
+    ]
+}
+
 pub const MODES: [&str; 2] = ["cluster-wide", "opt-in"];
 pub const POLICIES: [&str; 3] = ["allow", "warn", "deny"];
 /// Values of a label; none where it is not there.
@@ -19,8 +31,12 @@ pub enum Image {
     Attached,
     /// The same, by a regional endpoint and with its port.
     Regional,
+    /// The same, by a custom domain and with its port.
+    CustomDomain,
     /// Its registry is attached, and not for this namespace.
     Forbidden,
+    /// The same, by a custom domain.
+    ForbiddenDomain,
     /// Its registry is attached, and needs no credential.
     Anonymous,
     /// It is on a registry that is not attached.
@@ -29,20 +45,25 @@ pub enum Image {
     UnattachedRegional,
     /// It is on a host that registries serve layers from.
     Data,
+    /// It is on a domain that no AcrRegistry has, and that the API server asks about.
+    StrangeDomain,
     /// It is not on Azure Container Registry.
     Elsewhere,
 }
 
 impl Image {
     /// Every kind of image.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Attached,
         Self::Regional,
+        Self::CustomDomain,
         Self::Forbidden,
+        Self::ForbiddenDomain,
         Self::Anonymous,
         Self::Unattached,
         Self::UnattachedRegional,
         Self::Data,
+        Self::StrangeDomain,
         Self::Elsewhere,
     ];
 
@@ -50,21 +71,24 @@ impl Image {
         match self {
             Self::Attached => format!("{OPEN}.azurecr.io/app:v1"),
             Self::Regional => format!("{OPEN}.westeurope.geo.azurecr.io:443/app:v1"),
+            Self::CustomDomain => format!("{OPEN}.contoso.com:443/app:v1"),
+            Self::ForbiddenDomain => format!("{CLOSED}.contoso.com/app:v1"),
             Self::Forbidden => format!("{CLOSED}.azurecr.io/app:v1"),
             Self::Anonymous => format!("{FREE}.azurecr.io/app:v1"),
             Self::Unattached => "strangeregistry.azurecr.io/app:v1".to_owned(),
             Self::UnattachedRegional => "strangeregistry.chinaeast2.geo.azurecr.cn/app:v1".to_owned(),
             Self::Data => format!("{OPEN}.westeurope.data.azurecr.io/app:v1"),
+            Self::StrangeDomain => format!("{STRANGE_DOMAIN}/app:v1"),
             Self::Elsewhere => "nginx:1".to_owned(),
         }
     }
 
     /// Whether it is on a registry that is attached for the namespace.
     pub fn is_granted(self) -> bool {
-        matches!(self, Self::Attached | Self::Regional)
+        matches!(self, Self::Attached | Self::Regional | Self::CustomDomain)
     }
 
-    /// Whether it is on a registry, attached or not.
+    /// Whether it is on a registry, attached or not, or on a domain that the webhook's configuration names.
     fn is_on_acr(self) -> bool {
         !matches!(self, Self::Data | Self::Elsewhere)
     }
@@ -177,9 +201,15 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
     // A Pod's own label declines the secrets, not the rules.
     let declines = pod.label == Some("disabled");
     let violation = match pod.image {
-        Image::Forbidden => Some("forbidden"),
+        Image::Forbidden | Image::ForbiddenDomain => Some("forbidden"),
         Image::Unattached | Image::UnattachedRegional => Some("unattached"),
-        Image::Attached | Image::Regional | Image::Anonymous | Image::Data | Image::Elsewhere => None,
+        Image::Attached
+        | Image::Regional
+        | Image::CustomDomain
+        | Image::Anonymous
+        | Image::Data
+        | Image::StrangeDomain
+        | Image::Elsewhere => None,
     };
     let denied = violation.is_some() && policy == "deny";
     let injected = !denied && !declines && (pod.image.is_granted() || namespace.always == Some("true"));

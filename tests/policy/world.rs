@@ -96,6 +96,7 @@ pub fn registries() -> Vec<Value> {
             "metadata": {"name": name},
             "spec": {
                 "loginServer": format!("{name}.azurecr.io"),
+                "customDomains": [format!("{name}.contoso.com")],
                 "identity": identity,
                 "namespaces": namespaces,
             },

@@ -9,6 +9,7 @@ mod caches_behind;
 mod changed_specs;
 mod client;
 mod credential_secrets;
+mod custom_domains;
 mod detaching;
 mod dry_run;
 mod evolution;

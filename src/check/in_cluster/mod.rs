@@ -9,7 +9,7 @@ use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
-use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
+use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::names::{INDEX, REGISTRY_LABEL, WEBHOOK_CONFIGURATION, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::remedy::EntraFault;
@@ -69,7 +69,10 @@ impl Facts {
             (Step::PullSecrets, self.pull_secrets(&status)),
             (Step::PullAuthorized, self.pull_authorized(&status)),
         ];
-        findings.extend(rest.map(|(step, outcome)| {
+        let domains = self
+            .custom_domains(&status)
+            .map(|outcome| (Step::CustomDomains, outcome));
+        findings.extend(rest.into_iter().chain(domains).map(|(step, outcome)| {
             let outcome = if is_seen {
                 outcome
             } else {
@@ -283,6 +286,34 @@ impl Facts {
                 why: condition.message.clone(),
             },
         }
+    }
+
+    /// Whether the custom domains have an effect; nothing where there are none.
+    fn custom_domains(&self, status: &AcrRegistryStatus) -> Option<StepOutcome> {
+        if self.object.spec.custom_domains.is_empty() {
+            return None;
+        }
+        let mut conditions = status.conditions.iter();
+        let Some(condition) = conditions.find(|known| known.type_ == CUSTOM_DOMAINS) else {
+            return Some(StepOutcome::Skipped {
+                why: "the status does not say whether they have an effect".to_owned(),
+            });
+        };
+        Some(match condition.status.as_str() {
+            "True" => passed(condition.message.clone()),
+            "False" => {
+                let (cause, advice) = parted(&condition.message);
+                let cause = format!("{}: {cause}", condition.reason);
+                failed(
+                    Code::CustomDomain,
+                    cause,
+                    advice.map(of_status).into_iter().collect(),
+                )
+            }
+            _ => StepOutcome::Skipped {
+                why: condition.message.clone(),
+            },
+        })
     }
 
     /// What to do about pull secrets that are not where they should be.

@@ -57,6 +57,38 @@ fn status(ready: &str, reason: &str, message: &str) -> Value {
 }
 
 #[test]
+fn custom_domains_without_an_effect_are_a_failure() {
+    let with_domains = |condition: Value| {
+        let mut told = status("True", "Minted", "the credential is fresh");
+        if !condition.is_null() {
+            told["conditions"].as_array_mut().unwrap().push(condition);
+        }
+        let mut facts = facts(&told);
+        facts.object.spec.custom_domains = vec!["registry.contoso.com".to_owned()];
+        facts
+    };
+    let condition = |status: &str| {
+        json!({
+            "type": "CustomDomains", "status": status, "reason": "NotAsked",
+            "message": "nobody asks. What to do: name them", "lastTransitionTime": "2026-11-22T17:00:00Z",
+        })
+    };
+    for (condition, expected) in [
+        (condition("True"), "ok"),
+        (condition("Unknown"), "skipped"),
+        (Value::Null, "skipped"),
+        (condition("False"), "CUSTOM_DOMAIN_ERROR"),
+    ] {
+        assert_eq!(codes(&with_domains(condition))[6], expected);
+    }
+    let facts = with_domains(condition("False"));
+    let findings = facts.findings();
+    let failure = findings[6].failure().unwrap();
+    assert_eq!(failure.cause, "NotAsked: nobody asks");
+    assert_eq!(failure.cures[0].text, "Name them.");
+}
+
+#[test]
 fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
     let well = status("True", "Minted", "the credential is fresh");
     assert_eq!(codes(&facts(&well)), ["ok"; 7]);

@@ -16,6 +16,7 @@ use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::registry::cloud::Cloud;
+use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
 
 /// Attach a registry: Pods that name its images get a pull secret.
 ///
@@ -92,6 +93,9 @@ pub(super) struct SpecFlags {
     /// The audience to ask Entra ID for, where the usual ones do not work
     #[arg(long, value_name = "URL", value_parser = audience)]
     pub(super) audience: Option<String>,
+    /// Another host that the registry answers under; may be given several times. An empty text for none
+    #[arg(long, value_name = "DOMAIN", value_parser = custom_domain)]
+    pub(super) custom_domain: Vec<String>,
     /// What the pull secrets hold
     #[arg(long, ignore_case = true, value_parser = one_of::<CredentialKind, 3>(["RefreshToken", "AccessToken", "ServicePrincipalPassword"]))]
     pub(super) credential_kind: Option<CredentialKind>,
@@ -158,6 +162,15 @@ fn audience(text: &str) -> Result<String, String> {
             "an audience is an https URL without a path, for instance https://containerregistry.azure.net"
                 .to_owned()
         })
+}
+
+/// A custom domain, in lower case; an empty text stands for none.
+fn custom_domain(text: &str) -> Result<String, CustomDomainError> {
+    let domain = text.to_ascii_lowercase();
+    if !domain.is_empty() {
+        CustomDomain::parse(&domain)?;
+    }
+    Ok(domain)
 }
 
 /// As the custom resource's schema has it.

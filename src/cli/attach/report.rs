@@ -11,7 +11,7 @@ use super::flags::Output;
 use super::plan::{AttachPlan, Content, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::condition::PULL_AUTHORIZED;
+use crate::api::condition::{CUSTOM_DOMAINS, PULL_AUTHORIZED};
 use crate::api::identity::ManagedIdentity;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
@@ -45,13 +45,28 @@ pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
         Some(Ok(selector)) => format!("injected namespaces with {selector}"),
         _ => "every injected namespace".to_owned(),
     };
+    let domains = custom_domains(object);
     if spec.identity.anonymous.is_some() {
         return format!(
-            "{login_server} is ready: Pods in {namespaces} may name its images, and get no pull secret for it.\n"
+            "{login_server} is ready: Pods in {namespaces} may name its images, and get no pull secret for it.\n{domains}"
         );
     }
     let right = pull_right(object);
-    format!("{login_server} is ready: {end}. Pods in {namespaces} get its pull secret. {right}\n")
+    format!("{login_server} is ready: {end}. Pods in {namespaces} get its pull secret. {right}\n{domains}")
+}
+
+/// What is wrong with its custom domains, as a line.
+fn custom_domains(object: &AcrRegistry) -> String {
+    let mut conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let condition = conditions.find(|known| known.type_ == CUSTOM_DOMAINS && known.status != "True");
+    condition
+        .map(|condition| {
+            format!(
+                "But its custom domains have no effect yet: {}.\n",
+                condition.message
+            )
+        })
+        .unwrap_or_default()
 }
 
 /// What the credential may pull, as far as anybody knows.

@@ -20,11 +20,13 @@ use crate::check::{Identity, Subject};
 use crate::cli::CliError;
 use crate::cli::audit::{installed_scope, policies};
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
+use crate::cli::target::{domain_of, has_domain};
 use crate::kubernetes::call::{Words, call, within};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
+use crate::registry::custom_domain::CustomDomain;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
 use crate::sync::minting::{Source, WorkloadIdentityEnv, resolve};
@@ -169,11 +171,33 @@ async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
     let found = call(api.get_opt(name))
         .await
         .map_err(|error| refusal("the AcrRegistry can't be read; is pullpass installed", &error))?;
+    let found = match (found, domain_of(name)) {
+        (None, Some(domain)) => by_domain(&api, &domain).await?,
+        (found, _) => found,
+    };
     found.ok_or_else(|| {
         CliError::Input(format!(
             "there is no AcrRegistry {name}: see `kubectl get acrregistries`, or name a login server, as in {name}.azurecr.io"
         ))
     })
+}
+
+/// The AcrRegistry that has a custom domain: the first by name.
+async fn by_domain(api: &Api<AcrRegistry>, domain: &CustomDomain) -> Result<Option<AcrRegistry>, CliError> {
+    let mut pages = std::pin::pin!(pages(api.clone()));
+    let mut found: Option<AcrRegistry> = None;
+    while let Some(page) = pages
+        .try_next()
+        .await
+        .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
+    {
+        let named = page.into_iter().filter(|object| has_domain(object, domain));
+        found = found
+            .into_iter()
+            .chain(named)
+            .min_by_key(|object| object.name_any());
+    }
+    Ok(found)
 }
 
 async fn by_login_server(

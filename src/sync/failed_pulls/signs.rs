@@ -1,6 +1,8 @@
 //! What kubelets say of pulls that fail: in Events, and in the statuses of Pods. Pure, and read with care: an Event can be
 //! written by everybody who may create Events in its namespace.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Event;
 
 use crate::api::names::registry_of;
@@ -37,7 +39,10 @@ pub(super) fn claim(event: &Event, failure: PullFailure, registries: &AttachedRe
         // `Failed to pull image "IMAGE": …`
         PullFailure::PullFailed => {
             let image = message.split('"').nth(1).unwrap_or_default();
-            of_image(image, registries).iter().map(name_of).collect()
+            of_image(image, registries)
+                .iter()
+                .map(|registry| name_of(registry))
+                .collect()
         }
     };
     // The API server takes any text for it, and it becomes a part of the path of a request.
@@ -65,7 +70,7 @@ fn named_in(message: &str, registries: &AttachedRegistries) -> Vec<String> {
 }
 
 /// The attached registries that share the host of an image.
-fn of_image<'a>(image: &str, registries: &'a AttachedRegistries) -> &'a [AttachedRegistry] {
+fn of_image<'a>(image: &str, registries: &'a AttachedRegistries) -> &'a [Arc<AttachedRegistry>] {
     let image = ImageReference::parse(image).ok();
     let host = image.and_then(|image| image.registry());
     host.map_or(&[], |host| registries.named_by(&host))
@@ -91,7 +96,7 @@ pub(super) fn failing(pod: &Pod, registries: &AttachedRegistries) -> Vec<String>
     let mut names: Vec<String> = images
         .flat_map(|image| of_image(image, registries))
         .filter(|registry| pulls_with(pod, registry.name()))
-        .map(name_of)
+        .map(|registry| name_of(registry))
         .collect();
     names.sort_unstable();
     names.dedup();

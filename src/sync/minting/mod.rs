@@ -3,6 +3,7 @@
 mod acceptance;
 mod attempt;
 mod credential_state;
+mod domains;
 mod identity;
 mod pull_right;
 pub mod refresh;
@@ -32,6 +33,7 @@ use tokio::sync::broadcast;
 use self::acceptance::Acceptances;
 use self::attempt::Memory;
 use self::credential_state::CredentialState;
+use self::domains::Domains;
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
@@ -183,21 +185,26 @@ impl RegistryController {
             let fails = credential.failure.is_some();
             self.parts.metrics.registries.credential_fails(&name, fails);
         }
+        let domains = self.domains(&parsed).await;
         let (right, question) = self.pull_right(object, &parsed, &credential);
-        let mut written = self.write_status(object, &credential, &right, now).await;
+        let mut written = self
+            .write_status(object, &credential, &right, &domains, now)
+            .await;
         let mut asked_in = None;
         if let Some(question) = question {
             if self.question_waits(&question).is_none() {
                 self.ask(&question).await;
                 let (answer, _) = self.pull_right(object, &parsed, &credential);
                 if written.is_ok() && answer != right {
-                    written = self.write_status(object, &credential, &answer, now).await;
+                    written = self
+                        .write_status(object, &credential, &answer, &domains, now)
+                        .await;
                 }
             }
             asked_in = self.question_waits(&question);
         }
         let next = match written {
-            Ok(()) => next.into_iter().chain(asked_in).min(),
+            Ok(()) => next.into_iter().chain(asked_in).chain(domains.interval()).min(),
             Err(error) => {
                 tracing::warn!(registry = name, %error, "the status was not written");
                 Some(RETRY_INTERVAL)
@@ -206,6 +213,15 @@ impl RegistryController {
         match next {
             None => Action::await_change(),
             Some(wait) => Action::requeue(wait.max(MIN_REQUEUE_INTERVAL)),
+        }
+    }
+
+    /// What is known of the custom domains of an AcrRegistry.
+    async fn domains(&self, parsed: &Parsed) -> Domains {
+        let registries = self.parts.watches.view.registries();
+        match parsed {
+            Ok(registry) => Domains::look(&self.parts.client, &registries, registry).await,
+            Err(_) => Domains::None,
         }
     }
 
@@ -223,6 +239,7 @@ impl RegistryController {
         object: &AcrRegistry,
         credential: &CredentialState,
         right: &PullRight,
+        domains: &Domains,
         now: Timestamp,
     ) -> Result<(), CallError> {
         let tally = self.parts.tallies.of(&object.name_any());
@@ -235,6 +252,7 @@ impl RegistryController {
             credential,
             tally: &tally,
             pull_right: right,
+            domains,
         };
         let status = next_status(&before, object.metadata.generation, &told, now);
         for condition in &status.conditions {

@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
 use super::credential_state::CredentialState;
+use super::domains::Domains;
 use super::pull_right::PullRight;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
-use crate::api::condition::{DISTRIBUTED, PULL_AUTHORIZED, READY};
+use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::reason::Reason;
 use crate::base::clock::whole_seconds;
 use crate::sync::held_credential::HeldCredential;
@@ -25,6 +26,7 @@ pub(super) struct Told<'a> {
     pub(super) credential: &'a CredentialState,
     pub(super) tally: &'a Tally,
     pub(super) pull_right: &'a PullRight,
+    pub(super) domains: &'a Domains,
 }
 
 /// What a condition says.
@@ -99,6 +101,17 @@ pub(super) fn next_status(
     };
     let mut conditions = vec![ready, condition(DISTRIBUTED, distribution(told.tally).into())];
     conditions.extend(pull_authorized);
+    conditions.extend(told.domains.verdict().map(|(status, reason, message)| {
+        let reason = reason.to_owned();
+        condition(
+            CUSTOM_DOMAINS,
+            Verdict {
+                status,
+                reason,
+                message,
+            },
+        )
+    }));
     AcrRegistryStatus {
         observed_generation: if credential.is_undecided {
             before.observed_generation
@@ -273,6 +286,7 @@ mod tests {
             credential,
             tally,
             pull_right: &pull_right,
+            domains: &Domains::None,
         };
         next_status(before, generation, &told, now)
     }
@@ -309,6 +323,7 @@ mod tests {
                 credential: &credential,
                 tally: &tally,
                 pull_right,
+                domains: &Domains::None,
             };
             next_status(before, Some(generation), &told, at(1))
         };

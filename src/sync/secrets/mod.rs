@@ -281,10 +281,12 @@ impl SecretsController {
         let (step, credential) = self.decide(&registries, &pair, labels.as_ref(), wanted);
         let (namespace, name) = &*pair;
         let secret = pull_secret_name(name);
-        let result = match (step, credential) {
-            (Step::Write, Some(credential)) => {
+        let result = match (step, registries.by_name(name).zip(credential)) {
+            (Step::Write, Some((registry, credential))) => {
                 let begun = Instant::now();
-                let written = pull_secret::write(&self.client, namespace, name, &secret, &credential).await;
+                let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
+                let written =
+                    pull_secret::write(&self.client, namespace, registry, &domains, &credential).await;
                 self.metrics.registries.secret_written(begun.elapsed());
                 written.map(|_| credential.refreshed_at)
             }

@@ -1,6 +1,6 @@
 //! What is to be written: flags and what is there already go in, objects and a patch come out. It asks nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -220,6 +220,7 @@ pub(super) fn plan(
             resource_id: None,
             cloud: None,
             audience: None,
+            custom_domains: Vec::new(),
             identity: identity.cloned().ok_or(PlanError::Nobody)?,
             credential: None,
             namespaces: None,
@@ -273,6 +274,7 @@ fn change(
     let SpecFlags {
         cloud,
         audience,
+        custom_domain,
         credential_kind,
         repository,
         namespaces,
@@ -294,6 +296,10 @@ fn change(
     }
     if let Some(audience) = audience {
         spec.audience = Some(audience.clone());
+    }
+    if !custom_domain.is_empty() {
+        let domains: BTreeSet<_> = custom_domain.iter().filter(|domain| !domain.is_empty()).collect();
+        spec.custom_domains = domains.into_iter().cloned().collect();
     }
     let kind = credential_kind.or_else(|| (!repository.is_empty()).then_some(CredentialKind::AccessToken));
     if let Some(kind) = kind {

@@ -419,3 +419,30 @@ fn a_secret_that_is_shared_keeps_the_names_that_it_has() {
     );
     assert_eq!(users(None, "myregistry"), "myregistry");
 }
+
+#[test]
+fn custom_domains_are_replaced_and_taken_away() {
+    let mut before = with_principal();
+    before.spec.custom_domains = vec!["old.contoso.com".to_owned()];
+    let patch = |flags: &[&str]| {
+        let (plan, _) = planned(&[&["myregistry"], flags].concat(), Some(&before)).unwrap();
+        (plan.object.spec.custom_domains, plan.write)
+    };
+    let to = |domains: Value| Write::Patch(json!({"spec": {"customDomains": domains}}));
+    assert_eq!(patch(&[]), (vec!["old.contoso.com".to_owned()], Write::Nothing));
+    let (domains, write) = patch(&[
+        "--custom-domain=b.contoso.com",
+        "--custom-domain=A.contoso.com",
+        "--custom-domain=b.contoso.com",
+    ]);
+    assert_eq!(domains, ["a.contoso.com", "b.contoso.com"]);
+    assert_eq!(write, to(json!(["a.contoso.com", "b.contoso.com"])));
+    assert_eq!(patch(&["--custom-domain="]), (Vec::new(), to(Value::Null)));
+    for (text, words) in [
+        ("other.azurecr.io", "does not end in .azurecr.io"),
+        ("registry.contoso.com:443", "is a DNS name in lower case"),
+    ] {
+        let refused = refused(&["myregistry", "--custom-domain", text]);
+        assert!(refused.contains(words), "{refused}");
+    }
+}

@@ -35,6 +35,7 @@ pub struct Builder<'a> {
     in_cluster: bool,
     kubeconfig: Option<PathBuf>,
     overlay: String,
+    custom_domains: String,
 }
 
 impl<'a> Builder<'a> {
@@ -115,6 +116,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Has the API server ask about Pods with images on these domains too, as the component custom-domains does.
+    #[must_use]
+    pub fn custom_domains(mut self, domains: &[&str]) -> Self {
+        self.custom_domains = domains.join(",");
+        self
+    }
+
     /// Starts pullpass, registers it, and waits until the API server asks it.
     pub fn start(mut self) -> Result<Installation<'a>, Error> {
         static STARTED: AtomicU32 = AtomicU32::new(1);
@@ -169,6 +177,7 @@ impl<'a> Builder<'a> {
             control_plane: self.control_plane,
             name,
             overlay: self.overlay,
+            custom_domains: self.custom_domains,
         };
         let mut objects =
             registration.objects(&own_namespace, &webhook, self.failure_policy, whole_cluster)?;
@@ -235,6 +244,7 @@ impl<'a> Installation<'a> {
             in_cluster: false,
             kubeconfig: None,
             overlay: "cluster-wide".to_owned(),
+            custom_domains: String::new(),
         }
     }
 

@@ -43,6 +43,7 @@ pub(super) struct Registration<'a> {
     pub(super) control_plane: &'a ControlPlane,
     pub(super) name: String,
     pub(super) overlay: String,
+    pub(super) custom_domains: String,
 }
 
 impl Registration<'_> {
@@ -93,6 +94,14 @@ impl Registration<'_> {
         set(entry, "/clientConfig/service/port", json!(webhook.port()))?;
         set(entry, "/clientConfig/caBundle", json!(ca_bundle))?;
         set(entry, "/failurePolicy", json!(failure_policy.as_str()))?;
+        if !self.custom_domains.is_empty() {
+            for condition in list(entry, "/matchConditions")? {
+                let expression = condition.get("expression").and_then(Value::as_str);
+                let domains = format!("\"{}\"", self.custom_domains);
+                let widened = expression.unwrap_or_default().replace("\"-\"", &domains);
+                set(condition, "/expression", json!(widened))?;
+            }
+        }
         if !whole_cluster {
             list(entry, "/namespaceSelector/matchExpressions")?
                 .push(json!({"key": LABEL, "operator": "In", "values": [self.name]}));

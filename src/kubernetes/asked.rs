@@ -1,0 +1,101 @@
+//! Which hosts a `MutatingWebhookConfiguration` has the API server ask about, as far as its match conditions show.
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+
+use crate::api::names::PODS_WEBHOOK;
+use crate::registry::custom_domain::CustomDomain;
+
+/// The custom domains that no match condition of the webhook for Pods names: the API server does not ask about Pods with
+/// images on them. One without conditions is asked about every Pod.
+///
+/// A condition can be anything. This looks for the domain as text, also as regular expressions write it.
+pub fn unasked<'a>(
+    configuration: &MutatingWebhookConfiguration,
+    domains: impl IntoIterator<Item = &'a CustomDomain>,
+) -> Vec<&'a CustomDomain> {
+    let mut webhooks = configuration.webhooks.iter().flatten();
+    let webhook = webhooks.find(|webhook| webhook.name == PODS_WEBHOOK);
+    let conditions = webhook.map(|webhook| webhook.match_conditions.as_deref().unwrap_or_default());
+    if conditions.is_some_and(<[_]>::is_empty) {
+        return Vec::new();
+    }
+    let expressions: Vec<String> = conditions
+        .unwrap_or_default()
+        .iter()
+        .map(|condition| {
+            let text = condition.expression.to_ascii_lowercase();
+            text.replace("[.]", ".").replace("\\.", ".")
+        })
+        .collect();
+    let is_named = |domain: &CustomDomain| expressions.iter().any(|text| names(text, domain.as_str()));
+    domains.into_iter().filter(|domain| !is_named(domain)).collect()
+}
+
+/// Whether a text has a host that is not a part of a longer one.
+fn names(text: &str, host: &str) -> bool {
+    let is_of_a_host = |character: char| character.is_ascii_alphanumeric() || "-.".contains(character);
+    text.match_indices(host).any(|(start, _)| {
+        let before = text.get(..start).and_then(|before| before.chars().next_back());
+        let after = text
+            .get(start + host.len()..)
+            .and_then(|after| after.chars().next());
+        !before.into_iter().chain(after).any(is_of_a_host)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn unasked_of(webhook: &str, conditions: &serde_json::Value) -> Vec<String> {
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": "pullpass"},
+            "webhooks": [{
+                "name": webhook, "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {},
+                "matchConditions": conditions,
+            }],
+        });
+        let configuration = serde_json::from_value(configuration).unwrap();
+        let domains = ["a.contoso.com", "b.contoso.com"].map(|domain| CustomDomain::parse(domain).unwrap());
+        let unasked = unasked(&configuration, &domains);
+        unasked.into_iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_domain_is_asked_about_where_a_condition_names_it() {
+        let of = |text: &str| {
+            let conditions = json!([
+                {"name": "c", "expression": "true"},
+                {"name": "d", "expression": text},
+            ]);
+            unasked_of(PODS_WEBHOOK, &conditions)
+        };
+        for (text, expected) in [
+            (r#"host in "a.contoso.com,b.contoso.com".split(",")"#, &[][..]),
+            (r#"host in "b.contoso.com".split(",")"#, &["a.contoso.com"]),
+            ("image.matches('^A[.]contoso[.]com/')", &["b.contoso.com"]),
+            (
+                r"image.matches('^b\\.contoso\\.com/')",
+                &["a.contoso.com", "b.contoso.com"],
+            ),
+            (r"image.matches(r'^b\.contoso\.com/')", &["a.contoso.com"]),
+            (
+                r#"host in "aa.contoso.com,b.contoso.com.example""#,
+                &["a.contoso.com", "b.contoso.com"],
+            ),
+            (r#"host in "-".split(",")"#, &["a.contoso.com", "b.contoso.com"]),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_without_conditions_is_asked_about_everything() {
+        assert!(unasked_of(PODS_WEBHOOK, &json!([])).is_empty());
+        assert!(unasked_of(PODS_WEBHOOK, &json!(null)).is_empty());
+        assert_eq!(unasked_of("another.example", &json!([])).len(), 2);
+    }
+}

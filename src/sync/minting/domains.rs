@@ -1,0 +1,167 @@
+//! Whether the custom domains of an AcrRegistry have an effect: they are its own, and the API server asks about Pods with images
+//! on them.
+
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::{Api, Client};
+
+use crate::api::names::WEBHOOK_CONFIGURATION;
+use crate::api::reason::Reason;
+use crate::kubernetes::asked::unasked;
+use crate::kubernetes::call::call;
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+
+/// How many domains a message names.
+const MAX_NAMED: usize = 5;
+/// How soon they are looked at again: nothing tells of a change of the webhook's configuration.
+const DOMAINS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What is known of a registry's custom domains.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Domains {
+    /// The AcrRegistry names none.
+    #[default]
+    None,
+    /// Other registries have some of them: each, and the AcrRegistry that has it.
+    Taken(Vec<(String, String)>),
+    /// The API server does not ask about Pods with images on these.
+    Unasked(Vec<String>),
+    /// There is no configuration of the webhook.
+    NotInstalled,
+    /// The configuration can't be read.
+    Unknown(String),
+    /// They have an effect.
+    Asked,
+}
+
+impl Domains {
+    /// Looks at the domains of a registry.
+    pub(super) async fn look(
+        client: &Client,
+        registries: &AttachedRegistries,
+        registry: &AttachedRegistry,
+    ) -> Self {
+        if registry.custom_domains().is_empty() {
+            return Self::None;
+        }
+        let taken: Vec<_> = registries
+            .taken_from(registry)
+            .map(|taken| (taken.domain.to_string(), taken.by.to_owned()))
+            .collect();
+        if !taken.is_empty() {
+            return Self::Taken(taken);
+        }
+        let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+        match call(configurations.get_opt(WEBHOOK_CONFIGURATION)).await {
+            Err(error) => Self::Unknown(error.to_string()),
+            Ok(None) => Self::NotInstalled,
+            Ok(Some(configuration)) => {
+                let unasked = unasked(&configuration, registry.custom_domains());
+                if unasked.is_empty() {
+                    Self::Asked
+                } else {
+                    Self::Unasked(unasked.into_iter().map(ToString::to_string).collect())
+                }
+            }
+        }
+    }
+
+    /// When they are to be looked at again.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        (*self != Self::None).then_some(DOMAINS_INTERVAL)
+    }
+
+    /// What the condition says of them: status, reason and message. None where there is no such condition.
+    pub(super) fn verdict(&self) -> Option<(&'static str, &'static str, String)> {
+        let (status, reason, message) = match self {
+            Self::None => return None,
+            Self::Taken(taken) => {
+                let said = taken.iter().map(|(domain, by)| {
+                    format!("{domain} is a custom domain of AcrRegistry {by}, which is for another registry")
+                });
+                let message = format!("{}. What to do: take it out of one of them", some_of(said));
+                ("False", Reason::NameConflict.as_str(), message)
+            }
+            Self::Unasked(domains) => (
+                "False",
+                Reason::NotAsked.as_str(),
+                format!(
+                    "no match condition of MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} names {}, so Pods with images there \
+                     get no pull secret from the webhook. What to do: name them in the chart's value webhook.customDomains, or by the component \
+                     custom-domains",
+                    some_of(domains.iter().cloned())
+                ),
+            ),
+            Self::NotInstalled => (
+                "False",
+                Reason::NotAsked.as_str(),
+                format!("there is no MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION}"),
+            ),
+            Self::Unknown(why) => (
+                "Unknown",
+                Reason::Unreachable.as_str(),
+                format!("MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} can't be read: {why}"),
+            ),
+            Self::Asked => (
+                "True",
+                "Asked",
+                "the webhook is asked about Pods with images on the custom domains".to_owned(),
+            ),
+        };
+        Some((status, reason, message))
+    }
+}
+
+/// The first of some texts, and how many more there are.
+fn some_of(texts: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = texts.collect();
+    let (first, others) = all.split_at(all.len().min(MAX_NAMED));
+    match others.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_without_an_effect_are_told_of() {
+        let texts = |count: usize| (0..count).map(|number| format!("{number}.contoso.com")).collect();
+        for (domains, expected) in [
+            (Domains::None, None),
+            (Domains::Asked, Some(("True", "Asked", "is asked about"))),
+            (
+                Domains::Unasked(texts(7)),
+                Some((
+                    "False",
+                    "NotAsked",
+                    "names 0.contoso.com, 1.contoso.com, 2.contoso.com, 3.contoso.com, 4.contoso.com and 2 more,",
+                )),
+            ),
+            (Domains::NotInstalled, Some(("False", "NotAsked", "there is no"))),
+            (
+                Domains::Taken(vec![("a.contoso.com".to_owned(), "first".to_owned())]),
+                Some((
+                    "False",
+                    "NameConflict",
+                    "a.contoso.com is a custom domain of AcrRegistry first,",
+                )),
+            ),
+            (
+                Domains::Unknown("no".to_owned()),
+                Some(("Unknown", "Unreachable", "can't be read: no")),
+            ),
+        ] {
+            let verdict = domains.verdict();
+            let told = verdict.as_ref().map(|(status, reason, _)| (*status, *reason));
+            assert_eq!(told, expected.map(|(status, reason, _)| (status, reason)));
+            if let (Some((.., message)), Some((.., part))) = (verdict, expected) {
+                assert!(message.contains(part), "{message}");
+            }
+            assert_eq!(domains.interval().is_none(), domains == Domains::None);
+        }
+    }
+}
