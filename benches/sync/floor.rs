@@ -10,6 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::api::names::MANAGER;
 use pullpass::policy::attached::AttachedRegistry;
+use pullpass::registry::docker_config::Keys;
 use pullpass::sync::held_credential::HeldCredential;
 use pullpass::sync::secrets::CONCURRENCY;
 use serde_json::json;
@@ -60,7 +61,9 @@ impl Floor {
     pub(crate) async fn write(&self, namespace: &str) -> Result<()> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let name = self.registry.pull_secret();
-        let manifest = self.credential.pull_secret(namespace, &self.registry, &[]);
+        let manifest = self
+            .credential
+            .pull_secret(namespace, &self.registry, &[], Keys::Hosts);
         let parameters = PatchParams::apply(MANAGER).force();
         secrets
             .patch_metadata(name, &parameters, &Patch::Apply(manifest))

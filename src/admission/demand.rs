@@ -23,6 +23,9 @@ pub struct Demand {
     pub since: Instant,
     /// Whether a kubelet could not pull with the pull secret, so that it is to be written even if it was just now.
     pub failed: bool,
+    /// Whether the Pod writes the registry's host so that its kubelet finds a credential only under a key with a port or a
+    /// wildcard.
+    pub needs_every_key: bool,
 }
 
 /// Takes demands from admission; it never blocks.
@@ -46,15 +49,20 @@ pub fn channel(metrics: Arc<Metrics>) -> (DemandSender, DemandReceiver) {
 impl DemandSender {
     /// Says that a namespace needs the pull secrets of some registries.
     pub fn send(&self, namespace: &str, registries: &[&str]) {
-        self.send_all(namespace, registries, false);
+        self.send_all(namespace, registries, false, false);
+    }
+
+    /// Says that a namespace needs the pull secrets of some registries with every key.
+    pub fn send_every_key(&self, namespace: &str, registries: &[&str]) {
+        self.send_all(namespace, registries, false, true);
     }
 
     /// Says that a kubelet could not pull with the pull secret of a registry.
     pub fn send_again(&self, namespace: &str, registry: &str) {
-        self.send_all(namespace, &[registry], true);
+        self.send_all(namespace, &[registry], true, false);
     }
 
-    fn send_all(&self, namespace: &str, registries: &[&str], failed: bool) {
+    fn send_all(&self, namespace: &str, registries: &[&str], failed: bool, needs_every_key: bool) {
         let since = Instant::now();
         let mut dropped = 0;
         for registry in registries {
@@ -63,6 +71,7 @@ impl DemandSender {
                 registry: (*registry).to_owned(),
                 since,
                 failed,
+                needs_every_key,
             };
             dropped += usize::from(self.0.try_send(demand).is_err());
         }

@@ -246,7 +246,11 @@ impl Admission {
 
 impl ClusterSenders {
     fn tell(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
-        self.demand.send(&request.namespace, &decision.demanded);
+        let demanded = decision.demanded.iter().copied();
+        let (with_every_key, others): (Vec<_>, Vec<_>) =
+            demanded.partition(|registry| decision.needing_every_key.contains(registry));
+        self.demand.send_every_key(&request.namespace, &with_every_key);
+        self.demand.send(&request.namespace, &others);
         // A namespace that the cache does not have, or has as not injected, may be of a forged review's making. A controller
         // tries again, and finds its namespace known.
         if let Some(owner) = request.pod.owner.as_ref().filter(|_| is_known) {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::secret_text::SecretText;
 use crate::registry::custom_domain::CustomDomain;
+use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
 
 /// The `.dockerconfigjson` of a credential, keyed by the registry's own host alone: every client accepts such keys.
@@ -42,14 +43,33 @@ pub fn credential_of(config: &[u8], login_server: &LoginServer) -> Option<(Strin
     Some((text("username")?.to_owned(), text("password")?.into()))
 }
 
-/// The same docker config with keys for every way in which a Pod may write the registry's hosts, custom domains among them.
-///
-/// The kubelet compares a key's host and port with an image's as the Pod wrote them, part by part and with wildcards
-/// (`pkg/credentialprovider`, `URLsMatch`): each key is there with and without `:443`, and for the registry's regional
-/// endpoints. Clients that refuse such keys, as Azure Container Instances refuses a port, need the docker config as it was.
+/// Which keys a docker config has for each of a registry's hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// The host alone. Every client accepts such keys.
+    Hosts,
+    /// Also with `:443`, and for regional endpoints with a wildcard. Clients other than kubelets refuse them: Azure Container
+    /// Instances takes every key for the name of a server.
+    Every,
+}
+
+impl Keys {
+    /// The keys that a kubelet needs to find a credential for a host as it is written. It compares a key's host and port with
+    /// an image's, part by part and with wildcards (`pkg/credentialprovider`, `URLsMatch`). Where no key helps, none is needed.
+    pub fn of(host: &RegistryHost<'_>) -> Self {
+        let is_regional = LoginServer::known_host(host) != host.canonical();
+        if (is_regional || host.port().is_some()) && host.is_matched_by_kubelets() {
+            Self::Every
+        } else {
+            Self::Hosts
+        }
+    }
+}
+
+/// The same docker config with these keys for every host of the registry, custom domains among them.
 ///
 /// What is no docker config comes back as it is. Doing it twice changes nothing.
-pub fn for_every_host(config: &[u8], domains: &[CustomDomain]) -> Vec<u8> {
+pub fn for_every_host(config: &[u8], domains: &[CustomDomain], keys: Keys) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<Value>(config) else {
         return config.to_vec();
     };
@@ -59,9 +79,8 @@ pub fn for_every_host(config: &[u8], domains: &[CustomDomain]) -> Vec<u8> {
     let more: Vec<(String, Value)> = auths
         .iter()
         .flat_map(|(key, entry)| {
-            other_keys(key, domains)
-                .into_iter()
-                .map(|key| (key, entry.clone()))
+            let others = other_keys(key, domains, keys).into_iter();
+            others.map(|key| (key, entry.clone()))
         })
         .collect();
     for (key, entry) in more {
@@ -70,8 +89,8 @@ pub fn for_every_host(config: &[u8], domains: &[CustomDomain]) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// The other spellings of a key that begins with a registry's own host; none for any other key.
-fn other_keys(key: &str, domains: &[CustomDomain]) -> Vec<String> {
+/// The other keys that stand for the same as one that begins with a registry's own host; none for any other key.
+fn other_keys(key: &str, domains: &[CustomDomain], keys: Keys) -> Vec<String> {
     let (host, path) = match key.find('/') {
         Some(slash) => key.split_at(slash),
         None => (key, ""),
@@ -79,13 +98,15 @@ fn other_keys(key: &str, domains: &[CustomDomain]) -> Vec<String> {
     let Ok(login_server) = LoginServer::parse(host) else {
         return Vec::new();
     };
-    let regional = login_server.regional_pattern();
     let domains = domains.iter().map(CustomDomain::as_str);
-    let others = domains.chain([host, &*regional]);
-    others
-        .flat_map(|host| [format!("{host}{path}"), format!("{host}:443{path}")])
-        .filter(|other| other != key)
-        .collect()
+    match keys {
+        Keys::Hosts => domains.map(|host| format!("{host}{path}")).collect(),
+        Keys::Every => domains
+            .chain([host, &*login_server.regional_pattern()])
+            .flat_map(|host| [format!("{host}{path}"), format!("{host}:443{path}")])
+            .filter(|other| other != key)
+            .collect(),
+    }
 }
 
 fn keys(host: &str, repositories: &[String]) -> Vec<String> {
@@ -131,7 +152,10 @@ mod tests {
         let read = |config: &[u8]| credential_of(config, &login_server);
         let expected = Some(("u".to_owned(), "p".into()));
         assert_eq!(read(&config("u", "p", &[])), expected);
-        assert_eq!(read(&for_every_host(&config("u", "p", &[]), &[])), expected);
+        assert_eq!(
+            read(&for_every_host(&config("u", "p", &[]), &[], Keys::Every)),
+            expected
+        );
         assert_eq!(
             read(&config("u", "p", &["a"])),
             None,
@@ -168,9 +192,9 @@ mod tests {
                 ],
             ),
         ] {
-            let every = for_every_host(&config("u", "p", repositories), &[]);
+            let every = for_every_host(&config("u", "p", repositories), &[], Keys::Every);
             assert_eq!(keys_of(&every), keys);
-            assert_eq!(for_every_host(&every, &[]), every);
+            assert_eq!(for_every_host(&every, &[], Keys::Every), every);
             let value: Value = serde_json::from_slice(&every).unwrap();
             let mut entries = value["auths"].as_object().unwrap().values();
             assert!(entries.all(|entry| entry["username"] == "u" && entry["password"] == "p"));
@@ -182,11 +206,44 @@ mod tests {
         let domain = CustomDomain::parse("registry.contoso.com").unwrap();
         for (repositories, path) in [(&[][..], ""), (&["team/a"], "/team/a")] {
             let plain = config("u", "p", repositories);
-            let with = for_every_host(&plain, std::slice::from_ref(&domain));
-            let mut expected = keys_of(&for_every_host(&plain, &[]));
+            let with = for_every_host(&plain, std::slice::from_ref(&domain), Keys::Every);
+            let mut expected = keys_of(&for_every_host(&plain, &[], Keys::Every));
             expected.extend(["", ":443"].map(|port| format!("registry.contoso.com{port}{path}")));
             assert_eq!(keys_of(&with), expected);
-            assert_eq!(for_every_host(&with, std::slice::from_ref(&domain)), with);
+            assert_eq!(
+                for_every_host(&with, std::slice::from_ref(&domain), Keys::Every),
+                with
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_alone_are_names_of_servers() {
+        let domain = CustomDomain::parse("registry.contoso.com").unwrap();
+        let plain = config("u", "p", &[]);
+        let hosts = for_every_host(&plain, std::slice::from_ref(&domain), Keys::Hosts);
+        assert_eq!(keys_of(&hosts), ["myregistry.azurecr.io", "registry.contoso.com"]);
+        assert_eq!(for_every_host(&plain, &[], Keys::Hosts), plain);
+    }
+
+    #[test]
+    fn a_port_and_a_region_need_every_key() {
+        for (image, keys) in [
+            ("myregistry.azurecr.io/a", Keys::Hosts),
+            ("registry.contoso.com/a", Keys::Hosts),
+            ("myregistry.azurecr.io:443/a", Keys::Every),
+            ("registry.contoso.com:443/a", Keys::Every),
+            ("myregistry.westeurope.geo.azurecr.io/a", Keys::Every),
+            ("myregistry.westeurope.geo.azurecr.io:443/a", Keys::Every),
+            // No key helps these.
+            ("MyRegistry.azurecr.io:443/a", Keys::Hosts),
+            ("myregistry.azurecr.io:0443/a", Keys::Hosts),
+        ] {
+            let host = crate::registry::image::ImageReference::parse(image)
+                .unwrap()
+                .registry()
+                .unwrap();
+            assert_eq!(Keys::of(&host), keys, "{image}");
         }
     }
 
@@ -199,7 +256,11 @@ mod tests {
             r#"{"auths":[]}"#,
             r#"{"auths":{"registry.example":{}}}"#,
         ] {
-            assert_eq!(for_every_host(text.as_bytes(), &[]), text.as_bytes(), "{text}");
+            assert_eq!(
+                for_every_host(text.as_bytes(), &[], Keys::Every),
+                text.as_bytes(),
+                "{text}"
+            );
         }
     }
 
@@ -211,7 +272,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_entry_says_the_same_in_all_forms(username in "[^:]*", password in ".*") {
-            let every = for_every_host(&config(&username, &password, &[]), &[]);
+            let every = for_every_host(&config(&username, &password, &[]), &[], Keys::Every);
             let value: Value = serde_json::from_slice(&every).unwrap();
             for entry in value["auths"].as_object().unwrap().values() {
                 prop_assert_eq!(entry["username"].as_str(), Some(username.as_str()));

@@ -12,13 +12,14 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::admission::demand::{Demand, DemandReceiver};
 use crate::base::clock::monotonic as now;
-use crate::metrics::Metrics;
+use crate::metrics::{DropReason, Metrics};
 use crate::policy::scope::Scope;
 use crate::sync::credentials::Version;
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::recent_writes::Newest;
+use crate::sync::spellings::Noted;
 use crate::sync::waiting::{For, Waiting};
 use crate::sync::watches::{Change, Watches};
 
@@ -67,10 +68,14 @@ impl DemandWriter {
         loop {
             let retry_all = tokio::select! {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
-                    let Demand { namespace, registry, since, failed } = demand;
+                    let Demand { namespace, registry, since, failed, needs_every_key } = demand;
                     let pair = (namespace, registry);
+                    let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, now()));
+                    if noted == Some(Noted::Full) {
+                        demands.dropped(DropReason::Full, 1);
+                    }
                     // Somebody may have deleted it since.
-                    if !failed && self.is_recent(&pair) {
+                    if !failed && noted != Some(Noted::New) && self.is_recent(&pair) {
                         continue;
                     }
                     // Another Pod shortens no wait, and leads to no second write beside the first.
@@ -205,7 +210,8 @@ impl DemandWriter {
         (pair, since, outcome)
     }
 
-    async fn try_write(&self, (namespace, registry): &Pair, since: Instant) -> DemandState {
+    async fn try_write(&self, pair: &Pair, since: Instant) -> DemandState {
+        let (namespace, registry) = pair;
         let registries = self.watches.view.registries();
         let labels = self.watches.view.labels(namespace);
         let Some(labels) = labels else {
@@ -222,7 +228,9 @@ impl DemandWriter {
         };
         let begun = Instant::now();
         let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
-        let written = pull_secret::write(&self.client, namespace, registry, &domains, &credential).await;
+        let keys = self.watches.spellings.keys(pair, now());
+        let client = &self.client;
+        let written = pull_secret::write(client, namespace, registry, &domains, &credential, keys).await;
         self.metrics.registries.secret_written(begun.elapsed());
         match written {
             Ok(version) => {
@@ -241,6 +249,7 @@ mod tests {
     use crate::admission::demand::{BACKLOG, DemandSender, channel};
     use crate::policy::attached::AttachedRegistry;
     use crate::policy::scope::Mode;
+    use crate::registry::docker_config::Keys;
     use crate::sync::credentials::Seen;
     use crate::sync::held_credential::HeldCredential;
     use crate::sync::waiting::MAX_UNKNOWN;
@@ -487,6 +496,33 @@ mod tests {
             () = writer.run(receiver) => panic!("it ended"),
             () = burst => {}
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_of_this_moment_is_written_again_with_every_key() {
+        let written = serde_json::json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+        });
+        let (writer, sender, receiver, asked) = writer(200, &written);
+        let pods = async {
+            let mut counts = Vec::new();
+            for every_key in [false, false, true, true, false] {
+                if every_key {
+                    sender.send_every_key("apps", &["mine"]);
+                } else {
+                    sender.send("apps", &["mine"]);
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                counts.push(asked.load(Ordering::Relaxed));
+            }
+            counts
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            counts = pods => assert_eq!(counts, [1, 1, 2, 2, 2]),
+        }
+        let pair = ("apps".to_owned(), "mine".to_owned());
+        assert_eq!(writer.watches.spellings.keys(&pair, now()), Keys::Every);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use crate::api::names::{
 use crate::azure::mint::Credential;
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::custom_domain::CustomDomain;
-use crate::registry::docker_config::for_every_host;
+use crate::registry::docker_config::{Keys, for_every_host};
 /// The type of a Secret that a kubelet takes credentials from.
 pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
 /// The one key in its data.
@@ -122,8 +122,9 @@ impl HeldCredential {
         namespace: &str,
         registry: &AttachedRegistry,
         domains: &[CustomDomain],
+        keys: Keys,
     ) -> Value {
-        let docker_config = ByteString(for_every_host(&self.docker_config.0, domains));
+        let docker_config = ByteString(for_every_host(&self.docker_config.0, domains, keys));
         let (name, registry) = (registry.pull_secret(), registry.name());
         secret(name, namespace, registry, &self.times(), &docker_config)
     }

@@ -21,6 +21,7 @@ mod registries;
 mod repositories;
 pub mod rescue;
 pub mod secrets;
+mod spellings;
 pub mod stored;
 mod versions;
 mod waiting;

@@ -130,6 +130,7 @@ impl PodsController {
     }
 
     fn look_at(&self, pod: &Pod, proposals: &Proposals) {
+        self.failed_pulls.look_at_hosts(pod);
         self.failed_pulls.look_at(pod);
         if let Some(rescuer) = &self.rescuer {
             rescuer.look_at(pod, proposals);

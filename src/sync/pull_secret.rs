@@ -8,11 +8,12 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 
-use crate::api::names::{FENCE, MANAGER};
+use crate::api::names::{EVERY_KEY_MANAGER, FENCE, MANAGER};
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::custom_domain::CustomDomain;
+use crate::registry::docker_config::Keys;
 use crate::sync::credentials::Version;
 use crate::sync::held_credential::HeldCredential;
 
@@ -56,21 +57,68 @@ impl WriteError {
     }
 }
 
-/// Writes the pull secret of a registry that has these custom domains, and says which version it is then; writing the same twice
-/// changes nothing.
+/// Writes the pull secret of a registry that has these custom domains, and says which version it is then;
+/// writing the same twice changes nothing.
+///
+/// A pull secret has every key for as long as it exists, once a Pod needed that. Its field manager says so: a write without
+/// those keys is not forced, conflicts with that manager, and is done with every key instead.
 pub async fn write(
     client: &Client,
     namespace: &str,
     registry: &AttachedRegistry,
     domains: &[CustomDomain],
     credential: &HeldCredential,
+    keys: Keys,
 ) -> Result<Option<Version>, WriteError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let parameters = PatchParams::apply(MANAGER).force();
-    let manifest = Patch::Apply(credential.pull_secret(namespace, registry, domains));
-    let write = secrets.patch_metadata(registry.pull_secret(), &parameters, &manifest);
-    let written = bounded(write).await?;
+    let apply = async |keys: Keys, is_forced: bool| {
+        let manager = match keys {
+            Keys::Hosts => MANAGER,
+            Keys::Every => EVERY_KEY_MANAGER,
+        };
+        let parameters = PatchParams {
+            force: is_forced,
+            ..PatchParams::apply(manager)
+        };
+        let manifest = Patch::Apply(credential.pull_secret(namespace, registry, domains, keys));
+        call(secrets.patch_metadata(registry.pull_secret(), &parameters, &manifest)).await
+    };
+    let written = match apply(keys, keys == Keys::Every).await {
+        Err(error) => match conflicting(&error) {
+            Some(Conflict::EveryKey) => apply(Keys::Every, true).await,
+            Some(Conflict::Foreign) => apply(keys, true).await,
+            None => Err(error),
+        },
+        written => written,
+    };
+    let written = written.map_err(|error| WriteError::of(&error))?;
     Ok(Version::parse(written.resource_version().as_deref()))
+}
+
+/// Whose fields a write would change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conflict {
+    /// Those of a pull secret with every key.
+    EveryKey,
+    /// Somebody's who edited it.
+    Foreign,
+}
+
+/// The conflict that a write which was not forced ran into.
+fn conflicting(error: &CallError) -> Option<Conflict> {
+    let status = error.status().filter(|status| status.code == 409)?;
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut managers = causes
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| &cause.message)
+        .peekable();
+    managers.peek()?;
+    let quoted = format!("\"{EVERY_KEY_MANAGER}\"");
+    Some(if managers.any(|message| message.contains(&quoted)) {
+        Conflict::EveryKey
+    } else {
+        Conflict::Foreign
+    })
 }
 
 /// Takes a Secret away that came of a registry; one that is not there is as good.
@@ -84,4 +132,41 @@ pub async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), 
 
 async fn bounded<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
     call(write).await.map_err(|error| WriteError::of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn error(code: u16, causes: &Value) -> CallError {
+        let status = json!({
+            "status": "Failure", "message": "Apply failed with 1 conflict", "reason": "Conflict", "code": code,
+            "details": {"name": "pullpass-mine", "kind": "secrets", "causes": causes},
+        });
+        kube::Error::Api(serde_json::from_value(status).unwrap()).into()
+    }
+
+    #[test]
+    fn a_conflict_tells_whether_there_is_every_key() {
+        let cause = |manager: &str| {
+            json!({
+                "reason": "FieldManagerConflict", "field": ".data..dockerconfigjson",
+                "message": format!("conflict with \"{manager}\" using v1"),
+            })
+        };
+        for (code, causes, expected) in [
+            (409, json!([cause(EVERY_KEY_MANAGER)]), Some(Conflict::EveryKey)),
+            (
+                409,
+                json!([cause("kubectl-edit"), cause(EVERY_KEY_MANAGER)]),
+                Some(Conflict::EveryKey),
+            ),
+            (409, json!([cause("kubectl-edit")]), Some(Conflict::Foreign)),
+            (409, json!([]), None),
+            (422, json!([cause(EVERY_KEY_MANAGER)]), None),
+        ] {
+            assert_eq!(conflicting(&error(code, &causes)), expected, "{causes}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::sync::held_credential::HeldCredential;
 use crate::sync::recent_writes::RecentWrites;
 use crate::sync::registries::{Attached, Unread};
 use crate::sync::repositories::Repositories;
+use crate::sync::spellings::Spellings;
 use crate::sync::stored::Stored;
 use crate::sync::versions::{Listed, Versions};
 use crate::view::{NamespaceChange, Namespaces, View};
@@ -56,6 +57,8 @@ pub struct Watches {
     pub(super) recent_writes: RecentWrites,
     /// Locked until a change is told: who has read a version was told of everything up to it.
     versions: Mutex<Versions>,
+    /// Which pull secrets need every key.
+    pub(super) spellings: Spellings,
     changes: broadcast::Sender<Change>,
 }
 
@@ -68,6 +71,7 @@ impl Watches {
             repositories: Repositories::default(),
             recent_writes: RecentWrites::default(),
             versions: Mutex::default(),
+            spellings: Spellings::default(),
             changes: broadcast::Sender::new(BACKLOG),
         }
     }

@@ -51,7 +51,7 @@ fn wait_for_domains(world: &World, login: &Login, reason: &str) -> Result<String
 }
 
 fn images_of(domain: &str) -> [String; 2] {
-    [format!("{domain}/team/app:1"), format!("{domain}:443/app")]
+    [format!("{domain}/team/app:1"), format!("{domain}/app")]
 }
 
 #[test]

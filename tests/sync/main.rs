@@ -17,6 +17,7 @@ mod failed_pulls;
 mod failures;
 mod handover;
 mod identities;
+mod keys;
 mod leadership;
 mod leaks;
 mod metrics;

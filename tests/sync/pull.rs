@@ -72,7 +72,6 @@ fn a_kubelet_finds_the_credential_for_no_look_alike() -> Test {
     let host = &login.host;
     for image in [
         format!("{host}/app:v1"),
-        format!("{host}:443/app:v1"),
         format!("{host}/team/app@sha256:{}", "0".repeat(64)),
     ] {
         let tried = kubelet_tries(&image, &secrets)?;

@@ -83,6 +83,21 @@ impl<'a> World<'a> {
         })
     }
 
+    /// A world with an Azure that was there before, and a pullpass that starts now.
+    pub fn with_replica(
+        cluster: &'a ControlPlane,
+        azure: Azure,
+        start: impl FnOnce(&'a ControlPlane, &Azure) -> Result<Installation<'a>, Box<dyn Error>>,
+    ) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            pullpass: start(cluster, &azure)?,
+            azure,
+            cluster,
+            logins: Vec::new(),
+            given: AtomicUsize::new(0),
+        })
+    }
+
     /// A registry that nobody else has.
     pub fn login(&self) -> Result<Login, Box<dyn Error>> {
         let number = self.given.fetch_add(1, Ordering::Relaxed);

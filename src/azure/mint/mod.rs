@@ -18,7 +18,7 @@ use crate::base::clock::Clock;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
-use crate::registry::docker_config::{docker_config, for_every_host};
+use crate::registry::docker_config::{Keys, docker_config, for_every_host};
 use crate::registry::login_server::LoginServer;
 
 /// The audience of Azure Container Registry itself.
@@ -176,7 +176,7 @@ impl Minter {
                     .map_err(|error| registry_error(request, MintStep::AccessToken, error))?;
                 let credential = credential(issued_at, token, repositories);
                 // As it is in a pull secret, which has the most keys.
-                let docker_config = for_every_host(&credential.docker_config(login_server), &[]);
+                let docker_config = for_every_host(&credential.docker_config(login_server), &[], Keys::Every);
                 if docker_config.len() > MAX_DOCKER_CONFIG {
                     let repositories = repositories.len();
                     let cause = MintCause::TooLarge { repositories };

@@ -12,6 +12,7 @@ use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
 use crate::policy::scope::Labels;
 use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
+use crate::registry::docker_config::Keys;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
 
@@ -36,6 +37,7 @@ struct Tally<'a> {
     /// Whether an image is on a registry that needs no credential.
     is_anonymous: bool,
     needed: Vec<&'a AttachedRegistry>,
+    needing_every_key: Vec<&'a str>,
     uncovered: Option<Cow<'a, str>>,
     violations: Vec<Violation<'a>>,
     known: HashSet<(Rule, Cow<'a, str>)>,
@@ -171,9 +173,13 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
         let usable = grant.usable.iter().copied();
         let usable = usable.filter(|registry| !registry.is_anonymous());
-        tally
-            .needed
-            .extend(usable.filter(|registry| !self.is_live || self.holds(registry)));
+        let usable = usable.filter(|registry| !self.is_live || self.holds(registry));
+        if Keys::of(&grant.host) == Keys::Every {
+            tally
+                .needing_every_key
+                .extend(usable.clone().map(AttachedRegistry::name));
+        }
+        tally.needed.extend(usable);
     }
 
     /// Whether the image can be pulled with the pull secrets that the Pod has after this.
@@ -266,6 +272,11 @@ impl<'a, 'l> Judge<'a, 'l> {
             injected_by,
             demanded: if gets_its_secrets {
                 needed.iter().map(|registry| registry.name()).collect()
+            } else {
+                Vec::new()
+            },
+            needing_every_key: if gets_its_secrets {
+                tally.needing_every_key
             } else {
                 Vec::new()
             },

@@ -96,6 +96,9 @@ pub struct Decision<'a> {
     pub injected_by: Option<Injector>,
     /// The registries whose pull secrets the Pod has after this, whether added now or there before.
     pub demanded: Vec<&'a str>,
+    /// Those registries of which the Pod writes a host so that its kubelet finds a credential only under a key with a port or a
+    /// wildcard.
+    pub needing_every_key: Vec<&'a str>,
     /// The rules that were violated.
     pub violations: Vec<Violation<'a>>,
     /// What is said to whoever sent the request.
@@ -221,6 +224,7 @@ impl<'a> Decision<'a> {
             secrets: Vec::new(),
             injected_by: None,
             demanded: Vec::new(),
+            needing_every_key: Vec::new(),
             violations: Vec::new(),
             warnings: messages::dedup_and_cap(warnings),
             denials: Vec::new(),

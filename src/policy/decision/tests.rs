@@ -77,6 +77,7 @@ struct Seen {
     outcome: Outcome,
     secrets: Vec<String>,
     demanded: Vec<String>,
+    needing_every_key: Vec<String>,
     violations: Vec<(Rule, String, Action)>,
     warnings: Vec<String>,
     denial: Option<String>,
@@ -99,6 +100,7 @@ fn seen(review: &Value, labels: Option<&[(&str, &str)]>, settings: &Settings) ->
         outcome: decision.outcome,
         secrets: owned(&decision.secrets),
         demanded: owned(&decision.demanded),
+        needing_every_key: owned(&decision.needing_every_key),
         violations: decision
             .violations
             .iter()
@@ -169,6 +171,42 @@ fn several_registries_are_appended_once_and_in_order_of_name() {
             vec!["pullpass-mine".to_owned(), "pullpass-scoped".to_owned()]
         )
     );
+}
+
+#[test]
+fn a_port_or_a_region_asks_for_every_key() {
+    for (images, needing) in [
+        (&["myregistry.azurecr.io/a"][..], &[][..]),
+        (
+            &["myregistry.azurecr.io/a", "myregistry.azurecr.io:443/b"],
+            &["mine"],
+        ),
+        (&["myregistry.westeurope.geo.azurecr.io/a"], &["mine"]),
+        (
+            &[
+                "myregistry.azurecr.io/a",
+                "scopedregistry.azurecr.io:443/team/app",
+            ],
+            &["scoped"],
+        ),
+        // No key helps these, and nothing is there for that.
+        (&["MyRegistry.azurecr.io:443/a"], &[]),
+        (&["strangeregistry.azurecr.io:443/a"], &[]),
+    ] {
+        let seen = seen(&create(&pod(images)), Some(&[]), &Settings::default());
+        assert_eq!(seen.needing_every_key, needing, "{images:?}");
+        assert!(
+            needing
+                .iter()
+                .all(|name| seen.demanded.contains(&(*name).to_owned()))
+        );
+    }
+    let declining = {
+        let mut pod = pod(&["myregistry.azurecr.io:443/a"]);
+        pod["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
+        seen(&create(&pod), Some(&[]), &Settings::default())
+    };
+    assert_eq!(declining.needing_every_key, [""; 0]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::metrics::{DropReason, Metrics, PullFailure};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Scope;
 use crate::sync::pair::Pair;
+use crate::sync::spellings::{Noted, needing_every_key};
 use crate::sync::watches::Watches;
 
 /// Which Events say that a kubelet found no pull secret, and which that it could not pull; and other failures of containers.
@@ -75,6 +76,24 @@ impl FailedPulls {
             take_all(SECRET_MISSING, PullFailure::SecretMissing),
             take_all(PULL_FAILED, PullFailure::PullFailed),
         );
+    }
+
+    /// Has the pull secret that a Pod names written with every key where the Pod needs that, the first time that one does.
+    pub fn look_at_hosts(&self, pod: &Pod) {
+        let Some(namespace) = pod.namespace() else {
+            return;
+        };
+        for registry in needing_every_key(pod, &self.watches.view.registries()) {
+            let pair = (namespace.clone(), registry);
+            if !self.may_have(&pair) {
+                continue;
+            }
+            match self.watches.spellings.note(&pair, now()) {
+                Noted::Known => {}
+                Noted::New => self.demands.send_again(&pair.0, &pair.1),
+                Noted::Full => self.demands.dropped(DropReason::Full, 1),
+            }
+        }
     }
 
     /// Looks whether a Pod waits for an image of a registry whose pull secret it names.

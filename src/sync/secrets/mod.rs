@@ -285,8 +285,10 @@ impl SecretsController {
             (Step::Write, Some((registry, credential))) => {
                 let begun = Instant::now();
                 let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
+                let keys = self.watches.spellings.keys(&pair, now());
+                let client = &self.client;
                 let written =
-                    pull_secret::write(&self.client, namespace, registry, &domains, &credential).await;
+                    pull_secret::write(client, namespace, registry, &domains, &credential, keys).await;
                 self.metrics.registries.secret_written(begun.elapsed());
                 written.map(|_| credential.refreshed_at)
             }

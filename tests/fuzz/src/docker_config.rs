@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use pullpass::base::secret_text::SecretText;
-use pullpass::registry::docker_config::{docker_config, for_every_host};
+use pullpass::registry::docker_config::{Keys, docker_config, for_every_host};
 use pullpass::registry::login_server::LoginServer;
 use pullpass::sync::held_credential::HeldCredential;
 use serde_json::Value;
@@ -35,8 +35,8 @@ pub fn check(input: &[u8]) {
         config,
         docker_config(&login_server, username, &password, &repositories)
     );
-    let config = for_every_host(&config, &[]);
-    assert_eq!(config, for_every_host(&config, &[]));
+    let config = for_every_host(&config, &[], Keys::Every);
+    assert_eq!(config, for_every_host(&config, &[], Keys::Every));
     let config: Value = serde_json::from_slice(&config).expect("JSON");
     let entries = config["auths"].as_object().expect("entries");
     for (key, entry) in entries {
