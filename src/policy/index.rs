@@ -69,13 +69,12 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
                 // The host of an anonymous registry is attached all the same. One without room is attached, and nobody's by
                 // what the index can say: the webhook decides.
                 indexed => {
-                    spec.anonymous
-                        .entry(host.to_owned())
-                        .or_default()
-                        .push(indexed.clone().unwrap_or_else(|| IndexedRegistry {
-                            registry: registry.name().to_owned(),
-                            ..IndexedRegistry::default()
-                        }))
+                    let anywhere = || IndexedRegistry {
+                        registry: registry.name().to_owned(),
+                        ..IndexedRegistry::default()
+                    };
+                    let sharing = spec.anonymous.entry(host.to_owned()).or_default();
+                    sharing.push(indexed.clone().unwrap_or_else(anywhere));
                 }
             }
         }

@@ -172,7 +172,7 @@ async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
         .await
         .map_err(|error| refusal("the AcrRegistry can't be read; is pullpass installed", &error))?;
     let found = match (found, domain_of(name)) {
-        (None, Some(domain)) => by_domain(&api, &domain).await?,
+        (None, Some(domain)) => Box::pin(by_domain(&api, &domain)).await?,
         (found, _) => found,
     };
     found.ok_or_else(|| {
@@ -192,10 +192,7 @@ async fn by_domain(api: &Api<AcrRegistry>, domain: &CustomDomain) -> Result<Opti
         .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
     {
         let named = page.into_iter().filter(|object| has_domain(object, domain));
-        found = found
-            .into_iter()
-            .chain(named)
-            .min_by_key(|object| object.name_any());
+        found = found.into_iter().chain(named).min_by_key(ResourceExt::name_any);
     }
     Ok(found)
 }
