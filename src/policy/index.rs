@@ -356,8 +356,9 @@ mod tests {
                     },
                 });
                 let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
-                let (full, least) = (size(&registry, &indexed(&registry)), least_size(&registry));
-                let one = std::iter::once(registry).collect();
+                let one: AttachedRegistries = std::iter::once(registry.clone()).collect();
+                let full = size(&one, &registry, &indexed(&registry));
+                let least = least_size(&one, &registry);
                 for (estimate, most) in [(full, MAX_INDEX_BYTES), (least, 0)] {
                     let taken = stored(&one, most) - nothing;
                     let bounds = taken..=2 * taken + 256;
