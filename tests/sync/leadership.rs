@@ -1,6 +1,7 @@
 //! Who leads, and how another replica takes over.
 
 use std::error::Error;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +9,10 @@ use pullpass_emulator::Step;
 use pullpass_test_support::{ControlPlane, Installation, Signal, wait_for};
 use serde_json::json;
 
-use crate::world::{SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, replica, text};
+use crate::slow_watch::SlowWatch;
+use crate::world::{
+    SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, replica, replica_by_way, text,
+};
 
 fn leads(replica: &Installation<'_>) -> Result<bool, Box<dyn Error>> {
     Ok(replica.metrics()?.lines().any(|line| line == "pullpass_leader 1"))
@@ -207,5 +211,48 @@ fn a_leader_that_shuts_down_releases_the_lease() -> Test {
     assert_eq!(second.process().wait(SOON)?.code(), Some(0));
     let left = lease(&cluster)?;
     assert_eq!((left.holder.as_str(), left.ends), ("", None));
+    Ok(())
+}
+
+/// How long a replica is watched that must not lead: far longer than it takes to take a Lease that is free.
+const IDLE: Duration = Duration::from_secs(5);
+
+#[test]
+fn nothing_is_minted_before_the_credentials_are_read() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let mut world = World::start(&cluster, 1, |_| {})?;
+    let login = world.attached(&json!({}))?;
+    world.pullpass.process().signal(Signal::Terminate)?;
+    assert_eq!(world.pullpass.process().wait(SOON)?.code(), Some(0));
+
+    let way = SlowWatch::start(&cluster)?;
+    way.hold_lists("secrets");
+    let next = thread::scope(|scope| -> Result<_, Box<dyn Error>> {
+        let starting = scope.spawn(|| {
+            let replica = replica_by_way(&cluster, &world.azure, way.kubeconfig());
+            replica.map_err(|error| error.to_string())
+        });
+        let held = (|| -> Test {
+            way.wait_until_listed(&["acrregistries", "namespaces"])?;
+            let begun = Instant::now();
+            while begun.elapsed() < IDLE {
+                let holder = lease(&cluster)?.holder;
+                if !holder.is_empty() {
+                    return Err(format!("{holder} leads").into());
+                }
+            }
+            Ok(())
+        })();
+        way.release();
+        held?;
+        let started = starting.join().map_err(|_| "the start of a replica panicked")?;
+        Ok(started?)
+    })?;
+    wait_until_it_leads(&next)?;
+    let namespace = next.new_namespace(&[])?;
+    world.run_pod(&namespace, &login)?;
+    world.wait_for_secret(&namespace, &login)?;
+    world.wait_for_served(&login, 1)?;
+    assert_eq!(world.azure.counts().calls_at(Step::Exchange, &login.host), 1);
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! A way to the API server on which the events of a watch can be held up, and nothing else.
+//! A way to the API server on which the events of a watch, or a list, can be held up, and nothing else.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -25,8 +26,10 @@ pub struct SlowWatch {
     kubeconfig: PathBuf,
     held: watch::Sender<Option<&'static str>>,
     cut_off: watch::Sender<bool>,
+    held_list: watch::Sender<Option<&'static str>>,
     events: Arc<AtomicUsize>,
     lists: Arc<AtomicUsize>,
+    watched: Watched,
     // Ends everything when it is dropped.
     _runtime: Runtime,
 }
@@ -36,9 +39,14 @@ struct Way {
     client: Client,
     held: watch::Receiver<Option<&'static str>>,
     cut_off: watch::Receiver<bool>,
+    held_list: watch::Receiver<Option<&'static str>>,
     events: Arc<AtomicUsize>,
     lists: Arc<AtomicUsize>,
+    watched: Watched,
 }
+
+/// The resources of which a watch has begun: each was listed before.
+type Watched = Arc<Mutex<BTreeSet<String>>>;
 
 impl SlowWatch {
     /// One for the shipped service account.
@@ -47,13 +55,17 @@ impl SlowWatch {
         let account = cluster.service_account_kubeconfig("pullpass-system", "pullpass")?;
         let (held, is_held) = watch::channel(None);
         let (cut_off, is_cut_off) = watch::channel(false);
+        let (held_list, is_list_held) = watch::channel(None);
         let (events, lists) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let watched = Watched::default();
         let way = Way {
             client: kube_client(&runtime, &account)?,
             held: is_held,
             cut_off: is_cut_off,
+            held_list: is_list_held,
             events: Arc::clone(&events),
             lists: Arc::clone(&lists),
+            watched: Arc::clone(&watched),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -73,8 +85,10 @@ impl SlowWatch {
             kubeconfig,
             held,
             cut_off,
+            held_list,
             events,
             lists,
+            watched,
             _runtime: runtime,
         })
     }
@@ -98,9 +112,25 @@ impl SlowWatch {
         Ok(())
     }
 
+    /// Holds up every list of this resource from now on.
+    pub fn hold_lists(&self, resource: &'static str) {
+        self.held_list.send_replace(Some(resource));
+    }
+
+    /// Waits until all of these resources were listed.
+    pub fn wait_until_listed(&self, resources: &[&str]) -> Test {
+        wait_for("the other resources to be listed", SOON, || {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_listed = resources.iter().all(|resource| watched.contains(*resource));
+            is_listed.then_some(()).ok_or_else(|| format!("{watched:?}"))
+        })?;
+        Ok(())
+    }
+
     /// Passes on what was held up.
     pub fn release(&self) {
         self.held.send_replace(None);
+        self.held_list.send_replace(None);
     }
 
     /// Answers nothing from now on.
@@ -131,6 +161,14 @@ async fn answer(mut way: Way, request: Request) -> Result<Response, Box<dyn Erro
     let resource = parts.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
     if !is_watch && resource == "acrregistries" {
         way.lists.fetch_add(1, Ordering::Relaxed);
+    }
+    if is_watch {
+        let mut watched = way.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.insert(resource.clone());
+    } else {
+        let mut held = way.held_list.clone();
+        // Where the sender is gone, nobody holds anything.
+        let _ = held.wait_for(|held| *held != Some(resource.as_str())).await;
     }
     let body = axum::body::to_bytes(body, usize::MAX).await?.to_vec();
     // The client has its own.
