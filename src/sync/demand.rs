@@ -97,14 +97,11 @@ impl DemandWriter {
                         DemandState::Met(credential, version) => {
                             waiting.remove(&pair);
                             failures.forget(&pair);
-                            // It may have been refreshed during the write.
-                            if self.newest(&pair.1).is_some_and(|newest| newest.overtakes(credential, version)) {
-                                is_overtaken = true;
-                                if let Err(reason) = waiting.add(pair, since, For::Credential) {
-                                    demands.dropped(reason, 1);
-                                }
-                            } else {
+                            is_overtaken = self.is_overtaken(&pair.1, credential, version);
+                            if !is_overtaken {
                                 self.watches.recent_writes.add(pair, credential, version, now());
+                            } else if let Err(reason) = waiting.add(pair, since, For::Credential) {
+                                demands.dropped(reason, 1);
                             }
                         }
                         DemandState::Open(reason) => {
@@ -113,16 +110,7 @@ impl DemandWriter {
                             }
                         }
                         DemandState::Failed(error) => {
-                            let now = now();
-                            if failures.is_news(&pair.1, &error, now) {
-                                tracing::warn!(
-                                    namespace = pair.0,
-                                    registry = pair.1,
-                                    %error,
-                                    "could not apply the pull secret of a Pod that was admitted; will retry"
-                                );
-                            }
-                            failures.failed(pair.clone(), &error, now);
+                            note_failure(&mut failures, &pair, &error);
                             if let Err(reason) = waiting.add(pair, since, For::Credential) {
                                 demands.dropped(reason, 1);
                             }
@@ -184,6 +172,12 @@ impl DemandWriter {
         }
     }
 
+    /// Whether the credential that was written is a former one: it may have been refreshed during the write.
+    fn is_overtaken(&self, registry: &str, credential: Timestamp, version: Option<Version>) -> bool {
+        let newest = self.newest(registry);
+        newest.is_some_and(|newest| newest.overtakes(credential, version))
+    }
+
     fn newest(&self, registry: &str) -> Option<Newest> {
         let registries = self.watches.view.registries();
         let held = self.watches.credential(registries.by_name(registry)?)?;
@@ -241,6 +235,19 @@ impl DemandWriter {
             Err(error) => DemandState::Failed(error),
         }
     }
+}
+
+fn note_failure(failures: &mut Failures<Pair>, pair: &Pair, error: &WriteError) {
+    let now = now();
+    if failures.is_news(&pair.1, error, now) {
+        tracing::warn!(
+            namespace = pair.0,
+            registry = pair.1,
+            %error,
+            "could not apply the pull secret of a Pod that was admitted; will retry"
+        );
+    }
+    failures.failed(pair.clone(), error, now);
 }
 
 #[cfg(test)]
