@@ -18,11 +18,17 @@ use crate::sync::versions::Mark;
 const MAX_PENDING: usize = 10_000;
 
 impl SecretsController {
-    /// What the leader before told.
+    /// What the leader before told. A note of other rules is blotted out: until those are in force again, namespaces may get
+    /// what they must not have by them.
     pub(super) fn read_note(&self) -> Swept {
-        let note = self.note.get();
-        note.map(|text| Swept::parse(&text, &self.scope))
-            .unwrap_or_default()
+        let Some(text) = self.note.get() else {
+            return Swept::default();
+        };
+        let swept = Swept::parse(&text, &self.scope);
+        if swept == Swept::default() {
+            self.note.set(Some(String::new()));
+        }
+        swept
     }
 
     /// Whether a pair that must have no pull secret is known to have none.

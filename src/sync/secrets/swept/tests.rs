@@ -224,6 +224,18 @@ async fn the_next_leader_deletes_nothing_that_is_unchanged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_note_of_other_rules_does_not_outlive_them() {
+    let mut cluster = Cluster::new();
+    cluster.sweep().await;
+    let rules = cluster.controller.scope.clone();
+    cluster.controller.scope = rules.clone().with_mode(Mode::OptIn);
+    // One that leads too short to sweep anything.
+    cluster.next_leader();
+    cluster.controller.scope = rules;
+    cluster.sweep().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_leader_deletes_what_changed_while_nobody_led() {
     // (what happens, the namespaces that are swept)
     type Happens = fn(&mut Cluster);
