@@ -166,6 +166,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn manifests_and_pages_name_the_audience_of_the_public_cloud() {
+        let audiences = Cloud::ALL.map(Cloud::token_exchange_audience);
+        let all: std::collections::BTreeSet<_> = audiences.into_iter().collect();
+        assert_eq!(all.len(), Cloud::ALL.len(), "each cloud has its own: {all:?}");
+        for path in [
+            "docs/install.md",
+            "manifests/chart/templates/deployment.yaml",
+            "manifests/components/workload-identity/kustomization.yaml",
+        ] {
+            let text = read(path);
+            assert!(text.contains(Cloud::Public.token_exchange_audience()), "{path}");
+        }
+    }
+
     /// A variant that is missing from the list would be missing from every other test too.
     #[test]
     fn all_has_every_variant_of_the_schema() {

@@ -88,6 +88,26 @@ fn a_redirect_to_the_registry_is_followed_with_the_token() -> Test {
 }
 
 #[test]
+fn a_blob_of_the_registry_itself_is_told_from_a_refused_one() -> Test {
+    let login = login();
+    let azure = Azure::start(std::slice::from_ref(&login))?;
+    azure.push_image(&login, "team/app")?;
+    for (status, code) in [(200, 0), (404, 1)] {
+        azure.clear_failures();
+        azure.inject(Failure::new(Step::Blob, Fault::status(status)));
+        let output = check(&azure, &login, &["--repository=team/app:v1", "--output=json"])?;
+        let said = String::from_utf8(output.stdout)?;
+        assert_eq!(output.status.code(), Some(code), "{status}: {said}");
+        assert_eq!(
+            said.contains("come from the registry itself"),
+            code == 0,
+            "{status}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn what_entra_refuses() -> Test {
     let login = login();
     let azure = Azure::with(std::slice::from_ref(&login), |config| {
