@@ -35,11 +35,13 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 	cd tests/control-plane && go test ./...
 
 .PHONY: test-oldest
-test-oldest: setup ## Run the tests of the manifests, the certificates and the secret sync on the oldest Kubernetes (docs/testing.md)
+test-oldest: setup ## Run the tests of the manifests, the certificates, the secret sync and the component enforce on the oldest Kubernetes (docs/testing.md)
 	tests/tools/build helm >/dev/null
 	tests/tools/build resolver >/dev/null
-	assets=$$(tests/oldest/build) && KUBEBUILDER_ASSETS=$$assets \
-	  cargo test --locked --no-fail-fast --test install --test certificates --test sync
+	set -e; KUBEBUILDER_ASSETS=$$(tests/oldest/build); export KUBEBUILDER_ASSETS; failed=0; \
+	  cargo test --locked --no-fail-fast --test install --test certificates --test sync || failed=1; \
+	  cargo test --locked --test policy enforce:: || failed=1; \
+	  exit $$failed
 
 .PHONY: lint
 lint: ## Check formatting, lints, licences, advisories and generated files
