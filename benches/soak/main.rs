@@ -83,8 +83,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         replicas: arguments.replicas.into(),
         events: events(row),
     });
-    let rows = soak::run(plans.collect(), PACE, Some(limit.saturating_sub(REST)))
-        .map_err(|error| error.to_string())?;
+    let mut rows = Vec::new();
+    let limit = Some(limit.saturating_sub(REST));
+    let done = soak::run(plans.collect(), PACE, limit, &mut rows);
     match arguments.output {
         Output::Table => print!("{}", render(&rows)),
         Output::Json => println!("{:#}", json(&rows)),
@@ -94,6 +95,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             eprintln!("{}: {times} times: {text}", row.setting.name());
         }
     }
+    done.map_err(|error| error.to_string())?;
     let missed: Vec<_> = rows.iter().flat_map(Row::missed).collect();
     if missed.is_empty() {
         return Ok(());

@@ -44,7 +44,8 @@ fn a_short_soak_loses_none_with_the_policy_or_fail() -> Test {
         replicas: 2,
         events,
     });
-    let rows = run(plans.into(), PACE, None)?;
+    let mut rows = Vec::new();
+    run(plans.into(), PACE, None, &mut rows)?;
     print!("{}", render(&rows));
     let missed: Vec<_> = rows.iter().flat_map(Row::missed).collect();
     let texts: Vec<_> = rows.iter().map(|row| &row.texts).collect();

@@ -79,13 +79,12 @@ impl Setting {
 }
 
 /// Runs one row after the other in one cluster. Where the machine is too slow for a limit, events begin earlier, with fewer
-/// Pods, and in the end are left out, all but the last of a row.
-pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>) -> Result<Vec<Row>, Box<dyn Error>> {
+/// Pods, and in the end are left out, all but the last of a row. Rows that came to their end are there after an error, too.
+pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>, rows: &mut Vec<Row>) -> Test {
     let begun = Instant::now();
     let mut left = u32::try_from(plans.len())?;
     let world = World::start(|_| {})?;
     world.attach(world.login(1)?)?;
-    let mut rows = Vec::new();
     for plan in plans {
         let name = plan.setting.name();
         let say = |what: &str| eprintln!("[{:>4} s] {name}: {what}", begun.elapsed().as_secs());
@@ -94,7 +93,7 @@ pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>) -> Result<Vec<
         rows.push(row(&world, plan, pace, time.as_ref(), &say)?);
         left -= 1;
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn row(

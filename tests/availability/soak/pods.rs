@@ -21,8 +21,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::world::{NAMESPACE, SOON, Test, is_injected};
 
-/// Before a Pod that was not admitted is tried again.
+/// Before a Pod that was refused is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Before one is on which the API server did not decide: many connections keep it from starting.
+const LONG_PAUSE: Duration = Duration::from_secs(2);
 /// More than an API server takes that waits for a webhook.
 const ANSWERS: Duration = Duration::from_secs(30);
 /// How many Pods are deleted together.
@@ -258,7 +260,7 @@ async fn create(shared: &Shared, number: usize) {
             }
             created => created,
         };
-        match created {
+        let pause = match created {
             Ok(Ok(created)) => {
                 let created = serde_json::to_value(&created).unwrap_or_default();
                 let mut counts = lock(&shared.counts);
@@ -273,20 +275,23 @@ async fn create(shared: &Shared, number: usize) {
             Ok(Err(kube::Error::Api(status))) if !is_of_the_api_server(&status) => {
                 lock(&shared.counts).refused += 1;
                 shared.note(&status.message);
+                PAUSE
             }
             Ok(Err(error)) => {
                 lock(&shared.counts).unanswered += 1;
                 shared.note(&error.to_string());
+                LONG_PAUSE
             }
             Err(_) => {
                 lock(&shared.counts).unanswered += 1;
                 shared.note("no answer");
+                LONG_PAUSE
             }
-        }
+        };
         if shared.end.load(Ordering::Relaxed) {
             return;
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 
@@ -338,7 +343,7 @@ async fn delete(shared: &Shared, selector: &ListParams) {
                 Ok(Err(error)) => shared.note(&format!("deleting: {error}")),
                 Err(_) => shared.note("deleting: no answer"),
             }
-            sleep(PAUSE).await;
+            sleep(LONG_PAUSE).await;
         }
     }
 }
