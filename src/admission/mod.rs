@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use kube::Client;
 use thiserror::Error;
 
-use self::lookups::{Lookups, Wait};
+use self::lookups::{FoundNamespace, Lookups, Wait};
 use self::patch::pull_secrets_patch;
 use crate::admission::demand::DemandSender;
 use crate::admission::denials::DenialSender;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::decision::{Decision, Denial, Fresher, Settings, Violation, Waited, decide};
 use crate::policy::request::ReviewRequest;
-use crate::policy::scope::{Labels, Picked};
+use crate::policy::scope::Picked;
 use crate::view::View;
 
 /// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
@@ -53,8 +53,8 @@ pub struct Review<'a> {
     bytes: usize,
     /// The registries that the API server said are attached.
     registries: Option<Arc<AttachedRegistries>>,
-    /// The labels of the namespace that the API server said it has, or that it is not there.
-    labels: Option<Option<Labels>>,
+    /// What the API server said of the namespace.
+    namespace: Option<FoundNamespace>,
     /// What the API server was asked for.
     asked: Fresher,
     /// What of that it did not say in time.
@@ -139,7 +139,7 @@ impl Admission {
             request,
             bytes: body.len(),
             registries: None,
-            labels: None,
+            namespace: None,
             asked: Fresher::default(),
             failed: Fresher::default(),
         })
@@ -153,8 +153,8 @@ impl Admission {
             .registries
             .clone()
             .unwrap_or_else(|| self.view.registries());
-        let labels = match &review.labels {
-            Some(labels) => labels.clone(),
+        let labels = match &review.namespace {
+            Some(found) => found.0.clone(),
             None => self.view.labels(&request.namespace),
         };
         let decision = decide(request, &registries, labels.as_ref(), &self.settings);
@@ -170,13 +170,13 @@ impl Admission {
                 .is_some_and(|labels| scope.injects(&request.namespace, Some(labels)));
             cluster.tell(request, &decision, is_known);
         }
-        let waited = Waited::of(review.asked, review.failed, decision.fresher);
-        self.record(request, &decision, waited, peer, arrived.elapsed());
+        let results = Waited::of(review.asked, review.failed, decision.fresher);
+        self.record(request, &decision, results, peer, arrived.elapsed());
         Ok(Step::Answered(answer))
     }
 
     /// Asks the API server for what a review wants to know better, within its part of the time that the API server waits for
-    /// the answer. Whatever comes of it, the review does not want the same again.
+    /// the answer. The review does not want the same again, also where there was none.
     pub async fn catch_up(
         &self,
         review: &mut Review<'_>,
@@ -191,7 +191,7 @@ impl Admission {
             return;
         };
         let wait = Wait::new(arrived, timeout);
-        let (registries, labels) = tokio::join!(
+        let (registries, namespace) = tokio::join!(
             OptionFuture::from(wanted.registries.then(|| lookups.registries(wait, &self.view))),
             OptionFuture::from(
                 wanted
@@ -203,9 +203,9 @@ impl Admission {
             review.failed.registries = false;
             review.registries = Some(registries);
         }
-        if let Some(Some(labels)) = labels {
+        if let Some(Some(found)) = namespace {
             review.failed.labels = false;
-            review.labels = Some(labels);
+            review.namespace = Some(found);
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use crate::slow_watch::SlowWatch;
 use crate::world::{SOON, Test, World, pull_secret, replica_by_way, text};
 
-/// How far apart a replica's lists of AcrRegistries begin at least.
+/// How far apart a replica's lists of `AcrRegistries` begin at least.
 const LIST_SPACING: Duration = Duration::from_millis(25);
 /// How long a review waits at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ fn apply(world: &World, objects: &[Value]) -> Test {
     Ok(())
 }
 
-/// How often answers of a replica waited for this, and what came of it.
+/// How often answers of a replica waited for this, with this result.
 fn waited(replica: &Installation, what: &str, result: &str) -> Result<usize, Box<dyn Error>> {
     let series = format!("pullpass_admission_waited_total{{for=\"{what}\",result=\"{result}\"}} ");
     let metrics = replica.metrics()?;

@@ -138,7 +138,7 @@ impl SlowWatch {
         self.cut_off.send_replace(true);
     }
 
-    /// How many lists of AcrRegistries were asked for since the last time.
+    /// How many lists of `AcrRegistries` were asked for since the last time.
     pub fn take_lists(&self) -> usize {
         self.lists.swap(0, Ordering::Relaxed)
     }

@@ -47,7 +47,7 @@ const LOG_INTERVAL: Duration = Duration::from_mins(5);
 pub(super) struct Lookups {
     client: Client,
     registries: Turns<(), Arc<AttachedRegistries>>,
-    namespaces: Turns<String, Option<Labels>>,
+    namespaces: Turns<String, FoundNamespace>,
     room: Semaphore,
     /// How long the last list took, in milliseconds.
     list_took: Arc<AtomicU64>,
@@ -59,6 +59,10 @@ impl fmt::Debug for Lookups {
         f.debug_struct("Lookups").finish_non_exhaustive()
     }
 }
+
+/// What the API server says of a namespace: its labels; none where it is not there.
+#[derive(Debug, Clone)]
+pub(super) struct FoundNamespace(pub(super) Option<Labels>);
 
 /// When a review arrived, and until when it may wait.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +129,8 @@ impl Lookups {
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
 
-    /// The labels that a namespace has now, or that it is not there; nothing where the API server does not say in time.
-    pub(super) async fn labels(&self, wait: Wait, namespace: &str) -> Option<Option<Labels>> {
+    /// The labels that a namespace has now; nothing where the API server does not say in time.
+    pub(super) async fn labels(&self, wait: Wait, namespace: &str) -> Option<FoundNamespace> {
         let key = namespace.to_owned();
         let answer = self
             .namespaces
@@ -136,7 +140,8 @@ impl Lookups {
                 async move {
                     let read = call_within(LONGEST_WAIT, api.get_metadata_opt(&key)).await;
                     let namespace = told(&failures, read)?;
-                    Some(namespace.map(|namespace| namespace.metadata.labels.unwrap_or_default()))
+                    let labels = namespace.map(|namespace| namespace.metadata.labels.unwrap_or_default());
+                    Some(FoundNamespace(labels))
                 }
             })?;
         timeout_at(wait.deadline, answer).await.ok().flatten()
