@@ -145,7 +145,7 @@ pub(super) async fn facts(
         let name = object.name_any();
         let minted = minted(&client, own_namespace, &name).await;
         let events = events(&client, &name).await;
-        // Whoever may read AcrRegistries alone learns no less of the registry.
+        // The right to read AcrRegistries is enough for all other steps.
         let webhook = installed_scope(&client).await.ok().flatten();
         let policies = policies::read(&client, webhook.as_ref()).await;
         let facts = Facts {

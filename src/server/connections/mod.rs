@@ -5,8 +5,8 @@
 //! opens many connections competes with itself, and API servers reach the port, also where a proxy makes all of
 //! them one peer. Where no peer has many, the least useful one of all ends: a connection that has no review answered
 //! is the first to go for the next one, so that many addresses do not displace those in use. It is spared for its
-//! first second while few others are, so that whoever has many addresses does not keep a newcomer from its first
-//! answer, either. The addresses of one network of IPv6 (/64) are one peer: a host can have all of them.
+//! first second while few others are, so that a client with many addresses does not keep a newcomer from its
+//! first answer, either. The addresses of one network of IPv6 (/64) are one peer: a host can have all of them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
