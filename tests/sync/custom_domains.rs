@@ -23,9 +23,9 @@ fn wait_until_found(
         let tries = |image: &String| kubelet_tries(image, std::slice::from_ref(&secret));
         for (images, count) in [(found, 1), (not_found, 0)] {
             for image in images {
-                let tried = tries(image).map_err(|error| error.to_string())?;
-                if tried.len() != count {
-                    return Err(format!("{image}: {tried:?}"));
+                let names = tries(image).map_err(|error| error.to_string())?;
+                if names.len() != count {
+                    return Err(format!("{image}: {names:?}"));
                 }
             }
         }

@@ -64,7 +64,7 @@ fn keys_with_ports_are_there_where_a_pod_needs_them() -> Test {
     let login = world.attached(&json!({}))?;
     let plain = world.namespace_in_need(&login)?;
     let host = &login.host;
-    assert_eq!(keys(world, &plain, &login)?, [host.clone()]);
+    assert_eq!(keys(world, &plain, &login)?, [host.as_str()]);
     let (name, suffix) = host.split_once('.').ok_or("a host without a domain")?;
     let images = [
         format!("{host}:443/app:v1"),
@@ -84,7 +84,7 @@ fn keys_with_ports_are_there_where_a_pod_needs_them() -> Test {
         run(world, &namespace, &login, &format!("{host}/other:v1"))?;
         spelled.push(namespace);
     }
-    assert_eq!(keys(world, &plain, &login)?, [host.clone()], "another namespace");
+    assert_eq!(keys(world, &plain, &login)?, [host.as_str()], "another namespace");
     let domain = format!("d.{}.example", login.name);
     world.attach_with(&login, &json!({"customDomains": [domain]}))?;
     for namespace in &spelled {
