@@ -179,7 +179,7 @@ fn names_of_tests_have_fewer_than_60_characters() -> Result<()> {
                 _ => {
                     is_test = line.starts_with("#[test]")
                         || line.starts_with("#[tokio::test")
-                        || is_test && line.starts_with("#[")
+                        || is_test && line.starts_with("#[");
                 }
             }
         }
