@@ -128,8 +128,9 @@ impl Conductor<'_, '_> {
     fn kill(&mut self, number: usize) -> Test {
         self.fleet.replica(number)?.webhook.process().kill()?;
         self.wait()?;
-        self.fleet.replicas.remove(number);
-        self.fleet.publish()?;
+        self.fleet.publish_without(number)?;
+        // Its network stays until nobody asks there: another host may have its address, beyond this machine.
+        let _dead = self.fleet.replicas.remove(number);
         self.fleet.add()?;
         self.fleet.publish()?;
         self.wait()
@@ -285,8 +286,9 @@ impl Conductor<'_, '_> {
         }
         self.fleet.replica(leader)?.webhook.process().wait(SOON)?;
         self.wait()?;
+        self.world.publish(&[])?;
+        self.wait()?;
         self.fleet.replicas.clear();
-        self.fleet.publish()?;
-        self.wait()
+        Ok(())
     }
 }
