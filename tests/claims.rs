@@ -265,19 +265,19 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "a request id of more than 64 bytes",
     ),
     (
-        "src/server/listen.rs",
+        "src/server/limits.rs",
         "connections: 512,",
         "docs/security.md",
         "| connections | 512.",
     ),
     (
-        "src/server/listen.rs",
+        "src/server/limits.rs",
         "header_timeout: Duration::from_secs(5),",
         "docs/security.md",
         "| TLS handshake, first request | 5 seconds each |",
     ),
     (
-        "src/server/listen.rs",
+        "src/server/limits.rs",
         "idle_timeout: Duration::from_mins(2),",
         "docs/security.md",
         "closed 2 minutes after its last request",
@@ -493,19 +493,19 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "after about 15 seconds",
     ),
     (
-        "src/server/listen.rs",
+        "src/server/limits.rs",
         "idle_timeout: Duration::from_mins(2),",
         "docs/availability.md",
         "idle connections are kept for 2 minutes over both versions of HTTP",
     ),
     (
-        "src/server/listen.rs",
+        "src/server/limits.rs",
         "connections: 512,",
         "docs/operations.md",
         "open connections to the webhook's port, at most 512",
     ),
     (
-        "src/server/listen.rs",
+        "src/server/limits.rs",
         "connections: 512,",
         "docs/operations.md",
         "512 connections were open",
@@ -712,7 +712,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "docs/benchmarks.md",
         "for 82 minutes here",
         "docs/architecture.md",
-        "a sweep takes 82 minutes",
+        "that takes 82 minutes",
     ),
 ];
 
