@@ -91,7 +91,10 @@ impl Replica {
         apart.spawn(async move { Box::pin(followed.run(&client, &own_namespace, &readiness)).await });
         apart.spawn(async move { writer.run(demands).await });
         tokio::select! {
-            _ = apart.join_next() => Ok(()),
+            ended = apart.join_next() => match ended {
+                Some(Err(error)) => Err(ServeError::Cluster(error.to_string())),
+                Some(Ok(())) | None => Ok(()),
+            },
             () = write_events(self.client.clone(), denied) => Ok(()),
             () = follow_certificate(certificate) => Ok(()),
             led = self.stand_and_lead(&watches, own.as_deref(), ended) => led,
