@@ -22,21 +22,21 @@ pub async fn denied_pull(
 ) -> Result<Option<String>, AcrError> {
     let ask = |repositories| scoped_password_token(http, login_server, username, password, repositories, now);
     match denied_in(ask(repositories).await.map(drop))? {
-        Verdict::Granted => return Ok(None),
-        Verdict::Denied(repository) => return Ok(Some(repository)),
-        Verdict::Refused => {}
+        PullAnswer::Granted => return Ok(None),
+        PullAnswer::Denied(repository) => return Ok(Some(repository)),
+        PullAnswer::Refused => {}
     }
     password_token(http, login_server, username, password, None, now).await?;
     for repository in repositories {
         match denied_in(ask(std::slice::from_ref(repository)).await.map(drop))? {
-            Verdict::Granted => {}
-            Verdict::Denied(_) | Verdict::Refused => return Ok(Some(repository.clone())),
+            PullAnswer::Granted => {}
+            PullAnswer::Denied(_) | PullAnswer::Refused => return Ok(Some(repository.clone())),
         }
     }
     Ok(None)
 }
 
-enum Verdict {
+enum PullAnswer {
     Granted,
     /// Not in the token that was given.
     Denied(String),
@@ -44,13 +44,13 @@ enum Verdict {
     Refused,
 }
 
-fn denied_in(answer: Result<(), AcrError>) -> Result<Verdict, AcrError> {
+fn denied_in(answer: Result<(), AcrError>) -> Result<PullAnswer, AcrError> {
     match answer {
-        Ok(()) => Ok(Verdict::Granted),
-        Err(AcrError::NoAccess { repository }) => Ok(Verdict::Denied(repository)),
+        Ok(()) => Ok(PullAnswer::Granted),
+        Err(AcrError::NoAccess { repository }) => Ok(PullAnswer::Denied(repository)),
         Err(AcrError::Refused(AcrRefusal {
             status: 401 | 403, ..
-        })) => Ok(Verdict::Refused),
+        })) => Ok(PullAnswer::Refused),
         Err(error) => Err(error),
     }
 }

@@ -30,13 +30,13 @@ pub(super) struct Told<'a> {
 }
 
 /// What a condition says.
-struct Verdict {
+struct ConditionState {
     status: &'static str,
     reason: String,
     message: String,
 }
 
-impl Verdict {
+impl ConditionState {
     fn new(is_true: bool, reason: &str, message: String) -> Self {
         Self {
             status: if is_true { "True" } else { "False" },
@@ -46,7 +46,7 @@ impl Verdict {
     }
 }
 
-impl From<(bool, String, String)> for Verdict {
+impl From<(bool, String, String)> for ConditionState {
     fn from((is_true, reason, message): (bool, String, String)) -> Self {
         Self::new(is_true, &reason, message)
     }
@@ -60,7 +60,7 @@ pub(super) fn next_status(
     now: Timestamp,
 ) -> AcrRegistryStatus {
     let known = |kind: &str| before.conditions.iter().find(|known| known.type_ == kind);
-    let condition = |kind: &str, verdict: Verdict| {
+    let condition = |kind: &str, verdict: ConditionState| {
         let known = known(kind).filter(|known| known.status == verdict.status);
         Condition {
             type_: kind.to_owned(),
@@ -86,11 +86,11 @@ pub(super) fn next_status(
             let message = format!("the credential may pull from {}", listed(repositories));
             Some(condition(
                 PULL_AUTHORIZED,
-                Verdict::new(true, "Authorized", message),
+                ConditionState::new(true, "Authorized", message),
             ))
         }
         PullRight::Denied(message) => {
-            let verdict = Verdict::new(false, Reason::PullDenied.as_str(), message.clone());
+            let verdict = ConditionState::new(false, Reason::PullDenied.as_str(), message.clone());
             Some(condition(PULL_AUTHORIZED, verdict))
         }
     };
@@ -105,7 +105,7 @@ pub(super) fn next_status(
         let reason = reason.to_owned();
         condition(
             CUSTOM_DOMAINS,
-            Verdict {
+            ConditionState {
                 status,
                 reason,
                 message,
@@ -137,8 +137,8 @@ pub(super) fn next_status(
 }
 
 /// What is said of a change that was not tried, where nothing was said before.
-fn waits() -> Verdict {
-    Verdict {
+fn waits() -> ConditionState {
+    ConditionState {
         status: "Unknown",
         reason: "NotTried".to_owned(),
         message: "the change waits for its turn: it is tried within 30 seconds".to_owned(),
@@ -146,8 +146,8 @@ fn waits() -> Verdict {
 }
 
 /// What is said of a credential that was not tried on any repository.
-fn untold() -> Verdict {
-    Verdict {
+fn untold() -> ConditionState {
+    ConditionState {
         status: "Unknown",
         reason: "NotTried".to_owned(),
         message: "what the credential may pull is tried when a Pod names an image of the registry".to_owned(),

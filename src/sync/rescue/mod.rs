@@ -51,7 +51,7 @@ struct Notice {
 
 /// What a look at a Pod leads to.
 #[derive(Debug, Clone, PartialEq)]
-enum Verdict {
+enum RescueStep {
     Leave,
     Evict(Candidate),
     Rest(Notice),
@@ -119,11 +119,11 @@ impl Rescuer {
     /// since its kubelet goes on saying that it can't pull.
     pub fn look_at(&self, pod: &Pod, proposals: &Proposals) {
         match self.judge(pod) {
-            Verdict::Leave => {}
-            Verdict::Evict(candidate) => {
+            RescueStep::Leave => {}
+            RescueStep::Evict(candidate) => {
                 let _ = proposals.candidates.try_send(candidate);
             }
-            Verdict::Rest(notice) => {
+            RescueStep::Rest(notice) => {
                 let _ = proposals.notices.try_send(notice);
             }
         }
@@ -178,12 +178,12 @@ impl Rescuer {
             return Ok(Handled::Left);
         };
         let fresh = match self.judge(&pod) {
-            Verdict::Evict(fresh) if fresh.uid == candidate.uid => fresh,
-            Verdict::Rest(notice) => {
+            RescueStep::Evict(fresh) if fresh.uid == candidate.uid => fresh,
+            RescueStep::Rest(notice) => {
                 self.publish(&notice.event(), &notice.pod).await;
                 return Ok(Handled::Left);
             }
-            Verdict::Evict(_) | Verdict::Leave => return Ok(Handled::Left),
+            RescueStep::Evict(_) | RescueStep::Leave => return Ok(Handled::Left),
         };
         let now = Timestamp::now();
         let (eviction, parameters) = (fresh.eviction(), PostParams::default());
@@ -207,13 +207,13 @@ impl Rescuer {
     }
 
     /// Looks at a Pod. What it tells of evictions before it is remembered.
-    fn judge(&self, pod: &Pod) -> Verdict {
+    fn judge(&self, pod: &Pod) -> RescueStep {
         let (Some(namespace), Some(owner)) = (pod.namespace(), pod::controller(pod)) else {
-            return Verdict::Leave;
+            return RescueStep::Leave;
         };
         // Without its namespace's labels nobody knows whether it is to have a secret.
         let Some(labels) = self.watches.view.labels(&namespace) else {
-            return Verdict::Leave;
+            return RescueStep::Leave;
         };
         let registries = self.watches.view.registries();
         let findings = findings(pod, &namespace, &registries, Some(&labels), &self.scope);
@@ -231,7 +231,7 @@ impl Rescuer {
                     "eviction does not help: a Pod that was made since has no pull secret either; its owner's are let be"
                 );
                 let pod = reference(&namespace, &pod, &uid);
-                return Verdict::Rest(Notice { pod, owner, rest });
+                return RescueStep::Rest(Notice { pod, owner, rest });
             }
         }
         let registries = self.watches.view.registries();
@@ -242,7 +242,7 @@ impl Rescuer {
         let candidate = would_help(pod, &findings)
             .filter(has_credential)
             .and_then(|_| Candidate::of(pod));
-        candidate.map_or(Verdict::Leave, Verdict::Evict)
+        candidate.map_or(RescueStep::Leave, RescueStep::Evict)
     }
 
     fn evictions(&self) -> MutexGuard<'_, Evictions> {

@@ -272,7 +272,7 @@ async fn an_eviction_that_is_refused_is_no_eviction() {
     let candidate = proposed(&rescuer, &pod).unwrap();
     assert!(rescuer.rescue(&candidate).await.is_err());
     let next = read(&stuck("b", AFTER));
-    assert!(matches!(rescuer.judge(&next), Verdict::Evict(_)));
+    assert!(matches!(rescuer.judge(&next), RescueStep::Evict(_)));
 }
 
 #[tokio::test]
@@ -312,6 +312,6 @@ async fn an_owner_that_eviction_does_not_help_is_told_and_paused() {
 
     let mut mended = stuck("c", AFTER);
     mended["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-open"}]);
-    assert_eq!(rescuer.judge(&read(&mended)), Verdict::Leave);
+    assert_eq!(rescuer.judge(&read(&mended)), RescueStep::Leave);
     assert!(rescuer.evictions().allow("web", "b", Timestamp::now()));
 }

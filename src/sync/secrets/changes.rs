@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use super::work::Work;
-use super::{Pair, SecretsController, Step, now};
+use super::{SecretsController, SharedPair, Step, now};
 use crate::policy::attached::AttachedRegistries;
 use crate::sync::watches::Change;
 use crate::view::NamespaceChange;
 
 impl SecretsController {
     /// Has a pair that lost its right swept once more later. Where nothing is stored, no replica has anything to write.
-    pub(super) fn lose(&self, work: &mut Work, pair: &Pair) {
+    pub(super) fn lose(&self, work: &mut Work, pair: &SharedPair) {
         if self.watches.credentials.stored(&pair.1).is_some() {
             work.lose(Arc::clone(pair), now());
         }
     }
 
     /// The same for a pair that may have lost its right before this process knew of all changes.
-    pub(super) fn may_have_lost(&self, work: &mut Work, pair: &Pair) {
+    pub(super) fn may_have_lost(&self, work: &mut Work, pair: &SharedPair) {
         if self.watches.credentials.stored(&pair.1).is_some() {
             work.may_have_lost(Arc::clone(pair), now(), self.emptied_interval);
         }

@@ -24,7 +24,7 @@ use tokio::sync::{broadcast, mpsc};
 use self::step::{Step, step};
 pub use self::swept::SweptNote;
 pub use self::tally::{Tallies, Tally};
-pub use self::work::Pair;
+pub use self::work::SharedPair;
 use self::work::Work;
 use crate::api::names::pull_secret as pull_secret_name;
 use crate::base::clock::monotonic as now;
@@ -183,7 +183,7 @@ impl SecretsController {
         work.is_begun = true;
     }
 
-    fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: Pair) {
+    fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: SharedPair) {
         match self.step_of(registries, &pair, work.is_wanted(&pair)) {
             Step::Nothing => {}
             Step::Write => work.enqueue(pair),
@@ -211,7 +211,7 @@ impl SecretsController {
             Sighting::ScanDone { begun } => {
                 // A Pod may have come and gone during the scan: one more interval is given.
                 let kept_since = begun.checked_sub(self.resync_interval).unwrap_or(begun);
-                let gone: Vec<Pair> = work
+                let gone: Vec<SharedPair> = work
                     .wanted
                     .iter()
                     .filter(|(_, seen)| **seen < kept_since)
@@ -226,7 +226,7 @@ impl SecretsController {
 
     /// Takes what the demand writer of this process wrote a moment ago as written by this controller, where it would write the
     /// same; says whether it did.
-    fn take_recent_write(&self, work: &mut Work, pair: &Pair) -> bool {
+    fn take_recent_write(&self, work: &mut Work, pair: &SharedPair) -> bool {
         let Some(held) = self.watches.credentials.of(&pair.1) else {
             return false;
         };
@@ -240,12 +240,12 @@ impl SecretsController {
         is_taken
     }
 
-    fn is_current(&self, work: &Work, pair: &Pair) -> bool {
+    fn is_current(&self, work: &Work, pair: &SharedPair) -> bool {
         let minted = self.watches.credentials.of(&pair.1);
         matches!((work.written.get(pair), minted), (Some(Ok(version)), Some(minted)) if *version == minted.refreshed_at)
     }
 
-    fn step_of(&self, registries: &AttachedRegistries, pair: &Pair, wanted: bool) -> Step {
+    fn step_of(&self, registries: &AttachedRegistries, pair: &SharedPair, wanted: bool) -> Step {
         let labels = self.watches.view.labels(&pair.0);
         self.decide(registries, pair, labels.as_ref(), wanted).0
     }
@@ -254,7 +254,7 @@ impl SecretsController {
     fn decide(
         &self,
         registries: &AttachedRegistries,
-        pair: &Pair,
+        pair: &SharedPair,
         labels: Option<&Labels>,
         wanted: bool,
     ) -> (Step, Option<Arc<HeldCredential>>) {
@@ -275,7 +275,11 @@ impl SecretsController {
         (step, credential)
     }
 
-    async fn work_on(&self, pair: Pair, wanted: bool) -> (Pair, Step, Result<Timestamp, WriteError>) {
+    async fn work_on(
+        &self,
+        pair: SharedPair,
+        wanted: bool,
+    ) -> (SharedPair, Step, Result<Timestamp, WriteError>) {
         let registries = self.watches.view.registries();
         let labels = self.watches.view.labels(&pair.0);
         let (step, credential) = self.decide(&registries, &pair, labels.as_ref(), wanted);
@@ -300,7 +304,7 @@ impl SecretsController {
         (pair, step, result)
     }
 
-    fn finish(&self, work: &mut Work, pair: Pair, step: Step, result: Result<Timestamp, WriteError>) {
+    fn finish(&self, work: &mut Work, pair: SharedPair, step: Step, result: Result<Timestamp, WriteError>) {
         let is_failed_write = step == Step::Write
             && matches!(
                 result,

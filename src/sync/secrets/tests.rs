@@ -505,7 +505,7 @@ fn needed(namespace: &str) -> Sighting {
     Sighting::Needed((namespace.to_owned(), "mine".to_owned()))
 }
 
-fn mine(namespace: &str) -> Pair {
+fn mine(namespace: &str) -> SharedPair {
     Arc::new((namespace.to_owned(), "mine".to_owned()))
 }
 

@@ -11,6 +11,7 @@ use super::swept::note::Swept;
 use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::failures::Failures;
+use crate::sync::pair::Pair;
 use crate::sync::pull_secret::WriteError;
 
 /// How many pairs may wait for the sweep before those are left out that most likely have no pull secret.
@@ -18,23 +19,23 @@ const MAX_SWEPT_IN_DOUBT: usize = 50_000;
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
 /// several places.
-pub type Pair = Arc<(String, String)>;
+pub type SharedPair = Arc<Pair>;
 
 pub(super) struct Work {
     /// Pairs that Pods need, and when a Pod was last seen that does.
-    pub(super) wanted: HashMap<Pair, Instant>,
+    pub(super) wanted: HashMap<SharedPair, Instant>,
     /// How the last write of a pair went: the version that was written.
-    pub(super) written: HashMap<Pair, Result<Timestamp, WriteError>>,
-    pub(super) queue: VecDeque<Pair>,
-    pub(super) queued: HashSet<Pair>,
+    pub(super) written: HashMap<SharedPair, Result<Timestamp, WriteError>>,
+    pub(super) queue: VecDeque<SharedPair>,
+    pub(super) queued: HashSet<SharedPair>,
     /// Pairs being worked on; they are queued again when something happens meanwhile.
-    pub(super) busy: HashSet<Pair>,
-    again: HashSet<Pair>,
-    pub(super) retries: BTreeMap<Instant, Vec<Pair>>,
+    pub(super) busy: HashSet<SharedPair>,
+    again: HashSet<SharedPair>,
+    pub(super) retries: BTreeMap<Instant, Vec<SharedPair>>,
     /// Pairs whose last write or deletion failed.
-    pub(super) failures: Failures<Pair>,
+    pub(super) failures: Failures<SharedPair>,
     /// Those of them where it was a deletion.
-    undeleted: HashSet<Pair>,
+    undeleted: HashSet<SharedPair>,
     /// Registries that are detached and whose credential still has a Secret.
     pub(super) detached: HashMap<String, Detached>,
     /// It is time to go on with these: one was detached just now, say.
@@ -46,11 +47,11 @@ pub(super) struct Work {
     pub(super) looked_at: HashMap<String, AttachedRegistry>,
     /// Pairs that should have no pull secret, and of which nobody knows whether they have one: nobody who led before told.
     /// They are looked at slowly, behind all else.
-    pub(super) sweep: VecDeque<Pair>,
-    to_sweep: HashSet<Pair>,
+    pub(super) sweep: VecDeque<SharedPair>,
+    to_sweep: HashSet<SharedPair>,
     /// Pairs that lost the right to a pull secret, and when that became known here: a replica whose watch is behind may
     /// write it after it was deleted, so it is deleted once more. As many at most as there are pairs.
-    lost: HashMap<Pair, Instant>,
+    lost: HashMap<SharedPair, Instant>,
     /// Since when every change is known here.
     known_since: Instant,
     /// Everything was looked at.
@@ -98,7 +99,7 @@ impl Work {
     }
 
     /// The pair as it is known already, if it is.
-    pub(super) fn pair(&self, namespace: String, registry: String) -> Pair {
+    pub(super) fn pair(&self, namespace: String, registry: String) -> SharedPair {
         let pair = (namespace, registry);
         match self.wanted.get_key_value(&pair) {
             Some((known, _)) => Arc::clone(known),
@@ -106,7 +107,7 @@ impl Work {
         }
     }
 
-    pub(super) fn enqueue(&mut self, pair: Pair) {
+    pub(super) fn enqueue(&mut self, pair: SharedPair) {
         if self.busy.contains(&pair) {
             self.again.insert(pair);
         } else if self.queued.insert(pair.clone()) {
@@ -115,14 +116,14 @@ impl Work {
     }
 
     /// Has a pull secret deleted, unless that was refused: then it waits for its turn, whatever changes.
-    pub(super) fn enqueue_deletion(&mut self, pair: Pair) {
+    pub(super) fn enqueue_deletion(&mut self, pair: SharedPair) {
         if !(self.undeleted.contains(&pair) && self.waits(&pair)) {
             self.enqueue(pair);
         }
     }
 
     /// Looks at a pair when there is time for it.
-    pub(super) fn sweep(&mut self, pair: Pair) {
+    pub(super) fn sweep(&mut self, pair: SharedPair) {
         if self.to_sweep.insert(pair.clone()) {
             self.sweep.push_back(pair);
         }
@@ -130,7 +131,7 @@ impl Work {
 
     /// The same for a pair of a registry that most likely never had a pull secret anywhere, unless too many wait already: who
     /// attaches registries under ever new names must not fill the memory. Says whether it is looked at.
-    pub(super) fn sweep_in_doubt(&mut self, pair: Pair) -> bool {
+    pub(super) fn sweep_in_doubt(&mut self, pair: SharedPair) -> bool {
         let has_room = self.to_sweep.len() < MAX_SWEPT_IN_DOUBT;
         if has_room {
             self.sweep(pair);
@@ -139,19 +140,19 @@ impl Work {
     }
 
     /// Looks at a pair when there is time for it, before all others of that kind.
-    pub(super) fn sweep_next(&mut self, pair: Pair) {
+    pub(super) fn sweep_next(&mut self, pair: SharedPair) {
         if self.to_sweep.insert(pair.clone()) {
             self.sweep.push_front(pair);
         }
     }
 
     /// Has a pair, whose pull secret must go, looked at a second time when no replica can be behind any more.
-    pub(super) fn lose(&mut self, pair: Pair, at: Instant) {
+    pub(super) fn lose(&mut self, pair: SharedPair, at: Instant) {
         self.lost.insert(pair, at);
     }
 
     /// The same for a pair of which nobody knows when it lost its right: before all changes were known here, at the latest.
-    pub(super) fn may_have_lost(&mut self, pair: Pair, now: Instant, interval: Duration) {
+    pub(super) fn may_have_lost(&mut self, pair: SharedPair, now: Instant, interval: Duration) {
         if self.knows_all_for(now) < interval {
             let since = self.known_since;
             self.lost.entry(pair).or_insert(since);
@@ -159,7 +160,7 @@ impl Work {
     }
 
     /// Takes out the pairs that lost their right so long ago.
-    pub(super) fn take_lost(&mut self, now: Instant, interval: Duration) -> Vec<Pair> {
+    pub(super) fn take_lost(&mut self, now: Instant, interval: Duration) -> Vec<SharedPair> {
         let is_due = |at: &Instant| now.saturating_duration_since(*at) >= interval;
         self.lost
             .extract_if(|_, at| is_due(at))
@@ -168,28 +169,28 @@ impl Work {
     }
 
     /// Whether a pair is worked on, is about to be, or waits after a failure.
-    pub(super) fn is_under_way(&self, pair: &Pair) -> bool {
+    pub(super) fn is_under_way(&self, pair: &SharedPair) -> bool {
         self.busy.contains(pair) || self.queued.contains(pair) || self.waits(pair)
     }
 
     /// Takes some pairs of the sweep up, behind all else: one where other work waits, so that a busy leader sweeps too.
     pub(super) fn take_up_sweep(&mut self, most: usize) {
         let most = if self.queue.is_empty() { most } else { most.min(1) };
-        let pairs: Vec<Pair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
+        let pairs: Vec<SharedPair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
         for pair in pairs {
             self.to_sweep.remove(&pair);
             self.enqueue_deletion(pair);
         }
     }
 
-    pub(super) fn next(&mut self) -> Option<Pair> {
+    pub(super) fn next(&mut self) -> Option<SharedPair> {
         let pair = self.queue.pop_front()?;
         self.queued.remove(&pair);
         self.busy.insert(pair.clone());
         Some(pair)
     }
 
-    pub(super) fn done(&mut self, pair: &Pair) {
+    pub(super) fn done(&mut self, pair: &SharedPair) {
         self.busy.remove(pair);
         if self.again.remove(pair) {
             self.enqueue(pair.clone());
@@ -197,13 +198,13 @@ impl Work {
     }
 
     /// Ends the work on a pair that is tried again after a wait, and at no other time for what happened during the work.
-    pub(super) fn done_until_retry(&mut self, pair: &Pair) {
+    pub(super) fn done_until_retry(&mut self, pair: &SharedPair) {
         self.busy.remove(pair);
         self.again.remove(pair);
     }
 
     /// Remembers that a namespace has no pull secret of a registry, unless it is to be deleted again.
-    pub(super) fn has_none(&mut self, pair: &Pair, is_attached: bool) {
+    pub(super) fn has_none(&mut self, pair: &SharedPair, is_attached: bool) {
         if self.queued.contains(pair) {
             return;
         }
@@ -225,7 +226,7 @@ impl Work {
 
     /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
     /// not heard of a change yet may write it at any time.
-    pub(super) fn is_absent(&self, pair: &Pair) -> bool {
+    pub(super) fn is_absent(&self, pair: &SharedPair) -> bool {
         !self.wanted.contains_key(pair) && self.is_known_absent(pair)
     }
 
@@ -254,13 +255,13 @@ impl Work {
     }
 
     /// Pairs that are about to be looked at, now or later, those after a failure aside.
-    pub(super) fn pending(&self) -> impl Iterator<Item = &Pair> {
+    pub(super) fn pending(&self) -> impl Iterator<Item = &SharedPair> {
         let soon = self.queued.iter().chain(&self.busy);
         soon.chain(&self.to_sweep).chain(self.lost.keys())
     }
 
     /// Counts a failure, and tries again after a while that grows.
-    pub(super) fn failed(&mut self, pair: &Pair, is_deletion: bool, error: &WriteError, now: Instant) {
+    pub(super) fn failed(&mut self, pair: &SharedPair, is_deletion: bool, error: &WriteError, now: Instant) {
         let was_deletion = self.undeleted.contains(pair);
         if is_deletion != was_deletion {
             // The other one says nothing of this one.
@@ -287,7 +288,7 @@ impl Work {
     }
 
     /// Forgets the failures of a pair: it was dealt with, or needs not be.
-    pub(super) fn forget_failure(&mut self, pair: &Pair) {
+    pub(super) fn forget_failure(&mut self, pair: &SharedPair) {
         self.failures.forget(pair);
         self.undeleted.remove(pair);
     }
@@ -299,12 +300,12 @@ impl Work {
     }
 
     /// Whether a pair failed and is not to be tried yet.
-    pub(super) fn waits(&self, pair: &Pair) -> bool {
+    pub(super) fn waits(&self, pair: &SharedPair) -> bool {
         self.failures.waits(pair, now())
     }
 
     /// Whether a Pod needs it.
-    pub(super) fn is_wanted(&self, pair: &Pair) -> bool {
+    pub(super) fn is_wanted(&self, pair: &SharedPair) -> bool {
         self.wanted.contains_key(pair)
     }
 

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub use self::note::SweptNote;
 use self::note::{Left, Swept};
 use super::work::Work;
-use super::{Pair, SecretsController, Step, now};
+use super::{SecretsController, SharedPair, Step, now};
 use crate::sync::versions::Mark;
 
 /// While more pairs than that wait for something, the note stays as it is.
@@ -32,7 +32,7 @@ impl SecretsController {
     }
 
     /// Whether a pair that must have no pull secret is known to have none.
-    pub(super) fn is_swept(&self, work: &Work, pair: &Pair) -> bool {
+    pub(super) fn is_swept(&self, work: &Work, pair: &SharedPair) -> bool {
         if work.is_wanted(pair) {
             // A replica that has not heard of a change yet may write it at any time.
             return false;
@@ -94,7 +94,7 @@ impl SecretsController {
             let wanted = work.is_wanted(pair);
             self.step_of(&registries, pair, wanted) == Step::Delete
         });
-        let pending: Vec<&Pair> = work.pending().chain(failing).take(MAX_PENDING + 1).collect();
+        let pending: Vec<&SharedPair> = work.pending().chain(failing).take(MAX_PENDING + 1).collect();
         if pending.len() > MAX_PENDING {
             return None;
         }
