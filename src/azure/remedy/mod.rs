@@ -9,7 +9,7 @@ mod proof;
 pub(crate) use self::fault::EntraFault;
 use self::login::token_name;
 use self::proof::issuer_with_rsa;
-pub(crate) use self::proof::{clock, of_given_certificate, of_secret};
+pub(crate) use self::proof::{clock, of_given_certificate, of_no_token_file, of_secret};
 use super::acr::{AcrError, AcrRefusal};
 use super::entra::{EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};
@@ -113,16 +113,6 @@ pub(crate) fn of_too_many_repositories() -> Vec<Remedy> {
     vec![say(
         "name fewer repositories in spec.credential.repositories, or use spec.credential.kind RefreshToken",
     )]
-}
-
-/// About a service account token for workload identity that is nowhere, or can't be read.
-pub(crate) fn of_no_token_file(login_server: &LoginServer) -> Vec<Remedy> {
-    let audience = login_server.cloud().token_exchange_audience();
-    vec![say(format!(
-        "install the component workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where \
-         the Pods have the label azure.workload.identity/use=true; or project a service account token with audience \
-         {audience} and name its file in AZURE_FEDERATED_TOKEN_FILE"
-    ))]
 }
 
 /// About a host at which there is no registry.

@@ -88,6 +88,16 @@ pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> 
     })
 }
 
+/// About a service account token for workload identity that is nowhere, or can't be read.
+pub(crate) fn of_no_token_file(login_server: &LoginServer) -> Vec<Remedy> {
+    let audience = login_server.cloud().token_exchange_audience();
+    vec![say(format!(
+        "install the component workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where \
+         the Pods have the label azure.workload.identity/use=true; or project a service account token with audience \
+         {audience} and name its file in AZURE_FEDERATED_TOKEN_FILE"
+    ))]
+}
+
 /// About a clock that differs from Entra ID's.
 pub(crate) fn clock() -> Remedy {
     run(

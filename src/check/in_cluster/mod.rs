@@ -1,9 +1,12 @@
 //! What the running pullpass says of a registry, by what it has left in the cluster: the status of the AcrRegistry and the
 //! metadata of the minted credential. Nothing is asked of pullpass itself, or of Azure.
 
+mod code;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use self::code::code_of;
 use super::advice::{kubectl, new_secret, of_status};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
@@ -411,35 +414,6 @@ impl Facts {
             text,
             format!("kubectl edit acrregistry {}", self.object.name_any()),
         )
-    }
-}
-
-/// The code that fits a reason best; what `Unreachable` and `Throttled` are about stands in the message alone.
-fn code_of(reason: &str, cause: &str) -> Code {
-    let is = |known: Reason| reason == known.as_str();
-    let is_entra = cause.contains("Entra ID") || cause.contains("managed identity endpoint");
-    if is(Reason::InvalidSpec) {
-        Code::LoginServer
-    } else if is(Reason::CredentialSecretMissing) || is(Reason::EntraRejected) || is_entra {
-        Code::AadLogin
-    } else if is(Reason::NameConflict) || is(Reason::SecretsRefused) {
-        Code::PullSecret
-    } else if cause.contains("the token does not allow pulling from") {
-        Code::AccessToken
-    } else if is(Reason::ExchangeRejected) && cause.contains("HTTP 403") {
-        Code::Forbidden
-    } else if is(Reason::ExchangeRejected) || is(Reason::Throttled) {
-        Code::RefreshToken
-    } else if cause.contains("does not resolve") {
-        Code::Dns
-    } else if cause.contains("TLS failed") {
-        Code::Ssl
-    } else if cause.contains("no TCP connection") || cause.contains("the proxy did not connect") {
-        Code::Tcp
-    } else if cause.contains("no pull token from") {
-        Code::RefreshToken
-    } else {
-        Code::Controller
     }
 }
 
