@@ -410,6 +410,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_rule_on_repositories_has_the_limit_that_the_program_has() {
+        let crd = serde_json::to_string(&AcrRegistry::crd()).unwrap();
+        let rule = format!(".sum() <= {MAX_REPOSITORIES_LENGTH}");
+        assert!(crd.contains(&rule), "{rule}");
+        assert!(crd.contains(&format!("more than {MAX_REPOSITORIES_LENGTH} characters")));
+    }
+
+    #[test]
     fn a_selector_of_namespaces_is_bounded() {
         let text = serde_json::to_string(&AcrRegistry::crd()).unwrap();
         let crd: Value = serde_json::from_str(&text).unwrap();

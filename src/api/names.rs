@@ -46,6 +46,12 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
 /// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other says nothing.
 pub const INJECTED_BY_POLICY: &str = "admission-policy";
+/// The type of a Secret with a certificate, as Kubernetes names it.
+pub const TLS_TYPE: &str = "kubernetes.io/tls";
+/// The key of the certificate in such a Secret.
+pub const TLS_CERTIFICATE_KEY: &str = "tls.crt";
+/// The key of the private key in such a Secret.
+pub const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 /// Namespaces that are never injected: the cluster itself depends on them.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 

@@ -11,12 +11,10 @@ use serde_json::{Map, Value, json};
 use super::{Authority, AuthorityCertificate, CertificateState, Flaw, Leaf, Next, Previous, Validity};
 use crate::api::names::{
     MANAGED_BY_LABEL, MANAGER, NEXT_CA_TRUSTED_SINCE_ANNOTATION, PREVIOUS_CA_RETIRED_AT_ANNOTATION,
-    WEBHOOK_CERTIFICATE,
+    TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY, TLS_TYPE, WEBHOOK_CERTIFICATE,
 };
 use crate::base::secret_text::SecretText;
 
-const TLS_CRT: &str = "tls.crt";
-const TLS_KEY: &str = "tls.key";
 const CA_CRT: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const NEXT_CA_CRT: &str = "next-ca.crt";
@@ -83,7 +81,7 @@ impl CertificateState {
     /// The Secret, to be created.
     pub fn secret(&self, namespace: &str) -> Secret {
         let mut secret = Secret {
-            type_: Some("kubernetes.io/tls".to_owned()),
+            type_: Some(TLS_TYPE.to_owned()),
             data: Some(self.data()),
             ..Secret::default()
         };
@@ -129,8 +127,8 @@ impl CertificateState {
         let mut put = |key: &str, value: &str| data.insert(key.to_owned(), ByteString(value.into()));
         put(CA_CRT, self.authority.certificate().pem());
         put(CA_KEY, self.authority.key().expose());
-        put(TLS_CRT, self.leaf.pem());
-        put(TLS_KEY, self.leaf.key().expose());
+        put(TLS_CERTIFICATE_KEY, self.leaf.pem());
+        put(TLS_PRIVATE_KEY_KEY, self.leaf.key().expose());
         if let Some(next) = &self.next {
             put(NEXT_CA_CRT, next.authority.certificate().pem());
             put(NEXT_CA_KEY, next.authority.key().expose());
@@ -168,9 +166,12 @@ fn rest(
     host: &str,
     now: Timestamp,
 ) -> Result<(Leaf, Option<Next>, Option<Previous>), Flaw> {
-    let certificate = text(secret, TLS_CRT)?.ok_or(Flaw::Missing(TLS_CRT))?;
-    let leaf_key = key(secret, TLS_KEY)?.ok_or(Flaw::Missing(TLS_KEY))?;
-    let leaf = Leaf::parse((TLS_CRT, certificate), (TLS_KEY, leaf_key))?;
+    let certificate = text(secret, TLS_CERTIFICATE_KEY)?.ok_or(Flaw::Missing(TLS_CERTIFICATE_KEY))?;
+    let leaf_key = key(secret, TLS_PRIVATE_KEY_KEY)?.ok_or(Flaw::Missing(TLS_PRIVATE_KEY_KEY))?;
+    let leaf = Leaf::parse(
+        (TLS_CERTIFICATE_KEY, certificate),
+        (TLS_PRIVATE_KEY_KEY, leaf_key),
+    )?;
     check(authority, &leaf, host, now)?;
     let next = match (text(secret, NEXT_CA_CRT)?, key(secret, NEXT_CA_KEY)?) {
         (None, None) => None,
@@ -199,7 +200,7 @@ fn rest(
 /// Whether clients accept a certificate that is served now.
 fn check(authority: &Authority, leaf: &Leaf, host: &str, now: Timestamp) -> Result<(), Flaw> {
     check_over(CA_CRT, authority.certificate().validity(), now)?;
-    check_over(TLS_CRT, leaf.validity(), now)?;
+    check_over(TLS_CERTIFICATE_KEY, leaf.validity(), now)?;
     let at = now
         .max(leaf.validity().from)
         .max(authority.certificate().validity().from);

@@ -10,11 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use thiserror::Error;
 
 use crate::api::advice::with_advice;
-use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRIES_ANNOTATION, is_own_secret};
+use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRIES_ANNOTATION, TLS_TYPE, is_own_secret};
 
 /// The types of Secrets that people keep identities in. All others, such as service account tokens and Helm releases,
 /// have a purpose of their own.
-const TYPES: [&str; 3] = ["Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls"];
+const TYPES: [&str; 3] = ["Opaque", "kubernetes.io/basic-auth", TLS_TYPE];
 
 /// Stands for every AcrRegistry in the annotation.
 const EVERY: &str = "*";

@@ -7,13 +7,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::base::dns::MAX_LABEL;
 use crate::registry::cloud::Cloud;
 use crate::registry::image::RegistryHost;
 
 /// The shortest and the longest name of a registry resource.
 pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
-/// The longest DNS label (RFC 1035, section 2.3.4).
-const MAX_LABEL: usize = 63;
 /// The label that tells a regional endpoint: `{name}.{region}.geo.azurecr.io`.
 const REGIONAL: &str = "geo";
 

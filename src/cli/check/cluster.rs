@@ -15,6 +15,7 @@ use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Password;
 use crate::base::clock::whole_seconds;
+use crate::base::dns::MAX_SUBDOMAIN;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Identity, Subject};
 use crate::cli::CliError;
@@ -33,8 +34,6 @@ use crate::sync::minting::{Source, WorkloadIdentityEnv, resolve};
 
 /// How long the cluster is waited for.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest name of an object.
-const MAX_NAME: usize = 253;
 /// How many Events are told, the latest.
 const MAX_EVENTS: usize = 5;
 
@@ -64,7 +63,7 @@ impl Named {
             Err(error) => error,
         };
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-        if (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(fits) {
+        if (1..=MAX_SUBDOMAIN).contains(&text.len()) && text.bytes().all(fits) {
             Ok(Self::Registry(text.to_owned()))
         } else {
             Err(CliError::Input(format!(

@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use super::MintFailure;
 use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
 use crate::api::advice::with_advice;
-use crate::api::names::REGISTRIES_ANNOTATION;
+use crate::api::names::{REGISTRIES_ANNOTATION, TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY, TLS_TYPE};
 use crate::api::reason::Reason;
 use crate::azure::mint::no_token_file_advice;
 use crate::azure::mint::{Application, MintIdentity, MintKind, MintRequest, Password};
@@ -30,11 +30,6 @@ pub struct WorkloadIdentityEnv {
     /// `AZURE_FEDERATED_TOKEN_FILE`.
     pub token_file: Option<PathBuf>,
 }
-
-/// The type of a Secret with a certificate, and the keys of its two parts.
-const TLS_TYPE: &str = "kubernetes.io/tls";
-const TLS_CERTIFICATE_KEY: &str = "tls.crt";
-const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 
 /// How a credential is come by.
 pub(crate) enum Source {

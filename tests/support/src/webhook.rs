@@ -53,6 +53,43 @@ pub struct Webhook {
     metrics_address: SocketAddr,
 }
 
+/// Has a process read its objects from there, and nothing else of the environment that these tests run in.
+fn give_source(command: &mut Command, source: &Source<'_>, scratch: &Scratch) -> Result<(), Error> {
+    // A setting of the shell is not meant for this process.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("PULLPASS_") || name.starts_with("AZURE_") {
+            command.env_remove(variable);
+        }
+    }
+    match source {
+        Source::Manifests(manifests) => {
+            let directory = manifests_in(scratch);
+            fs::create_dir(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
+            for (index, manifest) in manifests.iter().enumerate() {
+                write(&directory.join(format!("{index}.yaml")), manifest)?;
+            }
+            command.arg("--manifests").arg(directory);
+        }
+        Source::Cluster(kubeconfig)
+        | Source::ClusterWithCertificate(kubeconfig)
+        | Source::Pod(kubeconfig, _) => {
+            command.env("KUBECONFIG", kubeconfig);
+            for variable in [
+                "HTTPS_PROXY",
+                "https_proxy",
+                "HTTP_PROXY",
+                "http_proxy",
+                "ALL_PROXY",
+                "all_proxy",
+            ] {
+                command.env_remove(variable);
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Webhook {
     /// Starts `binary` with these flags more, for a namespace of its own and with these manifests, and waits until it
     /// is ready.
@@ -140,39 +177,7 @@ impl Webhook {
         command.arg(format!("--listen={listens}:{port}"));
         command.arg(format!("--metrics-listen={listens}:{metrics_port}"));
         command.args(flags);
-        // Whoever tries a setting in their shell does not mean this process.
-        for (variable, _) in std::env::vars_os() {
-            let name = variable.to_string_lossy();
-            if name.starts_with("PULLPASS_") || name.starts_with("AZURE_") {
-                command.env_remove(variable);
-            }
-        }
-        match source {
-            Source::Manifests(manifests) => {
-                let directory = manifests_in(&scratch);
-                fs::create_dir(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
-                for (index, manifest) in manifests.iter().enumerate() {
-                    write(&directory.join(format!("{index}.yaml")), manifest)?;
-                }
-                command.arg("--manifests").arg(directory);
-            }
-            Source::Cluster(kubeconfig)
-            | Source::ClusterWithCertificate(kubeconfig)
-            | Source::Pod(kubeconfig, _) => {
-                command.env("KUBECONFIG", kubeconfig);
-                // Neither a proxy nor an identity of whoever runs this has a part in it.
-                for variable in [
-                    "HTTPS_PROXY",
-                    "https_proxy",
-                    "HTTP_PROXY",
-                    "http_proxy",
-                    "ALL_PROXY",
-                    "all_proxy",
-                ] {
-                    command.env_remove(variable);
-                }
-            }
-        }
+        give_source(&mut command, &source, &scratch)?;
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let address = SocketAddr::from((reached, port));
         let metrics_address = SocketAddr::from((reached, metrics_port));
