@@ -81,7 +81,10 @@ impl<'a, 'l> Judge<'a, 'l> {
             .iter()
             .map(|image| (image, Verdict::of(&image.reference, self.registries, self.labels)))
             .collect();
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            needed: self.needed_by_every_pod(),
+            ..Tally::default()
+        };
         // What was admitted before is not judged again because something else changed.
         let new = || {
             let judged = judged.iter();
@@ -90,18 +93,19 @@ impl<'a, 'l> Judge<'a, 'l> {
         for (image, verdict) in new() {
             self.weigh(image, verdict, &mut tally);
         }
-        if self.treatment == (Treatment::Injected { always: true }) && !self.is_live {
-            let all = self.registries.all().into_iter();
-            tally
-                .needed
-                .extend(all.filter(|registry| registry.gives_secret_to(self.labels)));
-        }
         let fresher = self.fresher(new().map(|(_, verdict)| verdict), &tally.needed);
         let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
-        Decision {
-            fresher,
-            ..self.conclude(images.collect(), tally)
+        self.conclude(images.collect(), tally, fresher)
+    }
+
+    /// The registries whose pull secrets every new Pod of the namespace gets, whatever its images are.
+    fn needed_by_every_pod(&self) -> Vec<&'a AttachedRegistry> {
+        if self.treatment != (Treatment::Injected { always: true }) || self.is_live {
+            return Vec::new();
         }
+        let all = self.registries.all().into_iter();
+        all.filter(|registry| registry.gives_secret_to(self.labels))
+            .collect()
     }
 
     /// Adds what one image comes to.
@@ -200,7 +204,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
     }
 
-    fn conclude(&self, images: Vec<JudgedImage<'a>>, tally: Tally<'a>) -> Decision<'a> {
+    fn conclude(&self, images: Vec<JudgedImage<'a>>, tally: Tally<'a>, fresher: Fresher) -> Decision<'a> {
         let mut needed = tally.needed;
         needed.sort_by(|a, b| a.name().cmp(b.name()));
         needed.dedup_by(|a, b| a.name() == b.name());
@@ -283,7 +287,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             violations: tally.violations,
             warnings: messages::dedup_and_cap(warnings),
             denials: tally.denials,
-            fresher: Fresher::default(),
+            fresher,
         }
     }
 
