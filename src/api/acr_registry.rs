@@ -337,6 +337,24 @@ pub enum CredentialKind {
     ServicePrincipalPassword,
 }
 
+impl CredentialKind {
+    /// Every kind, the default first.
+    pub const ALL: [Self; 3] = [
+        Self::RefreshToken,
+        Self::AccessToken,
+        Self::ServicePrincipalPassword,
+    ];
+
+    /// The kind's name, as the custom resource has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RefreshToken => "RefreshToken",
+            Self::AccessToken => "AccessToken",
+            Self::ServicePrincipalPassword => "ServicePrincipalPassword",
+        }
+    }
+}
+
 /// When a namespace gets the secret.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Provision {
@@ -415,6 +433,13 @@ mod tests {
         let rule = format!(".sum() <= {MAX_REPOSITORIES_LENGTH}");
         assert!(crd.contains(&rule), "{rule}");
         assert!(crd.contains(&format!("more than {MAX_REPOSITORIES_LENGTH} characters")));
+    }
+
+    #[test]
+    fn the_names_of_kinds_are_those_of_the_custom_resource() {
+        for kind in CredentialKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), json!(kind.name()));
+        }
     }
 
     #[test]

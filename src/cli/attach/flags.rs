@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::namespaces::Namespaces;
 use crate::api::acr_registry::CredentialKind;
 use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
+use crate::cli::flags::choice::one_of;
 use crate::cli::flags::identity::{IdentityFlags, word};
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
@@ -88,7 +86,7 @@ pub(in crate::cli) struct WaitFlags {
 #[command(next_help_heading = "Registry: what is not given stays as it is")]
 pub(super) struct SpecFlags {
     /// The Azure cloud, where the login server does not tell it
-    #[arg(long, ignore_case = true, value_parser = one_of::<Cloud, { Cloud::ALL.len() }>(Cloud::ALL.map(Cloud::name)))]
+    #[arg(long, ignore_case = true, value_parser = one_of(Cloud::ALL, |cloud| cloud.name().into()))]
     pub(super) cloud: Option<Cloud>,
     /// The audience to ask Entra ID for, where the usual ones do not work
     #[arg(long, value_name = "URL", value_parser = audience)]
@@ -97,7 +95,7 @@ pub(super) struct SpecFlags {
     #[arg(long, value_name = "DOMAIN", value_parser = custom_domain)]
     pub(super) custom_domain: Vec<String>,
     /// What the pull secrets hold
-    #[arg(long, ignore_case = true, value_parser = one_of::<CredentialKind, 3>(["RefreshToken", "AccessToken", "ServicePrincipalPassword"]))]
+    #[arg(long, ignore_case = true, value_parser = one_of(CredentialKind::ALL, |kind| kind.name().into()))]
     pub(super) credential_kind: Option<CredentialKind>,
     /// Only this repository, by an access token for it; may be given several times
     #[arg(long, value_name = "NAME", value_parser = repository)]
@@ -141,17 +139,6 @@ impl AttachArgs {
         }
         Ok(())
     }
-}
-
-/// A value of an enumeration under the names that it has in the custom resource, in any case.
-fn one_of<T, const N: usize>(names: [&'static str; N]) -> impl TypedValueParser<Value = T>
-where
-    T: DeserializeOwned + Clone + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(names).try_map(move |text| {
-        let name = names.iter().find(|name| name.eq_ignore_ascii_case(&text));
-        serde_json::from_value(Value::from(name.copied().unwrap_or_default()))
-    })
 }
 
 fn audience(text: &str) -> Result<String, String> {

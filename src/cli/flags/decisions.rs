@@ -1,9 +1,10 @@
 //! Flags that several commands share.
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 
 use crate::api::names::OWN_NAMESPACE;
+use crate::cli::flags::choice::one_of;
 use crate::policy::decision::Settings;
 use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::{Mode, Scope};
@@ -67,20 +68,5 @@ fn action() -> impl TypedValueParser<Value = Action> {
             Action::Warn => "Whoever sent the request is told",
             Action::Deny => "The request is refused",
         })
-    })
-}
-
-/// A parser for some values by their names. The rule book itself does not know the command line.
-fn one_of<T, const N: usize>(
-    all: [T; N],
-    describe: impl Fn(T) -> PossibleValue,
-) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-{
-    let described = all.map(|value| (value, describe(value)));
-    PossibleValuesParser::new(described.clone().map(|(_, name)| name)).try_map(move |given| {
-        let found = described.iter().find(|(_, name)| name.matches(&given, false));
-        found.map(|(value, _)| *value).ok_or("not one of the values")
     })
 }

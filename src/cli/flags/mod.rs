@@ -2,6 +2,7 @@
 
 pub(super) mod audit_log;
 pub(super) mod azure;
+pub(super) mod choice;
 pub(super) mod cluster;
 pub(super) mod decisions;
 pub(super) mod identity;
