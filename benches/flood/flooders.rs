@@ -28,7 +28,7 @@ const PIECE: usize = 64 << 10;
 /// Over HTTP/2 all come from so many connections.
 const HTTP2_CONNECTIONS: usize = 2;
 /// How long a client that was answered, or hung up on, waits before it begins again.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is done to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,7 +109,7 @@ where
     loop {
         // Whatever the server did about it.
         let _ = act(target.clone()).await;
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -146,7 +146,7 @@ async fn http2(target: Target, requests: usize, announced: usize, body: Bytes) -
         streams.spawn(async move {
             loop {
                 if request(sender.clone(), &uri, announced, &body).await.is_err() {
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         });

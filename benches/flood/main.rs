@@ -31,7 +31,7 @@ use tls::Target;
 
 /// How long a flood goes on before reviews are measured: all of its connections are there then, and the first bodies have
 /// been given up.
-const BUILD_UP: Duration = Duration::from_secs(6);
+const BUILD_UP_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Measures what a review takes while somebody floods the webhook's port
 #[derive(Debug, Parser)]
@@ -85,7 +85,7 @@ fn measure(flood: Flood, arguments: &Arguments) -> Result<Row> {
         let reviewer = Reviewer::start(&target)?;
         row.quiet.push(reviewer.measure(duration)?);
         let flooding = runtime.block_on(async { flood.start(&target) });
-        std::thread::sleep(BUILD_UP);
+        std::thread::sleep(BUILD_UP_INTERVAL);
         row.flooded.push(reviewer.measure(duration)?);
         runtime.block_on(flooding.stop());
         eprintln!("{}: {number} of {}", flood.name(), arguments.rounds);

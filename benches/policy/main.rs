@@ -23,7 +23,7 @@ const ADMISSION_POLICY: &str = include_str!("../../manifests/components/admissio
 const ENFORCE: &str = include_str!("../../manifests/components/enforce/policy.yaml");
 /// The label by which the policies pick the namespaces of their turns.
 const TURN: &str = "bench";
-const SOON: Duration = Duration::from_mins(3);
+const READY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Who looks at a Pod of a turn's namespace.
 const TURNS: [&str; 5] = ["nothing", "admission-policy", "enforce", "both", "webhook"];
@@ -186,7 +186,7 @@ fn wait_until_known(
     turns: &[Api<Pod>],
     registries: usize,
 ) -> Result<()> {
-    wait_for("the index", SOON, || {
+    wait_for("the index", READY_TIMEOUT, || {
         let index = cluster
             .get_json(&["acrindex", "pullpass"])
             .map_err(|error| error.to_string())?;
@@ -205,7 +205,7 @@ fn wait_until_known(
         } else {
             expected
         };
-        wait_for("everybody to know the registries", SOON, || {
+        wait_for("everybody to know the registries", READY_TIMEOUT, || {
             let created = runtime
                 .block_on(create(pods, &image(registries)))
                 .map_err(|error| error.to_string())?;

@@ -24,13 +24,13 @@ const CONCURRENCY: usize = 16;
 /// How long pullpass may take for what it is waited for.
 const SERVED_TIMEOUT: Duration = Duration::from_mins(5);
 /// How often the API server's counts are read.
-const POLL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A case is over when nothing was written or deleted for so long.
 const QUIET_INTERVAL: Duration = Duration::from_secs(4);
 /// It takes a while until a watch that broke off is tried again: such a case lasts so long in any case.
-const RELIST: Duration = Duration::from_secs(30);
+const RELIST_INTERVAL: Duration = Duration::from_secs(30);
 /// And at the latest after so long: a leader that starts sweeps for longer.
-const MOST: Duration = Duration::from_secs(40);
+const CASE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A case.
 #[derive(Serialize)]
@@ -208,7 +208,7 @@ impl Bench<'_> {
     fn until_quiet(&self, begun: Instant, at_least: Duration) -> Result<(Counted, Instant, bool)> {
         let (mut counted, mut changed) = (self.counted()?, begun);
         loop {
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL_INTERVAL);
             let now = self.counted()?;
             if now != counted {
                 (counted, changed) = (now, Instant::now());
@@ -216,7 +216,7 @@ impl Bench<'_> {
             if changed.elapsed() >= QUIET_INTERVAL && begun.elapsed() >= at_least {
                 return Ok((counted, changed, false));
             }
-            if begun.elapsed() >= MOST {
+            if begun.elapsed() >= CASE_TIMEOUT {
                 return Ok((counted, changed, true));
             }
         }
@@ -229,7 +229,7 @@ impl Bench<'_> {
 
     /// One after which the API server counts from zero.
     fn relist(&self, what: &str, act: impl FnOnce() -> Result<()>) -> Result<Edit> {
-        self.case_from(Counted::ZERO, RELIST, what, 0, act)
+        self.case_from(Counted::ZERO, RELIST_INTERVAL, what, 0, act)
     }
 
     fn case_from(

@@ -23,7 +23,7 @@ use crate::support::{Result, memory};
 /// Clock ticks in a second: the value of `USER_HZ`, which Linux keeps at 100 for programs on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// How long a server may take to start.
-const START: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -39,7 +39,7 @@ pub(crate) struct Process {
 impl Process {
     fn start(name: &str, command: &Command, directory: &Path, address: SocketAddr) -> Result<Self> {
         let mut process = Supervised::spawn(name, command, directory)?;
-        wait_for(name, START, || match process.check_running() {
+        wait_for(name, START_TIMEOUT, || match process.check_running() {
             Ok(()) => TcpStream::connect(address)
                 .map(Ok)
                 .map_err(|error| error.to_string()),

@@ -17,6 +17,8 @@ const MISSING_BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), MAX_BACKO
 const FAILED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), MAX_BACKOFF);
 /// How many pairs are written in a second because pulls failed: with a registry that is down, they fail in every namespace.
 const FAILED_A_SECOND: u32 = 10;
+/// What [`FAILED_A_SECOND`] is counted in.
+const FAILED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the Pods of a pair are read that an Event names.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many pairs are remembered, each for [`MAX_BACKOFF`] after it waited.
@@ -134,7 +136,7 @@ impl Gate {
     fn written_in_second(&self, now: Instant) -> (Instant, u32) {
         let second = self
             .failed
-            .filter(|(begin, _)| now.saturating_duration_since(*begin) < Duration::from_secs(1));
+            .filter(|(begin, _)| now.saturating_duration_since(*begin) < FAILED_INTERVAL);
         second.unwrap_or((now, 0))
     }
 
