@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::judge::Judge;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::exemption::Treatment;
+use crate::policy::scope::Picked;
 use crate::policy::verdict::{Breach, Verdict};
 
 /// What a decision rests on that the caches may have in an older version than the API server, where a newer one could
@@ -126,13 +127,21 @@ impl<'a> Judge<'a, '_> {
     where
         'a: 'v,
     {
+        let (mut is_elsewhere, mut is_on_acr) = (false, false);
         let of_images = verdicts
+            .inspect(|verdict| match verdict {
+                Verdict::Elsewhere(Some(host)) if host.is_default_port() => is_elsewhere = true,
+                Verdict::Elsewhere(_) | Verdict::NoReference(_) => {}
+                Verdict::Refused(..) | Verdict::Granted(_) => is_on_acr = true,
+            })
             .map(|verdict| Fresher::of(verdict, self.labels.is_some()))
             .fold(Fresher::default(), Fresher::and);
+        // The API server asks about such a Pod where it names a custom domain, which an AcrRegistry may have by now.
+        let has_a_domain = is_elsewhere && !is_on_acr && self.request.picked == Some(Picked::ByMode);
         let unknown = self.labels.is_none() && !self.is_live;
         Fresher {
+            registries: of_images.registries || has_a_domain,
             labels: of_images.labels || (unknown && self.depends_on_always_inject(needed)),
-            ..of_images
         }
     }
 

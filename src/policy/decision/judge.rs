@@ -17,7 +17,7 @@ use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
 
 pub(super) struct Judge<'a, 'l> {
-    request: &'a ReviewRequest<'a>,
+    pub(super) request: &'a ReviewRequest<'a>,
     pub(super) registries: &'a AttachedRegistries,
     pub(super) labels: Option<&'l Labels>,
     policy: Policy,

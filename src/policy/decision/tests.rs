@@ -788,7 +788,10 @@ fn only_what_could_change_a_decision_is_wanted_fresher() {
         (mine, known, by_mode, (false, false)),
         (team, known, by_mode, (false, false)),
         ("nginx", labelled, always, (false, false)),
-        ("stranger.example/app", known, by_mode, (false, false)),
+        // The API server asked about such a Pod for a custom domain.
+        ("stranger.example/app", known, by_mode, (true, false)),
+        ("stranger.example/app", labelled, always, (false, false)),
+        ("nginx", known, by_mode, (false, false)),
         // Somebody may have attached it, or opened it for the namespace, or changed the namespace.
         ("stranger.azurecr.io/app", known, by_mode, (true, false)),
         ("stranger.azurecr.io:5000/app", known, by_mode, (false, false)),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fleet::Fleet;
 use super::pods::Pods;
-use super::{Pace, Setting, patch};
+use super::{Pace, Setting, patch, wait_until_all_know};
 use crate::ask::injects;
 use crate::world::{NAMESPACE, OWN_NAMESPACE, SOON, Test, World, is_injected, text};
 
@@ -85,7 +85,9 @@ impl Conductor<'_, '_> {
             Event::RestartApiServer => {
                 self.world.cluster.restart_api_server()?;
                 self.wait()?;
-                self.fleet.wait_for_leader().map(drop)
+                self.fleet.wait_for_leader()?;
+                // An API server that starts does not know the index of its policies yet: until then, the webhook injects alone.
+                wait_until_all_know(self.world, self.setting)
             }
             Event::ChangeRegistries => self.change_registries(),
             Event::ChangeLabels => self.change_labels(),
