@@ -14,6 +14,7 @@ use crate::admission::demand::{Demand, DemandReceiver};
 use crate::base::clock::monotonic as now;
 use crate::metrics::{DropReason, Metrics};
 use crate::policy::scope::Scope;
+use crate::registry::docker_config::Keys;
 use crate::sync::credentials::Version;
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
@@ -25,6 +26,8 @@ use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way at once.
 const CONCURRENCY: usize = 16;
+/// How many of them are kept for Pods that are admitted now: what waits, and fails again and again, must not delay those.
+const FOR_NEW_DEMANDS: usize = 4;
 /// How often demands that wait are looked at.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a write that failed waits first.
@@ -44,8 +47,8 @@ pub struct DemandWriter {
 
 /// Whether a demand can be met now.
 enum DemandState {
-    /// By this version of the credential, in this version of the Secret.
-    Met(Timestamp, Option<Version>),
+    /// By this version of the credential, in this version of the Secret, which has these keys.
+    Met(Timestamp, Option<Version>, Keys),
     /// Not yet.
     Open(For),
     /// Not yet: the write failed.
@@ -70,7 +73,7 @@ impl DemandWriter {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
                     let Demand { namespace, registry, since, failed, needs_every_key } = demand;
                     let pair = (namespace, registry);
-                    let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, now()));
+                    let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, self.may_have(&pair), now()));
                     if noted == Some(Noted::Full) {
                         demands.dropped(DropReason::Full, 1);
                     }
@@ -94,10 +97,12 @@ impl DemandWriter {
                     under_way.remove(&pair);
                     let mut is_overtaken = false;
                     match outcome {
-                        DemandState::Met(credential, version) => {
+                        DemandState::Met(credential, version, keys) => {
                             waiting.remove(&pair);
                             failures.forget(&pair);
-                            is_overtaken = self.is_overtaken(&pair.1, credential, version);
+                            // A Pod that needs more keys may have come during the write too.
+                            is_overtaken = self.is_overtaken(&pair.1, credential, version)
+                                || (keys == Keys::Hosts && self.watches.spellings.keys(&pair, now()) == Keys::Every);
                             if !is_overtaken {
                                 self.watches.recent_writes.add(pair, credential, version, now());
                             } else if let Err(reason) = waiting.add(pair, since, For::Credential) {
@@ -143,7 +148,7 @@ impl DemandWriter {
             };
             if retry_all {
                 // What does not fit now is tried when a write ends.
-                let room = CONCURRENCY.saturating_sub(writes.len());
+                let room = (CONCURRENCY - FOR_NEW_DEMANDS).saturating_sub(writes.len());
                 let now = now();
                 let can_try = |pair: &Pair| {
                     !failures.waits(pair, now) && !under_way.contains(pair) && self.can_try(pair)
@@ -192,6 +197,16 @@ impl DemandWriter {
         credential.is_some_and(|held| self.watches.recent_writes.has(pair, held.refreshed_at, now()))
     }
 
+    /// Whether the namespace is known, and may have the pull secret of the registry.
+    fn may_have(&self, (namespace, registry): &Pair) -> bool {
+        let registries = self.watches.view.registries();
+        let labels = self.watches.view.labels(namespace);
+        let registry = registries.by_name(registry);
+        labels
+            .zip(registry)
+            .is_some_and(|(labels, registry)| registry.gives_secret_in(&self.scope, namespace, Some(&labels)))
+    }
+
     fn can_try(&self, (namespace, registry): &Pair) -> bool {
         let registries = self.watches.view.registries();
         let registry = registries.by_name(registry);
@@ -229,7 +244,7 @@ impl DemandWriter {
         match written {
             Ok(version) => {
                 self.metrics.registries.secret_ready(since.elapsed());
-                DemandState::Met(credential.refreshed_at, version)
+                DemandState::Met(credential.refreshed_at, version, keys)
             }
             Err(WriteError::NamespaceGone) => DemandState::Refused,
             Err(error) => DemandState::Failed(error),
@@ -256,7 +271,6 @@ mod tests {
     use crate::admission::demand::{BACKLOG, DemandSender, channel};
     use crate::policy::attached::AttachedRegistry;
     use crate::policy::scope::Mode;
-    use crate::registry::docker_config::Keys;
     use crate::sync::credentials::Seen;
     use crate::sync::held_credential::HeldCredential;
     use crate::sync::waiting::MAX_UNKNOWN;
@@ -495,13 +509,41 @@ mod tests {
                 ..credential(&registry)
             };
             watches.learn("mine", next, None, Seen::new());
-            until_asked(CONCURRENCY).await;
+            until_asked(CONCURRENCY - FOR_NEW_DEMANDS).await;
             answers.add_permits(DEMANDS);
             until_asked(DEMANDS).await;
         };
         tokio::select! {
             () = writer.run(receiver) => panic!("it ended"),
             () = burst => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_a_pod_needs_during_a_write_follow_it() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let takes_a_second = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let written = serde_json::json!({
+                    "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+                });
+                Ok::<_, std::io::Error>(Response::new(Body::from(written.to_string().into_bytes())))
+            }
+        });
+        let (writer, sender, receiver) = writer_of(Client::new(takes_a_second, "default"));
+        let pods = async {
+            sender.send("apps", &["mine"]);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            sender.send_every_key("apps", &["mine"]);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            asked.load(Ordering::Relaxed)
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            count = pods => assert_eq!(count, 2),
         }
     }
 

@@ -13,10 +13,13 @@ use crate::registry::docker_config::Keys;
 use crate::registry::image::ImageReference;
 use crate::sync::pair::Pair;
 
-/// How long after the last such Pod was seen it is remembered.
-const SPELLING_INTERVAL: Duration = Duration::from_hours(1);
+/// How long after the last such Pod was seen it is remembered. Only a pull secret that is written for the first time needs it.
+const SPELLING_INTERVAL: Duration = Duration::from_mins(15);
 /// How many are remembered. The leader sees the Pods themselves, again and again.
 const MAX_SPELLINGS: usize = 16_384;
+/// How many there may be when one is remembered of a namespace that is not known, which a review can name without its being
+/// there.
+const MAX_BEFORE_UNKNOWN: usize = 4_096;
 
 /// What became of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,14 @@ pub(super) enum Noted {
 pub struct Spellings(Mutex<HashMap<Pair, Instant>>);
 
 impl Spellings {
-    /// A Pod of this pair needs every key.
-    pub(super) fn note(&self, pair: &Pair, now: Instant) -> Noted {
+    /// A Pod of this pair needs every key. Whether its namespace is known, and may have the pull secret, says how much room
+    /// there is.
+    pub(super) fn note(&self, pair: &Pair, is_known: bool, now: Instant) -> Noted {
+        let most = if is_known {
+            MAX_SPELLINGS
+        } else {
+            MAX_BEFORE_UNKNOWN
+        };
         let mut known = self.known();
         if let Some(at) = known.get_mut(pair) {
             let noted = if is_recent(*at, now) {
@@ -46,10 +55,10 @@ impl Spellings {
             *at = now;
             return noted;
         }
-        if known.len() >= MAX_SPELLINGS {
+        if known.len() >= most {
             known.retain(|_, at| is_recent(*at, now));
         }
-        if known.len() >= MAX_SPELLINGS {
+        if known.len() >= most {
             return Noted::Full;
         }
         known.insert(pair.clone(), now);
@@ -102,20 +111,20 @@ mod tests {
     }
 
     #[test]
-    fn a_spelling_is_new_once_an_hour() {
+    fn a_spelling_is_new_again_after_its_interval() {
         let (spellings, start) = (Spellings::default(), Instant::now());
         assert_eq!(spellings.keys(&pair(0), start), Keys::Hosts);
         for (minutes, noted) in [
             (0, Noted::New),
-            (50, Noted::Known),
-            (100, Noted::Known),
-            (161, Noted::New),
+            (14, Noted::Known),
+            (28, Noted::Known),
+            (43, Noted::New),
         ] {
             let now = start + Duration::from_mins(minutes);
-            assert_eq!(spellings.note(&pair(0), now), noted, "{minutes}");
+            assert_eq!(spellings.note(&pair(0), true, now), noted, "{minutes}");
             assert_eq!(spellings.keys(&pair(0), now), Keys::Every);
         }
-        let later = start + Duration::from_mins(221);
+        let later = start + Duration::from_mins(58);
         assert_eq!(spellings.keys(&pair(0), later), Keys::Hosts);
     }
 
@@ -123,12 +132,23 @@ mod tests {
     fn spellings_are_bounded() {
         let (spellings, now) = (Spellings::default(), Instant::now());
         for number in 0..MAX_SPELLINGS {
-            assert_eq!(spellings.note(&pair(number), now), Noted::New);
+            assert_eq!(spellings.note(&pair(number), true, now), Noted::New);
         }
-        assert_eq!(spellings.note(&pair(MAX_SPELLINGS), now), Noted::Full);
-        assert_eq!(spellings.note(&pair(0), now), Noted::Known);
+        assert_eq!(spellings.note(&pair(MAX_SPELLINGS), true, now), Noted::Full);
+        assert_eq!(spellings.note(&pair(0), true, now), Noted::Known);
         let later = now + SPELLING_INTERVAL;
-        assert_eq!(spellings.note(&pair(MAX_SPELLINGS), later), Noted::New);
+        assert_eq!(spellings.note(&pair(MAX_SPELLINGS), true, later), Noted::New);
+    }
+
+    #[test]
+    fn namespaces_that_are_not_there_leave_room_for_others() {
+        let (spellings, now) = (Spellings::default(), Instant::now());
+        for number in 0..MAX_BEFORE_UNKNOWN {
+            assert_eq!(spellings.note(&pair(number), false, now), Noted::New);
+        }
+        let next = pair(MAX_BEFORE_UNKNOWN);
+        assert_eq!(spellings.note(&next, false, now), Noted::Full);
+        assert_eq!(spellings.note(&next, true, now), Noted::New);
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl FailedPulls {
             if !self.may_have(&pair) {
                 continue;
             }
-            match self.watches.spellings.note(&pair, now()) {
+            match self.watches.spellings.note(&pair, true, now()) {
                 Noted::Known => {}
                 Noted::New => self.demands.send_again(&pair.0, &pair.1),
                 Noted::Full => self.demands.dropped(DropReason::Full, 1),
