@@ -102,8 +102,8 @@ pub struct AcrRegistrySpec {
         ),
         extend("x-kubernetes-list-type" = "set")
     )]
-    #[x_kube(validation = Rule::new("self.all(domain, !domain.matches('(^|[.])azurecr[.](io|us|cn)$'))")
-        .message("a custom domain does not end in .azurecr.io, .azurecr.us or .azurecr.cn: a login server goes into spec.loginServer, and its regional endpoints need not be named"))]
+    #[x_kube(validation = Rule::new("self.all(domain, !domain.matches('(^|[.])(azurecr[.](io|us|cn)|docker[.]io)$'))")
+        .message("a custom domain does not end in .azurecr.io, .azurecr.us or .azurecr.cn, nor in docker.io: a login server goes into spec.loginServer, and its regional endpoints need not be named"))]
     pub custom_domains: Vec<String>,
     /// What the pull secrets hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]

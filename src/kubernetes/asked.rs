@@ -8,7 +8,8 @@ use crate::registry::custom_domain::CustomDomain;
 /// The custom domains that no match condition of the webhook for Pods names: the API server does not ask about Pods with
 /// images on them. One without conditions is asked about every Pod.
 ///
-/// A condition can be anything. This looks for the domain as text, also as regular expressions write it.
+/// A condition can be anything. Where it takes a list apart, as the shipped ones do, the domain has to be an element of it;
+/// elsewhere this looks for the domain as text, also as regular expressions write it.
 pub fn unasked<'a>(
     configuration: &MutatingWebhookConfiguration,
     domains: impl IntoIterator<Item = &'a CustomDomain>,
@@ -19,16 +20,30 @@ pub fn unasked<'a>(
     if conditions.is_some_and(<[_]>::is_empty) {
         return Vec::new();
     }
-    let expressions: Vec<String> = conditions
-        .unwrap_or_default()
-        .iter()
-        .map(|condition| {
-            let text = condition.expression.to_ascii_lowercase();
-            text.replace("[.]", ".").replace("\\.", ".")
+    let conditions = conditions.unwrap_or_default();
+    let is_named = |domain: &CustomDomain| {
+        let mut expressions = conditions.iter().map(|condition| condition.expression.as_str());
+        expressions.any(|text| match listed(text) {
+            Some(mut elements) => elements.any(|element| element == domain.as_str()),
+            None => names(
+                &text.to_ascii_lowercase().replace("[.]", ".").replace("\\.", "."),
+                domain.as_str(),
+            ),
         })
-        .collect();
-    let is_named = |domain: &CustomDomain| expressions.iter().any(|text| names(text, domain.as_str()));
+    };
     domains.into_iter().filter(|domain| !is_named(domain)).collect()
+}
+
+/// The elements of the lists that an expression takes apart at commas, where it does.
+fn listed(expression: &str) -> Option<impl Iterator<Item = &str>> {
+    const APART: &str = "\".split(\",\")";
+    expression.contains(APART).then(|| {
+        let before = expression
+            .match_indices(APART)
+            .filter_map(|(end, _)| expression.get(..end));
+        let literals = before.filter_map(|before| before.rsplit('"').next());
+        literals.flat_map(|literal| literal.split(','))
+    })
 }
 
 /// Whether a text has a host that is not a part of a longer one.
@@ -87,6 +102,15 @@ mod tests {
                 &["a.contoso.com", "b.contoso.com"],
             ),
             (r#"host in "-".split(",")"#, &["a.contoso.com", "b.contoso.com"]),
+            // What is no element as it stands is never found in the list.
+            (
+                r#"host in "A.contoso.com, b.contoso.com".split(",") || host == "a.contoso.com""#,
+                &["a.contoso.com", "b.contoso.com"],
+            ),
+            (
+                r#"host in "a.contoso.com:443,b.contoso.com".split(",")"#,
+                &["a.contoso.com"],
+            ),
         ] {
             assert_eq!(of(text), expected, "{text}");
         }

@@ -4,11 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::base::dns::is_subdomain;
+use crate::base::dns::{MAX_LABEL, is_subdomain};
 use crate::registry::cloud::Cloud;
-
-/// The longest DNS label (RFC 1035, section 2.3.4).
-const MAX_LABEL: usize = 63;
 
 /// A DNS name of two labels or more, in lower case, that is not in the zone of a cloud's registries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +28,11 @@ pub enum CustomDomainError {
         Cloud::suffixes()
     )]
     Azure,
+    /// It is Docker Hub's.
+    #[error(
+        "a custom domain is not in docker.io: kubelets mean Docker Hub by names without a host, and would send it the credential"
+    )]
+    DockerHub,
 }
 
 impl CustomDomain {
@@ -50,6 +52,9 @@ impl CustomDomain {
             .any(|cloud| is_in(text, cloud.login_server_suffix()))
         {
             return Err(CustomDomainError::Azure);
+        }
+        if is_in(text, "docker.io") {
+            return Err(CustomDomainError::DockerHub);
         }
         Ok(Self(text.into()))
     }
@@ -104,6 +109,19 @@ mod tests {
         ] {
             assert_eq!(CustomDomain::parse(bad), Err(CustomDomainError::Name), "{bad}");
         }
+    }
+
+    #[test]
+    fn docker_hub_is_no_custom_domain() {
+        for host in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
+            assert_eq!(
+                CustomDomain::parse(host),
+                Err(CustomDomainError::DockerHub),
+                "{host}"
+            );
+        }
+        assert!(CustomDomain::parse("docker.io.contoso.com").is_ok());
+        assert!(CustomDomain::parse("mydocker.io").is_ok());
     }
 
     #[test]

@@ -152,6 +152,8 @@ fn what_is_no_custom_domain_is_refused() -> Test {
         "other.azurecr.io",
         "myregistry.westeurope.geo.azurecr.cn",
         "myregistry.westeurope.data.azurecr.us",
+        "docker.io",
+        "index.docker.io",
     ] {
         rejects(
             &json!({"customDomains": ["registry.contoso.com", text]}),
