@@ -62,7 +62,8 @@ impl RegistryVersion {
 
     /// Whether the spec was a third one between the two, as far as anybody knows.
     fn may_have_been_another_before(&self, next: &Self) -> bool {
-        self.uid != next.uid || next.generation > self.generation.saturating_add(1)
+        let generations = [self.generation, self.generation.saturating_add(1)];
+        self.uid != next.uid || !generations.contains(&next.generation)
     }
 }
 
@@ -82,6 +83,10 @@ pub(super) struct Versions {
     registries: HashMap<String, RegistryVersion>,
     /// Namespaces that were deleted, and when: a replica that is behind may take one of that name for them.
     gone: HashMap<Box<str>, Instant>,
+    /// When one was deleted last for which there was no room in these.
+    gone_unnoted: Option<Instant>,
+    /// Registries that changed, and at which nobody has looked since.
+    unseen: BTreeSet<String>,
     doubts: Doubts,
 }
 
@@ -104,6 +109,17 @@ impl Versions {
         self.registries.get(registry)?.mark
     }
 
+    /// Whether anything is in doubt.
+    pub(super) fn has_doubts(&self) -> bool {
+        self.doubts != Doubts::default()
+    }
+
+    /// A registry is looked at as it is while this is locked. One that changes twice without that is in doubt: it may have
+    /// been the same before and after, and something else in between.
+    pub(super) fn look_at(&mut self, registry: &str) {
+        self.unseen.remove(registry);
+    }
+
     /// Takes out what is in doubt.
     pub(super) fn take_doubts(&mut self) -> Doubts {
         mem::take(&mut self.doubts)
@@ -113,7 +129,8 @@ impl Versions {
     pub(super) fn set_namespace(&mut self, name: &str, version: Option<Version>, now: Instant) {
         self.gone
             .retain(|_, at| now.saturating_duration_since(*at) < EMPTIED_INTERVAL);
-        if self.gone.remove(name).is_some() {
+        let is_new = !self.namespaces.contains_key(name);
+        if self.gone.remove(name).is_some() || is_new && self.may_be_gone(now) {
             // A replica may take it for the former one.
             self.doubts.namespaces.insert(name.to_owned());
         }
@@ -132,24 +149,41 @@ impl Versions {
     pub(super) fn remove_namespace(&mut self, name: &str, now: Instant) {
         self.namespaces.remove(name);
         self.doubts.namespaces.remove(name);
+        self.note_gone(name.into(), now);
+    }
+
+    fn note_gone(&mut self, name: Box<str>, now: Instant) {
         if self.gone.len() < MAX_GONE {
-            self.gone.insert(name.into(), now);
+            self.gone.insert(name, now);
+        } else {
+            self.gone_unnoted = Some(now);
         }
+    }
+
+    /// Whether any name may be that of a namespace which was deleted a moment ago.
+    fn may_be_gone(&self, now: Instant) -> bool {
+        self.gone_unnoted
+            .is_some_and(|at| now.saturating_duration_since(at) < EMPTIED_INTERVAL)
     }
 
     /// A list has all namespaces. The newest of them counts, also where it is older than before: the API server may have
     /// been restored from a backup.
     pub(super) fn set_namespaces(&mut self, listed: Listed, now: Instant) {
         let known = mem::take(&mut self.namespaces);
-        for name in known.keys().filter(|name| !listed.contains_key(*name)) {
-            if self.gone.len() < MAX_GONE {
-                self.gone.insert(name.clone(), now);
-            }
-        }
-        let in_doubt = listed
+        self.gone
+            .retain(|_, at| now.saturating_duration_since(*at) < EMPTIED_INTERVAL);
+        let in_doubt: Vec<String> = listed
             .iter()
-            .filter(|(name, version)| known.get(*name).is_some_and(|known| known != *version))
-            .map(|(name, _)| name.to_string());
+            .filter(|(name, version)| match known.get(*name) {
+                Some(known) => known != *version,
+                None => self.gone.contains_key(*name) || self.may_be_gone(now),
+            })
+            .map(|(name, _)| name.to_string())
+            .collect();
+        self.gone.retain(|name, _| !listed.contains_key(name));
+        for name in known.into_keys().filter(|name| !listed.contains_key(name)) {
+            self.note_gone(name, now);
+        }
         self.doubts.namespaces.extend(in_doubt);
         self.doubts.namespaces.retain(|name| listed.contains_key(&**name));
         self.newest = listed.values().max().copied();
@@ -161,15 +195,16 @@ impl Versions {
         if self.registries == *registries {
             return;
         }
-        let is_in_doubt = |(name, next): &(&String, &RegistryVersion)| {
-            let known = self.registries.get(*name);
-            known.is_some_and(|known| known.may_have_been_another_before(next))
-        };
-        let in_doubt = registries
-            .iter()
-            .filter(is_in_doubt)
-            .map(|(name, _)| name.clone());
-        self.doubts.registries.extend(in_doubt);
+        for (name, next) in registries {
+            let Some(known) = self.registries.get(name).filter(|known| *known != next) else {
+                continue;
+            };
+            let is_unseen = !self.unseen.insert(name.clone());
+            if is_unseen || known.may_have_been_another_before(next) {
+                self.doubts.registries.insert(name.clone());
+            }
+        }
+        self.unseen.retain(|name| registries.contains_key(name));
         self.doubts
             .registries
             .retain(|name| registries.contains_key(name));

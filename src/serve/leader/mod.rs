@@ -146,10 +146,11 @@ impl Candidate {
     async fn read_and_claim(&mut self) -> Result<(), CallError> {
         let began = Instants::now();
         let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
+            self.note.set(None);
             let lease = self.claim(began, None);
             let parameters = PostParams::default();
             let created = self.leases.create(&parameters, &lease);
-            return self.learn(began, false, call_within(LEASE_TIMEOUT, created).await);
+            return self.learn(began, call_within(LEASE_TIMEOUT, created).await);
         };
         let spec = lease.spec.as_ref();
         // The time after the answer: whoever renewed it began before that.
@@ -160,29 +161,23 @@ impl Candidate {
         if self.held.is_some_and(|held| !held.is_due(began)) && holder(spec) == Some(&self.identity) {
             return Ok(());
         }
-        let is_renewal = holder(spec) == Some(&self.identity);
+        if holder(spec) != Some(&self.identity) {
+            // Whatever this process knew when it led before, the last leader knew better. The claim takes the note off the
+            // Lease: under other rules, or where this leader ends before it renews, it says nothing to the next one.
+            let annotations = lease.metadata.annotations.as_ref();
+            self.note
+                .set(annotations.and_then(|annotations| annotations.get(SWEPT_ANNOTATION).cloned()));
+        }
         let claim = Patch::Merge(self.claim(began, Some(&lease)));
         let parameters = PatchParams::default();
         let patched = self.leases.patch(MANAGER, &parameters, &claim);
-        self.learn(began, is_renewal, call_within(LEASE_TIMEOUT, patched).await)
+        self.learn(began, call_within(LEASE_TIMEOUT, patched).await)
     }
 
-    fn learn(
-        &mut self,
-        renewed: Instants,
-        is_renewal: bool,
-        answer: Result<Lease, CallError>,
-    ) -> Result<(), CallError> {
+    fn learn(&mut self, renewed: Instants, answer: Result<Lease, CallError>) -> Result<(), CallError> {
         let is_taken = |status: &Status| status.is_conflict() || status.is_already_exists();
         match answer {
-            Ok(lease) => {
-                if !is_renewal {
-                    // Whatever this process knew when it led before, the last leader knew better.
-                    let mut annotations = lease.metadata.annotations.unwrap_or_default();
-                    self.note.set(annotations.remove(SWEPT_ANNOTATION));
-                }
-                self.held = Some(HeldLease { renewed });
-            }
+            Ok(_) => self.held = Some(HeldLease { renewed }),
             // Somebody else was faster; the next look shows who.
             Err(error) if error.status().is_some_and(is_taken) => {}
             Err(error) => return Err(error),
@@ -199,7 +194,13 @@ impl Candidate {
             metadata: ObjectMeta {
                 name: Some(MANAGER.to_owned()),
                 resource_version: present.and_then(|lease| lease.metadata.resource_version.clone()),
-                annotations: is_renewal.then(|| self.annotations()),
+                annotations: present.map(|_| {
+                    if is_renewal {
+                        self.annotations()
+                    } else {
+                        BTreeMap::from([(SWEPT_ANNOTATION.to_owned(), String::new())])
+                    }
+                }),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {

@@ -35,7 +35,17 @@ impl SecretsController {
     }
 
     pub(super) fn on_change(&self, work: &mut Work, change: &Change) {
-        let registries = self.watches.view.registries();
+        let registries = match change {
+            Change::Registry(name) => {
+                // Nothing is told while this is locked.
+                let mut versions = self.watches.versions();
+                versions.look_at(name);
+                self.watches.view.registries()
+            }
+            Change::Everything | Change::Namespace(_) | Change::Credential(_) => {
+                self.watches.view.registries()
+            }
+        };
         match change {
             Change::Everything => self.look_at_everything(work),
             Change::Registry(name) => self.registry_changed(work, &registries, name),
@@ -105,7 +115,7 @@ impl SecretsController {
                     } else if might_before || now.is_none() && before.is_none() {
                         left_out += usize::from(!work.sweep_in_doubt(pair));
                     } else if before.is_none() && was_minted && !self.is_swept(work, &pair) {
-                        self.may_have_lost(work, &pair);
+                        self.lose(work, &pair);
                         work.sweep(pair);
                     }
                 }

@@ -101,7 +101,8 @@ impl SecretsController {
         // Nothing is told while this is locked.
         let versions = self.watches.versions();
         let newest = versions.newest()?;
-        if !has_seen_all() {
+        // What is in doubt is swept first.
+        if versions.has_doubts() || !has_seen_all() {
             return None;
         }
         let mut left: HashMap<&str, (Mark, Left)> = HashMap::new();
