@@ -255,6 +255,77 @@ async fn work_while<F: Future<Output = ()>>(mut work: Pin<&mut F>, leads: impl F
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::Value;
+
+    /// A candidate for a Lease that was given back with this note, and the bodies of its writes. Every write is lost on its way
+    /// back where answers are.
+    fn candidate(note: &str, answers: bool) -> (Candidate, Arc<SweptNote>, Arc<Mutex<Vec<Value>>>) {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "pullpass", "resourceVersion": "7", "annotations": {SWEPT_ANNOTATION: note}},
+            "spec": {"leaseTransitions": 1},
+        });
+        let writes = Arc::<Mutex<Vec<Value>>>::default();
+        let (written, live) = (Arc::clone(&writes), Arc::new(Mutex::new(lease)));
+        let server = tower::service_fn(move |request: Request<Body>| {
+            let (written, live) = (Arc::clone(&written), Arc::clone(&live));
+            async move {
+                let is_write = request.method() != Method::GET;
+                let body = request.into_body().collect_bytes().await.unwrap();
+                if is_write {
+                    let patch: Value = serde_json::from_slice(&body).unwrap();
+                    json_patch::merge(&mut live.lock().unwrap(), &patch);
+                    written.lock().unwrap().push(patch);
+                    if !answers {
+                        return Err(std::io::Error::other("the answer is lost"));
+                    }
+                }
+                let body = live.lock().unwrap().to_string();
+                Ok::<_, std::io::Error>(Response::new(Body::from(body.into_bytes())))
+            }
+        });
+        let note = Arc::<SweptNote>::default();
+        let client = Client::new(server, "own");
+        (
+            Candidate::new(&client, "own", "me", Arc::clone(&note)),
+            note,
+            writes,
+        )
+    }
+
+    fn note_in(write: &Value) -> Option<&str> {
+        write
+            .pointer("/metadata/annotations")?
+            .get(SWEPT_ANNOTATION)?
+            .as_str()
+    }
+
+    #[tokio::test]
+    async fn a_claim_takes_the_note_off_the_lease() {
+        let (mut candidate, note, writes) = candidate("what was swept", true);
+        candidate.poll().await;
+        assert!(candidate.leads_for().is_some());
+        assert_eq!(note.get().as_deref(), Some("what was swept"));
+        let writes = writes.lock().unwrap();
+        assert_eq!(writes.iter().map(note_in).collect::<Vec<_>>(), [Some("")]);
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_answer_is_lost_knows_the_note_all_the_same() {
+        let (mut candidate, note, writes) = candidate("what was swept", false);
+        // What it knew when it led before.
+        note.set(Some("long ago".to_owned()));
+        candidate.poll().await;
+        assert!(candidate.leads_for().is_none());
+        candidate.poll().await;
+        let writes = writes.lock().unwrap();
+        let notes: Vec<_> = writes.iter().map(note_in).collect();
+        assert_eq!(notes, [Some(""), Some("what was swept")]);
+    }
 
     #[tokio::test]
     async fn who_leads_no_longer_does_not_take_another_step() {

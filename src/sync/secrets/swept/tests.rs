@@ -382,3 +382,38 @@ async fn a_registry_that_cannot_be_acted_on_has_no_mark() {
     let without = metadata(json!({"uid": "u"}));
     assert_eq!(mark(RegistryVersion::of(&without, Some(&a))), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_changes_twice_unseen_is_swept_twice() {
+    let mut cluster = Cluster::new();
+    cluster.sweep().await;
+    let mut work = cluster.next_leader();
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    // For team b for a moment, in which a replica may have written: the leader hears of both changes when it is as it was.
+    let changes = [(2, "b"), (3, "a")]
+        .map(|(generation, team)| cluster.set_registry("uid", generation, registry(team)));
+    for change in &changes {
+        cluster.controller.on_change(&mut work, change);
+    }
+    assert_eq!(cluster.deletes(&mut work).await, ["b-1", "b-2", "b-1", "b-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_noted_past_a_doubt() {
+    let cluster = Cluster::new();
+    cluster.sweep().await;
+    let mut work = cluster.next_leader();
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    // A list after a watch that broke off: it is another version, and may have been something else in between.
+    let listed = [("a-1", 1), ("b-1", 100), ("b-2", 3)];
+    let listed = listed.map(|(name, number)| (name.into(), version(number)));
+    cluster
+        .controller
+        .watches
+        .versions()
+        .set_namespaces(listed.into(), now());
+    cluster.controller.note_swept(&mut work, || true);
+    let next = cluster.next_leader();
+    let swept: Vec<&str> = next.sweep.iter().map(|pair| &*pair.0).collect();
+    assert_eq!(swept, ["b-1"]);
+}
