@@ -104,11 +104,27 @@ impl Evictions {
         };
     }
 
+    /// Takes the note of an eviction back that the API server did not make.
+    pub fn withdraw(&mut self, owner: &str, uid: &str, at: Timestamp) {
+        let Some(owner) = self.0.get_mut(owner) else {
+            return;
+        };
+        owner.recent.retain(|(known, _)| known != uid);
+        let opened = Attempt::Open {
+            since: at,
+            failures: 0,
+        };
+        if owner.attempt == opened {
+            owner.attempt = Attempt::Helped;
+        }
+    }
+
     /// Takes note of a Pod that was admitted with its pull secrets, or without. If that is news, and bad, it says how long
     /// the owner is let be.
     pub fn see(
         &mut self,
         owner: &str,
+        uid: &str,
         created: Timestamp,
         injected: bool,
         now: Timestamp,
@@ -117,8 +133,10 @@ impl Evictions {
         let (Attempt::Open { since, .. } | Attempt::Failed { since, .. }) = owner.attempt else {
             return None;
         };
-        // The API server leaves out what is less than a second.
-        if created.as_second() < since.as_second() {
+        // The API server leaves out what is less than a second, so that one which was evicted in the second in which it was
+        // made looks as if it had come after.
+        let is_evicted = owner.recent.iter().any(|(known, _)| known == uid);
+        if is_evicted || created.as_second() < since.as_second() {
             return None;
         }
         match owner.attempt {
@@ -158,6 +176,28 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         BEGIN + SignedDuration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_pod_is_not_its_own_successor() {
+        let mut evictions = Evictions::default();
+        evictions.add("web", "1", BEGIN);
+        assert_eq!(evictions.see("web", "1", BEGIN, false, BEGIN), None);
+        assert!(evictions.see("web", "2", BEGIN, false, BEGIN).is_some());
+    }
+
+    #[test]
+    fn an_eviction_that_was_not_made_leaves_no_trace() {
+        let mut evictions = Evictions::default();
+        evictions.add("web", "1", BEGIN);
+        evictions.withdraw("web", "1", BEGIN);
+        assert!(evictions.allow("web", "1", BEGIN), "it may be tried again");
+        assert_eq!(evictions.see("web", "next", at(1), false, at(1)), None);
+        // Another one that was made goes on to count.
+        evictions.add("web", "2", at(2));
+        evictions.add("web", "3", at(3));
+        evictions.withdraw("web", "3", at(3));
+        assert!(evictions.see("web", "next", at(4), false, at(4)).is_some());
     }
 
     #[test]
@@ -203,12 +243,16 @@ mod tests {
             evictions.add("web", &format!("{attempt}"), now);
             let older = now - SignedDuration::from_secs(1);
             assert_eq!(
-                evictions.see("web", older, false, now),
+                evictions.see("web", "next", older, false, now),
                 None,
                 "it was made before the eviction"
             );
-            let rest = evictions.see("web", now, false, now).unwrap();
-            assert_eq!(evictions.see("web", now, false, now), None, "that is no news");
+            let rest = evictions.see("web", "next", now, false, now).unwrap();
+            assert_eq!(
+                evictions.see("web", "next", now, false, now),
+                None,
+                "that is no news"
+            );
             let end = now + rest;
             assert!(!evictions.allow("web", "next", end - SignedDuration::from_secs(1)));
             assert!(evictions.allow("api", "next", now), "others are not meant");
@@ -222,16 +266,20 @@ mod tests {
     fn a_pod_with_its_secret_ends_the_rest() {
         let mut evictions = Evictions::default();
         evictions.add("web", "a", at(1_000));
-        assert!(evictions.see("web", at(1_001), false, at(1_001)).is_some());
-        assert_eq!(evictions.see("web", at(500), true, at(1_002)), None);
+        assert!(
+            evictions
+                .see("web", "next", at(1_001), false, at(1_001))
+                .is_some()
+        );
+        assert_eq!(evictions.see("web", "next", at(500), true, at(1_002)), None);
         assert!(
             !evictions.allow("web", "b", at(1_003)),
             "that Pod was made before: it says nothing"
         );
-        assert_eq!(evictions.see("web", at(1_003), true, at(1_003)), None);
+        assert_eq!(evictions.see("web", "next", at(1_003), true, at(1_003)), None);
         assert!(evictions.allow("web", "b", at(1_003)));
         assert_eq!(
-            evictions.see("web", at(1_003), false, at(1_003)),
+            evictions.see("web", "next", at(1_003), false, at(1_003)),
             None,
             "another outage is another matter"
         );
@@ -262,7 +310,7 @@ mod tests {
         let mut now = BEGIN + SignedDuration::from_hours(1);
         while now < BEGIN + DAY {
             for (uid, made, injected) in &mut pods {
-                evictions.see("web", *made + skew, *injected, now);
+                evictions.see("web", "next", *made + skew, *injected, now);
                 let is_stuck = !*injected && now.duration_since(*made) >= until_stuck;
                 if is_stuck && evictions.allow("web", &uid.to_string(), now) {
                     evictions.add("web", &uid.to_string(), now);

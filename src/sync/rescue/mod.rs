@@ -186,22 +186,21 @@ impl Rescuer {
             RescueStep::Evict(_) | RescueStep::Leave => return Ok(Handled::Left),
         };
         let now = Timestamp::now();
+        // Before it is asked for: the Pod that comes next may be seen before the answer.
+        self.evictions().add(&fresh.owner, &fresh.uid, now);
         let (eviction, parameters) = (fresh.eviction(), PostParams::default());
         let evicted = pods.create_subresource::<_, Status>("eviction", &fresh.name, &parameters, &eviction);
         match call(evicted).await {
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|status| status.is_not_found() || status.is_conflict()) =>
-            {
-                return Ok(Handled::Left);
+            Err(error @ CallError::Kube(_)) => {
+                self.evictions().withdraw(&fresh.owner, &fresh.uid, now);
+                let is_gone = |status: &Status| status.is_not_found() || status.is_conflict();
+                if error.status().is_some_and(is_gone) {
+                    return Ok(Handled::Left);
+                }
+                return Err(error);
             }
-            Err(error @ CallError::Kube(_)) => return Err(error),
             // Without an answer it may have been evicted.
-            done => {
-                self.evictions().add(&fresh.owner, &fresh.uid, now);
-                done?;
-            }
+            done => done.map(drop)?,
         }
         Ok(Handled::Evicted)
     }
@@ -219,9 +218,10 @@ impl Rescuer {
         let findings = findings(pod, &namespace, &registries, Some(&labels), &self.scope);
         if let (Some(injected), Some(created)) = (was_injected(&findings), pod.creation_timestamp()) {
             let (created, now) = (created.0, Timestamp::now());
-            let rest = self.evictions().see(&owner.uid, created, injected, now);
+            let uid = pod.uid().unwrap_or_default();
+            let rest = self.evictions().see(&owner.uid, &uid, created, injected, now);
             if let Some(rest) = rest {
-                let (pod, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+                let pod = pod.name_any();
                 let (owner, minutes) = (format!("{} {}", owner.kind, owner.name), rest.as_mins());
                 tracing::warn!(
                     namespace,
