@@ -50,7 +50,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "src/admission/lookups/mod.rs",
-        "LONGEST_WAIT: Duration = Duration::from_secs(1);",
+        "WAIT_TIMEOUT: Duration = Duration::from_secs(1);",
         "docs/availability.md",
         "A review waits 1 second at most",
     ),
@@ -62,25 +62,25 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "src/admission/lookups/mod.rs",
-        "LIST_SPACING: Duration = Duration::from_millis(25);",
+        "LIST_INTERVAL: Duration = Duration::from_millis(25);",
         "docs/availability.md",
         "lists the AcrRegistries at most 40 times a second",
     ),
     (
         "src/admission/lookups/mod.rs",
-        "SPACING_PER_LIST: u64 = 4;",
+        "INTERVAL_PER_LIST: u64 = 4;",
         "docs/availability.md",
         "no sooner than four times as long",
     ),
     (
         "src/admission/lookups/mod.rs",
-        "MAX_LIST_SPACING: Duration = Duration::from_millis(750);",
+        "MAX_LIST_INTERVAL: Duration = Duration::from_millis(750);",
         "docs/availability.md",
         "(750 ms at most)",
     ),
     (
         "src/admission/lookups/mod.rs",
-        "READ_SPACING: Duration = Duration::from_millis(10);",
+        "READ_INTERVAL: Duration = Duration::from_millis(10);",
         "docs/availability.md",
         "at most 100 namespaces a second",
     ),

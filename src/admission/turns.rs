@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Shared};
 use tokio::time::{Instant, sleep_until};
 
 /// How long a call can be joined after it began, by what arose before it.
-const KEPT: Duration = Duration::from_secs(1);
+const KEPT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a call brings in the end; nothing where it failed.
 pub(super) type Answer<V> = Shared<BoxFuture<'static, Option<V>>>;
@@ -72,7 +72,7 @@ where
             return None;
         }
         state.next = Some(begins + spacing);
-        state.calls.retain(|_, call| call.begins + KEPT > now);
+        state.calls.retain(|_, call| call.begins + KEPT_INTERVAL > now);
         let call = call();
         let made = tokio::spawn(async move {
             sleep_until(begins).await;

@@ -18,9 +18,9 @@ use crate::slow_watch::SlowWatch;
 use crate::world::{SOON, Test, World, pull_secret, replica_by_way, text};
 
 /// How far apart a replica's lists of `AcrRegistries` begin at least.
-const LIST_SPACING: Duration = Duration::from_millis(25);
+const LIST_INTERVAL: Duration = Duration::from_millis(25);
 /// How long a review waits at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A cluster with a leader, and beside it a replica whose watches can be held up, for the life of a test.
 fn beside_a_slow_replica(
@@ -238,7 +238,7 @@ fn strangers_cost_few_calls_and_a_bounded_wait() -> Test {
         assert_eq!(runtime.block_on(created), PODS);
         let (took, lists) = (begun.elapsed(), way.take_lists());
         println!("{PODS} Pods of strangers' hosts: {lists} lists in {took:?}");
-        let most = took.as_millis() / LIST_SPACING.as_millis() + 1;
+        let most = took.as_millis() / LIST_INTERVAL.as_millis() + 1;
         assert!(
             lists > 0 && lists <= usize::try_from(most)?,
             "{lists} in {took:?}"
@@ -259,7 +259,7 @@ fn strangers_cost_few_calls_and_a_bounded_wait() -> Test {
         let took = record.get("durationMicros").and_then(Value::as_u64);
         let took = Duration::from_micros(took.unwrap_or_default());
         // The API server would wait for 5 s.
-        assert!(took >= LONGEST_WAIT && took < LONGEST_WAIT * 3, "{took:?}");
+        assert!(took >= WAIT_TIMEOUT && took < WAIT_TIMEOUT * 3, "{took:?}");
         Ok(())
     })
 }

@@ -24,18 +24,18 @@ use crate::policy::scope::Labels;
 use crate::view::View;
 
 /// How long a review waits at most, from its arrival.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Which part of the time that the API server waits for an answer may be used up.
 pub(super) const PART_OF_TIMEOUT: u32 = 4;
 /// How far apart lists of the registries begin at least.
-pub(super) const LIST_SPACING: Duration = Duration::from_millis(25);
+pub(super) const LIST_INTERVAL: Duration = Duration::from_millis(25);
 /// The same, as a multiple of how long the last one took: a replica has the API server list a quarter of the time at most,
 /// and many registries less often than few.
-const SPACING_PER_LIST: u64 = 4;
+const INTERVAL_PER_LIST: u64 = 4;
 /// How far apart they begin at most: a review has to have its turn within its wait.
-const MAX_LIST_SPACING: Duration = Duration::from_millis(750);
+const MAX_LIST_INTERVAL: Duration = Duration::from_millis(750);
 /// How far apart reads of namespaces begin at least.
-pub(super) const READ_SPACING: Duration = Duration::from_millis(10);
+pub(super) const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// How much the bodies of reviews that wait may take, so that they leave room for those that do not.
 const WAITING_BYTES: usize = 8 << 20;
 /// What a small body counts as.
@@ -75,8 +75,8 @@ impl Wait {
     /// The wait of a review that arrived then, where the API server waits for its answer so long, if that is known.
     pub(super) fn new(arrived: std::time::Instant, timeout: Option<Duration>) -> Self {
         let since = Instant::from_std(arrived);
-        let bound = timeout.map_or(LONGEST_WAIT, |timeout| {
-            LONGEST_WAIT.min(timeout / PART_OF_TIMEOUT)
+        let bound = timeout.map_or(WAIT_TIMEOUT, |timeout| {
+            WAIT_TIMEOUT.min(timeout / PART_OF_TIMEOUT)
         });
         Self {
             since,
@@ -109,9 +109,9 @@ impl Lookups {
         let took = Duration::from_millis(
             self.list_took
                 .load(Ordering::Relaxed)
-                .saturating_mul(SPACING_PER_LIST),
+                .saturating_mul(INTERVAL_PER_LIST),
         );
-        let spacing = took.clamp(LIST_SPACING, MAX_LIST_SPACING);
+        let spacing = took.clamp(LIST_INTERVAL, MAX_LIST_INTERVAL);
         let answer = self
             .registries
             .join(&(), wait.since, wait.deadline, spacing, || {
@@ -119,7 +119,7 @@ impl Lookups {
                 let (list_took, failures) = (Arc::clone(&self.list_took), Arc::clone(&self.failures));
                 async move {
                     let begun = Instant::now();
-                    let listed = call_within(LONGEST_WAIT, api.list(&ListParams::default())).await;
+                    let listed = call_within(WAIT_TIMEOUT, api.list(&ListParams::default())).await;
                     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                     list_took.store(took, Ordering::Relaxed);
                     let listed = told(&failures, listed)?;
@@ -134,11 +134,11 @@ impl Lookups {
         let key = namespace.to_owned();
         let answer = self
             .namespaces
-            .join(&key, wait.since, wait.deadline, READ_SPACING, || {
+            .join(&key, wait.since, wait.deadline, READ_INTERVAL, || {
                 let (api, key) = (Api::<Namespace>::all(self.client.clone()), key.clone());
                 let failures = Arc::clone(&self.failures);
                 async move {
-                    let read = call_within(LONGEST_WAIT, api.get_metadata_opt(&key)).await;
+                    let read = call_within(WAIT_TIMEOUT, api.get_metadata_opt(&key)).await;
                     let namespace = told(&failures, read)?;
                     let labels = namespace.map(|namespace| namespace.metadata.labels.unwrap_or_default());
                     Some(FoundNamespace(labels))

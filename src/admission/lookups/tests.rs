@@ -221,9 +221,9 @@ async fn nobody_is_asked_about_what_is_known() {
 #[tokio::test(start_paused = true)]
 async fn a_stuck_api_server_costs_the_bound_alone() {
     for (timeout, bound) in [
-        (None, LONGEST_WAIT),
-        (Some(30), LONGEST_WAIT),
-        (Some(5), LONGEST_WAIT),
+        (None, WAIT_TIMEOUT),
+        (Some(30), WAIT_TIMEOUT),
+        (Some(5), WAIT_TIMEOUT),
         (Some(1), Duration::from_millis(250)),
     ] {
         let world = World::new(Server::IsStuck);
@@ -265,7 +265,7 @@ async fn many_strangers_share_few_calls() {
     let outcomes = join_all(pods).await;
     assert!(outcomes.iter().all(|outcome| outcome == "uncovered"));
     // Each takes that long.
-    let spacing = CALL.as_millis() * u128::from(SPACING_PER_LIST);
+    let spacing = CALL.as_millis() * u128::from(INTERVAL_PER_LIST);
     // The first ones begin before any took as long.
     let most = begun.elapsed().as_millis() / spacing + 4;
     assert!(world.asked().len() <= usize::try_from(most).unwrap(), "{most}");
@@ -280,7 +280,7 @@ async fn strangers_namespaces_are_read_at_a_bounded_rate() {
     let outcomes = join_all(names.iter().map(|name| world.outcome(name, IMAGE))).await;
     // What is not known in time is trusted to the selector, as before.
     assert!(outcomes.iter().all(|outcome| outcome == "injected"));
-    let most = LONGEST_WAIT.as_millis() / READ_SPACING.as_millis() + 1;
+    let most = WAIT_TIMEOUT.as_millis() / READ_INTERVAL.as_millis() + 1;
     assert!(world.asked().len() <= usize::try_from(most).unwrap(), "{most}");
 }
 
