@@ -1,6 +1,6 @@
 //! pullpass: image pull credentials for Azure Container Registry, given to Pods at admission.
 //!
-//! Each module below is one topic, and uses only modules further down: `tests/layers.txt` is the table of what may use what.
+//! Each module below is one topic: `tests/layers.txt` is the table of which may use which others, downward only.
 //! `docs/architecture.md` says what each of them is about, where to start reading, and which invariants hold.
 
 pub mod admission;
