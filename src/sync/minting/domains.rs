@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{Api, Client};
 
+use crate::api::advice::with_advice;
 use crate::api::names::WEBHOOK_CONFIGURATION;
 use crate::api::reason::Reason;
 use crate::kubernetes::asked::unasked;
@@ -80,17 +81,21 @@ impl Domains {
                 let said = taken.iter().map(|(domain, by)| {
                     format!("{domain} is a custom domain of AcrRegistry {by}, which is for another registry")
                 });
-                let message = format!("{}. What to do: take it out of one of them", some_of(said));
+                let message = with_advice(&some_of(said), Some("take it out of one of them"));
                 ("False", Reason::NameConflict.as_str(), message)
             }
             Self::Unasked(domains) => (
                 "False",
                 Reason::NotAsked.as_str(),
-                format!(
-                    "no match condition of MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} names {}, so Pods with images there \
-                     get no pull secret from the webhook. What to do: name them in the chart's value webhook.customDomains, or by the component \
-                     custom-domains",
-                    some_of(domains.iter().cloned())
+                with_advice(
+                    &format!(
+                        "no match condition of MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} names {}, so Pods with \
+                         images there get no pull secret from the webhook",
+                        some_of(domains.iter().cloned())
+                    ),
+                    Some(
+                        "name them in the chart's value webhook.customDomains, or by the component custom-domains",
+                    ),
                 ),
             ),
             Self::NotInstalled => (

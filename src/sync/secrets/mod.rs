@@ -65,7 +65,7 @@ pub struct SecretsController {
     /// How often everything is written again, which mends what somebody deleted or edited.
     pub resync_interval: Duration,
     /// How long the emptied credential of a detached registry is kept, and how long after a namespace lost its right it is
-    /// swept once more: [`EMPTIED_INTERVAL`], but in tests.
+    /// swept once more: [`EMPTIED_INTERVAL`](crate::sync::stored::EMPTIED_INTERVAL), but in tests.
     pub emptied_interval: Duration,
 }
 
