@@ -2,10 +2,6 @@
 
 use serde::Serialize;
 
-use super::judge::Judge;
-use crate::policy::attached::AttachedRegistry;
-use crate::policy::exemption::Treatment;
-use crate::policy::scope::Picked;
 use crate::policy::verdict::{Breach, Verdict};
 
 /// What a decision rests on that the caches may have in an older version than the API server, where a newer one could
@@ -94,7 +90,7 @@ impl Fresher {
     }
 
     /// What a verdict on a new image could be another for.
-    fn of(verdict: &Verdict<'_>, labels_are_known: bool) -> Self {
+    pub(super) fn of(verdict: &Verdict<'_>, labels_are_known: bool) -> Self {
         match verdict {
             Verdict::NoReference(_) | Verdict::Elsewhere(_) => Self::default(),
             Verdict::Refused(_, Breach::Unattached) => Self {
@@ -113,49 +109,6 @@ impl Fresher {
                         .iter()
                         .any(|registry| !registry.is_for_every_namespace()),
             },
-        }
-    }
-}
-
-impl<'a> Judge<'a, '_> {
-    /// What would have to be known better, as the verdicts on the new images tell and the registries that they need.
-    pub(super) fn fresher<'v>(
-        &self,
-        verdicts: impl Iterator<Item = &'v Verdict<'a>>,
-        needed: &[&AttachedRegistry],
-    ) -> Fresher
-    where
-        'a: 'v,
-    {
-        let (mut is_elsewhere, mut is_on_acr) = (false, false);
-        let of_images = verdicts
-            .inspect(|verdict| match verdict {
-                Verdict::Elsewhere(Some(host)) if host.is_default_port() => is_elsewhere = true,
-                Verdict::Elsewhere(_) | Verdict::NoReference(_) => {}
-                Verdict::Refused(..) | Verdict::Granted(_) => is_on_acr = true,
-            })
-            .map(|verdict| Fresher::of(verdict, self.labels.is_some()))
-            .fold(Fresher::default(), Fresher::and);
-        // The API server asks about such a Pod where it names a custom domain, which an AcrRegistry may have by now.
-        let has_a_domain = is_elsewhere && !is_on_acr && self.request.picked == Some(Picked::ByMode);
-        let unknown = self.labels.is_none() && !self.is_live;
-        Fresher {
-            registries: of_images.registries || has_a_domain,
-            labels: of_images.labels || (unknown && self.depends_on_always_inject(needed)),
-        }
-    }
-
-    /// Whether labels that are not known could give a new Pod more pull secrets than those of its images, or fewer than
-    /// those of every registry.
-    fn depends_on_always_inject(&self, needed: &[&AttachedRegistry]) -> bool {
-        let all = self.registries.all().into_iter();
-        let mut all = all.filter(|registry| !registry.is_anonymous());
-        match self.treatment {
-            Treatment::Injected { always: true } => all.any(|registry| !registry.is_for_every_namespace()),
-            Treatment::Injected { always: false } => {
-                all.any(|registry| needed.iter().all(|needed| needed.name() != registry.name()))
-            }
-            Treatment::JudgedOnly(_) | Treatment::Exempt(_) => false,
         }
     }
 }

@@ -4,20 +4,21 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::decision::fresher::Fresher;
 use crate::policy::decision::{
-    Decision, Denial, Fresher, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
+    Decision, Denial, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
 };
 use crate::policy::exemption::Treatment;
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
-use crate::policy::scope::Labels;
+use crate::policy::scope::{Labels, Picked};
 use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
 use crate::registry::docker_config::Keys;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
 
 pub(super) struct Judge<'a, 'l> {
-    pub(super) request: &'a ReviewRequest<'a>,
+    request: &'a ReviewRequest<'a>,
     pub(super) registries: &'a AttachedRegistries,
     pub(super) labels: Option<&'l Labels>,
     policy: Policy,
@@ -106,6 +107,47 @@ impl<'a, 'l> Judge<'a, 'l> {
         let all = self.registries.all().into_iter();
         all.filter(|registry| registry.gives_secret_to(self.labels))
             .collect()
+    }
+
+    /// What would have to be known better, as the verdicts on the new images tell and the registries that they need.
+    fn fresher<'v>(
+        &self,
+        verdicts: impl Iterator<Item = &'v Verdict<'a>>,
+        needed: &[&AttachedRegistry],
+    ) -> Fresher
+    where
+        'a: 'v,
+    {
+        let (mut is_elsewhere, mut is_on_acr) = (false, false);
+        let of_images = verdicts
+            .inspect(|verdict| match verdict {
+                Verdict::Elsewhere(Some(host)) if host.is_default_port() => is_elsewhere = true,
+                Verdict::Elsewhere(_) | Verdict::NoReference(_) => {}
+                Verdict::Refused(..) | Verdict::Granted(_) => is_on_acr = true,
+            })
+            .map(|verdict| Fresher::of(verdict, self.labels.is_some()))
+            .fold(Fresher::default(), Fresher::and);
+        // The API server asks about such a Pod where it names a custom domain, which an AcrRegistry may have by now.
+        let has_a_domain = is_elsewhere && !is_on_acr && self.request.picked == Some(Picked::ByMode);
+        let unknown = self.labels.is_none() && !self.is_live;
+        Fresher {
+            registries: of_images.registries || has_a_domain,
+            labels: of_images.labels || (unknown && self.depends_on_always_inject(needed)),
+        }
+    }
+
+    /// Whether labels that are not known could give a new Pod more pull secrets than those of its images, or fewer than
+    /// those of every registry.
+    fn depends_on_always_inject(&self, needed: &[&AttachedRegistry]) -> bool {
+        let all = self.registries.all().into_iter();
+        let mut all = all.filter(|registry| !registry.is_anonymous());
+        match self.treatment {
+            Treatment::Injected { always: true } => all.any(|registry| !registry.is_for_every_namespace()),
+            Treatment::Injected { always: false } => {
+                all.any(|registry| needed.iter().all(|needed| needed.name() != registry.name()))
+            }
+            Treatment::JudgedOnly(_) | Treatment::Exempt(_) => false,
+        }
     }
 
     /// Adds what one image comes to.
