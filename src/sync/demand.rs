@@ -73,7 +73,7 @@ impl DemandWriter {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
                     let Demand { namespace, registry, since, failed, needs_every_key } = demand;
                     let pair = (namespace, registry);
-                    let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, self.may_have(&pair), now()));
+                    let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, self.watches.may_have(&self.scope, &pair), now()));
                     if noted == Some(Noted::Full) {
                         demands.dropped(DropReason::Full, 1);
                     }
@@ -197,21 +197,8 @@ impl DemandWriter {
         credential.is_some_and(|held| self.watches.recent_writes.has(pair, held.refreshed_at, now()))
     }
 
-    /// Whether the namespace is known, and may have the pull secret of the registry.
-    fn may_have(&self, (namespace, registry): &Pair) -> bool {
-        let registries = self.watches.view.registries();
-        let labels = self.watches.view.labels(namespace);
-        let registry = registries.by_name(registry);
-        labels
-            .zip(registry)
-            .is_some_and(|(labels, registry)| registry.gives_secret_in(&self.scope, namespace, Some(&labels)))
-    }
-
     fn can_try(&self, (namespace, registry): &Pair) -> bool {
-        let registries = self.watches.view.registries();
-        let registry = registries.by_name(registry);
-        registry.is_some_and(|registry| self.watches.credential(registry).is_some())
-            && self.watches.view.knows(namespace)
+        self.watches.has_credential(registry) && self.watches.view.knows(namespace)
     }
 
     async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, DemandState) {

@@ -16,8 +16,10 @@ use crate::base::clock::monotonic as now;
 use crate::base::readiness::Readiness;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::scope::Scope;
 use crate::sync::credentials::{Credentials, Seen, Version};
 use crate::sync::held_credential::HeldCredential;
+use crate::sync::pair::Pair;
 use crate::sync::recent_writes::RecentWrites;
 use crate::sync::registries::{Attached, Unread};
 use crate::sync::repositories::Repositories;
@@ -220,6 +222,22 @@ impl Watches {
     pub fn credential(&self, registry: &AttachedRegistry) -> Option<Arc<HeldCredential>> {
         let held = self.credentials.of(registry.name());
         held.filter(|held| held.is_of(registry))
+    }
+
+    /// Whether there is one for the registry of that name.
+    pub(super) fn has_credential(&self, registry: &str) -> bool {
+        let registries = self.view.registries();
+        let registry = registries.by_name(registry);
+        registry.is_some_and(|registry| self.credential(registry).is_some())
+    }
+
+    /// Whether the namespace of a pair is known, and may have the pull secret of its registry.
+    pub(super) fn may_have(&self, scope: &Scope, (namespace, registry): &Pair) -> bool {
+        let registries = self.view.registries();
+        let (labels, registry) = (self.view.labels(namespace), registries.by_name(registry));
+        labels
+            .zip(registry)
+            .is_some_and(|(labels, registry)| registry.gives_secret_in(scope, namespace, Some(&labels)))
     }
 
     /// Forgets a credential whose Secret is gone; it is then minted again where its registry is attached.

@@ -132,15 +132,8 @@ impl FailedPulls {
     }
 
     /// Whether the namespace may have the pull secret of the registry, and there is something to write into it.
-    fn may_have(&self, (namespace, registry): &Pair) -> bool {
-        let Some(labels) = self.watches.view.labels(namespace) else {
-            return false;
-        };
-        let registries = self.watches.view.registries();
-        registries.by_name(registry).is_some_and(|registry| {
-            registry.gives_secret_in(&self.scope, namespace, Some(&labels))
-                && self.watches.credential(registry).is_some()
-        })
+    fn may_have(&self, pair: &Pair) -> bool {
+        self.watches.may_have(&self.scope, pair) && self.watches.has_credential(&pair.1)
     }
 
     fn demand(&self, pair: Pair, failure: PullFailure, pod: &str) {

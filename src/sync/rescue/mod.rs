@@ -234,13 +234,8 @@ impl Rescuer {
                 return RescueStep::Rest(Notice { pod, owner, rest });
             }
         }
-        let registries = self.watches.view.registries();
-        let has_credential = |name: &&str| {
-            let registry = registries.by_name(name);
-            registry.is_some_and(|registry| self.watches.credential(registry).is_some())
-        };
         let candidate = would_help(pod, &findings)
-            .filter(has_credential)
+            .filter(|name| self.watches.has_credential(name))
             .and_then(|_| Candidate::of(pod));
         candidate.map_or(RescueStep::Leave, RescueStep::Evict)
     }
