@@ -43,12 +43,13 @@ pub fn read_all(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn object(name: &str, spec: &Value) -> Unread {
+    /// An object as the API server lists it.
+    pub(crate) fn object(name: &str, spec: &Value) -> Unread {
         serde_json::from_value(json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
         }))

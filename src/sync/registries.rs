@@ -134,14 +134,8 @@ fn nothing_of(metadata: ObjectMeta) -> AcrRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
-
-    fn object(name: &str, spec: &Value) -> Unread {
-        serde_json::from_value(json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
-        }))
-        .unwrap()
-    }
+    use crate::policy::listed::tests::object;
+    use serde_json::json;
 
     fn sound(name: &str) -> Unread {
         let host = format!("{name}.azurecr.io");

@@ -126,6 +126,24 @@ impl Cluster {
         cluster
     }
 
+    /// One that is swept, and noted, and the work of a leader who knows all for so long that no replica can be behind.
+    async fn settled() -> (Self, Work) {
+        let cluster = Self::new();
+        cluster.sweep().await;
+        let work = cluster.next_leader();
+        tokio::time::advance(EMPTIED_INTERVAL).await;
+        (cluster, work)
+    }
+
+    /// A watch that broke off begins again with a list of these.
+    fn list(&self, listed: [(&str, u32); 3]) {
+        let listed = listed.map(|(name, number)| (name.into(), version(number)));
+        self.controller
+            .watches
+            .versions()
+            .set_namespaces(listed.into(), now());
+    }
+
     /// Another version of a registry; says what is to be told of it.
     fn set_registry(&mut self, uid: &str, generation: i64, registry: AttachedRegistry) -> Change {
         let metadata = ObjectMeta {
@@ -276,10 +294,7 @@ async fn the_next_leader_deletes_what_changed_while_nobody_led() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_ends_early_leaves_the_rest_to_the_next() {
-    let mut cluster = Cluster::new();
-    cluster.sweep().await;
-    let mut work = cluster.next_leader();
-    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let (mut cluster, mut work) = Cluster::settled().await;
     let change = cluster.set_namespace("a-1", "b").unwrap();
     let newer = cluster.set_namespace("b-3", "b").unwrap();
     // It ends before it has dealt with the change, refused, before the second deletion, or when all is done.
@@ -314,10 +329,7 @@ async fn a_leader_that_ends_early_leaves_the_rest_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_that_is_recreated_is_swept_by_who_saw_it() {
-    let mut cluster = Cluster::new();
-    cluster.sweep().await;
-    let mut work = cluster.next_leader();
-    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let (mut cluster, mut work) = Cluster::settled().await;
     cluster.remove_namespace("a-1");
     for name in ["a-1", "b-3"] {
         let change = cluster.set_namespace(name, "b").unwrap();
@@ -329,17 +341,8 @@ async fn a_namespace_that_is_recreated_is_swept_by_who_saw_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_list_changed_unseen_is_swept() {
-    let mut cluster = Cluster::new();
-    cluster.sweep().await;
-    let mut work = cluster.next_leader();
-    tokio::time::advance(EMPTIED_INTERVAL).await;
-    let listed = [("a-1", 1), ("b-1", 9), ("b-2", 3)];
-    let listed = listed.map(|(name, number)| (name.into(), version(number)));
-    cluster
-        .controller
-        .watches
-        .versions()
-        .set_namespaces(listed.into(), now());
+    let (mut cluster, mut work) = Cluster::settled().await;
+    cluster.list([("a-1", 1), ("b-1", 9), ("b-2", 3)]);
     assert_eq!(cluster.deletes(&mut work).await, ["b-1", "b-1"]);
     // Of a registry, one other spec in between is one too many.
     for (generation, expected) in [(2, vec![]), (4, vec!["b-1", "b-2", "b-1", "b-2"])] {
@@ -351,10 +354,7 @@ async fn what_a_list_changed_unseen_is_swept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_registry_costs_no_deletion() {
-    let mut cluster = Cluster::new();
-    cluster.sweep().await;
-    let mut work = cluster.next_leader();
-    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let (mut cluster, mut work) = Cluster::settled().await;
     cluster.controller.watches.credentials.remove("mine");
     cluster.set_registry("uid", 2, registry("b"));
     work.looked_at.clear();
@@ -385,10 +385,7 @@ async fn a_registry_that_cannot_be_acted_on_has_no_mark() {
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_changes_twice_unseen_is_swept_twice() {
-    let mut cluster = Cluster::new();
-    cluster.sweep().await;
-    let mut work = cluster.next_leader();
-    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let (mut cluster, mut work) = Cluster::settled().await;
     // For team b for a moment, in which a replica may have written: the leader hears of both changes when it is as it was.
     let changes = [(2, "b"), (3, "a")]
         .map(|(generation, team)| cluster.set_registry("uid", generation, registry(team)));
@@ -400,18 +397,9 @@ async fn a_registry_that_changes_twice_unseen_is_swept_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_noted_past_a_doubt() {
-    let cluster = Cluster::new();
-    cluster.sweep().await;
-    let mut work = cluster.next_leader();
-    tokio::time::advance(EMPTIED_INTERVAL).await;
-    // A list after a watch that broke off: it is another version, and may have been something else in between.
-    let listed = [("a-1", 1), ("b-1", 100), ("b-2", 3)];
-    let listed = listed.map(|(name, number)| (name.into(), version(number)));
-    cluster
-        .controller
-        .watches
-        .versions()
-        .set_namespaces(listed.into(), now());
+    let (cluster, mut work) = Cluster::settled().await;
+    // It is another version, and may have been something else in between.
+    cluster.list([("a-1", 1), ("b-1", 100), ("b-2", 3)]);
     cluster.controller.note_swept(&mut work, || true);
     let next = cluster.next_leader();
     let swept: Vec<&str> = next.sweep.iter().map(|pair| &*pair.0).collect();
