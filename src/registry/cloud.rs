@@ -153,6 +153,7 @@ mod tests {
         for expected in [
             format!("endsWith({{{}}}[self.cloud])", map.join(", ")),
             format!("(-[A-Za-z0-9]+)?[.]{}$", pattern()),
+            format!("!domain.matches('(^|[.])({}|docker[.]io)$')", pattern()),
             format!("ends in {}", Cloud::suffixes()),
         ] {
             assert!(text.contains(&expected), "{expected}");
