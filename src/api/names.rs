@@ -34,8 +34,8 @@ pub const SWEPT_ANNOTATION: &str = "pullpass.dev/swept";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
 pub const MANAGER: &str = "pullpass";
-/// The field manager of a pull secret that has keys with ports and wildcards. Whoever writes one without them is told of it by
-/// the conflict, which needs no right to read.
+/// The field manager of a pull secret that has keys with ports and wildcards. A write without them runs into a conflict that
+/// names it, which needs no right to read.
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
 /// The name of the `AcrIndex` that the admission policies read.
 pub const INDEX: &str = "pullpass";

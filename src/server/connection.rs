@@ -56,7 +56,7 @@ pub(super) struct Serving {
     pub(super) ending: watch::Receiver<bool>,
 }
 
-/// Waits until a server is told to end.
+/// Waits until a server is to shut down.
 pub(super) async fn ended(ending: &mut watch::Receiver<bool>) {
     // Nobody who could tell any more is an end, too.
     drop(ending.wait_for(|ending| *ending).await);

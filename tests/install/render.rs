@@ -16,7 +16,7 @@ pub type Test = Result<(), Box<dyn Error>>;
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 
-/// All of `manifests/components` that need nothing of whoever uses them; `custom-domains` wants to be told the domains.
+/// All of `manifests/components` that need no input; `custom-domains` needs the domains.
 pub const COMPONENTS: [&str; 6] = [
     "cert-manager",
     "rescue",
