@@ -19,8 +19,7 @@ fn skopeo_pulls_only_with_the_pull_secret() -> Test {
 #[test]
 fn the_status_and_kubectl_get_say_how_it_stands() -> Test {
     let world = shared()?;
-    let login = world.attached(&json!({}))?;
-    let namespace = world.namespace_in_need(&login)?;
+    let (login, namespace) = world.attached_to_one("status")?;
     world.wait_for_secret(&namespace, &login)?;
     let object = world.wait_for_served(&login, 1)?;
     assert_eq!(text(&object, "/status/loginServer"), login.host);
