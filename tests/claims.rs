@@ -368,9 +368,21 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "tests/node/workloads.rs",
-        "const MOST: usize = 2;",
+        "assert!(missed.is_empty()",
         "docs/limits.md",
-        "fails if more than 2 of the 50 Pods were faster than their Secret",
+        "fails if one Pod was faster than its Secret",
+    ),
+    (
+        "src/admission/written.rs",
+        "WRITTEN_INTERVAL: Duration = Duration::from_mins(1);",
+        "docs/limits.md",
+        "A Pod waits for nothing where its pull secret was written in the minute before",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "WAIT_TIMEOUT: Duration = Duration::from_secs(1);",
+        "docs/limits.md",
+        "The wait ends 1 second after the review arrived",
     ),
     (
         "benches/soak/main.rs",

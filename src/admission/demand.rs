@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::drops::Drops;
+use super::written::{Claim, Demanded, PullSecretForm, Written};
+use crate::base::clock::monotonic;
 use crate::metrics::{DropReason, Metrics, Queue};
 
 /// How many demands may wait. More are left to the leader, which sees the Pods themselves.
 pub const BACKLOG: usize = 4096;
 
 /// A namespace needs the pull secret of a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Demand {
     /// The namespace.
     pub namespace: String,
@@ -26,83 +28,135 @@ pub struct Demand {
     /// Whether the Pod writes the registry's host so that its kubelet finds a credential only under a key with a port or a
     /// wildcard.
     pub needs_every_key: bool,
+    /// Who waits until it is written; dropped, it says that it is not going to be written soon.
+    pub review: Option<oneshot::Sender<()>>,
 }
 
 /// Takes demands from admission; it never blocks.
 #[derive(Debug, Clone)]
-pub struct DemandSender(mpsc::Sender<Demand>, Arc<Drops>);
+pub struct DemandSender {
+    demands: mpsc::Sender<Demand>,
+    drops: Arc<Drops>,
+    demanded: Arc<Demanded>,
+}
 
 /// What the writer reads demands from.
 #[derive(Debug)]
-pub struct DemandReceiver(mpsc::Receiver<Demand>, Arc<Drops>);
+pub struct DemandReceiver {
+    demands: mpsc::Receiver<Demand>,
+    drops: Arc<Drops>,
+    demanded: Arc<Demanded>,
+}
 
 /// A way from admission to the writer. What is dropped on it is counted.
 pub fn channel(metrics: Arc<Metrics>) -> (DemandSender, DemandReceiver) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     let drops = Arc::new(Drops::new(Queue::Demand, metrics));
+    let demanded = Arc::new(Demanded::default());
     (
-        DemandSender(sender, Arc::clone(&drops)),
-        DemandReceiver(receiver, drops),
+        DemandSender {
+            demands: sender,
+            drops: Arc::clone(&drops),
+            demanded: Arc::clone(&demanded),
+        },
+        DemandReceiver {
+            demands: receiver,
+            drops,
+            demanded,
+        },
     )
 }
 
 impl DemandSender {
-    /// Says that a namespace needs the pull secrets of some registries.
-    pub fn send(&self, namespace: &str, registries: &[&str]) {
-        self.send_all(namespace, registries, false, false);
+    /// Says that a namespace needs the pull secrets of some registries; returns those that are not written yet.
+    pub fn send(&self, namespace: &str, registries: &[&str]) -> Vec<Written> {
+        self.send_all(namespace, registries, false)
     }
 
-    /// Says that a namespace needs the pull secrets of some registries with every key.
-    pub fn send_every_key(&self, namespace: &str, registries: &[&str]) {
-        self.send_all(namespace, registries, false, true);
+    /// Says that a namespace needs the pull secrets of some registries with every key; returns those that are not written yet.
+    pub fn send_every_key(&self, namespace: &str, registries: &[&str]) -> Vec<Written> {
+        self.send_all(namespace, registries, true)
     }
 
     /// Says that a kubelet could not pull with the pull secret of a registry.
     pub fn send_again(&self, namespace: &str, registry: &str) {
-        self.send_all(namespace, &[registry], true, false);
+        self.send_one(Demand {
+            namespace: namespace.to_owned(),
+            registry: registry.to_owned(),
+            since: monotonic(),
+            failed: true,
+            needs_every_key: false,
+            review: None,
+        });
     }
 
-    fn send_all(&self, namespace: &str, registries: &[&str], failed: bool, needs_every_key: bool) {
-        let since = Instant::now();
-        let mut dropped = 0;
+    fn send_all(&self, namespace: &str, registries: &[&str], needs_every_key: bool) -> Vec<Written> {
+        let since = monotonic();
+        let mut unwritten = Vec::new();
         for registry in registries {
-            let demand = Demand {
+            let form = PullSecretForm {
+                namespace: namespace.to_owned(),
+                registry: (*registry).to_owned(),
+                every_key: needs_every_key,
+            };
+            let review = match self.demanded.claim(form, since) {
+                Claim::Settled => None,
+                Claim::Joined(written) => {
+                    unwritten.push(written);
+                    None
+                }
+                Claim::New(sender, written) => {
+                    unwritten.push(written);
+                    Some(sender)
+                }
+            };
+            self.send_one(Demand {
                 namespace: namespace.to_owned(),
                 registry: (*registry).to_owned(),
                 since,
-                failed,
+                failed: false,
                 needs_every_key,
-            };
-            dropped += usize::from(self.0.try_send(demand).is_err());
+                review,
+            });
         }
-        self.1.count(DropReason::Full, dropped);
+        unwritten
+    }
+
+    fn send_one(&self, demand: Demand) {
+        let dropped = usize::from(self.demands.try_send(demand).is_err());
+        self.drops.count(DropReason::Full, dropped);
     }
 
     /// Counts what is dropped before it is sent.
     pub fn dropped(&self, reason: DropReason, count: usize) {
-        self.1.count(reason, count);
+        self.drops.count(reason, count);
     }
 }
 
 impl DemandReceiver {
     /// How many demands wait to be read.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.demands.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.demands.is_empty()
     }
 
     /// The next demand; none once admission is gone.
     pub async fn recv(&mut self) -> Option<Demand> {
-        self.0.recv().await
+        self.demands.recv().await
     }
 
     /// Counts what is dropped after it was received.
     pub fn dropped(&self, reason: DropReason, count: usize) {
-        self.1.count(reason, count);
+        self.drops.count(reason, count);
+    }
+
+    /// Says that a namespace is gone, and its pull secrets with it.
+    pub fn forget(&self, namespace: &str) {
+        self.demanded.forget(namespace);
     }
 }
 
@@ -144,7 +198,10 @@ mod tests {
         let (sender, mut receiver) = channel(Arc::new(Metrics::new(|| 0)));
         sender.send("apps", &["mine"]);
         sender.send_again("apps", "mine");
-        let demands = [receiver.0.try_recv().unwrap(), receiver.0.try_recv().unwrap()];
+        let demands = [
+            receiver.demands.try_recv().unwrap(),
+            receiver.demands.try_recv().unwrap(),
+        ];
         assert_eq!(demands.each_ref().map(|demand| demand.failed), [false, true]);
         for demand in demands {
             assert_eq!(

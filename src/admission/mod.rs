@@ -9,24 +9,27 @@ mod lookups;
 pub mod patch;
 pub mod review;
 mod turns;
+mod written;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::OptionFuture;
+use futures::future::{OptionFuture, try_join_all};
 use jiff::Timestamp;
 use kube::Client;
 use thiserror::Error;
+use tokio::time::timeout_at;
 
 use self::lookups::{FoundNamespace, Lookups, Wait};
 use self::patch::pull_secrets_patch;
+use self::written::Written;
 use crate::admission::demand::DemandSender;
 use crate::admission::denials::DenialSender;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record};
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
-use crate::policy::decision::{Decision, Denial, Fresher, Settings, Violation, Waited, decide};
+use crate::policy::decision::{Decision, Denial, Fresher, Settings, Violation, WaitOutcome, Waited, decide};
 use crate::policy::request::ReviewRequest;
 use crate::policy::scope::Picked;
 use crate::view::View;
@@ -59,6 +62,8 @@ pub struct Review<'a> {
     asked: Fresher,
     /// What of that it did not say in time.
     failed: Fresher,
+    /// How the wait for the pull secrets of its Pod ended.
+    pull_secret: Option<WaitOutcome>,
 }
 
 /// What is done about a review.
@@ -69,6 +74,8 @@ pub enum Step {
     Answered(Vec<u8>),
     /// The caches may be behind the API server in this, which could change the answer.
     Behind(Fresher),
+    /// Pull secrets of its Pod are demanded, and not written yet.
+    Unwritten(Vec<Written>),
 }
 
 /// Who acts in a cluster on what is decided here.
@@ -142,10 +149,11 @@ impl Admission {
             namespace: None,
             asked: Fresher::default(),
             failed: Fresher::default(),
+            pull_secret: None,
         })
     }
 
-    /// Answers a review, unless the API server is to be asked first; `peer` is who sent it, and its first byte came when it
+    /// Answers a review, unless something is to be waited for first; `peer` is who sent it, and its first byte came when it
     /// `arrived`.
     pub fn answer(&self, review: &Review<'_>, peer: &str, arrived: Instant) -> Result<Step, AdmissionError> {
         let request = &review.request;
@@ -162,15 +170,22 @@ impl Admission {
         if self.lookups.is_some() && wanted.is_wanted() {
             return Ok(Step::Behind(wanted));
         }
+        let cluster = self.cluster.as_ref().filter(|_| !request.dry_run);
+        if let Some(cluster) = cluster.filter(|_| review.pull_secret.is_none()) {
+            let unwritten = cluster.demand(request, &decision);
+            if self.lookups.is_some() && !unwritten.is_empty() {
+                return Ok(Step::Unwritten(unwritten));
+            }
+        }
         let answer = encode(request, &decision)?;
-        if let Some(cluster) = self.cluster.as_ref().filter(|_| !request.dry_run) {
+        if let Some(cluster) = cluster {
             let scope = &self.settings.scope;
             let is_known = labels
                 .as_ref()
                 .is_some_and(|labels| scope.injects(&request.namespace, Some(labels)));
-            cluster.tell(request, &decision, is_known);
+            cluster.tell_denials(request, &decision, is_known);
         }
-        let results = Waited::of(review.asked, review.failed, decision.fresher);
+        let results = Waited::of(review.asked, review.failed, decision.fresher, review.pull_secret);
         self.record(request, &decision, results, peer, arrived.elapsed());
         Ok(Step::Answered(answer))
     }
@@ -206,6 +221,25 @@ impl Admission {
         if let Some(Some(found)) = namespace {
             review.failed.labels = false;
             review.namespace = Some(found);
+        }
+    }
+
+    /// Waits until the pull secrets of a review's Pod are written, within the same part of the time. The Pod is admitted then
+    /// whether or not they are: its kubelet tries again.
+    pub async fn wait_for_pull_secrets(
+        &self,
+        review: &mut Review<'_>,
+        unwritten: Vec<Written>,
+        arrived: Instant,
+        timeout: Option<Duration>,
+    ) {
+        review.pull_secret = Some(WaitOutcome::Failed);
+        let Some(_room) = self.lookups.as_ref().and_then(|all| all.enter(review.bytes)) else {
+            return;
+        };
+        let deadline = Wait::new(arrived, timeout).deadline;
+        if let Ok(Ok(_)) = timeout_at(deadline, try_join_all(unwritten)).await {
+            review.pull_secret = Some(WaitOutcome::Written);
         }
     }
 
@@ -245,12 +279,17 @@ impl Admission {
 }
 
 impl ClusterSenders {
-    fn tell(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
+    /// Has the pull secrets of a Pod written; returns those that are not written yet.
+    fn demand(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Vec<Written> {
         let demanded = decision.demanded.iter().copied();
         let (with_every_key, others): (Vec<_>, Vec<_>) =
             demanded.partition(|registry| decision.needing_every_key.contains(registry));
-        self.demand.send_every_key(&request.namespace, &with_every_key);
-        self.demand.send(&request.namespace, &others);
+        let mut unwritten = self.demand.send_every_key(&request.namespace, &with_every_key);
+        unwritten.extend(self.demand.send(&request.namespace, &others));
+        unwritten
+    }
+
+    fn tell_denials(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
         // A namespace that the cache does not have, or has as not injected, may be of a forged review's making. A controller
         // tries again, and finds its namespace known.
         if let Some(owner) = request.pod.owner.as_ref().filter(|_| is_known) {
@@ -348,7 +387,7 @@ mod tests {
         let review = admission.read(body.as_bytes(), picked).unwrap();
         match admission.answer(&review, "127.0.0.1", Instant::now()).unwrap() {
             Step::Answered(answer) => serde_json::from_slice(&answer).unwrap(),
-            Step::Behind(wanted) => panic!("{wanted:?}"),
+            step @ (Step::Behind(_) | Step::Unwritten(_)) => panic!("{step:?}"),
         }
     }
 

@@ -204,7 +204,7 @@ impl Metrics {
             waited: added(
                 to,
                 "pullpass_admission_waited_total",
-                "Answers that waited for the API server, because the caches lacked an AcrRegistry or a namespace's labels",
+                "Answers that waited for the API server: the caches lacked an AcrRegistry or a namespace's labels, or a pull secret was not written yet",
                 Family::default(),
             ),
             certificate_expiry: added(
@@ -286,14 +286,12 @@ impl Metrics {
 
     /// Counts what an answer waited for.
     pub fn waited(&self, waited: Waited) {
-        for (word, outcome) in [("registry", waited.registry), ("namespace", waited.namespace)] {
-            if let Some(outcome) = outcome {
-                let labels = WaitLabels {
-                    r#for: Word(word),
-                    result: Word(outcome.as_str()),
-                };
-                self.waited.get_or_create(&labels).inc();
-            }
+        for (word, outcome) in waited.outcomes() {
+            let labels = WaitLabels {
+                r#for: Word(word),
+                result: Word(outcome.as_str()),
+            };
+            self.waited.get_or_create(&labels).inc();
         }
     }
 

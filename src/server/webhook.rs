@@ -190,14 +190,21 @@ impl Webhook {
         self.refusals.metrics().port.queued(arrived.elapsed());
         let mut review = self.admission.read(body, picked)?;
         loop {
-            let wanted = match self.admission.answer(&review, peer, arrived)? {
-                Step::Answered(answer) => return Ok(Some(answer)),
-                Step::Behind(wanted) => wanted,
-            };
+            let step = self.admission.answer(&review, peer, arrived)?;
             drop(permit);
-            self.admission
-                .catch_up(&mut review, wanted, arrived, timeout)
-                .await;
+            match step {
+                Step::Answered(answer) => return Ok(Some(answer)),
+                Step::Behind(wanted) => {
+                    self.admission
+                        .catch_up(&mut review, wanted, arrived, timeout)
+                        .await;
+                }
+                Step::Unwritten(unwritten) => {
+                    self.admission
+                        .wait_for_pull_secrets(&mut review, unwritten, arrived, timeout)
+                        .await;
+                }
+            }
             let Ok(next) = self.permits.acquire().await else {
                 return Ok(None);
             };

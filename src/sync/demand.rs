@@ -22,6 +22,7 @@ use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::recent_writes::Newest;
 use crate::sync::spellings::Noted;
 use crate::sync::waiting::{For, Waiting};
+use crate::sync::waiting_reviews::WaitingReviews;
 use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way at once.
@@ -57,12 +58,22 @@ enum DemandState {
     Refused,
 }
 
+/// The demands that are not met.
+struct OpenDemands {
+    waiting: Waiting,
+    reviews: WaitingReviews,
+    failures: Failures<Pair>,
+}
+
 impl DemandWriter {
     /// Writes what is demanded, until it is dropped.
     pub async fn run(&self, mut demands: DemandReceiver) {
         let mut changes = self.watches.changes();
-        let mut waiting = Waiting::default();
-        let mut failures = Failures::new(RETRY_BACKOFF);
+        let mut open = OpenDemands {
+            waiting: Waiting::default(),
+            reviews: WaitingReviews::default(),
+            failures: Failures::new(RETRY_BACKOFF),
+        };
         let mut writes = FuturesUnordered::new();
         let mut under_way = HashSet::new();
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
@@ -71,7 +82,7 @@ impl DemandWriter {
         loop {
             let retry_all = tokio::select! {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
-                    let Demand { namespace, registry, since, failed, needs_every_key } = demand;
+                    let Demand { namespace, registry, since, failed, needs_every_key, review } = demand;
                     let pair = (namespace, registry);
                     let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, self.watches.may_have(&self.scope, &pair), now()));
                     if noted == Some(Noted::Full) {
@@ -79,12 +90,20 @@ impl DemandWriter {
                     }
                     // Somebody may have deleted it since.
                     if !failed && noted != Some(Noted::New) && self.is_recent(&pair) {
+                        if let Some(review) = review {
+                            // Nobody waiting any more is fine.
+                            let _ = review.send(());
+                        }
                         continue;
                     }
+                    let fails = open.failures.waits(&pair, now());
+                    if let Some(review) = review.filter(|_| !fails) {
+                        open.reviews.add(&pair, review, now());
+                    }
                     // Another Pod shortens no wait, and leads to no second write beside the first.
-                    if failures.waits(&pair, now()) || under_way.contains(&pair) {
+                    if fails || under_way.contains(&pair) {
                         let reason = if self.watches.view.knows(&pair.0) { For::Credential } else { For::Namespace };
-                        if let Err(reason) = waiting.add(pair, since, reason) {
+                        if let Err(reason) = open.waiting.add(pair, since, reason) {
                             demands.dropped(reason, 1);
                         }
                         continue;
@@ -95,43 +114,20 @@ impl DemandWriter {
                 }
                 Some((pair, since, outcome)) = writes.next() => {
                     under_way.remove(&pair);
-                    let mut is_overtaken = false;
-                    match outcome {
-                        DemandState::Met(credential, version, keys) => {
-                            waiting.remove(&pair);
-                            failures.forget(&pair);
-                            // A Pod that needs more keys may have come during the write too.
-                            is_overtaken = self.is_overtaken(&pair.1, credential, version)
-                                || (keys == Keys::Hosts && self.watches.spellings.keys(&pair, now()) == Keys::Every);
-                            if !is_overtaken {
-                                self.watches.recent_writes.add(pair, credential, version, now());
-                            } else if let Err(reason) = waiting.add(pair, since, For::Credential) {
-                                demands.dropped(reason, 1);
-                            }
-                        }
-                        DemandState::Open(reason) => {
-                            if let Err(reason) = waiting.add(pair, since, reason) {
-                                demands.dropped(reason, 1);
-                            }
-                        }
-                        DemandState::Failed(error) => {
-                            note_failure(&mut failures, &pair, &error);
-                            if let Err(reason) = waiting.add(pair, since, For::Credential) {
-                                demands.dropped(reason, 1);
-                            }
-                        }
-                        DemandState::Refused => {
-                            waiting.remove(&pair);
-                            failures.forget(&pair);
-                        }
-                    }
+                    let is_overtaken = self.settle(&mut open, &demands, (pair, since), outcome);
                     is_overtaken || wants_room
                 }
                 change = changes.recv() => match change {
                     Ok(Change::Registry(_)) => false,
-                    Ok(Change::Namespace(_)) => true,
+                    Ok(Change::Namespace(namespace)) => {
+                        // One of the same name may have been there.
+                        if namespace.before.is_none() {
+                            demands.forget(&namespace.name);
+                        }
+                        true
+                    }
                     Ok(Change::Everything | Change::Credential(_)) | Err(RecvError::Lagged(_)) => {
-                        self.write_overtaken(&mut waiting, &demands);
+                        self.write_overtaken(&mut open.waiting, &demands);
                         true
                     }
                     Err(RecvError::Closed) => return,
@@ -139,8 +135,9 @@ impl DemandWriter {
                 _ = retry.tick() => {
                     let now = now();
                     self.watches.recent_writes.expire(now);
-                    failures.expire(now);
-                    for (reason, dropped) in waiting.expire(now) {
+                    open.failures.expire(now);
+                    open.reviews.expire(now);
+                    for (reason, dropped) in open.waiting.expire(now) {
                         demands.dropped(reason, dropped);
                     }
                     true
@@ -151,9 +148,9 @@ impl DemandWriter {
                 let room = (CONCURRENCY - FOR_NEW_DEMANDS).saturating_sub(writes.len());
                 let now = now();
                 let can_try = |pair: &Pair| {
-                    !failures.waits(pair, now) && !under_way.contains(pair) && self.can_try(pair)
+                    !open.failures.waits(pair, now) && !under_way.contains(pair) && self.can_try(pair)
                 };
-                let ready = waiting.take(room, can_try);
+                let ready = open.waiting.take(room, can_try);
                 wants_room = ready.len() == room;
                 for (pair, since) in ready {
                     under_way.insert(pair.clone());
@@ -161,6 +158,54 @@ impl DemandWriter {
                 }
             }
         }
+    }
+
+    /// Takes how a write ended; says whether it is to be repeated immediately.
+    fn settle(
+        &self,
+        open: &mut OpenDemands,
+        demands: &DemandReceiver,
+        (pair, since): (Pair, Instant),
+        outcome: DemandState,
+    ) -> bool {
+        let mut is_overtaken = false;
+        match outcome {
+            DemandState::Met(credential, version, keys) => {
+                open.waiting.remove(&pair);
+                open.failures.forget(&pair);
+                // A Pod that needs more keys may have come during the write too.
+                is_overtaken = self.is_overtaken(&pair.1, credential, version)
+                    || (keys == Keys::Hosts && self.watches.spellings.keys(&pair, now()) == Keys::Every);
+                if !is_overtaken {
+                    open.reviews.written(&pair);
+                    self.watches.recent_writes.add(pair, credential, version, now());
+                } else if let Err(reason) = open.waiting.add(pair, since, For::Credential) {
+                    demands.dropped(reason, 1);
+                }
+            }
+            DemandState::Open(reason) => {
+                // A credential takes longer to mint than a review waits.
+                if reason == For::Credential {
+                    open.reviews.give_up(&pair);
+                }
+                if let Err(reason) = open.waiting.add(pair, since, reason) {
+                    demands.dropped(reason, 1);
+                }
+            }
+            DemandState::Failed(error) => {
+                note_failure(&mut open.failures, &pair, &error);
+                open.reviews.give_up(&pair);
+                if let Err(reason) = open.waiting.add(pair, since, For::Credential) {
+                    demands.dropped(reason, 1);
+                }
+            }
+            DemandState::Refused => {
+                open.reviews.give_up(&pair);
+                open.waiting.remove(&pair);
+                open.failures.forget(&pair);
+            }
+        }
+        is_overtaken
     }
 
     /// Has the pull secrets written again that hold a former credential, since a refresh overtook their write. The leader,
@@ -583,6 +628,65 @@ mod tests {
         tokio::select! {
             () = writer.run(receiver) => panic!("it ended"),
             counts = pods => assert_eq!(counts, [1, 1, 2, 2]),
+        }
+    }
+
+    /// How the wait for a pull secret ends; nothing while it does not.
+    async fn wait_ends(sender: &DemandSender, namespace: &str, registry: &str) -> Option<bool> {
+        let unwritten = futures::future::try_join_all(sender.send(namespace, &[registry]));
+        let ended = tokio::time::timeout(Duration::from_millis(900), unwritten).await;
+        ended.ok().map(|written| written.is_ok())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_review_hears_that_its_pull_secret_is_written() {
+        let written = serde_json::json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+        });
+        let (writer, sender, receiver, asked) = writer(200, &written);
+        let reviews = async {
+            assert_eq!(wait_ends(&sender, "apps", "mine").await, Some(true));
+            // Nobody waits for what has no credential.
+            assert_eq!(wait_ends(&sender, "apps", "theirs").await, Some(false));
+            let (ended, ()) = tokio::join!(wait_ends(&sender, "new", "mine"), async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                writer.watches.view.set_namespace("new", &[].into());
+                // Any change has what waits looked at.
+                let registry = crate::sync::secrets::tests::registry(&serde_json::json!({}));
+                let next = HeldCredential {
+                    refreshed_at: Timestamp::from_second(1).unwrap(),
+                    ..credential(&registry)
+                };
+                writer.watches.learn("mine", next, None, Seen::new());
+            });
+            assert_eq!(ended, Some(true), "the watch brought it in time");
+            assert_eq!(wait_ends(&sender, "made-up", "mine").await, None);
+            // One of them again, with the new credential.
+            assert_eq!(asked.load(Ordering::Relaxed), 3);
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            () = reviews => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_pull_secret_that_is_refused() {
+        let status =
+            serde_json::json!({"status": "Failure", "message": "no", "reason": "Forbidden", "code": 403});
+        let (writer, sender, receiver, asked) = writer(403, &status);
+        let reviews = async {
+            // Each time when the failure is forgotten, whether or not the write waits for its own backoff.
+            for _ in 0..3 {
+                assert_eq!(wait_ends(&sender, "apps", "mine").await, Some(false));
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            asked.load(Ordering::Relaxed)
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            // 0, 1, 3, 7 and 15 s, or somewhat earlier each.
+            count = reviews => assert!(count <= 5, "{count}"),
         }
     }
 }

@@ -25,4 +25,5 @@ mod spellings;
 pub mod stored;
 mod versions;
 mod waiting;
+mod waiting_reviews;
 pub mod watches;

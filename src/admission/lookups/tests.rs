@@ -12,7 +12,7 @@ use crate::admission::demand::{self, DemandReceiver};
 use crate::admission::{Admission, ClusterSenders, Step, denials};
 use crate::audit::{AuditLog, Destination};
 use crate::metrics::Metrics;
-use crate::policy::decision::Settings;
+use crate::policy::decision::{Settings, WaitOutcome};
 use crate::policy::scope::Picked;
 
 const IMAGE: &str = "mineregistry.azurecr.io/app";
@@ -28,6 +28,11 @@ enum Server {
     IsEmpty,
     IsStuck,
     Refuses,
+}
+
+/// What receives nothing.
+fn no_demands() -> DemandReceiver {
+    demand::channel(Arc::new(Metrics::new(|| 0))).1
 }
 
 fn attached(selector: &Value) -> Value {
@@ -66,6 +71,8 @@ struct World {
     view: Arc<View>,
     metrics: Arc<Metrics>,
     demands: DemandReceiver,
+    /// Whether reviews wait for what is demanded; else it is written immediately.
+    waits_for_pull_secrets: bool,
     asked: Arc<Mutex<Vec<String>>>,
     directory: tempfile::TempDir,
 }
@@ -105,6 +112,7 @@ impl World {
             view,
             metrics,
             demands,
+            waits_for_pull_secrets: false,
             asked,
             directory,
         }
@@ -133,6 +141,14 @@ impl World {
                 Step::Behind(wanted) => {
                     self.admission
                         .catch_up(&mut review, wanted, arrived.into_std(), timeout)
+                        .await;
+                }
+                Step::Unwritten(_) if !self.waits_for_pull_secrets => {
+                    review.pull_secret = Some(WaitOutcome::Written);
+                }
+                Step::Unwritten(unwritten) => {
+                    self.admission
+                        .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), timeout)
                         .await;
                 }
             }
@@ -190,7 +206,7 @@ async fn what_the_caches_lack_is_asked_for_before_the_answer() {
     assert_eq!(world.demands.recv().await.unwrap().registry, "mine");
     assert_eq!(
         world.recorded().await,
-        json!({"registry": "changed", "namespace": "changed"})
+        json!({"registry": "changed", "namespace": "changed", "pullSecret": "written"})
     );
 }
 
@@ -293,4 +309,52 @@ async fn reviews_that_wait_leave_room_for_others() {
     drop(held);
     assert!(lookups.enter(WAITING_BYTES + 1).is_none());
     assert!(lookups.enter(WAITING_BYTES).is_some());
+}
+
+/// A world of known things, in which reviews wait for pull secrets.
+fn world_that_waits() -> World {
+    let mut world = World::new(Server::IsStuck);
+    world.waits_for_pull_secrets = true;
+    world.know(&json!({}), &[]);
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_waits_until_its_pull_secret_is_written() {
+    let mut world = world_that_waits();
+    let mut demands = std::mem::replace(&mut world.demands, no_demands());
+    let write = async {
+        let review = demands.recv().await.unwrap().review.unwrap();
+        sleep(CALL).await;
+        review.send(()).unwrap();
+    };
+    let pods = async {
+        tokio::join!(
+            world.decide("apps", IMAGE, None),
+            world.decide("apps", IMAGE, None)
+        )
+    };
+    let (((outcome, took), (_, second)), ()) = tokio::join!(pods, write);
+    assert_eq!((outcome.as_str(), took, second), ("injected", CALL, CALL));
+    assert_eq!(
+        world.decide("apps", IMAGE, None).await.1,
+        Duration::ZERO,
+        "it is there"
+    );
+    assert!(world.counts("pull-secret", "written", 2));
+    assert_eq!(world.recorded().await, json!({"pullSecret": "written"}));
+    assert_eq!(world.asked(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unwritten_pull_secret_costs_the_bound_alone() {
+    let mut world = world_that_waits();
+    let mut demands = std::mem::replace(&mut world.demands, no_demands());
+    let (outcome, took) = world.decide("apps", IMAGE, None).await;
+    assert_eq!((outcome.as_str(), took), ("injected", WAIT_TIMEOUT));
+    // Nobody is going to write it soon.
+    drop(demands.recv().await.unwrap());
+    assert_eq!(world.decide("apps", IMAGE, None).await.1, Duration::ZERO);
+    assert!(world.counts("pull-secret", "failed", 1));
+    assert_eq!(world.recorded().await, json!({"pullSecret": "failed"}));
 }

@@ -23,7 +23,9 @@ pub enum WaitOutcome {
     Changed,
     /// It knew no more than the caches.
     Unchanged,
-    /// It did not answer in time: the decision rests on the caches.
+    /// It took the pull secret, which is there before the Pod.
+    Written,
+    /// It did not answer in time: the decision rests on the caches, or the pull secret may come after the Pod.
     Failed,
 }
 
@@ -33,6 +35,7 @@ impl WaitOutcome {
         match self {
             Self::Changed => "changed",
             Self::Unchanged => "unchanged",
+            Self::Written => "written",
             Self::Failed => "failed",
         }
     }
@@ -47,21 +50,41 @@ pub struct Waited {
     /// The labels of its namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<WaitOutcome>,
+    /// The pull secrets of its Pod.
+    #[serde(rename = "pullSecret", skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<WaitOutcome>,
 }
 
 impl Waited {
     /// What was waited for, where that was `asked` in vain if it `failed`; the decision still `wants` what did not change.
-    pub fn of(asked: Fresher, failed: Fresher, wants: Fresher) -> Option<Self> {
+    pub fn of(
+        asked: Fresher,
+        failed: Fresher,
+        wants: Fresher,
+        pull_secret: Option<WaitOutcome>,
+    ) -> Option<Self> {
         let outcome = |asked, failed, wants| match (asked, failed, wants) {
             (false, ..) => None,
             (true, true, _) => Some(WaitOutcome::Failed),
             (true, false, true) => Some(WaitOutcome::Unchanged),
             (true, false, false) => Some(WaitOutcome::Changed),
         };
-        asked.is_wanted().then(|| Self {
+        (asked.is_wanted() || pull_secret.is_some()).then(|| Self {
             registry: outcome(asked.registries, failed.registries, wants.registries),
             namespace: outcome(asked.labels, failed.labels, wants.labels),
+            pull_secret,
         })
+    }
+
+    /// What was waited for, and how that ended.
+    pub fn outcomes(self) -> impl Iterator<Item = (&'static str, WaitOutcome)> {
+        let all = [
+            ("registry", self.registry),
+            ("namespace", self.namespace),
+            ("pull-secret", self.pull_secret),
+        ];
+        all.into_iter()
+            .filter_map(|(word, outcome)| Some((word, outcome?)))
     }
 }
 

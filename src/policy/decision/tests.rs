@@ -840,7 +840,16 @@ fn what_was_waited_for_is_said_by_its_outcome() {
             ..both
         },
     );
-    assert_eq!(Waited::of(none, none, both), None);
+    assert_eq!(Waited::of(none, none, both, None), None);
+    let written = Waited::of(none, none, none, Some(WaitOutcome::Written)).unwrap();
+    assert_eq!(
+        serde_json::to_value(written).unwrap(),
+        json!({"pullSecret": "written"})
+    );
+    assert_eq!(
+        written.outcomes().collect::<Vec<_>>(),
+        [("pull-secret", WaitOutcome::Written)]
+    );
     for (asked, failed, wants, expected) in [
         (registries, none, none, json!({"registry": "changed"})),
         (registries, none, both, json!({"registry": "unchanged"})),
@@ -852,13 +861,11 @@ fn what_was_waited_for_is_said_by_its_outcome() {
             json!({"registry": "failed", "namespace": "changed"}),
         ),
     ] {
-        let waited = Waited::of(asked, failed, wants).unwrap();
+        let waited = Waited::of(asked, failed, wants, None).unwrap();
         assert_eq!(serde_json::to_value(waited).unwrap(), expected);
-        for (word, outcome) in [("registry", waited.registry), ("namespace", waited.namespace)] {
-            assert_eq!(
-                outcome.map(WaitOutcome::as_str),
-                expected.get(word).and_then(Value::as_str)
-            );
-        }
+        let outcomes = waited
+            .outcomes()
+            .map(|(word, outcome)| (word, json!(outcome.as_str())));
+        assert_eq!(outcomes.collect::<Value>(), expected);
     }
 }

@@ -1,0 +1,192 @@
+//! Which pull secrets were demanded a moment ago, and whether they are written: a review waits for those of its Pod, so that
+//! the Pod's kubelet finds them at its first try.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::Shared;
+use tokio::sync::oneshot;
+
+/// How long a pull secret that was written is taken to be there: the next Pod of its namespace waits for nothing.
+const WRITTEN_INTERVAL: Duration = Duration::from_mins(1);
+/// How long after its demand nobody waits any more for a pull secret that could not be written: longer than a review waits, so
+/// that only a few of its Pods do.
+const FAILED_INTERVAL: Duration = Duration::from_secs(5);
+/// How many pull secrets are remembered. Of further ones, each Pod waits until the writer says that they are there.
+const MAX_REMEMBERED: usize = 16_384;
+/// How often room is made among them at most.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Ends when a pull secret is written; with an error when nobody is going to write it soon.
+pub type Written = Shared<oneshot::Receiver<()>>;
+
+/// A pull secret, in the form that a Pod needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PullSecretForm {
+    /// Its namespace.
+    pub(super) namespace: String,
+    /// Its AcrRegistry.
+    pub(super) registry: String,
+    /// Whether it is to have the keys with a port or a wildcard, too.
+    pub(super) every_key: bool,
+}
+
+/// The pull secrets that were demanded.
+#[derive(Debug, Default)]
+pub(super) struct Demanded(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    entries: HashMap<PullSecretForm, Entry>,
+    swept: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    written: Written,
+}
+
+/// What a review is to do about a pull secret of its Pod.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// Nothing: it was written a moment ago, or could not be.
+    Settled,
+    /// Wait: another review demanded it.
+    Joined(Written),
+    /// Demand it, and wait: the writer tells the sender.
+    New(oneshot::Sender<()>, Written),
+}
+
+impl Entry {
+    /// Whether it was written; nothing while it is to be.
+    fn outcome(&self) -> Option<bool> {
+        self.written.clone().now_or_never().map(|outcome| outcome.is_ok())
+    }
+
+    /// Whether what it says still holds.
+    fn holds(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.at);
+        match self.outcome() {
+            Some(true) => age < WRITTEN_INTERVAL,
+            Some(false) => age < FAILED_INTERVAL,
+            None => true,
+        }
+    }
+}
+
+impl Demanded {
+    /// What a review is to do about a pull secret of its Pod.
+    pub(super) fn claim(&self, form: PullSecretForm, now: Instant) -> Claim {
+        // No code panics while it holds the lock.
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Remembered { entries, swept } = &mut *remembered;
+        if let Some(entry) = entries.get(&form).filter(|entry| entry.holds(now)) {
+            return match entry.outcome() {
+                Some(_) => Claim::Settled,
+                None => Claim::Joined(entry.written.clone()),
+            };
+        }
+        let is_swept = swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_INTERVAL);
+        if entries.len() >= MAX_REMEMBERED && !is_swept {
+            entries.retain(|_, entry| entry.holds(now));
+            *swept = Some(now);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let written = receiver.shared();
+        if entries.len() < MAX_REMEMBERED || entries.contains_key(&form) {
+            let written = written.clone();
+            entries.insert(form, Entry { at: now, written });
+        }
+        Claim::New(sender, written)
+    }
+
+    /// Forgets the pull secrets of a namespace, which went with it.
+    pub(super) fn forget(&self, namespace: &str) {
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.entries.retain(|form, _| form.namespace != namespace);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(namespace: &str) -> PullSecretForm {
+        PullSecretForm {
+            namespace: namespace.to_owned(),
+            registry: "mine".to_owned(),
+            every_key: false,
+        }
+    }
+
+    fn new(claim: Claim) -> oneshot::Sender<()> {
+        match claim {
+            Claim::New(sender, _) => sender,
+            Claim::Settled | Claim::Joined(_) => panic!("{claim:?}"),
+        }
+    }
+
+    #[test]
+    fn a_pull_secret_is_demanded_once_and_waited_for() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        let sender = new(demanded.claim(form("apps"), begin));
+        let Claim::Joined(written) = demanded.claim(form("apps"), begin) else {
+            panic!("it is not joined");
+        };
+        assert_eq!(written.clone().now_or_never(), None);
+        sender.send(()).unwrap();
+        assert_eq!(written.now_or_never(), Some(Ok(())));
+        let almost = begin + WRITTEN_INTERVAL.mul_f64(0.99);
+        assert!(matches!(demanded.claim(form("apps"), almost), Claim::Settled));
+        new(demanded.claim(form("apps"), begin + WRITTEN_INTERVAL));
+    }
+
+    #[test]
+    fn a_form_with_more_keys_is_demanded_by_itself() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        new(demanded.claim(form("apps"), begin)).send(()).unwrap();
+        let every_key = PullSecretForm {
+            every_key: true,
+            ..form("apps")
+        };
+        new(demanded.claim(every_key, begin));
+    }
+
+    #[test]
+    fn a_failed_write_is_waited_for_again_seconds_later() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        drop(new(demanded.claim(form("apps"), begin)));
+        assert!(matches!(demanded.claim(form("apps"), begin), Claim::Settled));
+        new(demanded.claim(form("apps"), begin + FAILED_INTERVAL));
+    }
+
+    #[test]
+    fn a_namespace_that_goes_takes_its_pull_secrets_along() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        for namespace in ["apps", "other"] {
+            new(demanded.claim(form(namespace), begin)).send(()).unwrap();
+        }
+        demanded.forget("apps");
+        new(demanded.claim(form("apps"), begin));
+        assert!(matches!(demanded.claim(form("other"), begin), Claim::Settled));
+    }
+
+    #[test]
+    fn remembered_pull_secrets_are_bounded() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        let mut senders = Vec::new();
+        for number in 0..MAX_REMEMBERED + 10 {
+            senders.push(new(demanded.claim(form(&number.to_string()), begin)));
+        }
+        assert_eq!(demanded.0.lock().unwrap().entries.len(), MAX_REMEMBERED);
+        drop(senders);
+        // What failed gives way, but not to each of many.
+        new(demanded.claim(form("more"), begin + FAILED_INTERVAL / 2));
+        assert_eq!(demanded.0.lock().unwrap().entries.len(), MAX_REMEMBERED);
+        new(demanded.claim(form("more"), begin + FAILED_INTERVAL));
+        assert_eq!(demanded.0.lock().unwrap().entries.len(), 1);
+    }
+}
