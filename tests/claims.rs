@@ -481,6 +481,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "is swept again 6 minutes after the leader knew of the change",
     ),
     (
+        "src/sync/secrets/work.rs",
+        "SETTLE_TIMEOUT: Duration = Duration::from_mins(5);",
+        "docs/architecture.md",
+        "after 5 minutes at the latest",
+    ),
+    (
         "src/sync/secrets/detach/mod.rs",
         "DETACH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));",
         "docs/architecture.md",

@@ -99,7 +99,11 @@ pub(super) fn next_status(
         None if credential.is_undecided && credential.failure.is_none() => condition(READY, waits()),
         None => condition(READY, verdict(credential, now).into()),
     };
-    let mut conditions = vec![ready, condition(DISTRIBUTED, distribution(told.tally).into())];
+    // A leader that began just now has counted little: its predecessor's count holds until it has.
+    let is_counted = told.tally.is_settled || before.namespaces.is_none();
+    let distributed = known(DISTRIBUTED).filter(|_| !is_counted).cloned();
+    let distributed = distributed.unwrap_or_else(|| condition(DISTRIBUTED, distribution(told.tally).into()));
+    let mut conditions = vec![ready, distributed];
     conditions.extend(pull_authorized);
     conditions.extend(told.domains.verdict().map(|(status, reason, message)| {
         let reason = reason.to_owned();
@@ -129,10 +133,14 @@ pub(super) fn next_status(
             expires_at: held.expires_at.map(|at| whole_seconds(at).to_string()),
             next_refresh: credential.next_refresh.map(|at| whole_seconds(at).to_string()),
         }),
-        namespaces: Some(NamespacesStatus {
-            served: told.tally.served,
-            failed: told.tally.failed,
-        }),
+        namespaces: before
+            .namespaces
+            .clone()
+            .filter(|_| !is_counted)
+            .or(Some(NamespacesStatus {
+                served: told.tally.served,
+                failed: told.tally.failed,
+            })),
     }
 }
 
@@ -442,7 +450,7 @@ mod tests {
             served: 1,
             failed: 1000,
             conflicts,
-            refusal: None,
+            ..Tally::default()
         };
         let status = next(
             &AcrRegistryStatus::default(),
@@ -465,6 +473,40 @@ mod tests {
             "{}",
             condition.message
         );
+    }
+
+    #[test]
+    fn the_count_of_before_holds_until_a_leader_has_counted() {
+        let credential = credential(None, true);
+        let told =
+            |before: &AcrRegistryStatus, tally: &Tally| next(before, Some(1), &credential, tally, at(1));
+        let counted = Tally {
+            served: 3,
+            failed: 1,
+            conflicts: ["apps".to_owned()].into(),
+            is_settled: true,
+            ..Tally::default()
+        };
+        let first = told(&AcrRegistryStatus::default(), &counted);
+        assert_eq!(first.conditions[1].status, "False");
+        // The next leader has counted nothing yet, and then a part.
+        for served in [0, 2] {
+            let counting = Tally {
+                served,
+                ..Tally::default()
+            };
+            assert_eq!(told(&first, &counting), first);
+        }
+        let recounted = Tally {
+            served: 4,
+            is_settled: true,
+            ..Tally::default()
+        };
+        let second = told(&first, &recounted);
+        assert_eq!(second.conditions[1].status, "True");
+        assert_eq!(second.namespaces.map(|namespaces| namespaces.served), Some(4));
+        let new = told(&AcrRegistryStatus::default(), &Tally::default());
+        assert!(new.namespaces.is_some(), "nothing was told of it before");
     }
 
     #[test]

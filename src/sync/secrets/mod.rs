@@ -220,6 +220,7 @@ impl SecretsController {
                 for pair in gone {
                     work.wanted.remove(&pair);
                 }
+                work.is_scanned = true;
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Tally {
     pub conflicts: BTreeSet<String>,
     /// The first namespace in which the API server did not write it for another reason, and what it said.
     pub refusal: Option<(String, String)>,
+    /// This leader has dealt with everything that there was when it began. Until then its predecessor's count says more.
+    pub is_settled: bool,
 }
 
 /// The tallies of all registries, for their statuses.
@@ -76,6 +78,9 @@ impl Tallies {
 impl SecretsController {
     /// Tells how the pull secrets of every registry stand.
     pub(super) fn tally_all(&self, work: &mut Work) {
+        let registries = self.watches.view.registries();
+        let now = now();
+        work.settle(&registries, now);
         let mut tallies: HashMap<&str, Tally> = HashMap::new();
         for (pair, result) in &work.written {
             let (namespace, name) = &**pair;
@@ -97,12 +102,11 @@ impl SecretsController {
                 }
             }
         }
-        let registries = self.watches.view.registries();
-        let now = now();
         let attached = registries.names().map(|name| (name.to_owned(), now));
         work.seen.extend(attached);
         for registry in registries.all() {
-            let tally = tallies.remove(registry.name()).unwrap_or_default();
+            let mut tally = tallies.remove(registry.name()).unwrap_or_default();
+            tally.is_settled = work.settled.contains(registry.name());
             self.metrics
                 .registries
                 .namespaces(registry.name(), tally.served, tally.failed);

@@ -773,6 +773,7 @@ async fn a_tally_has_conflicts_and_the_first_refusal() {
         failed: 3,
         conflicts: ["a".to_owned()].into(),
         refusal: Some(("b".to_owned(), "the API server did not write it: no".to_owned())),
+        is_settled: false,
     };
     assert_eq!(controller.tallies.of("mine"), expected);
     let text = || controller.metrics.encode().unwrap();
@@ -786,6 +787,31 @@ async fn a_tally_has_conflicts_and_the_first_refusal() {
         .set_registries(AttachedRegistries::default());
     controller.tally_all(&mut work);
     assert!(!text().contains("\"mine\""), "{}", text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tally_is_settled_once_the_work_of_the_start_is_done() {
+    let controller = controller(registry(&json!({})), &[("apps", None), ("later", None)]);
+    let is_settled = |work: &mut Work| {
+        controller.tally_all(work);
+        controller.tallies.of("mine").is_settled
+    };
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    assert!(!is_settled(&mut work), "the Pods are not looked at yet");
+    controller.see(&mut work, needed("apps"));
+    controller.see(&mut work, Sighting::ScanDone { begun: now() });
+    assert!(!is_settled(&mut work), "a pull secret is to be written");
+    assert_eq!(done(&controller, &mut work), (1, 0));
+    assert!(is_settled(&mut work));
+    controller.see(&mut work, needed("later"));
+    assert!(is_settled(&mut work), "what came since is counted as it is");
+    // Pods that can't be looked at withhold nothing for ever.
+    let mut work = Work::default();
+    tokio::time::advance(Duration::from_mins(4)).await;
+    assert!(!is_settled(&mut work));
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert!(is_settled(&mut work));
 }
 
 #[test]

@@ -9,13 +9,15 @@ use jiff::Timestamp;
 use super::detach::progress::Detached;
 use super::swept::note::Swept;
 use super::{RETRY_BACKOFF, now};
-use crate::policy::attached::AttachedRegistry;
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
 use crate::sync::pull_secret::WriteError;
 
 /// How many pairs may wait for the sweep before those are left out that most likely have no pull secret.
 const MAX_SWEPT_IN_DOUBT: usize = 50_000;
+/// After which time a leader tells what it counts in any case, also where it could not look at all Pods.
+const SETTLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
 /// several places.
@@ -54,8 +56,14 @@ pub(super) struct Work {
     lost: HashMap<SharedPair, Instant>,
     /// Since when every change is known here.
     known_since: Instant,
+    /// When this leader began.
+    since: Instant,
     /// Everything was looked at.
     pub(super) is_begun: bool,
+    /// Every Pod was looked at.
+    pub(super) is_scanned: bool,
+    /// Registries that are attached and of which everything is dealt with that there was when this leader began.
+    pub(super) settled: HashSet<String>,
     /// What is known to be swept, by this leader or those before.
     pub(super) swept: Swept,
     /// Registries of which some pairs were left out of the sweep.
@@ -91,7 +99,10 @@ impl Work {
             to_sweep: HashSet::new(),
             lost: HashMap::new(),
             known_since: now(),
+            since: now(),
             is_begun: false,
+            is_scanned: false,
+            settled: HashSet::new(),
             swept,
             left_out: BTreeSet::new(),
             seen: BTreeMap::new(),
@@ -285,6 +296,19 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// Notes of which registries everything is dealt with by now that there was when this leader began.
+    pub(super) fn settle(&mut self, registries: &AttachedRegistries, now: Instant) {
+        let is_late = now.saturating_duration_since(self.since) >= SETTLE_TIMEOUT;
+        let is_seen = self.is_begun && self.is_scanned;
+        if !is_late && !is_seen {
+            return;
+        }
+        let under_way = self.queued.iter().chain(&self.busy);
+        let unsettled: HashSet<&str> = under_way.map(|pair| &*pair.1).collect();
+        let is_settled = |name: &&str| is_late || self.settled.contains(*name) || !unsettled.contains(name);
+        self.settled = registries.names().filter(is_settled).map(str::to_owned).collect();
     }
 
     /// Forgets the failures of a pair: it was dealt with, or needs not be.
