@@ -80,14 +80,19 @@ impl RegistryController {
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
                 let held = held().map(|(held, _)| held);
-                let is_good = |held: &Arc<HeldCredential>| self.is_good(object, parsed, held, &failure, now);
+                let is_good = |held: &&Arc<HeldCredential>| self.is_good(object, parsed, held, &failure, now);
+                let good = held.as_ref().filter(|_| retry.is_some()).filter(is_good);
                 let credential = CredentialState {
                     is_needed: true,
                     login_server: None,
-                    is_undecided: retry.is_some() && held.as_ref().is_some_and(is_good),
+                    is_undecided: good.is_some(),
+                    // What goes on to hold is refreshed when it was to be: the retry is of the API server's answer.
+                    next_refresh: match good {
+                        Some(held) => refresh::due(held, fraction(object)),
+                        None => retry.map(|wait| after(now, wait)),
+                    },
                     held,
                     failure: Some(failure),
-                    next_refresh: retry.map(|wait| after(now, wait)),
                 };
                 (credential, retry)
             }
@@ -395,6 +400,44 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
+    use crate::sync::minting::tests::controller;
+
+    #[tokio::test]
+    async fn an_outage_leaves_the_next_refresh_where_it_was() {
+        let object = serde_json::json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {
+                "loginServer": "myregistry.azurecr.io",
+                "identity": {"servicePrincipal": {
+                    "tenantId": "t", "clientId": "c", "clientSecretRef": {"name": "identity-mine", "key": "password"},
+                }},
+            },
+        });
+        let object: AcrRegistry = serde_json::from_value(object).unwrap();
+        let registry = AttachedRegistry::parse(&object).unwrap();
+        let now = Timestamp::now();
+        for (hours_ago, is_good) in [(0, true), (2, false)] {
+            let controller = controller(&registry, 500, &serde_json::Value::Null);
+            let refreshed_at = now - jiff::SignedDuration::from_hours(hours_ago);
+            let held = HeldCredential {
+                docker_config: ByteString(Vec::new()),
+                audience: None,
+                refreshed_at,
+                expires_at: Some(refreshed_at + jiff::SignedDuration::from_hours(3)),
+                inputs: "a".to_owned(),
+                fingerprint: Some(registry.fingerprint().to_owned()),
+            };
+            let watches = &controller.parts.watches;
+            watches.learn("mine", held.clone(), None, Seen::new());
+            let parsed = Ok(registry.clone());
+            let (state, wait) = controller.reconcile_credential(&object, &parsed, now).await;
+            assert_eq!(state.is_undecided, is_good);
+            let retry = after(now, RETRY_INTERVAL);
+            let due = refresh::due(&held, DEFAULT_FRACTION).unwrap();
+            assert_eq!(state.next_refresh, Some(if is_good { due } else { retry }));
+            assert_eq!(wait, Some(RETRY_INTERVAL), "the API server is asked again soon");
+        }
+    }
 
     #[test]
     fn a_change_is_told_from_a_repetition() {
