@@ -481,6 +481,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "is swept again 6 minutes after the leader knew of the change",
     ),
     (
+        "src/sync/waiting.rs",
+        "WAIT_TIMEOUT: Duration = Duration::from_mins(2);",
+        "docs/availability.md",
+        "for a review of more than 2 minutes ago",
+    ),
+    (
         "src/sync/secrets/work.rs",
         "SETTLE_TIMEOUT: Duration = Duration::from_mins(5);",
         "docs/architecture.md",

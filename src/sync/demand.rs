@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::sleep_until;
 
 use crate::admission::demand::{Demand, DemandReceiver};
 use crate::base::clock::monotonic as now;
@@ -21,7 +22,7 @@ use crate::sync::pair::Pair;
 use crate::sync::pull_secret::{self, WriteError};
 use crate::sync::recent_writes::Newest;
 use crate::sync::spellings::Noted;
-use crate::sync::waiting::{For, Waiting};
+use crate::sync::waiting::{For, WAIT_TIMEOUT, Waiting};
 use crate::sync::waiting_reviews::WaitingReviews;
 use crate::sync::watches::{Change, Watches};
 
@@ -56,6 +57,8 @@ enum DemandState {
     Failed(WriteError),
     /// Never: the namespace may not have it.
     Refused,
+    /// Not any more.
+    Expired,
 }
 
 /// The demands that are not met.
@@ -103,9 +106,7 @@ impl DemandWriter {
                     // Another Pod shortens no wait, and leads to no second write beside the first.
                     if fails || under_way.contains(&pair) {
                         let reason = if self.watches.view.knows(&pair.0) { For::Credential } else { For::Namespace };
-                        if let Err(reason) = open.waiting.add(pair, since, reason) {
-                            demands.dropped(reason, 1);
-                        }
+                        put_off(&mut open.waiting, &demands, pair, since, reason);
                         continue;
                     }
                     under_way.insert(pair.clone());
@@ -176,33 +177,36 @@ impl DemandWriter {
                 // A Pod that needs more keys may have come during the write too.
                 is_overtaken = self.is_overtaken(&pair.1, credential, version)
                     || (keys == Keys::Hosts && self.watches.spellings.keys(&pair, now()) == Keys::Every);
-                if !is_overtaken {
+                if is_overtaken {
+                    put_off(&mut open.waiting, demands, pair, since, For::Credential);
+                } else {
                     open.reviews.written(&pair);
                     self.watches.recent_writes.add(pair, credential, version, now());
-                } else if let Err(reason) = open.waiting.add(pair, since, For::Credential) {
-                    demands.dropped(reason, 1);
                 }
             }
-            DemandState::Open(reason) => {
-                // A credential takes longer to mint than a review waits.
-                if reason == For::Credential {
-                    open.reviews.give_up(&pair);
-                }
-                if let Err(reason) = open.waiting.add(pair, since, reason) {
-                    demands.dropped(reason, 1);
-                }
+            // The watch may bring it while the review waits.
+            DemandState::Open(For::Namespace) => {
+                put_off(&mut open.waiting, demands, pair, since, For::Namespace);
+            }
+            // A credential takes longer to mint than a review waits.
+            DemandState::Open(For::Credential) => {
+                open.reviews.give_up(&pair);
+                put_off(&mut open.waiting, demands, pair, since, For::Credential);
             }
             DemandState::Failed(error) => {
                 note_failure(&mut open.failures, &pair, &error);
                 open.reviews.give_up(&pair);
-                if let Err(reason) = open.waiting.add(pair, since, For::Credential) {
-                    demands.dropped(reason, 1);
-                }
+                put_off(&mut open.waiting, demands, pair, since, For::Credential);
             }
             DemandState::Refused => {
                 open.reviews.give_up(&pair);
                 open.waiting.remove(&pair);
                 open.failures.forget(&pair);
+            }
+            DemandState::Expired => {
+                open.reviews.give_up(&pair);
+                open.waiting.remove(&pair);
+                demands.dropped(DropReason::Expired, 1);
             }
         }
         is_overtaken
@@ -216,9 +220,7 @@ impl DemandWriter {
             .recent_writes
             .take_overtaken(|registry| self.newest(registry));
         for pair in overtaken {
-            if let Err(reason) = waiting.add(pair, now(), For::Credential) {
-                demands.dropped(reason, 1);
-            }
+            put_off(waiting, demands, pair, now(), For::Credential);
         }
     }
 
@@ -247,7 +249,16 @@ impl DemandWriter {
     }
 
     async fn write(&self, pair: Pair, since: Instant) -> (Pair, Instant, DemandState) {
-        let outcome = self.try_write(&pair, since).await;
+        // A process that was paused would go on with what it was about to do, by what it knew then.
+        let expires_at = since + WAIT_TIMEOUT;
+        if now() >= expires_at {
+            return (pair, since, DemandState::Expired);
+        }
+        let outcome = tokio::select! {
+            biased;
+            () = sleep_until(expires_at.into()) => DemandState::Expired,
+            outcome = self.try_write(&pair, since) => outcome,
+        };
         (pair, since, outcome)
     }
 
@@ -275,12 +286,21 @@ impl DemandWriter {
         self.metrics.registries.secret_written(begun.elapsed());
         match written {
             Ok(version) => {
-                self.metrics.registries.secret_ready(since.elapsed());
+                self.metrics
+                    .registries
+                    .secret_ready(now().saturating_duration_since(since));
                 DemandState::Met(credential.refreshed_at, version, keys)
             }
             Err(WriteError::NamespaceGone) => DemandState::Refused,
             Err(error) => DemandState::Failed(error),
         }
+    }
+}
+
+/// Has a demand wait. One for which there is no room is counted as dropped.
+fn put_off(waiting: &mut Waiting, demands: &DemandReceiver, pair: Pair, since: Instant, reason: For) {
+    if let Err(reason) = waiting.add(pair, since, reason) {
+        demands.dropped(reason, 1);
     }
 }
 
@@ -604,6 +624,51 @@ mod tests {
         }
         let pair = ("apps".to_owned(), "mine".to_owned());
         assert_eq!(writer.watches.spellings.keys(&pair, now()), Keys::Every);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_process_writes_no_old_demand() {
+        let written = serde_json::json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+        });
+        for (paused_for, writes) in [(WAIT_TIMEOUT * 9 / 10, 1), (WAIT_TIMEOUT, 0)] {
+            let (writer, sender, receiver, asked) = writer(200, &written);
+            sender.send("apps", &["mine"]);
+            tokio::time::advance(paused_for).await;
+            tokio::select! {
+                () = writer.run(receiver) => panic!("it ended"),
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), writes, "{paused_for:?}");
+            let dropped = "pullpass_queue_dropped_total{queue=\"demand\",reason=\"expired\"} 1\n";
+            let is_dropped = writer.metrics.encode().unwrap().contains(dropped);
+            assert_eq!(is_dropped, writes == 0, "{paused_for:?}");
+        }
+    }
+
+    /// The process is paused before the request is on its way.
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_process_sends_no_write_that_was_begun() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let slow = tower::service_fn(move |_: Request<Body>| {
+            let counted = Arc::clone(&counted);
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                counted.fetch_add(1, Ordering::Relaxed);
+                Err::<Response<Body>, _>(std::io::Error::other("gone"))
+            }
+        });
+        let (writer, sender, receiver) = writer_of(Client::new(slow, "default"));
+        let mut running = std::pin::pin!(writer.run(receiver));
+        sender.send("apps", &["mine"]);
+        assert!(futures::poll!(running.as_mut()).is_pending());
+        tokio::time::advance(WAIT_TIMEOUT).await;
+        tokio::select! {
+            () = running => panic!("it ended"),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

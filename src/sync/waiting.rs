@@ -13,7 +13,7 @@ use crate::metrics::DropReason;
 /// How many demands wait for a credential, or for a write to be tried again.
 pub(super) const MAX_KNOWN: usize = 4096;
 /// How long. The leader goes on after that.
-const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 /// How many demands wait for the watch to bring their namespace. A namespace is created seconds before its first Pod at
 /// the soonest, and only few at a time: more are made up, or the watch is behind.
 pub(super) const MAX_UNKNOWN: usize = 512;
