@@ -16,6 +16,20 @@ impl SecretsController {
         }
     }
 
+    /// The same for a pair that a Pod names, or named until now, and that must not have what it names: a replica that is behind,
+    /// or that runs under other rules, writes it for such a Pod, and may do so after it was deleted.
+    pub(super) fn lose_unless_given(
+        &self,
+        work: &mut Work,
+        registries: &AttachedRegistries,
+        pair: &SharedPair,
+    ) {
+        let is_attached = registries.is_attached(&pair.1);
+        if is_attached && self.step_of(registries, pair, work.is_wanted(pair)) == Step::Delete {
+            self.lose(work, pair);
+        }
+    }
+
     /// The same for a pair that may have lost its right before this process knew of all changes.
     pub(super) fn may_have_lost(&self, work: &mut Work, pair: &SharedPair) {
         if self.watches.credentials.stored(&pair.1).is_some() {

@@ -205,7 +205,11 @@ impl SecretsController {
                     && self.step_of(&self.watches.view.registries(), &pair, true) != Step::Write;
                 let is_settled = is_written || work.waits(&pair) || is_gone;
                 if is_new || !is_settled {
-                    self.look_at(work, &self.watches.view.registries(), pair);
+                    let registries = self.watches.view.registries();
+                    if is_new {
+                        self.lose_unless_given(work, &registries, &pair);
+                    }
+                    self.look_at(work, &registries, pair);
                 }
             }
             Sighting::ScanDone { begun } => {
@@ -217,8 +221,10 @@ impl SecretsController {
                     .filter(|(_, seen)| **seen < kept_since)
                     .map(|(pair, _)| pair.clone())
                     .collect();
+                let registries = self.watches.view.registries();
                 for pair in gone {
                     work.wanted.remove(&pair);
+                    self.lose_unless_given(work, &registries, &pair);
                 }
                 work.is_scanned = true;
             }

@@ -889,6 +889,33 @@ async fn a_secret_out_of_scope_is_deleted_once_between_resyncs() {
     assert_eq!(done(&controller, &mut work).1, 1, "a replica may have written it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_names_in_vain_is_deleted_once_more() {
+    let controller = controller(registry(&json!({})), &[("apps", Some("disabled")), ("in", None)]);
+    let mut work = Work::default();
+    for namespace in ["apps", "in"] {
+        controller.see(&mut work, needed(namespace));
+    }
+    let seen = now();
+    assert_eq!(done(&controller, &mut work), (1, 1));
+    assert_eq!(swept_again(&controller, &mut work), [""; 0]);
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    let again = swept_again(&controller, &mut work);
+    assert_eq!(
+        again,
+        ["apps"],
+        "a replica that is behind may have written it since"
+    );
+    // One under other rules writes it for the last of such Pods, whose predecessors were seen before.
+    let begun = seen + controller.resync_interval + Duration::from_secs(1);
+    controller.see(&mut work, Sighting::ScanDone { begun });
+    assert!(!work.is_wanted(&mine("apps")));
+    for deleted in [&["apps"][..], &[]] {
+        tokio::time::advance(EMPTIED_INTERVAL).await;
+        assert_eq!(swept_again(&controller, &mut work), deleted);
+    }
+}
+
 #[tokio::test]
 async fn a_registry_that_goes_is_swept_first_where_it_may_have_been() {
     let narrowed = || registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
