@@ -22,6 +22,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
 use self::step::{Step, step};
+use self::swept::MAX_PENDING;
 pub use self::swept::SweptNote;
 pub use self::tally::{Tallies, Tally};
 pub use self::work::SharedPair;
@@ -107,14 +108,14 @@ impl SecretsController {
                 },
                 _ = resync.tick() => {
                     self.catch_up(&mut work, &mut changes);
-                    self.note_swept(&mut work, || changes.is_empty());
+                    self.note_swept(&mut work, usize::MAX, || changes.is_empty());
                     self.look_at_everything(&mut work);
                 }
                 now = housekeeping.tick() => {
                     work.take_up_retries(now.into_std());
                     self.sweep_again(&mut work);
                     self.sweep_in_doubt(&mut work);
-                    self.note_swept(&mut work, || changes.is_empty());
+                    self.note_swept(&mut work, MAX_PENDING, || changes.is_empty());
                     work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
                     work.is_detached = true;

@@ -14,8 +14,9 @@ use super::work::Work;
 use super::{SecretsController, SharedPair, Step, now};
 use crate::sync::versions::Mark;
 
-/// While more pairs than that wait for something, the note stays as it is.
-const MAX_PENDING: usize = 10_000;
+/// While more pairs than that wait for something, the note is written when everything is looked at, and not each second:
+/// that takes a while, in which the watches wait.
+pub(super) const MAX_PENDING: usize = 10_000;
 
 impl SecretsController {
     /// What the leader before told. A note of other rules is blotted out: until those are in force again, namespaces may get
@@ -71,13 +72,14 @@ impl SecretsController {
         }
     }
 
-    /// Notes what is swept by now. `has_seen_all` says whether every change that was told is dealt with.
-    pub(super) fn note_swept(&self, work: &mut Work, has_seen_all: impl FnOnce() -> bool) {
+    /// Notes what is swept by now, where no more pairs than `most` wait for something. `has_seen_all` says whether every change
+    /// that was told is dealt with.
+    pub(super) fn note_swept(&self, work: &mut Work, most: usize, has_seen_all: impl FnOnce() -> bool) {
         if !work.is_begun || work.knows_all_for(now()) < self.emptied_interval {
             // A replica may write still what it did not know to be forbidden.
             return;
         }
-        let Some(swept) = self.swept_by_now(work, has_seen_all) else {
+        let Some(swept) = self.swept_by_now(work, most, has_seen_all) else {
             return;
         };
         if swept != work.swept {
@@ -88,14 +90,15 @@ impl SecretsController {
         }
     }
 
-    fn swept_by_now(&self, work: &Work, has_seen_all: impl FnOnce() -> bool) -> Option<Swept> {
+    fn swept_by_now(&self, work: &Work, most: usize, has_seen_all: impl FnOnce() -> bool) -> Option<Swept> {
         let registries = self.watches.view.registries();
         let failing = work.failures.pairs().filter(|pair| {
             let wanted = work.is_wanted(pair);
             self.step_of(&registries, pair, wanted) == Step::Delete
         });
-        let pending: Vec<&SharedPair> = work.pending().chain(failing).take(MAX_PENDING + 1).collect();
-        if pending.len() > MAX_PENDING {
+        let pending = work.pending().chain(failing).take(most.saturating_add(1));
+        let pending: Vec<&SharedPair> = pending.collect();
+        if pending.len() > most {
             return None;
         }
         // Nothing is told while this is locked.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::note::MAX_BYTES;
 use super::*;
 use crate::policy::attached::AttachedRegistry;
@@ -187,7 +189,7 @@ impl Cluster {
     fn tick(&self, work: &mut Work) {
         self.controller.sweep_again(work);
         self.controller.sweep_in_doubt(work);
-        self.controller.note_swept(work, || true);
+        self.controller.note_swept(work, MAX_PENDING, || true);
         work.take_up_sweep(usize::MAX);
     }
 
@@ -305,7 +307,7 @@ async fn a_leader_that_ends_early_leaves_the_rest_to_the_next() {
         (2, false, vec![]),
     ] {
         if done == 0 {
-            cluster.controller.note_swept(&mut work, || false);
+            cluster.controller.note_swept(&mut work, MAX_PENDING, || false);
         } else {
             cluster.controller.on_change(&mut work, &change);
             cluster.controller.on_change(&mut work, &newer);
@@ -400,8 +402,22 @@ async fn nothing_is_noted_past_a_doubt() {
     let (cluster, mut work) = Cluster::settled().await;
     // It is another version, and may have been something else in between.
     cluster.list([("a-1", 1), ("b-1", 100), ("b-2", 3)]);
-    cluster.controller.note_swept(&mut work, || true);
+    cluster.controller.note_swept(&mut work, MAX_PENDING, || true);
     let next = cluster.next_leader();
     let swept: Vec<&str> = next.sweep.iter().map(|pair| &*pair.0).collect();
     assert_eq!(swept, ["b-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_pairs_that_wait_put_a_note_off_and_no_more() {
+    let (mut cluster, mut work) = Cluster::settled().await;
+    cluster.set_namespace("b-3", "b");
+    for number in 0..=MAX_PENDING {
+        work.lose(Arc::new((format!("gone-{number}"), "mine".to_owned())), now());
+    }
+    for (most, is_noted) in [(MAX_PENDING, false), (usize::MAX, true)] {
+        let before = work.swept.clone();
+        cluster.controller.note_swept(&mut work, most, || true);
+        assert_eq!(work.swept != before, is_noted, "{most}");
+    }
 }
