@@ -21,11 +21,55 @@ use crate::sync::credentials::{Seen, Version};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, LastAttempt, RefreshPlan, plan};
 
-/// What the leader remembers of a registry that fails. Losing it costs one attempt, and nothing else.
+/// How many inputs are remembered of a registry for which a service asked to wait.
+const MAX_ASKED: usize = 8;
+
+/// Failures in a row with the same inputs, and what is said of the last one.
 #[derive(Debug, Clone)]
-pub(super) struct Memory {
+struct Memory {
     failures: Failures,
     failure: MintFailure,
+}
+
+/// What the leader remembers of a registry that fails. Losing it costs one attempt for each of these, and nothing else.
+#[derive(Debug, Default)]
+pub(super) struct Memories {
+    /// Of the last attempt, unless it minted.
+    last: Option<Memory>,
+    /// Of attempts before, with other inputs, for which a service asked to wait with `Retry-After`: who sets those again before
+    /// that time is over does not ask it again.
+    asked_to_wait: Vec<Memory>,
+}
+
+impl Memories {
+    /// Takes how the last attempt failed, if it did.
+    fn take(&mut self, last: Option<Memory>, now: Instant) {
+        let before = std::mem::replace(&mut self.last, last);
+        let last = self.last.as_ref().map(|last| &*last.failures.inputs);
+        let asked = before.into_iter().chain(self.asked_to_wait.drain(..));
+        let asked = asked.filter(|memory| {
+            let is_asked = memory.failure.retry_after.is_some() && memory.failures.left(now).is_some();
+            is_asked && last != Some(&*memory.failures.inputs)
+        });
+        self.asked_to_wait = asked.take(MAX_ASKED).collect();
+    }
+
+    /// What an attempt with these inputs may have to wait for.
+    fn of(&self, inputs: &str, now: Instant) -> Option<&Memory> {
+        let last = self.last.as_ref().filter(|last| last.failures.inputs == inputs);
+        let mut asked = self.asked_to_wait.iter();
+        last.or_else(|| {
+            asked.find(|memory| memory.failures.inputs == inputs && memory.failures.left(now).is_some())
+        })
+    }
+
+    fn rename(&mut self, before: &str, inputs: &str) {
+        let all = self.last.iter_mut().chain(&mut self.asked_to_wait);
+        let failures = all.map(|memory| &mut memory.failures);
+        for failures in failures.filter(|failures| failures.inputs == before) {
+            inputs.clone_into(&mut failures.inputs);
+        }
+    }
 }
 
 /// Why nothing is held of a registry whose last mint was moments ago, as where its credential was deleted.
@@ -147,11 +191,8 @@ impl RegistryController {
     ) -> (CredentialState, Option<Duration>) {
         let fraction = fraction(object);
         // What failed with other inputs says nothing about these.
-        let last_failure = self.recall(registry.name());
-        let memory = last_failure
-            .as_ref()
-            .filter(|memory| memory.failures.inputs == resolved.inputs);
-        let failures = memory.map(|memory| &memory.failures);
+        let (last_failure, memory) = self.recall(registry.name(), &resolved.inputs);
+        let failures = memory.as_ref().map(|memory| &memory.failures);
         // One that an earlier release made says nothing of its spec: it goes to no other namespace, so it is minted again.
         let current = held.as_ref().filter(|(held, _)| held.is_of(registry));
         let clocks = Instants {
@@ -188,7 +229,7 @@ impl RegistryController {
                 (None, Some(held)) => refresh::due(held, fraction),
                 (None, None) => wait.map(|wait| after(now, wait)),
             };
-            let failure = match memory {
+            let failure = match &memory {
                 Some(memory) => Some(memory.failure.clone())
                     .filter(|failure| !self.outlasts(registry.name(), inputs, failure)),
                 // While a change has to wait for its turn, what was tried last has failed still.
@@ -361,9 +402,8 @@ impl RegistryController {
     /// Has failures and the last attempt count for other inputs, which mean the same.
     pub(super) fn rename_failures(&self, name: &str, before: &str, inputs: &str) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = memory.get_mut(name).map(|memory| &mut memory.failures);
-        if let Some(failures) = known.filter(|failures| failures.inputs == before) {
-            inputs.clone_into(&mut failures.inputs);
+        if let Some(memories) = memory.get_mut(name) {
+            memories.rename(before, inputs);
         }
         let mut last = self.last_attempts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(attempt) = last.get_mut(name) {
@@ -371,12 +411,13 @@ impl RegistryController {
         }
     }
 
-    fn recall(&self, name: &str) -> Option<Memory> {
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
+    /// The last failure, and the one that an attempt with these inputs may have to wait for.
+    fn recall(&self, name: &str, inputs: &str) -> (Option<Memory>, Option<Memory>) {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memories = memory.get(name);
+        let of_inputs = memories.and_then(|memories| memories.of(inputs, Instant::now()));
+        let last = memories.and_then(|memories| memories.last.clone());
+        (last, of_inputs.cloned())
     }
 
     /// Remembers a failure, and forgets those of registries that are not attached any more.
@@ -384,14 +425,19 @@ impl RegistryController {
         let registries = self.parts.watches.view.registries();
         let mut failing = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         failing.retain(|name, _| registries.is_attached(name));
-        failing.insert(name.to_owned(), memory);
+        let memories = failing.entry(name.to_owned()).or_default();
+        memories.take(Some(memory), Instant::now());
     }
 
+    /// Forgets the last failure; what a service asked for goes on to hold.
     fn forget(&self, name: &str) {
-        self.memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        let mut failing = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memories) = failing.get_mut(name) {
+            memories.take(None, Instant::now());
+            if memories.asked_to_wait.is_empty() {
+                failing.remove(name);
+            }
+        }
     }
 }
 
@@ -400,7 +446,81 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
+    use crate::sync::minting::pull_right::tests::{object, registry};
     use crate::sync::minting::tests::controller;
+
+    /// A failure for which a service asked to wait so long, if it did.
+    fn failure(asked: Option<Duration>) -> MintFailure {
+        MintFailure {
+            reason: if asked.is_some() {
+                Reason::Throttled
+            } else {
+                Reason::EntraRejected
+            },
+            message: String::new(),
+            retry_after: asked,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_asked_to_wait_is_not_asked_for_a_flip() {
+        let registry = registry("mine");
+        let object = object("mine", &serde_json::Value::Null);
+        let controller = controller(&registry, 404, &serde_json::Value::Null);
+        let parsed = Ok(registry.clone());
+        let (_, resolved) = controller.identify(&parsed).await.unwrap();
+        let asked = failure(Some(Duration::from_mins(10)));
+        controller.note_failure("mine", &resolved.inputs, None, &asked);
+        controller.note_failure("mine", "others", None, &failure(None));
+        for _ in 0..2 {
+            let now = Timestamp::now();
+            let (state, wait) = controller.reconcile_credential(&object, &parsed, now).await;
+            assert!(wait.is_some_and(|wait| wait > Duration::from_mins(9)), "{wait:?}");
+            assert_eq!(state.failure.as_ref(), Some(&asked));
+            // With the others one is minted then.
+            controller.forget("mine");
+        }
+    }
+
+    #[test]
+    fn what_services_asked_for_is_remembered_while_it_lasts() {
+        let begin = Instants::now();
+        let of = |inputs: &str, asked: Option<u64>| {
+            let failure = failure(asked.map(Duration::from_secs));
+            let failures = refresh::failed(begin, inputs, None, failure.retry_after);
+            Memory { failures, failure }
+        };
+        let mut memories = Memories::default();
+        memories.take(Some(of("a", Some(600))), begin.steady);
+        memories.take(Some(of("b", None)), begin.steady);
+        memories.take(Some(of("c", Some(60))), begin.steady);
+        memories.take(None, begin.steady);
+        let minutes = |minutes| begin.steady + Duration::from_mins(minutes);
+        for (inputs, at, is_known) in [
+            ("a", 0, true),
+            ("b", 0, false),
+            ("c", 0, true),
+            ("a", 9, true),
+            ("c", 1, false),
+            ("a", 10, false),
+        ] {
+            assert_eq!(
+                memories.of(inputs, minutes(at)).is_some(),
+                is_known,
+                "{inputs} {at}"
+            );
+        }
+        memories.rename("a", "d");
+        assert!(memories.of("d", begin.steady).is_some());
+        memories.take(Some(of("d", None)), begin.steady);
+        assert_eq!(memories.asked_to_wait.len(), 1, "the last one says it all");
+        for number in 0..100 {
+            memories.take(Some(of(&number.to_string(), Some(600))), begin.steady);
+        }
+        assert_eq!(memories.asked_to_wait.len(), MAX_ASKED);
+        memories.take(None, minutes(10));
+        assert!(memories.asked_to_wait.is_empty());
+    }
 
     #[tokio::test]
     async fn an_outage_leaves_the_next_refresh_where_it_was() {

@@ -31,7 +31,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 
 use self::acceptance::Acceptances;
-use self::attempt::Memory;
+use self::attempt::Memories;
 use self::credential_state::CredentialState;
 use self::domains::Domains;
 pub use self::identity::WorkloadIdentityEnv;
@@ -75,7 +75,7 @@ type Parsed = Result<AttachedRegistry, InvalidSpec>;
 /// The controller. One runs in the cluster: the leader's.
 pub struct RegistryController {
     parts: Parts,
-    memory: Mutex<HashMap<String, Memory>>,
+    memory: Mutex<HashMap<String, Memories>>,
     last_attempts: Mutex<HashMap<String, LastAttempt>>,
     acceptances: Mutex<Acceptances>,
     pull_rights: Mutex<PullRights>,

@@ -281,7 +281,7 @@ pub(super) mod tests {
     use k8s_openapi::ByteString;
     use serde_json::json;
 
-    fn object(name: &str, credential: &serde_json::Value) -> AcrRegistry {
+    pub(in crate::sync::minting) fn object(name: &str, credential: &serde_json::Value) -> AcrRegistry {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name, "generation": 3},
             "spec": {

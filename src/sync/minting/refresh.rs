@@ -37,6 +37,14 @@ pub struct Failures {
     since: Instant,
 }
 
+impl Failures {
+    /// How long the next attempt has to wait for them, if it does.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        let waited = now.saturating_duration_since(self.since);
+        self.wait.checked_sub(waited).filter(|left| !left.is_zero())
+    }
+}
+
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshPlan {
@@ -66,10 +74,9 @@ pub fn plan(
     failures: Option<&Failures>,
 ) -> RefreshPlan {
     if let Some(failures) = failures.filter(|failures| failures.inputs == inputs) {
-        let waited = now.steady.saturating_duration_since(failures.since);
-        return match failures.wait.checked_sub(waited) {
-            Some(left) if !left.is_zero() => RefreshPlan::Wait(Some(left)),
-            _ => RefreshPlan::Mint,
+        return match failures.left(now.steady) {
+            Some(left) => RefreshPlan::Wait(Some(left)),
+            None => RefreshPlan::Mint,
         };
     }
     let Some((held, seen)) = held.filter(|(held, _)| held.inputs == inputs) else {
