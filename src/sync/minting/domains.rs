@@ -1,14 +1,17 @@
 //! Whether the custom domains of an AcrRegistry have an effect: they are its own, and the API server asks about Pods with images
 //! on them.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{Api, Client};
+use tokio::sync::Mutex;
 
 use crate::api::advice::with_advice;
 use crate::api::names::WEBHOOK_CONFIGURATION;
 use crate::api::reason::Reason;
+use crate::base::clock::monotonic as now;
 use crate::kubernetes::asked::unasked;
 use crate::kubernetes::call::call;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
@@ -17,6 +20,35 @@ use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 const MAX_NAMED: usize = 5;
 /// How soon they are looked at again: nothing tells of a change of the webhook's configuration.
 const DOMAINS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How long the configuration is taken for what was read: one read is for all registries that are looked at together.
+const READ_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The webhook's configuration, or why it can't be read.
+type Configuration = Result<Option<Arc<MutatingWebhookConfiguration>>, String>;
+
+/// The webhook's configuration as it was read a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct ReadConfiguration(Mutex<Option<(Instant, Configuration)>>);
+
+impl ReadConfiguration {
+    /// Reads it, unless it was just now; who comes meanwhile waits for the same read.
+    async fn get(&self, client: &Client) -> Configuration {
+        let mut read = self.0.lock().await;
+        let is_recent = |at: Instant| now().saturating_duration_since(at) < READ_INTERVAL;
+        if let Some((_, known)) = read.as_ref().filter(|(at, _)| is_recent(*at)) {
+            return known.clone();
+        }
+        let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+        let found = call(configurations.get_opt(WEBHOOK_CONFIGURATION)).await;
+        let found = match found {
+            Ok(found) => Ok(found.map(Arc::new)),
+            Err(error) => Err(error.to_string()),
+        };
+        *read = Some((now(), found.clone()));
+        found
+    }
+}
 
 /// What is known of a registry's custom domains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +72,7 @@ impl Domains {
     /// Looks at the domains of a registry.
     pub(super) async fn look(
         client: &Client,
+        configuration: &ReadConfiguration,
         registries: &AttachedRegistries,
         registry: &AttachedRegistry,
     ) -> Self {
@@ -53,9 +86,8 @@ impl Domains {
         if !taken.is_empty() {
             return Self::Taken(taken);
         }
-        let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-        match call(configurations.get_opt(WEBHOOK_CONFIGURATION)).await {
-            Err(error) => Self::Unknown(error.to_string()),
+        match configuration.get(client).await {
+            Err(error) => Self::Unknown(error),
             Ok(None) => Self::NotInstalled,
             Ok(Some(configuration)) => {
                 let unasked = unasked(&configuration, registry.custom_domains());
@@ -130,7 +162,55 @@ fn some_of(texts: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_read_of_the_configuration_is_for_many_registries() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reads);
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let configuration = json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+                "metadata": {"name": WEBHOOK_CONFIGURATION},
+            });
+            let body = Body::from(configuration.to_string().into_bytes());
+            async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok::<_, std::io::Error>(http::Response::new(body))
+            }
+        });
+        let client = Client::new(server, "own");
+        let registry = |number: usize| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("r{number}")},
+                "spec": {
+                    "loginServer": format!("registry{number}.azurecr.io"),
+                    "identity": {"managedIdentity": {}},
+                    "customDomains": [format!("r{number}.contoso.com")],
+                },
+            });
+            AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let registries: AttachedRegistries = (0..50).map(registry).collect();
+        let configuration = ReadConfiguration::default();
+        for expected in [1, 2] {
+            let all = registries.all();
+            let looks = all
+                .into_iter()
+                .map(|registry| Domains::look(&client, &configuration, &registries, registry));
+            for domains in futures::future::join_all(looks).await {
+                assert!(matches!(domains, Domains::Unasked(_)), "{domains:?}");
+            }
+            assert_eq!(reads.load(Ordering::Relaxed), expected);
+            tokio::time::advance(READ_INTERVAL).await;
+        }
+    }
 
     #[test]
     fn domains_without_an_effect_are_told_of() {

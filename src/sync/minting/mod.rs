@@ -33,7 +33,7 @@ use tokio::sync::broadcast;
 use self::acceptance::Acceptances;
 use self::attempt::Memories;
 use self::credential_state::CredentialState;
-use self::domains::Domains;
+use self::domains::{Domains, ReadConfiguration};
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
@@ -80,6 +80,7 @@ pub struct RegistryController {
     acceptances: Mutex<Acceptances>,
     pull_rights: Mutex<PullRights>,
     read_values: Mutex<ReadValues>,
+    configuration: ReadConfiguration,
 }
 
 /// What the controller works with.
@@ -112,6 +113,7 @@ impl RegistryController {
             acceptances: Mutex::default(),
             pull_rights: Mutex::default(),
             read_values: Mutex::default(),
+            configuration: ReadConfiguration::default(),
         }
     }
 
@@ -220,7 +222,9 @@ impl RegistryController {
     async fn domains(&self, parsed: &Parsed) -> Domains {
         let registries = self.parts.watches.view.registries();
         match parsed {
-            Ok(registry) => Domains::look(&self.parts.client, &registries, registry).await,
+            Ok(registry) => {
+                Domains::look(&self.parts.client, &self.configuration, &registries, registry).await
+            }
             Err(_) => Domains::None,
         }
     }
