@@ -103,6 +103,10 @@ impl SecretsController {
             work.is_detached = true;
             return;
         }
+        let gives_up_domains = before.as_ref().zip(now).is_some_and(|(before, now)| {
+            let mut domains = before.custom_domains().iter();
+            domains.any(|domain| !now.custom_domains().contains(domain))
+        });
         let mut left_out = 0_usize;
         for namespace in self.watches.view.namespaces() {
             let labels = self.watches.view.labels(&namespace);
@@ -111,6 +115,10 @@ impl SecretsController {
                 .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
                 .0;
             match step {
+                // What no Pod needs now has the credential under their names still.
+                Step::Nothing if gives_up_domains && matches!(work.written.get(&pair), Some(Ok(_))) => {
+                    work.rewrite(pair);
+                }
                 Step::Nothing => {}
                 Step::Write => work.enqueue(pair),
                 Step::Delete => {

@@ -84,7 +84,8 @@ impl SecretsController {
         loop {
             while running.len() < CONCURRENCY {
                 let Some(pair) = work.next() else { break };
-                running.push(self.work_on(pair.clone(), work.is_wanted(&pair)));
+                let needed = work.take_need(&pair);
+                running.push(self.work_on(pair, needed));
             }
             if std::mem::take(&mut work.is_detached) {
                 let most = CONCURRENCY.saturating_sub(writes.len());

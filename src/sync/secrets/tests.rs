@@ -889,6 +889,35 @@ async fn a_secret_out_of_scope_is_deleted_once_between_resyncs() {
     assert_eq!(done(&controller, &mut work).1, 1, "a replica may have written it");
 }
 
+#[tokio::test]
+async fn a_domain_that_is_given_up_leaves_pull_secrets_nobody_needs() {
+    let with = |domains: &[&str]| registry(&json!({"customDomains": domains}));
+    let both = ["a.contoso.com", "b.contoso.com"];
+    let controller = controller(with(&both), &[("apps", None), ("never", None)]);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    controller.see(&mut work, needed("apps"));
+    assert_eq!(done(&controller, &mut work), (1, 0));
+    work.wanted.clear();
+    for (domains, is_rewritten) in [(&both[..1], true), (&both[..], false), (&[], true)] {
+        controller
+            .watches
+            .view
+            .set_registries(std::iter::once(with(domains)).collect());
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        let mut written = Vec::new();
+        while let Some(pair) = work.next() {
+            let needed = work.take_need(&pair);
+            let (pair, step, _) = controller.work_on(pair, needed).await;
+            written.push((pair.0.clone(), step));
+            work.done(&pair);
+        }
+        let expected = is_rewritten.then(|| ("apps".to_owned(), Step::Write));
+        assert_eq!(written, Vec::from_iter(expected), "{domains:?}");
+        assert!(!work.take_need(&mine("apps")), "once");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_pod_names_in_vain_is_deleted_once_more() {
     let controller = controller(registry(&json!({})), &[("apps", Some("disabled")), ("in", None)]);

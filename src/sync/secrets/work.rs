@@ -26,6 +26,8 @@ pub type SharedPair = Arc<Pair>;
 pub(super) struct Work {
     /// Pairs that Pods need, and when a Pod was last seen that does.
     pub(super) wanted: HashMap<SharedPair, Instant>,
+    /// Pairs that nothing needs now, and whose pull secret is written once more all the same.
+    rewrites: HashSet<SharedPair>,
     /// How the last write of a pair went: the version that was written.
     pub(super) written: HashMap<SharedPair, Result<Timestamp, WriteError>>,
     pub(super) queue: VecDeque<SharedPair>,
@@ -83,6 +85,7 @@ impl Work {
     pub(super) fn after(swept: Swept) -> Self {
         Self {
             wanted: HashMap::new(),
+            rewrites: HashSet::new(),
             written: HashMap::new(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
@@ -124,6 +127,18 @@ impl Work {
         } else if self.queued.insert(pair.clone()) {
             self.queue.push_back(pair);
         }
+    }
+
+    /// Has a pull secret written once more that nothing needs now: it has something that it is not to have any more.
+    pub(super) fn rewrite(&mut self, pair: SharedPair) {
+        self.rewrites.insert(Arc::clone(&pair));
+        self.enqueue(pair);
+    }
+
+    /// Whether the pull secret of a pair, whose turn has come, is to be there: a Pod needs it, or it is to be rewritten.
+    pub(super) fn take_need(&mut self, pair: &SharedPair) -> bool {
+        let is_rewritten = self.rewrites.remove(pair);
+        is_rewritten || self.is_wanted(pair)
     }
 
     /// Has a pull secret deleted, unless that was refused: then it waits for its turn, whatever changes.
