@@ -220,6 +220,7 @@ impl Admission {
         }
         if let Some(Some(found)) = namespace {
             review.failed.labels = false;
+            review.request.labels_are_read = true;
             review.namespace = Some(found);
         }
     }

@@ -98,6 +98,7 @@ fn request(pod: &Pod, operation: Operation) -> ReviewRequest<'_> {
         },
         old_images: Vec::new(),
         picked: None,
+        labels_are_read: false,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct ReviewRequest<'a> {
     pub old_images: Vec<PodImage<'a>>,
     /// Which of the API server's selectors picked the namespace; none where nobody says so.
     pub picked: Option<Picked>,
+    /// The labels of the namespace are read since that: they are newer than what the selector picked it by.
+    pub labels_are_read: bool,
 }
 
 impl ReviewRequest<'_> {

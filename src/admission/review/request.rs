@@ -124,6 +124,7 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
         pod: PodView::default(),
         old_images: Vec::new(),
         picked: None,
+        labels_are_read: false,
     };
     reader.object(|reader, key| {
         match key {

@@ -57,6 +57,7 @@ impl ReviewSubject {
             pod,
             old_images: Vec::new(),
             picked: None,
+            labels_are_read: false,
         };
         request.checked().map_err(|error| self.failed(&error))
     }

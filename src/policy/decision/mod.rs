@@ -168,9 +168,8 @@ pub fn decide<'a>(
             Decision::unjudged(request, Outcome::Skipped, exemption.sentence(), warnings)
         }
         treatment @ (Treatment::JudgedOnly(_) | Treatment::Injected { .. }) => {
-            let labels = settings
-                .scope
-                .current_labels(&request.namespace, labels, request.picked);
+            let picked = request.picked.filter(|_| !request.labels_are_read);
+            let labels = settings.scope.current_labels(&request.namespace, labels, picked);
             Judge::new(request, registries, labels, settings.policy, treatment).judge()
         }
     }

@@ -712,6 +712,7 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
         },
         old_images: Vec::new(),
         picked: None,
+        labels_are_read: false,
     };
     let (registries, settings) = (registries(), Settings::default());
     let begun = std::time::Instant::now();
@@ -867,5 +868,34 @@ fn what_was_waited_for_is_said_by_its_outcome() {
             .outcomes()
             .map(|(word, outcome)| (word, json!(outcome.as_str())));
         assert_eq!(outcomes.collect::<Value>(), expected);
+    }
+}
+
+#[test]
+fn labels_read_since_are_judged_by_whatever_a_selector_says() {
+    for (team, is_read, expected) in [
+        // They are older than the selector, and may be so in all else.
+        ("a", false, &["pullpass-team-a", "pullpass-team-b"][..]),
+        ("a", true, &["pullpass-team-a"]),
+        ("c", true, &[]),
+    ] {
+        let body = create(&pod(&["teamregistry.azurecr.io/app"])).to_string();
+        let request = ReviewRequest {
+            picked: Some(Picked::ByMode),
+            labels_are_read: is_read,
+            ..ReviewRequest::decode(body.as_bytes()).unwrap()
+        };
+        let labels = [("team", team), ("pullpass.dev/inject", "disabled")];
+        let labels: Labels = labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        let (registries, settings) = (registries(), Settings::default());
+        let decision = decide(&request, &registries, Some(&labels), &settings);
+        assert_eq!(decision.secrets, expected, "{team} {is_read}");
+        let is_forbidden = decision
+            .violations
+            .iter()
+            .any(|violation| violation.rule == Rule::Forbidden);
+        assert_eq!(is_forbidden, expected.is_empty(), "{team} {is_read}");
     }
 }

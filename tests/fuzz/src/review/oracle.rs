@@ -335,8 +335,9 @@ impl Request {
             pod,
             old_images,
             picked,
+            labels_are_read,
         } = decoded;
-        assert_eq!(*picked, None);
+        assert_eq!((*picked, *labels_are_read), (None, false));
         assert_eq!(*uid, self.uid);
         assert_eq!(Some(*decoded_operation), operation(&self.operation));
         assert_eq!(*is_pod, self.is_pod());
