@@ -1,7 +1,7 @@
 //! What the API server's own admission policies are told of the attached registries, so that they decide as admission
 //! does while no replica answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kube::core::Expression;
 
@@ -28,8 +28,9 @@ pub fn index(registries: &AttachedRegistries, settings: &Settings) -> Index {
     index_within(registries, settings, MAX_INDEX_BYTES)
 }
 
-/// The same with another limit. The registries with the longest selectors are left out first, so that one with a selector of
-/// any length costs no other one its place. What the index says of one that is left out counts too.
+/// The same with another limit. The registries that take most, be it by their selectors or by their custom domains, are left
+/// out first, so that one of any length costs no other one its place. What the index says of one that is left out counts too:
+/// its login server, which is no stranger's, and the custom domains that another one has which is kept.
 fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usize) -> Index {
     let mut spec = AcrIndexSpec {
         mode: settings.scope.mode().as_str().to_owned(),
@@ -39,30 +40,20 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, most: usiz
         ..AcrIndexSpec::default()
     };
     let all = registries.all();
-    let mut by_size: Vec<_> = all
-        .iter()
-        .map(|registry| {
-            let indexed = indexed(registry);
-            let more = size(registries, registry, &indexed).saturating_sub(least_size(registries, registry));
-            (more, registry.name(), indexed)
-        })
-        .collect();
-    by_size.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    let mut total: usize = all.iter().map(|registry| least_size(registries, registry)).sum();
-    let mut kept = HashMap::new();
-    let mut left_out = Vec::new();
-    for (more, name, indexed) in by_size {
-        total = total.saturating_add(more);
-        if total <= most {
-            kept.insert(name, indexed);
-        } else {
-            left_out.push(name.to_owned());
-        }
-    }
+    let Fitting {
+        mut kept,
+        mut left_out,
+        domains,
+    } = fit(registries, &all, most);
     for registry in all {
         let secret = registry.pull_secret().to_owned();
         let indexed = kept.remove(registry.name());
         for host in hosts(registries, registry) {
+            let is_shown = host == registry.login_server().as_str() || domains.contains(host);
+            if !is_shown {
+                // Nobody's by what the index can say, as any host that is not on ACR: the webhook decides.
+                continue;
+            }
             let secrets = spec.hosts.entry(host.to_owned()).or_default();
             match &indexed {
                 Some(_) if !registry.is_anonymous() => secrets.push(secret.clone()),
@@ -95,13 +86,69 @@ fn hosts<'a>(
     std::iter::once(registry.login_server().as_str()).chain(domains)
 }
 
-/// How many bytes a registry takes that is left out, about: its name and each host in two maps, each of which the API server
-/// notes once more.
-fn least_size(registries: &AttachedRegistries, registry: &AttachedRegistry) -> usize {
+/// What has room in an index.
+struct Fitting<'a> {
+    /// The registries that do, by name.
+    kept: HashMap<&'a str, IndexedRegistry>,
+    /// The names of the others.
+    left_out: Vec<String>,
+    /// The custom domains of those that do.
+    domains: HashSet<&'a str>,
+}
+
+fn fit<'a>(registries: &'a AttachedRegistries, all: &[&'a AttachedRegistry], most: usize) -> Fitting<'a> {
+    let mut by_size: Vec<_> = all
+        .iter()
+        .map(|registry| {
+            let indexed = indexed(registry);
+            let least = least_size(registry, registry.login_server().as_str());
+            let more = size(registries, registry, &indexed).saturating_sub(least);
+            (more, *registry, indexed)
+        })
+        .collect();
+    by_size.sort_by(|(more, a, _), (other, b, _)| (more, a.name()).cmp(&(other, b.name())));
+    // What all that share a custom domain take there, once one of them is kept.
+    let mut sharing = HashMap::<&str, usize>::new();
+    for registry in all {
+        for domain in registries.domains_of(registry).map(CustomDomain::as_str) {
+            *sharing.entry(domain).or_default() += least_size(registry, domain);
+        }
+    }
+    let least = all
+        .iter()
+        .map(|registry| least_size(registry, registry.login_server().as_str()));
+    let mut total: usize = least.sum();
+    let mut fitting = Fitting {
+        kept: HashMap::new(),
+        left_out: Vec::new(),
+        domains: HashSet::new(),
+    };
+    for (more, registry, indexed) in by_size {
+        let domains = registries.domains_of(registry).map(CustomDomain::as_str);
+        let new: Vec<_> = domains
+            .filter(|domain| !fitting.domains.contains(domain))
+            .collect();
+        let of_others = new.iter().map(|domain| {
+            let all = sharing.get(domain).copied().unwrap_or_default();
+            all.saturating_sub(least_size(registry, domain))
+        });
+        let after = total.saturating_add(more).saturating_add(of_others.sum());
+        if after <= most {
+            total = after;
+            fitting.domains.extend(new);
+            fitting.kept.insert(registry.name(), indexed);
+        } else {
+            fitting.left_out.push(registry.name().to_owned());
+        }
+    }
+    fitting
+}
+
+/// How many bytes a registry that is left out takes for one of its hosts, about: its name, and the host in two maps, each of
+/// which the API server notes once more.
+fn least_size(registry: &AttachedRegistry, host: &str) -> usize {
     const FIELDS: usize = 96;
-    hosts(registries, registry)
-        .map(|host| FIELDS + registry.name().len() + 4 * host.len())
-        .sum()
+    FIELDS + registry.name().len() + 4 * host.len()
 }
 
 /// How many bytes a registry takes in the object, about, with what the API server notes of each field.
@@ -212,24 +259,92 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        for (most, secret_of_two) in [(MAX_INDEX_BYTES, &["pullpass-two"][..]), (0, &[])] {
-            let index = index_within(&registries, &Settings::default(), most).spec;
-            let hosts: Vec<_> = index.hosts.keys().map(String::as_str).collect();
-            assert_eq!(
-                hosts,
-                [
-                    "free.contoso.com",
-                    "freeregistry.azurecr.io",
-                    "one.contoso.com",
-                    "oneregistry.azurecr.io",
-                    "two.contoso.com",
-                    "tworegistry.azurecr.io",
-                ]
-            );
-            assert_eq!(index.hosts["two.contoso.com"], secret_of_two);
-            assert_eq!(index.anonymous["free.contoso.com"][0].registry, "free");
-            assert!(!index.hosts["one.contoso.com"].contains(&"pullpass-two".to_owned()));
-        }
+        let index = index_within(&registries, &Settings::default(), MAX_INDEX_BYTES).spec;
+        let hosts: Vec<_> = index.hosts.keys().map(String::as_str).collect();
+        assert_eq!(
+            hosts,
+            [
+                "free.contoso.com",
+                "freeregistry.azurecr.io",
+                "one.contoso.com",
+                "oneregistry.azurecr.io",
+                "two.contoso.com",
+                "tworegistry.azurecr.io",
+            ]
+        );
+        assert_eq!(index.hosts["two.contoso.com"], ["pullpass-two"]);
+        assert_eq!(index.anonymous["free.contoso.com"][0].registry, "free");
+        assert!(!index.hosts["one.contoso.com"].contains(&"pullpass-two".to_owned()));
+        let without_room = index_within(&registries, &Settings::default(), 0).spec;
+        let hosts: Vec<_> = without_room.hosts.keys().map(String::as_str).collect();
+        assert_eq!(
+            hosts,
+            [
+                "freeregistry.azurecr.io",
+                "oneregistry.azurecr.io",
+                "tworegistry.azurecr.io"
+            ],
+            "no stranger's, and a custom domain without an entry is judged by nobody"
+        );
+    }
+
+    /// A registry of this login server with so many custom domains of its own, and these.
+    fn with_domains(name: &str, server: &str, count: usize, more: &[&str]) -> AttachedRegistry {
+        let own = (0..count).map(|number| format!("d{number}.{name}.{}.example", "x".repeat(60)));
+        let domains: Vec<String> = own
+            .chain(more.iter().map(|domain| (*domain).to_owned()))
+            .collect();
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+            "spec": {
+                "loginServer": format!("{server}.azurecr.io"),
+                "identity": {"managedIdentity": {}},
+                "customDomains": domains,
+            },
+        });
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn many_custom_domains_cost_no_other_registry_its_place() {
+        const MOST: usize = 300_000;
+        let many =
+            (0..900).map(|number| with_domains(&format!("r{number}"), &format!("server{number}"), 16, &[]));
+        let few =
+            (0..100).map(|number| with_domains(&format!("f{number}"), &format!("other{number}"), 1, &[]));
+        let registries: AttachedRegistries = many.chain(few).collect();
+        let index = index_within(&registries, &Settings::default(), MOST);
+        let kept: HashSet<_> = index.spec.pull_secrets.keys().cloned().collect();
+        assert!((0..100).all(|number| kept.contains(&format!("pullpass-f{number}"))));
+        assert!(
+            kept.len() > 110 && kept.len() + index.left_out.len() == 1_000,
+            "{}",
+            kept.len()
+        );
+        let size = stored(&registries, MOST);
+        assert!(size < MOST + 1_000, "{size}");
+        assert!((0..900).all(|number| {
+            index
+                .spec
+                .hosts
+                .contains_key(&format!("server{number}.azurecr.io"))
+        }));
+    }
+
+    #[test]
+    fn a_domain_that_is_kept_is_of_all_that_share_it() {
+        let registries: AttachedRegistries = [
+            with_domains("short", "shared", 0, &["both.example"]),
+            with_domains("long", "shared", 10, &["both.example"]),
+        ]
+        .into_iter()
+        .collect();
+        let index = index_within(&registries, &Settings::default(), 2_000);
+        assert_eq!(index.left_out, ["long"]);
+        assert_eq!(index.spec.hosts["both.example"], ["pullpass-short"]);
+        // It is forbidden to no namespace to which the one that is left out may give it.
+        assert_eq!(index.spec.anonymous["both.example"][0].registry, "long");
+        assert_eq!(index.spec.hosts.len(), 2);
     }
 
     #[test]
@@ -358,7 +473,7 @@ mod tests {
                 let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
                 let one: AttachedRegistries = std::iter::once(registry.clone()).collect();
                 let full = size(&one, &registry, &indexed(&registry));
-                let least = least_size(&one, &registry);
+                let least = least_size(&registry, registry.login_server().as_str());
                 for (estimate, most) in [(full, MAX_INDEX_BYTES), (least, 0)] {
                     let taken = stored(&one, most) - nothing;
                     let bounds = taken..=2 * taken + 256;
