@@ -29,7 +29,10 @@ fn wait_until_it_leads(replica: &Installation<'_>) -> Test {
 
 /// The Lease as it is now.
 struct Lease {
+    uid: String,
     holder: String,
+    /// Its holder has led for long enough to renew it.
+    is_renewed: bool,
     /// When it ends if nobody renews it.
     ends: Option<Timestamp>,
 }
@@ -39,9 +42,12 @@ fn lease(cluster: &ControlPlane) -> Result<Lease, Box<dyn Error>> {
     let duration = lease
         .pointer("/spec/leaseDurationSeconds")
         .and_then(serde_json::Value::as_i64);
-    let renewed = text(&lease, "/spec/renewTime").parse::<Timestamp>().ok();
+    let renew_time = text(&lease, "/spec/renewTime");
+    let renewed = renew_time.parse::<Timestamp>().ok();
     Ok(Lease {
+        uid: text(&lease, "/metadata/uid").to_owned(),
         holder: text(&lease, "/spec/holderIdentity").to_owned(),
+        is_renewed: renew_time != text(&lease, "/spec/acquireTime"),
         ends: renewed
             .zip(duration)
             .map(|(renewed, duration)| renewed + SignedDuration::from_secs(duration)),
@@ -212,6 +218,41 @@ fn a_leader_that_shuts_down_releases_the_lease() -> Test {
     let left = lease(&cluster)?;
     assert_eq!((left.holder.as_str(), left.ends), ("", None));
     Ok(())
+}
+
+#[test]
+fn a_deleted_lease_is_created_again_and_nothing_is_minted() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::start(&cluster, 2, |_| {})?;
+    wait_until_it_leads(&world.pullpass)?;
+    let second = replica(&cluster, &world.azure)?;
+    let before = world.attached(&json!({}))?;
+    let namespace = world.namespace_in_need(&before)?;
+    let secret = world.wait_for_secret(&namespace, &before)?;
+    let uid = lease(&cluster)?.uid;
+    cluster.run(&["delete", "lease", "pullpass", "--namespace", "pullpass-system"])?;
+    wait_for("another Lease, and one leader", SOON, || {
+        let now = lease(&cluster).map_err(|error| error.to_string())?;
+        if now.uid == uid || now.holder.is_empty() || !now.is_renewed {
+            return Err(format!("{} has the Lease {}", now.holder, now.uid));
+        }
+        let leading = [&world.pullpass, &second].map(|replica| leads(replica).unwrap_or_default());
+        match leading {
+            [true, false] | [false, true] => Ok(()),
+            [first, second] => Err(format!("the first leads: {first}; the second: {second}")),
+        }
+    })?;
+    // Whoever leads does what a leader does, and no more than was left to do.
+    let after = world.attached(&json!({}))?;
+    let other = world.namespace_in_need(&after)?;
+    world.wait_for_secret(&other, &after)?;
+    world.wait_for_served(&after, 1)?;
+    for login in [&before, &after] {
+        assert_eq!(world.azure.counts().calls_at(Step::Exchange, &login.host), 1);
+    }
+    assert_eq!(world.wait_for_secret(&namespace, &before)?, secret);
+    world.detach(&before)?;
+    world.wait_until_nothing_is_left(&before)
 }
 
 /// How long a replica is watched that must not lead: far longer than it takes to take a Lease that is free.
