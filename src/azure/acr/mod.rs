@@ -30,6 +30,11 @@ use crate::http::headers;
 use crate::http::{HttpClient, Response};
 use crate::registry::login_server::LoginServer;
 
+/// The audience of Azure Container Registry itself.
+///
+/// Source: Microsoft Learn, "Disable authentication as ARM template".
+pub const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";
+
 /// The user name that goes with a token in the place of a password.
 pub const TOKEN_USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 

@@ -1,6 +1,7 @@
 //! What to do about a failure, as a clause for statuses and Events.
 
-use super::{MintCause, MintKind, MintRequest, MintStep, Password};
+use super::cause::{MintCause, MintStep};
+use super::{MintKind, MintRequest};
 use crate::azure::acr::AcrError;
 use crate::azure::identity::MintIdentity;
 use crate::azure::remedy::{
@@ -37,11 +38,11 @@ pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -
 /// About a user name and a password that a registry does not take.
 pub(super) fn of_refused_password(
     login_server: &LoginServer,
+    principal: Option<&MintIdentity>,
     username: &str,
-    password: &Password,
     error: &AcrError,
 ) -> Option<String> {
-    let situation = of_puller(login_server, password.principal.as_ref(), username, None);
+    let situation = of_puller(login_server, principal, username, None);
     joined(situation.of_registry(Request::Login, error))
 }
 

@@ -1,6 +1,7 @@
 //! Pull credentials: which steps make one, and what it means when a step fails.
 
 mod advice;
+mod cause;
 mod error;
 mod password;
 
@@ -9,8 +10,10 @@ use std::fmt;
 use jiff::Timestamp;
 
 pub use self::advice::of_no_token_file as no_token_file_advice;
-pub use self::error::{MintCause, MintError, MintStep};
+pub use self::cause::{MintCause, MintStep};
+pub use self::error::MintError;
 pub use self::password::{Password, denied_pull_advice};
+pub use crate::azure::acr::REGISTRY_AUDIENCE;
 use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use crate::azure::entra::Entra;
 pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
@@ -20,11 +23,6 @@ use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
 use crate::registry::docker_config::{Keys, docker_config, for_every_host};
 use crate::registry::login_server::LoginServer;
-
-/// The audience of Azure Container Registry itself.
-///
-/// Source: Microsoft Learn, "Disable authentication as ARM template".
-pub const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";
 
 /// What the API server lets the values of a Secret have, in bytes.
 ///

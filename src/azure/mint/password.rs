@@ -53,7 +53,8 @@ impl Minter {
         match acr::password_token(&self.http, login_server, username, secret, None, now).await {
             Ok(_) => Ok(credential),
             Err(error) => {
-                let advice = advice::of_refused_password(login_server, username, password, &error);
+                let principal = password.principal.as_ref();
+                let advice = advice::of_refused_password(login_server, principal, username, &error);
                 let login_server = login_server.clone();
                 let cause = MintCause::Registry { login_server, error };
                 Err(MintError::with_advice(MintStep::AccessToken, cause, advice))
