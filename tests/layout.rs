@@ -61,6 +61,76 @@ fn code_behind_tests_and_aliases_of_the_crate_are_read() -> Result<()> {
 }
 
 #[test]
+fn code_that_the_layers_could_not_see_is_named() -> Result<()> {
+    for (file, text, says) in [
+        ("policy/mod.rs", "use crate::*;", "name what is used"),
+        ("policy/mod.rs", "use crate::{\n    *};", "name what is used"),
+        ("policy/mod.rs", "pub use self::scope::*;", "name what is used"),
+        (
+            "lib.rs",
+            "extern crate self as pass;",
+            "one name each: extern crate self",
+        ),
+        (
+            "policy/mod.rs",
+            "#[path = \"tests.rs\"]\nmod more;",
+            "one name each: #[path",
+        ),
+        (
+            "policy/mod.rs",
+            "pub mod tests;",
+            "a module named tests is behind #[cfg(test)]",
+        ),
+        (
+            "lib.rs",
+            "mod tests;",
+            "a module named tests is behind #[cfg(test)]",
+        ),
+    ] {
+        let (passed, said) = layers(&[(file, &format!("//! A scope.\n{text}\n"))])?;
+        assert!(!passed && said.contains(says), "{text}: {said}");
+    }
+    let behind = "#[cfg(test)]\n#[allow(clippy::float_cmp)]\npub(crate) mod tests;\n";
+    let (passed, said) = layers(&[("policy/mod.rs", behind)])?;
+    assert!(passed, "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_name_leads_to_the_file_that_it_is_from() -> Result<()> {
+    for (folder, by_name) in [
+        (
+            "mod a;\nmod b;\npub use self::a::{A, C as D};\n",
+            "use super::A;\n",
+        ),
+        (
+            "mod a;\nmod b;\npub use self::a::{A, C as D};\n",
+            "use crate::policy::D;\n",
+        ),
+        ("mod a;\nmod b;\nuse a::A;\n", "fn f(a: super::A) {}\n"),
+    ] {
+        let (passed, said) = layers(&[
+            ("policy/mod.rs", folder),
+            ("policy/a.rs", "use super::b::B;\n"),
+            ("policy/b.rs", by_name),
+        ])?;
+        let way = "policy/a -> policy/b -> policy/a";
+        assert!(!passed && said.contains(way), "{by_name}: {said}");
+    }
+    // What a folder may use does not go on to those that use it.
+    let (passed, said) = layers(&[
+        ("server/mod.rs", "use crate::admission::Call;\n"),
+        ("admission/mod.rs", "pub use crate::kubernetes::call::Call;\n"),
+        ("kubernetes/call.rs", ""),
+    ])?;
+    assert!(
+        !passed && said.contains("server/mod.rs:1: server -> kubernetes is not allowed"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
 fn files_that_import_each_other_are_named() -> Result<()> {
     let (passed, said) = layers(&[
         ("policy/mod.rs", "mod a;\nmod b;\nmod c;\nuse self::a::A;\n"),
