@@ -46,6 +46,8 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
 /// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other says nothing.
 pub const INJECTED_BY_POLICY: &str = "admission-policy";
+/// The label with its own name that the API server gives every namespace.
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// The type of a Secret with a certificate, as Kubernetes names it.
 pub const TLS_TYPE: &str = "kubernetes.io/tls";
 /// The key of the certificate in such a Secret.

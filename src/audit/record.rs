@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::base::dns::MAX_SUBDOMAIN;
 use crate::policy::decision::{Decision, JudgedImage, Waited};
 use crate::policy::request::{Owner, PodImage, ReviewRequest};
 use crate::policy::scope::Mode;
@@ -17,12 +18,12 @@ const MAX_LISTED: usize = 100;
 /// How much of an image's reference a record keeps, in bytes of JSON: enough for a repository, a tag and a digest of the
 /// longest kind with a usual host. Leading zeros of a port have no end.
 const MAX_REFERENCE: usize = 600;
-/// The same, of a registry's host; a valid one has 253 (a DNS name).
-const MAX_HOST: usize = 253;
+/// The same, of a registry's host; a valid one is no longer.
+const MAX_HOST: usize = MAX_SUBDOMAIN;
 /// The same, of the name of a container or volume; a valid one has 63 (a DNS label).
 const MAX_ITEM: usize = 100;
-/// The same, of an object's name; a valid one has 253 (a DNS subdomain).
-const MAX_NAME: usize = 253;
+/// The same, of an object's name; a valid one is no longer.
+const MAX_NAME: usize = MAX_SUBDOMAIN;
 /// The same, of the names of users, which Kubernetes does not limit: subjects of certificates and claims of tokens.
 const MAX_USER: usize = 1024;
 

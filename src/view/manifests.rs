@@ -15,14 +15,12 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::NAMESPACE_NAME_LABEL;
 use crate::base::encoding::decode;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::Labels;
 use crate::view::View;
-
-/// The label with its own name that the API server gives every namespace.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What a directory holds.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +93,7 @@ impl Manifests {
                     (None, "Namespace") => {
                         let namespace: Namespace = strictly(&path, &object)?;
                         let mut labels = namespace.labels().clone();
-                        labels.insert(NAME_LABEL.to_owned(), name.clone());
+                        labels.insert(NAMESPACE_NAME_LABEL.to_owned(), name.clone());
                         namespaces.insert(name.clone(), labels).is_some()
                     }
                     _ => false,
@@ -132,7 +130,7 @@ impl Manifests {
     pub fn effective_labels(&self, namespace: &str) -> Cow<'_, Labels> {
         match self.labels(namespace) {
             Some(labels) => Cow::Borrowed(labels),
-            None => Cow::Owned([(NAME_LABEL.to_owned(), namespace.to_owned())].into()),
+            None => Cow::Owned([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())].into()),
         }
     }
 }
@@ -285,7 +283,8 @@ pub fn kind_and_name(object: &Value) -> (String, String) {
     (head.kind, head.metadata.name)
 }
 
-fn api_group(object: &Value) -> Option<&str> {
+/// The API group of an object; none where it is of the core group, or has no API version.
+pub fn api_group(object: &Value) -> Option<&str> {
     object
         .get("apiVersion")
         .and_then(Value::as_str)
@@ -327,9 +326,9 @@ mod tests {
         );
         assert_eq!(manifests.labels("apps").unwrap()["team"], "a");
         assert_eq!(manifests.labels("raw").unwrap()["team"], "b");
-        assert_eq!(manifests.labels("web").unwrap()[NAME_LABEL], "web");
+        assert_eq!(manifests.labels("web").unwrap()[NAMESPACE_NAME_LABEL], "web");
         assert!(manifests.labels("other").is_none());
-        assert_eq!(manifests.effective_labels("other")[NAME_LABEL], "other");
+        assert_eq!(manifests.effective_labels("other")[NAMESPACE_NAME_LABEL], "other");
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use thiserror::Error;
 
+use crate::base::dns::MAX_SUBDOMAIN;
+
 /// The longest value of a label, and the longest name in its key.
 const MAX_NAME: usize = 63;
-/// The longest prefix of a key.
-const MAX_PREFIX: usize = 253;
 
 /// Which namespaces may use a registry.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +118,7 @@ fn key_of(text: &str) -> Option<String> {
     let name = match text.split_once('/') {
         None => text,
         Some((prefix, name)) => {
-            let fits = (1..=MAX_PREFIX).contains(&prefix.len())
+            let fits = (1..=MAX_SUBDOMAIN).contains(&prefix.len())
                 && prefix
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));

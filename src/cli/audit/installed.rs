@@ -4,11 +4,8 @@
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::api::names::{INJECT_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
+use crate::api::names::{INJECT_LABEL, NAMESPACE_NAME_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
 use crate::policy::scope::{Mode, Scope};
-
-/// The label that every namespace has its own name in.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The scope that the selectors of the shipped configurations stand for, whatever was added to the excluded namespaces.
 /// None where the webhook for Pods is not in it.
@@ -28,7 +25,7 @@ pub fn scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
         .match_expressions
         .into_iter()
         .flatten()
-        .filter(|expression| expression.key == NAME_LABEL && expression.operator == "NotIn")
+        .filter(|expression| expression.key == NAMESPACE_NAME_LABEL && expression.operator == "NotIn")
         .flat_map(|expression| expression.values.unwrap_or_default());
     Some(Scope::new(mode, own_namespace(webhook), excluded))
 }
@@ -78,7 +75,8 @@ mod tests {
 
     #[test]
     fn the_selectors_tell_mode_and_exclusions() {
-        let excluded = json!({"key": NAME_LABEL, "operator": "NotIn", "values": ["kube-system", "legacy"]});
+        let excluded =
+            json!({"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": ["kube-system", "legacy"]});
         let not_disabled = json!({"key": INJECT_LABEL, "operator": "NotIn", "values": ["disabled"]});
         let enabled = json!({"key": INJECT_LABEL, "operator": "In", "values": ["enabled"]});
         let expected = |mode| Some(Scope::new(mode, "own", ["legacy".to_owned()]));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::CliError;
 use crate::policy::request::{Operation, PodView, ReviewRequest};
-use crate::view::manifests::kind_and_name;
+use crate::view::manifests::{api_group, kind_and_name};
 
 /// How deep Pod templates are looked for in kinds that are not Kubernetes' own.
 const MAX_DEPTH: usize = 12;
@@ -162,7 +162,7 @@ pub(super) fn gather(
             text: pod.to_string(),
         });
     };
-    let group = api_group(object);
+    let group = api_group(object).unwrap_or_default();
     if let Some(pointer) = template_of(group, &kind) {
         let template = object.pointer(pointer);
         let Some(pod) = template.filter(|pod| pod.get("spec").is_some_and(Value::is_object)) else {
@@ -233,14 +233,6 @@ const BUILT_IN: [&str; 16] = [
     "scheduling.k8s.io",
     "storage.k8s.io",
 ];
-
-fn api_group(object: &Value) -> &str {
-    object
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .and_then(|version| version.split_once('/'))
-        .map_or("", |(group, _)| group)
-}
 
 /// Pod templates of kinds that are not Kubernetes' own: whatever is called a template, or `podTemplate`, and has a spec with
 /// containers.
