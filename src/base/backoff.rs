@@ -66,7 +66,7 @@ impl Jitter {
     }
 
     /// As a fraction: 0 for none, 1 for the whole spread.
-    pub fn fraction(self) -> f64 {
+    fn fraction(self) -> f64 {
         f64::from(self.0) / f64::from(u16::MAX)
     }
 

@@ -82,6 +82,9 @@ fn too_soon() -> MintFailure {
     }
 }
 
+/// At which part of a credential's life it is refreshed. It is read from the object as it is now, and is no part of
+/// [`AttachedRegistry`]: where a parsed registry differs, its pull secrets are looked at in every namespace, and when to mint
+/// changes none of them.
 fn fraction(object: &AcrRegistry) -> f64 {
     let credential = object.spec.credential.as_ref();
     credential

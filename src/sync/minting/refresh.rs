@@ -11,9 +11,6 @@ use crate::sync::held_credential::HeldCredential;
 
 /// When to refresh, as a fraction of a credential's own life, unless the spec says otherwise.
 pub const DEFAULT_FRACTION: f64 = 0.5;
-/// How much earlier than due a refresh may be, as a fraction of the wait: registries that were attached together
-/// shall not be refreshed together for ever.
-const JITTER: f64 = 0.1;
 /// The wait after failures in a row, unless the service asks for a longer one.
 const MINT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
 
@@ -188,9 +185,10 @@ pub fn wait(held: &HeldCredential, fraction: f64) -> Option<Duration> {
         .duration_since(held.refreshed_at)
         .as_secs_f64()
         .max(0.0);
+    let wait = Duration::try_from_secs_f64(life * fraction).ok()?;
+    // Registries that were attached together are not refreshed together for ever.
     let jitter = Jitter::of(&(&held.inputs, held.refreshed_at.as_nanosecond()));
-    let early = jitter.fraction() * JITTER;
-    Duration::try_from_secs_f64(life * fraction * (1.0 - early)).ok()
+    Some(jitter.spread(wait))
 }
 
 /// Counts one more failure. Registries that fail together do not retry together: the jitter follows from the inputs and
