@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod clock;
 pub mod dns;
 pub mod encoding;
+pub mod guid;
 pub mod occasional;
 pub mod readiness;
 pub mod secret_text;

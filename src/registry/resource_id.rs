@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::base::guid::is_guid;
 use crate::registry::login_server::NAME_LENGTH;
 
 /// The longest name of a resource group.
@@ -68,16 +69,6 @@ impl ResourceId {
     pub fn registry(&self) -> &str {
         &self.registry
     }
-}
-
-fn is_guid(text: &str) -> bool {
-    let mut groups = text.split('-');
-    let fits = [8, 4, 4, 4, 12].into_iter().all(|length| {
-        groups
-            .next()
-            .is_some_and(|group| group.len() == length && group.bytes().all(|b| b.is_ascii_hexdigit()))
-    });
-    fits && groups.next().is_none()
 }
 
 fn is_resource_group(text: &str) -> bool {

@@ -18,6 +18,7 @@ use crate::azure::acr::{self, AcrError, RegistryToken, TOKEN_USERNAME};
 use crate::azure::entra::Entra;
 pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::base::clock::Clock;
+use crate::base::guid::is_guid;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
@@ -144,6 +145,7 @@ impl Minter {
             .map_err(|error| MintError::in_request(request, MintStep::Entra, MintCause::Entra(error)))?;
         passed(MintStep::Entra);
         let tenant = request.identity.app().map(|app| app.tenant_id.as_str());
+        // The exchange compares it with the token's, which is a GUID; a domain name would never be equal.
         let tenant = tenant.filter(|tenant| is_guid(tenant));
         let (http, login_server) = (&self.http, &request.login_server);
         let issued_at = (self.clock)();
@@ -208,12 +210,6 @@ fn audiences(request: &MintRequest) -> (&str, Vec<&str>) {
     )
 }
 
-/// The exchange compares `tenant` with the token's, which is a GUID; a domain name would never be equal.
-fn is_guid(text: &str) -> bool {
-    let groups: Vec<_> = text.split('-').map(str::len).collect();
-    groups == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,18 +244,5 @@ mod tests {
         }
         let government = request(None, None, Cloud::USGovernment);
         assert_eq!(audiences(&government).1, ["https://management.usgovcloudapi.net"]);
-    }
-
-    #[test]
-    fn only_a_guid_is_a_tenant_for_the_exchange() {
-        assert!(is_guid("7b795fb9-09d3-42f4-a494-38864F99BA3C"));
-        for text in [
-            "contoso.onmicrosoft.com",
-            "",
-            "7b795fb9",
-            "zb795fb9-09d3-42f4-a494-38864f99ba3c",
-        ] {
-            assert!(!is_guid(text), "{text}");
-        }
     }
 }
