@@ -31,18 +31,13 @@ pub enum ServiceError {
         retry_after: Option<Duration>,
     },
     /// Sent elsewhere, which is not followed.
-    #[error(
-        "the answer was a redirect (HTTP {status}), which is not followed with credentials in hand; \
-         look for a proxy in between"
-    )]
+    #[error("the answer was a redirect (HTTP {status}), which is not followed with credentials in hand")]
     Redirected {
         /// The status.
         status: u16,
     },
     /// A success without what was asked for.
-    #[error(
-        "the answer was not what this service gives (HTTP {status}, {what}); look for a proxy in between"
-    )]
+    #[error("the answer was not what this service gives (HTTP {status}, {what})")]
     Garbled {
         /// The status.
         status: u16,

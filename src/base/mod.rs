@@ -7,4 +7,5 @@ pub mod encoding;
 pub mod guid;
 pub mod occasional;
 pub mod readiness;
+pub(crate) mod remedy;
 pub mod secret_text;

@@ -1,15 +1,17 @@
-//! What to do about a failure, with the commands.
+//! What to do about a failure as a check lists it: as sentences, with the commands. What there is to do is in `azure::remedy`.
 
-use super::finding::{Code, Cure, Step};
+use super::finding::{Cure, Step};
 use super::subject::{Identity, Subject, Target};
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
 use crate::azure::remedy::{
-    self, Handover, Puller, Remedy, Request, Situation, of_secret, of_too_many_repositories,
-    of_unusable_password, show_login_server,
+    self, Handover, Puller, Request, Situation, of_data_endpoint, of_missing_repository, of_missing_tag,
+    of_secret, of_too_many_repositories, of_unusable_password,
 };
 use crate::azure::service_error::ServiceError;
+use crate::base::remedy::Remedy;
+use crate::http::HttpError;
 use crate::registry::login_server::LoginServer;
 
 fn say(text: impl Into<String>) -> Cure {
@@ -87,62 +89,12 @@ pub(super) fn new_secret(login_server: &LoginServer, registry: &str, app: &Appli
     ))
 }
 
-pub(super) fn network(subject: &Subject, code: Code) -> Vec<Cure> {
-    let host = &subject.login_server;
-    let registry = host.resource_name();
-    match code {
-        Code::Dns => {
-            let mut cures = listed(vec![show_login_server(host)]);
-            cures.push(run(
-                format!(
-                    "With a private endpoint, the private DNS zone privatelink.{} must be linked to this network; see \
-                     what its name comes to here:",
-                    host.cloud().login_server_suffix()
-                ),
-                format!("nslookup {host}"),
-            ));
-            cures
-        }
-        Code::Ssl => vec![
-            run(
-                "See whose certificate comes: one of a proxy that opens TLS needs its authority given by --extra-ca.",
-                format!("openssl s_client -connect {host}:443 -servername {host} </dev/null"),
-            ),
-            say("See that this machine's clock is right."),
-        ],
-        Code::Tcp
-        | Code::DataEndpoint
-        | Code::Forbidden
-        | Code::Challenge
-        | Code::AadLogin
-        | Code::RefreshToken
-        | Code::AccessToken
-        | Code::LoginServer
-        | Code::Cmk
-        | Code::Manifest
-        | Code::ClockSkew
-        | Code::Controller
-        | Code::PullSecret
-        | Code::Policy
-        | Code::CustomDomain => vec![
-            say(
-                "Look at what is between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY.",
-            ),
-            run(
-                "See which addresses and ports the registry needs:",
-                format!("az acr show-endpoints --name {registry}"),
-            ),
-        ],
-    }
+/// About a registry that can't be reached.
+pub(super) fn unreached(subject: &Subject, error: &HttpError) -> Vec<Cure> {
+    listed(situation(subject, subject.target.as_ref()).of_no_answer(error))
 }
 
-pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrError) -> Vec<Cure> {
-    if matches!(code, Code::Dns | Code::Ssl | Code::Tcp) {
-        return network(subject, code);
-    }
-    if let AcrError::ServiceError(trouble) = error {
-        return waiting(trouble);
-    }
+pub(super) fn registry(subject: &Subject, step: Step, error: &AcrError) -> Vec<Cure> {
     let asked = match step {
         Step::Exchange => Request::Exchange,
         Step::AccessToken | Step::Manifest | Step::Layers => Request::Pull,
@@ -160,23 +112,19 @@ pub(super) fn registry(subject: &Subject, step: Step, code: Code, error: &AcrErr
         | Step::Credential
         | Step::PullSecrets => Request::Challenge,
     };
-    listed(situation(subject, subject.target.as_ref()).of_registry(asked, error))
+    let remedies = situation(subject, subject.target.as_ref()).of_registry(asked, error);
+    match error {
+        AcrError::ServiceError(trouble) if remedies.is_empty() => vec![waiting(trouble)],
+        _ => listed(remedies),
+    }
 }
 
-fn waiting(trouble: &ServiceError) -> Vec<Cure> {
-    match trouble.retry_after() {
-        Some(wait) => vec![say(format!("Wait {} s, then check again.", wait.as_secs()))],
-        None => match trouble {
-            ServiceError::Throttled { .. } | ServiceError::Unavailable { .. } => {
-                vec![say("Wait a minute, then check again.")]
-            }
-            ServiceError::NoAnswer(_) | ServiceError::Redirected { .. } | ServiceError::Garbled { .. } => {
-                vec![say(
-                    "Check again; if it stays so, look for a proxy or a firewall in between.",
-                )]
-            }
-        },
-    }
+/// About what passes by itself.
+fn waiting(trouble: &ServiceError) -> Cure {
+    say(match trouble.retry_after() {
+        Some(wait) => format!("Wait {} s, then check again.", wait.as_secs()),
+        None => "Wait a minute, then check again.".to_owned(),
+    })
 }
 
 pub(super) fn repository(subject: &Subject, target: &Target) -> Vec<Cure> {
@@ -184,27 +132,18 @@ pub(super) fn repository(subject: &Subject, target: &Target) -> Vec<Cure> {
 }
 
 pub(super) fn missing(subject: &Subject, target: &Target, is_repository: bool) -> Vec<Cure> {
-    let registry = subject.login_server.resource_name();
-    vec![if is_repository {
-        run(
-            "See which there are:",
-            format!("az acr repository list --name {registry}"),
-        )
+    let login_server = &subject.login_server;
+    listed(if is_repository {
+        of_missing_repository(login_server)
     } else {
-        run(
-            "See which tags there are, and name one as --repository REPOSITORY:TAG:",
-            format!(
-                "az acr repository show-tags --name {registry} --repository {}",
-                target.repository
-            ),
-        )
-    }]
+        of_missing_tag(login_server, &target.repository)
+    })
 }
 
 pub(super) fn entra(subject: &Subject, error: &EntraError) -> Vec<Cure> {
     let remedies = situation(subject, subject.target.as_ref()).of_entra(error);
     match error.service_error() {
-        Some(trouble) if remedies.is_empty() => waiting(trouble),
+        Some(trouble) if remedies.is_empty() => vec![waiting(trouble)],
         _ => listed(remedies),
     }
 }
@@ -221,23 +160,7 @@ pub(super) fn too_many_repositories() -> Vec<Cure> {
 
 /// About the host that layers come from.
 pub(super) fn data_endpoint(subject: &Subject, host: &str) -> Vec<Cure> {
-    let registry = subject.login_server.resource_name();
-    let mut cures = vec![
-        say(format!(
-            "Let this machine, and the nodes, reach {host} on port 443; HTTPS_PROXY and NO_PROXY count for it too."
-        )),
-        run(
-            "See which hosts the registry hands layers out from:",
-            format!("az acr show-endpoints --name {registry}"),
-        ),
-    ];
-    if host.contains(".blob.") {
-        cures.push(run(
-            "Or have it do so from hosts of its own, NAME.REGION.data.azurecr.io, which a firewall can name (Premium registries):",
-            format!("az acr update --name {registry} --data-endpoint-enabled true"),
-        ));
-    }
-    cures
+    listed(of_data_endpoint(&subject.login_server, host))
 }
 
 pub(super) fn clock() -> Vec<Cure> {

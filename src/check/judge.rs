@@ -182,7 +182,7 @@ fn layers(subject: &Subject, found: &Layers) -> StepOutcome {
 
 fn unreached(subject: &Subject, error: &HttpError) -> StepOutcome {
     let code = code_of_failure(error.failure()).unwrap_or(Code::Tcp);
-    failed(code, error.to_string(), advice::network(subject, code))
+    failed(code, error.to_string(), advice::unreached(subject, error))
 }
 
 fn code_of_failure(failure: &HttpFailure) -> Option<Code> {
@@ -277,7 +277,7 @@ fn refused(subject: &Subject, step: Step, error: &AcrError) -> StepOutcome {
             | AcrError::TooLong,
         ) => format!("{host}: {error}"),
     };
-    failed(code, cause, advice::registry(subject, step, code, error))
+    failed(code, cause, advice::registry(subject, step, error))
 }
 
 fn minted(subject: &Subject, step: Step, error: &MintError) -> StepOutcome {

@@ -24,21 +24,19 @@ pub struct HttpError {
 #[non_exhaustive]
 pub enum HttpFailure {
     /// The name does not resolve.
-    #[error(
-        "the host name does not resolve; check the name and the cluster's DNS (private DNS zones included)"
-    )]
+    #[error("the host name does not resolve")]
     Dns,
     /// The connection was refused, or there is no way there.
-    #[error("no TCP connection ({0}); check firewalls, network policies and private endpoints")]
+    #[error("no TCP connection ({0})")]
     Connect(String),
     /// No connection in time.
-    #[error("no TCP connection in time; check firewalls, network policies and private endpoints")]
+    #[error("no TCP connection in time")]
     ConnectTimeout,
     /// The proxy did not pass the connection on.
-    #[error("the proxy did not connect ({0}); check HTTPS_PROXY and NO_PROXY")]
+    #[error("the proxy did not connect ({0})")]
     Proxy(String),
     /// No TLS.
-    #[error("TLS failed ({0}); a proxy that opens TLS needs its CA given by --extra-ca")]
+    #[error("TLS failed ({0})")]
     Tls(String),
     /// No whole answer in time.
     #[error("no whole answer in time")]
@@ -55,7 +53,7 @@ pub enum HttpFailure {
 }
 
 impl HttpError {
-    pub(super) fn new(target: String, failure: HttpFailure) -> Self {
+    pub(crate) fn new(target: String, failure: HttpFailure) -> Self {
         Self { target, failure }
     }
 

@@ -4,6 +4,7 @@
 //! the time for it within bounds, and tells apart what can go wrong. Plain HTTP is for the managed identity endpoint,
 //! which has nothing else, and never goes through a proxy.
 
+mod advice;
 mod dialer;
 mod error;
 pub mod headers;

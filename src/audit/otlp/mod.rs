@@ -22,7 +22,9 @@ use tokio::runtime::{Builder, Runtime};
 pub use self::endpoint::{Endpoint, EndpointError, HeaderFile, HeaderFileError};
 use self::retry::Retries;
 use super::sink::{Lost, Sink, count};
+use crate::api::advice::with_advice;
 use crate::base::backoff::Jitter;
+use crate::base::remedy::joined;
 use crate::http::HttpClient;
 use crate::http::headers::retry_after;
 
@@ -113,7 +115,10 @@ impl Collector {
     async fn attempt(&self, body: Bytes) -> Result<(), ExportFailure> {
         let request = self.request(body).map_err(ExportFailure::passing)?;
         let answer = self.http.send(request).await;
-        let answer = answer.map_err(|error| ExportFailure::passing(error.to_string()))?;
+        let answer = answer.map_err(|error| {
+            let advice = joined(error.remedies());
+            ExportFailure::passing(with_advice(&error.to_string(), advice.as_deref()))
+        })?;
         match answer.status {
             StatusCode::OK => taken(&answer.body),
             // The ones that OTLP/HTTP says to try again after.

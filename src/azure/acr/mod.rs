@@ -77,10 +77,10 @@ pub enum AcrError {
     #[error("refused ({0})")]
     Refused(AcrRefusal),
     /// `/v2/` does not ask for a token in the way that ACR does.
-    #[error("it does not ask for a token as a container registry of Azure does; look for a proxy in between")]
+    #[error("it does not ask for a token as a container registry of Azure does")]
     NoChallenge,
     /// The challenge sends clients, with their passwords, to another host.
-    #[error("its challenge sends credentials to another host ({realm}); look for a proxy in between")]
+    #[error("its challenge sends credentials to another host ({realm})")]
     WrongRealm {
         /// The realm's host, or the realm if it has none.
         realm: String,

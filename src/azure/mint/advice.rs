@@ -5,8 +5,9 @@ use super::{MintKind, MintRequest};
 use crate::azure::acr::AcrError;
 use crate::azure::identity::MintIdentity;
 use crate::azure::remedy::{
-    self, Handover, Puller, Request, Situation, joined, of_too_many_repositories, of_unusable_password,
+    self, Handover, Puller, Request, Situation, of_too_many_repositories, of_unusable_password,
 };
+use crate::base::remedy::joined;
 use crate::registry::login_server::LoginServer;
 
 pub(super) fn advice(request: &MintRequest, step: MintStep, cause: &MintCause) -> Option<String> {

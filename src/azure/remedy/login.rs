@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Puller, Remedy, Situation, of_secret, run};
+use super::{Puller, Situation, of_secret};
+use crate::base::remedy::{Remedy, run};
 
 /// Stands for the name of a token that is not told.
 const TOKEN_NAME: &str = "TOKEN-NAME";

@@ -2,10 +2,13 @@
 //!
 //! Statuses and Events join the remedies into a sentence; `pullpass check` lists them with their commands.
 
+mod connection;
 mod fault;
 mod login;
 mod proof;
 
+use self::connection::of_entra_service;
+pub(crate) use self::connection::{of_data_endpoint, of_missing_repository, of_missing_tag};
 pub(crate) use self::fault::EntraFault;
 use self::login::token_name;
 use self::proof::issuer_with_rsa;
@@ -14,17 +17,9 @@ use super::acr::{AcrError, AcrRefusal, REGISTRY_AUDIENCE};
 use super::entra::{EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};
 use super::service_error::ServiceError;
+use crate::base::remedy::{Remedy, run, say};
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
-
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Remedy {
-    /// What to do: a clause without a capital letter and without a full stop.
-    pub(crate) text: String,
-    /// The command that does it, or that shows what to look at.
-    pub(crate) command: Option<String>,
-}
 
 /// What is known where something failed.
 #[derive(Debug, Clone, Copy)]
@@ -76,32 +71,6 @@ pub(crate) enum Request {
     Pull,
 }
 
-fn say(text: impl Into<String>) -> Remedy {
-    Remedy {
-        text: text.into(),
-        command: None,
-    }
-}
-
-fn run(text: impl Into<String>, command: impl Into<String>) -> Remedy {
-    Remedy {
-        text: text.into(),
-        command: Some(command.into()),
-    }
-}
-
-/// Remedies as a clause.
-pub(crate) fn joined(remedies: Vec<Remedy>) -> Option<String> {
-    let clauses: Vec<_> = remedies
-        .into_iter()
-        .map(|Remedy { text, command }| match command {
-            Some(command) => format!("{text}: `{command}`"),
-            None => text,
-        })
-        .collect();
-    (!clauses.is_empty()).then(|| clauses.join("; "))
-}
-
 /// About a user name and password that no client could send.
 pub(crate) fn of_unusable_password() -> Vec<Remedy> {
     vec![say("correct the Secret that spec.identity names")]
@@ -115,7 +84,7 @@ pub(crate) fn of_too_many_repositories() -> Vec<Remedy> {
 }
 
 /// About a host at which there is no registry.
-pub(crate) fn show_login_server(login_server: &LoginServer) -> Remedy {
+fn show_login_server(login_server: &LoginServer) -> Remedy {
     run(
         "see that there is such a registry, and what its login server is called",
         format!(
@@ -149,7 +118,8 @@ impl Situation<'_> {
             EntraError::TokenAlgorithm(_) => vec![issuer_with_rsa()],
             EntraError::TokenFile { .. } => of_no_token_file(self.login_server),
             EntraError::Identity(_) => vec![say("correct spec.identity")],
-            EntraError::ServiceError(_) | EntraError::ImdsServiceError(_) => Vec::new(),
+            EntraError::ServiceError(trouble) => of_entra_service(trouble),
+            EntraError::ImdsServiceError(_) => Vec::new(),
         }
     }
 
@@ -259,7 +229,7 @@ impl Situation<'_> {
             AcrError::Token(_) => vec![say(
                 "compare the clocks of this machine and of the registry, and look for a proxy in between",
             )],
-            AcrError::ServiceError(_) => Vec::new(),
+            AcrError::ServiceError(trouble) => self.of_service(trouble),
         }
     }
 

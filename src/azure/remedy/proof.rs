@@ -1,8 +1,9 @@
 //! What an identity proves itself by, and how another proof is made and given to pullpass.
 
-use super::{Handover, Puller, Remedy, Situation, joined, run, say};
+use super::{Handover, Puller, Situation};
 use crate::azure::entra::CertificateError;
 use crate::azure::identity::Application;
+use crate::base::remedy::{Remedy, joined, run, say};
 use crate::registry::login_server::LoginServer;
 
 /// About a client secret that Entra ID refuses.

@@ -179,6 +179,29 @@ fn resets_are_advised_with_append_alone() {
 }
 
 #[test]
+fn remedies_stand_in_no_other_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for directory in ["azure", "check", "sync", "audit"] {
+        texts(&root.join("src").join(directory), &mut found);
+    }
+    found.retain(|(path, _)| !path.components().any(|part| part.as_os_str() == "remedy"));
+    assert!(found.len() > 50, "{} files", found.len());
+    for (path, text) in found {
+        for advice in [
+            "az acr ",
+            "az ad ",
+            "az role ",
+            "az vmss ",
+            "az account ",
+            "look for a proxy",
+        ] {
+            assert!(!text.contains(advice), "{}: {advice}", path.display());
+        }
+    }
+}
+
+#[test]
 fn a_user_that_may_be_a_password_is_not_named() {
     let login_server = LoginServer::parse("myregistry.azurecr.io").unwrap();
     let advice = |user: &str, repository| {
