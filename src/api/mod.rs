@@ -7,3 +7,4 @@ pub mod condition;
 pub mod identity;
 pub mod names;
 pub mod reason;
+pub(crate) mod undistributed;

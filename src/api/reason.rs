@@ -28,6 +28,25 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::InvalidSpec,
+        Self::CredentialSecretMissing,
+        Self::EntraRejected,
+        Self::ExchangeRejected,
+        Self::Throttled,
+        Self::Unreachable,
+        Self::NameConflict,
+        Self::SecretsRefused,
+        Self::PullDenied,
+        Self::NotAsked,
+    ];
+
+    /// The reason of that name; none for another word, as for that of a condition that is `True`.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// The word, as it stands in the condition.
     pub fn as_str(self) -> &'static str {
         match self {

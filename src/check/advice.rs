@@ -34,7 +34,7 @@ pub(super) fn kubectl(text: &str, command: String) -> Cure {
 }
 
 /// Remedies as a list has them: sentences, which a command follows or does not.
-fn listed(remedies: Vec<Remedy>) -> Vec<Cure> {
+pub(super) fn listed(remedies: Vec<Remedy>) -> Vec<Cure> {
     remedies
         .into_iter()
         .map(|Remedy { text, command }| Cure {

@@ -7,14 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use self::code::code_of;
-use super::advice::{kubectl, new_secret, of_status};
+use super::advice::{kubectl, listed, new_secret, of_status};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
-use crate::api::names::{INDEX, REGISTRY_LABEL, WEBHOOK_CONFIGURATION, minted_credential, pull_secret};
+use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential};
 use crate::api::reason::Reason;
+use crate::api::undistributed::of_undistributed;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::AttachedRegistry;
@@ -258,7 +259,8 @@ impl Facts {
             }
             return failed(Code::PullSecret, counted, vec![self.describe()]);
         };
-        let cause = format!("{}: {} ({counted})", condition.reason, condition.message);
+        let (cause, _) = parted(&condition.message);
+        let cause = format!("{}: {cause} ({counted})", condition.reason);
         failed(Code::PullSecret, cause, self.distribute(&condition.reason))
     }
 
@@ -321,42 +323,12 @@ impl Facts {
 
     /// What to do about pull secrets that are not where they should be.
     fn distribute(&self, reason: &str) -> Vec<Cure> {
-        let secret = pull_secret(&self.object.name_any());
-        if reason == Reason::NameConflict.as_str() {
-            let of_others = format!("metadata.name={secret} --selector '!{REGISTRY_LABEL}'");
-            return vec![
-                kubectl(
-                    "See the Secrets that have the pull secret's name and are not pullpass':",
-                    format!("kubectl get secrets --all-namespaces --field-selector {of_others}"),
-                ),
-                kubectl(
-                    "Delete those that nobody needs, or create them again under another name; pullpass writes its own within minutes:",
-                    format!("kubectl delete secret {secret} --namespace NAMESPACE"),
-                ),
-            ];
+        let remedies = Reason::named(reason)
+            .map(|reason| of_undistributed(reason, &self.object.name_any(), &self.own_namespace));
+        match remedies {
+            Some(remedies) if !remedies.is_empty() => listed(remedies),
+            Some(_) | None => vec![self.describe()],
         }
-        if reason == Reason::SecretsRefused.as_str() {
-            return vec![
-                kubectl(
-                    "See whether pullpass has its rights:",
-                    format!(
-                        "kubectl auth can-i patch secrets --all-namespaces --as system:serviceaccount:{}:pullpass",
-                        self.own_namespace
-                    ),
-                ),
-                kubectl(
-                    "See which policies and webhooks may refuse Secrets, and exempt those of type kubernetes.io/dockerconfigjson named \
-                     pullpass-*:",
-                    "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations,mutatingwebhookconfigurations"
-                        .to_owned(),
-                ),
-                kubectl(
-                    "See whether a quota is used up in the namespace:",
-                    "kubectl describe resourcequotas --namespace NAMESPACE".to_owned(),
-                ),
-            ];
-        }
-        vec![self.describe()]
     }
 
     /// Whether what the API server does by itself is what the webhook does. The flags of pullpass and the webhook's selectors

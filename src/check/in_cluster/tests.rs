@@ -212,7 +212,7 @@ fn undistributed_secrets_have_advice_by_reason() {
     for (reason, message, advised) in [
         (
             "NameConflict",
-            "a Secret that is not pullpass' has the pull secret's name in namespace apps: delete or rename it",
+            "a Secret that is not pullpass' has the pull secret's name in namespace apps",
             "--field-selector metadata.name=pullpass-myregistry",
         ),
         (
@@ -225,7 +225,8 @@ fn undistributed_secrets_have_advice_by_reason() {
         let mut told = status("True", "Minted", "the credential is fresh");
         told["namespaces"]["failed"] = json!(2);
         let condition = json!({
-            "type": "Distributed", "status": "False", "reason": reason, "message": message,
+            "type": "Distributed", "status": "False", "reason": reason,
+            "message": format!("{message}. What to do: the same"),
             "lastTransitionTime": "2026-11-22T17:00:00Z",
         });
         told["conditions"].as_array_mut().unwrap().push(condition);

@@ -39,7 +39,7 @@ pub(crate) use self::identity::{Source, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::LastAttempt;
 use self::rewrites::ReadValues;
-use self::status::{Told, next_status};
+use self::status::{StatusFacts, next_status};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::{PULL_AUTHORIZED, READY};
 use crate::api::names::{MANAGER, minted_credential};
@@ -252,13 +252,15 @@ impl RegistryController {
             return Ok(());
         };
         let before = live.status.clone().unwrap_or_default();
-        let told = Told {
+        let facts = StatusFacts {
+            registry: &object.name_any(),
+            own_namespace: &self.parts.own_namespace,
             credential,
             tally: &tally,
             pull_right: right,
             domains,
         };
-        let status = next_status(&before, object.metadata.generation, &told, now);
+        let status = next_status(&before, object.metadata.generation, &facts, now);
         for condition in &status.conditions {
             let metrics = &self.parts.metrics.registries;
             metrics.condition(&object.name_any(), &condition.type_, &condition.status);

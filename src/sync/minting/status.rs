@@ -9,9 +9,12 @@ use super::credential_state::CredentialState;
 use super::domains::Domains;
 use super::pull_right::PullRight;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
+use crate::api::advice::with_advice;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::reason::Reason;
+use crate::api::undistributed::of_undistributed;
 use crate::base::clock::whole_seconds;
+use crate::base::remedy::joined;
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::secrets::Tally;
 
@@ -22,7 +25,10 @@ const MAX_SAID: usize = 500;
 
 /// All that a status tells.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Told<'a> {
+pub(super) struct StatusFacts<'a> {
+    /// The AcrRegistry's name.
+    pub(super) registry: &'a str,
+    pub(super) own_namespace: &'a str,
     pub(super) credential: &'a CredentialState,
     pub(super) tally: &'a Tally,
     pub(super) pull_right: &'a PullRight,
@@ -56,7 +62,7 @@ impl From<(bool, String, String)> for ConditionState {
 pub(super) fn next_status(
     before: &AcrRegistryStatus,
     generation: Option<i64>,
-    told: &Told<'_>,
+    facts: &StatusFacts<'_>,
     now: Timestamp,
 ) -> AcrRegistryStatus {
     let known = |kind: &str| before.conditions.iter().find(|known| known.type_ == kind);
@@ -74,12 +80,12 @@ pub(super) fn next_status(
             observed_generation: generation,
         }
     };
-    let credential = told.credential;
-    let pull_authorized = match told.pull_right {
+    let credential = facts.credential;
+    let pull_authorized = match facts.pull_right {
         PullRight::NotNeeded => None,
         PullRight::Untold | PullRight::NotNamed => known(PULL_AUTHORIZED)
             .filter(|known| known.observed_generation == generation)
-            .filter(|known| *told.pull_right == PullRight::Untold || known.status != "False")
+            .filter(|known| *facts.pull_right == PullRight::Untold || known.status != "False")
             .cloned()
             .or_else(|| Some(condition(PULL_AUTHORIZED, untold()))),
         PullRight::Allowed(repositories) => {
@@ -100,12 +106,12 @@ pub(super) fn next_status(
         None => condition(READY, verdict(credential, now).into()),
     };
     // A leader that began just now has counted little: its predecessor's count holds until it has.
-    let is_counted = told.tally.is_settled || before.namespaces.is_none();
+    let is_counted = facts.tally.is_settled || before.namespaces.is_none();
     let distributed = known(DISTRIBUTED).filter(|_| !is_counted).cloned();
-    let distributed = distributed.unwrap_or_else(|| condition(DISTRIBUTED, distribution(told.tally).into()));
+    let distributed = distributed.unwrap_or_else(|| condition(DISTRIBUTED, distribution(facts).into()));
     let mut conditions = vec![ready, distributed];
     conditions.extend(pull_authorized);
-    conditions.extend(told.domains.verdict().map(|(status, reason, message)| {
+    conditions.extend(facts.domains.verdict().map(|(status, reason, message)| {
         let reason = reason.to_owned();
         condition(
             CUSTOM_DOMAINS,
@@ -138,8 +144,8 @@ pub(super) fn next_status(
             .clone()
             .filter(|_| !is_counted)
             .or(Some(NamespacesStatus {
-                served: told.tally.served,
-                failed: told.tally.failed,
+                served: facts.tally.served,
+                failed: facts.tally.failed,
             })),
     }
 }
@@ -206,25 +212,29 @@ fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, Strin
 }
 
 /// Whether the pull secrets are where they should be. What one namespace's owner does there says nothing of the credential.
-fn distribution(tally: &Tally) -> (bool, String, String) {
-    if let Some((namespace, said)) = &tally.refusal {
+fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
+    let tally = facts.tally;
+    let (reason, cause) = if let Some((namespace, said)) = &tally.refusal {
         let said: String = said.chars().take(MAX_SAID).collect();
         let count = tally
             .failed
             .saturating_sub(i64::try_from(tally.conflicts.len()).unwrap_or(i64::MAX));
-        let message =
+        let cause =
             format!("pull secrets could not be written in {count} namespaces, as in {namespace}: {said}");
-        return (false, Reason::SecretsRefused.as_str().to_owned(), message);
-    }
-    if !tally.conflicts.is_empty() {
-        let message = format!(
-            "a Secret that is not pullpass' has the pull secret's name in namespace {}: delete or rename it",
+        (Reason::SecretsRefused, cause)
+    } else if tally.conflicts.is_empty() {
+        let message = "the pull secrets are where they should be";
+        return (true, DISTRIBUTED.to_owned(), message.to_owned());
+    } else {
+        let cause = format!(
+            "a Secret that is not pullpass' has the pull secret's name in namespace {}",
             listed(&tally.conflicts)
         );
-        return (false, Reason::NameConflict.as_str().to_owned(), message);
-    }
-    let message = "the pull secrets are where they should be";
-    (true, DISTRIBUTED.to_owned(), message.to_owned())
+        (Reason::NameConflict, cause)
+    };
+    let advice = joined(of_undistributed(reason, facts.registry, facts.own_namespace));
+    let message = with_advice(&cause, advice.as_deref());
+    (false, reason.as_str().to_owned(), message)
 }
 
 /// The status as a merge patch: what is absent is taken away.
@@ -278,6 +288,17 @@ mod tests {
         }
     }
 
+    fn facts<'a>(credential: &'a CredentialState, tally: &'a Tally) -> StatusFacts<'a> {
+        StatusFacts {
+            registry: "mine",
+            own_namespace: "own",
+            credential,
+            tally,
+            pull_right: &PullRight::Untold,
+            domains: &Domains::None,
+        }
+    }
+
     fn next(
         before: &AcrRegistryStatus,
         generation: Option<i64>,
@@ -290,13 +311,11 @@ mod tests {
         } else {
             PullRight::NotNeeded
         };
-        let told = Told {
-            credential,
-            tally,
+        let facts = StatusFacts {
             pull_right: &pull_right,
-            domains: &Domains::None,
+            ..facts(credential, tally)
         };
-        next_status(before, generation, &told, now)
+        next_status(before, generation, &facts, now)
     }
 
     #[test]
@@ -327,13 +346,11 @@ mod tests {
         let credential = credential(None, true);
         let tally = Tally::default();
         let told = |before: &AcrRegistryStatus, generation, pull_right: &PullRight| {
-            let told = Told {
-                credential: &credential,
-                tally: &tally,
+            let facts = StatusFacts {
                 pull_right,
-                domains: &Domains::None,
+                ..facts(&credential, &tally)
             };
-            next_status(before, Some(generation), &told, at(1))
+            next_status(before, Some(generation), &facts, at(1))
         };
         let said = |status: &AcrRegistryStatus| {
             let condition = status.conditions.last().unwrap();
@@ -469,7 +486,14 @@ mod tests {
             ("False", "NameConflict")
         );
         assert!(
-            condition.message.contains("ns-0004 and 995 more"),
+            condition.message.contains("ns-0004 and 995 more. What to do: "),
+            "{}",
+            condition.message
+        );
+        assert!(
+            condition
+                .message
+                .contains("`kubectl delete secret pullpass-mine --namespace NAMESPACE`"),
             "{}",
             condition.message
         );
@@ -516,12 +540,14 @@ mod tests {
             refusal: Some(("apps".to_owned(), "denied by policy".to_owned())),
             ..Tally::default()
         };
-        let (is_true, reason, message) = distribution(&tally);
+        let credential = credential(None, true);
+        let (is_true, reason, message) = distribution(&facts(&credential, &tally));
         assert_eq!((is_true, reason.as_str()), (false, "SecretsRefused"));
         assert!(
-            message.contains("in 104 namespaces, as in apps: denied by policy"),
+            message.contains("in 104 namespaces, as in apps: denied by policy. What to do: "),
             "{message}"
         );
-        assert!(distribution(&Tally::default()).0);
+        assert!(message.contains("serviceaccount:own:pullpass"), "{message}");
+        assert!(distribution(&facts(&credential, &Tally::default())).0);
     }
 }

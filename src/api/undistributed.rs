@@ -1,0 +1,55 @@
+//! What to do where pull secrets are not where they should be: the same for statuses, Events and `pullpass check`.
+
+use crate::api::names::{REGISTRY_LABEL, pull_secret};
+use crate::api::reason::Reason;
+use crate::base::remedy::{Remedy, run};
+
+/// About the reason of `Distributed=False`; nothing about one that is none of it.
+pub(crate) fn of_undistributed(reason: Reason, registry: &str, own_namespace: &str) -> Vec<Remedy> {
+    match reason {
+        Reason::NameConflict => of_conflict(&pull_secret(registry)),
+        Reason::SecretsRefused => of_refusal(own_namespace),
+        Reason::InvalidSpec
+        | Reason::CredentialSecretMissing
+        | Reason::EntraRejected
+        | Reason::ExchangeRejected
+        | Reason::Throttled
+        | Reason::Unreachable
+        | Reason::PullDenied
+        | Reason::NotAsked => Vec::new(),
+    }
+}
+
+fn of_conflict(secret: &str) -> Vec<Remedy> {
+    let of_others = format!("metadata.name={secret} --selector '!{REGISTRY_LABEL}'");
+    vec![
+        run(
+            "see the Secrets that have the pull secret's name and are not pullpass'",
+            format!("kubectl get secrets --all-namespaces --field-selector {of_others}"),
+        ),
+        run(
+            "delete those that nobody needs, or create them again under another name; pullpass writes its own within minutes",
+            format!("kubectl delete secret {secret} --namespace NAMESPACE"),
+        ),
+    ]
+}
+
+fn of_refusal(own_namespace: &str) -> Vec<Remedy> {
+    vec![
+        run(
+            "see whether pullpass has its rights",
+            format!(
+                "kubectl auth can-i patch secrets --all-namespaces --as system:serviceaccount:{own_namespace}:pullpass"
+            ),
+        ),
+        run(
+            "see which policies and webhooks may refuse Secrets, and exempt those of type kubernetes.io/dockerconfigjson named \
+             pullpass-*",
+            "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations,mutatingwebhookconfigurations",
+        ),
+        run(
+            "see whether a quota is used up in the namespace",
+            "kubectl describe resourcequotas --namespace NAMESPACE",
+        ),
+    ]
+}
