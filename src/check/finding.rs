@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::http::Barrier;
+
 /// A step of a check, in the order in which they are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +134,16 @@ impl Code {
             Self::PullSecret => "PULL_SECRET_ERROR",
             Self::Policy => "ADMISSION_POLICY_ERROR",
             Self::CustomDomain => "CUSTOM_DOMAIN_ERROR",
+        }
+    }
+}
+
+impl From<Barrier> for Code {
+    fn from(barrier: Barrier) -> Self {
+        match barrier {
+            Barrier::Dns => Self::Dns,
+            Barrier::Tcp => Self::Tcp,
+            Barrier::Tls => Self::Ssl,
         }
     }
 }

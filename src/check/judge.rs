@@ -9,7 +9,7 @@ use super::subject::{Subject, Target};
 use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
 use crate::azure::mint::{MintCause, MintError};
 use crate::azure::service_error::ServiceError;
-use crate::http::{HttpError, HttpFailure, Resolution};
+use crate::http::{HttpError, Resolution};
 
 /// How far clocks may be apart. Entra ID and what verifies JSON Web Tokens elsewhere allow as much.
 ///
@@ -181,17 +181,8 @@ fn layers(subject: &Subject, found: &Layers) -> StepOutcome {
 }
 
 fn unreached(subject: &Subject, error: &HttpError) -> StepOutcome {
-    let code = code_of_failure(error.failure()).unwrap_or(Code::Tcp);
+    let code = error.failure().barrier().map_or(Code::Tcp, Code::from);
     failed(code, error.to_string(), advice::unreached(subject, error))
-}
-
-fn code_of_failure(failure: &HttpFailure) -> Option<Code> {
-    match failure {
-        HttpFailure::Dns => Some(Code::Dns),
-        HttpFailure::Tls(_) => Some(Code::Ssl),
-        HttpFailure::Connect(_) | HttpFailure::ConnectTimeout | HttpFailure::Proxy(_) => Some(Code::Tcp),
-        HttpFailure::Timeout | HttpFailure::Reset | HttpFailure::Protocol | HttpFailure::TooLarge => None,
-    }
 }
 
 /// What a step is about when nothing more is known.
@@ -225,7 +216,7 @@ fn code_of(step: Step, error: &AcrError) -> Code {
         AcrError::Refused(refusal) if is_early && refusal.status == 403 => Code::Forbidden,
         AcrError::Refused(refusal) if is_early && refusal.status == 404 => Code::LoginServer,
         AcrError::ServiceError(ServiceError::NoAnswer(error)) => {
-            code_of_failure(error.failure()).unwrap_or(code_of_step(step))
+            error.failure().barrier().map_or(code_of_step(step), Code::from)
         }
         AcrError::ServiceError(_)
         | AcrError::Refused(_)

@@ -11,6 +11,11 @@ use thiserror::Error;
 
 use super::dialer::{DialError, NoAddress};
 
+const UNRESOLVED: &str = "the host name does not resolve";
+const UNCONNECTED: &str = "no TCP connection";
+const UNPROXIED: &str = "the proxy did not connect";
+const UNTRUSTED: &str = "TLS failed";
+
 /// A request that got no whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{target}: {failure}")]
@@ -24,19 +29,19 @@ pub struct HttpError {
 #[non_exhaustive]
 pub enum HttpFailure {
     /// The name does not resolve.
-    #[error("the host name does not resolve")]
+    #[error("{UNRESOLVED}")]
     Dns,
     /// The connection was refused, or there is no way there.
-    #[error("no TCP connection ({0})")]
+    #[error("{UNCONNECTED} ({0})")]
     Connect(String),
     /// No connection in time.
-    #[error("no TCP connection in time")]
+    #[error("{UNCONNECTED} in time")]
     ConnectTimeout,
     /// The proxy did not pass the connection on.
-    #[error("the proxy did not connect ({0})")]
+    #[error("{UNPROXIED} ({0})")]
     Proxy(String),
     /// No TLS.
-    #[error("TLS failed ({0})")]
+    #[error("{UNTRUSTED} ({0})")]
     Tls(String),
     /// No whole answer in time.
     #[error("no whole answer in time")]
@@ -50,6 +55,17 @@ pub enum HttpFailure {
     /// The answer is too long.
     #[error("the answer is longer than 1 MiB")]
     TooLarge,
+}
+
+/// What keeps requests from a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barrier {
+    /// Its name does not resolve.
+    Dns,
+    /// There is no TCP connection.
+    Tcp,
+    /// There is no TLS connection that can be trusted.
+    Tls,
 }
 
 impl HttpError {
@@ -66,6 +82,21 @@ impl HttpError {
     pub fn failure(&self) -> &HttpFailure {
         &self.failure
     }
+
+    /// What kept a request from its host, by the text of its error, which is all that a status has of it.
+    pub fn barrier_in(text: &str) -> Option<Barrier> {
+        let (_, failure) = text.split_once(": ")?;
+        let begins = [
+            (UNRESOLVED, Barrier::Dns),
+            (UNCONNECTED, Barrier::Tcp),
+            (UNPROXIED, Barrier::Tcp),
+            (UNTRUSTED, Barrier::Tls),
+        ];
+        let mut begins = begins.into_iter();
+        begins
+            .find(|(beginning, _)| failure.starts_with(beginning))
+            .map(|(_, barrier)| barrier)
+    }
 }
 
 /// What a URL's host is called in an error.
@@ -77,6 +108,16 @@ pub(super) fn target(url: &Uri) -> String {
 }
 
 impl HttpFailure {
+    /// What kept the request from its host; none where it got there.
+    pub fn barrier(&self) -> Option<Barrier> {
+        match self {
+            Self::Dns => Some(Barrier::Dns),
+            Self::Connect(_) | Self::ConnectTimeout | Self::Proxy(_) => Some(Barrier::Tcp),
+            Self::Tls(_) => Some(Barrier::Tls),
+            Self::Timeout | Self::Reset | Self::Protocol | Self::TooLarge => None,
+        }
+    }
+
     /// A request whose answer did not begin.
     pub(super) fn of_request(error: &legacy::Error) -> Self {
         if error.is_connect() {
@@ -216,6 +257,30 @@ mod tests {
             ))
         };
         assert_eq!(text(10), text(20));
+    }
+
+    #[test]
+    fn barriers_are_read_back_from_the_texts_of_errors() {
+        let why = || "a: no TCP connection".to_owned();
+        for failure in [
+            HttpFailure::Dns,
+            HttpFailure::Connect(why()),
+            HttpFailure::ConnectTimeout,
+            HttpFailure::Proxy(why()),
+            HttpFailure::Tls(why()),
+            HttpFailure::Timeout,
+            HttpFailure::Reset,
+            HttpFailure::Protocol,
+            HttpFailure::TooLarge,
+        ] {
+            let error = HttpError::new("a.example:8443".to_owned(), failure);
+            assert_eq!(
+                HttpError::barrier_in(&error.to_string()),
+                error.failure().barrier(),
+                "{error}"
+            );
+        }
+        assert_eq!(HttpError::barrier_in(""), None);
     }
 
     #[test]

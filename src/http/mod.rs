@@ -28,7 +28,7 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
 use self::dialer::Dialer;
-pub use self::error::{HttpError, HttpFailure};
+pub use self::error::{Barrier, HttpError, HttpFailure};
 pub use self::probe::Resolution;
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::resolve::{ResolveOverride, ResolveOverrideError};

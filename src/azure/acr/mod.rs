@@ -27,7 +27,7 @@ use crate::azure::jwt::{Claims, JwtError};
 use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
 use crate::http::headers;
-use crate::http::{HttpClient, Response};
+use crate::http::{Barrier, HttpClient, HttpError, Response};
 use crate::registry::login_server::LoginServer;
 
 /// The audience of Azure Container Registry itself.
@@ -43,6 +43,10 @@ pub const TOKEN_USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 ///
 /// Source: Azure/acr, issue 797.
 const MAX_PASSWORD: usize = 6089;
+
+const REFUSED: &str = "refused (";
+const HTTP: &str = "HTTP ";
+const NO_ACCESS: &str = "the token does not allow pulling from";
 
 /// The longest error code that is passed on.
 const MAX_CODE: usize = 40;
@@ -74,7 +78,7 @@ pub enum AcrError {
     #[error("{0}")]
     ServiceError(ServiceError),
     /// The registry refuses.
-    #[error("refused ({0})")]
+    #[error("{REFUSED}{0})")]
     Refused(AcrRefusal),
     /// `/v2/` does not ask for a token in the way that ACR does.
     #[error("it does not ask for a token as a container registry of Azure does")]
@@ -95,11 +99,42 @@ pub enum AcrError {
     )]
     TooLong,
     /// The token is good, and not for this.
-    #[error("the token does not allow pulling from {repository}")]
+    #[error("{NO_ACCESS} {repository}")]
     NoAccess {
         /// The repository.
         repository: String,
     },
+}
+
+/// What a registry's failure is about, as far as its text tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcrFault {
+    /// Requests don't reach the registry.
+    Barred(Barrier),
+    /// The registry keeps the caller's network out.
+    Forbidden,
+    /// The token is not for a repository.
+    NoAccess,
+    /// The registry gives no token, for another reason.
+    NoToken,
+}
+
+impl AcrError {
+    /// What a failure is about, by the text of its error, which is all that a status has of it.
+    pub fn fault_in(text: &str) -> AcrFault {
+        let is_forbidden = || {
+            let refusal = text.strip_prefix(REFUSED);
+            let status = refusal.and_then(|refusal| refusal.strip_prefix(HTTP));
+            status.is_some_and(|status| status.starts_with(StatusCode::FORBIDDEN.as_str()))
+        };
+        if text.starts_with(NO_ACCESS) {
+            AcrFault::NoAccess
+        } else if is_forbidden() {
+            AcrFault::Forbidden
+        } else {
+            HttpError::barrier_in(text).map_or(AcrFault::NoToken, AcrFault::Barred)
+        }
+    }
 }
 
 /// A refusal.
@@ -116,8 +151,8 @@ pub struct AcrRefusal {
 impl fmt::Display for AcrRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
-            Some(code) => write!(f, "HTTP {} {code}", self.status),
-            None => write!(f, "HTTP {}", self.status),
+            Some(code) => write!(f, "{HTTP}{} {code}", self.status),
+            None => write!(f, "{HTTP}{}", self.status),
         }
     }
 }

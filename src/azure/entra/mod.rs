@@ -35,6 +35,9 @@ use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
 
+const NO_TOKEN: &str = "no token from Entra ID";
+const NO_MANAGED_TOKEN: &str = "no token from the managed identity endpoint";
+
 /// Where tokens come from.
 #[derive(Debug, Clone)]
 pub struct Entra {
@@ -48,10 +51,10 @@ pub struct Entra {
 #[non_exhaustive]
 pub enum EntraError {
     /// No sound answer from Entra ID.
-    #[error("no token from Entra ID: {0}")]
+    #[error("{NO_TOKEN}: {0}")]
     ServiceError(ServiceError),
     /// No sound answer from the managed identity endpoint.
-    #[error("no token from the managed identity endpoint: {0}")]
+    #[error("{NO_MANAGED_TOKEN}: {0}")]
     ImdsServiceError(ServiceError),
     /// Entra ID refuses.
     #[error("Entra ID refused: {0}")]
@@ -82,6 +85,15 @@ pub enum EntraError {
     /// The identity is described in a way that no request can be made of.
     #[error("no request can be made for this identity: {0}")]
     Identity(String),
+}
+
+impl EntraError {
+    /// Whether a text is that of an error of a service that gave no sound answer.
+    pub fn is_of_service(text: &str) -> bool {
+        [NO_TOKEN, NO_MANAGED_TOKEN]
+            .iter()
+            .any(|beginning| text.starts_with(beginning))
+    }
 }
 
 impl Entra {

@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 pub use self::advice::of_no_token_file as no_token_file_advice;
-pub use self::cause::{MintCause, MintStep};
+pub use self::cause::{MintCause, MintFault, MintStep};
 pub use self::error::MintError;
 pub use self::password::{Password, denied_pull_advice};
 pub use crate::azure::acr::REGISTRY_AUDIENCE;

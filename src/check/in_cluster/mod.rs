@@ -16,6 +16,7 @@ use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY}
 use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential};
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
+use crate::azure::mint::MintFault;
 use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::AttachedRegistry;
@@ -141,18 +142,19 @@ impl Facts {
             return passed(format!("{}: {}", condition.reason, condition.message));
         }
         let (cause, advice) = parted(&condition.message);
-        let code = code_of(&condition.reason, cause);
+        let reason = Reason::named(&condition.reason);
+        let code = code_of(reason, MintFault::told_in(cause));
         let mut cures = self.new_secret(cause);
         if cures.is_empty() {
             cures.extend(advice.map(of_status));
         }
-        if condition.reason == Reason::CredentialSecretMissing.as_str() {
+        if reason == Some(Reason::CredentialSecretMissing) {
             cures.push(kubectl(
                 "See which Secrets there are:",
                 format!("kubectl --namespace {} get secrets", self.own_namespace),
             ));
         }
-        if condition.reason == Reason::InvalidSpec.as_str() {
+        if reason == Some(Reason::InvalidSpec) {
             cures.push(self.edit("Correct the spec:"));
         }
         failed(code, format!("{}: {cause}", condition.reason), cures)

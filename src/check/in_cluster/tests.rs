@@ -162,13 +162,17 @@ fn reasons_have_codes_and_messages_have_cause_and_cure() {
         ),
         (
             "Unreachable",
-            "r: the host name does not resolve",
+            "no pull token from r: r: the host name does not resolve",
             "CONNECTIVITY_DNS_ERROR",
         ),
-        ("Unreachable", "r: TLS failed (x)", "CONNECTIVITY_SSL_ERROR"),
         (
             "Unreachable",
-            "r: no TCP connection in time",
+            "no pull token from r: r: TLS failed (x)",
+            "CONNECTIVITY_SSL_ERROR",
+        ),
+        (
+            "Unreachable",
+            "no pull token from r: r: no TCP connection in time",
             "CONNECTIVITY_TCP_ERROR",
         ),
         (
