@@ -21,6 +21,7 @@ use crate::azure::remedy::EntraFault;
 use crate::base::clock::whole_seconds;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
+use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::server_policies::ServerPolicies;
 
 /// How late a refresh may be: the leader may just have changed.
@@ -59,20 +60,22 @@ impl Facts {
     /// How it stands.
     pub fn findings(&self) -> Vec<Finding> {
         let status = self.object.status.clone().unwrap_or_default();
+        let parsed = AttachedRegistry::parse(&self.object);
+        let registry = parsed.as_ref().ok();
         let finding = |step, outcome| Finding {
             step,
             took: None,
             outcome,
         };
-        let spec = self.spec();
+        let spec = self.spec(&parsed);
         let seen = self.controller(&status);
         let is_seen = !matches!(seen, StepOutcome::Failed(_));
         let mut findings = vec![finding(Step::Spec, spec), finding(Step::Controller, seen)];
         let rest = [
-            (Step::Ready, self.ready(&status)),
-            (Step::Credential, self.credential(&status)),
+            (Step::Ready, self.ready(&status, registry)),
+            (Step::Credential, self.credential(&status, registry)),
             (Step::PullSecrets, self.pull_secrets(&status)),
-            (Step::PullAuthorized, self.pull_authorized(&status)),
+            (Step::PullAuthorized, pull_authorized(&status, registry)),
         ];
         let domains = self
             .custom_domains(&status)
@@ -91,13 +94,8 @@ impl Facts {
         findings
     }
 
-    /// Whether pulls need no credential; not so where nobody can tell what the spec means.
-    fn is_anonymous(&self) -> bool {
-        AttachedRegistry::parse(&self.object).is_ok_and(|registry| registry.is_anonymous())
-    }
-
-    fn spec(&self) -> StepOutcome {
-        match AttachedRegistry::parse(&self.object) {
+    fn spec(&self, parsed: &Result<AttachedRegistry, InvalidSpec>) -> StepOutcome {
+        match parsed {
             Ok(registry) => passed(registry.login_server().to_string()),
             Err(error) => failed(
                 Code::LoginServer,
@@ -130,7 +128,7 @@ impl Facts {
         )
     }
 
-    fn ready(&self, status: &AcrRegistryStatus) -> StepOutcome {
+    fn ready(&self, status: &AcrRegistryStatus, registry: Option<&AttachedRegistry>) -> StepOutcome {
         let Some(condition) = status.conditions.iter().find(|known| known.type_ == READY) else {
             return failed(
                 Code::Controller,
@@ -144,7 +142,7 @@ impl Facts {
         let (cause, advice) = parted(&condition.message);
         let reason = Reason::named(&condition.reason);
         let code = code_of(reason, MintFault::told_in(cause));
-        let mut cures = self.new_secret(cause);
+        let mut cures = registry.map_or_else(Vec::new, |registry| new_secret_for(registry, cause));
         if cures.is_empty() {
             cures.extend(advice.map(of_status));
         }
@@ -160,27 +158,10 @@ impl Facts {
         failed(code, format!("{}: {cause}", condition.reason), cures)
     }
 
-    /// What to do about a client secret that Entra ID refuses; nothing for another cause.
-    fn new_secret(&self, cause: &str) -> Vec<Cure> {
-        let is_secret = EntraFault::named_in(cause) == Some(EntraFault::Secret);
-        let Some(registry) = AttachedRegistry::parse(&self.object).ok().filter(|_| is_secret) else {
-            return Vec::new();
-        };
-        match registry.identity() {
-            AttachedIdentity::ServicePrincipal { application, .. } => {
-                new_secret(registry.login_server(), registry.name(), application)
-            }
-            AttachedIdentity::WorkloadIdentity { .. }
-            | AttachedIdentity::ManagedIdentity(_)
-            | AttachedIdentity::Basic(_)
-            | AttachedIdentity::Anonymous => Vec::new(),
-        }
-    }
-
-    fn credential(&self, status: &AcrRegistryStatus) -> StepOutcome {
+    fn credential(&self, status: &AcrRegistryStatus, registry: Option<&AttachedRegistry>) -> StepOutcome {
         let Some(credential) = &status.credential else {
             return StepOutcome::Skipped {
-                why: if self.is_anonymous() {
+                why: if is_anonymous(registry) {
                     "pulls need none".to_owned()
                 } else {
                     "none was minted yet".to_owned()
@@ -264,35 +245,6 @@ impl Facts {
         let (cause, _) = parted(&condition.message);
         let cause = format!("{}: {cause} ({counted})", condition.reason);
         failed(Code::PullSecret, cause, self.distribute(&condition.reason))
-    }
-
-    /// What the credential may pull. Without a word of it, as of an earlier release, nothing is claimed.
-    fn pull_authorized(&self, status: &AcrRegistryStatus) -> StepOutcome {
-        let mut conditions = status.conditions.iter();
-        let Some(condition) = conditions.find(|known| known.type_ == PULL_AUTHORIZED) else {
-            return StepOutcome::Skipped {
-                why: if self.is_anonymous() {
-                    "pulls need no credential".to_owned()
-                } else {
-                    "the status does not say what the credential may pull".to_owned()
-                },
-            };
-        };
-        match condition.status.as_str() {
-            "True" => passed(condition.message.clone()),
-            "False" => {
-                let (cause, advice) = parted(&condition.message);
-                let cause = format!("{}: {cause}", condition.reason);
-                failed(
-                    Code::AccessToken,
-                    cause,
-                    advice.map(of_status).into_iter().collect(),
-                )
-            }
-            _ => StepOutcome::Skipped {
-                why: condition.message.clone(),
-            },
-        }
     }
 
     /// Whether the custom domains have an effect; nothing where there are none.
@@ -388,6 +340,56 @@ impl Facts {
             text,
             format!("kubectl edit acrregistry {}", self.object.name_any()),
         )
+    }
+}
+
+/// Whether pulls need no credential; not so where nobody can tell what the spec means.
+fn is_anonymous(registry: Option<&AttachedRegistry>) -> bool {
+    registry.is_some_and(AttachedRegistry::is_anonymous)
+}
+
+/// What to do about a client secret that Entra ID refuses; nothing for another cause.
+fn new_secret_for(registry: &AttachedRegistry, cause: &str) -> Vec<Cure> {
+    if EntraFault::named_in(cause) != Some(EntraFault::Secret) {
+        return Vec::new();
+    }
+    match registry.identity() {
+        AttachedIdentity::ServicePrincipal { application, .. } => {
+            new_secret(registry.login_server(), registry.name(), application)
+        }
+        AttachedIdentity::WorkloadIdentity { .. }
+        | AttachedIdentity::ManagedIdentity(_)
+        | AttachedIdentity::Basic(_)
+        | AttachedIdentity::Anonymous => Vec::new(),
+    }
+}
+
+/// What the credential may pull. Without a word of it, as of an earlier release, nothing is claimed.
+fn pull_authorized(status: &AcrRegistryStatus, registry: Option<&AttachedRegistry>) -> StepOutcome {
+    let mut conditions = status.conditions.iter();
+    let Some(condition) = conditions.find(|known| known.type_ == PULL_AUTHORIZED) else {
+        return StepOutcome::Skipped {
+            why: if is_anonymous(registry) {
+                "pulls need no credential".to_owned()
+            } else {
+                "the status does not say what the credential may pull".to_owned()
+            },
+        };
+    };
+    match condition.status.as_str() {
+        "True" => passed(condition.message.clone()),
+        "False" => {
+            let (cause, advice) = parted(&condition.message);
+            let cause = format!("{}: {cause}", condition.reason);
+            failed(
+                Code::AccessToken,
+                cause,
+                advice.map(of_status).into_iter().collect(),
+            )
+        }
+        _ => StepOutcome::Skipped {
+            why: condition.message.clone(),
+        },
     }
 }
 
