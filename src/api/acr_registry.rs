@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::registry::cloud::Cloud;
+use crate::registry::cloud::CloudName;
 
 /// Attaches an Azure Container Registry to this cluster: Pods that name its images get a pull secret. Delete it to
 /// detach the registry; every secret that came of it goes.
@@ -53,9 +53,15 @@ use crate::registry::cloud::Cloud;
     validation = Rule::new("has(self.loginServer) || has(self.resourceId)")
         .message("set spec.loginServer, for instance myregistry.azurecr.io, or spec.resourceId"),
     validation = Rule::new(
-        "!has(self.cloud) || !has(self.loginServer) || self.loginServer.endsWith({'Public': '.azurecr.io', 'USGovernment': '.azurecr.us', 'China': '.azurecr.cn'}[self.cloud])"
+        "!has(self.cloud) || self.cloud == 'Other' || !has(self.loginServer) || self.loginServer.endsWith({'Public': '.azurecr.io', 'USGovernment': '.azurecr.us', 'China': '.azurecr.cn'}[self.cloud])"
     )
     .message("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it"),
+    validation = Rule::new("(has(self.cloud) && self.cloud == 'Other') || !has(self.loginServer) || size(self.loginServer) <= 75 && self.loginServer.matches('^[A-Za-z0-9]{5,50}(-[A-Za-z0-9]+)?[.]azurecr[.](io|us|cn)$')")
+        .message("must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path, unless spec.cloud is Other")
+        .field_path(".loginServer"),
+    validation = Rule::new("!has(self.cloud) || self.cloud != 'Other' || (has(self.loginServer) && self.loginServer.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$') && !self.loginServer.matches('(^|[.])(azurecr[.](io|us|cn)|docker[.]io)$'))")
+        .message("with spec.cloud Other, spec.loginServer must be a DNS name in lower case, without scheme, port or path, that does not end in .azurecr.io, .azurecr.us or .azurecr.cn, nor in docker.io")
+        .field_path(".loginServer"),
     validation = Rule::new("!has(self.identity.basic) || !has(self.credential) || !has(self.credential.kind)")
         .message("spec.credential.kind does not go with spec.identity.basic, whose user name and password are used as they are"),
     validation = Rule::new("!has(self.identity.anonymous) || !(has(self.credential) || has(self.audience))")
@@ -70,9 +76,7 @@ pub struct AcrRegistrySpec {
     /// The registry's host, for instance `myregistry.azurecr.io`. This or `resourceId`; with a domain name label this
     /// is needed, since the host can't be derived from the resource ID then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 75))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]{5,50}(-[A-Za-z0-9]+)?[.]azurecr[.](io|us|cn)$')")
-        .message("must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path"))]
+    #[schemars(length(max = 253))]
     pub login_server: Option<String>,
     /// The registry's resource ID, as `az acr show --name NAME --query id` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,9 +84,10 @@ pub struct AcrRegistrySpec {
     #[x_kube(validation = Rule::new("self.matches('(?i)^/subscriptions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/resourceGroups/[^/]{1,90}/providers/Microsoft[.]ContainerRegistry/registries/[a-z0-9]{5,50}$')")
         .message("must be /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/registries/{name}"))]
     pub resource_id: Option<String>,
-    /// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`.
+    /// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`. `Other` is the cloud that the
+    /// settings of pullpass describe (`--other-cloud-suffix`), for a `loginServer` that ends in its suffix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cloud: Option<Cloud>,
+    pub cloud: Option<CloudName>,
     /// The audience to ask Entra ID for. Default: ACR's own, then the cloud's resource manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]

@@ -17,7 +17,41 @@ pub struct AuthorityHost(Authority);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImdsEndpoint(Uri);
 
-/// Why a text is not such an origin.
+/// Where identities of another cloud than Azure's own get their tokens, and what for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherEntra {
+    /// Its authority.
+    pub authority_host: AuthorityHost,
+    /// The audience that its registries take.
+    pub audience: Audience,
+}
+
+/// An audience of tokens: an `https://` URL, maybe with a path, as Azure Stack's resource managers have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience(String);
+
+impl Audience {
+    /// The audience.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Audience {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_url =
+            |url: Uri| url.scheme() == Some(&Scheme::HTTPS) && url.query().is_none() && url.host().is_some();
+        if !text.contains(['@', '#']) && text.parse().is_ok_and(is_url) {
+            Ok(Self(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err(EndpointError::Audience)
+        }
+    }
+}
+
+/// Why a text is not such an origin, or no audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
@@ -27,6 +61,12 @@ pub enum EndpointError {
     /// Not HTTPS.
     #[error("an Entra authority must be an https:// URL, for instance https://login.microsoftonline.com")]
     NotHttps,
+    /// No audience.
+    #[error(
+        "an audience is an https:// URL without a query, for instance https://containerregistry.azure.net or \
+         https://management.contoso.onmicrosoft.com/00000000-0000-0000-0000-000000000000"
+    )]
+    Audience,
 }
 
 impl FromStr for AuthorityHost {
@@ -117,6 +157,33 @@ mod tests {
             ("https://user:1#hunter2@login.example", EndpointError::Form),
         ] {
             assert_eq!(text.parse::<AuthorityHost>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_audience_is_an_https_url() {
+        for (text, expected) in [
+            (
+                "https://containerregistry.azure.net",
+                "https://containerregistry.azure.net",
+            ),
+            (
+                "https://management.contoso.com/1-2/",
+                "https://management.contoso.com/1-2",
+            ),
+        ] {
+            let audience: Audience = text.parse().unwrap();
+            assert_eq!(audience.as_str(), expected);
+        }
+        for text in [
+            "",
+            "containerregistry.azure.net",
+            "http://containerregistry.azure.net",
+            "https://containerregistry.azure.net/?a=b",
+            "https://user:hunter2@containerregistry.azure.net",
+            "https://containerregistry.azure.net/a b",
+        ] {
+            assert_eq!(text.parse::<Audience>(), Err(EndpointError::Audience), "{text}");
         }
     }
 

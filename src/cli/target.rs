@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::api::acr_registry::AcrRegistry;
 use crate::base::dns::{MAX_SUBDOMAIN, is_subdomain};
 use crate::policy::attached::AttachedRegistry;
-use crate::registry::cloud::Cloud;
+use crate::registry::cloud::{Cloud, CloudName};
 use crate::registry::custom_domain::CustomDomain;
 use crate::registry::login_server::{LoginServer, LoginServerError, NAME_LENGTH};
 use crate::registry::resource_id::{ResourceId, ResourceIdError};
@@ -64,12 +64,19 @@ impl RegistryTarget {
     }
 
     /// The host, as far as it can be told: a domain name label's hash is in the login server alone.
-    pub fn login_server(&self, cloud: Option<Cloud>) -> Result<LoginServer, LoginServerError> {
-        match self {
-            Self::LoginServer(host) => Ok(host.clone()),
-            Self::Name(name) => LoginServer::of_registry(name, cloud.unwrap_or(Cloud::Public)),
-            Self::ResourceId(id) => LoginServer::of_registry(id.registry(), cloud.unwrap_or(Cloud::Public)),
-        }
+    pub fn login_server(&self, cloud: Option<CloudName>) -> Result<LoginServer, LoginServerError> {
+        let name = match self {
+            Self::LoginServer(host) if host.cloud().is_none() && cloud != Some(CloudName::Other) => {
+                return Err(LoginServerError::Suffix);
+            }
+            Self::LoginServer(host) => return Ok(host.clone()),
+            Self::Name(name) => name,
+            Self::ResourceId(id) => id.registry(),
+        };
+        // Where it is, a name does not tell in another cloud.
+        let cloud = cloud.map_or(Some(Cloud::Public), CloudName::azure);
+        let cloud = cloud.ok_or(LoginServerError::OtherName)?;
+        LoginServer::of_registry(name, cloud)
     }
 
     /// Whether an AcrRegistry is for it.
@@ -102,7 +109,9 @@ impl FromStr for RegistryTarget {
             return Ok(Self::ResourceId(ResourceId::parse(text)?));
         }
         if text.contains(['.', '/', ':']) {
-            return Ok(Self::LoginServer(LoginServer::of_host(text)?));
+            let host = LoginServer::of_host(text);
+            let host = host.or_else(|error| other_host(text).ok_or(error))?;
+            return Ok(Self::LoginServer(host));
         }
         let is_name =
             NAME_LENGTH.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -190,13 +199,21 @@ pub fn domain_of(text: &str) -> Option<CustomDomain> {
     CustomDomain::parse(&host.to_ascii_lowercase()).ok()
 }
 
-/// Whether the spec of an AcrRegistry names a custom domain.
+/// The login server of another cloud that a text names, in any case and with or without HTTPS' own port.
+fn other_host(text: &str) -> Option<LoginServer> {
+    LoginServer::of_other_cloud(domain_of(text)?.as_str()).ok()
+}
+
+/// Whether the spec of an AcrRegistry names a host outside the zones of Azure's clouds: as a custom domain, or as its login
+/// server.
 pub fn has_domain(object: &AcrRegistry, domain: &CustomDomain) -> bool {
-    object
-        .spec
-        .custom_domains
+    let spec = &object.spec;
+    let own = spec
+        .login_server
         .iter()
-        .any(|named| named == domain.as_str())
+        .filter(|_| spec.cloud == Some(CloudName::Other));
+    let mut hosts = spec.custom_domains.iter().chain(own);
+    hosts.any(|named| named == domain.as_str())
 }
 
 /// An attached registry, as a person names it: also by its AcrRegistry's name, or by a custom domain.
@@ -232,10 +249,10 @@ impl AttachedTarget {
         }
         let mut matching: Vec<_> = attached
             .iter()
-            .filter(|object| match (&self.registry, &self.domain) {
-                (Some(target), _) => target.is_named_by(object),
-                (None, Some(domain)) => has_domain(object, domain),
-                (None, None) => false,
+            .filter(|object| {
+                let is_registry = self.registry.as_ref().map(|target| target.is_named_by(object));
+                let has_domain = self.domain.as_ref().map(|domain| has_domain(object, domain));
+                is_registry.into_iter().chain(has_domain).any(|is_so| is_so)
             })
             .collect();
         match matching.pop() {
@@ -319,8 +336,24 @@ mod tests {
             assert_eq!(target.login_server(None).unwrap().as_str(), host, "{text}");
         }
         let target: RegistryTarget = "myregistry".parse().unwrap();
-        let china = target.login_server(Some(Cloud::China)).unwrap();
+        let china = target.login_server(Some(CloudName::China)).unwrap();
         assert_eq!(china.as_str(), "myregistry.azurecr.cn");
+    }
+
+    #[test]
+    fn another_clouds_registry_is_named_by_its_host() {
+        let target: RegistryTarget = "My-Registry.azurecr.Contoso.com:443".parse().unwrap();
+        assert_eq!(target.default_name().as_str(), "my-registry");
+        let other = target.login_server(Some(CloudName::Other)).unwrap();
+        assert_eq!(other.as_str(), "my-registry.azurecr.contoso.com");
+        for cloud in [None, Some(CloudName::Public)] {
+            assert_eq!(target.login_server(cloud), Err(LoginServerError::Suffix));
+        }
+        for text in ["myregistry", ID] {
+            let target: RegistryTarget = text.parse().unwrap();
+            let host = target.login_server(Some(CloudName::Other));
+            assert_eq!(host, Err(LoginServerError::OtherName), "{text}");
+        }
     }
 
     #[test]
@@ -330,7 +363,6 @@ mod tests {
             "abcd",
             "my-registry",
             "my_registry",
-            "registry.example",
             "https://myregistry.azurecr.io",
             "myregistry.azurecr.io/app",
             "myregistry.azurecr.io:5000",
@@ -373,6 +405,10 @@ mod tests {
                 "domains",
                 &json!({"loginServer": "faraway.azurecr.io", "customDomains": ["registry.contoso.com"]}),
             ),
+            object(
+                "appliance",
+                &json!({"loginServer": "images.azurecr.contoso.com", "cloud": "Other"}),
+            ),
         ];
         let found = |text: &str| match text.parse::<AttachedTarget>().unwrap().find(&attached) {
             Attached::Nothing => Vec::new(),
@@ -401,6 +437,7 @@ mod tests {
             ("broken", vec!["broken"]),
             ("registry.contoso.com", vec!["domains"]),
             ("Registry.contoso.com:443", vec!["domains"]),
+            ("Images.azurecr.contoso.com:443", vec!["appliance"]),
             ("contoso.com", vec![]),
             ("other", vec![]),
         ] {

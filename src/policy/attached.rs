@@ -6,16 +6,17 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
-use crate::api::acr_registry::{AcrRegistry, CredentialKind, Provision};
+use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, CredentialKind, Provision};
 use crate::api::names::pull_secret;
 use crate::policy::fingerprint;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::{Labels, Scope};
-use crate::registry::cloud::Cloud;
+use crate::registry::cloud::{Cloud, CloudName};
 use crate::registry::custom_domain::CustomDomain;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
+use crate::registry::other_cloud::OtherCloud;
 use crate::registry::resource_id::ResourceId;
 
 /// An attached registry, as far as admission and provisioning need it. It can't hold a bad value.
@@ -35,23 +36,16 @@ pub struct AttachedRegistry {
 }
 
 impl AttachedRegistry {
-    /// Reads the spec of an AcrRegistry.
+    /// Reads the spec of an AcrRegistry. Whether secrets may be sent to its login server, [`Self::parse_for`] says.
     pub fn parse(object: &AcrRegistry) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
-        let resource_id = spec.resource_id.as_deref().map(ResourceId::parse).transpose()?;
-        let login_server = match (&spec.login_server, resource_id) {
-            (Some(host), _) => LoginServer::parse(host)?,
-            (None, Some(id)) => LoginServer::of_registry(id.registry(), spec.cloud.unwrap_or(Cloud::Public))?,
-            (None, None) => return Err(InvalidSpec::NoRegistry),
-        };
-        if spec.cloud.is_some_and(|cloud| cloud != login_server.cloud()) {
-            return Err(InvalidSpec::Cloud);
-        }
-        let custom_domains: BTreeSet<_> = spec
+        let login_server = login_server(spec)?;
+        let mut custom_domains: BTreeSet<_> = spec
             .custom_domains
             .iter()
             .map(|domain| CustomDomain::parse(domain))
             .collect::<Result<_, _>>()?;
+        custom_domains.retain(|domain| domain.as_str() != login_server.as_str());
         let namespaces = spec
             .namespaces
             .clone()
@@ -78,6 +72,13 @@ impl AttachedRegistry {
         })
     }
 
+    /// Reads the spec of an AcrRegistry for a process that knows this of another cloud, and sends no secret elsewhere.
+    pub fn parse_for(object: &AcrRegistry, other_cloud: &OtherCloud) -> Result<Self, InvalidSpec> {
+        let registry = Self::parse(object)?;
+        other_cloud.check(&registry.login_server, registry.identity.asks_entra())?;
+        Ok(registry)
+    }
+
     /// The AcrRegistry's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -92,6 +93,14 @@ impl AttachedRegistry {
     /// [`AttachedRegistries::domains_of`] tells which are this one's.
     pub fn custom_domains(&self) -> &[CustomDomain] {
         &self.custom_domains
+    }
+
+    /// The hosts outside the zones of Azure's clouds that it answers under: the API server asks about Pods with images there
+    /// where the webhook's configuration names them.
+    pub fn other_hosts(&self) -> impl Iterator<Item = &str> {
+        let own = Some(&self.login_server).filter(|host| host.cloud().is_none());
+        let domains = self.custom_domains.iter().map(CustomDomain::as_str);
+        own.map(LoginServer::as_str).into_iter().chain(domains)
     }
 
     /// The name of its pull secret, in every namespace that has it.
@@ -169,6 +178,25 @@ impl AttachedRegistry {
     }
 }
 
+/// The host that a spec leads to.
+fn login_server(spec: &AcrRegistrySpec) -> Result<LoginServer, InvalidSpec> {
+    let resource_id = spec.resource_id.as_deref().map(ResourceId::parse).transpose()?;
+    if spec.cloud == Some(CloudName::Other) {
+        let host = spec.login_server.as_deref().ok_or(InvalidSpec::NoHost)?;
+        return Ok(LoginServer::of_other_cloud(host)?);
+    }
+    let cloud = spec.cloud.and_then(CloudName::azure);
+    let login_server = match (&spec.login_server, resource_id) {
+        (Some(host), _) => LoginServer::parse(host)?,
+        (None, Some(id)) => LoginServer::of_registry(id.registry(), cloud.unwrap_or(Cloud::Public))?,
+        (None, None) => return Err(InvalidSpec::NoRegistry),
+    };
+    if cloud.is_some() && cloud != login_server.cloud() {
+        return Err(InvalidSpec::Cloud);
+    }
+    Ok(login_server)
+}
+
 /// What there is for an image's registry in a namespace.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Access<'a> {
@@ -193,7 +221,8 @@ pub struct TakenDomain<'a> {
 
 /// The attached registries, by host. Several may share one: teams with an identity of their own each.
 ///
-/// A custom domain is of one login server: that of the first AcrRegistry by name that names it. Others for the same login
+/// A host that is a login server is no custom domain of another registry. Any other custom domain is of one login server: that
+/// of the first AcrRegistry by name that names it. Others for the same login
 /// server share it; one for another login server does not get it, so that no credential is sent to a registry that it is not for.
 #[derive(Debug, Clone, Default)]
 pub struct AttachedRegistries {
@@ -296,6 +325,8 @@ impl FromIterator<AttachedRegistry> for AttachedRegistries {
                 .entry(own.to_owned())
                 .or_default()
                 .push(Arc::clone(registry));
+        }
+        for registry in by_name.values() {
             for domain in &registry.custom_domains {
                 let sharing = by_host.entry(domain.as_str().to_owned()).or_default();
                 let first = sharing.first();
@@ -361,6 +392,23 @@ mod tests {
                 None,
             ),
             (json!({"loginServer": "registry.example"}), None),
+            (
+                json!({"loginServer": "registry.example", "cloud": "Other"}),
+                Some("registry.example"),
+            ),
+            (
+                json!({"loginServer": "registry.example", "cloud": "Other", "resourceId": id}),
+                Some("registry.example"),
+            ),
+            (
+                json!({"loginServer": "registry.example", "cloud": "Public"}),
+                None,
+            ),
+            (
+                json!({"loginServer": "myregistry.azurecr.io", "cloud": "Other"}),
+                None,
+            ),
+            (json!({"resourceId": id, "cloud": "Other"}), None),
             (json!({"resourceId": "myregistry"}), None),
             (json!({}), None),
             (
@@ -476,6 +524,25 @@ mod tests {
         assert_eq!(names(&without_a), ["b"]);
         assert_eq!(domains(&without_a, &b), ["b.contoso.com", domain]);
         assert!(domains(&without_a, &c).is_empty());
+    }
+
+    #[test]
+    fn a_login_server_is_no_custom_domain_of_another() {
+        let host = "registry.contoso.com";
+        let own = json!({"cloud": "Other", "loginServer": host, "customDomains": [host, "b.contoso.com"]});
+        let owner = parsed("z", own);
+        let hosts: Vec<_> = owner.other_hosts().collect();
+        assert_eq!(hosts, [host, "b.contoso.com"]);
+        let first = with_domains("a", "myregistry", &[host]);
+        let all: AttachedRegistries = [owner.clone(), first.clone()].into_iter().collect();
+        let image = ImageReference::parse("Registry.contoso.com:443/app").unwrap();
+        let found = all.named_by(&image.registry().unwrap());
+        let names: Vec<_> = found.iter().map(|registry| registry.name()).collect();
+        assert_eq!(names, ["z"]);
+        assert_eq!(all.domains_of(&first).count(), 0);
+        let taken: Vec<_> = all.taken_from(&first).map(|taken| taken.by).collect();
+        assert_eq!(taken, ["z"]);
+        assert_eq!(all.taken_from(&owner).count(), 0);
     }
 
     #[test]

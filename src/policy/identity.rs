@@ -97,6 +97,14 @@ impl AttachedIdentity {
         Ok(Self::ManagedIdentity(identity))
     }
 
+    /// Whether Entra ID gives its tokens.
+    pub(super) fn asks_entra(&self) -> bool {
+        match self {
+            Self::ServicePrincipal { .. } | Self::WorkloadIdentity { .. } | Self::ManagedIdentity(_) => true,
+            Self::Basic(_) | Self::Anonymous => false,
+        }
+    }
+
     /// Whether a credential of this kind can be made of it.
     pub(super) fn check_kind(&self, kind: CredentialKind) -> Result<(), InvalidSpec> {
         let has_secret = matches!(

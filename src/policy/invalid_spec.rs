@@ -4,9 +4,11 @@ use thiserror::Error;
 
 use crate::registry::custom_domain::CustomDomainError;
 use crate::registry::login_server::LoginServerError;
+use crate::registry::other_cloud::OtherCloudError;
 use crate::registry::resource_id::ResourceIdError;
 
-/// Why an AcrRegistry's spec can't be acted on. The API server refuses these; an older CRD may have let one in.
+/// Why an AcrRegistry's spec can't be acted on. The API server refuses these, but for those that
+/// depend on the settings of the process; an older CRD may have let one in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidSpec {
@@ -22,6 +24,14 @@ pub enum InvalidSpec {
     /// A custom domain has a bad form.
     #[error("spec.customDomains: {0}")]
     CustomDomain(#[from] CustomDomainError),
+    /// Another cloud was named, and no host in it.
+    #[error(
+        "spec.cloud Other needs spec.loginServer: a resource ID does not tell the host of a registry there"
+    )]
+    NoHost,
+    /// The process may send nothing to a host of another cloud.
+    #[error("{0}")]
+    OtherCloud(#[from] OtherCloudError),
     /// The login server is of another cloud than the one that was named.
     #[error("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it")]
     Cloud,

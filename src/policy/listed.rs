@@ -7,14 +7,15 @@ use kube::core::DeserializeGuard;
 
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::registry::other_cloud::OtherCloud;
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.
 pub type Unread = DeserializeGuard<AcrRegistry>;
 
-/// Reads one; an error says why it can't be acted on.
-pub fn read(object: Unread) -> Result<AttachedRegistry, String> {
+/// Reads one, for a process that knows this of another cloud; an error says why it can't be acted on.
+pub fn read(object: Unread, other_cloud: &OtherCloud) -> Result<AttachedRegistry, String> {
     match object.0 {
-        Ok(object) => AttachedRegistry::parse(&object).map_err(|error| error.to_string()),
+        Ok(object) => AttachedRegistry::parse_for(&object, other_cloud).map_err(|error| error.to_string()),
         Err(unreadable) => Err(format!(
             "this version of pullpass can't read it: {}",
             unreadable.error
@@ -26,13 +27,14 @@ pub fn read(object: Unread) -> Result<AttachedRegistry, String> {
 pub fn read_all(
     objects: impl IntoIterator<Item = Unread>,
     before: &AttachedRegistries,
+    other_cloud: &OtherCloud,
 ) -> AttachedRegistries {
     let mut unusable = BTreeSet::new();
     let usable: AttachedRegistries = objects
         .into_iter()
         .filter_map(|object| {
             let name = object.name_any();
-            read(object).ok().or_else(|| {
+            read(object, other_cloud).ok().or_else(|| {
                 let before = before.by_name(&name).cloned();
                 unusable.insert(name);
                 before
@@ -60,24 +62,36 @@ pub(crate) mod tests {
     fn a_list_keeps_what_the_unusable_meant_before() {
         let identity = json!({"managedIdentity": {}});
         let sound = |host: &str| json!({"loginServer": host, "identity": identity});
+        let nothing = OtherCloud::default();
         let before = read_all(
             [
                 object("wrong", &sound("registry1.azurecr.io")),
                 object("gone", &sound("registry2.azurecr.io")),
             ],
             &AttachedRegistries::default(),
+            &nothing,
         );
+        let mut in_other_cloud = sound("registry.contoso.com");
+        in_other_cloud["cloud"] = json!("Other");
         let now = read_all(
             [
                 object("wrong", &sound("registry.example")),
                 object("never", &json!({"identity": {"ofLater": {}}})),
                 object("new", &sound("registry3.azurecr.io")),
+                object("elsewhere", &in_other_cloud),
             ],
             &before,
+            &nothing,
         );
         let names: Vec<_> = now.all().iter().map(|registry| registry.name()).collect();
         assert_eq!(names, ["new", "wrong"]);
-        let attached = ["wrong", "never", "new", "gone"].map(|name| now.is_attached(name));
-        assert_eq!(attached, [true, true, true, false]);
+        let attached = ["wrong", "never", "new", "elsewhere", "gone"].map(|name| now.is_attached(name));
+        assert_eq!(attached, [true, true, true, true, false]);
+        let known = OtherCloud {
+            suffix: Some("contoso.com".parse().unwrap()),
+            has_authority: true,
+        };
+        let now = read_all([object("elsewhere", &in_other_cloud)], &before, &known);
+        assert!(now.by_name("elsewhere").is_some());
     }
 }

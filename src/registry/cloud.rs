@@ -1,10 +1,10 @@
-//! The Azure clouds: where their Entra ID, registries and resource manager are.
+//! The Azure clouds: where their Entra ID, registries and resource manager are; and how an AcrRegistry names a cloud.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An Azure cloud: where its Entra ID, its registries and its resource manager are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cloud {
     /// The worldwide cloud.
     Public,
@@ -12,6 +12,43 @@ pub enum Cloud {
     USGovernment,
     /// Azure operated by 21Vianet.
     China,
+}
+
+/// A cloud, as an AcrRegistry names it. `Other` is none of Azure's own: the settings of pullpass describe it
+/// (`--other-cloud-suffix`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CloudName {
+    /// The worldwide cloud.
+    Public,
+    /// Azure Government.
+    USGovernment,
+    /// Azure operated by 21Vianet.
+    China,
+    /// A cloud that the settings of pullpass describe: air-gapped, or an Azure Stack.
+    Other,
+}
+
+impl CloudName {
+    /// Every name.
+    pub const ALL: [Self; 4] = [Self::Public, Self::USGovernment, Self::China, Self::Other];
+
+    /// Azure's cloud of that name; none where settings describe it.
+    pub const fn azure(self) -> Option<Cloud> {
+        match self {
+            Self::Public => Some(Cloud::Public),
+            Self::USGovernment => Some(Cloud::USGovernment),
+            Self::China => Some(Cloud::China),
+            Self::Other => None,
+        }
+    }
+
+    /// The name that the custom resource has.
+    pub const fn name(self) -> &'static str {
+        match self.azure() {
+            Some(cloud) => cloud.name(),
+            None => "Other",
+        }
+    }
 }
 
 /// What is known of a cloud.
@@ -153,6 +190,7 @@ mod tests {
         for expected in [
             format!("endsWith({{{}}}[self.cloud])", map.join(", ")),
             format!("(-[A-Za-z0-9]+)?[.]{}$", pattern()),
+            format!("!self.loginServer.matches('(^|[.])({}|docker[.]io)$')", pattern()),
             format!("!domain.matches('(^|[.])({}|docker[.]io)$')", pattern()),
             format!("ends in {}", Cloud::suffixes()),
         ] {
@@ -162,9 +200,11 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_custom_resource() {
-        for cloud in Cloud::ALL {
-            assert_eq!(serde_json::to_value(cloud).unwrap(), cloud.name());
+        for name in CloudName::ALL {
+            assert_eq!(serde_json::to_value(name).unwrap(), name.name());
         }
+        let azure: Vec<_> = CloudName::ALL.into_iter().filter_map(CloudName::azure).collect();
+        assert_eq!(azure, Cloud::ALL);
     }
 
     #[test]
@@ -185,8 +225,8 @@ mod tests {
     /// A variant that is missing from the list would be missing from every other test too.
     #[test]
     fn all_has_every_variant_of_the_schema() {
-        let schema = serde_json::to_value(schemars::schema_for!(Cloud)).unwrap();
-        let known = Cloud::ALL.map(Cloud::name);
+        let schema = serde_json::to_value(schemars::schema_for!(CloudName)).unwrap();
+        let known = CloudName::ALL.map(CloudName::name);
         let (mut left, mut found) = (vec![&schema], Vec::new());
         while let Some(value) = left.pop() {
             found.extend(value.get("const").and_then(|name| name.as_str()));

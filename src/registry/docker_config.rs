@@ -66,10 +66,15 @@ impl Keys {
     }
 }
 
-/// The same docker config with these keys for every host of the registry, custom domains among them.
+/// The same docker config of a registry with these keys for every host of it, custom domains among them.
 ///
 /// What is no docker config comes back as it is. Doing it twice changes nothing.
-pub fn for_every_host(config: &[u8], domains: &[CustomDomain], keys: Keys) -> Vec<u8> {
+pub fn for_every_host(
+    config: &[u8],
+    login_server: &LoginServer,
+    domains: &[CustomDomain],
+    keys: Keys,
+) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<Value>(config) else {
         return config.to_vec();
     };
@@ -79,7 +84,7 @@ pub fn for_every_host(config: &[u8], domains: &[CustomDomain], keys: Keys) -> Ve
     let more: Vec<(String, Value)> = auths
         .iter()
         .flat_map(|(key, entry)| {
-            let others = other_keys(key, domains, keys).into_iter();
+            let others = other_keys(key, login_server, domains, keys).into_iter();
             others.map(|key| (key, entry.clone()))
         })
         .collect();
@@ -90,19 +95,23 @@ pub fn for_every_host(config: &[u8], domains: &[CustomDomain], keys: Keys) -> Ve
 }
 
 /// The other keys that stand for the same as one that begins with a registry's own host; none for any other key.
-fn other_keys(key: &str, domains: &[CustomDomain], keys: Keys) -> Vec<String> {
+fn other_keys(key: &str, login_server: &LoginServer, domains: &[CustomDomain], keys: Keys) -> Vec<String> {
     let (host, path) = match key.find('/') {
         Some(slash) => key.split_at(slash),
         None => (key, ""),
     };
-    let Ok(login_server) = LoginServer::parse(host) else {
+    // By its form, but in a cloud whose hosts have none: what was minted for another host of Azure's has all of its keys.
+    let by_form = LoginServer::parse(host).ok();
+    let Some(own) = by_form.or_else(|| Some(login_server.clone()).filter(|own| own.as_str() == host)) else {
         return Vec::new();
     };
+    let regional = own.regional_pattern();
     let domains = domains.iter().map(CustomDomain::as_str);
     match keys {
         Keys::Hosts => domains.map(|host| format!("{host}{path}")).collect(),
         Keys::Every => domains
-            .chain([host, &*login_server.regional_pattern()])
+            .chain(std::iter::once(host))
+            .chain(regional.as_deref())
             .flat_map(|host| [format!("{host}{path}"), format!("{host}:443{path}")])
             .filter(|other| other != key)
             .collect(),
@@ -126,10 +135,13 @@ mod tests {
 
     const NULL_GUID: &str = "00000000-0000-0000-0000-000000000000";
 
+    fn login_server() -> LoginServer {
+        LoginServer::parse("MyRegistry.azurecr.io").unwrap()
+    }
+
     fn config(username: &str, password: &str, repositories: &[&str]) -> Vec<u8> {
-        let login_server = LoginServer::parse("MyRegistry.azurecr.io").unwrap();
         let repositories: Vec<String> = repositories.iter().map(|&name| name.to_owned()).collect();
-        docker_config(&login_server, username, &password.into(), &repositories)
+        docker_config(&login_server(), username, &password.into(), &repositories)
     }
 
     fn keys_of(config: &[u8]) -> Vec<String> {
@@ -148,12 +160,16 @@ mod tests {
 
     #[test]
     fn a_registry_wide_credential_is_read_back() {
-        let login_server = LoginServer::parse("myregistry.azurecr.io").unwrap();
-        let read = |config: &[u8]| credential_of(config, &login_server);
+        let read = |config: &[u8]| credential_of(config, &login_server());
         let expected = Some(("u".to_owned(), "p".into()));
         assert_eq!(read(&config("u", "p", &[])), expected);
         assert_eq!(
-            read(&for_every_host(&config("u", "p", &[]), &[], Keys::Every)),
+            read(&for_every_host(
+                &config("u", "p", &[]),
+                &login_server(),
+                &[],
+                Keys::Every
+            )),
             expected
         );
         assert_eq!(
@@ -192,9 +208,9 @@ mod tests {
                 ],
             ),
         ] {
-            let every = for_every_host(&config("u", "p", repositories), &[], Keys::Every);
+            let every = for_every_host(&config("u", "p", repositories), &login_server(), &[], Keys::Every);
             assert_eq!(keys_of(&every), keys);
-            assert_eq!(for_every_host(&every, &[], Keys::Every), every);
+            assert_eq!(for_every_host(&every, &login_server(), &[], Keys::Every), every);
             let value: Value = serde_json::from_slice(&every).unwrap();
             let mut entries = value["auths"].as_object().unwrap().values();
             assert!(entries.all(|entry| entry["username"] == "u" && entry["password"] == "p"));
@@ -206,24 +222,55 @@ mod tests {
         let domain = CustomDomain::parse("registry.contoso.com").unwrap();
         for (repositories, path) in [(&[][..], ""), (&["team/a"], "/team/a")] {
             let plain = config("u", "p", repositories);
-            let with = for_every_host(&plain, std::slice::from_ref(&domain), Keys::Every);
-            let mut expected = keys_of(&for_every_host(&plain, &[], Keys::Every));
+            let with = for_every_host(
+                &plain,
+                &login_server(),
+                std::slice::from_ref(&domain),
+                Keys::Every,
+            );
+            let mut expected = keys_of(&for_every_host(&plain, &login_server(), &[], Keys::Every));
             expected.extend(["", ":443"].map(|port| format!("registry.contoso.com{port}{path}")));
             assert_eq!(keys_of(&with), expected);
             assert_eq!(
-                for_every_host(&with, std::slice::from_ref(&domain), Keys::Every),
+                for_every_host(&with, &login_server(), std::slice::from_ref(&domain), Keys::Every),
                 with
             );
         }
     }
 
     #[test]
+    fn a_host_of_another_cloud_has_a_port_and_no_regions() {
+        let host = "registry.azurecr.contoso.com";
+        let login_server = LoginServer::of_other_cloud(host).unwrap();
+        let domain = CustomDomain::parse("images.contoso.com").unwrap();
+        let plain = docker_config(&login_server, "u", &"p".into(), &["a".to_owned()]);
+        assert_eq!(keys_of(&plain), [format!("{host}/a")]);
+        let every = for_every_host(&plain, &login_server, &[domain], Keys::Every);
+        let expected = [
+            "images.contoso.com",
+            "images.contoso.com:443",
+            host,
+            &format!("{host}:443"),
+        ];
+        assert_eq!(keys_of(&every), expected.map(|key| format!("{key}/a")));
+        assert_eq!(for_every_host(&every, &login_server, &[], Keys::Every), every);
+        let whole = docker_config(&login_server, "u", &"p".into(), &[]);
+        let read = credential_of(&whole, &login_server);
+        assert_eq!(read, Some(("u".to_owned(), "p".into())));
+    }
+
+    #[test]
     fn hosts_alone_are_names_of_servers() {
         let domain = CustomDomain::parse("registry.contoso.com").unwrap();
         let plain = config("u", "p", &[]);
-        let hosts = for_every_host(&plain, std::slice::from_ref(&domain), Keys::Hosts);
+        let hosts = for_every_host(
+            &plain,
+            &login_server(),
+            std::slice::from_ref(&domain),
+            Keys::Hosts,
+        );
         assert_eq!(keys_of(&hosts), ["myregistry.azurecr.io", "registry.contoso.com"]);
-        assert_eq!(for_every_host(&plain, &[], Keys::Hosts), plain);
+        assert_eq!(for_every_host(&plain, &login_server(), &[], Keys::Hosts), plain);
     }
 
     #[test]
@@ -257,7 +304,7 @@ mod tests {
             r#"{"auths":{"registry.example":{}}}"#,
         ] {
             assert_eq!(
-                for_every_host(text.as_bytes(), &[], Keys::Every),
+                for_every_host(text.as_bytes(), &login_server(), &[], Keys::Every),
                 text.as_bytes(),
                 "{text}"
             );
@@ -272,7 +319,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_entry_says_the_same_in_all_forms(username in "[^:]*", password in ".*") {
-            let every = for_every_host(&config(&username, &password, &[]), &[], Keys::Every);
+            let every = for_every_host(&config(&username, &password, &[]), &login_server(), &[], Keys::Every);
             let value: Value = serde_json::from_slice(&every).unwrap();
             for entry in value["auths"].as_object().unwrap().values() {
                 prop_assert_eq!(entry["username"].as_str(), Some(username.as_str()));

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::base::dns::MAX_LABEL;
 use crate::registry::cloud::Cloud;
+use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
 use crate::registry::image::RegistryHost;
 
 /// The shortest and the longest name of a registry resource.
@@ -17,12 +18,12 @@ pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
 const REGIONAL: &str = "geo";
 
 /// The host of a registry, in lower case: `{name}.azurecr.{io,us,cn}`, or `{name}-{hash}.…` where the registry
-/// was made with a domain name label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// was made with a domain name label. In a cloud that is none of Azure's it is any DNS name outside their zones.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct LoginServer {
     host: Box<str>,
-    cloud: Cloud,
+    cloud: Option<Cloud>,
 }
 
 /// Why a text is not a login server.
@@ -47,9 +48,38 @@ pub enum LoginServerError {
          or that with a hyphen and a domain name label's hash"
     )]
     Name,
+    /// The host of another cloud is no DNS name.
+    #[error(
+        "a login server of another cloud is a DNS name in lower case, for instance myregistry.azurecr.contoso.com, without \
+         scheme, port or path"
+    )]
+    OtherName,
+    /// The host that was said to be of another cloud is of an Azure cloud.
+    #[error(
+        "this host is of one of Azure's clouds, not of another one: leave the cloud out, or name that one"
+    )]
+    OtherAzure,
+    /// The host that was said to be of another cloud is Docker Hub's.
+    #[error(
+        "a login server is not in docker.io: kubelets mean Docker Hub by names without a host, and would send it the credential"
+    )]
+    OtherDockerHub,
 }
 
 impl LoginServer {
+    /// Parses a host of another cloud than Azure's. Which hosts are there, only the settings of pullpass say.
+    pub fn of_other_cloud(text: &str) -> Result<Self, LoginServerError> {
+        let host = CustomDomain::parse(text).map_err(|error| match error {
+            CustomDomainError::Name => LoginServerError::OtherName,
+            CustomDomainError::Azure => LoginServerError::OtherAzure,
+            CustomDomainError::DockerHub => LoginServerError::OtherDockerHub,
+        })?;
+        Ok(Self {
+            host: host.as_str().into(),
+            cloud: None,
+        })
+    }
+
     /// Parses a host, in any case.
     pub fn parse(text: &str) -> Result<Self, LoginServerError> {
         let endpoint = Endpoint::parse(text)?;
@@ -76,19 +106,26 @@ impl LoginServer {
         &self.host
     }
 
-    /// The resource's name in lower case: what comes before the suffix, and before a domain name label's hash.
+    /// The resource's name in lower case: what comes before the suffix, and before a domain name label's hash. In another
+    /// cloud, the first label of the host.
     pub fn resource_name(&self) -> &str {
-        self.host.split(['.', '-']).next().unwrap_or(&self.host)
+        let label = self.host.split('.').next().unwrap_or(&self.host);
+        match self.cloud {
+            Some(_) => label.split('-').next().unwrap_or(label),
+            None => label,
+        }
     }
 
     /// What the registry's regional endpoints have in common, as a kubelet matches hosts: part by part, with wildcards.
-    pub fn regional_pattern(&self) -> String {
+    /// Nothing is known of such endpoints in a cloud that is none of Azure's.
+    pub fn regional_pattern(&self) -> Option<String> {
         let label = self.host.split('.').next().unwrap_or_default();
-        format!("{label}.*.{REGIONAL}.{}", self.cloud.login_server_suffix())
+        let suffix = self.cloud?.login_server_suffix();
+        Some(format!("{label}.*.{REGIONAL}.{suffix}"))
     }
 
-    /// The cloud that the suffix tells.
-    pub fn cloud(&self) -> Cloud {
+    /// Azure's cloud that the suffix tells; none for a cloud that the settings of pullpass describe.
+    pub fn cloud(&self) -> Option<Cloud> {
         self.cloud
     }
 
@@ -149,7 +186,7 @@ impl<'a> Endpoint<'a> {
     fn login_server(&self) -> LoginServer {
         LoginServer {
             host: self.own_host().into_boxed_str(),
-            cloud: self.cloud,
+            cloud: Some(self.cloud),
         }
     }
 }
@@ -178,14 +215,6 @@ impl FromStr for LoginServer {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for LoginServer {
-    type Error = LoginServerError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
     }
 }
 
@@ -228,9 +257,38 @@ mod tests {
             let login_server = LoginServer::parse(text).expect(text);
             assert_eq!(
                 (login_server.as_str(), login_server.cloud()),
-                (host, cloud),
+                (host, Some(cloud)),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_host_of_another_cloud_is_any_dns_name() {
+        for text in [
+            "myregistry.azurecr.local.contoso.com",
+            "registry.contoso.com",
+            "my-registry.appliance.contoso.com",
+        ] {
+            let login_server = LoginServer::of_other_cloud(text).expect(text);
+            assert_eq!((login_server.as_str(), login_server.cloud()), (text, None));
+            assert_eq!(login_server.regional_pattern(), None);
+            assert!(LoginServer::parse(text).is_err(), "{text}");
+        }
+        for (text, error) in [
+            ("registry", LoginServerError::OtherName),
+            ("Registry.contoso.com", LoginServerError::OtherName),
+            ("registry.contoso.com:443", LoginServerError::OtherName),
+            ("https://registry.contoso.com", LoginServerError::OtherName),
+            ("10.0.0.1", LoginServerError::OtherName),
+            ("myregistry.azurecr.io", LoginServerError::OtherAzure),
+            (
+                "myregistry.westeurope.geo.azurecr.cn",
+                LoginServerError::OtherAzure,
+            ),
+            ("registry-1.docker.io", LoginServerError::OtherDockerHub),
+        ] {
+            assert_eq!(LoginServer::of_other_cloud(text), Err(error), "{text}");
         }
     }
 

@@ -5,4 +5,5 @@ pub mod custom_domain;
 pub mod docker_config;
 pub mod image;
 pub mod login_server;
+pub mod other_cloud;
 pub mod resource_id;

@@ -10,6 +10,7 @@ use super::LogFilter;
 use crate::audit::AuditLog;
 use crate::azure::mint::Minter;
 use crate::policy::decision::Settings;
+use crate::registry::other_cloud::OtherCloud;
 use crate::server::{TlsFiles, TlsMaker};
 
 /// Everything that a process which serves is told.
@@ -55,6 +56,8 @@ pub enum Source {
 pub struct ClusterOptions {
     /// What mints credentials.
     pub minter: Minter,
+    /// What is known of another cloud than Azure's own: no secret is sent to a host of any further one.
+    pub other_cloud: OtherCloud,
     /// How often all Pods are read and every pull secret is written again.
     pub resync_interval: Duration,
     /// Whether Pods that are stuck without their pull secret are evicted, or only counted.

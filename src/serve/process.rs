@@ -24,6 +24,7 @@ use crate::base::readiness::Readiness;
 use crate::certificates::keeper::OwnCertificate;
 use crate::kubernetes::client::inferred;
 use crate::metrics::Metrics;
+use crate::registry::other_cloud::OtherCloud;
 use crate::server::{
     Limits, ListenError, ServedTls, Server, TlsError, TlsReloader, Webhook, admin_router, webhook_router,
 };
@@ -69,7 +70,12 @@ impl Process {
             audit,
             log,
         } = options;
-        let shared = Shared::new(audit);
+        let other_cloud = match &source {
+            // No secret is sent anywhere.
+            Source::Manifests(_) => OtherCloud::default(),
+            Source::Cluster(cluster) => cluster.other_cloud.clone(),
+        };
+        let shared = Shared::new(audit, other_cloud);
         let served = Arc::new(ServedTls::new(
             Arc::clone(&shared.metrics),
             Arc::clone(&shared.readiness),
@@ -194,14 +200,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(audit: AuditLog) -> Self {
+    fn new(audit: AuditLog, other_cloud: OtherCloud) -> Self {
         let audit = Arc::new(audit);
         let dropped = Arc::clone(&audit);
         Self {
             audit,
             metrics: Arc::new(Metrics::new(move || dropped.dropped())),
             readiness: Arc::new(Readiness::default()),
-            view: Arc::new(View::default()),
+            view: Arc::new(View::new(other_cloud)),
         }
     }
 

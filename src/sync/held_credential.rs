@@ -124,7 +124,8 @@ impl HeldCredential {
         domains: &[CustomDomain],
         keys: Keys,
     ) -> Value {
-        let docker_config = ByteString(for_every_host(&self.docker_config.0, domains, keys));
+        let every = for_every_host(&self.docker_config.0, registry.login_server(), domains, keys);
+        let docker_config = ByteString(every);
         let (name, registry) = (registry.pull_secret(), registry.name());
         secret(name, namespace, registry, &self.times(), &docker_config)
     }

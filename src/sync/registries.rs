@@ -14,11 +14,13 @@ use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::listed;
 pub(super) use crate::policy::listed::Unread;
+use crate::registry::other_cloud::OtherCloud;
 use crate::sync::versions::RegistryVersion;
 
 /// The attached registries.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
+    other_cloud: OtherCloud,
     current: Known,
     /// What a list has told so far.
     listed: Known,
@@ -32,6 +34,14 @@ struct Known {
 }
 
 impl Attached {
+    /// None yet, for a process that knows this of another cloud.
+    pub(super) fn new(other_cloud: OtherCloud) -> Self {
+        Self {
+            other_cloud,
+            ..Self::default()
+        }
+    }
+
     /// Takes an event; gives all of them where they are known and something is new.
     pub(super) fn take(&mut self, event: Event<Unread>) -> Option<AttachedRegistries> {
         let is_new = match event {
@@ -41,14 +51,14 @@ impl Attached {
             }
             Event::InitApply(object) => {
                 let before = self.current.usable.get(&object.name_any()).cloned();
-                self.listed.insert(object, before);
+                self.listed.insert(object, before, &self.other_cloud);
                 false
             }
             Event::InitDone => {
                 self.current = std::mem::take(&mut self.listed);
                 true
             }
-            Event::Apply(object) => self.current.insert(object, None),
+            Event::Apply(object) => self.current.insert(object, None, &self.other_cloud),
             Event::Delete(object) => self.current.remove(&object.name_any()),
         };
         is_new.then(|| self.current.registries())
@@ -62,10 +72,10 @@ impl Attached {
 
 impl Known {
     /// Takes an object; `before` is what it meant where it was known before.
-    fn insert(&mut self, object: Unread, before: Option<AttachedRegistry>) -> bool {
+    fn insert(&mut self, object: Unread, before: Option<AttachedRegistry>, other_cloud: &OtherCloud) -> bool {
         let name = object.name_any();
         let metadata = object.meta().clone();
-        let parsed = listed::read(object);
+        let parsed = listed::read(object, other_cloud);
         let version = RegistryVersion::of(&metadata, parsed.as_ref().ok());
         self.versions.insert(name.clone(), version);
         match parsed {

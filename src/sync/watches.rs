@@ -104,7 +104,7 @@ impl Watches {
     }
 
     async fn follow_registries(&self, events: impl Stream<Item = Event<Unread>>, filled: &AtomicBool) {
-        let mut attached = Attached::default();
+        let mut attached = Attached::new(self.view.other_cloud().clone());
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             let registries = attached.take(event);

@@ -9,11 +9,13 @@ use arc_swap::ArcSwap;
 
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::scope::Labels;
+use crate::registry::other_cloud::OtherCloud;
 
 /// The cluster as admission sees it. Whoever watches the cluster, or a directory, keeps it up to date.
 #[derive(Debug, Default)]
 pub struct View {
     registries: ArcSwap<AttachedRegistries>,
+    other_cloud: OtherCloud,
     namespaces: RwLock<Namespaces>,
 }
 
@@ -102,6 +104,19 @@ impl<'a> FromIterator<(&'a str, &'a Labels)> for Namespaces {
 }
 
 impl View {
+    /// An empty view of a process that knows this of another cloud.
+    pub fn new(other_cloud: OtherCloud) -> Self {
+        Self {
+            other_cloud,
+            ..Self::default()
+        }
+    }
+
+    /// What the process knows of another cloud.
+    pub fn other_cloud(&self) -> &OtherCloud {
+        &self.other_cloud
+    }
+
     /// The attached registries, as of now.
     pub fn registries(&self) -> Arc<AttachedRegistries> {
         self.registries.load_full()

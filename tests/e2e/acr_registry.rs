@@ -87,6 +87,9 @@ fn sound_specs_are_accepted() -> Test {
         json!({"loginServer": null, "resourceId": resource_id("MyRegistry")}),
         json!({"loginServer": null, "resourceId": resource_id("myregistry").to_lowercase(), "cloud": "China"}),
         both,
+        json!({"loginServer": "registry.contoso.com", "cloud": "Other"}),
+        json!({"loginServer": "my-registry.azurecr.appliance.contoso.com", "cloud": "Other", "resourceId": resource_id("my1registry")}),
+        json!({"loginServer": format!("{}.{}.example", "a".repeat(63), vec!["b"; 90].join(".")), "cloud": "Other"}),
         json!({"audience": "https://containerregistry.azure.net"}),
         json!({"identity": service_principal(&secret())}),
         json!({"identity": service_principal(&json!({"clientCertificateRef": {"name": "acr-sp", "key": "tls.pem"}}))}),
@@ -186,12 +189,13 @@ fn access_token_for(count: usize, length: usize) -> Value {
 
 #[test]
 fn what_names_no_registry_is_refused() -> Test {
-    let host = "must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path";
+    let host = "must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path, unless spec.cloud is Other";
+    let other = "with spec.cloud Other, spec.loginServer must be a DNS name in lower case, without scheme, port or path, that does not end in .azurecr.io, .azurecr.us or .azurecr.cn, nor in docker.io";
     let form = "must be /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/registries/{name}";
     let neither = "set spec.loginServer, for instance myregistry.azurecr.io, or spec.resourceId";
     let cloud = "spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it";
     let audience = "must be an https URL without a path, for instance https://containerregistry.azure.net";
-    let clouds = "supported values: \"Public\", \"USGovernment\", \"China\"";
+    let clouds = "supported values: \"Public\", \"USGovernment\", \"China\", \"Other\"";
     for text in [
         "registry.example",
         "https://myregistry.azurecr.io",
@@ -212,6 +216,35 @@ fn what_names_no_registry_is_refused() -> Test {
     ] {
         rejects(&json!({"resourceId": text}), "spec.resourceId", form)?;
     }
+    let too_long = format!("{}-{}.azurecr.io", "a".repeat(50), "b".repeat(20));
+    rejects(&json!({"loginServer": too_long}), "spec.loginServer", host)?;
+    rejects(
+        &json!({"loginServer": "registry.contoso.com", "cloud": "Public"}),
+        "spec.loginServer",
+        host,
+    )?;
+    for text in [
+        "registry",
+        "Registry.contoso.com",
+        "registry.contoso.com:443",
+        "https://registry.contoso.com",
+        "registry.contoso.com/app",
+        "10.0.0.1",
+        "myregistry.azurecr.io",
+        "myregistry.westeurope.geo.azurecr.cn",
+        "registry-1.docker.io",
+    ] {
+        rejects(
+            &json!({"loginServer": text, "cloud": "Other"}),
+            "spec.loginServer",
+            other,
+        )?;
+    }
+    rejects(
+        &json!({"loginServer": null, "resourceId": resource_id("myregistry"), "cloud": "Other"}),
+        "spec.loginServer",
+        other,
+    )?;
     rejects(&json!({"loginServer": null}), "spec", neither)?;
     rejects(&json!({"cloud": "China"}), "spec", cloud)?;
     rejects(&json!({"cloud": "Mars"}), "spec.cloud", clouds)?;

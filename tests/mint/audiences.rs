@@ -1,6 +1,8 @@
 //! Audiences, clouds and authorities.
 
 use jiff::Timestamp;
+use pullpass::api::reason::Reason;
+use pullpass::azure::endpoint::OtherEntra;
 use pullpass::azure::entra::Entra;
 use pullpass::azure::mint::{MintRequest, MintStep, Minter, REGISTRY_AUDIENCE};
 use pullpass::registry::login_server::LoginServer;
@@ -80,6 +82,65 @@ async fn an_authority_given_by_hand_goes_before_the_clouds() {
     let minter = Minter::new(world.http.clone(), entra, Arc::new(Timestamp::now));
     let error = minter.mint(&with_secret(PASSWORD)).await.unwrap_err();
     assert!(error.to_string().contains("AADSTS90002"), "{error}");
+}
+
+const OTHER_HOST: &str = "myregistry.azurecr.contoso.example";
+const OTHER_AUDIENCE: &str = "https://management.contoso.example";
+
+/// A world whose tenant and registry are in a cloud that is none of Azure's own.
+async fn other_cloud() -> World {
+    World::new(Config {
+        tenants: vec![Tenant {
+            cloud: pullpass_emulator::Cloud::Other,
+            audiences: Some(vec![OTHER_AUDIENCE.to_owned()]),
+            ..Tenant::new(TENANT)
+        }],
+        registries: vec![Registry::new(TENANT, OTHER_HOST)],
+        roles: vec![RoleAssignment::new(CLIENT, OTHER_HOST, Role::AcrPull)],
+        ..config()
+    })
+    .await
+}
+
+fn in_other_cloud() -> MintRequest {
+    MintRequest {
+        cloud: None,
+        login_server: LoginServer::of_other_cloud(OTHER_HOST).unwrap(),
+        ..with_secret(PASSWORD)
+    }
+}
+
+#[tokio::test]
+async fn another_clouds_authority_and_audience_are_those_of_settings() {
+    let world = other_cloud().await;
+    let other = OtherEntra {
+        authority_host: "https://login.contoso.example".parse().unwrap(),
+        audience: OTHER_AUDIENCE.parse().unwrap(),
+    };
+    // The authority that is given for Azure's own clouds is not that of another one.
+    let given = "https://login.microsoftonline.us".parse().unwrap();
+    let entra = Entra::new(world.http.clone(), Some(given), None).with_other_cloud(Some(other));
+    let minter = Minter::new(world.http.clone(), entra, Arc::new(Timestamp::now));
+    let credential = minter.mint(&in_other_cloud()).await.unwrap();
+    assert_eq!(credential.audience.as_deref(), Some(OTHER_AUDIENCE));
+    assert_eq!(world.emulator.counts().calls(Step::EntraToken), 1);
+}
+
+#[tokio::test]
+async fn without_settings_nobody_is_sent_another_clouds_secret() {
+    let world = other_cloud().await;
+    for given in [None, Some("https://login.contoso.example".parse().unwrap())] {
+        let entra = Entra::new(world.http.clone(), given, None);
+        let minter = Minter::new(world.http.clone(), entra, Arc::new(Timestamp::now));
+        let error = minter.mint(&in_other_cloud()).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidSpec, "{error}");
+        assert!(error.to_string().contains("--other-cloud-authority"), "{error}");
+    }
+    let counts = world.emulator.counts();
+    assert_eq!(
+        (counts.calls(Step::EntraToken), counts.calls(Step::Exchange)),
+        (0, 0)
+    );
 }
 
 #[tokio::test]

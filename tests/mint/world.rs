@@ -115,7 +115,7 @@ pub(crate) fn with_secret(secret: &str) -> MintRequest {
 pub(crate) fn as_identity(identity: MintIdentity) -> MintRequest {
     MintRequest {
         login_server: LoginServer::parse(HOST).unwrap(),
-        cloud: Cloud::Public,
+        cloud: Some(Cloud::Public),
         audience: None,
         remembered_audience: None,
         identity,

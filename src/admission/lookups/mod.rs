@@ -123,7 +123,11 @@ impl Lookups {
                     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                     list_took.store(took, Ordering::Relaxed);
                     let listed = told(&failures, listed)?;
-                    Some(Arc::new(read_all(listed.items, &view.registries())))
+                    Some(Arc::new(read_all(
+                        listed.items,
+                        &view.registries(),
+                        view.other_cloud(),
+                    )))
                 }
             })?;
         timeout_at(wait.deadline, answer).await.ok().flatten()

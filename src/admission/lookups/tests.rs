@@ -14,6 +14,7 @@ use crate::audit::{AuditLog, Destination};
 use crate::metrics::Metrics;
 use crate::policy::decision::{Settings, WaitOutcome};
 use crate::policy::scope::Picked;
+use crate::registry::other_cloud::OtherCloud;
 
 const IMAGE: &str = "mineregistry.azurecr.io/app";
 /// How long the API server of a test takes to answer.
@@ -170,8 +171,11 @@ impl World {
 
     fn know(&self, selector: &Value, labels: &[(&str, &str)]) {
         let object = serde_json::from_value(attached(selector)).unwrap();
-        self.view
-            .set_registries(read_all([object], &AttachedRegistries::default()));
+        self.view.set_registries(read_all(
+            [object],
+            &AttachedRegistries::default(),
+            &OtherCloud::default(),
+        ));
         let labels = labels.iter();
         let labels = labels.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         self.view.set_namespace("apps", &labels);

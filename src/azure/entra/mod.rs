@@ -28,7 +28,7 @@ use self::assertion::{Assertion, ClientCertificate};
 pub use self::assertion::{CertificateError, check_certificate};
 pub use self::decode::{Refusal, token_of};
 use self::recorder::Recorder;
-use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
+use crate::azure::endpoint::{Audience, AuthorityHost, ImdsEndpoint, OtherEntra};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
@@ -44,6 +44,7 @@ pub struct Entra {
     http: HttpClient,
     authority_host: Option<AuthorityHost>,
     imds_endpoint: Option<ImdsEndpoint>,
+    other_cloud: Option<OtherEntra>,
 }
 
 /// Why there is no token. The same failure always reads the same, and no secret is in it.
@@ -107,13 +108,27 @@ impl Entra {
             http,
             authority_host,
             imds_endpoint,
+            other_cloud: None,
         }
     }
 
-    /// Asks for a token for an audience. Nothing is cached, and nothing tried twice.
+    /// The same, which knows where tokens of another cloud come from. No identity of that cloud is sent anywhere else.
+    #[must_use]
+    pub fn with_other_cloud(self, other_cloud: Option<OtherEntra>) -> Self {
+        Self { other_cloud, ..self }
+    }
+
+    /// The audience that registries of the other cloud take.
+    pub(super) fn other_audience(&self) -> Option<&str> {
+        let audience = self.other_cloud.as_ref().map(|other| &other.audience);
+        audience.map(Audience::as_str)
+    }
+
+    /// Asks for a token for an audience; without one of Azure's clouds, the other cloud. Nothing is cached, and nothing tried
+    /// twice.
     pub async fn token(
         &self,
-        cloud: Cloud,
+        cloud: Option<Cloud>,
         identity: &MintIdentity,
         audience: &str,
         now: Timestamp,
@@ -133,12 +148,12 @@ impl Entra {
 
     async fn credential(
         &self,
-        cloud: Cloud,
+        cloud: Option<Cloud>,
         identity: &MintIdentity,
         recorder: &Arc<Recorder>,
         now: Timestamp,
     ) -> Result<Arc<dyn TokenCredential>, EntraError> {
-        let authority = self.authority(cloud);
+        let authority = self.authority(cloud)?;
         let options = client_options(&authority, recorder);
         match identity {
             MintIdentity::ClientSecret { app, secret, .. } => {
@@ -177,11 +192,15 @@ impl Entra {
         }
     }
 
-    fn authority(&self, cloud: Cloud) -> String {
-        self.authority_host.as_ref().map_or_else(
-            || format!("https://{}", cloud.authority_host()),
-            ToString::to_string,
-        )
+    fn authority(&self, cloud: Option<Cloud>) -> Result<String, EntraError> {
+        match (cloud, &self.authority_host, &self.other_cloud) {
+            (Some(_), Some(host), _) => Ok(host.to_string()),
+            (Some(cloud), None, _) => Ok(format!("https://{}", cloud.authority_host())),
+            (None, _, Some(other)) => Ok(other.authority_host.to_string()),
+            (None, _, None) => Err(EntraError::Identity(
+                "where the other cloud's Entra ID is, is not known: set --other-cloud-authority".to_owned(),
+            )),
+        }
     }
 }
 

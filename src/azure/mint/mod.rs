@@ -35,8 +35,8 @@ const MAX_DOCKER_CONFIG: usize = 1024 * 1024;
 pub struct MintRequest {
     /// The registry.
     pub login_server: LoginServer,
-    /// The cloud whose Entra ID is asked.
-    pub cloud: Cloud,
+    /// Azure's cloud whose Entra ID is asked; none for the other cloud that the settings describe.
+    pub cloud: Option<Cloud>,
     /// The one audience to ask for, if it was chosen by hand.
     pub audience: Option<String>,
     /// The audience that worked the last time.
@@ -117,7 +117,7 @@ impl Minter {
         request: &MintRequest,
         passed: &mut (dyn FnMut(MintStep) + Send),
     ) -> Result<Credential, MintError> {
-        let (first, others) = audiences(request);
+        let (first, others) = audiences(request, self.entra.other_audience());
         let mut told = match self.attempt(request, first, passed).await {
             Err(error) if error.may_be_the_audience() => error,
             outcome => return outcome,
@@ -176,7 +176,12 @@ impl Minter {
                     .map_err(|error| registry_error(request, MintStep::AccessToken, error))?;
                 let credential = credential(issued_at, token, repositories);
                 // As it is in a pull secret, which has the most keys.
-                let docker_config = for_every_host(&credential.docker_config(login_server), &[], Keys::Every);
+                let docker_config = for_every_host(
+                    &credential.docker_config(login_server),
+                    login_server,
+                    &[],
+                    Keys::Every,
+                );
                 if docker_config.len() > MAX_DOCKER_CONFIG {
                     let repositories = repositories.len();
                     let cause = MintCause::TooLarge { repositories };
@@ -194,12 +199,15 @@ fn registry_error(request: &MintRequest, step: MintStep, error: AcrError) -> Min
     MintError::in_request(request, step, MintCause::Registry { login_server, error })
 }
 
-/// The audiences to try: the first, and those after it, each once.
-fn audiences(request: &MintRequest) -> (&str, Vec<&str>) {
+/// The audiences to try: the first, and those after it, each once. `other` is the one of the other cloud.
+fn audiences<'a>(request: &'a MintRequest, other: Option<&'a str>) -> (&'a str, Vec<&'a str>) {
     if let Some(audience) = &request.audience {
         return (audience, Vec::new());
     }
-    let known = [REGISTRY_AUDIENCE, request.cloud.resource_manager_audience()];
+    let Some(cloud) = request.cloud else {
+        return (other.unwrap_or(REGISTRY_AUDIENCE), Vec::new());
+    };
+    let known = [REGISTRY_AUDIENCE, cloud.resource_manager_audience()];
     let first = request
         .remembered_audience
         .as_deref()
@@ -217,7 +225,7 @@ mod tests {
     fn request(audience: Option<&str>, remembered_audience: Option<&str>, cloud: Cloud) -> MintRequest {
         MintRequest {
             login_server: LoginServer::of_registry("myregistry", cloud).unwrap(),
-            cloud,
+            cloud: Some(cloud),
             audience: audience.map(str::to_owned),
             remembered_audience: remembered_audience.map(str::to_owned),
             identity: MintIdentity::ManagedIdentity(ManagedIdentity::System),
@@ -240,9 +248,18 @@ mod tests {
             (Some("https://y"), Some(arm), ("https://y", vec![])),
         ] {
             let request = request(explicit, remembered, Cloud::Public);
-            assert_eq!(audiences(&request), expected);
+            assert_eq!(audiences(&request, Some("https://z")), expected);
+            let request = MintRequest {
+                cloud: None,
+                ..request
+            };
+            let expected = explicit.unwrap_or("https://z");
+            assert_eq!(audiences(&request, Some("https://z")), (expected, vec![]));
         }
         let government = request(None, None, Cloud::USGovernment);
-        assert_eq!(audiences(&government).1, ["https://management.usgovcloudapi.net"]);
+        assert_eq!(
+            audiences(&government, None).1,
+            ["https://management.usgovcloudapi.net"]
+        );
     }
 }

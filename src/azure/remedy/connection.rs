@@ -32,12 +32,15 @@ impl Situation<'_> {
         let remedies = error.remedies();
         match error.failure() {
             HttpFailure::Dns => {
-                let zone = self.login_server.cloud().login_server_suffix();
+                let cloud = self.login_server.cloud();
                 let mut all = vec![show_login_server(self.login_server)];
                 all.extend(remedies);
-                all.push(say(format!(
-                    "a registry's private DNS zone is called privatelink.{zone}"
-                )));
+                all.extend(cloud.map(|cloud| {
+                    let zone = cloud.login_server_suffix();
+                    say(format!(
+                        "a registry's private DNS zone is called privatelink.{zone}"
+                    ))
+                }));
                 all
             }
             HttpFailure::Connect(_) | HttpFailure::ConnectTimeout | HttpFailure::Proxy(_) => {

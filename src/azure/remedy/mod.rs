@@ -133,9 +133,20 @@ impl Situation<'_> {
         }
     }
 
+    /// That a tenant is in another cloud than the authority that was asked.
+    fn tenants_cloud(&self) -> Remedy {
+        let setting = match self.login_server.cloud() {
+            Some(_) => "AZURE_AUTHORITY_HOST names another authority",
+            None => "--other-cloud-authority names its authority",
+        };
+        say(format!(
+            "see that the tenant is in the registry's cloud; {setting}"
+        ))
+    }
+
     fn of_fault(&self, fault: EntraFault, identity: &MintIdentity, app: &Application) -> Vec<Remedy> {
         let Application { tenant_id, client_id } = app;
-        let token_audience = self.login_server.cloud().token_exchange_audience();
+        let token_audience = proof::token_exchange_audience(self.login_server);
         let is_federated = matches!(identity, MintIdentity::WorkloadIdentity { .. });
         match fault {
             EntraFault::Secret => of_secret(self.login_server, app, self.handover, self.origin()),
@@ -150,9 +161,7 @@ impl Situation<'_> {
                     format!("compare the tenant ID {tenant_id}"),
                     "az account show --query tenantId --output tsv",
                 ),
-                say(
-                    "see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority",
-                ),
+                self.tenants_cloud(),
             ],
             EntraFault::Disabled => vec![run(
                 "enable the service principal",
@@ -170,9 +179,7 @@ impl Situation<'_> {
                 "see that the file of AZURE_FEDERATED_TOKEN_FILE holds a service account token with the audience \
                  {token_audience}"
             ))],
-            EntraFault::Assertion => vec![say(
-                "see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority",
-            )],
+            EntraFault::Assertion => vec![self.tenants_cloud()],
             EntraFault::Signature if is_federated => vec![
                 run(
                     "see that the cluster's issuer publishes the keys that the cluster signs with now",

@@ -4,6 +4,7 @@ use super::{Handover, Puller, Situation};
 use crate::azure::entra::CertificateError;
 use crate::azure::identity::Application;
 use crate::base::remedy::{Remedy, joined, run, say};
+use crate::registry::cloud::Cloud;
 use crate::registry::login_server::LoginServer;
 
 /// About a client secret that Entra ID refuses.
@@ -89,9 +90,15 @@ pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> 
     })
 }
 
+/// The audience that service account tokens need; of another cloud nobody says, and it is the worldwide cloud's usually.
+pub(super) fn token_exchange_audience(login_server: &LoginServer) -> &'static str {
+    let cloud = login_server.cloud().unwrap_or(Cloud::Public);
+    cloud.token_exchange_audience()
+}
+
 /// About a service account token for workload identity that is nowhere, or can't be read.
 pub(crate) fn of_no_token_file(login_server: &LoginServer) -> Vec<Remedy> {
-    let audience = login_server.cloud().token_exchange_audience();
+    let audience = token_exchange_audience(login_server);
     vec![say(format!(
         "install the component workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where \
          the Pods have the label azure.workload.identity/use=true; or project a service account token with audience \

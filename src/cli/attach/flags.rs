@@ -13,7 +13,7 @@ use crate::cli::flags::identity::{IdentityFlags, word};
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
 use crate::cli::target::{ObjectName, RegistryTarget};
-use crate::registry::cloud::Cloud;
+use crate::registry::cloud::CloudName;
 use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
 
 /// Attach a registry: Pods that name its images get a pull secret.
@@ -85,9 +85,9 @@ pub(in crate::cli) struct WaitFlags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Registry: what is not given stays as it is")]
 pub(super) struct SpecFlags {
-    /// The Azure cloud, where the login server does not tell it
-    #[arg(long, ignore_case = true, value_parser = one_of(Cloud::ALL, |cloud| cloud.name().into()))]
-    pub(super) cloud: Option<Cloud>,
+    /// The Azure cloud, where the login server does not tell it; Other is the one that pullpass' --other-cloud-suffix tells of
+    #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]
+    pub(super) cloud: Option<CloudName>,
     /// The audience to ask Entra ID for, where the usual ones do not work
     #[arg(long, value_name = "URL", value_parser = audience)]
     pub(super) audience: Option<String>,

@@ -100,6 +100,12 @@ async fn from_here(args: &CheckArgs) -> Result<Report, CliError> {
     let http = args.azure.http_within(args.timeout)?;
     let minter = args.azure.minter_by(http.clone());
     let subject = subject(args).await?;
+    // Who may write AcrRegistries chooses no host that a secret is sent to.
+    let asks_entra = matches!(subject.identity, Identity::Mint(_));
+    let other_cloud = args.azure.other_cloud();
+    other_cloud
+        .check(&subject.login_server, asks_entra)
+        .map_err(|error| CliError::Input(format!("{error}. pullpass check takes the same flags")))?;
     let mut report = Report::begin(args.output, About::of(&subject));
     let clock = Arc::new(Timestamp::now);
     let runner = Runner {

@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::azure::endpoint::{AuthorityHost, ImdsEndpoint};
+use crate::azure::endpoint::{Audience, AuthorityHost, ImdsEndpoint, OtherEntra};
 use crate::azure::entra::Entra;
 use crate::azure::mint::Minter;
 use crate::cli::CliError;
 use crate::cli::flags::url::url;
 use crate::http::{HttpClient, HttpOptions, Proxy, ResolveOverride};
+use crate::registry::other_cloud::{CloudSuffix, OtherCloud};
 
 /// How Azure is reached. `HTTPS_PROXY` and `NO_PROXY` are honoured.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +40,28 @@ pub(in crate::cli) struct AzureFlags {
     /// The managed identity endpoint, where it is not Azure's own
     #[arg(long, value_name = "URL", value_parser = url::<ImdsEndpoint>(), env = "AZURE_POD_IDENTITY_AUTHORITY_HOST")]
     imds_endpoint: Option<ImdsEndpoint>,
+    /// What login servers of another cloud end in (an air-gapped one, an Azure Stack): an AcrRegistry with spec.cloud Other may
+    /// name a host there
+    #[arg(long, value_name = "SUFFIX", env = "PULLPASS_OTHER_CLOUD_SUFFIX")]
+    other_cloud_suffix: Option<CloudSuffix>,
+    /// The Entra authority of that cloud; without it, an AcrRegistry there has a repository-scoped token, or no identity
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = url::<AuthorityHost>(),
+        requires_all = ["other_cloud_suffix", "other_cloud_audience"],
+        env = "PULLPASS_OTHER_CLOUD_AUTHORITY"
+    )]
+    other_cloud_authority: Option<AuthorityHost>,
+    /// The audience that registries of that cloud take
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = url::<Audience>(),
+        requires = "other_cloud_authority",
+        env = "PULLPASS_OTHER_CLOUD_AUDIENCE"
+    )]
+    other_cloud_audience: Option<Audience>,
 }
 
 /// The authority that was given by somebody who meant it. Azure Workload Identity sets `AZURE_AUTHORITY_HOST` beside its
@@ -57,8 +80,24 @@ impl AzureFlags {
     pub(in crate::cli) fn minter_by(&self, http: HttpClient) -> Minter {
         let has_federated_token = env::var_os("AZURE_FEDERATED_TOKEN_FILE").is_some();
         let authority = authority(self.authority_host.clone(), has_federated_token);
-        let entra = Entra::new(http.clone(), authority, self.imds_endpoint.clone());
+        let entra = Entra::new(http.clone(), authority, self.imds_endpoint.clone())
+            .with_other_cloud(self.other_entra());
         Minter::new(http, entra, Arc::new(Timestamp::now))
+    }
+
+    /// What is known of another cloud.
+    pub(in crate::cli) fn other_cloud(&self) -> OtherCloud {
+        OtherCloud {
+            suffix: self.other_cloud_suffix.clone(),
+            has_authority: self.other_entra().is_some(),
+        }
+    }
+
+    fn other_entra(&self) -> Option<OtherEntra> {
+        Some(OtherEntra {
+            authority_host: self.other_cloud_authority.clone()?,
+            audience: self.other_cloud_audience.clone()?,
+        })
     }
 
     /// A client of its own for this way.
@@ -100,7 +139,38 @@ impl AzureFlags {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
+
+    #[test]
+    fn another_cloud_is_described_as_a_whole() {
+        let suffix = "--other-cloud-suffix=azurecr.contoso.com";
+        let authority = "--other-cloud-authority=https://login.contoso.com";
+        let audience = "--other-cloud-audience=https://management.contoso.com/1-2";
+        let described = |flags: &[&str]| {
+            let command = AzureFlags::augment_args(clap::Command::new("test"));
+            let matches = command.try_get_matches_from([&["test"], flags].concat());
+            matches
+                .map(|matches| AzureFlags::from_arg_matches(&matches).unwrap().other_cloud())
+                .map_err(|error| error.to_string())
+        };
+        let known =
+            |flags: &[&str]| described(flags).map(|other| (other.suffix.is_some(), other.has_authority));
+        assert_eq!(known(&[]), Ok((false, false)));
+        assert_eq!(known(&[suffix]), Ok((true, false)));
+        assert_eq!(known(&[suffix, authority, audience]), Ok((true, true)));
+        for (flags, missing) in [
+            (&[authority, audience][..], "--other-cloud-suffix"),
+            (&[suffix, authority], "--other-cloud-audience"),
+            (&[suffix, audience], "--other-cloud-authority"),
+        ] {
+            let error = described(flags).unwrap_err();
+            assert!(error.contains(missing), "{error}");
+        }
+        let error = described(&["--other-cloud-suffix=azurecr.io"]).unwrap_err();
+        assert!(error.contains("in no zone of Azure's registries"), "{error}");
+    }
 
     #[test]
     fn the_clusters_own_identity_is_not_used_for_every_registry() {

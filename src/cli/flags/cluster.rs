@@ -9,6 +9,7 @@ use crate::api::names::MANAGER;
 use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::cli::flags::seconds::seconds;
+use crate::registry::other_cloud::OtherCloud;
 use crate::serve::ClusterOptions;
 use crate::sync::stored::EMPTIED_INTERVAL;
 
@@ -47,7 +48,7 @@ pub(in crate::cli) struct ClusterFlags {
 
 impl ClusterFlags {
     /// What a replica in a cluster is told.
-    pub(in crate::cli) fn options(&self, minter: Minter) -> ClusterOptions {
+    pub(in crate::cli) fn options(&self, minter: Minter, other_cloud: OtherCloud) -> ClusterOptions {
         let Self {
             resync_interval,
             rescue,
@@ -57,6 +58,7 @@ impl ClusterFlags {
         } = self;
         ClusterOptions {
             minter,
+            other_cloud,
             resync_interval: *resync_interval,
             evicts_stuck_pods: *rescue == Rescue::Evict,
             webhook_configuration: webhook_configuration.clone(),

@@ -55,6 +55,8 @@ mod tests {
             ("--audit-otlp", "https://me:hunter2@c.example"),
             ("--audit-otlp", "https://me:1/hunter2@c.example"),
             ("--authority-host", "https://me:hunter2@login.example"),
+            ("--other-cloud-authority", "https://me:hunter2@login.example"),
+            ("--other-cloud-audience", "https://me:hunter2@login.example"),
             ("--imds-endpoint", "http://me:hunter2@imds.example"),
         ] {
             let command = AuditFlags::augment_args(AzureFlags::augment_args(clap::Command::new("test")));

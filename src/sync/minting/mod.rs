@@ -173,7 +173,7 @@ impl RegistryController {
 
     async fn reconcile(&self, object: &AcrRegistry) -> Action {
         let name = object.name_any();
-        let parsed = AttachedRegistry::parse(object);
+        let parsed = AttachedRegistry::parse_for(object, self.parts.watches.view.other_cloud());
         if !self.is_known_to_admission(&parsed) {
             return Action::requeue(MIN_REQUEUE_INTERVAL);
         }

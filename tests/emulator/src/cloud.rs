@@ -17,11 +17,13 @@ pub enum Cloud {
     USGovernment,
     /// Azure operated by 21Vianet.
     China,
+    /// None of Azure's own: an air-gapped cloud, or an Azure Stack.
+    Other,
 }
 
 impl Cloud {
     /// Every cloud.
-    pub const ALL: [Self; 3] = [Self::Public, Self::USGovernment, Self::China];
+    pub const ALL: [Self; 4] = [Self::Public, Self::USGovernment, Self::China, Self::Other];
 
     /// The host of the cloud's Entra authority.
     ///
@@ -31,6 +33,7 @@ impl Cloud {
             Self::Public => "login.microsoftonline.com",
             Self::USGovernment => "login.microsoftonline.us",
             Self::China => "login.chinacloudapi.cn",
+            Self::Other => "login.contoso.example",
         }
     }
 
@@ -42,6 +45,7 @@ impl Cloud {
             Self::Public => "https://management.azure.com",
             Self::USGovernment => "https://management.usgovcloudapi.net",
             Self::China => "https://management.chinacloudapi.cn",
+            Self::Other => "https://management.contoso.example",
         }
     }
 
@@ -56,6 +60,8 @@ impl Cloud {
             Self::USGovernment
         } else if host.ends_with(".azurecr.cn") {
             Self::China
+        } else if host.ends_with(".azurecr.contoso.example") {
+            Self::Other
         } else {
             Self::Public
         }

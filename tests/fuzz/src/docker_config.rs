@@ -35,8 +35,8 @@ pub fn check(input: &[u8]) {
         config,
         docker_config(&login_server, username, &password, &repositories)
     );
-    let config = for_every_host(&config, &[], Keys::Every);
-    assert_eq!(config, for_every_host(&config, &[], Keys::Every));
+    let config = for_every_host(&config, &login_server, &[], Keys::Every);
+    assert_eq!(config, for_every_host(&config, &login_server, &[], Keys::Every));
     let config: Value = serde_json::from_slice(&config).expect("JSON");
     let entries = config["auths"].as_object().expect("entries");
     for (key, entry) in entries {

@@ -11,7 +11,8 @@ pub fn check(input: &[u8]) {
         assert_eq!(host, text.to_ascii_lowercase());
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
         assert!(host.bytes().all(is_host), "{host}");
-        assert!(host.ends_with(&format!(".{}", login_server.cloud().login_server_suffix())));
+        let cloud = login_server.cloud().expect("one of Azure's");
+        assert!(host.ends_with(&format!(".{}", cloud.login_server_suffix())));
         assert_eq!(LoginServer::parse(host).as_ref(), Ok(&login_server));
         let url: http::Uri = format!("https://{host}/v2/").parse().expect("a host");
         assert_eq!(url.authority().map(http::uri::Authority::as_str), Some(host));
@@ -21,6 +22,10 @@ pub fn check(input: &[u8]) {
             LoginServer::parse(login_server.as_str()).as_ref(),
             Ok(&login_server)
         );
+    }
+    if let Ok(login_server) = LoginServer::of_other_cloud(text) {
+        assert_eq!((login_server.as_str(), login_server.cloud()), (text, None));
+        assert!(LoginServer::parse(text).is_err() && LoginServer::of_host(text).is_err());
     }
     if let Ok(id) = ResourceId::parse(text) {
         assert_eq!(id.to_string(), normalised(text));

@@ -48,6 +48,11 @@ pub(super) enum PlanError {
     OtherRegistry { name: String, host: String },
     #[error("--credential-kind AccessToken needs the repositories that it is for: add --repository NAME")]
     NoRepositories,
+    #[error(
+        "{0} is in none of Azure's clouds: name the registry by its login server, or, where pullpass was told of another cloud \
+         (--other-cloud-suffix), add --cloud Other. A custom domain is given with --custom-domain"
+    )]
+    OtherCloud(String),
     #[error("{0}")]
     LoginServer(#[from] LoginServerError),
     #[error("{0}")]
@@ -214,7 +219,11 @@ pub(super) fn plan(
             login_server: match target {
                 RegistryTarget::ResourceId(_) => None,
                 RegistryTarget::Name(_) | RegistryTarget::LoginServer(_) => {
-                    Some(target.login_server(flags.cloud)?.to_string())
+                    let host = target.login_server(flags.cloud).map_err(|error| match error {
+                        LoginServerError::Suffix => PlanError::OtherCloud(target.to_string()),
+                        error => PlanError::LoginServer(error),
+                    })?;
+                    Some(host.to_string())
                 }
             },
             resource_id: None,

@@ -314,6 +314,16 @@ fn what_can_not_be_done_is_said_with_what_can() {
             "spec.cloud does not fit",
         ),
         (
+            vec!["registry.contoso.com", "--managed-identity"],
+            None,
+            "registry.contoso.com is in none of Azure's clouds",
+        ),
+        (
+            vec!["myregistry", "--cloud=other", "--managed-identity"],
+            None,
+            "a login server of another cloud is a DNS name",
+        ),
+        (
             vec![
                 "myregistry",
                 "--credential-kind=AccessToken",
@@ -418,6 +428,21 @@ fn a_secret_that_is_shared_keeps_the_names_that_it_has() {
         "myregistry"
     );
     assert_eq!(users(None, "myregistry"), "myregistry");
+}
+
+#[test]
+fn a_registry_of_another_cloud_is_attached_by_its_host() {
+    let host = "myregistry.azurecr.contoso.com";
+    let (plan, _) = planned(&[host, "--cloud=Other", "--managed-identity"], None).unwrap();
+    assert_eq!((&*plan.login_server, plan.write), (host, Write::Create));
+    let spec = serde_json::to_value(&plan.object.spec).unwrap();
+    assert_eq!(
+        (&spec["loginServer"], &spec["cloud"]),
+        (&json!(host), &json!("Other"))
+    );
+    // What is there is known by the same name, and stays as it is.
+    let (again, _) = planned(&[host, "--managed-identity"], Some(&plan.object)).unwrap();
+    assert_eq!(again.write, Write::Nothing);
 }
 
 #[test]
