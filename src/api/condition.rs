@@ -6,7 +6,8 @@ pub const READY: &str = "Ready";
 pub const DISTRIBUTED: &str = "Distributed";
 /// Whether the credential may pull from the repositories that are known.
 pub const PULL_AUTHORIZED: &str = "PullAuthorized";
-/// Whether the webhook is asked about Pods with images on the custom domains; only where the spec names some.
+/// Whether the webhook is asked about Pods with images on the custom domains, and on a login server of another cloud than
+/// Azure's own; only where there are such hosts.
 pub const CUSTOM_DOMAINS: &str = "CustomDomains";
 /// All of them.
 pub const CONDITIONS: [&str; 4] = [READY, DISTRIBUTED, PULL_AUTHORIZED, CUSTOM_DOMAINS];

@@ -3,17 +3,16 @@
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 
 use crate::api::names::PODS_WEBHOOK;
-use crate::registry::custom_domain::CustomDomain;
 
-/// The custom domains that no match condition of the webhook for Pods names: the API server does not ask about Pods with
-/// images on them. One without conditions is asked about every Pod.
+/// Which of these hosts no match condition of the webhook for Pods names: the API server does not ask about Pods with images
+/// there. One without conditions is asked about every Pod.
 ///
-/// A condition can be anything. Where it takes a list apart, as the shipped ones do, the domain has to be an element of it;
-/// elsewhere this looks for the domain as text, also as regular expressions write it.
+/// A condition can be anything. Where it takes a list apart, as the shipped ones do, the host has to be an element of it;
+/// elsewhere this looks for the host as text, also as regular expressions write it.
 pub fn unasked<'a>(
     configuration: &MutatingWebhookConfiguration,
-    domains: impl IntoIterator<Item = &'a CustomDomain>,
-) -> Vec<&'a CustomDomain> {
+    hosts: impl IntoIterator<Item = &'a str>,
+) -> Vec<&'a str> {
     let mut webhooks = configuration.webhooks.iter().flatten();
     let webhook = webhooks.find(|webhook| webhook.name == PODS_WEBHOOK);
     let conditions = webhook.map(|webhook| webhook.match_conditions.as_deref().unwrap_or_default());
@@ -21,17 +20,17 @@ pub fn unasked<'a>(
         return Vec::new();
     }
     let conditions = conditions.unwrap_or_default();
-    let is_named = |domain: &CustomDomain| {
+    let is_named = |host: &str| {
         let mut expressions = conditions.iter().map(|condition| condition.expression.as_str());
         expressions.any(|text| match listed(text) {
-            Some(mut elements) => elements.any(|element| element == domain.as_str()),
-            None => names(
-                &text.to_ascii_lowercase().replace("[.]", ".").replace("\\.", "."),
-                domain.as_str(),
-            ),
+            Some(mut elements) => elements.any(|element| element == host),
+            None => {
+                let text = text.to_ascii_lowercase().replace("[.]", ".").replace("\\.", ".");
+                names(&text, host)
+            }
         })
     };
-    domains.into_iter().filter(|domain| !is_named(domain)).collect()
+    hosts.into_iter().filter(|host| !is_named(host)).collect()
 }
 
 /// The elements of the lists that an expression takes apart at commas, where it does.
@@ -74,8 +73,7 @@ mod tests {
             }],
         });
         let configuration = serde_json::from_value(configuration).unwrap();
-        let domains = ["a.contoso.com", "b.contoso.com"].map(|domain| CustomDomain::parse(domain).unwrap());
-        let unasked = unasked(&configuration, &domains);
+        let unasked = unasked(&configuration, ["a.contoso.com", "b.contoso.com"]);
         unasked.into_iter().map(ToString::to_string).collect()
     }
 

@@ -83,10 +83,7 @@ fn custom_domains_are_keys_for_kubelets() -> Test {
     world.wait_for_reason(&second, "Minted")?;
     let message = wait_for_domains(world, &second, "NameConflict")?;
     assert!(
-        message.contains(&format!(
-            "{shared} is a custom domain of AcrRegistry {}",
-            first.name
-        )),
+        message.contains(&format!("{shared} is a host of AcrRegistry {}", first.name)),
         "{message}"
     );
     let of_second = world.namespace_in_need(&second)?;

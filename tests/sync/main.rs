@@ -21,6 +21,7 @@ mod keys;
 mod leadership;
 mod leaks;
 mod metrics;
+mod other_cloud;
 mod pull;
 mod pull_rights;
 mod refresh_times;

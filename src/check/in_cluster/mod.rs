@@ -23,6 +23,7 @@ use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::server_policies::ServerPolicies;
+use crate::registry::cloud::CloudName;
 
 /// How late a refresh may be: the leader may just have changed.
 const REFRESH_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
@@ -247,9 +248,10 @@ impl Facts {
         failed(Code::PullSecret, cause, self.distribute(&condition.reason))
     }
 
-    /// Whether the custom domains have an effect; nothing where there are none.
+    /// Whether the hosts outside Azure's zones have an effect; nothing where there are none.
     fn custom_domains(&self, status: &AcrRegistryStatus) -> Option<StepOutcome> {
-        if self.object.spec.custom_domains.is_empty() {
+        let spec = &self.object.spec;
+        if spec.custom_domains.is_empty() && spec.cloud != Some(CloudName::Other) {
             return None;
         }
         let mut conditions = status.conditions.iter();

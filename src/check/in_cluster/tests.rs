@@ -81,6 +81,12 @@ fn custom_domains_without_an_effect_are_a_failure() {
     ] {
         assert_eq!(codes(&with_domains(condition))[6], expected);
     }
+    let mut other_cloud = with_domains(condition("False"));
+    other_cloud.object.spec.custom_domains.clear();
+    assert_eq!(codes(&other_cloud).len(), 7);
+    other_cloud.object.spec.login_server = Some("registry.contoso.com".to_owned());
+    other_cloud.object.spec.cloud = Some(CloudName::Other);
+    assert_eq!(codes(&other_cloud)[6], "CUSTOM_DOMAIN_ERROR");
     let facts = with_domains(condition("False"));
     let findings = facts.findings();
     let failure = findings[6].failure().unwrap();

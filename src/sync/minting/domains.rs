@@ -1,5 +1,5 @@
-//! Whether the custom domains of an AcrRegistry have an effect: they are its own, and the API server asks about Pods with images
-//! on them.
+//! Whether the hosts of an AcrRegistry outside the zones of Azure's clouds have an effect, which are its custom domains and a login
+//! server of another cloud: they are its own, and the API server asks about Pods with images on them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,10 +50,10 @@ impl ReadConfiguration {
     }
 }
 
-/// What is known of a registry's custom domains.
+/// What is known of a registry's hosts outside the zones of Azure's clouds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Domains {
-    /// The AcrRegistry names none.
+    /// The AcrRegistry has none.
     #[default]
     None,
     /// Other registries have some of them: each, and the AcrRegistry that has it.
@@ -76,7 +76,7 @@ impl Domains {
         registries: &AttachedRegistries,
         registry: &AttachedRegistry,
     ) -> Self {
-        if registry.custom_domains().is_empty() {
+        if registry.other_hosts().next().is_none() {
             return Self::None;
         }
         let taken: Vec<_> = registries
@@ -90,7 +90,7 @@ impl Domains {
             Err(error) => Self::Unknown(error),
             Ok(None) => Self::NotInstalled,
             Ok(Some(configuration)) => {
-                let unasked = unasked(&configuration, registry.custom_domains());
+                let unasked = unasked(&configuration, registry.other_hosts());
                 if unasked.is_empty() {
                     Self::Asked
                 } else {
@@ -111,7 +111,7 @@ impl Domains {
             Self::None => return None,
             Self::Taken(taken) => {
                 let said = taken.iter().map(|(domain, by)| {
-                    format!("{domain} is a custom domain of AcrRegistry {by}, which is for another registry")
+                    format!("{domain} is a host of AcrRegistry {by}, which is for another registry")
                 });
                 let message = with_advice(&some_of(said), Some("take it out of one of them"));
                 ("False", Reason::NameConflict.as_str(), message)
@@ -143,7 +143,7 @@ impl Domains {
             Self::Asked => (
                 "True",
                 "Asked",
-                "the webhook is asked about Pods with images on the custom domains".to_owned(),
+                "the webhook is asked about Pods with images on each host outside Azure's zones".to_owned(),
             ),
         };
         Some((status, reason, message))
@@ -232,7 +232,7 @@ mod tests {
                 Some((
                     "False",
                     "NameConflict",
-                    "a.contoso.com is a custom domain of AcrRegistry first,",
+                    "a.contoso.com is a host of AcrRegistry first,",
                 )),
             ),
             (
