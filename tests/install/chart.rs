@@ -35,6 +35,11 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"policy": {"unatached": "deny"}}), "unatached"),
         (json!({"excludeNamespaces": ["Not A Name"]}), "excludeNamespaces"),
         (json!({"webhook": {"failurePolicy": "Retry"}}), "failurePolicy"),
+        (json!({"otherCloud": {"suffix": "Contoso.com"}}), "suffix"),
+        (
+            json!({"otherCloud": {"authority": "http://login.contoso.com"}}),
+            "authority",
+        ),
         (json!({"tls": {"source": "somewhere"}}), "source"),
         (json!({"tls": {"source": "files"}}), "secretName"),
         (json!({"tls": {"files": {"caBundle": "Q0E="}}}), "caBundle"),
@@ -156,6 +161,11 @@ fn the_program_knows_every_variable_that_is_set() -> Test {
         "tls": {"source": "cert-manager", "clientCA": {"secretName": "clients"}},
         "ports": {"webhook": 9443, "metrics": 9102},
         "shutdownDelay": 20,
+        "otherCloud": {
+            "suffix": "azurecr.contoso.com",
+            "authority": "https://login.contoso.com",
+            "audience": "https://management.contoso.com",
+        },
     });
     for (name, _) in env(&values)? {
         assert!(help.contains(&format!("[env: {name}=")), "{name}: {help}");

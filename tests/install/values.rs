@@ -32,6 +32,38 @@ fn variable(deployment: &Value, name: &str) -> Option<Value> {
 }
 
 #[test]
+fn another_cloud_is_described_by_values() -> Test {
+    let names = ["SUFFIX", "AUTHORITY", "AUDIENCE"].map(|name| format!("PULLPASS_OTHER_CLOUD_{name}"));
+    let variables = |values: &Value| -> Result<Vec<Option<Value>>, Box<dyn Error>> {
+        let deployment = deployment(values)?;
+        Ok(names.iter().map(|name| variable(&deployment, name)).collect())
+    };
+    assert_eq!(variables(&json!({}))?, [None, None, None]);
+    let (suffix, authority) = ("azurecr.contoso.com", "https://login.contoso.com");
+    let audience = "https://management.contoso.com/1-2";
+    assert_eq!(
+        variables(&json!({"otherCloud": {"suffix": suffix}}))?,
+        [Some(json!(suffix)), None, None]
+    );
+    let whole = json!({"otherCloud": {"suffix": suffix, "authority": authority, "audience": audience}});
+    let expected = [suffix, authority, audience].map(|value| Some(json!(value)));
+    assert_eq!(variables(&whole)?, expected);
+    for half in [
+        json!({"suffix": suffix, "authority": authority}),
+        json!({"suffix": suffix, "audience": audience}),
+        json!({"authority": authority, "audience": audience}),
+    ] {
+        let output = template("pullpass-system", &json!({"otherCloud": half}))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("go together"),
+            "{half}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn ports_change_where_they_are_listened_on_and_named() -> Test {
     let shipped = deployment(&json!({}))?;
     let changed = deployment(&json!({"ports": {"webhook": 10250, "metrics": 9102}}))?;
