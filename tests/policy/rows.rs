@@ -3,17 +3,18 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{CLOSED, FREE, OPEN};
+use crate::world::{CLOSED, FREE, OPEN, OTHER_HOST};
 
 /// A domain that the webhook's configuration names, and no AcrRegistry.
 const STRANGE_DOMAIN: &str = "strange.contoso.com";
 
 /// The domains that the webhook's configuration names.
-pub fn custom_domains() -> [String; 3] {
+pub fn custom_domains() -> [String; 4] {
     [
         format!("{OPEN}.contoso.com"),
         format!("{CLOSED}.contoso.com"),
         STRANGE_DOMAIN.to_owned(),
+        OTHER_HOST.to_owned(),
     ]
 }
 
@@ -37,6 +38,8 @@ pub enum Image {
     Forbidden,
     /// The same, by a custom domain.
     ForbiddenDomain,
+    /// The same, on a registry of another cloud than Azure's own.
+    ForbiddenOther,
     /// Its registry is attached, and needs no credential.
     Anonymous,
     /// It is on a registry that is not attached.
@@ -53,12 +56,13 @@ pub enum Image {
 
 impl Image {
     /// Every kind of image.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Attached,
         Self::Regional,
         Self::CustomDomain,
         Self::Forbidden,
         Self::ForbiddenDomain,
+        Self::ForbiddenOther,
         Self::Anonymous,
         Self::Unattached,
         Self::UnattachedRegional,
@@ -73,6 +77,7 @@ impl Image {
             Self::Regional => format!("{OPEN}.westeurope.geo.azurecr.io:443/app:v1"),
             Self::CustomDomain => format!("{OPEN}.contoso.com:443/app:v1"),
             Self::ForbiddenDomain => format!("{CLOSED}.contoso.com/app:v1"),
+            Self::ForbiddenOther => format!("{OTHER_HOST}:443/app:v1"),
             Self::Forbidden => format!("{CLOSED}.azurecr.io/app:v1"),
             Self::Anonymous => format!("{FREE}.azurecr.io/app:v1"),
             Self::Unattached => "strangeregistry.azurecr.io/app:v1".to_owned(),
@@ -201,7 +206,7 @@ pub fn say(mode: &str, policy: &str, namespace: Namespace, pod: Pod) -> Said {
     // A Pod's own label declines the secrets, not the rules.
     let declines = pod.label == Some("disabled");
     let violation = match pod.image {
-        Image::Forbidden | Image::ForbiddenDomain => Some("forbidden"),
+        Image::Forbidden | Image::ForbiddenDomain | Image::ForbiddenOther => Some("forbidden"),
         Image::Unattached | Image::UnattachedRegional => Some("unattached"),
         Image::Attached
         | Image::Regional

@@ -21,6 +21,10 @@ const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/c
 pub const OPEN: &str = "openregistry";
 /// For namespaces of nobody.
 pub const CLOSED: &str = "closedregistry";
+/// For namespaces of nobody too, in a cloud that is none of Azure's own.
+const OTHER: &str = "otherregistry";
+/// Its login server.
+pub const OTHER_HOST: &str = "otherregistry.azurecr.contoso.com";
 /// Whose images are pulled without a credential.
 pub const FREE: &str = "freeregistry";
 
@@ -38,7 +42,8 @@ pub fn cluster() -> Result<ControlPlane, Box<dyn Error>> {
 pub fn pullpass(cluster: &ControlPlane) -> InstallationBuilder<'_> {
     let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
-        .flag("--resync-interval=1");
+        .flag("--resync-interval=1")
+        .flag("--other-cloud-suffix=azurecr.contoso.com");
     // That it can't be had was said with the cluster.
     let flags = azure().map(Azure::flags).unwrap_or_default();
     flags.into_iter().fold(builder, InstallationBuilder::flag)
@@ -83,19 +88,23 @@ pub fn attach(cluster: &ControlPlane) -> Test {
 pub fn registries() -> Vec<Value> {
     let nobody = json!({"matchLabels": {"team": "nobody"}});
     let token = json!({"basic": {"secretRef": {"name": "token"}}});
+    let azure = |name: &str| (format!("{name}.azurecr.io"), Value::Null);
+    let other = (OTHER_HOST.to_owned(), json!("Other"));
     [
-        (OPEN, &token, Value::Null),
-        (CLOSED, &token, nobody),
-        (FREE, &json!({"anonymous": {}}), Value::Null),
+        (OPEN, azure(OPEN), &token, Value::Null),
+        (CLOSED, azure(CLOSED), &token, nobody.clone()),
+        (OTHER, other, &token, nobody),
+        (FREE, azure(FREE), &json!({"anonymous": {}}), Value::Null),
     ]
     .into_iter()
-    .map(|(name, identity, namespaces)| {
+    .map(|(name, (host, cloud), identity, namespaces)| {
         json!({
             "apiVersion": "pullpass.dev/v1alpha1",
             "kind": "AcrRegistry",
             "metadata": {"name": name},
             "spec": {
-                "loginServer": format!("{name}.azurecr.io"),
+                "loginServer": host,
+                "cloud": cloud,
                 "customDomains": [format!("{name}.contoso.com")],
                 "identity": identity,
                 "namespaces": namespaces,
