@@ -32,8 +32,12 @@ fn identities() -> [MintIdentity; 3] {
 
 fn of_code(identity: &MintIdentity, code: u32) -> String {
     let login_server = LoginServer::parse("myregistry-abc.azurecr.io").unwrap();
+    at(&login_server, identity, code)
+}
+
+fn at(login_server: &LoginServer, identity: &MintIdentity, code: u32) -> String {
     let situation = Situation {
-        login_server: &login_server,
+        login_server,
         resource_id: None,
         puller: Puller::Identity(identity),
         audience: None,
@@ -47,6 +51,19 @@ fn of_code(identity: &MintIdentity, code: u32) -> String {
     };
     let remedies = situation.of_entra(&EntraError::Refused(refusal));
     format!("{remedies:?}")
+}
+
+#[test]
+fn a_tenant_is_sought_at_its_clouds_own_authority() {
+    let [identity, ..] = identities();
+    let other = LoginServer::of_other_cloud("myregistry.azurecr.contoso.com").unwrap();
+    let (azures, others) = (of_code(&identity, 90_002), at(&other, &identity, 90_002));
+    for (text, named, other) in [
+        (azures, "AZURE_AUTHORITY_HOST", "--other-cloud-authority"),
+        (others, "--other-cloud-authority", "AZURE_AUTHORITY_HOST"),
+    ] {
+        assert!(text.contains(named) && !text.contains(other), "{text}");
+    }
 }
 
 #[test]

@@ -55,14 +55,14 @@ pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
     format!("{login_server} is ready: {end}. Pods in {namespaces} get its pull secret. {right}\n{domains}")
 }
 
-/// What is wrong with its custom domains, as a line.
+/// What is wrong with its hosts outside the zones of Azure's clouds, as a line.
 fn custom_domains(object: &AcrRegistry) -> String {
     let mut conditions = object.status.iter().flat_map(|status| &status.conditions);
     let condition = conditions.find(|known| known.type_ == CUSTOM_DOMAINS && known.status != "True");
     condition
         .map(|condition| {
             format!(
-                "But its custom domains have no effect yet: {}.\n",
+                "But not all of its hosts have an effect yet: {}.\n",
                 condition.message
             )
         })
