@@ -393,13 +393,13 @@ mod tests {
     }
 
     /// What is told and counted of reviews. The namespace apps is known, and may use one of two registries.
-    struct Told {
+    struct Reports {
         demand: Option<Demand>,
         denied: Option<OwnerDenied>,
         metrics: String,
     }
 
-    fn answered(reviews: &[Value], policy: Policy) -> Told {
+    fn answered(reviews: &[Value], policy: Policy) -> Reports {
         let directory = tempfile::tempdir().unwrap();
         let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
         let view = Arc::new(View::default());
@@ -428,7 +428,7 @@ mod tests {
             assert_eq!(answer["response"]["uid"], "u", "{answer}");
         }
         drop(admission);
-        Told {
+        Reports {
             demand: demands.recv().now_or_never().flatten(),
             denied: denied.recv().now_or_never().flatten(),
             metrics: metrics.encode().unwrap(),

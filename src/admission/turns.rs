@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 const KEPT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a call brings in the end; nothing where it failed.
-pub(super) type Answer<V> = Shared<BoxFuture<'static, Option<V>>>;
+pub(super) type SharedAnswer<V> = Shared<BoxFuture<'static, Option<V>>>;
 
 /// Gives calls their turns.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ struct State<K, V: Clone> {
 #[derive(Debug)]
 struct Call<V: Clone> {
     begins: Instant,
-    answer: Answer<V>,
+    answer: SharedAnswer<V>,
 }
 
 impl<K, V: Clone> Default for Turns<K, V> {
@@ -57,7 +57,7 @@ where
         deadline: Instant,
         spacing: Duration,
         call: impl FnOnce() -> F,
-    ) -> Option<Answer<V>>
+    ) -> Option<SharedAnswer<V>>
     where
         F: Future<Output = Option<V>> + Send + 'static,
     {

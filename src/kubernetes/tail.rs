@@ -277,15 +277,15 @@ mod tests {
         assert!((22..=34).contains(&asked), "{asked}");
     }
 
-    type Answer = UnsyncBoxBody<Bytes, std::io::Error>;
+    type AnswerBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-    fn whole(text: &Value) -> Answer {
+    fn whole(text: &Value) -> AnswerBody {
         let body = Full::new(Bytes::from(text.to_string()));
         body.map_err(|never| match never {}).boxed_unsync()
     }
 
     /// A tail of which nothing comes, with an API server that answers so to each watch.
-    fn quiet(answer: impl Fn() -> Answer + Clone + Send + 'static) -> (Tail<Event>, Arc<Mutex<usize>>) {
+    fn quiet(answer: impl Fn() -> AnswerBody + Clone + Send + 'static) -> (Tail<Event>, Arc<Mutex<usize>>) {
         let asked = Arc::new(Mutex::new(0));
         let count = Arc::clone(&asked);
         let service = tower::service_fn(move |request: http::Request<Body>| {

@@ -20,12 +20,12 @@ pub(super) const MAX_REPOSITORIES: usize = 8;
 const SEEN_TIMEOUT: Duration = Duration::from_hours(2);
 
 /// When a Pod was last seen that names a repository, by repository.
-type Seen = BTreeMap<String, Instant>;
+type LastNamed = BTreeMap<String, Instant>;
 
 /// What this process has seen, by AcrRegistry.
 #[derive(Debug)]
 pub struct Repositories {
-    seen: Mutex<HashMap<String, Seen>>,
+    seen: Mutex<HashMap<String, LastNamed>>,
     changed: broadcast::Sender<String>,
     is_scanned: AtomicBool,
 }

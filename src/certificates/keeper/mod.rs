@@ -20,7 +20,7 @@ use crate::base::clock::Clock;
 use crate::certificates::{Action, CertificateState, Flaw, Held, Live, host, plan};
 use crate::kubernetes::{self, call::CallError};
 use crate::server::{ServedTls, TlsMaker};
-use secret::{Seen, Written};
+use secret::{KnownSecret, Written};
 
 /// The longest wait until the clock is looked at again: a clock may be set, and a machine may sleep.
 const MAX_CLOCK_INTERVAL: Duration = Duration::from_mins(1);
@@ -56,7 +56,7 @@ pub struct OwnCertificate {
     configuration: String,
     overlap: SignedDuration,
     clock: Clock,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<KnownSecret>,
     /// What the Secret held when it was good last.
     good: ArcSwapOption<CertificateState>,
 }
@@ -77,7 +77,7 @@ impl OwnCertificate {
             configuration: configuration.to_owned(),
             overlap,
             clock,
-            seen: watch::Sender::new(Seen::Unknown),
+            seen: watch::Sender::new(KnownSecret::Unknown),
             good: ArcSwapOption::empty(),
         }
     }
@@ -138,11 +138,11 @@ impl OwnCertificate {
     }
 
     /// Remembers what the Secret holds, or says why it can't be used, unless that was said before.
-    fn take(&self, seen: &Seen, said: Option<&Flaw>) -> Option<Flaw> {
+    fn take(&self, seen: &KnownSecret, said: Option<&Flaw>) -> Option<Flaw> {
         let secret = match seen {
-            Seen::Unknown => return None,
-            Seen::Absent => None,
-            Seen::There(secret) => Some(&**secret),
+            KnownSecret::Unknown => return None,
+            KnownSecret::Absent => None,
+            KnownSecret::There(secret) => Some(&**secret),
         };
         match Held::of(secret, &self.host, (self.clock)()) {
             Held::Whole(state) => {
@@ -209,14 +209,14 @@ impl OwnCertificate {
     /// Does what is due, and says how long to wait for a change.
     async fn step(
         &self,
-        seen: &Seen,
+        seen: &KnownSecret,
         published: Option<&Live>,
         live: &watch::Sender<Option<Live>>,
     ) -> Result<Duration, CertificateError> {
         let secret = match seen {
-            Seen::Unknown => return Ok(MAX_CLOCK_INTERVAL),
-            Seen::Absent => None,
-            Seen::There(secret) => Some(&**secret),
+            KnownSecret::Unknown => return Ok(MAX_CLOCK_INTERVAL),
+            KnownSecret::Absent => None,
+            KnownSecret::There(secret) => Some(&**secret),
         };
         let now = (self.clock)();
         let held = Held::of(secret, &self.host, now);
@@ -249,9 +249,11 @@ impl OwnCertificate {
                 } else {
                     tracing::info!(secret = WEBHOOK_CERTIFICATE, ends = %state.leaf.validity().until, "{did}");
                 }
-                Seen::There(Arc::new(secret))
+                KnownSecret::There(Arc::new(secret))
             }
-            Written::Theirs(secret) => secret.map_or(Seen::Absent, |secret| Seen::There(Arc::new(secret))),
+            Written::Theirs(secret) => {
+                secret.map_or(KnownSecret::Absent, |secret| KnownSecret::There(Arc::new(secret)))
+            }
         };
         self.seen.send_replace(known);
         Ok(Duration::ZERO)

@@ -19,7 +19,7 @@ use crate::kubernetes::watch::with_backoff;
 
 /// What is known of the Secret.
 #[derive(Clone)]
-pub(super) enum Seen {
+pub(super) enum KnownSecret {
     /// Nothing yet.
     Unknown,
     /// There is none.
@@ -28,7 +28,7 @@ pub(super) enum Seen {
     There(Arc<Secret>),
 }
 
-impl fmt::Debug for Seen {
+impl fmt::Debug for KnownSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "Unknown",
@@ -47,20 +47,20 @@ pub(super) enum Written {
 }
 
 /// Publishes each state of the Secret. Runs until it is dropped.
-pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sender<Seen>) {
+pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sender<KnownSecret>) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut changes = std::pin::pin!(with_backoff(watch_object(secrets, WEBHOOK_CERTIFICATE)));
     while let Some(change) = changes.next().await {
         match change {
             Ok(secret) => {
-                let now = secret.map_or(Seen::Absent, |secret| Seen::There(Arc::new(secret)));
+                let now = secret.map_or(KnownSecret::Absent, |secret| KnownSecret::There(Arc::new(secret)));
                 seen.send_if_modified(|known| {
                     let is_known = match (&*known, &now) {
-                        (Seen::Absent, Seen::Absent) => true,
-                        (Seen::There(known), Seen::There(now)) => {
+                        (KnownSecret::Absent, KnownSecret::Absent) => true,
+                        (KnownSecret::There(known), KnownSecret::There(now)) => {
                             known.metadata.resource_version == now.metadata.resource_version
                         }
-                        (Seen::Unknown | Seen::Absent | Seen::There(_), _) => false,
+                        (KnownSecret::Unknown | KnownSecret::Absent | KnownSecret::There(_), _) => false,
                     };
                     *known = now;
                     !is_known

@@ -22,21 +22,21 @@ use crate::metrics::Metrics;
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(1);
 
-type Answer = UnsyncBoxBody<Bytes, std::io::Error>;
+type AnswerBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-fn whole(object: &Value) -> Answer {
+fn whole(object: &Value) -> AnswerBody {
     Full::from(object.to_string())
         .map_err(|never| match never {})
         .boxed_unsync()
 }
 
 /// What a connection gives that was cut without a word.
-fn silence() -> Answer {
+fn silence() -> AnswerBody {
     StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>()).boxed_unsync()
 }
 
 /// Gives these answers, one after the other.
-fn client(answers: impl IntoIterator<Item = Answer>) -> Client {
+fn client(answers: impl IntoIterator<Item = AnswerBody>) -> Client {
     let answers = Arc::new(Mutex::new(VecDeque::from_iter(answers)));
     let service = tower::service_fn(move |_: Request<Body>| {
         let answer = answers.lock().unwrap().pop_front();
@@ -106,7 +106,8 @@ async fn a_secret_read_under_a_wrong_clock_is_served_once_it_is_set() {
     });
     let own = OwnCertificate::new(client([]), "own", "pullpass", SignedDuration::ZERO, clock);
     let state = Action::Create.state(&host(SERVICE, "own"), now).unwrap().unwrap();
-    own.seen.send_replace(Seen::There(Arc::new(state.secret("own"))));
+    own.seen
+        .send_replace(KnownSecret::There(Arc::new(state.secret("own"))));
     let served = ServedTls::new(Arc::new(Metrics::new(|| 0)), Arc::new(Readiness::default()));
     tokio::select! {
         () = own.serve(&served, TlsMaker::new(None), Duration::from_millis(1)) => unreachable!(),
@@ -130,7 +131,7 @@ async fn a_flaw_is_said_once() {
         Arc::new(move || now),
     );
     let state = Action::Create.state("another.host.svc", now).unwrap().unwrap();
-    let seen = Seen::There(Arc::new(state.secret("own")));
+    let seen = KnownSecret::There(Arc::new(state.secret("own")));
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(Mutex::new(log.clone()))

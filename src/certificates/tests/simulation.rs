@@ -37,12 +37,12 @@ impl Chance {
 }
 
 /// Sees what others wrote, later and in order.
-struct Seen<T> {
+struct Delayed<T> {
     now: T,
     coming: VecDeque<(Timestamp, T)>,
 }
 
-impl<T> Seen<T> {
+impl<T> Delayed<T> {
     fn new(now: T) -> Self {
         Self {
             now,
@@ -74,8 +74,8 @@ impl<T> Seen<T> {
 struct Replica {
     /// How far its clock is ahead.
     ahead: SignedDuration,
-    secret: Seen<Option<Secret>>,
-    live: Seen<Live>,
+    secret: Delayed<Option<Secret>>,
+    live: Delayed<Live>,
     good: Option<CertificateState>,
     /// When it looks whether there is something to do.
     wakes: Timestamp,
@@ -87,7 +87,7 @@ struct World {
     secret: Option<Secret>,
     live: Live,
     replicas: Vec<Replica>,
-    api_servers: Vec<Seen<Live>>,
+    api_servers: Vec<Delayed<Live>>,
     chance: Chance,
     changes: Vec<Change>,
     /// Whether nobody's clock is far from the others'. Otherwise nothing is promised.
@@ -105,7 +105,7 @@ impl World {
             secret: None,
             live: live(""),
             replicas: Vec::new(),
-            api_servers: vec![Seen::new(live("")), Seen::new(live(""))],
+            api_servers: vec![Delayed::new(live("")), Delayed::new(live(""))],
             chance: Chance(numbers.into()),
             changes: Vec::new(),
             clocks_are_right: true,
@@ -115,8 +115,8 @@ impl World {
             let ahead = world.chance.seconds(2 * SKEW) - SignedDuration::from_secs(SKEW);
             world.replicas.push(Replica {
                 ahead,
-                secret: Seen::new(None),
-                live: Seen::new(live("")),
+                secret: Delayed::new(None),
+                live: Delayed::new(live("")),
                 good: None,
                 wakes: now,
             });
@@ -249,7 +249,7 @@ impl World {
     }
 
     fn next_event(&self) -> Timestamp {
-        let seen = self.api_servers.iter().filter_map(Seen::next);
+        let seen = self.api_servers.iter().filter_map(Delayed::next);
         let replicas = self.replicas.iter().flat_map(|replica| {
             let arrivals = [replica.secret.next(), replica.live.next()];
             arrivals.into_iter().flatten().chain([replica.wakes])
@@ -272,8 +272,8 @@ impl World {
     /// A replica dies and comes back: it knows nothing but what the cluster holds.
     fn restart(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
-        replica.secret = Seen::new(self.secret.clone());
-        replica.live = Seen::new(self.live.clone());
+        replica.secret = Delayed::new(self.secret.clone());
+        replica.live = Delayed::new(self.live.clone());
         replica.wakes = self.now;
         if let Held::Whole(state) = Held::of(self.secret.as_ref(), HOST, self.now + replica.ahead) {
             replica.good = Some(*state);

@@ -48,7 +48,7 @@ pub(super) enum Named {
 /// An Event about an AcrRegistry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Told {
+pub(super) struct RegistryEvent {
     pub(super) time: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: String,
@@ -130,7 +130,7 @@ pub(super) async fn facts(
     flags: &KubeFlags,
     own_namespace: &str,
     named: &Named,
-) -> Result<(Facts, Result<Vec<Told>, String>), CliError> {
+) -> Result<(Facts, Result<Vec<RegistryEvent>, String>), CliError> {
     in_time(async {
         let client = flags.client().await?;
         let object = match named {
@@ -309,7 +309,7 @@ async fn minted(client: &Client, own_namespace: &str, registry: &str) -> Minted 
     }
 }
 
-async fn events(client: &Client, registry: &str) -> Result<Vec<Told>, String> {
+async fn events(client: &Client, registry: &str) -> Result<Vec<RegistryEvent>, String> {
     let events: Api<Event> = Api::all(client.clone());
     let about = ListParams::default().fields(&format!(
         "involvedObject.kind=AcrRegistry,involvedObject.name={registry}"
@@ -321,13 +321,13 @@ async fn events(client: &Client, registry: &str) -> Result<Vec<Told>, String> {
     Ok(told.split_off(old))
 }
 
-fn told(event: Event) -> Told {
+fn told(event: Event) -> RegistryEvent {
     let series = event.series.and_then(|series| series.last_observed_time);
     let time = series.or(event.event_time).map(|time| time.0);
     let time = time
         .or(event.last_timestamp.map(|time| time.0))
         .or(event.metadata.creation_timestamp.map(|time| time.0));
-    Told {
+    RegistryEvent {
         time: time.map(|time| whole_seconds(time).to_string()),
         kind: event.type_.unwrap_or_default(),
         reason: event.reason.unwrap_or_default(),

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::Output;
-use super::cluster::Told;
+use super::cluster::RegistryEvent;
 use crate::check::in_cluster::Facts;
 use crate::check::{Finding, Identity, Step, StepFailure, StepOutcome, Subject};
 use crate::cli::{CliError, table};
@@ -84,7 +84,7 @@ pub(super) struct Report {
     output: Output,
     about: About,
     findings: Vec<Finding>,
-    events: Option<Result<Vec<Told>, String>>,
+    events: Option<Result<Vec<RegistryEvent>, String>>,
     terminal: AutoStream<io::Stdout>,
     /// The first line that could not be written.
     broken: Option<io::Error>,
@@ -111,7 +111,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    pub(super) fn events(&mut self, events: Result<Vec<Told>, String>) {
+    pub(super) fn events(&mut self, events: Result<Vec<RegistryEvent>, String>) {
         self.events = Some(events);
     }
 
@@ -186,7 +186,7 @@ impl Report {
             Some(Err(why)) => format!("\nIts Events can't be read: {why}.\n"),
             Some(Ok(events)) if events.is_empty() => String::new(),
             Some(Ok(events)) => {
-                let row = |event: &Told| {
+                let row = |event: &RegistryEvent| {
                     vec![
                         event.time.clone().unwrap_or_default(),
                         event.kind.clone(),

@@ -73,7 +73,7 @@ fn update(old: &Value, new: &Value, sub_resource: &str) -> Value {
 
 /// What a test looks at, owned.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct Outline {
     outcome: Outcome,
     secrets: Vec<String>,
     demanded: Vec<String>,
@@ -84,7 +84,7 @@ struct Seen {
     hosts: Vec<Option<String>>,
 }
 
-fn seen(review: &Value, labels: Option<&[(&str, &str)]>, settings: &Settings) -> Seen {
+fn seen(review: &Value, labels: Option<&[(&str, &str)]>, settings: &Settings) -> Outline {
     let body = review.to_string();
     let request = ReviewRequest::decode(body.as_bytes()).unwrap();
     let registries = registries();
@@ -96,7 +96,7 @@ fn seen(review: &Value, labels: Option<&[(&str, &str)]>, settings: &Settings) ->
     });
     let decision = decide(&request, &registries, labels.as_ref(), settings);
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    Seen {
+    Outline {
         outcome: decision.outcome,
         secrets: owned(&decision.secrets),
         demanded: owned(&decision.demanded),

@@ -26,7 +26,7 @@ const MAX_PAIRS: usize = 16_384;
 
 /// What is to be done about a pair of which there is a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Permit {
     /// It is time to act.
     Act,
     /// It was acted on just now.
@@ -90,31 +90,31 @@ impl Acts {
 
 impl Gate {
     /// Whether to read a Pod that may be the reason to write a pair.
-    pub(super) fn look(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Answer {
+    pub(super) fn look(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Permit {
         let answer = self.ask(pair, failure, now);
-        if answer != Answer::Act {
+        if answer != Permit::Act {
             return answer;
         }
         if failure == PullFailure::PullFailed && self.written_in_second(now).1 >= FAILED_A_SECOND {
             // Nothing would be written for it.
-            return Answer::Wait;
+            return Permit::Wait;
         }
         let acts = self.pairs.entry(pair.clone()).or_insert_with(|| Acts::new(now));
         if acts.look_at > now {
-            return Answer::Wait;
+            return Permit::Wait;
         }
         acts.look_at = now + LOOK_INTERVAL;
-        Answer::Act
+        Permit::Act
     }
 
     /// Whether to write a pair, of which it is certain that a Pod names it. If so, that is counted.
-    pub(super) fn write(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Answer {
+    pub(super) fn write(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Permit {
         let answer = self.ask(pair, failure, now);
-        if answer == Answer::Act && failure == PullFailure::PullFailed && !self.has_room(now) {
+        if answer == Permit::Act && failure == PullFailure::PullFailed && !self.has_room(now) {
             // They go on failing, so that its turn comes.
-            return Answer::Wait;
+            return Permit::Wait;
         }
-        if answer == Answer::Act {
+        if answer == Permit::Act {
             let acts = self.pairs.entry(pair.clone()).or_insert_with(|| Acts::new(now));
             match failure {
                 PullFailure::SecretMissing => acts.missing.again(MISSING_BACKOFF, pair, now),
@@ -140,21 +140,21 @@ impl Gate {
         second.unwrap_or((now, 0))
     }
 
-    fn ask(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Answer {
+    fn ask(&mut self, pair: &Pair, failure: PullFailure, now: Instant) -> Permit {
         if let Some(acts) = self.pairs.get(pair) {
             return if acts.is_due(failure, now) {
-                Answer::Act
+                Permit::Act
             } else {
-                Answer::Wait
+                Permit::Wait
             };
         }
         if self.pairs.len() >= MAX_PAIRS {
             self.pairs.retain(|_, acts| !acts.is_over(now));
         }
         if self.pairs.len() >= MAX_PAIRS {
-            Answer::Full
+            Permit::Full
         } else {
-            Answer::Act
+            Permit::Act
         }
     }
 }
@@ -181,7 +181,7 @@ mod tests {
         for second in 0..seconds {
             for _ in 0..1_000 {
                 for failure in failures {
-                    if gate.write(&pair("apps"), *failure, begin + SECOND * second) == Answer::Act {
+                    if gate.write(&pair("apps"), *failure, begin + SECOND * second) == Permit::Act {
                         written.push(second);
                     }
                 }
@@ -215,17 +215,17 @@ mod tests {
             .copied()
             .unwrap();
         let now = begin + SECOND * (last + 1);
-        assert_eq!(gate.write(&pair("apps"), PullFailed, now), Answer::Wait);
-        assert_eq!(gate.write(&pair("apps"), SecretMissing, now), Answer::Act);
-        assert_eq!(gate.write(&pair("apps"), SecretMissing, now), Answer::Wait);
+        assert_eq!(gate.write(&pair("apps"), PullFailed, now), Permit::Wait);
+        assert_eq!(gate.write(&pair("apps"), SecretMissing, now), Permit::Act);
+        assert_eq!(gate.write(&pair("apps"), SecretMissing, now), Permit::Wait);
     }
 
     #[test]
     fn the_pull_that_fails_for_a_missing_secret_is_no_news() {
         let (mut gate, now) = (Gate::default(), Instant::now());
-        assert_eq!(gate.write(&pair("apps"), SecretMissing, now), Answer::Act);
-        assert_eq!(gate.write(&pair("apps"), PullFailed, now + SECOND), Answer::Wait);
-        assert_eq!(gate.write(&pair("other"), PullFailed, now + SECOND), Answer::Act);
+        assert_eq!(gate.write(&pair("apps"), SecretMissing, now), Permit::Act);
+        assert_eq!(gate.write(&pair("apps"), PullFailed, now + SECOND), Permit::Wait);
+        assert_eq!(gate.write(&pair("other"), PullFailed, now + SECOND), Permit::Act);
     }
 
     #[test]
@@ -241,15 +241,15 @@ mod tests {
     fn events_that_nothing_confirms_cause_one_look_a_second() {
         let (mut gate, begin) = (Gate::default(), Instant::now());
         let look = |gate: &mut Gate, now| gate.look(&pair("apps"), SecretMissing, now);
-        assert_eq!(look(&mut gate, begin), Answer::Act);
-        assert_eq!(look(&mut gate, begin + SECOND / 2), Answer::Wait);
-        assert_eq!(look(&mut gate, begin + SECOND), Answer::Act);
+        assert_eq!(look(&mut gate, begin), Permit::Act);
+        assert_eq!(look(&mut gate, begin + SECOND / 2), Permit::Wait);
+        assert_eq!(look(&mut gate, begin + SECOND), Permit::Act);
         // They keep nobody from writing it for a better reason.
         assert_eq!(
             gate.write(&pair("apps"), SecretMissing, begin + SECOND),
-            Answer::Act
+            Permit::Act
         );
-        assert_eq!(look(&mut gate, begin + SECOND * 3), Answer::Wait);
+        assert_eq!(look(&mut gate, begin + SECOND * 3), Permit::Wait);
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         let writes = |gate: &mut Gate, failure, now| {
             let pairs = (0..1_000).map(|number| pair(&number.to_string()));
             pairs
-                .filter(|pair| gate.write(pair, failure, now) == Answer::Act)
+                .filter(|pair| gate.write(pair, failure, now) == Permit::Act)
                 .count()
         };
         assert_eq!(writes(&mut gate, PullFailed, begin), 10);
@@ -268,12 +268,12 @@ mod tests {
         assert_eq!(writes(&mut gate, PullFailed, begin + SECOND * 2), 10);
         assert_eq!(
             gate.look(&pair("more"), PullFailed, begin + SECOND * 2),
-            Answer::Wait,
+            Permit::Wait,
             "no Pod is read in vain"
         );
         assert_eq!(
             gate.look(&pair("more"), SecretMissing, begin + SECOND * 2),
-            Answer::Act
+            Permit::Act
         );
         // All of these have to be written.
         assert_eq!(writes(&mut gate, SecretMissing, begin + SECOND * 2), 1_000);
@@ -285,13 +285,13 @@ mod tests {
         for number in 0..MAX_PAIRS {
             assert_eq!(
                 gate.write(&pair(&number.to_string()), SecretMissing, begin),
-                Answer::Act
+                Permit::Act
             );
         }
-        assert_eq!(gate.write(&pair("more"), PullFailed, begin), Answer::Full);
-        assert_eq!(gate.look(&pair("more"), PullFailed, begin), Answer::Full);
+        assert_eq!(gate.write(&pair("more"), PullFailed, begin), Permit::Full);
+        assert_eq!(gate.look(&pair("more"), PullFailed, begin), Permit::Full);
         let later = begin + MAX_BACKOFF * 2;
-        assert_eq!(gate.write(&pair("more"), PullFailed, later), Answer::Act);
+        assert_eq!(gate.write(&pair("more"), PullFailed, later), Permit::Act);
         assert_eq!(gate.pairs.len(), 1);
     }
 }

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, ResourceExt};
 
-use self::gate::{Answer, Gate};
+use self::gate::{Gate, Permit};
 use self::signs::{claim, failing, pulls_with};
 use crate::admission::demand::DemandSender;
 use crate::base::clock::monotonic as now;
@@ -159,12 +159,12 @@ impl FailedPulls {
         self.demands.send_again(&namespace, &registry);
     }
 
-    fn is_to(&self, ask: impl FnOnce(&mut Gate) -> Answer) -> bool {
+    fn is_to(&self, ask: impl FnOnce(&mut Gate) -> Permit) -> bool {
         let answer = ask(&mut self.gate());
-        if answer == Answer::Full {
+        if answer == Permit::Full {
             self.demands.dropped(DropReason::Full, 1);
         }
-        answer == Answer::Act
+        answer == Permit::Act
     }
 
     /// No code panics while it holds the lock.

@@ -69,7 +69,7 @@ pub(super) struct Question {
 
 /// What a registry says of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
+enum PullAnswer {
     Allowed,
     /// From which repository it may not pull, and what is said of that.
     Denied(String, String),
@@ -113,16 +113,16 @@ impl PullRights {
     }
 
     /// Takes an answer; where there is none, the last one goes on to hold.
-    fn take(&mut self, question: &Question, answer: Option<Answer>, now: Instant) {
+    fn take(&mut self, question: &Question, answer: Option<PullAnswer>, now: Instant) {
         let name = question.registry.name();
         let before = self.asked(question);
         let failures = match answer {
-            Some(Answer::Allowed) => 0,
-            Some(Answer::Denied(..)) | None => before.map_or(0, |asked| asked.failures).saturating_add(1),
+            Some(PullAnswer::Allowed) => 0,
+            Some(PullAnswer::Denied(..)) | None => before.map_or(0, |asked| asked.failures).saturating_add(1),
         };
         let (answer, denied) = match answer {
-            Some(Answer::Allowed) => (PullRight::Allowed(question.repositories.clone()), None),
-            Some(Answer::Denied(repository, message)) => (PullRight::Denied(message), Some(repository)),
+            Some(PullAnswer::Allowed) => (PullRight::Allowed(question.repositories.clone()), None),
+            Some(PullAnswer::Denied(repository, message)) => (PullRight::Denied(message), Some(repository)),
             None => (
                 self.answer(question),
                 before.and_then(|asked| asked.denied.clone()),
@@ -224,10 +224,10 @@ impl RegistryController {
             .minter
             .denied_pull(login_server, &username, &password, repositories);
         let answer = match asked.await {
-            Ok(None) => Some(Answer::Allowed),
+            Ok(None) => Some(PullAnswer::Allowed),
             Ok(Some(repository)) => {
                 let message = self.denial(question, &username, &repository).await;
-                Some(Answer::Denied(repository, message))
+                Some(PullAnswer::Denied(repository, message))
             }
             Err(error) => {
                 let registry = question.registry.name();
@@ -324,7 +324,7 @@ pub(super) mod tests {
         let (one, two) = (question(1, &["app"]), question(1, &["app", "web"]));
         let mut rights = PullRights::default();
         assert_eq!(rights.left(&one, begin), None);
-        rights.take(&one, Some(Answer::Allowed), begin);
+        rights.take(&one, Some(PullAnswer::Allowed), begin);
         assert_eq!(rights.answer(&one), allowed(&one));
         let left = rights.left(&one, begin).unwrap();
         assert!(
@@ -352,18 +352,18 @@ pub(super) mod tests {
         let (mine, mut other) = (question(1, &["app"]), question(1, &["app"]));
         other.registry = registry("other");
         let mut rights = PullRights::default();
-        rights.take(&mine, Some(Answer::Allowed), begin);
+        rights.take(&mine, Some(PullAnswer::Allowed), begin);
         let forgotten = begin + 2 * QUESTION_INTERVAL;
         let nearly = forgotten.checked_sub(Duration::from_nanos(1)).unwrap();
-        rights.take(&other, Some(Answer::Allowed), nearly);
+        rights.take(&other, Some(PullAnswer::Allowed), nearly);
         assert_eq!(rights.answer(&mine), allowed(&mine));
-        rights.take(&other, Some(Answer::Allowed), forgotten);
+        rights.take(&other, Some(PullAnswer::Allowed), forgotten);
         assert_eq!(rights.answer(&mine), PullRight::Untold);
         assert_eq!(rights.answer(&other), allowed(&other));
     }
 
-    fn denies(repository: &str) -> Answer {
-        Answer::Denied(repository.to_owned(), "why".to_owned())
+    fn denies(repository: &str) -> PullAnswer {
+        PullAnswer::Denied(repository.to_owned(), "why".to_owned())
     }
 
     #[test]
@@ -377,7 +377,7 @@ pub(super) mod tests {
         rights.take(&both, None, begin);
         assert!(rights.left(&both, begin).unwrap() > Duration::from_mins(40));
         assert_eq!(rights.left(&rest, begin), Some(NEW_REPOSITORY_INTERVAL));
-        rights.take(&rest, Some(Answer::Allowed), begin);
+        rights.take(&rest, Some(PullAnswer::Allowed), begin);
         assert!(rights.left(&rest, begin).unwrap() > Duration::from_mins(50));
     }
 
@@ -428,7 +428,7 @@ pub(super) mod tests {
             last > Duration::from_mins(40) && last <= QUESTION_INTERVAL,
             "{last:?}"
         );
-        rights.take(&asked, Some(Answer::Allowed), begin);
+        rights.take(&asked, Some(PullAnswer::Allowed), begin);
         assert!(rights.left(&asked, begin).unwrap() > Duration::from_mins(50));
     }
 
@@ -558,7 +558,7 @@ pub(super) mod tests {
         assert_eq!(controller.question_waits(&asked), None);
         controller
             .pull_rights()
-            .take(&asked, Some(Answer::Allowed), Instant::now());
+            .take(&asked, Some(PullAnswer::Allowed), Instant::now());
         let left = controller.question_waits(&asked).unwrap();
         assert!(left > Duration::from_mins(50), "{left:?}");
     }
