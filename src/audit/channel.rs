@@ -239,7 +239,7 @@ impl Writer {
     /// Says in the log itself how many records are missing from it.
     fn report_drops(&mut self) {
         #[derive(Serialize)]
-        struct Gap {
+        struct DropNotice {
             schema: &'static str,
             time: Micros,
             dropped: u64,
@@ -249,7 +249,7 @@ impl Writer {
         if missing == 0 {
             return;
         }
-        let notice = Gap {
+        let notice = DropNotice {
             schema: SCHEMA,
             time: Micros(Timestamp::now()),
             dropped: missing,

@@ -64,7 +64,7 @@ impl Serialize for Record<'_> {
         record.serialize_field("operation", request.operation.as_str())?;
         record.serialize_field("dryRun", &request.dry_run)?;
         record.serialize_field("namespace", &request.namespace)?;
-        record.serialize_field("pod", &Pod(request))?;
+        record.serialize_field("pod", &PodRecord(request))?;
         record.serialize_field("user", &cut(&request.user, MAX_USER))?;
         record.serialize_field("images", &Images(&decision.images))?;
         record.serialize_field("mode", mode)?;
@@ -131,9 +131,9 @@ impl Serialize for Micros {
     }
 }
 
-struct Pod<'a>(&'a ReviewRequest<'a>);
+struct PodRecord<'a>(&'a ReviewRequest<'a>);
 
-impl Serialize for Pod<'_> {
+impl Serialize for PodRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct OwnerRecord<'a> {

@@ -22,12 +22,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct Claims {
     expires_at: Timestamp,
     issued_at: Option<Timestamp>,
-    access: Option<Vec<Access>>,
+    access: Option<Vec<AccessClaim>>,
 }
 
 /// One entry of the `access` claim: what may be done with one resource of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Access {
+struct AccessClaim {
     #[serde(rename = "type")]
     kind: String,
     name: String,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// A webhook of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Webhook {
+pub struct LiveWebhook {
     /// Its name.
     pub name: String,
     /// Its `caBundle`; empty where there is none.
@@ -19,7 +19,7 @@ pub struct Live {
     /// The object's identity: one that was made anew is another.
     pub uid: String,
     /// Its webhooks.
-    pub webhooks: Vec<Webhook>,
+    pub webhooks: Vec<LiveWebhook>,
 }
 
 impl Live {
@@ -30,7 +30,7 @@ impl Live {
             .webhooks
             .into_iter()
             .flatten()
-            .map(|webhook| Webhook {
+            .map(|webhook| LiveWebhook {
                 name: webhook.name,
                 bundle: webhook.client_config.ca_bundle.unwrap_or_default().0,
             })

@@ -8,7 +8,7 @@ use super::{Authority, CertificateState, Held, Live, Next};
 
 /// A step from one good state to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum CertificateChange {
     /// A new serving certificate of the same authority.
     RenewLeaf,
     /// The next authority is made, to be published; in place of one that can't sign yet, if there is one.
@@ -25,15 +25,15 @@ pub enum Change {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum CertificateAction {
     /// Make everything anew: there is nothing to build on.
     Create,
     /// Write what was held before, with this change if any.
-    Restore(Box<CertificateState>, Option<Change>),
+    Restore(Box<CertificateState>, Option<CertificateChange>),
     /// Keep the authority and make the rest anew.
     Repair(Box<Authority>),
     /// Write the next state.
-    Change(Box<CertificateState>, Change),
+    Change(Box<CertificateState>, CertificateChange),
     /// Write the bundle into the configuration.
     Publish(String),
     /// Nothing.
@@ -44,7 +44,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationPlan {
     /// What to do.
-    pub action: Action,
+    pub action: CertificateAction,
     /// When there will be something else to do, by the clock on the wall.
     pub again: Timestamp,
 }
@@ -68,10 +68,12 @@ pub fn plan(
         (Held::Whole(state), _) => whole(state, live, overlap, now),
         // Who deletes it wants another one: it gets there by a rotation, so that nothing is lost on the way.
         (Held::Absent, Some(state)) => {
-            let change = state.next.is_none().then_some(Change::AddNext);
-            at_once(Action::Restore(Box::new(state.clone()), change))
+            let change = state.next.is_none().then_some(CertificateChange::AddNext);
+            at_once(CertificateAction::Restore(Box::new(state.clone()), change))
         }
-        (Held::Broken { .. }, Some(state)) => at_once(Action::Restore(Box::new(state.clone()), None)),
+        (Held::Broken { .. }, Some(state)) => {
+            at_once(CertificateAction::Restore(Box::new(state.clone()), None))
+        }
         (
             Held::Broken {
                 authority: Some(authority),
@@ -79,9 +81,9 @@ pub fn plan(
             },
             None,
         ) if !authority.certificate().validity().is_to_come(now) => {
-            at_once(Action::Repair(authority.clone()))
+            at_once(CertificateAction::Repair(authority.clone()))
         }
-        (Held::Absent | Held::Broken { .. }, None) => at_once(Action::Create),
+        (Held::Absent | Held::Broken { .. }, None) => at_once(CertificateAction::Create),
     }
 }
 
@@ -92,7 +94,7 @@ fn whole(
     now: Timestamp,
 ) -> RotationPlan {
     let change = |change| RotationPlan {
-        action: Action::Change(Box::new(state.clone()), change),
+        action: CertificateAction::Change(Box::new(state.clone()), change),
         again: now,
     };
     let authority = state.authority.certificate().validity();
@@ -102,14 +104,14 @@ fn whole(
     // What is still to begin was made under a clock that was ahead, and no API server takes it. Nothing that such an
     // authority signs is of use.
     if !authority.is_to_come(now) && (leaf.is_to_come(now) || (renewable && leaf.renew_at() <= now)) {
-        return change(Change::RenewLeaf);
+        return change(CertificateChange::RenewLeaf);
     }
     let next = state
         .next
         .as_ref()
         .map(|next| next.authority.certificate().validity());
     if next.map_or_else(|| authority.is_to_come(now), |next| next.is_to_come(now)) {
-        return change(Change::AddNext);
+        return change(CertificateChange::AddNext);
     }
     let bundle = state.bundle();
     let published = live.is_some_and(|live| live.publishes(&bundle));
@@ -119,12 +121,12 @@ fn whole(
             Some(Next {
                 trusted_since: Some(_),
                 ..
-            }) => change(Change::Distrust),
+            }) => change(CertificateChange::Distrust),
             Some(Next {
                 trusted_since: None, ..
             })
             | None => RotationPlan {
-                action: Action::Publish(bundle),
+                action: CertificateAction::Publish(bundle),
                 again: now,
             },
         };
@@ -136,19 +138,19 @@ fn whole(
             Some(since) if since <= now => {
                 let over = since.saturating_add(overlap).unwrap_or(Timestamp::MAX);
                 if published && over <= now {
-                    return change(Change::Promote);
+                    return change(CertificateChange::Promote);
                 }
                 if published {
                     again = again.min(over);
                 }
             }
-            _ if published => return change(Change::Trust),
+            _ if published => return change(CertificateChange::Trust),
             _ => {}
         },
         None => {
             let due = authority.renew_at();
             if due <= now {
-                return change(Change::AddNext);
+                return change(CertificateChange::AddNext);
             }
             again = again.min(due);
         }
@@ -160,17 +162,17 @@ fn whole(
             .unwrap_or(Timestamp::MAX)
             .min(previous.certificate.validity().until);
         if over <= now {
-            return change(Change::DropPrevious);
+            return change(CertificateChange::DropPrevious);
         }
         again = again.min(over);
     }
     RotationPlan {
-        action: Action::Nothing,
+        action: CertificateAction::Nothing,
         again,
     }
 }
 
-impl Action {
+impl CertificateAction {
     /// The state that is to be written, where one is. Keys are drawn here.
     pub fn state(self, host: &str, now: Timestamp) -> Result<Option<CertificateState>, rcgen::Error> {
         Ok(Some(match self {
@@ -187,31 +189,31 @@ impl Action {
 
 fn changed(
     mut state: CertificateState,
-    change: Change,
+    change: CertificateChange,
     host: &str,
     now: Timestamp,
 ) -> Result<CertificateState, rcgen::Error> {
     match change {
-        Change::RenewLeaf => state.leaf = super::Leaf::issue(&state.authority, host, now)?,
-        Change::AddNext => {
+        CertificateChange::RenewLeaf => state.leaf = super::Leaf::issue(&state.authority, host, now)?,
+        CertificateChange::AddNext => {
             state.next = Some(Next {
                 authority: Authority::make(now)?,
                 trusted_since: None,
             });
         }
-        Change::Trust | Change::Distrust => {
+        CertificateChange::Trust | CertificateChange::Distrust => {
             if let Some(next) = &mut state.next {
-                next.trusted_since = (change == Change::Trust).then_some(now);
+                next.trusted_since = (change == CertificateChange::Trust).then_some(now);
             }
         }
-        Change::Promote => state = state.promoted(host, now)?,
-        Change::DropPrevious => state.previous = None,
+        CertificateChange::Promote => state = state.promoted(host, now)?,
+        CertificateChange::DropPrevious => state.previous = None,
     }
     Ok(state)
 }
 
 /// What an operator reads.
-impl fmt::Display for Action {
+impl fmt::Display for CertificateAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Create => "made a certificate authority and a serving certificate",
@@ -221,12 +223,16 @@ impl fmt::Display for Action {
             }
             Self::Repair(_) => "made another serving certificate of the same authority",
             Self::Change(_, change) => match change {
-                Change::RenewLeaf => "renewed the serving certificate",
-                Change::AddNext => "made the next certificate authority",
-                Change::Trust => "saw that the next certificate authority is published",
-                Change::Distrust => "saw that the next certificate authority is not published any more",
-                Change::Promote => "the next certificate authority took over",
-                Change::DropPrevious => "the previous certificate authority is not trusted any more",
+                CertificateChange::RenewLeaf => "renewed the serving certificate",
+                CertificateChange::AddNext => "made the next certificate authority",
+                CertificateChange::Trust => "saw that the next certificate authority is published",
+                CertificateChange::Distrust => {
+                    "saw that the next certificate authority is not published any more"
+                }
+                CertificateChange::Promote => "the next certificate authority took over",
+                CertificateChange::DropPrevious => {
+                    "the previous certificate authority is not trusted any more"
+                }
             },
             Self::Publish(_) => "published the certificate authorities",
             Self::Nothing => "nothing to do",

@@ -1,7 +1,7 @@
 //! What to do about a failure as a check lists it: as sentences, with the commands. What there is to do is in `azure::remedy`.
 
 use super::finding::{Cure, Step};
-use super::subject::{Identity, Subject, Target};
+use super::subject::{Subject, SubjectIdentity, Target};
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
@@ -57,9 +57,9 @@ pub(super) fn of_status(advice: &str) -> Cure {
 
 fn situation<'a>(subject: &'a Subject, target: Option<&'a Target>) -> Situation<'a> {
     let (puller, audience) = match &subject.identity {
-        Identity::Mint(request) => (Puller::Identity(&request.identity), request.audience.as_deref()),
-        Identity::Password { username, .. } => (Puller::User(username), None),
-        Identity::Nobody { .. } | Identity::Broken { .. } => (Puller::Unknown, None),
+        SubjectIdentity::Mint(request) => (Puller::Identity(&request.identity), request.audience.as_deref()),
+        SubjectIdentity::Password { username, .. } => (Puller::User(username), None),
+        SubjectIdentity::Nobody { .. } | SubjectIdentity::Broken { .. } => (Puller::Unknown, None),
     };
     Situation {
         login_server: &subject.login_server,

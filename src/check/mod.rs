@@ -12,4 +12,4 @@ mod subject;
 
 pub use self::finding::{Code, Cure, Finding, Step, StepFailure, StepOutcome};
 pub use self::judge::{ClockReading, Observation, judge};
-pub use self::subject::{Identity, Subject, Target, TargetError};
+pub use self::subject::{Subject, SubjectIdentity, Target, TargetError};

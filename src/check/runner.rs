@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::finding::{Finding, Step, StepOutcome};
 use super::judge::{ClockReading, Layers, Observation, judge};
-use super::subject::{Identity, Subject, Target};
+use super::subject::{Subject, SubjectIdentity, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, BlobSource, Manifest};
 use crate::azure::jwt::Claims;
 use crate::azure::mint::{MintKind, MintRequest, MintStep, Minter};
@@ -147,13 +147,13 @@ impl Runner<'_> {
     /// The token that the identity is given in the end.
     async fn token(&self, log: &mut Log<'_>) -> Option<SecretText> {
         match &self.subject.identity {
-            Identity::Nobody { .. } => None,
-            Identity::Broken { message } => {
+            SubjectIdentity::Nobody { .. } => None,
+            SubjectIdentity::Broken { message } => {
                 log.observed(Step::Entra, &Observation::Incomplete(message.clone()));
                 None
             }
-            Identity::Mint(request) => self.mint(log, request).await,
-            Identity::Password { username, password } => {
+            SubjectIdentity::Mint(request) => self.mint(log, request).await,
+            SubjectIdentity::Password { username, password } => {
                 let not_needed = "the user name and the password are used as they are";
                 log.skipped(Step::Entra, not_needed.to_owned());
                 log.skipped(Step::Exchange, not_needed.to_owned());
@@ -260,7 +260,7 @@ impl Runner<'_> {
     fn leave_out(&self, log: &mut Log<'_>) {
         let why = match (log.failed, &self.subject.identity) {
             (Some(step), _) => format!("not tried, since this failed: {}", step.title()),
-            (None, Identity::Nobody { why }) => why.clone(),
+            (None, SubjectIdentity::Nobody { why }) => why.clone(),
             (None, _) => return,
         };
         let mut steps = vec![Step::Tls, Step::Challenge, Step::Entra, Step::Exchange];

@@ -20,14 +20,14 @@ pub struct Subject {
     /// The registry's resource ID, where it is known.
     pub resource_id: Option<ResourceId>,
     /// Who pulls.
-    pub identity: Identity,
+    pub identity: SubjectIdentity,
     /// What is pulled.
     pub target: Option<Target>,
 }
 
 /// Who pulls.
 #[derive(Debug, Clone)]
-pub enum Identity {
+pub enum SubjectIdentity {
     /// Nobody: what needs an identity is left out.
     Nobody {
         /// Why.
@@ -97,7 +97,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for SubjectIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody { .. } => f.write_str("nobody"),

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::policy::coverage::{CoverageState, Finding, Gap, findings};
+use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, findings};
 use crate::policy::decision::{Decision, Outcome, Settings, decide};
 use crate::policy::pod::{Pod, inject_label};
 use crate::policy::request::{ImageField, Operation, PodImage, PodView, ReviewRequest};
@@ -102,7 +102,7 @@ fn request(pod: &Pod, operation: Operation) -> ReviewRequest<'_> {
     }
 }
 
-fn agree(finding: Option<&Finding<'_>>, created: &Decision<'_>, updated: &Decision<'_>) -> bool {
+fn agree(finding: Option<&CoverageFinding<'_>>, created: &Decision<'_>, updated: &Decision<'_>) -> bool {
     let rules: Vec<Rule> = updated
         .violations
         .iter()

@@ -21,10 +21,10 @@ const OWNERS: usize = 10_000;
 
 /// What is remembered of evictions, by the uid of the Pods' owner.
 #[derive(Debug, Default)]
-pub struct Evictions(HashMap<String, Owner>);
+pub struct Evictions(HashMap<String, OwnerHistory>);
 
 #[derive(Debug)]
-struct Owner {
+struct OwnerHistory {
     /// The uids of Pods that were evicted in the last [`OWNER_INTERVAL`], and when.
     recent: Vec<(String, Timestamp)>,
     attempt: Attempt,
@@ -89,7 +89,7 @@ impl Evictions {
     /// Takes note that a Pod is evicted. Those that are made after the first of them show whether that helps: the first, so
     /// that none slips through where the API server's clock is behind.
     pub fn add(&mut self, owner: &str, uid: &str, now: Timestamp) {
-        let owner = self.0.entry(owner.to_owned()).or_insert_with(|| Owner {
+        let owner = self.0.entry(owner.to_owned()).or_insert_with(|| OwnerHistory {
             recent: Vec::new(),
             attempt: Attempt::Helped,
         });

@@ -6,14 +6,14 @@ use std::collections::HashSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::policy::coverage::{CoverageState, Finding, Gap};
+use crate::policy::coverage::{CoverageFinding, CoverageState, Gap};
 use crate::policy::pod::{self, Pod};
 
 /// The registry for whose secret a Pod should be made anew, if one is.
 ///
 /// It is none but for a Pod that its controller makes again, that is not going already, that never started a container, and
 /// of which a kubelet has said that it could not pull an image for which the secret is missing.
-pub fn would_help<'a>(pod: &Pod, findings: &[Finding<'a>]) -> Option<&'a str> {
+pub fn would_help<'a>(pod: &Pod, findings: &[CoverageFinding<'a>]) -> Option<&'a str> {
     if !pod::controller(pod).is_some_and(makes_again) {
         return None;
     }
@@ -26,7 +26,7 @@ pub fn would_help<'a>(pod: &Pod, findings: &[Finding<'a>]) -> Option<&'a str> {
 }
 
 /// Whether the Pod was admitted with its pull secrets; none where it says nothing of that.
-pub fn was_injected(findings: &[Finding<'_>]) -> Option<bool> {
+pub fn was_injected(findings: &[CoverageFinding<'_>]) -> Option<bool> {
     if findings.iter().any(lacks_a_secret) {
         return Some(false);
     }
@@ -37,7 +37,7 @@ pub fn was_injected(findings: &[Finding<'_>]) -> Option<bool> {
 }
 
 /// Whether another admission would add what is missing.
-fn lacks_a_secret(finding: &Finding<'_>) -> bool {
+fn lacks_a_secret(finding: &CoverageFinding<'_>) -> bool {
     match finding.state {
         CoverageState::Covered | CoverageState::Skipped(_) => false,
         CoverageState::Uncovered(gap) => match gap {
@@ -96,8 +96,8 @@ mod tests {
         json!({"name": container, "state": {"waiting": {"reason": reason}}, "lastState": {}, "restartCount": 0})
     }
 
-    fn finding(state: CoverageState) -> Finding<'static> {
-        Finding {
+    fn finding(state: CoverageState) -> CoverageFinding<'static> {
+        CoverageFinding {
             host: Cow::Borrowed("openreg.azurecr.io"),
             registry: Some("open"),
             state,

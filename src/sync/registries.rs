@@ -19,7 +19,7 @@ use crate::sync::versions::RegistryVersion;
 
 /// The attached registries.
 #[derive(Debug, Default)]
-pub(super) struct Attached {
+pub(super) struct KnownRegistries {
     other_cloud: OtherCloud,
     current: Known,
     /// What a list has told so far.
@@ -33,7 +33,7 @@ struct Known {
     versions: HashMap<String, RegistryVersion>,
 }
 
-impl Attached {
+impl KnownRegistries {
     /// None yet, for a process that knows this of another cloud.
     pub(super) fn new(other_cloud: OtherCloud) -> Self {
         Self {
@@ -170,7 +170,10 @@ mod tests {
         ]
     }
 
-    fn listed(attached: &mut Attached, objects: impl IntoIterator<Item = Unread>) -> AttachedRegistries {
+    fn listed(
+        attached: &mut KnownRegistries,
+        objects: impl IntoIterator<Item = Unread>,
+    ) -> AttachedRegistries {
         assert!(attached.take(Event::Init).is_none());
         for object in objects {
             assert!(attached.take(Event::InitApply(object)).is_none());
@@ -185,7 +188,7 @@ mod tests {
     #[test]
     fn an_unusable_registry_is_attached_and_blocks_no_other() {
         for bad in unusable("registry1") {
-            let mut attached = Attached::default();
+            let mut attached = KnownRegistries::default();
             let registries = listed(&mut attached, [bad, sound("registry2")]);
             assert_eq!(names(&registries), ["registry2"]);
             assert!(registries.is_attached("registry1") && registries.is_attached("registry2"));
@@ -202,7 +205,7 @@ mod tests {
                 let [wrong, later] = unusable("registry1");
                 if index == 0 { wrong } else { later }
             };
-            let mut attached = Attached::default();
+            let mut attached = KnownRegistries::default();
             listed(&mut attached, [sound("registry1")]);
             let registries = attached.take(Event::Apply(bad())).unwrap();
             assert_eq!(names(&registries), ["registry1"]);
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_from_a_list_is_detached() {
-        let mut attached = Attached::default();
+        let mut attached = KnownRegistries::default();
         let [_, later] = unusable("registry1");
         listed(&mut attached, [later, sound("registry2")]);
         let registries = listed(&mut attached, []);

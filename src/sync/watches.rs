@@ -21,7 +21,7 @@ use crate::sync::credentials::{Credentials, Seen, Version};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pair::Pair;
 use crate::sync::recent_writes::RecentWrites;
-use crate::sync::registries::{Attached, Unread};
+use crate::sync::registries::{KnownRegistries, Unread};
 use crate::sync::repositories::Repositories;
 use crate::sync::spellings::Spellings;
 use crate::sync::stored::Stored;
@@ -104,7 +104,7 @@ impl Watches {
     }
 
     async fn follow_registries(&self, events: impl Stream<Item = Event<Unread>>, filled: &AtomicBool) {
-        let mut attached = Attached::new(self.view.other_cloud().clone());
+        let mut attached = KnownRegistries::new(self.view.other_cloud().clone());
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             let registries = attached.take(event);

@@ -20,7 +20,7 @@ pub struct Endpoint(Uri);
 /// Why a text is no such URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum EndpointError {
+pub enum OtlpEndpointError {
     /// Not a URL with scheme and host.
     #[error("write the collector's URL, for instance https://collector.example:4318")]
     Form,
@@ -43,25 +43,30 @@ impl Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = EndpointError;
+    type Err = OtlpEndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // Before anything is taken for the host: a password with a / or # in it ends there.
         if text.contains('@') {
-            return Err(EndpointError::User);
+            return Err(OtlpEndpointError::User);
         }
-        let mut parts = text.parse::<Uri>().map_err(|_| EndpointError::Form)?.into_parts();
+        let mut parts = text
+            .parse::<Uri>()
+            .map_err(|_| OtlpEndpointError::Form)?
+            .into_parts();
         let (Some(scheme), Some(authority)) = (&parts.scheme, &parts.authority) else {
-            return Err(EndpointError::Form);
+            return Err(OtlpEndpointError::Form);
         };
         if !matches!(scheme.as_str(), "https" | "http") {
-            return Err(EndpointError::Scheme);
+            return Err(OtlpEndpointError::Scheme);
         }
         if authority.host().is_empty() {
-            return Err(EndpointError::Form);
+            return Err(OtlpEndpointError::Form);
         }
         parts.path_and_query = parts.path_and_query.filter(|path| path != "/").or(Some(LOGS));
-        Uri::from_parts(parts).map(Self).map_err(|_| EndpointError::Form)
+        Uri::from_parts(parts)
+            .map(Self)
+            .map_err(|_| OtlpEndpointError::Form)
     }
 }
 
@@ -142,13 +147,13 @@ mod tests {
                 "https://c.example/in?tenant=1",
                 Ok("https://c.example/in?tenant=1"),
             ),
-            ("c.example:4318", Err(EndpointError::Form)),
-            ("/v1/logs", Err(EndpointError::Form)),
-            ("", Err(EndpointError::Form)),
-            ("grpc://c.example:4317", Err(EndpointError::Scheme)),
-            ("https://me:hunter2@c.example", Err(EndpointError::User)),
-            ("https://me:1/hunter2@c.example", Err(EndpointError::User)),
-            ("https://me:1#hunter2@c.example", Err(EndpointError::User)),
+            ("c.example:4318", Err(OtlpEndpointError::Form)),
+            ("/v1/logs", Err(OtlpEndpointError::Form)),
+            ("", Err(OtlpEndpointError::Form)),
+            ("grpc://c.example:4317", Err(OtlpEndpointError::Scheme)),
+            ("https://me:hunter2@c.example", Err(OtlpEndpointError::User)),
+            ("https://me:1/hunter2@c.example", Err(OtlpEndpointError::User)),
+            ("https://me:1#hunter2@c.example", Err(OtlpEndpointError::User)),
         ] {
             let got = text.parse::<Endpoint>().map(|endpoint| endpoint.to_string());
             assert_eq!(got, expected.map(str::to_owned), "{text}");

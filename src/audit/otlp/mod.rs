@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 
-pub use self::endpoint::{Endpoint, EndpointError, HeaderFile, HeaderFileError};
+pub use self::endpoint::{Endpoint, HeaderFile, HeaderFileError, OtlpEndpointError};
 use self::retry::Retries;
 use super::sink::{Lost, Sink, count};
 use crate::api::advice::with_advice;

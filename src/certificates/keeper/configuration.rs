@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::{CertificateError, call};
+use super::{KeeperError, call};
 use crate::api::names::MANAGER;
 use crate::base::backoff::{Backoff, Jitter};
 use crate::certificates::Live;
@@ -51,7 +51,7 @@ pub(super) async fn follow_once(
     name: &str,
     live: &watch::Sender<Option<Live>>,
     watch_timeout: Duration,
-) -> Result<(), CertificateError> {
+) -> Result<(), KeeperError> {
     let object = call("it can't be read", configurations.get_opt(name)).await?;
     if object.is_none() {
         tracing::warn!(
@@ -115,7 +115,7 @@ pub(super) async fn publish(
     live: &watch::Sender<Option<Live>>,
     known: &Live,
     bundle: &str,
-) -> Result<(), CertificateError> {
+) -> Result<(), KeeperError> {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let patch = Patch::Apply(known.patch(name, bundle));
     let parameters = PatchParams::apply(MANAGER).force();

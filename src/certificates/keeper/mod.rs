@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::api::names::{SERVICE, WEBHOOK_CERTIFICATE};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Clock;
-use crate::certificates::{Action, CertificateState, Flaw, Held, Live, host, plan};
+use crate::certificates::{CertificateAction, CertificateState, Flaw, Held, Live, host, plan};
 use crate::kubernetes::{self, call::CallError};
 use crate::server::{ServedTls, TlsMaker};
 use secret::{KnownSecret, Written};
@@ -34,7 +34,7 @@ const STEP_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::fro
 /// Why a step failed. It is tried again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum CertificateError {
+pub enum KeeperError {
     /// A key or certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -212,7 +212,7 @@ impl OwnCertificate {
         seen: &KnownSecret,
         published: Option<&Live>,
         live: &watch::Sender<Option<Live>>,
-    ) -> Result<Duration, CertificateError> {
+    ) -> Result<Duration, KeeperError> {
         let secret = match seen {
             KnownSecret::Unknown => return Ok(MAX_CLOCK_INTERVAL),
             KnownSecret::Absent => None,
@@ -223,18 +223,18 @@ impl OwnCertificate {
         let good = self.good.load_full();
         let plan = plan(&held, published, good.as_deref(), &self.host, self.overlap, now);
         match (&plan.action, published) {
-            (Action::Nothing, _) => return Ok(until(plan.again, now)),
-            (Action::Publish(bundle), Some(known)) => {
+            (CertificateAction::Nothing, _) => return Ok(until(plan.again, now)),
+            (CertificateAction::Publish(bundle), Some(known)) => {
                 configuration::publish(&self.client, &self.configuration, live, known, bundle).await?;
                 tracing::info!(configuration = self.configuration, "{}", plan.action);
                 return Ok(WRITE_SEEN_TIMEOUT);
             }
             (
-                Action::Create
-                | Action::Restore(..)
-                | Action::Repair(_)
-                | Action::Change(..)
-                | Action::Publish(_),
+                CertificateAction::Create
+                | CertificateAction::Restore(..)
+                | CertificateAction::Repair(_)
+                | CertificateAction::Change(..)
+                | CertificateAction::Publish(_),
                 _,
             ) => {}
         }
@@ -270,16 +270,16 @@ fn until(again: Timestamp, now: Timestamp) -> Duration {
 async fn call<T>(
     what: &'static str,
     asked: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, CertificateError> {
+) -> Result<T, KeeperError> {
     let answer = kubernetes::call::call(asked).await;
-    answer.map_err(|error| CertificateError::Call { what, error })
+    answer.map_err(|error| KeeperError::Call { what, error })
 }
 
 /// What the API server says of a refusal.
-fn status(error: &CertificateError) -> Option<&Status> {
+fn status(error: &KeeperError) -> Option<&Status> {
     match error {
-        CertificateError::Call { error, .. } => error.status(),
-        CertificateError::Make(_) => None,
+        KeeperError::Call { error, .. } => error.status(),
+        KeeperError::Make(_) => None,
     }
 }
 

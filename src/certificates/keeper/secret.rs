@@ -11,7 +11,7 @@ use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::{CertificateError, call, status};
+use super::{KeeperError, call, status};
 use crate::api::names::{MANAGER, WEBHOOK_CERTIFICATE};
 use crate::certificates::CertificateState;
 use crate::kubernetes::refusal::is_of_a_fixed_field;
@@ -77,7 +77,7 @@ pub(super) async fn write(
     namespace: &str,
     known: Option<&Secret>,
     state: &CertificateState,
-) -> Result<Written, CertificateError> {
+) -> Result<Written, KeeperError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let Some(known) = known else {
         return create(&secrets, namespace, state).await;
@@ -109,7 +109,7 @@ async fn create(
     secrets: &Api<Secret>,
     namespace: &str,
     state: &CertificateState,
-) -> Result<Written, CertificateError> {
+) -> Result<Written, KeeperError> {
     let parameters = PostParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PostParams::default()
@@ -131,13 +131,13 @@ fn is_in_the_way(status: &Status) -> bool {
         || (status.code == 422 && causes.any(|cause| cause.field.starts_with("data[")))
 }
 
-async fn theirs(secrets: &Api<Secret>) -> Result<Written, CertificateError> {
+async fn theirs(secrets: &Api<Secret>) -> Result<Written, KeeperError> {
     let there = call("the Secret can't be read", secrets.get_opt(WEBHOOK_CERTIFICATE)).await?;
     Ok(Written::Theirs(there))
 }
 
 /// Says whether it is gone; one that changed meanwhile is not.
-async fn remove(secrets: &Api<Secret>, known: &Secret) -> Result<bool, CertificateError> {
+async fn remove(secrets: &Api<Secret>, known: &Secret) -> Result<bool, KeeperError> {
     let parameters = DeleteParams::default().preconditions(Preconditions {
         resource_version: known.metadata.resource_version.clone(),
         uid: known.metadata.uid.clone(),

@@ -105,7 +105,10 @@ async fn a_secret_read_under_a_wrong_clock_is_served_once_it_is_set() {
         _ => now,
     });
     let own = OwnCertificate::new(client([]), "own", "pullpass", SignedDuration::ZERO, clock);
-    let state = Action::Create.state(&host(SERVICE, "own"), now).unwrap().unwrap();
+    let state = CertificateAction::Create
+        .state(&host(SERVICE, "own"), now)
+        .unwrap()
+        .unwrap();
     own.seen
         .send_replace(KnownSecret::There(Arc::new(state.secret("own"))));
     let served = ServedTls::new(Arc::new(Metrics::new(|| 0)), Arc::new(Readiness::default()));
@@ -130,7 +133,10 @@ async fn a_flaw_is_said_once() {
         SignedDuration::ZERO,
         Arc::new(move || now),
     );
-    let state = Action::Create.state("another.host.svc", now).unwrap().unwrap();
+    let state = CertificateAction::Create
+        .state("another.host.svc", now)
+        .unwrap()
+        .unwrap();
     let seen = KnownSecret::There(Arc::new(state.secret("own")));
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()

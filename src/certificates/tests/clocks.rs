@@ -6,15 +6,15 @@ use super::{DAY, HOST, HOUR, begin, change_of, live, new, next_step, written};
 use crate::certificates::*;
 
 /// Does what is due until nothing is for a while, and says what it was.
-fn settle(mut state: CertificateState, mut now: Timestamp) -> (CertificateState, Timestamp, Vec<Change>) {
+fn settle(mut state: CertificateState, mut now: Timestamp) -> (CertificateState, Timestamp, Vec<CertificateChange>) {
     let mut published = live("");
     let mut changes = Vec::new();
     for _ in 0..100 {
         let step = next_step(&state, Some(&published), now);
         match &step.action {
-            Action::Publish(bundle) => published = live(bundle),
-            Action::Nothing if step.again > now + DAY => return (state, now, changes),
-            Action::Nothing => now = step.again,
+            CertificateAction::Publish(bundle) => published = live(bundle),
+            CertificateAction::Nothing if step.again > now + DAY => return (state, now, changes),
+            CertificateAction::Nothing => now = step.again,
             _ => {
                 changes.extend(change_of(&step));
                 state = written(step, now);
@@ -32,10 +32,10 @@ fn a_certificate_of_a_fast_clock_is_replaced_once_it_is_set() {
         assert_eq!(
             changes,
             [
-                Change::AddNext,
-                Change::Trust,
-                Change::Promote,
-                Change::DropPrevious,
+                CertificateChange::AddNext,
+                CertificateChange::Trust,
+                CertificateChange::Promote,
+                CertificateChange::DropPrevious,
             ],
             "{ahead:#}"
         );
@@ -54,9 +54,9 @@ fn a_certificate_that_is_not_yet_valid_is_renewed_once() {
         let now = begin();
         let state = CertificateState::of(new(now).authority, HOST, now + ahead).unwrap();
         let step = next_step(&state, None, now);
-        assert_eq!(change_of(&step), Some(Change::RenewLeaf), "{ahead:#}");
+        assert_eq!(change_of(&step), Some(CertificateChange::RenewLeaf), "{ahead:#}");
         let (renewed, _, changes) = settle(state, now);
-        assert_eq!(changes, [Change::RenewLeaf], "{ahead:#}");
+        assert_eq!(changes, [CertificateChange::RenewLeaf], "{ahead:#}");
         assert!(renewed.leaf.validity().from <= now, "{ahead:#}");
     }
 }
@@ -78,7 +78,7 @@ fn an_authority_that_is_still_to_begin_signs_nothing_anew() {
         ),
         "{held:?}"
     );
-    assert_eq!(plan(&held, None, None, HOST, OVERLAP, now).action, Action::Create);
+    assert_eq!(plan(&held, None, None, HOST, OVERLAP, now).action, CertificateAction::Create);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_next_authority_that_is_still_to_begin_never_signs() {
         trusted_since: Some(now - HOUR * 2),
     });
     let step = next_step(&state, Some(&live(&state.bundle())), now);
-    assert_eq!(change_of(&step), Some(Change::AddNext));
+    assert_eq!(change_of(&step), Some(CertificateChange::AddNext));
     let next = written(step, now).next.unwrap();
     assert_ne!(next.authority, to_come);
     assert_eq!(next.trusted_since, None);

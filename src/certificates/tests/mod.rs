@@ -20,7 +20,7 @@ pub(super) fn new(now: Timestamp) -> CertificateState {
 }
 
 pub(super) fn live(bundle: &str) -> Live {
-    let webhook = |name: &str| Webhook {
+    let webhook = |name: &str| LiveWebhook {
         name: name.to_owned(),
         bundle: bundle.as_bytes().to_vec(),
     };
@@ -40,9 +40,9 @@ pub(super) fn next_step(state: &CertificateState, live: Option<&Live>, now: Time
     plan(&held, live, None, HOST, OVERLAP, now)
 }
 
-pub(super) fn change_of(plan: &RotationPlan) -> Option<Change> {
+pub(super) fn change_of(plan: &RotationPlan) -> Option<CertificateChange> {
     match plan.action {
-        Action::Change(_, change) => Some(change),
+        CertificateAction::Change(_, change) => Some(change),
         _ => None,
     }
 }
@@ -55,16 +55,16 @@ pub(super) fn written(plan: RotationPlan, now: Timestamp) -> CertificateState {
 fn from_nothing_to_published() {
     let now = begin();
     let first = plan(&Held::Absent, None, None, HOST, OVERLAP, now);
-    assert_eq!(first.action, Action::Create);
+    assert_eq!(first.action, CertificateAction::Create);
     let state = written(first, now);
     state.leaf.verify(state.trusted(), HOST, now).unwrap();
-    assert_eq!(next_step(&state, None, now).action, Action::Nothing);
+    assert_eq!(next_step(&state, None, now).action, CertificateAction::Nothing);
     assert_eq!(
         next_step(&state, Some(&live("")), now).action,
-        Action::Publish(state.bundle())
+        CertificateAction::Publish(state.bundle())
     );
     let done = next_step(&state, Some(&live(&state.bundle())), now);
-    assert_eq!(done.action, Action::Nothing);
+    assert_eq!(done.action, CertificateAction::Nothing);
     assert_eq!(done.again, state.leaf.validity().renew_at());
 }
 
@@ -75,7 +75,7 @@ fn a_serving_certificate_is_renewed_after_two_thirds() {
     let published = live(&state.bundle());
     assert_eq!(change_of(&next_step(&state, Some(&published), due - DAY)), None);
     let step = next_step(&state, Some(&published), due);
-    assert_eq!(change_of(&step), Some(Change::RenewLeaf));
+    assert_eq!(change_of(&step), Some(CertificateChange::RenewLeaf));
     let renewed = written(step, due);
     assert_eq!(renewed.authority, state.authority);
     assert_eq!(renewed.leaf.validity().until, due + LEAF_LIFETIME);
@@ -83,9 +83,12 @@ fn a_serving_certificate_is_renewed_after_two_thirds() {
     // Nothing that happens to the configuration keeps it from being renewed.
     assert_eq!(
         change_of(&next_step(&state, Some(&live("")), due)),
-        Some(Change::RenewLeaf)
+        Some(CertificateChange::RenewLeaf)
     );
-    assert_eq!(change_of(&next_step(&state, None, due)), Some(Change::RenewLeaf));
+    assert_eq!(
+        change_of(&next_step(&state, None, due)),
+        Some(CertificateChange::RenewLeaf)
+    );
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn an_authority_is_replaced_in_phases() {
     let mut now = old.authority.certificate().validity().renew_at();
     let state = CertificateState::of(old.authority.clone(), HOST, now).unwrap();
     let step = next_step(&state, Some(&live(&state.bundle())), now);
-    assert_eq!(change_of(&step), Some(Change::AddNext));
+    assert_eq!(change_of(&step), Some(CertificateChange::AddNext));
     let added = written(step, now);
     assert_eq!(added.leaf, state.leaf);
     let next = added.next.clone().unwrap().authority;
@@ -109,37 +112,43 @@ fn an_authority_is_replaced_in_phases() {
     );
 
     let step = next_step(&added, Some(&live(&state.bundle())), now);
-    assert_eq!(step.action, Action::Publish(added.bundle()));
+    assert_eq!(step.action, CertificateAction::Publish(added.bundle()));
     let both = live(&added.bundle());
     let step = next_step(&added, Some(&both), now);
-    assert_eq!(change_of(&step), Some(Change::Trust));
+    assert_eq!(change_of(&step), Some(CertificateChange::Trust));
     let trusted = written(step, now);
     let waiting = next_step(&trusted, Some(&both), now + OVERLAP / 2);
-    assert_eq!((waiting.action, waiting.again), (Action::Nothing, now + OVERLAP));
+    assert_eq!(
+        (waiting.action, waiting.again),
+        (CertificateAction::Nothing, now + OVERLAP)
+    );
 
     now += OVERLAP;
     assert_eq!(
         next_step(&trusted, None, now).action,
-        Action::Nothing,
+        CertificateAction::Nothing,
         "not while nobody knows what is published"
     );
     let step = next_step(&trusted, Some(&both), now);
-    assert_eq!(change_of(&step), Some(Change::Promote));
+    assert_eq!(change_of(&step), Some(CertificateChange::Promote));
     let promoted = written(step, now);
     assert_eq!((&promoted.authority, &promoted.next), (&next, &None));
     assert_eq!(promoted.bundle(), added.bundle(), "nothing needs to be published");
     promoted.leaf.verify([next.certificate()], HOST, now).unwrap();
 
     let waiting = next_step(&promoted, Some(&both), now);
-    assert_eq!((waiting.action, waiting.again), (Action::Nothing, now + OVERLAP));
+    assert_eq!(
+        (waiting.action, waiting.again),
+        (CertificateAction::Nothing, now + OVERLAP)
+    );
     now += OVERLAP;
     let step = next_step(&promoted, Some(&both), now);
-    assert_eq!(change_of(&step), Some(Change::DropPrevious));
+    assert_eq!(change_of(&step), Some(CertificateChange::DropPrevious));
     let done = written(step, now);
     assert_eq!(done.bundle(), next.certificate().pem());
     assert_eq!(
         next_step(&done, Some(&both), now).action,
-        Action::Publish(done.bundle())
+        CertificateAction::Publish(done.bundle())
     );
 }
 
@@ -153,20 +162,20 @@ fn the_wait_restarts_when_the_bundle_was_removed_meanwhile() {
     });
     let later = now + HOUR * 2;
     let step = next_step(&state, Some(&live(state.authority.certificate().pem())), later);
-    assert_eq!(change_of(&step), Some(Change::Distrust));
+    assert_eq!(change_of(&step), Some(CertificateChange::Distrust));
     let distrusted = written(step, later);
     let both = live(&state.bundle());
     let step = next_step(&distrusted, Some(&both), later);
-    assert_eq!(change_of(&step), Some(Change::Trust));
+    assert_eq!(change_of(&step), Some(CertificateChange::Trust));
     assert_eq!(
         next_step(&written(step, later), Some(&both), later + HOUR / 2).action,
-        Action::Nothing
+        CertificateAction::Nothing
     );
     // So it does when the clock was set back.
     let early = now - HOUR / 2;
     assert_eq!(
         change_of(&next_step(&state, Some(&both), early)),
-        Some(Change::Trust)
+        Some(CertificateChange::Trust)
     );
 }
 
@@ -178,7 +187,7 @@ fn a_certificate_that_expires_with_its_ca_is_renewed_once() {
     let state = CertificateState::of(old.authority, HOST, now).unwrap();
     assert_eq!(state.leaf.validity().until, ends);
     let step = next_step(&state, None, ends - HOUR);
-    assert_ne!(change_of(&step), Some(Change::RenewLeaf));
+    assert_ne!(change_of(&step), Some(CertificateChange::RenewLeaf));
 }
 
 /// The ways to spoil a Secret.
@@ -260,7 +269,7 @@ fn a_spoilt_secret_is_mended_and_no_key_is_shown() {
         let with_memory = plan(&held, None, Some(&good), HOST, OVERLAP, now);
         assert_eq!(
             with_memory.action,
-            Action::Restore(Box::new(good.clone()), None),
+            CertificateAction::Restore(Box::new(good.clone()), None),
             "{case}"
         );
         let without = plan(&held, None, None, HOST, OVERLAP, now).action;
@@ -281,7 +290,7 @@ fn an_authority_that_is_good_is_kept() {
         .filter(|(_, secret)| {
             let held = Held::of(Some(secret), HOST, now);
             let action = plan(&held, None, None, HOST, OVERLAP, now).action;
-            action == Action::Repair(Box::new(good.authority.clone()))
+            action == CertificateAction::Repair(Box::new(good.authority.clone()))
         })
         .map(|(case, _)| case)
         .collect();
@@ -325,7 +334,7 @@ fn what_ended_or_is_for_another_host_is_mended() {
     let held = Held::of(Some(&secret), HOST, now);
     assert_eq!(
         plan(&held, None, Some(&good), HOST, OVERLAP, now).action,
-        Action::Create
+        CertificateAction::Create
     );
     // A clock that is behind spoils nothing.
     let early = begin() - DAY * 30;

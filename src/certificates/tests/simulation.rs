@@ -89,7 +89,7 @@ struct World {
     replicas: Vec<Replica>,
     api_servers: Vec<Delayed<Live>>,
     chance: Chance,
-    changes: Vec<Change>,
+    changes: Vec<CertificateChange>,
     /// Whether nobody's clock is far from the others'. Otherwise nothing is promised.
     clocks_are_right: bool,
     /// What was verified before: only the time has to be looked at again, and no certificate outlives its authority.
@@ -164,14 +164,14 @@ impl World {
         // It may be away for days, and then another one may be, too.
         let away = self.chance.seconds(5 * 24 * 3600);
         replica.wakes = match plan.action {
-            Action::Nothing => self.now + plan.again.max(now).duration_since(now) + away / 10,
+            CertificateAction::Nothing => self.now + plan.again.max(now).duration_since(now) + away / 10,
             _ if self.chance.below(8) == 0 => self.now + away,
             _ => self.now + SignedDuration::from_secs(1) + self.chance.seconds(600),
         };
         let known = replica.secret.now.clone();
         match plan.action {
-            Action::Nothing => {}
-            Action::Publish(bundle) => self.publish(&bundle),
+            CertificateAction::Nothing => {}
+            CertificateAction::Publish(bundle) => self.publish(&bundle),
             action => {
                 // The API server takes nothing that was made from an old version.
                 let version = |secret: &Option<Secret>| {
@@ -182,7 +182,7 @@ impl World {
                 if version(&known) != version(&self.secret) {
                     return;
                 }
-                if let Action::Change(_, change) = &action {
+                if let CertificateAction::Change(_, change) = &action {
                     self.changes.push(*change);
                 }
                 let state = action.state(HOST, now).unwrap().unwrap();
@@ -332,9 +332,9 @@ proptest! {
             }
         }
         let count = |change| world.changes.iter().filter(|&&done| done == change).count();
-        prop_assert!(count(Change::Promote) >= 3, "{:?}", world.changes);
-        prop_assert!(count(Change::DropPrevious) >= 3, "{:?}", world.changes);
-        prop_assert!(count(Change::RenewLeaf) >= 4, "{:?}", world.changes);
+        prop_assert!(count(CertificateChange::Promote) >= 3, "{:?}", world.changes);
+        prop_assert!(count(CertificateChange::DropPrevious) >= 3, "{:?}", world.changes);
+        prop_assert!(count(CertificateChange::RenewLeaf) >= 4, "{:?}", world.changes);
         prop_assert!(world.changes.len() < 400, "{}: {:?}", world.changes.len(), world.changes);
     }
 

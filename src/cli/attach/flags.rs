@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::namespaces::Namespaces;
+use super::namespaces::NamespaceChoice;
 use crate::api::acr_registry::CredentialKind;
 use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
@@ -44,7 +44,7 @@ pub(in crate::cli) struct AttachArgs {
     pub(super) dry_run: bool,
     /// Print the object: with --dry-run as it would be written, else as the server has it
     #[arg(short, long, value_enum)]
-    pub(super) output: Option<Output>,
+    pub(super) output: Option<AttachOutput>,
     #[command(
         flatten,
         next_help_heading = "Identity: one of them; without any, an attached registry keeps its own"
@@ -60,7 +60,7 @@ pub(in crate::cli) struct AttachArgs {
 
 /// How objects are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum AttachOutput {
     /// As YAML documents
     Yaml,
     /// As JSON
@@ -102,7 +102,7 @@ pub(super) struct SpecFlags {
     pub(super) repository: Vec<String>,
     /// Which namespaces may use the registry, by their labels, as kubectl's --selector; an empty text for all
     #[arg(long, value_name = "SELECTOR")]
-    pub(super) namespaces: Option<Namespaces>,
+    pub(super) namespaces: Option<NamespaceChoice>,
     /// Give every namespace that may use the registry its pull secret ahead of time
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) eager: Option<bool>,

@@ -13,7 +13,7 @@ const MAX_NAME: usize = 63;
 
 /// Which namespaces may use a registry.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Namespaces {
+pub(super) enum NamespaceChoice {
     /// All that are injected.
     All,
     /// Those with these labels.
@@ -27,7 +27,7 @@ pub(super) enum Namespaces {
 )]
 pub(super) struct NamespacesError(String);
 
-impl FromStr for Namespaces {
+impl FromStr for NamespaceChoice {
     type Err = NamespacesError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -177,12 +177,12 @@ mod tests {
                 json!({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["2"]}]}),
             ),
         ] {
-            let Ok(Namespaces::Matching(parsed)) = text.parse() else {
+            let Ok(NamespaceChoice::Matching(parsed)) = text.parse() else {
                 panic!("{text}")
             };
             assert_eq!(json!(parsed), selector, "{text}");
         }
-        assert_eq!(" ".parse(), Ok(Namespaces::All));
+        assert_eq!(" ".parse(), Ok(NamespaceChoice::All));
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
             "team=-a",
             "a=b=c",
         ] {
-            assert!(text.parse::<Namespaces>().is_err(), "{text}");
+            assert!(text.parse::<NamespaceChoice>().is_err(), "{text}");
         }
     }
 }

@@ -7,7 +7,7 @@ use kube::core::Selector;
 use serde_json::{Value, json};
 
 use super::apply::Done;
-use super::flags::Output;
+use super::flags::AttachOutput;
 use super::plan::{AttachPlan, Content, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
 use crate::api::acr_registry::AcrRegistry;
@@ -163,16 +163,16 @@ pub(super) fn objects(
     plan: &AttachPlan,
     own_namespace: &ObjectName,
     content: Option<&Content>,
-    output: Output,
+    output: AttachOutput,
 ) -> Result<String, CliError> {
     let secret_name = identity_secret(&plan.object.name_any());
-    let hides = io::stdout().is_terminal() && output != Output::Name;
+    let hides = io::stdout().is_terminal() && output != AttachOutput::Name;
     let secret = content.map(|content| {
         let shown = (!hides).then_some(content);
         let users = users(None, &plan.object.name_any());
         secret_manifest(&secret_name, own_namespace.as_str(), shown, &users, None)
     });
-    if secret.is_some() && output != Output::Name {
+    if secret.is_some() && output != AttachOutput::Name {
         if hides {
             eprintln!(
                 "pullpass: the data of secret/{secret_name} is not shown on a terminal; write the output to a file or a pipe"
@@ -186,7 +186,7 @@ pub(super) fn objects(
 }
 
 /// An object as the server has it.
-pub(super) fn live(object: &AcrRegistry, output: Output) -> Result<String, CliError> {
+pub(super) fn live(object: &AcrRegistry, output: AttachOutput) -> Result<String, CliError> {
     let mut object = object.clone();
     object.metadata.managed_fields = None;
     let object = serde_json::to_value(&object).map_err(unwritable)?;
@@ -198,13 +198,13 @@ fn bare(object: &AcrRegistry) -> Result<Value, CliError> {
     serde_json::to_value(AcrRegistry::new(&object.name_any(), object.spec.clone())).map_err(unwritable)
 }
 
-fn render(objects: &[Value], output: Output) -> Result<String, CliError> {
+fn render(objects: &[Value], output: AttachOutput) -> Result<String, CliError> {
     match output {
-        Output::Yaml => {
+        AttachOutput::Yaml => {
             let documents: Result<Vec<_>, _> = objects.iter().map(serde_saphyr::to_string).collect();
             Ok(documents.map_err(unwritable)?.join("---\n"))
         }
-        Output::Json => {
+        AttachOutput::Json => {
             let text = match objects {
                 [object] => serde_json::to_string_pretty(object),
                 _ => {
@@ -214,7 +214,7 @@ fn render(objects: &[Value], output: Output) -> Result<String, CliError> {
             };
             Ok(text.map_err(unwritable)? + "\n")
         }
-        Output::Name => {
+        AttachOutput::Name => {
             let lines = objects.iter().map(|object| {
                 let (kind, name) = kind_and_name(object);
                 let kind = if kind == "Secret" { "secret" } else { KIND };

@@ -47,7 +47,7 @@ pub(super) struct AuditArgs {
     uncovered: bool,
     /// What to print
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    output: AuditOutput,
     /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
     #[arg(long, value_parser = mode())]
     mode: Option<Mode>,
@@ -56,7 +56,7 @@ pub(super) struct AuditArgs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum AuditOutput {
     /// A table of how many Pods stand how, by namespace and registry
     #[default]
     Table,
@@ -69,9 +69,9 @@ enum Output {
 pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
     let findings = block_on(look(args))??;
     let text = match args.output {
-        Output::Table => findings.table(args.uncovered),
-        Output::Wide => findings.wide(),
-        Output::Json => findings.json(args.uncovered)?,
+        AuditOutput::Table => findings.table(args.uncovered),
+        AuditOutput::Wide => findings.wide(),
+        AuditOutput::Json => findings.json(args.uncovered)?,
     };
     io::stdout()
         .write_all(text.as_bytes())
@@ -108,7 +108,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
             let namespace = pod.namespace().unwrap_or_default();
             let found = findings(pod, &namespace, &registries, namespaces.get(&namespace), &scope);
             summary.add(&namespace, &found);
-            if args.output != Output::Table {
+            if args.output != AuditOutput::Table {
                 let wanted = found.iter().filter(|finding| {
                     !args.uncovered || matches!(finding.state, CoverageState::Uncovered(_))
                 });

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::cli::{CliError, table};
-use crate::policy::coverage::{CoverageState, Finding, Gap, Group, Summary};
+use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, Group, Summary};
 use crate::policy::pod::Pod;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
@@ -43,7 +43,7 @@ pub(super) struct Findings {
 }
 
 impl PodRow {
-    pub(super) fn new(pod: &Pod, namespace: &str, finding: &Finding<'_>) -> Self {
+    pub(super) fn new(pod: &Pod, namespace: &str, finding: &CoverageFinding<'_>) -> Self {
         let is_covered = finding.state == CoverageState::Covered;
         Self {
             namespace: namespace.to_owned(),

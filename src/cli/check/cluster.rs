@@ -17,7 +17,7 @@ use crate::azure::mint::Password;
 use crate::base::clock::whole_seconds;
 use crate::base::dns::MAX_SUBDOMAIN;
 use crate::check::in_cluster::{Facts, Minted};
-use crate::check::{Identity, Subject};
+use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
 use crate::cli::audit::{installed_scope, policies};
 use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
@@ -30,7 +30,7 @@ use crate::policy::invalid_spec::InvalidSpec;
 use crate::registry::custom_domain::CustomDomain;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
-use crate::sync::minting::{Source, WorkloadIdentityEnv, resolve};
+use crate::sync::minting::{CredentialSource, WorkloadIdentityEnv, resolve};
 
 /// How long the cluster is waited for.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -110,7 +110,7 @@ pub(super) async fn of_secret(
     own_namespace: &str,
     login_server: &LoginServer,
     in_secret: Box<SpecIdentity>,
-) -> Result<Identity, CliError> {
+) -> Result<SubjectIdentity, CliError> {
     let spec = AcrRegistrySpec {
         login_server: Some(login_server.to_string()),
         identity: *in_secret,
@@ -239,7 +239,7 @@ async fn subject(
             let instead = in_secret.and_then(Result::err).map(|identity| *identity);
             match to_check(object, instead) {
                 Ok(registry) => Box::pin(identity(client, own_namespace, &registry)).await,
-                Err(error) => Identity::Broken {
+                Err(error) => SubjectIdentity::Broken {
                     message: error.to_string(),
                 },
             }
@@ -266,15 +266,15 @@ fn to_check(object: &AcrRegistry, instead: Option<SpecIdentity>) -> Result<Attac
     AttachedRegistry::parse(&object)
 }
 
-async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegistry) -> Identity {
-    let of_pullpass = |what: &str| Identity::Nobody {
+async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegistry) -> SubjectIdentity {
+    let of_pullpass = |what: &str| SubjectIdentity::Nobody {
         why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),
     };
     match registry.identity() {
         AttachedIdentity::WorkloadIdentity { .. } => return of_pullpass("workload identity"),
         AttachedIdentity::ManagedIdentity(_) => return of_pullpass("managed identity"),
         AttachedIdentity::Anonymous => {
-            return Identity::Nobody {
+            return SubjectIdentity::Nobody {
                 why: "needs an identity, and the AcrRegistry has none".to_owned(),
             };
         }
@@ -282,16 +282,18 @@ async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegis
     }
     match resolve(client, own_namespace, registry, &WorkloadIdentityEnv::default()).await {
         Ok(resolved) => match resolved.source {
-            Source::Mint(request) => Identity::Mint(request),
-            Source::Password(Password {
+            CredentialSource::Mint(request) => SubjectIdentity::Mint(request),
+            CredentialSource::Password(Password {
                 username, password, ..
-            }) => Identity::Password {
+            }) => SubjectIdentity::Password {
                 username: username.trim().to_owned(),
                 password: password.trimmed(),
             },
         },
-        Err(failure) if failure.reason == Reason::Unreachable => Identity::Nobody { why: failure.message },
-        Err(failure) => Identity::Broken {
+        Err(failure) if failure.reason == Reason::Unreachable => {
+            SubjectIdentity::Nobody { why: failure.message }
+        }
+        Err(failure) => SubjectIdentity::Broken {
             message: failure.message,
         },
     }

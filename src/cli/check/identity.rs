@@ -8,10 +8,10 @@ use clap::Args;
 use crate::api::acr_registry::{Basic, BasicSecretRef, Identity as SpecIdentity, ServicePrincipal};
 use crate::azure::mint::{Application, ManagedIdentity, MintIdentity, MintKind, MintRequest};
 use crate::base::secret_text::SecretText;
-use crate::check::Identity;
+use crate::check::SubjectIdentity;
 use crate::cli::CliError;
 use crate::cli::flags::identity::{IdentityFlags, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
-use crate::cli::flags::secret_source::{Source, client_certificate, client_secret, token_password};
+use crate::cli::flags::secret_source::{SecretSource, client_certificate, client_secret, token_password};
 use crate::registry::login_server::LoginServer;
 
 #[derive(Debug, Clone, Args)]
@@ -123,11 +123,11 @@ fn service_principal(app: Application, proof: Proof) -> Result<Given, CliError> 
     })
 }
 
-fn origin(source: &Source, flag: &str) -> String {
+fn origin(source: &SecretSource, flag: &str) -> String {
     match source {
-        Source::File(_) => format!("the file of {flag}"),
-        Source::StandardInput => "standard input".to_owned(),
-        Source::Prompt => "the prompt".to_owned(),
+        SecretSource::File(_) => format!("the file of {flag}"),
+        SecretSource::StandardInput => "standard input".to_owned(),
+        SecretSource::Prompt => "the prompt".to_owned(),
     }
 }
 
@@ -149,12 +149,12 @@ impl Given {
         self,
         login_server: &LoginServer,
         audience: Option<String>,
-    ) -> Result<Identity, Box<SpecIdentity>> {
+    ) -> Result<SubjectIdentity, Box<SpecIdentity>> {
         Ok(match self {
-            Self::Anonymous => Identity::Nobody {
+            Self::Anonymous => SubjectIdentity::Nobody {
                 why: "needs an identity".to_owned(),
             },
-            Self::Somebody(identity) => Identity::Mint(Box::new(MintRequest {
+            Self::Somebody(identity) => SubjectIdentity::Mint(Box::new(MintRequest {
                 login_server: login_server.clone(),
                 cloud: login_server.cloud(),
                 audience,
@@ -162,7 +162,7 @@ impl Given {
                 identity,
                 kind: MintKind::RefreshToken,
             })),
-            Self::User { username, password } => Identity::Password { username, password },
+            Self::User { username, password } => SubjectIdentity::Password { username, password },
             Self::InSecret(identity) => return Err(identity),
         })
     }

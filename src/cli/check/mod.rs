@@ -16,7 +16,7 @@ use self::identity::CheckedIdentity;
 use self::report::{About, Report};
 use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
-use crate::check::{Identity, Subject, Target};
+use crate::check::{Subject, SubjectIdentity, Target};
 use crate::cli::flags::azure::AzureFlags;
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
@@ -46,7 +46,7 @@ pub(super) struct CheckArgs {
     in_cluster: bool,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: CheckOutput,
     /// How long a step may take
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
@@ -72,7 +72,7 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum CheckOutput {
     /// A line for each step, and what to do
     #[default]
     Text,
@@ -145,7 +145,7 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
                 Ok(Some(subject)) => subject,
                 // A registry can be looked at from where there is no cluster.
                 outcome @ (Ok(None) | Err(CliError::Cluster(_))) => Subject {
-                    identity: Identity::Nobody {
+                    identity: SubjectIdentity::Nobody {
                         why: match outcome {
                             Err(error) => format!("no identity was named, and {error}"),
                             Ok(_) => {

@@ -8,10 +8,10 @@ use anstyle::{AnsiColor, Style};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::Output;
+use super::CheckOutput;
 use super::cluster::RegistryEvent;
 use crate::check::in_cluster::Facts;
-use crate::check::{Finding, Identity, Step, StepFailure, StepOutcome, Subject};
+use crate::check::{Finding, Step, StepFailure, StepOutcome, Subject, SubjectIdentity};
 use crate::cli::{CliError, table};
 
 /// The width of the longest title.
@@ -37,7 +37,7 @@ pub(super) struct About {
 
 impl About {
     pub(super) fn of(subject: &Subject) -> Self {
-        let is_nobody = matches!(subject.identity, Identity::Nobody { .. });
+        let is_nobody = matches!(subject.identity, SubjectIdentity::Nobody { .. });
         Self {
             login_server: Some(subject.login_server.to_string()),
             registry: subject.registry.clone(),
@@ -81,7 +81,7 @@ impl About {
 
 /// What has been found so far.
 pub(super) struct Report {
-    output: Output,
+    output: CheckOutput,
     about: About,
     findings: Vec<Finding>,
     events: Option<Result<Vec<RegistryEvent>, String>>,
@@ -91,7 +91,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn begin(output: Output, about: About) -> Self {
+    pub(super) fn begin(output: CheckOutput, about: About) -> Self {
         let mut report = Self {
             output,
             about,
@@ -119,12 +119,12 @@ impl Report {
     pub(super) fn finish(mut self) -> Result<bool, CliError> {
         let is_well = self.findings.iter().all(|finding| finding.failure().is_none());
         match self.output {
-            Output::Text => {
+            CheckOutput::Text => {
                 let verdict = self.verdict();
                 let events = self.event_table();
                 self.say(&format!("\n{verdict}{events}"));
             }
-            Output::Json => {
+            CheckOutput::Json => {
                 let text = serde_json::to_string_pretty(&self.json(is_well))
                     .map_err(|error| CliError::Output(error.into()))?;
                 self.write(&(text + "\n"));
@@ -137,7 +137,7 @@ impl Report {
     }
 
     fn say(&mut self, text: &str) {
-        if self.output == Output::Text {
+        if self.output == CheckOutput::Text {
             self.write(text);
         }
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::secret_source::Source;
+use super::secret_source::SecretSource;
 use crate::api::acr_registry::SecretKeyRef;
 use crate::cli::target::SecretName;
 
@@ -70,9 +70,9 @@ pub(in crate::cli) struct IdentityFlags {
 /// What proves that somebody is the service principal.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) enum Proof {
-    Secret(Source),
+    Secret(SecretSource),
     SecretIn(SecretKeyRef),
-    Certificate(Source),
+    Certificate(SecretSource),
     CertificateIn(SecretKeyRef),
 }
 
@@ -94,7 +94,7 @@ pub(in crate::cli) enum Who {
     },
     Token {
         name: String,
-        password: Source,
+        password: SecretSource,
     },
     Basic(SecretName),
     Anonymous,
@@ -118,7 +118,7 @@ impl IdentityFlags {
             });
         }
         if let Some(name) = flags.token_name {
-            let password = Source::of(flags.token_password_file.as_ref());
+            let password = SecretSource::of(flags.token_password_file.as_ref());
             return Some(Who::Token { name, password });
         }
         if let Some(secret) = flags.basic {
@@ -128,11 +128,11 @@ impl IdentityFlags {
             (Some(reference), _) => Proof::SecretIn(reference),
             (None, Some(reference)) => Proof::CertificateIn(reference),
             (None, None) if flags.client_certificate_file.is_some() => {
-                Proof::Certificate(Source::of(flags.client_certificate_file.as_ref()))
+                Proof::Certificate(SecretSource::of(flags.client_certificate_file.as_ref()))
             }
-            (None, None) => Proof::Secret(Source::of(flags.client_secret_file.as_ref())),
+            (None, None) => Proof::Secret(SecretSource::of(flags.client_secret_file.as_ref())),
         };
-        if proof == Proof::Secret(Source::Prompt) && tenant_id.is_none() && client_id.is_none() {
+        if proof == Proof::Secret(SecretSource::Prompt) && tenant_id.is_none() && client_id.is_none() {
             return None;
         }
         Some(Who::ServicePrincipal {

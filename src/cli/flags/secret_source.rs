@@ -19,14 +19,14 @@ const MAX_BYTES: u64 = 512 * 1024;
 
 /// Where a text that nobody should see comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Source {
+pub(in crate::cli) enum SecretSource {
     File(PathBuf),
     StandardInput,
     /// Nothing was said: whoever sits at the terminal is asked.
     Prompt,
 }
 
-impl Source {
+impl SecretSource {
     pub(in crate::cli) fn of(path: Option<&PathBuf>) -> Self {
         match path {
             None => Self::Prompt,
@@ -37,19 +37,22 @@ impl Source {
 }
 
 /// The client secret of an application.
-pub(in crate::cli) fn client_secret(source: &Source, client_id: &str) -> Result<SecretText, CliError> {
+pub(in crate::cli) fn client_secret(source: &SecretSource, client_id: &str) -> Result<SecretText, CliError> {
     let what = format!("the client secret of {client_id}");
     Ok(read_from(source, &what, "--client-secret-file")?.trimmed())
 }
 
 /// The password of a repository-scoped token.
-pub(in crate::cli) fn token_password(source: &Source, name: &str) -> Result<SecretText, CliError> {
+pub(in crate::cli) fn token_password(source: &SecretSource, name: &str) -> Result<SecretText, CliError> {
     let what = format!("the password of token {name}");
     Ok(read_from(source, &what, "--token-password-file")?.trimmed())
 }
 
 /// The certificate of an application with its private key, which fit together.
-pub(in crate::cli) fn client_certificate(source: &Source, client_id: &str) -> Result<SecretText, CliError> {
+pub(in crate::cli) fn client_certificate(
+    source: &SecretSource,
+    client_id: &str,
+) -> Result<SecretText, CliError> {
     let what = format!("the certificate of {client_id}");
     let pem = read_from(source, &what, "--client-certificate-file")?;
     match check_certificate(&pem, Timestamp::now()) {
@@ -64,19 +67,19 @@ pub(in crate::cli) fn client_certificate(source: &Source, client_id: &str) -> Re
     }
 }
 
-fn read_from(source: &Source, what: &str, flag: &str) -> Result<SecretText, CliError> {
+fn read_from(source: &SecretSource, what: &str, flag: &str) -> Result<SecretText, CliError> {
     let terminal = Term::stderr();
     let may_ask = io::stdin().is_terminal() && terminal.is_term();
     let text = match source {
-        Source::File(path) => open(path)
+        SecretSource::File(path) => open(path)
             .and_then(limited)
             .map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display()))),
         // Whoever types it there should not show it to the room.
-        Source::StandardInput | Source::Prompt if may_ask => ask(&terminal, what)
+        SecretSource::StandardInput | SecretSource::Prompt if may_ask => ask(&terminal, what)
             .map_err(|error| CliError::Input(format!("{what} can't be asked for: {error}"))),
-        Source::StandardInput => limited(io::stdin().lock())
+        SecretSource::StandardInput => limited(io::stdin().lock())
             .map_err(|error| CliError::Input(format!("standard input can't be read: {error}"))),
-        Source::Prompt => Err(CliError::Input(format!(
+        SecretSource::Prompt => Err(CliError::Input(format!(
             "{what} is missing, and there is no terminal to ask for it: give it with {flag} FILE, or {flag} - for \
              standard input"
         ))),
@@ -115,7 +118,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<SecretText, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let source = Source::File(file.path().to_owned());
+        let source = SecretSource::File(file.path().to_owned());
         client_secret(&source, "c").map_err(|error| {
             let error = error.to_string();
             error.replace(file.path().to_str().unwrap(), "FILE")

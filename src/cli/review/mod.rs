@@ -41,7 +41,7 @@ pub(super) struct ReviewArgs {
     manifests: Option<PathBuf>,
     /// What to print
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    output: ReviewOutput,
     /// The namespace of objects that name none
     #[arg(long, value_name = "NAME", default_value = "default")]
     default_namespace: String,
@@ -50,7 +50,7 @@ pub(super) struct ReviewArgs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum ReviewOutput {
     /// A table of decisions
     #[default]
     Table,
@@ -109,7 +109,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
         .write_all(text.as_bytes())
         .map_err(CliError::Output)?;
     // Scripts read the other formats.
-    if args.output != Output::Table {
+    if args.output != ReviewOutput::Table {
         for note in &report.notes {
             writeln!(io::stderr(), "{note}").map_err(CliError::Output)?;
         }
@@ -139,7 +139,7 @@ fn read(path: &Path) -> Result<String, CliError> {
 }
 
 struct Report {
-    output: Output,
+    output: ReviewOutput,
     text: String,
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
@@ -148,7 +148,7 @@ struct Report {
 }
 
 impl Report {
-    fn new(output: Output) -> Self {
+    fn new(output: ReviewOutput) -> Self {
         Self {
             output,
             text: String::new(),
@@ -173,7 +173,7 @@ impl Report {
         let failed = |error: &dyn std::fmt::Display| subject.failed(error);
         let patch = pull_secrets_patch(&decision.secrets, request.pod.pull_secrets.is_some());
         match self.output {
-            Output::Table => {
+            ReviewOutput::Table => {
                 let secrets = if decision.secrets.is_empty() {
                     "-".to_owned()
                 } else {
@@ -191,12 +191,12 @@ impl Report {
                 self.notes
                     .extend(decision.refusal().iter().chain(&decision.warnings).map(about));
             }
-            Output::Json => self.decisions.push(json!({
+            ReviewOutput::Json => self.decisions.push(json!({
                 "kind": subject.kind, "name": subject.name, "namespace": request.namespace,
                 "decision": decision.outcome, "reason": decision.reason, "injected": decision.secrets,
                 "violations": decision.violations, "warnings": decision.warnings, "denial": decision.refusal(),
             })),
-            Output::Yaml if decision.outcome == Outcome::Denied => {
+            ReviewOutput::Yaml if decision.outcome == Outcome::Denied => {
                 self.text.extend([
                     "---\n# ",
                     &subject.kind,
@@ -205,19 +205,19 @@ impl Report {
                     ": denied\n",
                 ]);
             }
-            Output::Yaml => {
+            ReviewOutput::Yaml => {
                 let mut pod = subject.pod().map_err(|error| failed(&error))?;
                 json_patch::patch(&mut pod, &patch).map_err(|error| failed(&error))?;
                 let yaml = serde_saphyr::to_string(&pod).map_err(|error| failed(&error))?;
                 self.text.push_str("---\n");
                 self.text.push_str(&yaml);
             }
-            Output::Patch => {
+            ReviewOutput::Patch => {
                 self.text
                     .push_str(&serde_json::to_string(&patch).map_err(|error| failed(&error))?);
                 self.text.push('\n');
             }
-            Output::Review => {
+            ReviewOutput::Review => {
                 let answer = encode(request, decision).map_err(|error| failed(&error))?;
                 self.text.push_str(&String::from_utf8_lossy(&answer));
                 self.text.push('\n');
@@ -228,7 +228,7 @@ impl Report {
 
     fn finish(&mut self) -> Result<String, CliError> {
         match self.output {
-            Output::Table => {
+            ReviewOutput::Table => {
                 let header = ["NAMESPACE", "KIND", "NAME", "DECISION", "ADDED", "REASON"];
                 let mut text = table::render(&header, &self.rows);
                 for note in &self.notes {
@@ -236,12 +236,14 @@ impl Report {
                 }
                 Ok(text)
             }
-            Output::Json => {
+            ReviewOutput::Json => {
                 let text = serde_json::to_string_pretty(&self.decisions);
                 text.map(|text| text + "\n")
                     .map_err(|error| CliError::Input(error.to_string()))
             }
-            Output::Yaml | Output::Patch | Output::Review => Ok(std::mem::take(&mut self.text)),
+            ReviewOutput::Yaml | ReviewOutput::Patch | ReviewOutput::Review => {
+                Ok(std::mem::take(&mut self.text))
+            }
         }
     }
 }

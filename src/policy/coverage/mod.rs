@@ -117,7 +117,7 @@ impl CoverageState {
 
 /// How a Pod stands to one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding<'a> {
+pub struct CoverageFinding<'a> {
     /// The registry's host, in lower case.
     pub host: Cow<'a, str>,
     /// The AcrRegistry that has it, if one does.
@@ -135,7 +135,7 @@ pub fn findings<'a>(
     registries: &'a AttachedRegistries,
     labels: Option<&Labels>,
     scope: &Scope,
-) -> Vec<Finding<'a>> {
+) -> Vec<CoverageFinding<'a>> {
     let traits = PodTraits {
         namespace,
         labels,
@@ -145,7 +145,7 @@ pub fn findings<'a>(
     };
     let treatment = traits.treatment(scope);
     let held: HashSet<&str> = pod.spec.pull_secrets().collect();
-    let mut findings: Vec<Finding<'a>> = Vec::new();
+    let mut findings: Vec<CoverageFinding<'a>> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
     for image in pod.spec.images() {
         let verdict = Verdict::of(image, registries, labels);
@@ -161,7 +161,7 @@ pub fn findings<'a>(
             .or_insert(findings.len());
         match findings.get_mut(index) {
             Some(finding) => finding.images.push(image),
-            None => findings.push(Finding {
+            None => findings.push(CoverageFinding {
                 host,
                 registry,
                 state,
@@ -259,7 +259,7 @@ pub struct Summary {
 
 impl Summary {
     /// Counts a Pod. One without images on ACR counts nowhere.
-    pub fn add(&mut self, namespace: &str, findings: &[Finding<'_>]) {
+    pub fn add(&mut self, namespace: &str, findings: &[CoverageFinding<'_>]) {
         for finding in findings {
             let group = Group {
                 namespace: namespace.to_owned(),

@@ -317,7 +317,7 @@ fn every_gap_has_advice_of_its_own() {
 
 #[test]
 fn pods_that_are_left_alone_are_counted() {
-    let skipped = Finding {
+    let skipped = CoverageFinding {
         host: "openreg.azurecr.io".into(),
         registry: Some("open"),
         state: CoverageState::Skipped(Exemption::PodOptedOut),

@@ -335,12 +335,12 @@ impl RegistryController {
         let remembered = held.and_then(|held| held.audience.clone());
         self.note_attempt(registry.name(), &resolved.inputs, false);
         let minted = match &resolved.source {
-            identity::Source::Mint(request) => {
+            identity::CredentialSource::Mint(request) => {
                 let mut request = (**request).clone();
                 request.remembered_audience = remembered;
                 self.parts.minter.mint(&request).await
             }
-            identity::Source::Password(password) => {
+            identity::CredentialSource::Password(password) => {
                 let login_server = registry.login_server();
                 self.parts.minter.try_password(login_server, password).await
             }

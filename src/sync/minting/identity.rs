@@ -32,7 +32,7 @@ pub struct WorkloadIdentityEnv {
 }
 
 /// How a credential is come by.
-pub(crate) enum Source {
+pub(crate) enum CredentialSource {
     /// From Entra ID and the registry.
     Mint(Box<MintRequest>),
     /// As it is.
@@ -41,7 +41,7 @@ pub(crate) enum Source {
 
 /// An identity that is complete.
 pub(crate) struct Resolved {
-    pub(crate) source: Source,
+    pub(crate) source: CredentialSource,
     /// Differs whenever the spec or a Secret that it names differs.
     pub(super) inputs: String,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Resolved {
 impl Resolved {
     /// Whether the credential is not minted, but is as it is: nothing renews it.
     pub(super) fn is_static(&self) -> bool {
-        matches!(self.source, Source::Password(_))
+        matches!(self.source, CredentialSource::Password(_))
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn resolve(
                 origin: origin(reference),
             };
             let source = match registry.kind() {
-                CredentialKind::ServicePrincipalPassword => Source::Password(Password {
+                CredentialKind::ServicePrincipalPassword => CredentialSource::Password(Password {
                     username: application.client_id.clone(),
                     password: secret,
                     principal: Some(identity),
@@ -123,7 +123,7 @@ pub(crate) async fn resolve(
                 password,
                 principal: None,
             };
-            (Source::Password(password), Some(version))
+            (CredentialSource::Password(password), Some(version))
         }
         AttachedIdentity::Anonymous => return Err(invalid("spec.identity.anonymous has no credential")),
     };
@@ -138,8 +138,8 @@ fn origin(reference: &SecretKeyRef) -> String {
     format!("Secret {}, key {}", reference.name, reference.key)
 }
 
-fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> Source {
-    Source::Mint(Box::new(MintRequest {
+fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> CredentialSource {
+    CredentialSource::Mint(Box::new(MintRequest {
         login_server: registry.login_server().clone(),
         cloud: registry.login_server().cloud(),
         audience: registry.audience().map(str::to_owned),

@@ -35,7 +35,7 @@ use self::attempt::Memories;
 use self::credential_state::CredentialState;
 use self::domains::{Domains, ReadConfiguration};
 pub use self::identity::WorkloadIdentityEnv;
-pub(crate) use self::identity::{Source, resolve, secret_version};
+pub(crate) use self::identity::{CredentialSource, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::LastAttempt;
 use self::rewrites::ReadValues;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt;
 
 use super::credential_state::CredentialState;
-use super::identity::{Source, resolve};
+use super::identity::{CredentialSource, resolve};
 use super::{Parsed, RegistryController};
 use crate::api::acr_registry::{AcrRegistry, CredentialKind};
 use crate::api::advice::with_advice;
@@ -243,8 +243,8 @@ impl RegistryController {
         let (client, env) = (&parts.client, &parts.workload_identity);
         let resolved = resolve(client, &parts.own_namespace, &question.registry, env).await;
         let identity = match resolved.map(|resolved| resolved.source) {
-            Ok(Source::Mint(request)) => Some(request.identity),
-            Ok(Source::Password(password)) => password.principal,
+            Ok(CredentialSource::Mint(request)) => Some(request.identity),
+            Ok(CredentialSource::Password(password)) => password.principal,
             Err(_) => None,
         };
         let login_server = question.registry.login_server();

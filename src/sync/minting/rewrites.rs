@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
 
 use super::RegistryController;
-use super::identity::{Resolved, Source};
+use super::identity::{CredentialSource, Resolved};
 use crate::azure::identity::MintIdentity;
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::held_credential::HeldCredential;
@@ -51,10 +51,10 @@ impl ReadValues {
 }
 
 /// What an identity's Secret said.
-fn values(source: &Source) -> [&str; 2] {
+fn values(source: &CredentialSource) -> [&str; 2] {
     match source {
-        Source::Password(password) => [password.username.as_str(), password.password.expose()],
-        Source::Mint(request) => match &request.identity {
+        CredentialSource::Password(password) => [password.username.as_str(), password.password.expose()],
+        CredentialSource::Mint(request) => match &request.identity {
             MintIdentity::ClientSecret { secret, .. } => [secret.expose(), ""],
             MintIdentity::ClientCertificate { pem, .. } => [pem.expose(), ""],
             MintIdentity::WorkloadIdentity { .. } | MintIdentity::ManagedIdentity(_) => ["", ""],
@@ -151,7 +151,7 @@ mod tests {
             principal: None,
         };
         Resolved {
-            source: Source::Password(password),
+            source: CredentialSource::Password(password),
             inputs: inputs.to_owned(),
         }
     }

@@ -31,7 +31,7 @@ const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A Pod to be evicted, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq)]
-struct Candidate {
+struct EvictionCandidate {
     namespace: String,
     name: String,
     uid: String,
@@ -53,7 +53,7 @@ struct Notice {
 #[derive(Debug, Clone, PartialEq)]
 enum RescueStep {
     Leave,
-    Evict(Candidate),
+    Evict(EvictionCandidate),
     Rest(Notice),
 }
 
@@ -68,14 +68,14 @@ enum Handled {
 /// Takes what looks at Pods lead to; it never blocks.
 #[derive(Debug)]
 pub struct Proposals {
-    candidates: mpsc::Sender<Candidate>,
+    candidates: mpsc::Sender<EvictionCandidate>,
     notices: mpsc::Sender<Notice>,
 }
 
 /// What the rescuer works on.
 #[derive(Debug)]
 pub struct Backlog {
-    candidates: mpsc::Receiver<Candidate>,
+    candidates: mpsc::Receiver<EvictionCandidate>,
     notices: mpsc::Receiver<Notice>,
 }
 
@@ -145,14 +145,14 @@ impl Rescuer {
         );
     }
 
-    async fn take_turn(&self, candidate: &Candidate) {
+    async fn take_turn(&self, candidate: &EvictionCandidate) {
         let may = self
             .evictions()
             .allow(&candidate.owner, &candidate.uid, Timestamp::now());
         if !may {
             return;
         }
-        let Candidate { namespace, name, .. } = candidate;
+        let EvictionCandidate { namespace, name, .. } = candidate;
         match self.rescue(candidate).await {
             Ok(Handled::Left) => return,
             Ok(Handled::Evicted) => {
@@ -172,7 +172,7 @@ impl Rescuer {
 
     /// Evicts a Pod if it is still as it was proposed: in the queue it may have come to run, and its name may have come to be
     /// another's. What changes after the last look is held off by the API server.
-    async fn rescue(&self, candidate: &Candidate) -> Result<Handled, CallError> {
+    async fn rescue(&self, candidate: &EvictionCandidate) -> Result<Handled, CallError> {
         let pods = pods::api(self.client.clone(), Some(&candidate.namespace));
         let Some(pod) = call(pods.get_opt(&candidate.name)).await? else {
             return Ok(Handled::Left);
@@ -236,7 +236,7 @@ impl Rescuer {
         }
         let candidate = would_help(pod, &findings)
             .filter(|name| self.watches.has_credential(name))
-            .and_then(|_| Candidate::of(pod));
+            .and_then(|_| EvictionCandidate::of(pod));
         candidate.map_or(RescueStep::Leave, RescueStep::Evict)
     }
 
@@ -253,7 +253,7 @@ impl Rescuer {
     }
 }
 
-impl Candidate {
+impl EvictionCandidate {
     /// The Pod, if it has what an eviction needs.
     fn of(pod: &Pod) -> Option<Self> {
         Some(Self {

@@ -164,7 +164,7 @@ fn watches() -> Arc<Watches> {
 }
 
 /// What a look at a Pod proposes.
-fn proposed(rescuer: &Rescuer, pod: &Value) -> Option<Candidate> {
+fn proposed(rescuer: &Rescuer, pod: &Value) -> Option<EvictionCandidate> {
     let (proposals, mut backlog) = channel();
     rescuer.look_at(&read(pod), &proposals);
     backlog.candidates.try_recv().ok()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::flags::SpecFlags;
-use super::namespaces::Namespaces;
+use super::namespaces::NamespaceChoice;
 use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Anonymous, Basic, BasicSecretRef, CredentialKind, Identity,
     ManagedIdentity, Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
@@ -17,7 +17,7 @@ use crate::api::acr_registry::{
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::base::secret_text::SecretText;
 use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
-use crate::cli::flags::secret_source::Source;
+use crate::cli::flags::secret_source::SecretSource;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::credential_secret::Users;
@@ -75,9 +75,9 @@ pub(in crate::cli) fn identity_secret(registry: &str) -> String {
 /// What goes into the Secret that attaching writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
-    ClientSecret { client_id: String, from: Source },
-    Certificate { client_id: String, from: Source },
-    Token { name: String, from: Source },
+    ClientSecret { client_id: String, from: SecretSource },
+    Certificate { client_id: String, from: SecretSource },
+    Token { name: String, from: SecretSource },
 }
 
 /// The identity of the spec, and what its Secret needs, if it is for us to write.
@@ -325,8 +325,8 @@ fn change(
     }
     match namespaces {
         None => {}
-        Some(Namespaces::All) => spec.namespaces = None,
-        Some(Namespaces::Matching(selector)) => spec.namespaces = Some(selector.clone()),
+        Some(NamespaceChoice::All) => spec.namespaces = None,
+        Some(NamespaceChoice::Matching(selector)) => spec.namespaces = Some(selector.clone()),
     }
     if let Some(eager) = eager {
         spec.provision = Some(if *eager {

@@ -62,7 +62,7 @@ fn each_kind_of_identity_becomes_its_part_of_the_spec() {
     let own = |key: &str| json!({"name": "identity-myregistry", "key": key});
     let principal = |field: &str, reference: Value| json!({"servicePrincipal": {"tenantId": TENANT, "clientId": CLIENT, field: reference}});
     let ids = ["--tenant-id", TENANT, "--client-id", CLIENT];
-    let file = || Source::File("f".into());
+    let file = || SecretSource::File("f".into());
     let client_id = || CLIENT.to_owned();
     for (flags, identity, wanted) in [
         (
@@ -78,7 +78,7 @@ fn each_kind_of_identity_becomes_its_part_of_the_spec() {
             principal("clientSecretRef", own("password")),
             Some(Wanted::ClientSecret {
                 client_id: client_id(),
-                from: Source::StandardInput,
+                from: SecretSource::StandardInput,
             }),
         ),
         (
@@ -86,7 +86,7 @@ fn each_kind_of_identity_becomes_its_part_of_the_spec() {
             principal("clientSecretRef", own("password")),
             Some(Wanted::ClientSecret {
                 client_id: client_id(),
-                from: Source::Prompt,
+                from: SecretSource::Prompt,
             }),
         ),
         (
