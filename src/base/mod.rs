@@ -1,5 +1,6 @@
 //! Ground: what knows no Kubernetes, no Azure and no policy.
 
+pub mod abridged;
 pub mod backoff;
 pub mod clock;
 pub mod dns;

@@ -32,16 +32,15 @@ impl Situation<'_> {
         let remedies = error.remedies();
         match error.failure() {
             HttpFailure::Dns => {
-                let cloud = self.login_server.cloud();
-                let mut all = vec![show_login_server(self.login_server)];
-                all.extend(remedies);
-                all.extend(cloud.map(|cloud| {
+                // What is known of another cloud is its suffix, and nothing of its private endpoints.
+                let zone = self.login_server.cloud().map(|cloud| {
                     let zone = cloud.login_server_suffix();
                     say(format!(
                         "a registry's private DNS zone is called privatelink.{zone}"
                     ))
-                }));
-                all
+                });
+                let known = [show_login_server(self.login_server)];
+                known.into_iter().chain(remedies).chain(zone).collect()
             }
             HttpFailure::Connect(_) | HttpFailure::ConnectTimeout | HttpFailure::Proxy(_) => {
                 let needed = run(

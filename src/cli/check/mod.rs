@@ -101,7 +101,7 @@ async fn from_here(args: &CheckArgs) -> Result<Report, CliError> {
     let minter = args.azure.minter_by(http.clone());
     let subject = subject(args).await?;
     // Who may write AcrRegistries chooses no host that a secret is sent to.
-    let asks_entra = matches!(subject.identity, Identity::Mint(_));
+    let asks_entra = matches!(subject.identity, SubjectIdentity::Mint(_));
     let other_cloud = args.azure.other_cloud();
     other_cloud
         .check(&subject.login_server, asks_entra)

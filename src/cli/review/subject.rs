@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::base::abridged::abridged;
 use crate::cli::CliError;
 use crate::policy::request::{Operation, PodView, ReviewRequest};
 use crate::view::manifests::{api_group, kind_and_name};
@@ -107,16 +108,9 @@ impl PassedOver {
             notes.push(format!("{count} {objects} no Pods: {}", kinds.join(", ")));
         }
         if !self.unknown.is_empty() {
-            let named: Vec<_> = self.unknown.iter().take(MAX_NAMED).map(String::as_str).collect();
-            let more = self.unknown.len().saturating_sub(named.len());
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
             notes.push(format!(
-                "not reviewed, since they have no Pod template that pullpass finds, and may make Pods all the same: {}{more}",
-                named.join(", ")
+                "not reviewed, since they have no Pod template that pullpass finds, and may make Pods all the same: {}",
+                abridged(&self.unknown, MAX_NAMED)
             ));
         }
         notes

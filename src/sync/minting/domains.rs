@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use crate::api::advice::with_advice;
 use crate::api::names::WEBHOOK_CONFIGURATION;
 use crate::api::reason::Reason;
+use crate::base::abridged::abridged;
 use crate::base::clock::monotonic as now;
 use crate::kubernetes::asked::unasked;
 use crate::kubernetes::call::call;
@@ -113,7 +114,7 @@ impl Domains {
                 let said = taken.iter().map(|(domain, by)| {
                     format!("{domain} is a host of AcrRegistry {by}, which is for another registry")
                 });
-                let message = with_advice(&some_of(said), Some("take it out of one of them"));
+                let message = with_advice(&abridged(said, MAX_NAMED), Some("take it out of one of them"));
                 ("False", Reason::NameConflict.as_str(), message)
             }
             Self::Unasked(domains) => (
@@ -123,7 +124,7 @@ impl Domains {
                     &format!(
                         "no match condition of MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} names {}, so Pods with \
                          images there get no pull secret from the webhook",
-                        some_of(domains.iter().cloned())
+                        abridged(domains, MAX_NAMED)
                     ),
                     Some(
                         "name them in the chart's value webhook.customDomains, or by the component custom-domains",
@@ -147,16 +148,6 @@ impl Domains {
             ),
         };
         Some((status, reason, message))
-    }
-}
-
-/// The first of some texts, and how many more there are.
-fn some_of(texts: impl Iterator<Item = String>) -> String {
-    let all: Vec<String> = texts.collect();
-    let (first, others) = all.split_at(all.len().min(MAX_NAMED));
-    match others.len() {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::api::advice::with_advice;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
+use crate::base::abridged::abridged;
 use crate::base::clock::whole_seconds;
 use crate::base::remedy::joined;
 use crate::sync::held_credential::HeldCredential;
@@ -89,7 +90,10 @@ pub(super) fn next_status(
             .cloned()
             .or_else(|| Some(condition(PULL_AUTHORIZED, untold()))),
         PullRight::Allowed(repositories) => {
-            let message = format!("the credential may pull from {}", listed(repositories));
+            let message = format!(
+                "the credential may pull from {}",
+                abridged(repositories, MAX_NAMED)
+            );
             Some(condition(
                 PULL_AUTHORIZED,
                 ConditionState::new(true, "Authorized", message),
@@ -168,17 +172,6 @@ fn untold() -> ConditionState {
     }
 }
 
-/// Names, but not all of many.
-fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
-    let all: Vec<_> = names.into_iter().map(String::as_str).collect();
-    let (first, others) = all.split_at(all.len().min(MAX_NAMED));
-    let text = first.join(", ");
-    match others.len() {
-        0 => text,
-        more => format!("{text} and {more} more"),
-    }
-}
-
 fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, String) {
     if !credential.is_needed {
         let message = "pulls need no credential, and no pull secret is injected";
@@ -228,7 +221,7 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
     } else {
         let cause = format!(
             "a Secret that is not pullpass' has the pull secret's name in namespace {}",
-            listed(&tally.conflicts)
+            abridged(&tally.conflicts, MAX_NAMED)
         );
         (Reason::NameConflict, cause)
     };
