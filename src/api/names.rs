@@ -30,7 +30,7 @@ pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
 pub const PULL_SECRETS_DELETED: &str = "deleted";
 /// On the Lease: what its holder has swept, for the next one.
 pub const SWEPT_ANNOTATION: &str = "pullpass.dev/swept";
-/// Who looks after an object.
+/// Who manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
 pub const MANAGER: &str = "pullpass";

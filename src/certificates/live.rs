@@ -16,7 +16,7 @@ pub struct LiveWebhook {
 /// A configuration with at least one webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
-    /// The object's identity: one that was made anew is another.
+    /// The object's identity: one that was recreated is another.
     pub uid: String,
     /// Its webhooks.
     pub webhooks: Vec<LiveWebhook>,

@@ -1,7 +1,7 @@
 //! When Pods of an owner may be evicted, told from what became of those that were. Pure: it is told the time.
 //!
 //! An eviction helps where the API server asks pullpass about the Pod that comes next. Where it does not, that one is as
-//! stuck as the one before: once such a Pod is seen, its owner is let be, each time for longer.
+//! stuck as the one before: once such a Pod is seen, evictions for its owner are paused, each time for longer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -120,7 +120,7 @@ impl Evictions {
     }
 
     /// Takes note of a Pod that was admitted with its pull secrets, or without. If that is news, and bad, it says how long
-    /// the owner is let be.
+    /// evictions for the owner are paused.
     pub fn see(
         &mut self,
         owner: &str,

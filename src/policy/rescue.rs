@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap};
 use crate::policy::pod::{self, Pod};
 
-/// The registry for whose secret a Pod should be made anew, if one is.
+/// The registry for whose secret a Pod should be evicted, if one is.
 ///
-/// It is none but for a Pod that its controller makes again, that is not going already, that never started a container, and
-/// of which a kubelet has said that it could not pull an image for which the secret is missing.
+/// `None` unless the Pod's controller recreates it, it is not terminating, it never started a container, and a kubelet has said
+/// that it could not pull an image for which the secret is missing.
 pub fn would_help<'a>(pod: &Pod, findings: &[CoverageFinding<'a>]) -> Option<&'a str> {
     if !pod::controller(pod).is_some_and(makes_again) {
         return None;

@@ -37,7 +37,7 @@ const SIGHTINGS: usize = 1024;
 /// How often the caches are looked at until they are filled.
 const FILL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a replica needs to serve the certificate that pullpass looks after itself.
+/// What a replica needs to serve the certificate that pullpass manages itself.
 pub(super) struct ReplicaCertificate {
     pub(super) own: Arc<OwnCertificate>,
     pub(super) served: Arc<ServedTls>,

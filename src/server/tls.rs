@@ -223,7 +223,7 @@ impl TlsReloader {
         Ok(Some(certificate))
     }
 
-    /// Reloads in intervals, for as long as it is polled; `swapped` is told of each new certificate.
+    /// Reloads in intervals, until it is dropped; `swapped` is told of each new certificate.
     pub async fn run(mut self, interval: Duration, swapped: impl Fn(&Certificate)) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

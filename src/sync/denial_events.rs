@@ -111,7 +111,7 @@ impl Said {
     }
 }
 
-/// Writes the Events, for as long as it is polled.
+/// Writes the Events, until it is dropped.
 pub async fn write_events(client: Client, mut denials: DenialReceiver) {
     let mut said = Said::default();
     let logged = Occasional::new(LOG_INTERVAL);

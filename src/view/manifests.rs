@@ -135,7 +135,7 @@ impl Manifests {
     }
 }
 
-/// Keeps a view at what a directory holds, for as long as it is polled. What can't be read leaves the view as it is.
+/// Keeps a view at what a directory holds, until it is dropped. What can't be read leaves the view as it is.
 pub async fn follow(directory: &Path, view: &View, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! The webhook's own certificate in a cluster: every replica serves what the Secret holds, and the leader looks after the
-//! Secret and after what the API server trusts (`docs/certificates.md`).
+//! The webhook's own certificate in a cluster: every replica serves what the Secret holds, and the leader manages the
+//! Secret and what the API server trusts (`docs/certificates.md`).
 
 mod configuration;
 mod secret;
@@ -82,7 +82,7 @@ impl OwnCertificate {
         }
     }
 
-    /// Serves what the Secret holds, for as long as it is polled. While it can't be used, what is served is served on.
+    /// Serves what the Secret holds, until it is dropped. While it is unusable, the previous certificate is served.
     /// The client authorities are looked at in intervals.
     pub async fn follow(&self, served: &ServedTls, maker: TlsMaker, interval: Duration) {
         tokio::join!(
@@ -153,21 +153,21 @@ impl OwnCertificate {
                 if self.good.load().is_some() {
                     tracing::warn!(
                         secret = WEBHOOK_CERTIFICATE,
-                        "the Secret was deleted; the serving certificate is served on"
+                        "the Secret was deleted; the previous certificate is still served"
                     );
                 }
                 None
             }
             Held::Broken { flaw, .. } => {
                 if said != Some(&flaw) {
-                    tracing::error!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret can't be used; what is served is served on");
+                    tracing::error!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret is unusable; the previous certificate is still served");
                 }
                 Some(flaw)
             }
         }
     }
 
-    /// Looks after the Secret and the configuration, for as long as it is polled. One replica at a time should; two do
+    /// Manages the Secret and the configuration, until it is dropped. One replica at a time should; two do
     /// no harm.
     pub async fn run(&self) {
         let live = watch::Sender::new(None);

@@ -148,7 +148,7 @@ async fn a_flaw_is_said_once() {
     });
     assert!(matches!(flaw, Some(Flaw::NotTrusted { .. })), "{flaw:?}");
     let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(lines.matches("the Secret can't be used").count(), 1, "{lines}");
+    assert_eq!(lines.matches("the Secret is unusable").count(), 1, "{lines}");
 }
 
 #[derive(Clone, Default)]

@@ -1,4 +1,4 @@
-//! Where the serving certificate comes from: files, or the Secret that pullpass looks after itself.
+//! Where the serving certificate comes from: files, or the Secret that pullpass manages itself.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub(in crate::cli) struct TlsFlags {
 }
 
 impl TlsFlags {
-    /// The files, unless pullpass looks after a certificate itself.
+    /// The files, unless pullpass manages a certificate itself.
     pub(in crate::cli) fn files(&self, without_cluster: bool) -> Option<TlsFiles> {
         let given = self.tls_cert.is_some() || self.tls_key.is_some();
         (given || without_cluster).then(|| TlsFiles {

@@ -31,7 +31,7 @@ pub struct WorkloadIdentityEnv {
     pub token_file: Option<PathBuf>,
 }
 
-/// How a credential is come by.
+/// Where a credential comes from.
 pub(crate) enum CredentialSource {
     /// From Entra ID and the registry.
     Mint(Box<MintRequest>),

@@ -1,4 +1,4 @@
-//! Evicts Pods that would get their pull secret if they were made anew. Eviction goes by the API that
+//! Evicts Pods that would get their pull secret if they were recreated. Eviction goes by the API that
 //! `PodDisruptionBudgets` hold for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,7 +129,7 @@ impl Rescuer {
         }
     }
 
-    /// Evicts whom it is given, and says what is to be said, for as long as it is polled.
+    /// Evicts whom it is given, and says what is to be said, until it is dropped.
     pub async fn run(&self, mut backlog: Backlog) {
         tokio::join!(
             async {
@@ -228,7 +228,7 @@ impl Rescuer {
                     pod,
                     owner,
                     minutes,
-                    "eviction does not help: a Pod that was made since has no pull secret either; its owner's are let be"
+                    "eviction did not help: the replacement Pod has no pull secret either; evictions for its owner are paused"
                 );
                 let pod = reference(&namespace, &pod, &uid);
                 return RescueStep::Rest(Notice { pod, owner, rest });
