@@ -292,7 +292,7 @@ fn a_refused_request_has_one_id_in_log_and_answer() {
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_said_on_one_line() {
+fn failures_to_start_are_said_on_one_line() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("registry.yaml"), REGISTRY).unwrap();
     for (flags, code, message) in [

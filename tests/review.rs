@@ -132,7 +132,7 @@ fn an_admission_review_is_answered_as_it_is() {
 }
 
 #[test]
-fn what_would_be_denied_is_exit_code_3() {
+fn a_denied_pod_is_exit_code_3() {
     let other = WORKLOADS.replace("myregistry.azurecr.io/web:1", "otherregistry.azurecr.io/web:1");
     let (output, _directory) = review(&["--unattached", "deny"], &other);
     assert_eq!(output.status.code(), Some(3));

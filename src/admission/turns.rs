@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_no_turn_in_time_is_told_so() {
+    async fn callers_without_a_turn_in_time_are_told_so() {
         let server = Server::default();
         let asked = join_all((0..1_000).map(|key| server.ask(key))).await;
         assert_eq!(asked.iter().flatten().count(), 10);

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sink_loses_is_counted_and_said() {
+    fn lines_that_a_sink_loses_are_counted_and_said() {
         struct LosesTwo(Arc<Mutex<Vec<u8>>>, bool);
         impl Sink for LosesTwo {
             fn deliver(&mut self, lines: &[u8]) -> Result<(), Lost> {

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn texts_that_are_no_token_are_refused() {
         let huge = json!({"exp": 1e300});
         for (text, error) in [
             (String::new(), JwtError::Malformed),

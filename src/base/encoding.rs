@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn bytes_that_are_no_text_are_refused() {
         for (bytes, error) in [
             (utf16_of("hunter2", u16::to_le_bytes), EncodingError::Nul),
             (vec![0xff, 0xfe, b'a'], EncodingError::Utf16),

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_given_up_does_not_keep_the_program() {
+    fn a_task_that_hangs_does_not_keep_the_program() {
         let (never, hangs) = std::sync::mpsc::channel::<()>();
         let done = block_on_and_end(
             async { drop(tokio::task::spawn_blocking(move || hangs.recv())) },

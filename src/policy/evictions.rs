@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proposed_and_not_evicted_is_proposed_again() {
+    fn a_pod_that_was_not_evicted_is_proposed_again() {
         let mut evictions = Evictions::default();
         assert!(evictions.allow("web", "a", BEGIN));
         assert!(evictions.allow("web", "a", BEGIN));

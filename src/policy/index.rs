@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_are_the_longest_selectors() {
+    fn the_longest_selectors_are_what_has_no_room() {
         let registries: AttachedRegistries = [
             long("a", 1_000),
             long("b", 100),

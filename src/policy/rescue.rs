@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_admission_would_mend_is_made_anew() {
+    fn pods_that_another_admission_helps_are_evicted() {
         for gap in Gap::ALL {
             assert_eq!(
                 helped(stuck(), CoverageState::Uncovered(gap)),

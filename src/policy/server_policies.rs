@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_does_by_itself_is_told() {
+    fn notes_tell_what_the_api_server_does_by_itself() {
         assert_eq!(ServerPolicies::default().notes(), [""; 0]);
         let policies = ServerPolicies {
             inject: Some(true),

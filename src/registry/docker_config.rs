@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_docker_config_stays_as_it_is() {
+    fn texts_that_are_no_docker_config_stay_as_they_are() {
         for text in [
             "",
             "hush",

@@ -419,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_parses_is_lower_case_and_parses_to_itself(text in "[A-Za-z0-9-]{0,60}\\.[aA]zurecr\\.(io|us|cn|de)") {
+        fn a_host_that_parses_is_lower_case_and_parses_to_itself(text in "[A-Za-z0-9-]{0,60}\\.[aA]zurecr\\.(io|us|cn|de)") {
             if let Ok(login_server) = LoginServer::parse(&text) {
                 prop_assert_eq!(login_server.as_str(), text.to_ascii_lowercase());
                 prop_assert_eq!(LoginServer::parse(login_server.as_str()), Ok(login_server.clone()));

@@ -177,7 +177,7 @@ pub(in crate::sync) mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_credential_is_read_back_as_it_was_written() {
         for held in [
             held(),
             HeldCredential {

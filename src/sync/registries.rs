@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_meant_before_stays_in_force_through_a_list_too() {
+    fn an_unusable_registry_keeps_its_meaning_through_a_list() {
         for index in 0..2 {
             let bad = || {
                 let [wrong, later] = unusable("registry1");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_from_a_list_is_detached() {
+    fn registries_gone_from_a_list_are_detached() {
         let mut attached = KnownRegistries::default();
         let [_, later] = unusable("registry1");
         listed(&mut attached, [later, sound("registry2")]);

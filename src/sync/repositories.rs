@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_pod_names_any_more_goes_without_another() {
+    fn a_repository_no_pod_names_goes_without_another() {
         let (repositories, begin) = (Repositories::default(), Instant::now());
         repositories.note("mine", "app", begin);
         repositories.note("mine", "web", begin + SEEN_TIMEOUT / 2);

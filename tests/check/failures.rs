@@ -108,7 +108,7 @@ fn a_blob_of_the_registry_itself_is_told_from_a_refused_one() -> Test {
 }
 
 #[test]
-fn what_entra_refuses() -> Test {
+fn refusals_of_entra_are_told_with_what_to_do() -> Test {
     let login = login();
     let azure = Azure::with(std::slice::from_ref(&login), |config| {
         config.principals[0].secrets.push(Secret {
@@ -139,7 +139,7 @@ fn what_entra_refuses() -> Test {
 }
 
 #[test]
-fn what_the_registry_refuses() -> Test {
+fn refusals_of_the_registry_are_told_with_what_to_do() -> Test {
     let login = login();
     let azure = Azure::start(std::slice::from_ref(&login))?;
     let key_is_gone = Fault::Status {

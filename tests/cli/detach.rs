@@ -106,7 +106,7 @@ fn several_of_one_host_are_listed_and_one_is_asked_for() -> Test {
 }
 
 #[test]
-fn who_may_not_look_for_secrets_is_told_so() -> Test {
+fn users_who_may_not_look_for_secrets_are_told_so() -> Test {
     let world = shared()?;
     let login = world.attached(&json!({}))?;
     let role = [

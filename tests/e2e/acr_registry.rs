@@ -135,7 +135,7 @@ fn domains(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn what_is_no_custom_domain_is_refused() -> Test {
+fn texts_that_are_no_custom_domain_are_refused() -> Test {
     let item = "spec.customDomains[0]";
     for text in [
         "",
@@ -188,7 +188,7 @@ fn access_token_for(count: usize, length: usize) -> Value {
 }
 
 #[test]
-fn what_names_no_registry_is_refused() -> Test {
+fn specs_that_name_no_registry_are_refused() -> Test {
     let host = "must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path, unless spec.cloud is Other";
     let other = "with spec.cloud Other, spec.loginServer must be a DNS name in lower case, without scheme, port or path, that does not end in .azurecr.io, .azurecr.us or .azurecr.cn, nor in docker.io";
     let form = "must be /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/registries/{name}";

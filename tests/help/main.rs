@@ -91,7 +91,7 @@ fn every_help_text_that_is_kept_is_compared() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_what_to_do_and_is_exit_code_2() {
+fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
     for (arguments, said) in [
         (vec!["adit"], "a similar subcommand exists: 'audit'"),
         (

@@ -224,7 +224,7 @@ fn a_client_authority_is_mounted_and_named() -> Test {
 }
 
 #[test]
-fn where_replicas_go_can_be_said() -> Test {
+fn values_say_where_replicas_go() -> Test {
     let shipped = deployment(&json!({}))?;
     let own = json!({"nodeAffinity": {}});
     let spread = json!([{"topologyKey": "rack", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]);
@@ -288,7 +288,7 @@ fn priority_and_disruption_budget_can_be_ones_own_or_none() -> Test {
 }
 
 #[test]
-fn what_cannot_be_together_is_refused() -> Test {
+fn values_that_can_not_be_together_are_refused() -> Test {
     for (values, said) in [
         (
             json!({"ports": {"webhook": 8080}}),

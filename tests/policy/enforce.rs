@@ -440,7 +440,7 @@ fn assert_exempt_by_namespace_or_mirror(cluster: &ControlPlane, spec: &Value) ->
 }
 
 #[test]
-fn what_a_pod_had_before_is_not_judged_again() -> Test {
+fn images_that_a_pod_had_before_are_not_judged_again() -> Test {
     let cluster = enforced(&index())?;
     set_rules(&cluster, "allow", "allow")?;
     wait_for_action(&cluster, "none", "allow")?;

@@ -205,7 +205,7 @@ fn pods_that_never_started_without_their_secret_are_evicted() -> Test {
 }
 
 #[test]
-fn where_nobody_asks_pullpass_the_next_pod_is_let_be() -> Test {
+fn a_pod_that_pullpass_is_not_asked_about_is_left_alone() -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
     allow_eviction(&cluster)?;

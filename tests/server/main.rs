@@ -41,7 +41,7 @@ async fn a_review_is_answered_over_both_versions_of_http() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_gets_a_line_of_json_that_says_why() {
+async fn a_request_that_is_no_review_gets_json_that_says_why() {
     let fixture = Fixture::start(Limits::default());
     let client = Client::http1(&fixture).await;
     let large = vec![b' '; (32 << 20) + 1];
@@ -135,7 +135,7 @@ async fn a_client_that_sends_nothing_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn what_is_being_answered_when_the_server_ends_is_answered() {
+async fn a_review_under_way_when_the_server_ends_is_answered() {
     let fixture = Fixture::start(Limits::default());
     let client = Client::h2(&fixture).await;
     let body = review("myregistry.azurecr.io/app:1");

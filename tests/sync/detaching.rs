@@ -18,7 +18,7 @@ fn start(cluster: &ControlPlane) -> Result<World<'_>, Box<dyn Error>> {
 }
 
 #[test]
-fn what_a_slow_replica_writes_after_the_sweep_goes() -> Test {
+fn a_secret_written_late_by_a_slow_replica_goes() -> Test {
     let cluster = cluster_of_its_own()?;
     let mut world = start(&cluster)?;
     let login = world.attached(&json!({}))?;

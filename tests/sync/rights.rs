@@ -291,7 +291,7 @@ fn a_foreign_secret_of_our_name_is_reported_and_kept() -> Test {
 }
 
 #[test]
-fn what_others_add_to_a_pull_secret_keeps_it_from_nothing() -> Test {
+fn additions_by_others_keep_a_pull_secret_from_nothing() -> Test {
     let world = shared()?;
     let login = world.attached(&json!({}))?;
     let namespace = world.namespace_in_need(&login)?;

@@ -195,7 +195,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_caches_lack_is_asked_for_before_the_answer() {
+async fn facts_that_the_caches_lack_are_asked_for_before_the_answer() {
     let mut world = World::new(Server::Answers);
     assert_eq!(world.outcome("apps", IMAGE).await, "injected");
     assert_eq!(

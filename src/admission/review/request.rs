@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_review_is_refused() {
+    fn bodies_that_are_no_review_are_refused() {
         let whole = review(&create(&json!({"spec": {}})));
         for cut in 0..whole.len() {
             assert!(ReviewRequest::decode(&whole[..cut]).is_err(), "{cut}");

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_used_is_told_apart() {
+    fn unusable_certificates_are_told_apart() {
         let key = RsaSigner::FIRST.pem();
         let other = RsaSigner::SECOND.pem();
         let leaf = RsaSigner::FIRST.certificate("app").unwrap();

@@ -82,7 +82,7 @@ async fn a_watch_that_was_cut_off_restarts_and_shows_what_it_missed() {
 }
 
 #[tokio::test]
-async fn what_was_published_is_known_without_the_watch() {
+async fn a_published_bundle_is_known_without_the_watch() {
     let client = client([whole(&configuration("published"))]);
     let known = Live::of(serde_json::from_value(configuration("old")).unwrap()).unwrap();
     let live = watch::Sender::new(Some(known.clone()));

@@ -310,7 +310,7 @@ fn an_authority_that_is_good_is_kept() {
 }
 
 #[test]
-fn what_ended_or_is_for_another_host_is_mended() {
+fn certificates_that_expired_or_name_another_host_are_flawed() {
     let good = new(begin());
     let secret = good.secret("own");
     let flaw = |host: &str, now: Timestamp| match Held::of(Some(&secret), host, now) {
@@ -375,7 +375,7 @@ fn a_patch_removes_foreign_entries_and_names_the_version() {
 }
 
 #[test]
-fn what_is_applied_names_nothing_but_the_bundle() {
+fn a_patch_of_the_webhooks_names_nothing_but_the_bundle() {
     let patch = live("").patch("pullpass", "PEM\n");
     assert_eq!(
         patch,

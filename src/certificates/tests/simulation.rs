@@ -339,7 +339,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_somebody_does_it_comes_to_rest_published_and_whole(
+    fn any_disorder_comes_to_rest_published_and_whole(
         numbers in numbers(),
         garbage in proptest::collection::vec(any::<u8>(), 0..64),
         entry in proptest::sample::select(vec![

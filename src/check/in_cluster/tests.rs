@@ -95,7 +95,7 @@ fn custom_domains_without_an_effect_are_a_failure() {
 }
 
 #[test]
-fn what_is_well_and_what_nobody_looks_at_is_told_apart() {
+fn steps_nobody_looks_at_are_told_from_those_that_are_well() {
     let well = status("True", "Minted", "the credential is fresh");
     assert_eq!(codes(&facts(&well)), ["ok"; 7]);
     let unseen = [

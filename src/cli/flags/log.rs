@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libraries_say_of_answers_is_never_logged() {
+    fn lines_of_libraries_about_answers_are_never_logged() {
         let log = Log::default();
         let lines = tracing_subscriber::fmt::layer().with_writer(Mutex::new(log.clone()));
         let subscriber = tracing_subscriber::registry()

@@ -166,7 +166,7 @@ fn every_state_has_its_pod() {
 }
 
 #[test]
-fn what_is_not_on_acr_is_nobodys_business() {
+fn images_that_are_not_on_acr_have_no_finding() {
     let images = [
         "nginx",
         "registry.example/a",

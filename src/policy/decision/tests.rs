@@ -210,7 +210,7 @@ fn a_port_or_a_region_asks_for_every_key() {
 }
 
 #[test]
-fn what_is_there_is_demanded_but_not_added() {
+fn a_secret_that_is_there_is_demanded_but_not_added() {
     let mut pod = pod(&["myregistry.azurecr.io/a"]);
     pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}, {"name": "pullpass-mine"}]);
     let seen = seen(&create(&pod), Some(&[]), &Settings::default());
@@ -483,7 +483,7 @@ fn a_selector_picks_the_team_whose_identity_is_used() {
 }
 
 #[test]
-fn who_added_the_pull_secrets_is_said() {
+fn decisions_say_who_added_the_pull_secrets() {
     let annotated_by = |by: &str, secrets: &[&str]| {
         let mut pod = pod(&["myregistry.azurecr.io/app"]);
         pod["metadata"]["annotations"] = json!({"pullpass.dev/injected-by": by});
@@ -829,7 +829,7 @@ fn an_update_wants_nothing_fresher_for_the_images_it_leaves() {
 }
 
 #[test]
-fn what_was_waited_for_is_said_by_its_outcome() {
+fn waits_are_recorded_by_their_outcome() {
     let both = Fresher {
         registries: true,
         labels: true,

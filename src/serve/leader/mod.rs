@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_leads_no_longer_does_not_take_another_step() {
+    async fn a_former_leader_takes_no_other_step() {
         let leads = Cell::new(true);
         let steps = Cell::new(0);
         let mut work = std::pin::pin!(async {

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_quiet_for_minutes_is_written_immediately_again() {
+    fn a_pair_quiet_for_minutes_is_written_immediately_again() {
         let (mut gate, begin) = (Gate::default(), Instant::now());
         writes(&mut gate, &[SecretMissing], begin, 600);
         let later = begin + SECOND * 600 + MAX_BACKOFF * 2;

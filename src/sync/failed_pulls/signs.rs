@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_of_a_pod_is_not_read() {
+    fn texts_that_are_no_name_of_a_pod_are_not_read() {
         let longest = "a".repeat(253);
         let too_long = format!("{longest}a");
         let read = |name: &str| {

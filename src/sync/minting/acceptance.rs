@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_registry_says_of_a_static_credential_is_remembered() {
+    async fn verdicts_on_a_static_credential_are_remembered() {
         let registry = registry("mine");
         let controller = controller(&registry, 404, &serde_json::Value::Null);
         let now = Instant::now();

@@ -318,7 +318,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_may_be_pulled_is_asked_about_hourly() {
+    fn registries_are_asked_hourly_what_may_be_pulled() {
         let begin = Instant::now();
         let after = |minutes| begin + Duration::from_mins(minutes);
         let (one, two) = (question(1, &["app"]), question(1, &["app", "web"]));
@@ -347,7 +347,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_asked_no_more_is_forgotten_after_two_hours() {
+    fn questions_no_longer_asked_are_forgotten_after_two_hours() {
         let begin = Instant::now();
         let (mine, mut other) = (question(1, &["app"]), question(1, &["app"]));
         other.registry = registry("other");

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_pulled_holds_until_the_spec_changes() {
+    fn pull_rights_hold_until_the_spec_changes() {
         let credential = credential(None, true);
         let tally = Tally::default();
         let told = |before: &AcrRegistryStatus, generation, pull_right: &PullRight| {

@@ -533,7 +533,7 @@ async fn a_pod_has_its_pair_looked_at_until_it_is_written() {
 }
 
 #[tokio::test]
-async fn what_changes_during_a_write_or_a_deletion_is_worked_on() {
+async fn a_pair_that_changes_during_its_work_is_worked_on_again() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     let refused = || Err(WriteError::Api("no".to_owned()));
     for (step, result, again) in [
@@ -699,7 +699,7 @@ async fn a_detached_registry_is_swept_by_its_own_steps_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_lost_before_a_whole_interval_is_not_swept_again() {
+async fn a_loss_before_a_whole_interval_is_not_swept_again() {
     let mut work = Work::default();
     let (since, interval) = (now(), Duration::from_mins(6));
     work.may_have_lost(mine("apps"), since + interval, interval);
@@ -719,7 +719,7 @@ fn a_pair_that_may_be_written_is_not_known_to_be_absent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_absent_is_forgotten_with_the_registry_or_with_all() {
+async fn absent_pairs_are_forgotten_with_the_registry_or_with_all() {
     let mut work = Work::default();
     work.has_none(&mine("apps"), true);
     work.forget_absent("other");
@@ -978,7 +978,7 @@ async fn a_registry_that_goes_is_swept_first_where_it_may_have_been() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_written_on_demand_just_now_is_not_written_again() {
+async fn a_pair_just_written_on_demand_is_not_written_again() {
     let controller = controller(registry(&json!({})), &[("apps", None), ("out", Some("disabled"))]);
     let mut work = Work::default();
     let recent = &controller.watches.recent_writes;

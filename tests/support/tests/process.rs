@@ -72,7 +72,7 @@ fn a_frozen_process_is_killed_when_dropped() -> Test {
 }
 
 #[test]
-fn what_a_process_started_goes_with_it() -> Test {
+fn children_of_a_process_go_with_it() -> Test {
     let scratch = Scratch::new()?;
     let process = Supervised::spawn(
         "script",

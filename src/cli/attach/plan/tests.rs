@@ -289,7 +289,7 @@ fn a_token_has_no_kind_whatever_was_there() {
 }
 
 #[test]
-fn what_can_not_be_done_is_said_with_what_can() {
+fn plans_that_can_not_be_done_say_what_can() {
     let before = with_principal();
     for (flags, existing, says) in [
         (vec!["myregistry"], None, "say who pulls"),

@@ -342,7 +342,7 @@ async fn a_namespace_that_is_recreated_is_swept_by_who_saw_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_list_changed_unseen_is_swept() {
+async fn changes_that_only_a_list_shows_are_swept() {
     let (mut cluster, mut work) = Cluster::settled().await;
     cluster.list([("a-1", 1), ("b-1", 9), ("b-2", 3)]);
     assert_eq!(cluster.deletes(&mut work).await, ["b-1", "b-1"]);
