@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{
     RESYNC, SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, namespaces_of, pod_that_names,
-    pull_secret, text,
+    pull_secret, replica, text,
 };
 
 /// Labelled `enabled`, and excluded all the same.
@@ -108,5 +108,64 @@ fn only_namespaces_in_scope_get_pull_secrets() -> Test {
             Err(error) => Err(error.to_string()),
         },
     )?;
+    Ok(())
+}
+
+/// As while `--mode` is rolled out, or after it was rolled back.
+#[test]
+fn what_a_replica_under_other_rules_writes_goes() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::with_pullpass(
+        &cluster,
+        1,
+        |_| {},
+        |builder| {
+            builder
+                .overlay("opt-in")
+                .label("pullpass.dev/inject", "enabled")
+                .flag("--mode=opt-in")
+                .flag("--emptied-interval=1")
+                .flag(RESYNC)
+        },
+    )?;
+    let login = world.attached(&json!({}))?;
+    let other = replica(&cluster, &world.azure)?;
+    let namespace = other.new_namespace(&[])?;
+    world.run_pod(&namespace, &login)?;
+    let code_of = |event: &Value| event.pointer("/responseStatus/code").and_then(Value::as_u64);
+    let did = |verb: &str| -> Result<bool, Box<dyn Error>> {
+        let events = cluster.audit_events()?;
+        Ok(events.iter().any(|event| {
+            text(event, "/verb") == verb
+                && text(event, "/objectRef/namespace") == namespace
+                && text(event, "/objectRef/name") == pull_secret(&login)
+                && code_of(event).is_some_and(|code| code < 300)
+        }))
+    };
+    wait_for(
+        "the other replica to write, and the leader to delete",
+        SOON,
+        || {
+            ["patch", "delete"]
+                .iter()
+                .all(|verb| did(verb).unwrap_or_default())
+        },
+    )?;
+    cluster.run(&[
+        "delete",
+        "pods",
+        "--all",
+        "--namespace",
+        &namespace,
+        "--grace-period=0",
+        "--force",
+    ])?;
+    world.wait_for_no_secret(&namespace, &login)?;
+    let enabled = world
+        .pullpass
+        .new_namespace(&[("pullpass.dev/inject", "enabled")])?;
+    world.run_pod(&enabled, &login)?;
+    wait_for_looks(&world, &login, &enabled)?;
+    assert_eq!(world.secret(&namespace, &pull_secret(&login))?, None);
     Ok(())
 }
