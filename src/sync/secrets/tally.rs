@@ -107,9 +107,12 @@ impl SecretsController {
         for registry in registries.all() {
             let mut tally = tallies.remove(registry.name()).unwrap_or_default();
             tally.is_settled = work.settled.contains(registry.name());
-            self.metrics
-                .registries
-                .namespaces(registry.name(), tally.served, tally.failed);
+            // Until then there is nothing, or what this process counted when it led before.
+            if tally.is_settled {
+                self.metrics
+                    .registries
+                    .namespaces(registry.name(), tally.served, tally.failed);
+            }
             self.tallies.set(registry.name(), tally);
         }
         // Each time, since an attempt to mint that was under way can bring a series back.

@@ -768,12 +768,24 @@ async fn a_tally_has_conflicts_and_the_first_refusal() {
     }
     controller.watches.view.remove_namespace("gone");
     controller.tally_all(&mut work);
+    let is_measured = || {
+        controller
+            .metrics
+            .encode()
+            .unwrap()
+            .contains("pullpass_namespaces{")
+    };
+    assert!(!is_measured(), "a leader that begins has not counted");
+    work.settled.insert("mine".to_owned());
+    (work.is_begun, work.is_scanned) = (true, true);
+    controller.tally_all(&mut work);
+    assert!(is_measured());
     let expected = Tally {
         served: 1,
         failed: 3,
         conflicts: ["a".to_owned()].into(),
         refusal: Some(("b".to_owned(), "the API server did not write it: no".to_owned())),
-        is_settled: false,
+        is_settled: true,
     };
     assert_eq!(controller.tallies.of("mine"), expected);
     let text = || controller.metrics.encode().unwrap();
