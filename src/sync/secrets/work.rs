@@ -317,7 +317,9 @@ impl Work {
     pub(super) fn settle(&mut self, registries: &AttachedRegistries, now: Instant) {
         let is_late = now.saturating_duration_since(self.since) >= SETTLE_TIMEOUT;
         let is_seen = self.is_begun && self.is_scanned;
-        if !is_late && !is_seen {
+        // A long queue is looked through while there is a reason to.
+        let is_done = registries.names().all(|name| self.settled.contains(name));
+        if is_done || !is_late && !is_seen {
             return;
         }
         let under_way = self.queued.iter().chain(&self.busy);
