@@ -154,9 +154,25 @@ impl DemandReceiver {
         self.drops.count(reason, count);
     }
 
-    /// Says that a namespace is gone, and its pull secrets with it.
-    pub fn forget(&self, namespace: &str) {
-        self.demanded.forget(namespace);
+    /// Says that the pull secrets of a namespace may be gone, or have never been there.
+    pub fn forget_namespace(&self, namespace: &str) {
+        self.demanded.forget(|form| form.namespace == namespace);
+    }
+
+    /// Says so of those of a registry.
+    pub fn forget_registry(&self, registry: &str) {
+        self.demanded.forget(|form| form.registry == registry);
+    }
+
+    /// Says so of one of them.
+    pub fn forget_pull_secret(&self, namespace: &str, registry: &str) {
+        self.demanded
+            .forget(|form| form.namespace == namespace && form.registry == registry);
+    }
+
+    /// Says so of all.
+    pub fn forget_all(&self) {
+        self.demanded.forget(|_| true);
     }
 }
 

@@ -14,7 +14,7 @@ mod written;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::{OptionFuture, try_join_all};
+use futures::future::{OptionFuture, join_all};
 use jiff::Timestamp;
 use kube::Client;
 use thiserror::Error;
@@ -27,6 +27,7 @@ use crate::admission::demand::DemandSender;
 use crate::admission::denials::DenialSender;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record};
+use crate::base::clock::monotonic;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::decision::{Decision, Denial, Fresher, Settings, Violation, WaitOutcome, Waited, decide};
@@ -64,6 +65,8 @@ pub struct Review<'a> {
     failed: Fresher,
     /// How the wait for the pull secrets of its Pod ended.
     pull_secret: Option<WaitOutcome>,
+    /// How long that wait took.
+    waited: Duration,
 }
 
 /// What is done about a review.
@@ -150,6 +153,7 @@ impl Admission {
             asked: Fresher::default(),
             failed: Fresher::default(),
             pull_secret: None,
+            waited: Duration::ZERO,
         })
     }
 
@@ -171,9 +175,12 @@ impl Admission {
             return Ok(Step::Behind(wanted));
         }
         let cluster = self.cluster.as_ref().filter(|_| !request.dry_run);
-        if let Some(cluster) = cluster.filter(|_| review.pull_secret.is_none()) {
+        if let Some(cluster) = cluster {
+            // After a wait they may be others.
             let unwritten = cluster.demand(request, &decision);
-            if self.lookups.is_some() && !unwritten.is_empty() {
+            let is_there = review.namespace.as_ref().is_none_or(|found| found.0.is_some());
+            let may_wait = self.lookups.is_some() && review.pull_secret.is_none() && is_there;
+            if may_wait && !unwritten.is_empty() {
                 return Ok(Step::Unwritten(unwritten));
             }
         }
@@ -186,7 +193,7 @@ impl Admission {
             cluster.tell_denials(request, &decision, is_known);
         }
         let results = Waited::of(review.asked, review.failed, decision.fresher, review.pull_secret);
-        self.record(request, &decision, results, peer, arrived.elapsed());
+        self.record(review, &decision, results, peer, arrived.elapsed());
         Ok(Step::Answered(answer))
     }
 
@@ -235,23 +242,31 @@ impl Admission {
         timeout: Option<Duration>,
     ) {
         review.pull_secret = Some(WaitOutcome::Failed);
-        let Some(_room) = self.lookups.as_ref().and_then(|all| all.enter(review.bytes)) else {
+        let Some(_room) = self
+            .lookups
+            .as_ref()
+            .and_then(|lookups| lookups.enter_for_pull_secrets(review.bytes))
+        else {
             return;
         };
-        let deadline = Wait::new(arrived, timeout).deadline;
-        if let Ok(Ok(_)) = timeout_at(deadline, try_join_all(unwritten)).await {
+        let begun = monotonic();
+        // One that is not going to be written is no reason not to wait for the others.
+        let all = timeout_at(Wait::new(arrived, timeout).deadline, join_all(unwritten)).await;
+        if all.is_ok_and(|all| all.iter().all(Result::is_ok)) {
             review.pull_secret = Some(WaitOutcome::Written);
         }
+        review.waited = monotonic().saturating_duration_since(begun);
     }
 
     fn record(
         &self,
-        request: &ReviewRequest<'_>,
+        review: &Review<'_>,
         decision: &Decision<'_>,
         waited: Option<Waited>,
         peer: &str,
         took: Duration,
     ) {
+        let request = &review.request;
         tracing::debug!(
             uid = %request.uid,
             namespace = %request.namespace,
@@ -269,7 +284,9 @@ impl Admission {
             peer,
             duration_micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         });
-        self.metrics.admission(request.operation, decision.outcome, took);
+        // How long the API server takes to write a Secret has a metric of its own.
+        let own = took.saturating_sub(review.waited);
+        self.metrics.admission(request.operation, decision.outcome, own);
         for violation in &decision.violations {
             self.metrics.violation(violation.rule, violation.action);
         }

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 /// How long a pull secret that was written is taken to be there: the next Pod of its namespace waits for nothing.
 const WRITTEN_INTERVAL: Duration = Duration::from_mins(1);
-/// How long after its demand nobody waits any more for a pull secret that could not be written: longer than a review waits, so
-/// that only a few of its Pods do.
+/// How long after its demand a pull secret is waited for.
+const JOIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after its demand a pull secret that was not written is demanded of nobody who waits: only a few of its Pods do.
 const FAILED_INTERVAL: Duration = Duration::from_secs(5);
 /// How many pull secrets are remembered. Of further ones, each Pod waits until the writer says that they are there.
 const MAX_REMEMBERED: usize = 16_384;
@@ -52,7 +53,7 @@ struct Entry {
 /// What a review is to do about a pull secret of its Pod.
 #[derive(Debug)]
 pub(super) enum Claim {
-    /// Nothing: it was written a moment ago, or could not be.
+    /// Nothing: it was written a moment ago, or could not be, or takes longer than a review waits.
     Settled,
     /// Wait: another review demanded it.
     Joined(Written),
@@ -71,8 +72,7 @@ impl Entry {
         let age = now.saturating_duration_since(self.at);
         match self.outcome() {
             Some(true) => age < WRITTEN_INTERVAL,
-            Some(false) => age < FAILED_INTERVAL,
-            None => true,
+            Some(false) | None => age < FAILED_INTERVAL,
         }
     }
 }
@@ -84,9 +84,11 @@ impl Demanded {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Remembered { entries, swept } = &mut *remembered;
         if let Some(entry) = entries.get(&form).filter(|entry| entry.holds(now)) {
-            return match entry.outcome() {
-                Some(_) => Claim::Settled,
-                None => Claim::Joined(entry.written.clone()),
+            let is_open = entry.outcome().is_none();
+            return if is_open && now.saturating_duration_since(entry.at) < JOIN_INTERVAL {
+                Claim::Joined(entry.written.clone())
+            } else {
+                Claim::Settled
             };
         }
         let is_swept = swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_INTERVAL);
@@ -103,10 +105,10 @@ impl Demanded {
         Claim::New(sender, written)
     }
 
-    /// Forgets the pull secrets of a namespace, which went with it.
-    pub(super) fn forget(&self, namespace: &str) {
+    /// Forgets pull secrets that may be gone.
+    pub(super) fn forget(&self, may_be_gone: impl Fn(&PullSecretForm) -> bool) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.entries.retain(|form, _| form.namespace != namespace);
+        remembered.entries.retain(|form, _| !may_be_gone(form));
     }
 }
 
@@ -145,6 +147,15 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_hangs_delays_the_pods_of_one_second() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        let _hangs = new(demanded.claim(form("apps"), begin));
+        let late = begin + JOIN_INTERVAL;
+        assert!(matches!(demanded.claim(form("apps"), late), Claim::Settled));
+        new(demanded.claim(form("apps"), begin + FAILED_INTERVAL));
+    }
+
+    #[test]
     fn a_form_with_more_keys_is_demanded_by_itself() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
         new(demanded.claim(form("apps"), begin)).send(()).unwrap();
@@ -169,7 +180,7 @@ mod tests {
         for namespace in ["apps", "other"] {
             new(demanded.claim(form(namespace), begin)).send(()).unwrap();
         }
-        demanded.forget("apps");
+        demanded.forget(|form| form.namespace == "apps");
         new(demanded.claim(form("apps"), begin));
         assert!(matches!(demanded.claim(form("other"), begin), Claim::Settled));
     }

@@ -68,6 +68,16 @@ struct OpenDemands {
     failures: Failures<Pair>,
 }
 
+impl OpenDemands {
+    /// Has a demand wait. One for which there is no room is counted as dropped, and no review waits for it.
+    fn put_off(&mut self, demands: &DemandReceiver, pair: Pair, since: Instant, reason: For) {
+        if let Err(reason) = self.waiting.add(pair.clone(), since, reason) {
+            self.reviews.give_up(&pair);
+            demands.dropped(reason, 1);
+        }
+    }
+}
+
 impl DemandWriter {
     /// Writes what is demanded, until it is dropped.
     pub async fn run(&self, mut demands: DemandReceiver) {
@@ -87,6 +97,9 @@ impl DemandWriter {
                 Some(demand) = demands.recv(), if writes.len() < CONCURRENCY => {
                     let Demand { namespace, registry, since, failed, needs_every_key, review } = demand;
                     let pair = (namespace, registry);
+                    if failed {
+                        demands.forget_pull_secret(&pair.0, &pair.1);
+                    }
                     let noted = needs_every_key.then(|| self.watches.spellings.note(&pair, self.watches.may_have(&self.scope, &pair), now()));
                     if noted == Some(Noted::Full) {
                         demands.dropped(DropReason::Full, 1);
@@ -100,13 +113,14 @@ impl DemandWriter {
                         continue;
                     }
                     let fails = open.failures.waits(&pair, now());
-                    if let Some(review) = review.filter(|_| !fails) {
+                    // Nobody waits for what fails, nor for keys that are not going to be in it.
+                    if let Some(review) = review.filter(|_| !fails && noted != Some(Noted::Full)) {
                         open.reviews.add(&pair, review, now());
                     }
                     // Another Pod shortens no wait, and leads to no second write beside the first.
                     if fails || under_way.contains(&pair) {
                         let reason = if self.watches.view.knows(&pair.0) { For::Credential } else { For::Namespace };
-                        put_off(&mut open.waiting, &demands, pair, since, reason);
+                        open.put_off(&demands, pair, since, reason);
                         continue;
                     }
                     under_way.insert(pair.clone());
@@ -119,16 +133,25 @@ impl DemandWriter {
                     is_overtaken || wants_room
                 }
                 change = changes.recv() => match change {
-                    Ok(Change::Registry(_)) => false,
+                    Ok(Change::Registry(registry)) => {
+                        demands.forget_registry(&registry);
+                        false
+                    }
+                    Ok(Change::NamespaceGone(namespace)) => {
+                        demands.forget_namespace(&namespace);
+                        false
+                    }
                     Ok(Change::Namespace(namespace)) => {
-                        // One of the same name may have been there.
-                        if namespace.before.is_none() {
-                            demands.forget(&namespace.name);
-                        }
+                        demands.forget_namespace(&namespace.name);
                         true
                     }
-                    Ok(Change::Everything | Change::Credential(_)) | Err(RecvError::Lagged(_)) => {
-                        self.write_overtaken(&mut open.waiting, &demands);
+                    Ok(Change::Credential(_)) => {
+                        self.write_overtaken(&mut open, &demands);
+                        true
+                    }
+                    Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
+                        demands.forget_all();
+                        self.write_overtaken(&mut open, &demands);
                         true
                     }
                     Err(RecvError::Closed) => return,
@@ -178,7 +201,7 @@ impl DemandWriter {
                 is_overtaken = self.is_overtaken(&pair.1, credential, version)
                     || (keys == Keys::Hosts && self.watches.spellings.keys(&pair, now()) == Keys::Every);
                 if is_overtaken {
-                    put_off(&mut open.waiting, demands, pair, since, For::Credential);
+                    open.put_off(demands, pair, since, For::Credential);
                 } else {
                     open.reviews.written(&pair);
                     self.watches.recent_writes.add(pair, credential, version, now());
@@ -186,41 +209,38 @@ impl DemandWriter {
             }
             // The watch may bring it while the review waits.
             DemandState::Open(For::Namespace) => {
-                put_off(&mut open.waiting, demands, pair, since, For::Namespace);
+                open.put_off(demands, pair, since, For::Namespace);
             }
             // A credential takes longer to mint than a review waits.
             DemandState::Open(For::Credential) => {
                 open.reviews.give_up(&pair);
-                put_off(&mut open.waiting, demands, pair, since, For::Credential);
+                open.put_off(demands, pair, since, For::Credential);
             }
             DemandState::Failed(error) => {
                 note_failure(&mut open.failures, &pair, &error);
                 open.reviews.give_up(&pair);
-                put_off(&mut open.waiting, demands, pair, since, For::Credential);
+                open.put_off(demands, pair, since, For::Credential);
             }
             DemandState::Refused => {
                 open.reviews.give_up(&pair);
                 open.waiting.remove(&pair);
                 open.failures.forget(&pair);
             }
-            DemandState::Expired => {
-                open.reviews.give_up(&pair);
-                open.waiting.remove(&pair);
-                demands.dropped(DropReason::Expired, 1);
-            }
+            // That of a newer Pod may wait.
+            DemandState::Expired => demands.dropped(DropReason::Expired, 1),
         }
         is_overtaken
     }
 
     /// Has the pull secrets written again that hold a former credential, since a refresh overtook their write. The leader,
     /// which wrote the newest one, does not know of that.
-    fn write_overtaken(&self, waiting: &mut Waiting, demands: &DemandReceiver) {
+    fn write_overtaken(&self, open: &mut OpenDemands, demands: &DemandReceiver) {
         let overtaken = self
             .watches
             .recent_writes
             .take_overtaken(|registry| self.newest(registry));
         for pair in overtaken {
-            put_off(waiting, demands, pair, now(), For::Credential);
+            open.put_off(demands, pair, now(), For::Credential);
         }
     }
 
@@ -294,13 +314,6 @@ impl DemandWriter {
             Err(WriteError::NamespaceGone) => DemandState::Refused,
             Err(error) => DemandState::Failed(error),
         }
-    }
-}
-
-/// Has a demand wait. One for which there is no room is counted as dropped.
-fn put_off(waiting: &mut Waiting, demands: &DemandReceiver, pair: Pair, since: Instant, reason: For) {
-    if let Err(reason) = waiting.add(pair, since, reason) {
-        demands.dropped(reason, 1);
     }
 }
 
@@ -752,6 +765,45 @@ mod tests {
             () = writer.run(receiver) => panic!("it ended"),
             // 0, 1, 3, 7 and 15 s, or somewhat earlier each.
             count = reviews => assert!(count <= 5, "{count}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_secret_that_may_be_gone_is_waited_for_again() {
+        let written = serde_json::json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
+        });
+        let (writer, sender, receiver, _) = writer(200, &written);
+        let relabelled = crate::view::NamespaceChange {
+            name: "apps".to_owned(),
+            before: None,
+        };
+        let changes = [
+            (Some(Change::NamespaceGone("apps".to_owned())), true),
+            (Some(Change::NamespaceGone("other".to_owned())), false),
+            (Some(Change::Namespace(relabelled)), true),
+            (Some(Change::Registry("mine".to_owned())), true),
+            (Some(Change::Registry("theirs".to_owned())), false),
+            (Some(Change::Everything), true),
+            (None, true),
+        ];
+        let reviews = async {
+            wait_ends(&sender, "apps", "mine").await;
+            for (change, is_waited_for) in changes {
+                match &change {
+                    Some(change) => writer.watches.tell(change.clone()),
+                    // A kubelet can't pull with it.
+                    None => sender.send_again("apps", "mine"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let unwritten = sender.send("apps", &["mine"]);
+                assert_eq!(!unwritten.is_empty(), is_waited_for, "{change:?}");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = writer.run(receiver) => panic!("it ended"),
+            () = reviews => {}
         }
     }
 }

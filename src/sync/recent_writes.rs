@@ -86,6 +86,11 @@ impl RecentWrites {
         self.recent().remove(pair);
     }
 
+    /// Forgets the pull secrets of a namespace, which went with it.
+    pub(super) fn remove_namespace(&self, namespace: &str) {
+        self.recent().retain(|pair, _| pair.0 != namespace);
+    }
+
     /// Forgets what was written so long ago that the watch has brought every credential that was stored before.
     pub(super) fn expire(&self, now: Instant) {
         self.recent()
@@ -126,6 +131,11 @@ mod tests {
         assert!(!recent.has(&pair("apps"), version, begin + WRITE_RECENT_INTERVAL));
         recent.remove(&pair("apps"));
         assert!(!recent.has(&pair("apps"), version, begin), "it was deleted");
+        recent.add(pair("gone"), version, None, begin);
+        recent.add(pair("other"), version, None, begin);
+        recent.remove_namespace("gone");
+        assert!(!recent.has(&pair("gone"), version, begin));
+        assert!(recent.has(&pair("other"), version, begin));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Change {
     Registry(String),
     /// A namespace came, or its labels changed.
     Namespace(NamespaceChange),
+    /// A namespace went, and its pull secrets with it.
+    NamespaceGone(String),
     /// A credential was minted.
     Credential(String),
 }
@@ -159,6 +161,8 @@ impl Watches {
                     let mut versions = self.versions();
                     versions.remove_namespace(&name, now());
                     self.view.remove_namespace(&name);
+                    self.recent_writes.remove_namespace(&name);
+                    self.tell(Change::NamespaceGone(name));
                 }
             }
         }
@@ -265,7 +269,7 @@ impl Watches {
         }
     }
 
-    fn tell(&self, change: Change) {
+    pub(super) fn tell(&self, change: Change) {
         // Nobody listening is fine.
         let _ = self.changes.send(change);
     }

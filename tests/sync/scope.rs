@@ -113,7 +113,7 @@ fn only_namespaces_in_scope_get_pull_secrets() -> Test {
 
 /// As while `--mode` is rolled out, or after it was rolled back.
 #[test]
-fn what_a_replica_under_other_rules_writes_goes() -> Test {
+fn a_secret_written_under_other_rules_goes() -> Test {
     let cluster = cluster_of_its_own()?;
     let world = World::with_pullpass(
         &cluster,

@@ -1,7 +1,9 @@
 //! Pull secrets are where they should be, and nowhere else.
 
+use std::error::Error;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pullpass_emulator::Step;
 use pullpass_test_support::{Login, wait_for};
 use serde_json::{Value, json};
@@ -23,6 +25,43 @@ fn detaching_leaves_no_secret_anywhere() -> Test {
     }
     world.detach(&login)?;
     world.wait_until_nothing_is_left(&login)
+}
+
+/// When the first request of this verb on this resource of a namespace ended, as the API server saw it.
+fn ended_at(world: &World, namespace: &str, verb: &str, resource: &str) -> Result<Timestamp, Box<dyn Error>> {
+    let events = world.cluster.audit_events()?;
+    let event = events.iter().find(|event| {
+        text(event, "/objectRef/namespace") == namespace
+            && text(event, "/objectRef/resource") == resource
+            && text(event, "/verb") == verb
+            && text(event, "/stage") == "ResponseComplete"
+    });
+    let event = event.ok_or_else(|| format!("no {verb} of {resource} in {namespace}"))?;
+    Ok(text(event, "/stageTimestamp").parse()?)
+}
+
+#[test]
+fn a_pull_secret_is_there_before_its_first_pod() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let first = world.namespace_in_need(&login)?;
+    world.wait_for_secret(&first, &login)?;
+    // A busy machine may take longer for a write than a review waits.
+    for _ in 0..10 {
+        let namespace = world.namespace_in_need(&login)?;
+        let records = world.pullpass.wait_for_records(&namespace, 1)?;
+        let outcome = records.first().map(|record| text(record, "/waited/pullSecret"));
+        if outcome == Some("written") {
+            let (secret, pod) = (
+                ended_at(world, &namespace, "patch", "secrets")?,
+                ended_at(world, &namespace, "create", "pods")?,
+            );
+            assert!(secret <= pod, "{secret} {pod}");
+            return Ok(());
+        }
+        assert_eq!(outcome, Some("failed"), "{records:#?}");
+    }
+    Err("no pull secret was written while the review of its Pod waited".into())
 }
 
 #[test]
@@ -80,7 +119,7 @@ fn fifty_namespaces_cost_one_call_to_entra_and_one_exchange() -> Test {
 }
 
 /// How often pullpass wrote a pull secret, as the API server saw it.
-fn writes(world: &World, namespace: &str, login: &Login) -> Result<usize, Box<dyn std::error::Error>> {
+fn writes(world: &World, namespace: &str, login: &Login) -> Result<usize, Box<dyn Error>> {
     let events = world.cluster.audit_events()?;
     Ok(events
         .iter()
@@ -100,7 +139,7 @@ fn nothing_is_written_over_and_over() -> Test {
     world.wait_for_served(&login, 1)?;
     // The last that the status tells of a new registry.
     wait_for_right(world, &login, "True")?;
-    let objects = || -> Result<[Value; 3], Box<dyn std::error::Error>> {
+    let objects = || -> Result<[Value; 3], Box<dyn Error>> {
         let secret = world.wait_for_secret(&namespace, &login)?;
         let minted = world
             .secret("pullpass-system", &format!("credential-{}", login.name))?

@@ -49,6 +49,8 @@ pub(super) struct Lookups {
     registries: Turns<(), Arc<AttachedRegistries>>,
     namespaces: Turns<String, FoundNamespace>,
     room: Semaphore,
+    /// The same for reviews that wait for pull secrets alone: they take no room from those that ask.
+    room_for_pull_secrets: Semaphore,
     /// How long the last list took, in milliseconds.
     list_took: Arc<AtomicU64>,
     failures: Arc<Occasional>,
@@ -92,6 +94,7 @@ impl Lookups {
             registries: Turns::default(),
             namespaces: Turns::default(),
             room: Semaphore::new(WAITING_BYTES),
+            room_for_pull_secrets: Semaphore::new(WAITING_BYTES),
             list_took: Arc::default(),
             failures: Arc::new(Occasional::new(LOG_INTERVAL)),
         }
@@ -99,8 +102,12 @@ impl Lookups {
 
     /// Room for a review that waits; none where too many do.
     pub(super) fn enter(&self, body: usize) -> Option<SemaphorePermit<'_>> {
-        let bytes = u32::try_from(body.max(LEAST_BYTES)).ok()?;
-        self.room.try_acquire_many(bytes).ok()
+        enter(&self.room, body)
+    }
+
+    /// Room for a review that waits for pull secrets; none where too many do.
+    pub(super) fn enter_for_pull_secrets(&self, body: usize) -> Option<SemaphorePermit<'_>> {
+        enter(&self.room_for_pull_secrets, body)
     }
 
     /// The registries that are attached now; nothing where the API server does not say in time. One that can't be acted on is
@@ -150,6 +157,12 @@ impl Lookups {
             })?;
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
+}
+
+/// Room for a review with a body of so many bytes.
+fn enter(room: &Semaphore, body: usize) -> Option<SemaphorePermit<'_>> {
+    let bytes = u32::try_from(body.max(LEAST_BYTES)).ok()?;
+    room.try_acquire_many(bytes).ok()
 }
 
 /// What a call brought; a failure is told to the log now and then.

@@ -1,10 +1,12 @@
 use std::io;
 use std::sync::Mutex;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use http::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::*;
@@ -361,4 +363,34 @@ async fn an_unwritten_pull_secret_costs_the_bound_alone() {
     assert_eq!(world.decide("apps", IMAGE, None).await.1, Duration::ZERO);
     assert!(world.counts("pull-secret", "failed", 1));
     assert_eq!(world.recorded().await, json!({"pullSecret": "failed"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_secret_that_fails_ends_no_wait_for_another() {
+    let world = world_that_waits();
+    let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+        "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+        "namespace": "apps", "object": {"spec": {"containers": [{"name": "main", "image": IMAGE}]}},
+    }})
+    .to_string();
+    for (fails, expected) in [(true, WaitOutcome::Failed), (false, WaitOutcome::Written)] {
+        let mut review = world.admission.read(body.as_bytes(), Picked::ByMode).unwrap();
+        let ((first, one), (second, other)) = (oneshot::channel(), oneshot::channel());
+        let arrived = Instant::now();
+        let unwritten = vec![one.shared(), other.shared()];
+        let wait = world
+            .admission
+            .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), None);
+        tokio::join!(wait, async {
+            if fails {
+                drop(first);
+            } else {
+                first.send(()).unwrap();
+            }
+            sleep(CALL).await;
+            second.send(()).unwrap();
+        });
+        assert_eq!((arrived.elapsed(), review.pull_secret), (CALL, Some(expected)));
+        assert_eq!(review.waited, CALL);
+    }
 }

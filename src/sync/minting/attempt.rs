@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn what_services_asked_for_is_remembered_while_it_lasts() {
+    fn a_wait_that_a_service_asked_for_is_kept_while_it_lasts() {
         let begin = Instants::now();
         let of = |inputs: &str, asked: Option<u64>| {
             let failure = failure(asked.map(Duration::from_secs));

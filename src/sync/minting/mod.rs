@@ -153,7 +153,9 @@ impl RegistryController {
         let seen = follow(self.parts.watches.repositories.changes()).map(|name| ObjectRef::new(&name));
         let minted = follow(self.parts.watches.changes()).filter_map(async |change| match change {
             Change::Credential(name) => Some(ObjectRef::new(&name)),
-            Change::Everything | Change::Registry(_) | Change::Namespace(_) => None,
+            Change::Everything | Change::Registry(_) | Change::Namespace(_) | Change::NamespaceGone(_) => {
+                None
+            }
         });
         Controller::for_stream(changed, reader)
             .watches(own_secrets, config, users_of)

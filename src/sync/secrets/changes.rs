@@ -56,7 +56,7 @@ impl SecretsController {
                 versions.look_at(name);
                 self.watches.view.registries()
             }
-            Change::Everything | Change::Namespace(_) | Change::Credential(_) => {
+            Change::Everything | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) => {
                 self.watches.view.registries()
             }
         };
@@ -64,6 +64,8 @@ impl SecretsController {
             Change::Everything => self.look_at_everything(work),
             Change::Registry(name) => self.registry_changed(work, &registries, name),
             Change::Namespace(change) => self.namespace_changed(work, &registries, change),
+            // The next look at everything forgets it.
+            Change::NamespaceGone(_) => {}
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.

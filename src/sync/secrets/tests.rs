@@ -931,7 +931,7 @@ async fn a_domain_that_is_given_up_leaves_pull_secrets_nobody_needs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_pod_names_in_vain_is_deleted_once_more() {
+async fn a_secret_named_in_vain_is_deleted_once_more() {
     let controller = controller(registry(&json!({})), &[("apps", Some("disabled")), ("in", None)]);
     let mut work = Work::default();
     for namespace in ["apps", "in"] {
