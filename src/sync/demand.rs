@@ -70,9 +70,9 @@ struct OpenDemands {
 
 impl OpenDemands {
     /// Has a demand wait. One for which there is no room is counted as dropped, and no review waits for it.
-    fn put_off(&mut self, demands: &DemandReceiver, pair: Pair, since: Instant, reason: For) {
+    fn put_off(&mut self, demands: &DemandReceiver, pair: &Pair, since: Instant, reason: For) {
         if let Err(reason) = self.waiting.add(pair.clone(), since, reason) {
-            self.reviews.give_up(&pair);
+            self.reviews.give_up(pair);
             demands.dropped(reason, 1);
         }
     }
@@ -120,7 +120,7 @@ impl DemandWriter {
                     // Another Pod shortens no wait, and leads to no second write beside the first.
                     if fails || under_way.contains(&pair) {
                         let reason = if self.watches.view.knows(&pair.0) { For::Credential } else { For::Namespace };
-                        open.put_off(&demands, pair, since, reason);
+                        open.put_off(&demands, &pair, since, reason);
                         continue;
                     }
                     under_way.insert(pair.clone());
@@ -201,7 +201,7 @@ impl DemandWriter {
                 is_overtaken = self.is_overtaken(&pair.1, credential, version)
                     || (keys == Keys::Hosts && self.watches.spellings.keys(&pair, now()) == Keys::Every);
                 if is_overtaken {
-                    open.put_off(demands, pair, since, For::Credential);
+                    open.put_off(demands, &pair, since, For::Credential);
                 } else {
                     open.reviews.written(&pair);
                     self.watches.recent_writes.add(pair, credential, version, now());
@@ -209,17 +209,17 @@ impl DemandWriter {
             }
             // The watch may bring it while the review waits.
             DemandState::Open(For::Namespace) => {
-                open.put_off(demands, pair, since, For::Namespace);
+                open.put_off(demands, &pair, since, For::Namespace);
             }
             // A credential takes longer to mint than a review waits.
             DemandState::Open(For::Credential) => {
                 open.reviews.give_up(&pair);
-                open.put_off(demands, pair, since, For::Credential);
+                open.put_off(demands, &pair, since, For::Credential);
             }
             DemandState::Failed(error) => {
                 note_failure(&mut open.failures, &pair, &error);
                 open.reviews.give_up(&pair);
-                open.put_off(demands, pair, since, For::Credential);
+                open.put_off(demands, &pair, since, For::Credential);
             }
             DemandState::Refused => {
                 open.reviews.give_up(&pair);
@@ -240,7 +240,7 @@ impl DemandWriter {
             .recent_writes
             .take_overtaken(|registry| self.newest(registry));
         for pair in overtaken {
-            open.put_off(demands, pair, now(), For::Credential);
+            open.put_off(demands, &pair, now(), For::Credential);
         }
     }
 
