@@ -85,16 +85,18 @@ impl RegistryTarget {
             return false;
         };
         let host = registry.login_server();
+        let is_azures = host.cloud().is_some();
         match self {
             Self::LoginServer(wanted) => wanted == host,
-            Self::Name(name) => host.resource_name().eq_ignore_ascii_case(name),
+            // In another cloud a registry of the same name is another registry, with another Entra ID.
+            Self::Name(name) => is_azures && host.resource_name().eq_ignore_ascii_case(name),
             Self::ResourceId(id) => {
+                let known = object.spec.resource_id.as_deref().map(ResourceId::parse);
                 // A name is nobody else's in a cloud, wherever the resource was moved to, but with a domain name label.
                 let is_labelled = host.as_str().contains('-');
-                let known = object.spec.resource_id.as_deref().map(ResourceId::parse);
                 match known {
-                    Some(Ok(known)) if is_labelled => known == *id,
-                    _ => host.resource_name().eq_ignore_ascii_case(id.registry()),
+                    Some(Ok(known)) if is_labelled || !is_azures => known == *id,
+                    _ => is_azures && host.resource_name().eq_ignore_ascii_case(id.registry()),
                 }
             }
         }
@@ -338,6 +340,27 @@ mod tests {
         let target: RegistryTarget = "myregistry".parse().unwrap();
         let china = target.login_server(Some(CloudName::China)).unwrap();
         assert_eq!(china.as_str(), "myregistry.azurecr.cn");
+    }
+
+    #[test]
+    fn a_name_means_no_registry_of_another_cloud() {
+        let spec = json!({"loginServer": "myregistry.azurecr.contoso.com", "cloud": "Other"});
+        let with_id =
+            json!({"loginServer": "myregistry.azurecr.contoso.com", "cloud": "Other", "resourceId": ID});
+        for (text, is_named, is_named_with_id) in [
+            ("myregistry", false, false),
+            ("myregistry.azurecr.io", false, false),
+            (ID, false, true),
+            ("myregistry.azurecr.contoso.com", true, true),
+        ] {
+            let target: RegistryTarget = text.parse().unwrap();
+            assert_eq!(target.is_named_by(&object("mine", &spec)), is_named, "{text}");
+            assert_eq!(
+                target.is_named_by(&object("mine", &with_id)),
+                is_named_with_id,
+                "{text}"
+            );
+        }
     }
 
     #[test]
