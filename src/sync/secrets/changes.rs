@@ -90,6 +90,15 @@ impl SecretsController {
             return;
         }
         let before = work.looked_at.remove(name);
+        let domains: Vec<_> = now.map_or_else(Vec::new, |now| registries.domains_of(now).cloned().collect());
+        // It may have lost one to another AcrRegistry, too.
+        let gives_up_domains = work
+            .domains
+            .remove(name)
+            .is_some_and(|before| before.iter().any(|domain| !domains.contains(domain)));
+        if !domains.is_empty() {
+            work.domains.insert(name.to_owned(), domains);
+        }
         match now {
             Some(now) => {
                 work.looked_at.insert(name.to_owned(), now.clone());
@@ -105,10 +114,6 @@ impl SecretsController {
             work.is_detached = true;
             return;
         }
-        let gives_up_domains = before.as_ref().zip(now).is_some_and(|(before, now)| {
-            let mut domains = before.custom_domains().iter();
-            domains.any(|domain| !now.custom_domains().contains(domain))
-        });
         let mut left_out = 0_usize;
         for namespace in self.watches.view.namespaces() {
             let labels = self.watches.view.labels(&namespace);

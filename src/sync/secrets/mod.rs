@@ -319,10 +319,13 @@ impl SecretsController {
                 result,
                 Err(WriteError::Foreign | WriteError::Api(_) | WriteError::Timeout)
             );
+        let is_rewrite = work.end_rewrite(&pair);
         let registries = self.watches.view.registries();
         if is_failed_write && self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write {
             // Whatever happened meanwhile, it is to be written still, and that is tried when its wait ends.
             work.done_until_retry(&pair);
+        } else if is_failed_write && is_rewrite && self.step_of(&registries, &pair, true) == Step::Write {
+            work.rewrite_later(&pair);
         } else {
             work.done(&pair);
         }

@@ -930,6 +930,56 @@ async fn a_domain_that_is_given_up_leaves_pull_secrets_nobody_needs() {
     }
 }
 
+/// A controller that wrote the pull secret of a registry with a custom domain, which nothing needs now.
+fn beside_a_domain() -> (SecretsController, Work) {
+    let with_domain = registry(&json!({"customDomains": ["a.contoso.com"]}));
+    let controller = controller(with_domain, &[("apps", None)]);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work);
+    controller.see(&mut work, needed("apps"));
+    assert_eq!(done(&controller, &mut work), (1, 0));
+    work.wanted.clear();
+    (controller, work)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_that_fails_is_tried_again() {
+    let (controller, mut work) = beside_a_domain();
+    let view = &controller.watches.view;
+    view.set_registries(std::iter::once(registry(&json!({}))).collect());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    for _ in 0..2 {
+        let pair = work.next().unwrap();
+        assert!(work.take_need(&pair));
+        controller.finish(&mut work, pair, Step::Write, Err(WriteError::Timeout));
+        assert_eq!(work.next(), None, "it waits for its turn");
+        tokio::time::advance(Duration::from_mins(10)).await;
+        work.take_up_retries(now());
+    }
+}
+
+#[tokio::test]
+async fn a_domain_that_another_registry_takes_leaves_pull_secrets() {
+    let (controller, mut work) = beside_a_domain();
+    let first = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "first"},
+        "spec": {
+            "loginServer": "firstregistry.azurecr.io",
+            "identity": {"managedIdentity": {}},
+            "customDomains": ["a.contoso.com"],
+        },
+    });
+    let first = AttachedRegistry::parse(&serde_json::from_value(first).unwrap()).unwrap();
+    let mine = registry(&json!({"customDomains": ["a.contoso.com"]}));
+    controller
+        .watches
+        .view
+        .set_registries([mine, first].into_iter().collect());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    let pair = work.next().unwrap();
+    assert!(work.take_need(&pair));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_secret_named_in_vain_is_deleted_once_more() {
     let controller = controller(registry(&json!({})), &[("apps", Some("disabled")), ("in", None)]);

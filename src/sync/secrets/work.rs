@@ -10,6 +10,7 @@ use super::detach::progress::Detached;
 use super::swept::note::Swept;
 use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::registry::custom_domain::CustomDomain;
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
 use crate::sync::pull_secret::WriteError;
@@ -28,6 +29,8 @@ pub(super) struct Work {
     pub(super) wanted: HashMap<SharedPair, Instant>,
     /// Pairs that nothing needs now, and whose pull secret is written once more all the same.
     rewrites: HashSet<SharedPair>,
+    /// Those of them whose turn it is.
+    rewriting: HashSet<SharedPair>,
     /// How the last write of a pair went: the version that was written.
     pub(super) written: HashMap<SharedPair, Result<Timestamp, WriteError>>,
     pub(super) queue: VecDeque<SharedPair>,
@@ -49,6 +52,8 @@ pub(super) struct Work {
     absent: HashMap<String, HashSet<String>>,
     /// The registries as they were last looked at: what changed is told by them.
     pub(super) looked_at: HashMap<String, AttachedRegistry>,
+    /// The custom domains that they had; nothing of those without any.
+    pub(super) domains: HashMap<String, Vec<CustomDomain>>,
     /// Pairs that should have no pull secret, and of which nobody knows whether they have one: nobody who led before told.
     /// They are looked at slowly, behind all else.
     pub(super) sweep: VecDeque<SharedPair>,
@@ -86,6 +91,7 @@ impl Work {
         Self {
             wanted: HashMap::new(),
             rewrites: HashSet::new(),
+            rewriting: HashSet::new(),
             written: HashMap::new(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
@@ -98,6 +104,7 @@ impl Work {
             is_detached: false,
             absent: HashMap::new(),
             looked_at: HashMap::new(),
+            domains: HashMap::new(),
             sweep: VecDeque::new(),
             to_sweep: HashSet::new(),
             lost: HashMap::new(),
@@ -135,10 +142,24 @@ impl Work {
         self.enqueue(pair);
     }
 
+    /// Has the rewrite of a pull secret that nothing needs tried again when its wait ends.
+    pub(super) fn rewrite_later(&mut self, pair: &SharedPair) {
+        self.rewrites.insert(Arc::clone(pair));
+        self.done_until_retry(pair);
+    }
+
     /// Whether the pull secret of a pair, whose turn has come, is to be there: a Pod needs it, or it is to be rewritten.
     pub(super) fn take_need(&mut self, pair: &SharedPair) -> bool {
         let is_rewritten = self.rewrites.remove(pair);
+        if is_rewritten {
+            self.rewriting.insert(Arc::clone(pair));
+        }
         is_rewritten || self.is_wanted(pair)
+    }
+
+    /// Ends a turn of a pair; says whether it was to be rewritten.
+    pub(super) fn end_rewrite(&mut self, pair: &SharedPair) -> bool {
+        self.rewriting.remove(pair)
     }
 
     /// Has a pull secret deleted, unless that was refused: then it waits for its turn, whatever changes.
