@@ -135,14 +135,17 @@ impl DemandWriter {
                 change = changes.recv() => match change {
                     Ok(Change::Registry(registry)) => {
                         demands.forget_registry(&registry);
+                        self.watches.recent_writes.doubt(|pair| pair.1 == registry);
                         false
                     }
                     Ok(Change::NamespaceGone(namespace)) => {
                         demands.forget_namespace(&namespace);
+                        self.watches.recent_writes.doubt(|pair| pair.0 == namespace);
                         false
                     }
                     Ok(Change::Namespace(namespace)) => {
                         demands.forget_namespace(&namespace.name);
+                        self.watches.recent_writes.doubt(|pair| pair.0 == namespace.name);
                         true
                     }
                     Ok(Change::Credential(_)) => {
@@ -151,6 +154,7 @@ impl DemandWriter {
                     }
                     Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                         demands.forget_all();
+                        self.watches.recent_writes.doubt(|_| true);
                         self.write_overtaken(&mut open, &demands);
                         true
                     }
@@ -773,7 +777,7 @@ mod tests {
         let written = serde_json::json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "pullpass-mine"},
         });
-        let (writer, sender, receiver, _) = writer(200, &written);
+        let (writer, sender, receiver, asked) = writer(200, &written);
         let relabelled = crate::view::NamespaceChange {
             name: "apps".to_owned(),
             before: None,
@@ -796,9 +800,14 @@ mod tests {
                     None => sender.send_again("apps", "mine"),
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
+                let before = asked.load(Ordering::Relaxed);
                 let unwritten = sender.send("apps", &["mine"]);
                 assert_eq!(!unwritten.is_empty(), is_waited_for, "{change:?}");
                 tokio::time::sleep(Duration::from_millis(1)).await;
+                // What a kubelet can't pull with was written already.
+                let is_written = is_waited_for && change.is_some();
+                let written = asked.load(Ordering::Relaxed) - before;
+                assert_eq!(written, usize::from(is_written), "{change:?}");
             }
         };
         tokio::select! {

@@ -28,6 +28,8 @@ struct Write {
     /// The version of the Secret that it was written to, in the API server's order.
     version: Option<Version>,
     at: Instant,
+    /// Whether the pull secret may be gone since.
+    is_doubted: bool,
 }
 
 /// The credential of a registry that is to be in its pull secrets.
@@ -55,6 +57,7 @@ impl RecentWrites {
             credential,
             version,
             at: now,
+            is_doubted: false,
         };
         let mut recent = self.recent();
         if recent.len() >= MAX_RECENT && !recent.contains_key(&pair) {
@@ -86,9 +89,11 @@ impl RecentWrites {
         self.recent().remove(pair);
     }
 
-    /// Forgets the pull secrets of a namespace, which went with it.
-    pub(super) fn remove_namespace(&self, namespace: &str) {
-        self.recent().retain(|pair, _| pair.0 != namespace);
+    /// Takes those that may be gone, or lack what they are to have, not to be there any more.
+    pub(super) fn doubt(&self, may_be_gone: impl Fn(&Pair) -> bool) {
+        for (_, write) in self.recent().iter_mut().filter(|(pair, _)| may_be_gone(pair)) {
+            write.is_doubted = true;
+        }
     }
 
     /// Forgets what was written so long ago that the watch has brought every credential that was stored before.
@@ -105,7 +110,7 @@ impl RecentWrites {
 
 impl Write {
     fn is_recent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.at) < WRITE_RECENT_INTERVAL
+        !self.is_doubted && now.saturating_duration_since(self.at) < WRITE_RECENT_INTERVAL
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
         assert!(!recent.has(&pair("apps"), version, begin), "it was deleted");
         recent.add(pair("gone"), version, None, begin);
         recent.add(pair("other"), version, None, begin);
-        recent.remove_namespace("gone");
+        recent.doubt(|pair| pair.0 == "gone");
         assert!(!recent.has(&pair("gone"), version, begin));
         assert!(recent.has(&pair("other"), version, begin));
     }

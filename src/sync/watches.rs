@@ -161,7 +161,6 @@ impl Watches {
                     let mut versions = self.versions();
                     versions.remove_namespace(&name, now());
                     self.view.remove_namespace(&name);
-                    self.recent_writes.remove_namespace(&name);
                     self.tell(Change::NamespaceGone(name));
                 }
             }
