@@ -8,7 +8,8 @@ use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{
-    SOON, Test, World, cluster_of_its_own, pod_that_names, pull_secret, replica_builder, text,
+    SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pod_that_names, pull_secret,
+    replica_builder, text,
 };
 
 /// Far more than [`SOON`], which bounds every wait here.
@@ -47,6 +48,33 @@ fn opting_out_and_in_again_is_taken_up_immediately() -> Test {
     world.wait_for_no_secret(&namespace, &login)?;
     label("pullpass.dev/inject-")?;
     world.wait_for_secret(&namespace, &login)?;
+    Ok(())
+}
+
+#[test]
+fn a_namespace_that_opts_in_is_taken_up_immediately() -> Test {
+    let cluster = cluster_of_its_own()?;
+    let world = World::with_pullpass(
+        &cluster,
+        1,
+        |_| {},
+        |builder| {
+            builder
+                .overlay("opt-in")
+                .label("pullpass.dev/inject", "enabled")
+                .flag("--mode=opt-in")
+                .flag(SHIPPED)
+        },
+    )?;
+    let login = world.attached(&eager_for("late"))?;
+    make_namespaces(&cluster, "late", 1)?;
+    let label = |label: &str| cluster.run(&["label", "namespace", "late-0", label]);
+    for _ in 0..2 {
+        label("pullpass.dev/inject=enabled")?;
+        world.wait_for_secret("late-0", &login)?;
+        label("pullpass.dev/inject-")?;
+        world.wait_for_no_secret("late-0", &login)?;
+    }
     Ok(())
 }
 
