@@ -72,7 +72,7 @@ pub struct Review<'a> {
 /// What is done about a review.
 #[derive(Debug)]
 #[must_use]
-pub enum Step {
+pub enum ReviewStep {
     /// It is answered: an `AdmissionReview` in JSON.
     Answered(Vec<u8>),
     /// The caches may be behind the API server in this, which could change the answer.
@@ -159,7 +159,12 @@ impl Admission {
 
     /// Answers a review, unless something is to be waited for first; `peer` is who sent it, and its first byte came when it
     /// `arrived`.
-    pub fn answer(&self, review: &Review<'_>, peer: &str, arrived: Instant) -> Result<Step, AdmissionError> {
+    pub fn answer(
+        &self,
+        review: &Review<'_>,
+        peer: &str,
+        arrived: Instant,
+    ) -> Result<ReviewStep, AdmissionError> {
         let request = &review.request;
         let registries = review
             .registries
@@ -172,7 +177,7 @@ impl Admission {
         let decision = decide(request, &registries, labels.as_ref(), &self.settings);
         let wanted = decision.fresher.without(review.asked);
         if self.lookups.is_some() && wanted.is_wanted() {
-            return Ok(Step::Behind(wanted));
+            return Ok(ReviewStep::Behind(wanted));
         }
         let cluster = self.cluster.as_ref().filter(|_| !request.dry_run);
         if let Some(cluster) = cluster {
@@ -181,7 +186,7 @@ impl Admission {
             let is_there = review.namespace.as_ref().is_none_or(|found| found.0.is_some());
             let may_wait = self.lookups.is_some() && review.pull_secret.is_none() && is_there;
             if may_wait && !unwritten.is_empty() {
-                return Ok(Step::Unwritten(unwritten));
+                return Ok(ReviewStep::Unwritten(unwritten));
             }
         }
         let answer = encode(request, &decision)?;
@@ -194,7 +199,7 @@ impl Admission {
         }
         let results = Waited::of(review.asked, review.failed, decision.fresher, review.pull_secret);
         self.record(review, &decision, results, peer, arrived.elapsed());
-        Ok(Step::Answered(answer))
+        Ok(ReviewStep::Answered(answer))
     }
 
     /// Asks the API server for what a review wants to know better, within its part of the time that the API server waits for
@@ -404,8 +409,8 @@ mod tests {
         let body = review.to_string();
         let review = admission.read(body.as_bytes(), picked).unwrap();
         match admission.answer(&review, "127.0.0.1", Instant::now()).unwrap() {
-            Step::Answered(answer) => serde_json::from_slice(&answer).unwrap(),
-            step @ (Step::Behind(_) | Step::Unwritten(_)) => panic!("{step:?}"),
+            ReviewStep::Answered(answer) => serde_json::from_slice(&answer).unwrap(),
+            step @ (ReviewStep::Behind(_) | ReviewStep::Unwritten(_)) => panic!("{step:?}"),
         }
     }
 

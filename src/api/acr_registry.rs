@@ -136,7 +136,7 @@ pub struct Identity {
     pub workload_identity: Option<WorkloadIdentity>,
     /// The identity of the machine that the controller runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub managed_identity: Option<ManagedIdentity>,
+    pub managed_identity: Option<ManagedIdentitySpec>,
     /// A repository-scoped token of the registry, or its admin user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<Basic>,
@@ -205,7 +205,7 @@ pub struct WorkloadIdentity {
 #[x_kube(validation = Rule::new("!(has(self.clientId) && has(self.resourceId))")
     .message("set at most one of clientId and resourceId; neither means the system-assigned identity"))]
 #[serde(rename_all = "camelCase")]
-pub struct ManagedIdentity {
+pub struct ManagedIdentitySpec {
     /// The client ID of a user-assigned identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]

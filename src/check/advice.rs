@@ -1,6 +1,6 @@
 //! What to do about a failure as a check lists it: as sentences, with the commands. What there is to do is in `azure::remedy`.
 
-use super::finding::{Cure, Step};
+use super::finding::{CheckStep, Cure};
 use super::subject::{Subject, SubjectIdentity, Target};
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
@@ -94,23 +94,23 @@ pub(super) fn unreached(subject: &Subject, error: &HttpError) -> Vec<Cure> {
     listed(situation(subject, subject.target.as_ref()).of_no_answer(error))
 }
 
-pub(super) fn registry(subject: &Subject, step: Step, error: &AcrError) -> Vec<Cure> {
+pub(super) fn registry(subject: &Subject, step: CheckStep, error: &AcrError) -> Vec<Cure> {
     let asked = match step {
-        Step::Exchange => Request::Exchange,
-        Step::AccessToken | Step::Manifest | Step::Layers => Request::Pull,
-        Step::Dns
-        | Step::Tls
-        | Step::Challenge
-        | Step::Entra
-        | Step::Clock
-        | Step::Spec
-        | Step::Controller
-        | Step::Ready
-        | Step::PullAuthorized
-        | Step::Policies
-        | Step::CustomDomains
-        | Step::Credential
-        | Step::PullSecrets => Request::Challenge,
+        CheckStep::Exchange => Request::Exchange,
+        CheckStep::AccessToken | CheckStep::Manifest | CheckStep::Layers => Request::Pull,
+        CheckStep::Dns
+        | CheckStep::Tls
+        | CheckStep::Challenge
+        | CheckStep::Entra
+        | CheckStep::Clock
+        | CheckStep::Spec
+        | CheckStep::Controller
+        | CheckStep::Ready
+        | CheckStep::PullAuthorized
+        | CheckStep::Policies
+        | CheckStep::CustomDomains
+        | CheckStep::Credential
+        | CheckStep::PullSecrets => Request::Challenge,
     };
     let remedies = situation(subject, subject.target.as_ref()).of_registry(asked, error);
     match error {

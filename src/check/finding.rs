@@ -9,7 +9,7 @@ use crate::http::Barrier;
 /// A step of a check, in the order in which they are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Step {
+pub enum CheckStep {
     /// The registry's name has an address.
     Dns,
     /// A connection, with a certificate that is trusted.
@@ -46,7 +46,7 @@ pub enum Step {
     CustomDomains,
 }
 
-impl Step {
+impl CheckStep {
     /// What a person reads.
     pub fn title(self) -> &'static str {
         match self {
@@ -197,7 +197,7 @@ pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> StepOutcome
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The step.
-    pub step: Step,
+    pub step: CheckStep,
     /// How long it took; none where nothing was asked.
     pub took: Option<Duration>,
     /// What came of it.

@@ -4,7 +4,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::advice;
-use super::finding::{Code, Step, StepFailure, StepOutcome, failed, passed};
+use super::finding::{CheckStep, Code, StepFailure, StepOutcome, failed, passed};
 use super::subject::{Subject, Target};
 use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
 use crate::azure::mint::{MintCause, MintError};
@@ -78,7 +78,7 @@ pub struct ClockReading {
 }
 
 /// What an observation of a step means.
-pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOutcome {
+pub fn judge(subject: &Subject, step: CheckStep, observation: &Observation) -> StepOutcome {
     match observation {
         Observation::Resolved(Ok(resolution)) => passed(match resolution {
             Resolution::Override(address) => format!("{address}, by --resolve"),
@@ -99,23 +99,23 @@ pub fn judge(subject: &Subject, step: Step, observation: &Observation) -> StepOu
             |target| format!("may pull from {}", target.repository),
         )),
         Observation::Given => passed(match step {
-            Step::Entra => subject.identity.to_string(),
-            Step::Exchange => "a refresh token".to_owned(),
-            Step::Dns
-            | Step::Tls
-            | Step::Challenge
-            | Step::AccessToken
-            | Step::Manifest
-            | Step::Layers
-            | Step::Clock
-            | Step::Spec
-            | Step::Controller
-            | Step::Ready
-            | Step::PullAuthorized
-            | Step::Policies
-            | Step::CustomDomains
-            | Step::Credential
-            | Step::PullSecrets => subject
+            CheckStep::Entra => subject.identity.to_string(),
+            CheckStep::Exchange => "a refresh token".to_owned(),
+            CheckStep::Dns
+            | CheckStep::Tls
+            | CheckStep::Challenge
+            | CheckStep::AccessToken
+            | CheckStep::Manifest
+            | CheckStep::Layers
+            | CheckStep::Clock
+            | CheckStep::Spec
+            | CheckStep::Controller
+            | CheckStep::Ready
+            | CheckStep::PullAuthorized
+            | CheckStep::Policies
+            | CheckStep::CustomDomains
+            | CheckStep::Credential
+            | CheckStep::PullSecrets => subject
                 .target
                 .as_ref()
                 .map(|target| format!("may pull from {}", target.repository))
@@ -150,7 +150,7 @@ fn layers(subject: &Subject, found: &Layers) -> StepOutcome {
                 why: "it is no image".to_owned(),
             };
         }
-        Layers::Refused(error) => return refused(subject, Step::Layers, error),
+        Layers::Refused(error) => return refused(subject, CheckStep::Layers, error),
         Layers::Registry => return passed("come from the registry itself".to_owned()),
         Layers::Elsewhere {
             host,
@@ -186,28 +186,28 @@ fn unreached(subject: &Subject, error: &HttpError) -> StepOutcome {
 }
 
 /// What a step is about when nothing more is known.
-fn code_of_step(step: Step) -> Code {
+fn code_of_step(step: CheckStep) -> Code {
     match step {
-        Step::Entra => Code::AadLogin,
-        Step::Exchange => Code::RefreshToken,
-        Step::AccessToken | Step::Manifest | Step::Layers => Code::AccessToken,
-        Step::Dns
-        | Step::Tls
-        | Step::Challenge
-        | Step::Clock
-        | Step::Spec
-        | Step::Controller
-        | Step::Ready
-        | Step::PullAuthorized
-        | Step::Policies
-        | Step::CustomDomains
-        | Step::Credential
-        | Step::PullSecrets => Code::Challenge,
+        CheckStep::Entra => Code::AadLogin,
+        CheckStep::Exchange => Code::RefreshToken,
+        CheckStep::AccessToken | CheckStep::Manifest | CheckStep::Layers => Code::AccessToken,
+        CheckStep::Dns
+        | CheckStep::Tls
+        | CheckStep::Challenge
+        | CheckStep::Clock
+        | CheckStep::Spec
+        | CheckStep::Controller
+        | CheckStep::Ready
+        | CheckStep::PullAuthorized
+        | CheckStep::Policies
+        | CheckStep::CustomDomains
+        | CheckStep::Credential
+        | CheckStep::PullSecrets => Code::Challenge,
     }
 }
 
-fn code_of(step: Step, error: &AcrError) -> Code {
-    let is_early = matches!(step, Step::Challenge | Step::Exchange);
+fn code_of(step: CheckStep, error: &AcrError) -> Code {
+    let is_early = matches!(step, CheckStep::Challenge | CheckStep::Exchange);
     match error {
         AcrError::Refused(AcrRefusal {
             is_about_encryption: true,
@@ -228,11 +228,11 @@ fn code_of(step: Step, error: &AcrError) -> Code {
     }
 }
 
-fn refused(subject: &Subject, step: Step, error: &AcrError) -> StepOutcome {
+fn refused(subject: &Subject, step: CheckStep, error: &AcrError) -> StepOutcome {
     let code = code_of(step, error);
     let host = &subject.login_server;
     let cause = match (step, error) {
-        (Step::Challenge, AcrError::Refused(refusal)) if code == Code::Forbidden => {
+        (CheckStep::Challenge, AcrError::Refused(refusal)) if code == Code::Forbidden => {
             format!(
                 "{host} keeps this machine out ({refusal}): its firewall does not know the address, or public access \
                  is off"
@@ -245,13 +245,13 @@ fn refused(subject: &Subject, step: Step, error: &AcrError) -> StepOutcome {
         (_, AcrError::Refused(refusal)) if code == Code::LoginServer => {
             format!("there is no registry at {host} ({refusal})")
         }
-        (Step::Exchange, AcrError::Refused(refusal)) if matches!(refusal.status, 400 | 401) => format!(
+        (CheckStep::Exchange, AcrError::Refused(refusal)) if matches!(refusal.status, 400 | 401) => format!(
             "{host} does not take the identity ({refusal}): it has no role there, or the role does not act yet"
         ),
-        (Step::Exchange, AcrError::Refused(refusal)) if refusal.status == 413 => {
+        (CheckStep::Exchange, AcrError::Refused(refusal)) if refusal.status == 413 => {
             format!("the identity's Entra token is too large for {host} ({refusal})")
         }
-        (Step::AccessToken, AcrError::Refused(refusal)) => {
+        (CheckStep::AccessToken, AcrError::Refused(refusal)) => {
             format!("{host} gives the identity no access ({refusal})")
         }
         (_, AcrError::NoAccess { repository }) => {
@@ -271,7 +271,7 @@ fn refused(subject: &Subject, step: Step, error: &AcrError) -> StepOutcome {
     failed(code, cause, advice::registry(subject, step, error))
 }
 
-fn minted(subject: &Subject, step: Step, error: &MintError) -> StepOutcome {
+fn minted(subject: &Subject, step: CheckStep, error: &MintError) -> StepOutcome {
     match error.cause() {
         MintCause::Registry { error, .. } => refused(subject, step, error),
         cause @ MintCause::Entra(error) => {
@@ -312,7 +312,7 @@ fn manifest(subject: &Subject, target: &Target, error: &AcrError) -> StepOutcome
         | AcrError::WrongRealm { .. }
         | AcrError::Token(_)
         | AcrError::TooLong
-        | AcrError::NoAccess { .. } => refused(subject, Step::Manifest, error),
+        | AcrError::NoAccess { .. } => refused(subject, CheckStep::Manifest, error),
     }
 }
 

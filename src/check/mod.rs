@@ -10,6 +10,6 @@ mod judge;
 pub mod runner;
 mod subject;
 
-pub use self::finding::{Code, Cure, Finding, Step, StepFailure, StepOutcome};
+pub use self::finding::{CheckStep, Code, Cure, Finding, StepFailure, StepOutcome};
 pub use self::judge::{ClockReading, Observation, judge};
 pub use self::subject::{Subject, SubjectIdentity, Target, TargetError};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::Uri;
 use jiff::Timestamp;
 
-use super::finding::{Finding, Step, StepOutcome};
+use super::finding::{CheckStep, Finding, StepOutcome};
 use super::judge::{ClockReading, Layers, Observation, judge};
 use super::subject::{Subject, SubjectIdentity, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, BlobSource, Manifest};
@@ -38,13 +38,13 @@ struct Log<'a> {
     subject: &'a Subject,
     tell: Tell<'a>,
     since: Instant,
-    last: Option<Step>,
-    failed: Option<Step>,
+    last: Option<CheckStep>,
+    failed: Option<CheckStep>,
 }
 
 impl Log<'_> {
     /// Judges a step, tells of it, and says whether it passed.
-    fn observed(&mut self, step: Step, observation: &Observation) -> bool {
+    fn observed(&mut self, step: CheckStep, observation: &Observation) -> bool {
         let outcome = judge(self.subject, step, observation);
         let passed = matches!(outcome, StepOutcome::Passed { .. });
         if matches!(outcome, StepOutcome::Failed(_)) {
@@ -58,7 +58,7 @@ impl Log<'_> {
         passed
     }
 
-    fn skipped(&mut self, step: Step, why: String) {
+    fn skipped(&mut self, step: CheckStep, why: String) {
         self.last = Some(step);
         let outcome = StepOutcome::Skipped { why };
         (self.tell)(Finding {
@@ -69,7 +69,7 @@ impl Log<'_> {
     }
 
     /// A step that succeeds more than once, with one audience after the other, is told of once.
-    fn given(&mut self, step: Step) {
+    fn given(&mut self, step: CheckStep) {
         if self.last.is_none_or(|last| last < step) {
             self.observed(step, &Observation::Given);
         }
@@ -96,10 +96,10 @@ impl Runner<'_> {
             let repository = &target.repository;
             let (target, answer) = self.manifest(target, token).await;
             let reference = target.reference.clone();
-            let is_there = log.observed(Step::Manifest, &Observation::Manifest { target, answer });
+            let is_there = log.observed(CheckStep::Manifest, &Observation::Manifest { target, answer });
             if let Some(reference) = reference.filter(|_| is_there) {
                 let layers = self.layers(repository, &reference, token).await;
-                log.observed(Step::Layers, &Observation::Layers(layers));
+                log.observed(CheckStep::Layers, &Observation::Layers(layers));
             }
         }
         self.leave_out(&mut log);
@@ -107,9 +107,9 @@ impl Runner<'_> {
             Some(mut reading) => {
                 let claims = token.and_then(|token| Claims::parse(token.expose()).ok());
                 reading.token_issued_at = claims.and_then(|claims| claims.issued_at());
-                log.observed(Step::Clock, &Observation::Clock(reading));
+                log.observed(CheckStep::Clock, &Observation::Clock(reading));
             }
-            None => log.skipped(Step::Clock, "no answer had the time".to_owned()),
+            None => log.skipped(CheckStep::Clock, "no answer had the time".to_owned()),
         }
     }
 
@@ -123,11 +123,11 @@ impl Runner<'_> {
             .build()
             .unwrap_or_default();
         let resolved = self.http.resolve(&url).await;
-        if !log.observed(Step::Dns, &Observation::Resolved(resolved)) {
+        if !log.observed(CheckStep::Dns, &Observation::Resolved(resolved)) {
             return false;
         }
         let connected = self.http.connect(&url).await;
-        if !log.observed(Step::Tls, &Observation::Connected(connected)) {
+        if !log.observed(CheckStep::Tls, &Observation::Connected(connected)) {
             return false;
         }
         let asked = (self.clock)();
@@ -141,7 +141,7 @@ impl Runner<'_> {
             });
             acr::challenge_in(&answer, &self.subject.login_server, local).map(drop)
         });
-        log.observed(Step::Challenge, &Observation::Challenged(challenged))
+        log.observed(CheckStep::Challenge, &Observation::Challenged(challenged))
     }
 
     /// The token that the identity is given in the end.
@@ -149,17 +149,17 @@ impl Runner<'_> {
         match &self.subject.identity {
             SubjectIdentity::Nobody { .. } => None,
             SubjectIdentity::Broken { message } => {
-                log.observed(Step::Entra, &Observation::Incomplete(message.clone()));
+                log.observed(CheckStep::Entra, &Observation::Incomplete(message.clone()));
                 None
             }
             SubjectIdentity::Mint(request) => self.mint(log, request).await,
             SubjectIdentity::Password { username, password } => {
                 let not_needed = "the user name and the password are used as they are";
-                log.skipped(Step::Entra, not_needed.to_owned());
-                log.skipped(Step::Exchange, not_needed.to_owned());
+                log.skipped(CheckStep::Entra, not_needed.to_owned());
+                log.skipped(CheckStep::Exchange, not_needed.to_owned());
                 let given = self.log_in(username, password).await;
                 let token = given.as_ref().ok().cloned();
-                log.observed(Step::AccessToken, &Observation::LoggedIn(given.map(drop)));
+                log.observed(CheckStep::AccessToken, &Observation::LoggedIn(given.map(drop)));
                 token
             }
         }
@@ -180,7 +180,7 @@ impl Runner<'_> {
             Ok(credential) => Some(credential.password),
             Err(error) => {
                 // With a second audience an earlier step may fail than the one that had been reached.
-                let next = log.last.map_or(Step::Entra, step_after);
+                let next = log.last.map_or(CheckStep::Entra, step_after);
                 let step = step_of(error.step()).max(next);
                 log.observed(step, &Observation::Refused(error));
                 None
@@ -263,9 +263,14 @@ impl Runner<'_> {
             (None, SubjectIdentity::Nobody { why }) => why.clone(),
             (None, _) => return,
         };
-        let mut steps = vec![Step::Tls, Step::Challenge, Step::Entra, Step::Exchange];
+        let mut steps = vec![
+            CheckStep::Tls,
+            CheckStep::Challenge,
+            CheckStep::Entra,
+            CheckStep::Exchange,
+        ];
         if self.subject.target.is_some() {
-            steps.extend([Step::AccessToken, Step::Manifest, Step::Layers]);
+            steps.extend([CheckStep::AccessToken, CheckStep::Manifest, CheckStep::Layers]);
         }
         let mut why = Some(why);
         for step in steps {
@@ -279,33 +284,33 @@ impl Runner<'_> {
 }
 
 /// The step of minting that follows one that passed.
-fn step_after(step: Step) -> Step {
+fn step_after(step: CheckStep) -> CheckStep {
     match step {
-        Step::Entra => Step::Exchange,
-        Step::Exchange => Step::AccessToken,
-        Step::Dns
-        | Step::Tls
-        | Step::Challenge
-        | Step::AccessToken
-        | Step::Manifest
-        | Step::Layers
-        | Step::Clock
-        | Step::Spec
-        | Step::Controller
-        | Step::Ready
-        | Step::PullAuthorized
-        | Step::Policies
-        | Step::CustomDomains
-        | Step::Credential
-        | Step::PullSecrets => Step::Entra,
+        CheckStep::Entra => CheckStep::Exchange,
+        CheckStep::Exchange => CheckStep::AccessToken,
+        CheckStep::Dns
+        | CheckStep::Tls
+        | CheckStep::Challenge
+        | CheckStep::AccessToken
+        | CheckStep::Manifest
+        | CheckStep::Layers
+        | CheckStep::Clock
+        | CheckStep::Spec
+        | CheckStep::Controller
+        | CheckStep::Ready
+        | CheckStep::PullAuthorized
+        | CheckStep::Policies
+        | CheckStep::CustomDomains
+        | CheckStep::Credential
+        | CheckStep::PullSecrets => CheckStep::Entra,
     }
 }
 
-fn step_of(step: MintStep) -> Step {
+fn step_of(step: MintStep) -> CheckStep {
     match step {
-        MintStep::Prepare | MintStep::Entra => Step::Entra,
-        MintStep::Exchange => Step::Exchange,
-        MintStep::AccessToken => Step::AccessToken,
+        MintStep::Prepare | MintStep::Entra => CheckStep::Entra,
+        MintStep::Exchange => CheckStep::Exchange,
+        MintStep::AccessToken => CheckStep::AccessToken,
     }
 }
 

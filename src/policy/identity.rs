@@ -1,8 +1,7 @@
 //! Who pulls from an attached registry: the identity of a valid spec, which is exactly one of the five.
 
 use crate::api::acr_registry::{
-    BasicSecretRef, CredentialKind, Identity, ManagedIdentity as ManagedIdentitySpec, SecretKeyRef,
-    ServicePrincipal,
+    BasicSecretRef, CredentialKind, Identity, ManagedIdentitySpec, SecretKeyRef, ServicePrincipal,
 };
 use crate::api::identity::{Application, ManagedIdentity};
 use crate::policy::invalid_spec::InvalidSpec;

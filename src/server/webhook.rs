@@ -18,7 +18,7 @@ use super::budget::{BodyLimits, Budget};
 use super::connection::Caller;
 use super::refusals::Refusals;
 use super::{RequestId, error};
-use crate::admission::{Admission, AdmissionError, Step};
+use crate::admission::{Admission, AdmissionError, ReviewStep};
 use crate::base::readiness::Readiness;
 use crate::metrics::port::Refusal;
 use crate::policy::scope::Picked;
@@ -193,13 +193,13 @@ impl Webhook {
             let step = self.admission.answer(&review, peer, arrived)?;
             drop(permit);
             match step {
-                Step::Answered(answer) => return Ok(Some(answer)),
-                Step::Behind(wanted) => {
+                ReviewStep::Answered(answer) => return Ok(Some(answer)),
+                ReviewStep::Behind(wanted) => {
                     self.admission
                         .catch_up(&mut review, wanted, arrived, timeout)
                         .await;
                 }
-                Step::Unwritten(unwritten) => {
+                ReviewStep::Unwritten(unwritten) => {
                     self.admission
                         .wait_for_pull_secrets(&mut review, unwritten, arrived, timeout)
                         .await;

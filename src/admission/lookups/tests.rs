@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::admission::demand::{self, DemandReceiver};
-use crate::admission::{Admission, ClusterSenders, Step, denials};
+use crate::admission::{Admission, ClusterSenders, ReviewStep, denials};
 use crate::audit::{AuditLog, Destination};
 use crate::metrics::Metrics;
 use crate::policy::decision::{Settings, WaitOutcome};
@@ -136,20 +136,20 @@ impl World {
                 .answer(&review, "peer", arrived.into_std())
                 .unwrap()
             {
-                Step::Answered(answer) => {
+                ReviewStep::Answered(answer) => {
                     let answer: Value = serde_json::from_slice(&answer).unwrap();
                     let decision = &answer["response"]["auditAnnotations"]["decision"];
                     return (decision.as_str().unwrap().to_owned(), arrived.elapsed());
                 }
-                Step::Behind(wanted) => {
+                ReviewStep::Behind(wanted) => {
                     self.admission
                         .catch_up(&mut review, wanted, arrived.into_std(), timeout)
                         .await;
                 }
-                Step::Unwritten(_) if !self.waits_for_pull_secrets => {
+                ReviewStep::Unwritten(_) if !self.waits_for_pull_secrets => {
                     review.pull_secret = Some(WaitOutcome::Written);
                 }
-                Step::Unwritten(unwritten) => {
+                ReviewStep::Unwritten(unwritten) => {
                     self.admission
                         .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), timeout)
                         .await;

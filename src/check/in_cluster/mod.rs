@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use self::code::code_of;
 use super::advice::{kubectl, listed, new_secret, of_status};
-use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
+use super::finding::{CheckStep, Code, Cure, Finding, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
@@ -71,16 +71,19 @@ impl Facts {
         let spec = self.spec(&parsed);
         let seen = self.controller(&status);
         let is_seen = !matches!(seen, StepOutcome::Failed(_));
-        let mut findings = vec![finding(Step::Spec, spec), finding(Step::Controller, seen)];
+        let mut findings = vec![
+            finding(CheckStep::Spec, spec),
+            finding(CheckStep::Controller, seen),
+        ];
         let rest = [
-            (Step::Ready, self.ready(&status, registry)),
-            (Step::Credential, self.credential(&status, registry)),
-            (Step::PullSecrets, self.pull_secrets(&status)),
-            (Step::PullAuthorized, pull_authorized(&status, registry)),
+            (CheckStep::Ready, self.ready(&status, registry)),
+            (CheckStep::Credential, self.credential(&status, registry)),
+            (CheckStep::PullSecrets, self.pull_secrets(&status)),
+            (CheckStep::PullAuthorized, pull_authorized(&status, registry)),
         ];
         let domains = self
             .custom_domains(&status)
-            .map(|outcome| (Step::CustomDomains, outcome));
+            .map(|outcome| (CheckStep::CustomDomains, outcome));
         findings.extend(rest.into_iter().chain(domains).map(|(step, outcome)| {
             let outcome = if is_seen {
                 outcome
@@ -91,7 +94,7 @@ impl Facts {
             };
             finding(step, outcome)
         }));
-        findings.push(finding(Step::Policies, self.policies()));
+        findings.push(finding(CheckStep::Policies, self.policies()));
         findings
     }
 

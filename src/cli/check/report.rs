@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::CheckOutput;
 use super::cluster::RegistryEvent;
 use crate::check::in_cluster::Facts;
-use crate::check::{Finding, Step, StepFailure, StepOutcome, Subject, SubjectIdentity};
+use crate::check::{CheckStep, Finding, StepFailure, StepOutcome, Subject, SubjectIdentity};
 use crate::cli::{CliError, table};
 
 /// The width of the longest title.
@@ -155,7 +155,7 @@ impl Report {
             return Vec::new();
         }
         let skipped = self.findings.iter().filter(|finding| {
-            matches!(finding.outcome, StepOutcome::Skipped { .. }) && finding.step != Step::Clock
+            matches!(finding.outcome, StepOutcome::Skipped { .. }) && finding.step != CheckStep::Clock
         });
         skipped.map(|finding| finding.step.title()).collect()
     }
@@ -225,7 +225,7 @@ impl Report {
     }
 }
 
-fn failure_text(step: Step, failure: &StepFailure) -> String {
+fn failure_text(step: CheckStep, failure: &StepFailure) -> String {
     let (code, cause) = (failure.code.as_str(), failure.cause.trim_end_matches('.'));
     let headline = format!("{BAD}{code}{BAD:#}: {}: {cause}.\n", step.title());
     let cures = failure.cures.iter().map(|cure| {

@@ -12,7 +12,7 @@ use super::flags::SpecFlags;
 use super::namespaces::NamespaceChoice;
 use crate::api::acr_registry::{
     AcrRegistry, AcrRegistrySpec, Anonymous, Basic, BasicSecretRef, CredentialKind, Identity,
-    ManagedIdentity, Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
+    ManagedIdentitySpec, Provision, SecretKeyRef, ServicePrincipal, WorkloadIdentity,
 };
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::base::secret_text::SecretText;
@@ -142,7 +142,7 @@ pub(super) fn identity(
             client_id,
             resource_id,
         } => {
-            identity.managed_identity = Some(ManagedIdentity {
+            identity.managed_identity = Some(ManagedIdentitySpec {
                 client_id,
                 resource_id,
             });
