@@ -132,34 +132,10 @@ impl DemandWriter {
                     let is_overtaken = self.settle(&mut open, &demands, (pair, since), outcome);
                     is_overtaken || wants_room
                 }
-                change = changes.recv() => match change {
-                    Ok(Change::Registry(registry)) => {
-                        demands.forget_registry(&registry);
-                        self.watches.recent_writes.doubt(|pair| pair.1 == registry);
-                        false
-                    }
-                    Ok(Change::NamespaceGone(namespace)) => {
-                        demands.forget_namespace(&namespace);
-                        self.watches.recent_writes.doubt(|pair| pair.0 == namespace);
-                        false
-                    }
-                    Ok(Change::Namespace(namespace)) => {
-                        demands.forget_namespace(&namespace.name);
-                        self.watches.recent_writes.doubt(|pair| pair.0 == namespace.name);
-                        true
-                    }
-                    Ok(Change::Credential(_)) => {
-                        self.write_overtaken(&mut open, &demands);
-                        true
-                    }
-                    Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
-                        demands.forget_all();
-                        self.watches.recent_writes.doubt(|_| true);
-                        self.write_overtaken(&mut open, &demands);
-                        true
-                    }
-                    Err(RecvError::Closed) => return,
-                },
+                change = changes.recv() => {
+                    let Some(retry_all) = self.take_change(&mut open, &demands, change) else { return };
+                    retry_all
+                }
                 _ = retry.tick() => {
                     let now = now();
                     self.watches.recent_writes.expire(now);
@@ -185,6 +161,44 @@ impl DemandWriter {
                     writes.push(self.write(pair, since));
                 }
             }
+        }
+    }
+
+    /// Takes a change; says whether what waits is to be looked at for it, and nothing where no more will come.
+    fn take_change(
+        &self,
+        open: &mut OpenDemands,
+        demands: &DemandReceiver,
+        change: Result<Change, RecvError>,
+    ) -> Option<bool> {
+        let recent = &self.watches.recent_writes;
+        match change {
+            Ok(Change::Registry(registry)) => {
+                demands.forget_registry(&registry);
+                recent.doubt(|pair| pair.1 == registry);
+                Some(false)
+            }
+            Ok(Change::NamespaceGone(namespace)) => {
+                demands.forget_namespace(&namespace);
+                recent.doubt(|pair| pair.0 == namespace);
+                Some(false)
+            }
+            Ok(Change::Namespace(namespace)) => {
+                demands.forget_namespace(&namespace.name);
+                recent.doubt(|pair| pair.0 == namespace.name);
+                Some(true)
+            }
+            Ok(Change::Credential(_)) => {
+                self.write_overtaken(open, demands);
+                Some(true)
+            }
+            Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
+                demands.forget_all();
+                recent.doubt(|_| true);
+                self.write_overtaken(open, demands);
+                Some(true)
+            }
+            Err(RecvError::Closed) => None,
         }
     }
 
