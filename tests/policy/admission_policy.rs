@@ -262,5 +262,68 @@ fn a_large_pod_and_a_large_index_fit_the_budget() -> Test {
     assert_eq!(injected(&cluster, &containers(255))?.len(), 255);
     let more = injected(&cluster, &containers(256))?;
     assert_eq!(more, [""; 0], "it is left to the webhook");
+    // As much as the API server takes: nothing is refused for what it costs.
+    let own = "registry0000.azurecr.io";
+    let long = |count: usize, length: usize| {
+        let images = (0..count).map(|number| {
+            let text = "x".repeat(length);
+            json!({"name": format!("c{number}"), "image": if number == 0 { format!("{own}/app:1") } else { format!("{own}/{text}") }})
+        });
+        pod("apps", &json!({"containers": images.collect::<Vec<_>>()}))
+    };
+    for (count, length, is_injected) in [(255, 4_000, true), (2, 1_000_000, true), (1_000, 1_000, false)] {
+        let names = injected(&cluster, &long(count, length))?;
+        assert_eq!(
+            !names.is_empty(),
+            is_injected,
+            "{count} images of {length}: {names:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_cloud_is_injected_and_no_mirror_pod() -> Test {
+    let hosts = ["gov.azurecr.us", "china.azurecr.cn"];
+    let of = |host: &str| host.split('.').next().unwrap_or_default().to_owned();
+    let entries: serde_json::Map<_, _> = hosts
+        .iter()
+        .map(|host| ((*host).to_owned(), json!([format!("pullpass-{}", of(host))])))
+        .collect();
+    let secrets: serde_json::Map<_, _> = hosts
+        .iter()
+        .map(|host| (format!("pullpass-{}", of(host)), json!({"registry": of(host)})))
+        .collect();
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn", "hosts": entries, "pullSecrets": secrets,
+    }))?;
+    namespace(&cluster, "apps", &json!({}))?;
+    let one = |image: &str| pod("apps", &json!({"containers": [{"name": "main", "image": image}]}));
+    for (image, secret) in [
+        ("gov.azurecr.us/app:1", "pullpass-gov"),
+        ("Gov.AzureCR.us:443/app:1", "pullpass-gov"),
+        ("gov.usgovvirginia.geo.azurecr.us/app:1", "pullpass-gov"),
+        (
+            "china.azurecr.cn/app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "pullpass-china",
+        ),
+        ("china.chinaeast2.geo.azurecr.cn:443/app", "pullpass-china"),
+    ] {
+        wait_for("the policy to inject", SOON, || {
+            match injected(&cluster, &one(image)) {
+                Ok(names) if names == [secret] => Ok(()),
+                other => Err(format!("{image}: {other:?}")),
+            }
+        })?;
+    }
+    let spec = json!({"nodeName": "node", "containers": [{"name": "main", "image": "gov.azurecr.us/app:1"}]});
+    assert_eq!(injected(&cluster, &pod("apps", &spec))?, ["pullpass-gov"]);
+    let mut mirror: Value = serde_json::from_str(&pod("apps", &spec))?;
+    let metadata = mirror.pointer_mut("/metadata").and_then(Value::as_object_mut);
+    metadata.ok_or("there is no metadata")?.insert(
+        "annotations".to_owned(),
+        json!({"kubernetes.io/config.mirror": "x"}),
+    );
+    assert_eq!(injected(&cluster, &mirror.to_string())?, [""; 0]);
     Ok(())
 }
