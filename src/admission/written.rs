@@ -16,7 +16,7 @@ const JOIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after its demand a pull secret that was not written is demanded of nobody who waits: only a few of its Pods do.
 const FAILED_INTERVAL: Duration = Duration::from_secs(5);
 /// How many pull secrets are remembered. Of further ones, each Pod waits until the writer says that they are there.
-const MAX_REMEMBERED: usize = 16_384;
+const MAX_REMEMBERED: usize = 4096;
 /// How often room is made among them at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -90,6 +90,9 @@ fn after(cluster: &ControlPlane, open: &str) -> Test {
         let is_known = created.stdout.contains(&format!("pullpass-{OPEN}"));
         if is_known { Ok(()) } else { Err(created.stdout) }
     })?;
+    // The command says of each that is not.
+    let ready = "--for=condition=Ready";
+    cluster.run(&["wait", ready, "acrregistries", "--all", "--timeout=60s"])?;
     cluster.apply(&list(&[
         pod("after", "a", open, None),
         pod("after", "b", open, None),

@@ -53,7 +53,11 @@ pub fn pullpass(cluster: &ControlPlane) -> InstallationBuilder<'_> {
 fn azure() -> Result<&'static Azure, Box<dyn Error>> {
     static AZURE: OnceLock<Result<Azure, String>> = OnceLock::new();
     let azure = AZURE.get_or_init(|| {
-        let logins = [Login::new(OPEN, 1), Login::new(CLOSED, 2)];
+        let other = Login {
+            host: OTHER_HOST.to_owned(),
+            ..Login::new(OTHER, 3)
+        };
+        let logins = [Login::new(OPEN, 1), Login::new(CLOSED, 2), other];
         let with_token = |config: &mut Config| {
             for registry in &mut config.registries {
                 registry.tokens = vec![ScopedToken {
