@@ -343,8 +343,10 @@ impl Work {
         if is_done || !is_late && !is_seen {
             return;
         }
+        // What was written before is written again at each look at everything, which can be always.
         let under_way = self.queued.iter().chain(&self.busy);
-        let unsettled: HashSet<&str> = under_way.map(|pair| &*pair.1).collect();
+        let first_time = under_way.filter(|pair| !self.written.contains_key(*pair));
+        let unsettled: HashSet<&str> = first_time.map(|pair| &*pair.1).collect();
         let is_settled = |name: &&str| is_late || self.settled.contains(*name) || !unsettled.contains(name);
         self.settled = registries.names().filter(is_settled).map(str::to_owned).collect();
     }
