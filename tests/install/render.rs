@@ -92,10 +92,17 @@ pub fn checkout() -> Result<Scratch, Box<dyn Error>> {
 
 /// What kustomize makes of a kustomization in a directory beside `manifests`.
 pub fn kustomize(kustomization: &Value) -> Result<Vec<Value>, Box<dyn Error>> {
+    kustomize_with(&kustomization.to_string(), &[])
+}
+
+/// The same of a text, with these other files beside it.
+pub fn kustomize_with(kustomization: &str, files: &[(&str, &str)]) -> Result<Vec<Value>, Box<dyn Error>> {
     let checkout = checkout()?;
     let directory = checkout.path().join("my-pullpass");
     fs::create_dir(&directory)?;
-    fs::write(directory.join("kustomization.yaml"), kustomization.to_string())?;
+    for (name, text) in files.iter().chain(&[("kustomization.yaml", kustomization)]) {
+        fs::write(directory.join(name), text)?;
+    }
     let output = Command::new(kubectl()?)
         .arg("kustomize")
         .arg(directory)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::render::{Choice, Test, by_name, chart, kustomize, succeeded, template};
+use crate::documents::block;
+use crate::render::{Choice, Test, by_name, chart, kustomize_with, succeeded, template};
 
 /// What Helm's conventions add to every object, and nothing else does.
 const HELM_LABELS: [&str; 4] = [
@@ -66,21 +67,8 @@ fn the_chart_renders_what_overlays_and_components_render() -> Test {
 #[test]
 fn custom_domains_are_the_same_in_chart_and_kustomize() -> Test {
     let domains = ["registry.contoso.com", "images.contoso.com"];
-    let options = json!({
-        "disableNameSuffixHash": true,
-        "annotations": {"config.kubernetes.io/local-config": "true"},
-    });
-    let ours = kustomize(&json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../manifests/overlays/cluster-wide"],
-        "components": ["../manifests/components/custom-domains"],
-        "configMapGenerator": [{
-            "name": "pullpass-custom-domains",
-            "literals": [format!("domains={}", domains.join(","))],
-            "options": options,
-        }],
-    }))?;
+    let written = |nth| block("docs/install.md", "Custom domains", "yaml", nth);
+    let ours = kustomize_with(&written(1)?, &[("custom-domains.yaml", &written(0)?)])?;
     let theirs = chart(&json!({"webhook": {"customDomains": domains}, "namespace": {"create": true}}))?;
     let ours = by_name(ours.into_iter().map(comparable).collect())?;
     let theirs = by_name(theirs.into_iter().map(comparable).collect())?;
