@@ -2,6 +2,7 @@
 
 pub mod abridged;
 pub mod backoff;
+pub mod causes;
 pub mod clock;
 pub mod dns;
 pub mod encoding;

@@ -26,6 +26,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use self::invocation::Invocation;
+use crate::base::causes::causes;
 use crate::serve::ServeError;
 use crate::view::manifests::ManifestsError;
 
@@ -75,9 +76,13 @@ enum CliError {
     #[error(
         "the audit log can't be opened: {0}. Choose another file with --audit-log, or - for standard output"
     )]
-    Audit(io::Error),
+    Audit(#[source] io::Error),
     #[error("{what}: {error}")]
-    Io { what: &'static str, error: io::Error },
+    Io {
+        what: &'static str,
+        #[source]
+        error: io::Error,
+    },
     #[error("the cluster can't be used: {0}")]
     Cluster(String),
     #[error("{0}")]
@@ -135,7 +140,7 @@ pub fn run() -> ExitCode {
         // Whoever reads the output has seen enough, as `head` does.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pullpass: {error}");
+            eprintln!("pullpass: {}", causes(&error));
             error.exit_code()
         }
     }

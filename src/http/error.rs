@@ -10,6 +10,7 @@ use rustls::CertificateError;
 use thiserror::Error;
 
 use super::dialer::{DialError, NoAddress};
+use crate::base::causes::{causes, chain};
 
 const UNRESOLVED: &str = "the host name does not resolve";
 const UNCONNECTED: &str = "no TCP connection";
@@ -198,7 +199,7 @@ fn proxy_text(error: &(dyn StdError + 'static)) -> String {
     }
     match find(error, |e| e.downcast_ref::<io::Error>().map(io::Error::kind)) {
         Some(kind) => kind.to_string(),
-        None => error.to_string(),
+        None => causes(error),
     }
 }
 
@@ -210,23 +211,11 @@ fn io_text(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// The first error of a chain that `pick` takes.
-///
-/// `io::Error::source` passes by what the error itself was made of, so that is looked at too.
 fn find<T>(
     error: &(dyn StdError + 'static),
     pick: impl Fn(&(dyn StdError + 'static)) -> Option<T>,
 ) -> Option<T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = pick(error) {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
+    chain(error).find_map(pick)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! One call to the API server, with a limit in time. Without one, a call waits for as long as the connection seems to be
 //! alive, and the client's own retries can take minutes.
 
-use std::error::Error;
 use std::time::Duration;
 
 use kube::core::Status;
 use thiserror::Error;
+
+use super::words::Words;
 
 /// How long a call may take that nothing else sets a limit to.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,21 +47,6 @@ impl CallError {
     }
 }
 
-/// An error as a person is told of it.
-pub(crate) trait Words {
-    /// The API server's own words, or else the error with all its causes.
-    fn words(&self) -> String;
-}
-
-impl Words for kube::Error {
-    fn words(&self) -> String {
-        match self {
-            Self::Api(status) => status.message.clone(),
-            other => causes(other),
-        }
-    }
-}
-
 impl Words for CallError {
     fn words(&self) -> String {
         self.to_string()
@@ -84,21 +70,6 @@ pub async fn call_within<T>(
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, CallError> {
     let done = tokio::time::timeout(limit, Box::pin(work)).await;
     done.map_err(|_| CallError::TimedOut(limit))
-}
-
-/// An error with what caused it, each once.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use kube::config::InferConfigError;
 use kube::{Client, Config};
 use thiserror::Error;
 
-use super::call::Words;
+use super::words::{Words, words};
 
 /// How long a connection may be silent. A watch may be for 290 seconds, after which the API server ends it.
 const READ_TIMEOUT: Duration = Duration::from_mins(5);
@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 pub enum ClientError {
     /// Nothing says which cluster is meant.
-    #[error("neither the Pod's service account nor a kubeconfig names a cluster: {0}")]
+    #[error("neither the Pod's service account nor a kubeconfig names a cluster: {}", words(.0))]
     Infer(#[from] InferConfigError),
     /// A proxy that kube can't ask. Its error shows the URL, in which a password may be; this one does not.
     #[error(

@@ -9,3 +9,4 @@ pub mod pods;
 pub(crate) mod refusal;
 pub mod tail;
 pub(crate) mod watch;
+pub(crate) mod words;

@@ -12,8 +12,9 @@ use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
-use super::call::{CallError, Words, call};
+use super::call::{CallError, call};
 use super::watch::WatchBackoff;
+use super::words::Words;
 use crate::base::clock::monotonic as now;
 use crate::base::occasional::Occasional;
 

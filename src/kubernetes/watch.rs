@@ -1,12 +1,13 @@
-//! The waits of a watch that fails.
+//! Watches that fail: their waits, and what is said of it.
 
 use std::time::Duration;
 
-use futures::TryStream;
-use kube::runtime::WatchStreamExt;
+use futures::{Stream, StreamExt, TryStream};
 use kube::runtime::utils::{Backoff as Waits, StreamBackoff};
+use kube::runtime::{WatchStreamExt, watcher};
 use tokio::time::Instant;
 
+use super::words::words;
 use crate::base::backoff::{Backoff, Jitter};
 
 /// The waits before a watch, or the list that it begins with, is tried again.
@@ -21,6 +22,15 @@ where
     S: TryStream + WatchStreamExt,
 {
     watch.backoff(WatchBackoff::default())
+}
+
+/// What a watch that never ends yields: errors are logged, with all that caused them, and tried again with growing waits.
+pub(crate) fn followed<T: Send>(watch: impl Stream<Item = watcher::Result<T>>) -> impl Stream<Item = T> {
+    with_backoff(watch).filter_map(async |item| item.inspect_err(tell).ok())
+}
+
+fn tell(error: &watcher::Error) {
+    tracing::warn!(error = words(error), "a watch failed; it is restarted");
 }
 
 /// The growing waits of one watch.

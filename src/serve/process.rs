@@ -20,6 +20,7 @@ use super::replica::{Replica, ReplicaCertificate};
 use super::shutdown::{listen_for, shutdown_requested};
 use crate::admission::{Admission, ClusterSenders, demand, denials};
 use crate::audit::AuditLog;
+use crate::base::causes::causes;
 use crate::base::readiness::Readiness;
 use crate::certificates::keeper::OwnCertificate;
 use crate::kubernetes::client::inferred;
@@ -290,7 +291,7 @@ impl Sockets {
 async fn kube_client() -> Result<Client, ServeError> {
     inferred()
         .await
-        .map_err(|error| ServeError::Cluster(error.to_string()))
+        .map_err(|error| ServeError::Cluster(causes(&error)))
 }
 
 /// The certificate that pullpass keeps itself.
@@ -337,7 +338,7 @@ fn ended_early(fed: Result<Result<(), ServeError>, JoinError>) -> ServeError {
     match fed {
         Ok(Err(error)) => error,
         Ok(Ok(())) => ServeError::Cluster("what watches it ended by itself".to_owned()),
-        Err(error) => ServeError::Cluster(error.to_string()),
+        Err(error) => ServeError::Cluster(causes(&error)),
     }
 }
 

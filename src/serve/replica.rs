@@ -15,6 +15,7 @@ use super::leader::Candidate;
 use crate::admission::demand::{DemandReceiver, DemandSender};
 use crate::admission::denials::DenialReceiver;
 use crate::azure::mint::Minter;
+use crate::base::causes::causes;
 use crate::base::readiness::Readiness;
 use crate::certificates::keeper::OwnCertificate;
 use crate::metrics::Metrics;
@@ -92,7 +93,7 @@ impl Replica {
         apart.spawn(async move { writer.run(demands).await });
         tokio::select! {
             ended = apart.join_next() => match ended {
-                Some(Err(error)) => Err(ServeError::Cluster(error.to_string())),
+                Some(Err(error)) => Err(ServeError::Cluster(causes(&error))),
                 Some(Ok(())) | None => Ok(()),
             },
             () = write_events(self.client.clone(), denied) => Ok(()),

@@ -13,13 +13,14 @@ use crate::api::names::registry_of;
 use crate::kubernetes::call::CallError;
 use crate::kubernetes::pages::pages;
 use crate::kubernetes::pods;
+use crate::kubernetes::watch::followed;
 use crate::metrics::Metrics;
 use crate::policy::coverage::{Summary, findings};
 use crate::policy::pod::{Pod, has_ended};
 use crate::policy::scope::Scope;
 use crate::sync::failed_pulls::FailedPulls;
 use crate::sync::rescue::{self, Proposals, Rescuer};
-use crate::sync::watches::{Watches, events};
+use crate::sync::watches::Watches;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl PodsController {
     async fn watch_pending(&self, sightings: &mpsc::Sender<Sighting>, proposals: &Proposals) {
         let pods = pods::api(self.client.clone(), None);
         let pending = watcher::Config::default().fields("status.phase=Pending");
-        let mut events = std::pin::pin!(events(watcher(pods, pending)));
+        let mut events = std::pin::pin!(followed(watcher(pods, pending)));
         while let Some(event) = events.next().await {
             let (Event::Apply(pod) | Event::InitApply(pod)) = event else {
                 continue;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_credential};
 use crate::base::clock::monotonic as now;
 use crate::base::readiness::Readiness;
-use crate::kubernetes::watch::with_backoff;
+use crate::kubernetes::watch::followed;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::Scope;
 use crate::sync::credentials::{Credentials, Seen, Version};
@@ -91,15 +91,15 @@ impl Watches {
             watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER},{REGISTRY_LABEL}"));
         tokio::join!(
             self.follow_registries(
-                events(watcher(Api::all(client.clone()), watcher::Config::default())),
+                followed(watcher(Api::all(client.clone()), watcher::Config::default())),
                 &readiness.registries
             ),
             self.follow_namespaces(
-                events(watcher(Api::all(client.clone()), watcher::Config::default())),
+                followed(watcher(Api::all(client.clone()), watcher::Config::default())),
                 &readiness.namespaces
             ),
             self.follow_credentials(
-                events(watcher(Api::namespaced(client.clone(), own_namespace), ours)),
+                followed(watcher(Api::namespaced(client.clone(), own_namespace), ours)),
                 &readiness.credentials
             ),
         );
@@ -295,16 +295,6 @@ fn changed(before: &AttachedRegistries, after: &AttachedRegistries) -> impl Iter
     };
     let changed: Vec<_> = names.into_iter().filter(differs).map(str::to_owned).collect();
     changed.into_iter()
-}
-
-/// The events of a watch that never ends: errors are logged, and tried again with growing waits.
-pub(super) fn events<K>(stream: impl Stream<Item = watcher::Result<Event<K>>>) -> impl Stream<Item = Event<K>>
-where
-    K: Send,
-{
-    with_backoff(stream)
-        .inspect_err(|error| tracing::warn!(%error, "a watch failed; it is restarted"))
-        .filter_map(async |event| event.ok())
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use self::recorder::Recorder;
 use crate::azure::endpoint::{Audience, AuthorityHost, ImdsEndpoint, OtherEntra};
 use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::azure::service_error::ServiceError;
+use crate::base::causes::causes;
 use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::cloud::Cloud;
@@ -284,5 +285,5 @@ async fn federated_token(path: &Path) -> Result<Assertion, EntraError> {
 }
 
 fn unusable(error: &azure_core::Error) -> EntraError {
-    EntraError::Identity(error.to_string())
+    EntraError::Identity(causes(error))
 }

@@ -15,7 +15,7 @@ use super::{KeeperError, call, status};
 use crate::api::names::{MANAGER, WEBHOOK_CERTIFICATE};
 use crate::certificates::CertificateState;
 use crate::kubernetes::refusal::is_of_a_fixed_field;
-use crate::kubernetes::watch::with_backoff;
+use crate::kubernetes::watch::followed;
 
 /// What is known of the Secret.
 #[derive(Clone)]
@@ -49,25 +49,20 @@ pub(super) enum Written {
 /// Publishes each state of the Secret. Runs until it is dropped.
 pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sender<KnownSecret>) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut changes = std::pin::pin!(with_backoff(watch_object(secrets, WEBHOOK_CERTIFICATE)));
-    while let Some(change) = changes.next().await {
-        match change {
-            Ok(secret) => {
-                let now = secret.map_or(KnownSecret::Absent, |secret| KnownSecret::There(Arc::new(secret)));
-                seen.send_if_modified(|known| {
-                    let is_known = match (&*known, &now) {
-                        (KnownSecret::Absent, KnownSecret::Absent) => true,
-                        (KnownSecret::There(known), KnownSecret::There(now)) => {
-                            known.metadata.resource_version == now.metadata.resource_version
-                        }
-                        (KnownSecret::Unknown | KnownSecret::Absent | KnownSecret::There(_), _) => false,
-                    };
-                    *known = now;
-                    !is_known
-                });
-            }
-            Err(error) => tracing::warn!(%error, "a watch failed; it is restarted"),
-        }
+    let mut changes = std::pin::pin!(followed(watch_object(secrets, WEBHOOK_CERTIFICATE)));
+    while let Some(secret) = changes.next().await {
+        let now = secret.map_or(KnownSecret::Absent, |secret| KnownSecret::There(Arc::new(secret)));
+        seen.send_if_modified(|known| {
+            let is_known = match (&*known, &now) {
+                (KnownSecret::Absent, KnownSecret::Absent) => true,
+                (KnownSecret::There(known), KnownSecret::There(now)) => {
+                    known.metadata.resource_version == now.metadata.resource_version
+                }
+                (KnownSecret::Unknown | KnownSecret::Absent | KnownSecret::There(_), _) => false,
+            };
+            *known = now;
+            !is_known
+        });
     }
 }
 

@@ -14,7 +14,8 @@ use crate::api::names::minted_credential;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
 use crate::cli::target::ObjectName;
-use crate::kubernetes::call::{CallError, Words, call};
+use crate::kubernetes::call::{CallError, call};
+use crate::kubernetes::words::Words;
 use crate::policy::credential_secret::{Refused, Users, check_metadata, check_name};
 use crate::sync::credentials::Version;
 

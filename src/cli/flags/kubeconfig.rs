@@ -12,8 +12,8 @@ use kube::{Client, Config};
 
 use crate::cli::CliError;
 use crate::http::{Proxy, ProxyError};
-use crate::kubernetes::call::{Words, causes};
 use crate::kubernetes::client::client;
+use crate::kubernetes::words::{Words, words};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -36,10 +36,10 @@ fn contexts() -> Vec<CompletionCandidate> {
 impl KubeFlags {
     /// A client of that cluster.
     pub(in crate::cli) async fn client(&self) -> Result<Client, CliError> {
-        let problem = |error: &dyn Error| {
+        let problem = |error: &(dyn Error + 'static)| {
             CliError::Cluster(format!(
                 "{}. Name one with --kubeconfig and --context",
-                causes(error)
+                words(error)
             ))
         };
         let options = KubeConfigOptions {

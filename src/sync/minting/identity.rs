@@ -227,13 +227,13 @@ impl Secrets<'_> {
         credential_secret::check_name(name).map_err(refused)?;
         let secret = call(self.api.get_opt(name)).await.map_err(|error| MintFailure {
             reason: Reason::Unreachable,
-            message: match error {
+            message: match &error {
                 error if error.status().is_some() => format!(
                     "Secret {name} in namespace {} can't be read: {error}",
                     self.own_namespace
                 ),
                 CallError::TimedOut(_) => error.to_string(),
-                CallError::Kube(_) => "the API server can't be reached".to_owned(),
+                CallError::Kube(_) => format!("the API server can't be reached: {error}"),
             },
             retry_after: None,
         })?;
