@@ -5,7 +5,7 @@ use std::error::Error;
 use pullpass_test_support::ControlPlane;
 use serde_json::json;
 
-use crate::world::{Test, World, cluster_of_its_own, pull_secret, replica, replica_that_keeps, shared, text};
+use crate::world::{Test, World, cluster_of_its_own, pull_secret, replica, replica_that_keeps, text};
 
 /// So long that nothing is swept again in a test.
 const FOR_EVER: &str = "--emptied-interval=86400";
@@ -84,7 +84,8 @@ fn an_emptied_credential_is_minted_again_on_attach() -> Test {
 
 #[test]
 fn a_registry_that_becomes_anonymous_leaves_no_secret() -> Test {
-    let world = shared()?;
+    let cluster = cluster_of_its_own()?;
+    let world = World::start(&cluster, 1, |_| {})?;
     let login = world.attached(&json!({}))?;
     let namespaces = [world.namespace_in_need(&login)?, world.namespace_in_need(&login)?];
     for namespace in &namespaces {

@@ -18,7 +18,6 @@ pub type Test = Result<(), Box<dyn Error>>;
 
 /// Only bounds how long a broken test takes.
 pub const SOON: Duration = Duration::from_mins(2);
-const SWEPT: Duration = Duration::from_mins(6);
 /// How often pullpass looks at everything.
 pub const RESYNC: &str = "--resync-interval=2";
 /// How long the emptied credential of a detached registry is kept.
@@ -321,8 +320,8 @@ impl<'a> World<'a> {
     /// Waits until no Secret of a registry is left anywhere, be it a pull secret or the minted credential.
     pub fn wait_until_nothing_is_left(&self, login: &Login) -> Test {
         let what = format!("all Secrets of {} to go", login.name);
-        // The second sweep takes ten namespaces a second, for all registries that the tests detach at that time.
-        wait_for(&what, SWEPT, || {
+        // The last sweep takes ten namespaces a second, where nothing else is to be done: a world of few is right for it.
+        wait_for(&what, SOON, || {
             let left = self
                 .namespaces_with_secrets(login)
                 .map_err(|error| error.to_string())?;
