@@ -102,17 +102,22 @@ pub fn registries() -> Vec<Value> {
     ]
     .into_iter()
     .map(|(name, (host, cloud), identity, namespaces)| {
+        let mut spec = json!({
+            "loginServer": host,
+            "cloud": cloud,
+            "customDomains": [format!("{name}.contoso.com")],
+            "identity": identity,
+            "namespaces": namespaces,
+        });
+        // Old API servers take no null where one of some words is wanted.
+        if let Some(fields) = spec.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
         json!({
             "apiVersion": "pullpass.dev/v1alpha1",
             "kind": "AcrRegistry",
             "metadata": {"name": name},
-            "spec": {
-                "loginServer": host,
-                "cloud": cloud,
-                "customDomains": [format!("{name}.contoso.com")],
-                "identity": identity,
-                "namespaces": namespaces,
-            },
+            "spec": spec,
         })
     })
     .collect()
