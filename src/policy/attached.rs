@@ -197,19 +197,6 @@ fn login_server(spec: &AcrRegistrySpec) -> Result<LoginServer, InvalidSpec> {
     Ok(login_server)
 }
 
-/// What there is for an image's registry in a namespace.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Access<'a> {
-    /// The host is no ACR login server: whatever it needs, it is not ours to give.
-    Elsewhere,
-    /// No AcrRegistry has the host.
-    Unattached,
-    /// The host is attached, but not for the namespace; this is the first `AcrRegistry` that has it.
-    Forbidden(&'a AttachedRegistry),
-    /// These may be used, ordered by name; there is at least one.
-    Granted(Vec<&'a AttachedRegistry>),
-}
-
 /// A custom domain that an AcrRegistry names and another registry has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenDomain<'a> {
@@ -260,22 +247,6 @@ impl AttachedRegistries {
 
     fn having(&self, host: &str) -> &[Arc<AttachedRegistry>] {
         self.by_host.get(host).map_or(&[], Vec::as_slice)
-    }
-
-    /// What there is for an image of this host in a namespace with these labels.
-    pub fn access(&self, host: &RegistryHost<'_>, labels: Option<&Labels>) -> Access<'_> {
-        let sharing = self.named_by(host);
-        let usable: Vec<_> = sharing
-            .iter()
-            .map(Arc::as_ref)
-            .filter(|registry| registry.allows(labels))
-            .collect();
-        match sharing.first() {
-            _ if !usable.is_empty() => Access::Granted(usable),
-            Some(registry) => Access::Forbidden(registry),
-            None if LoginServer::is_named_by(host) => Access::Unattached,
-            None => Access::Elsewhere,
-        }
     }
 
     /// Every registry, ordered by name.
@@ -346,6 +317,7 @@ impl FromIterator<AttachedRegistry> for AttachedRegistries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::access::{Access, Accesses};
     use crate::registry::image::ImageReference;
     use serde_json::json;
 
@@ -484,7 +456,7 @@ mod tests {
             ("contoso.com/app", "elsewhere"),
         ] {
             let host = ImageReference::parse(image).unwrap().registry().unwrap();
-            let access = match registries.access(&host, None) {
+            let access = match Accesses::new(&registries, None).of(&host) {
                 Access::Granted(usable) if usable.iter().all(|usable| usable.name() == "mine") => "granted",
                 Access::Elsewhere => "elsewhere",
                 _ => "another",

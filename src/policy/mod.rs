@@ -1,5 +1,6 @@
 //! What happens to a Pod, decided purely: no Kubernetes client, no clock, no log. `docs/policy.md` is its page.
 
+pub mod access;
 pub mod attached;
 pub mod coverage;
 pub mod credential_secret;

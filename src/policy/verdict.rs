@@ -2,10 +2,11 @@
 //! and the view on running Pods both map this verdict, so that they can't disagree.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
-use crate::policy::attached::{Access, AttachedRegistries, AttachedRegistry};
+use crate::policy::access::{Access, Accesses};
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::rules::Rule;
-use crate::policy::scope::Labels;
 use crate::registry::image::{ImageReference, ImageReferenceError, RegistryHost};
 use crate::registry::login_server::LoginServer;
 
@@ -57,7 +58,7 @@ pub struct Grant<'a> {
     /// The image's repository.
     pub repository: &'a str,
     /// The `AcrRegistries` that the namespace may use for it, ordered by name; there is at least one.
-    pub usable: Vec<&'a AttachedRegistry>,
+    pub usable: Rc<[&'a AttachedRegistry]>,
 }
 
 /// Whether an image can be pulled with the pull secrets that its Pod has.
@@ -82,24 +83,26 @@ impl<'a> Grant<'a> {
         if let Some(registry) = self.usable.iter().copied().find(|usable| usable.is_anonymous()) {
             return (Credential::NotNeeded, Some(registry));
         }
-        let find = |held, fits| {
-            let mut usable = self.usable.iter().copied();
-            usable.find(|registry| holds(registry) == held && registry.covers(self.repository) == fits)
-        };
-        [
-            (true, true, Credential::Fits),
-            (false, true, Credential::Missing),
-            (true, false, Credential::OtherRepository),
-        ]
-        .into_iter()
-        .find_map(|(held, fits, credential)| find(held, fits).map(|registry| (credential, Some(registry))))
-        .unwrap_or((Credential::Missing, self.usable.first().copied()))
+        let (mut missing, mut other_repository) = (None, None);
+        for registry in self.usable.iter().copied() {
+            match (holds(registry), registry.covers(self.repository)) {
+                (true, true) => return (Credential::Fits, Some(registry)),
+                (false, true) => missing = missing.or(Some(registry)),
+                (true, false) => other_repository = other_repository.or(Some(registry)),
+                (false, false) => {}
+            }
+        }
+        match (missing, other_repository) {
+            (Some(registry), _) => (Credential::Missing, Some(registry)),
+            (None, Some(registry)) => (Credential::OtherRepository, Some(registry)),
+            (None, None) => (Credential::Missing, self.usable.first().copied()),
+        }
     }
 }
 
 impl<'a> Verdict<'a> {
-    /// Judges an image of a namespace with these labels; absent where the cache does not have the namespace yet.
-    pub fn of(image: &'a str, registries: &'a AttachedRegistries, labels: Option<&Labels>) -> Self {
+    /// Judges an image of the namespace that this is about.
+    pub fn of(image: &'a str, accesses: &Accesses<'a, '_>) -> Self {
         let reference = match ImageReference::parse(image) {
             Ok(reference) => reference,
             Err(error) => return Self::NoReference(error),
@@ -107,7 +110,7 @@ impl<'a> Verdict<'a> {
         let Some(host) = reference.registry() else {
             return Self::Elsewhere(None);
         };
-        match registries.access(&host, labels) {
+        match accesses.of(&host) {
             Access::Elsewhere => Self::Elsewhere(Some(host)),
             Access::Unattached => Self::Refused(host, Breach::Unattached),
             Access::Forbidden(registry) => Self::Refused(host, Breach::Forbidden(registry)),

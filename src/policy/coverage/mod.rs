@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use crate::api::names::registry_of;
+use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::exemption::{Exemption, PodTraits, Treatment};
 use crate::policy::pod::{Pod, inject_label, is_mirror};
@@ -147,8 +148,9 @@ pub fn findings<'a>(
     let held: HashSet<&str> = pod.spec.pull_secrets().collect();
     let mut findings: Vec<CoverageFinding<'a>> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
+    let accesses = Accesses::new(registries, labels);
     for image in pod.spec.images() {
-        let verdict = Verdict::of(image, registries, labels);
+        let verdict = Verdict::of(image, &accesses);
         let Some((registry, gap)) = look_at(&verdict, &held) else {
             continue;
         };

@@ -1,10 +1,12 @@
 //! Judges the images of a Pod one by one, and concludes what happens to the Pod.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::fresher::Fresher;
+use crate::policy::decision::warnings::Warnings;
 use crate::policy::decision::{
     Decision, Denial, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
 };
@@ -37,13 +39,16 @@ struct Tally<'a> {
     is_on_acr: bool,
     /// Whether an image is on a registry that needs no credential.
     is_anonymous: bool,
-    needed: Vec<&'a AttachedRegistry>,
-    needing_every_key: Vec<&'a str>,
+    /// The lists of registries that were taken up, and whether with every key.
+    granted: HashSet<(*const &'a AttachedRegistry, bool)>,
+    /// By name.
+    needed: BTreeMap<&'a str, &'a AttachedRegistry>,
+    needing_every_key: BTreeSet<&'a str>,
     uncovered: Option<Cow<'a, str>>,
     violations: Vec<Violation<'a>>,
     known: HashSet<(Rule, Cow<'a, str>)>,
     denials: Vec<Denial>,
-    warnings: Vec<String>,
+    warnings: Warnings,
 }
 
 impl<'a, 'l> Judge<'a, 'l> {
@@ -75,12 +80,10 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     pub(super) fn judge(&self) -> Decision<'a> {
-        let judged: Vec<_> = self
-            .request
-            .pod
-            .images
-            .iter()
-            .map(|image| (image, Verdict::of(&image.reference, self.registries, self.labels)))
+        let accesses = Accesses::new(self.registries, self.labels);
+        let images = self.request.pod.images.iter();
+        let judged: Vec<_> = images
+            .map(|image| (image, Verdict::of(&image.reference, &accesses)))
             .collect();
         let mut tally = Tally {
             needed: self.needed_by_every_pod(),
@@ -100,12 +103,13 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     /// The registries whose pull secrets every new Pod of the namespace gets, whatever its images are.
-    fn needed_by_every_pod(&self) -> Vec<&'a AttachedRegistry> {
+    fn needed_by_every_pod(&self) -> BTreeMap<&'a str, &'a AttachedRegistry> {
         if self.treatment != (Treatment::Injected { always: true }) || self.is_live {
-            return Vec::new();
+            return BTreeMap::new();
         }
         let all = self.registries.all().into_iter();
         all.filter(|registry| registry.gives_secret_to(self.labels))
+            .map(|registry| (registry.name(), registry))
             .collect()
     }
 
@@ -113,7 +117,7 @@ impl<'a, 'l> Judge<'a, 'l> {
     fn fresher<'v>(
         &self,
         verdicts: impl Iterator<Item = &'v Verdict<'a>>,
-        needed: &[&AttachedRegistry],
+        needed: &BTreeMap<&str, &AttachedRegistry>,
     ) -> Fresher
     where
         'a: 'v,
@@ -138,13 +142,13 @@ impl<'a, 'l> Judge<'a, 'l> {
 
     /// Whether labels that are not known could give a new Pod more pull secrets than those of its images, or fewer than
     /// those of every registry.
-    fn depends_on_always_inject(&self, needed: &[&AttachedRegistry]) -> bool {
+    fn depends_on_always_inject(&self, needed: &BTreeMap<&str, &AttachedRegistry>) -> bool {
         let all = self.registries.all().into_iter();
         let mut all = all.filter(|registry| !registry.is_anonymous());
         match self.treatment {
             Treatment::Injected { always: true } => all.any(|registry| !registry.is_for_every_namespace()),
             Treatment::Injected { always: false } => {
-                all.any(|registry| needed.iter().all(|needed| needed.name() != registry.name()))
+                all.any(|registry| !needed.contains_key(registry.name()))
             }
             Treatment::JudgedOnly(_) | Treatment::Exempt(_) => false,
         }
@@ -217,15 +221,22 @@ impl<'a, 'l> Judge<'a, 'l> {
             }
             (Credential::NotNeeded | Credential::Fits | Credential::OtherRepository, _) => {}
         }
+        let needs_every_key = Keys::of(&grant.host) == Keys::Every;
+        // Most images of a Pod share a registry.
+        if !tally.granted.insert((grant.usable.as_ptr(), needs_every_key)) {
+            return;
+        }
         let usable = grant.usable.iter().copied();
         let usable = usable.filter(|registry| !registry.is_anonymous());
         let usable = usable.filter(|registry| !self.is_live || self.holds(registry));
-        if Keys::of(&grant.host) == Keys::Every {
+        if needs_every_key {
             tally
                 .needing_every_key
                 .extend(usable.clone().map(AttachedRegistry::name));
         }
-        tally.needed.extend(usable);
+        tally
+            .needed
+            .extend(usable.map(|registry| (registry.name(), registry)));
     }
 
     /// Whether the image can be pulled with the pull secrets that the Pod has after this.
@@ -247,11 +258,9 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     fn conclude(&self, images: Vec<JudgedImage<'a>>, tally: Tally<'a>, fresher: Fresher) -> Decision<'a> {
-        let mut needed = tally.needed;
-        needed.sort_by(|a, b| a.name().cmp(b.name()));
-        needed.dedup_by(|a, b| a.name() == b.name());
+        let needed = tally.needed;
         let missing: Vec<_> = needed
-            .iter()
+            .values()
             .filter(|registry| !self.holds(registry))
             .map(|registry| registry.pull_secret())
             .collect();
@@ -317,17 +326,17 @@ impl<'a, 'l> Judge<'a, 'l> {
             secrets: if gets_its_secrets { missing } else { Vec::new() },
             injected_by,
             demanded: if gets_its_secrets {
-                needed.iter().map(|registry| registry.name()).collect()
+                needed.into_keys().collect()
             } else {
                 Vec::new()
             },
             needing_every_key: if gets_its_secrets {
-                tally.needing_every_key
+                tally.needing_every_key.into_iter().collect()
             } else {
                 Vec::new()
             },
             violations: tally.violations,
-            warnings: messages::dedup_and_cap(warnings),
+            warnings: warnings.into_texts(),
             denials: tally.denials,
             fresher,
         }

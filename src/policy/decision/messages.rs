@@ -6,8 +6,6 @@ use crate::policy::request::PodImage;
 use crate::policy::verdict::Breach;
 use crate::registry::image::{ImageReferenceError, RegistryHost};
 
-/// How many warnings one answer carries at most.
-const MAX_WARNINGS: usize = 10;
 /// How much of a text that a user wrote is repeated to them, in characters.
 const MAX_QUOTED: usize = 100;
 
@@ -87,28 +85,6 @@ fn why(breach: Breach<'_>, host: &str, namespace: &str) -> String {
             name = registry.name(),
         ),
     }
-}
-
-/// Keeps the number of warnings bounded, each once; what was left out is counted.
-pub(super) fn dedup_and_cap(warnings: Vec<String>) -> Vec<String> {
-    let mut seen = Vec::with_capacity(warnings.len().min(MAX_WARNINGS));
-    let mut left_out = 0_usize;
-    for warning in warnings {
-        if seen.contains(&warning) {
-            continue;
-        }
-        if seen.len() < MAX_WARNINGS {
-            seen.push(warning);
-        } else {
-            left_out += 1;
-        }
-    }
-    if left_out > 0 {
-        seen.push(format!(
-            "pullpass: and {left_out} more; the audit log has all images"
-        ));
-    }
-    seen
 }
 
 fn quoted_path(image: &PodImage<'_>) -> String {

@@ -4,6 +4,7 @@
 mod fresher;
 mod judge;
 mod messages;
+mod warnings;
 
 use std::borrow::Cow;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 pub use self::fresher::{Fresher, WaitOutcome, Waited};
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::decision::judge::Judge;
+use crate::policy::decision::warnings::Warnings;
 use crate::policy::exemption::{PodTraits, Treatment};
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
 use crate::policy::rules::{Action, Policy, Rule};
@@ -225,7 +227,7 @@ impl<'a> Decision<'a> {
             demanded: Vec::new(),
             needing_every_key: Vec::new(),
             violations: Vec::new(),
-            warnings: messages::dedup_and_cap(warnings),
+            warnings: Warnings::from_iter(warnings).into_texts(),
             denials: Vec::new(),
             fresher: Fresher::default(),
         }
