@@ -325,6 +325,24 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "| memory for larger ones | 64 MiB in all |",
     ),
     (
+        "src/server/webhook.rs",
+        "LARGE_BODY: usize = 64 << 10;",
+        "docs/security.md",
+        "| bodies larger than 64 KiB that are judged concurrently |",
+    ),
+    (
+        "src/server/webhook.rs",
+        "LARGE_BODIES: u32 = 4 << 20;",
+        "docs/security.md",
+        "| 4 MiB in all, or one that is larger.",
+    ),
+    (
+        "tests/memory.rs",
+        "MOST_BESIDE_A_BODY: usize = 20;",
+        "docs/security.md",
+        "What is judged takes up to 20 times its length",
+    ),
+    (
         "src/server/budget/mod.rs",
         "STALL_TIMEOUT: Duration = Duration::from_millis(250);",
         "docs/security.md",

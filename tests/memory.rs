@@ -34,9 +34,13 @@ const SOON: Duration = Duration::from_mins(1);
 const REGISTRY: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrRegistry\nmetadata: {name: mine}\nspec: {loginServer: myregistry.azurecr.io, identity: {managedIdentity: {}}}\n";
 
 /// A webhook in a cluster where nobody works off what admission hands on: the worst case for what is kept.
-fn webhook(directory: &Path, metrics: &Arc<Metrics>) -> (Admission, demand::DemandReceiver) {
+fn webhook(
+    directory: &Path,
+    metrics: &Arc<Metrics>,
+    registries: &str,
+) -> (Admission, demand::DemandReceiver) {
     std::fs::create_dir(directory.join("cluster")).unwrap();
-    std::fs::write(directory.join("cluster/registry.yaml"), REGISTRY).unwrap();
+    std::fs::write(directory.join("cluster/registry.yaml"), registries).unwrap();
     let view = Arc::new(View::default());
     let manifests = Manifests::read(&directory.join("cluster")).unwrap();
     manifests.publish(&view);
@@ -50,9 +54,15 @@ fn webhook(directory: &Path, metrics: &Arc<Metrics>) -> (Admission, demand::Dema
 }
 
 fn review(namespace: &str) -> String {
+    review_of(namespace, &["myregistry.azurecr.io/app"])
+}
+
+fn review_of(namespace: &str, images: &[impl AsRef<str>]) -> String {
+    let images = images.iter().map(|image| json!({"image": image.as_ref()}));
+    let images: Vec<_> = images.collect();
     let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
         "uid": "u-1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
-        "namespace": namespace, "object": {"spec": {"containers": [{"image": "myregistry.azurecr.io/app"}]}},
+        "namespace": namespace, "object": {"spec": {"containers": images}},
     }});
     review.to_string()
 }
@@ -68,7 +78,7 @@ fn post(admission: &Admission, review: &str) -> Result<(), String> {
 async fn forged_reviews_leave_nothing_of_their_size_behind() {
     let directory = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new(|| 0));
-    let (admission, demands) = webhook(directory.path(), &metrics);
+    let (admission, demands) = webhook(directory.path(), &metrics, REGISTRY);
     assert_eq!((post(&admission, &review("apps")), demands.len()), (Ok(()), 1));
 
     let large = review(&"n".repeat(7_900_000));
@@ -98,6 +108,50 @@ async fn forged_reviews_leave_nothing_of_their_size_behind() {
     written(&directory.path().join("audit.log"), FLOOD + 1).await;
     let kept = ALLOCATOR.current_usage().saturating_sub(before);
     assert!(kept < 3 * MIB, "{kept} bytes of {FLOOD} reviews are kept");
+
+    a_reviews_images_cost_little_beside_its_body().await;
+}
+
+/// What the webhook counts with where it bounds the large bodies that are judged concurrently (`LARGE_BODIES`).
+const MOST_BESIDE_A_BODY: usize = 20;
+
+/// Called by the test above, since both read the same counters.
+async fn a_reviews_images_cost_little_beside_its_body() {
+    let teams = (0..50).map(|team| REGISTRY.replace("{name: mine}", &format!("{{name: team-{team}}}")));
+    let teams: Vec<_> = teams.collect();
+    let most = 1 << 15;
+    for (what, images) in [
+        (
+            "images on a registry that many share",
+            vec!["myregistry.azurecr.io:443/a".to_owned(); most],
+        ),
+        (
+            "spellings that are warned of",
+            (0..most).map(|n| format!("MYregistry.azurecr.io/a{n}")).collect(),
+        ),
+        (
+            "registries that nobody attached",
+            (0..most).map(|n| format!("r{n:06}.azurecr.io/a")).collect(),
+        ),
+        ("no references", vec!["://".to_owned(); most]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let (admission, _demands) = webhook(directory.path(), &metrics, &teams.join("---\n"));
+        let body = review_of("made-up", &images);
+        drop(images);
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        assert_eq!(post(&admission, &body), Ok(()), "{what}");
+        let peak = ALLOCATOR.peak_usage().saturating_sub(before);
+        println!("{what}: {} bytes, {peak} beside", body.len());
+        assert!(
+            peak < MOST_BESIDE_A_BODY * body.len(),
+            "{what}: {peak} bytes are taken for a body of {}",
+            body.len()
+        );
+        written(&directory.path().join("audit.log"), 1).await;
+    }
 }
 
 /// Waits until a file has so many lines.

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::body::read;
 use super::budget::{BodyLimits, Budget};
@@ -27,6 +27,11 @@ use crate::policy::scope::Picked;
 const MUTATE: &str = "/mutate";
 /// Where the one for all other Pods of namespaces that are labelled always-inject posts.
 const MUTATE_ALWAYS: &str = "/mutate/always";
+/// The size from which on a body counts as large, in bytes: some hundred images, each of which takes more memory while it is
+/// judged than in the body.
+const LARGE_BODY: usize = 64 << 10;
+/// How many bytes of large bodies are judged concurrently. What is judged takes up to 20 times as much.
+const LARGE_BODIES: u32 = 4 << 20;
 /// When a client that was refused because memory is used up tries again, in seconds. The API server does,
 /// within its timeout.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -39,6 +44,8 @@ pub struct Webhook {
     budget: Arc<Budget>,
     /// Bounds the reviews that are worked on concurrently; further ones wait, with their bodies read.
     permits: Semaphore,
+    /// Bounds the bytes of large bodies among them.
+    large: Semaphore,
     refusals: Refusals,
     /// Tells when the process is to end.
     readiness: Arc<Readiness>,
@@ -52,6 +59,7 @@ impl Webhook {
             admission,
             budget: Arc::new(Budget::new(BodyLimits::default())),
             permits: Semaphore::new(max_concurrent),
+            large: Semaphore::new(LARGE_BODIES as usize),
             readiness,
         }
     }
@@ -184,14 +192,14 @@ impl Webhook {
             arrived,
             timeout,
         } = asked;
-        let Ok(mut permit) = self.permits.acquire().await else {
+        let Some(mut turn) = self.turn(body.len()).await else {
             return Ok(None);
         };
         self.refusals.metrics().port.queued(arrived.elapsed());
         let mut review = self.admission.read(body, picked)?;
         loop {
             let step = self.admission.answer(&review, peer, arrived)?;
-            drop(permit);
+            drop(turn);
             match step {
                 ReviewStep::Answered(answer) => return Ok(Some(answer)),
                 ReviewStep::Behind(wanted) => {
@@ -205,11 +213,23 @@ impl Webhook {
                         .await;
                 }
             }
-            let Ok(next) = self.permits.acquire().await else {
+            let Some(next) = self.turn(body.len()).await else {
                 return Ok(None);
             };
-            permit = next;
+            turn = next;
         }
+    }
+
+    /// Waits until a body of this length may be judged; nothing where the server ends.
+    async fn turn(&self, length: usize) -> Option<(SemaphorePermit<'_>, Option<SemaphorePermit<'_>>)> {
+        let large = if length > LARGE_BODY {
+            let bytes = u32::try_from(length).map_or(LARGE_BODIES, |bytes| bytes.min(LARGE_BODIES));
+            Some(self.large.acquire_many(bytes).await.ok()?)
+        } else {
+            None
+        };
+        let permit = self.permits.acquire().await.ok()?;
+        Some((permit, large))
     }
 
     /// Refuses a request that did not get as far as a decision.
@@ -276,7 +296,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::Bytes;
-    use futures::stream;
+    use futures::{FutureExt, stream};
     use tower::ServiceExt;
 
     use super::super::connections::Connections;
@@ -459,5 +479,22 @@ mod tests {
             1,
             "{log}"
         );
+    }
+
+    #[test]
+    fn large_bodies_are_judged_a_few_at_a_time() {
+        let webhook = webhook(BodyLimits::default());
+        let turn = |length| webhook.turn(length).now_or_never().flatten();
+        let most = LARGE_BODIES as usize;
+        let (one, other) = (turn(most / 2).unwrap(), turn(most / 2).unwrap());
+        assert!(turn(LARGE_BODY + 1).is_none());
+        // Small ones pass by.
+        assert!(turn(LARGE_BODY).is_some());
+        drop((one, other));
+        // One that is larger than all of it is judged alone.
+        let all = turn(8 * most).unwrap();
+        assert!(turn(LARGE_BODY + 1).is_none());
+        drop(all);
+        assert!(turn(LARGE_BODY + 1).is_some());
     }
 }
