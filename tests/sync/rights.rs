@@ -30,6 +30,18 @@ fn call(
     let token = world
         .cluster
         .run(&["create", "token", "pullpass", "--namespace", "pullpass-system"])?;
+    call_with(world, token.stdout.trim(), method, path, content_type, body)
+}
+
+/// Calls the API server with a token.
+fn call_with(
+    world: &World,
+    token: &str,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &Value,
+) -> Result<Answer, Box<dyn Error>> {
     let mut curl = Command::new("curl")
         .args([
             "--disable",
@@ -44,7 +56,7 @@ fn call(
         .arg("--cacert")
         .arg(world.cluster.directory().join("ca.crt"))
         .arg("--header")
-        .arg(format!("Authorization: Bearer {}", token.stdout.trim()))
+        .arg(format!("Authorization: Bearer {token}"))
         .arg("--header")
         .arg(format!("Content-Type: {content_type}"))
         .args(["--data-binary", "@-"])
@@ -367,6 +379,100 @@ fn in_its_own_namespace_it_writes_nothing_that_is_not_its_own() -> Test {
     let minted = own(docker_config_secret(OWN, "credential-new"));
     let answer = call(world, "POST", &format!("{secrets}?dryRun=All"), plain, &minted)?;
     assert_eq!(answer.status, 201, "{}", answer.body);
+    Ok(())
+}
+
+/// What the owner of a namespace does who lets pullpass ask for tokens of one ServiceAccount.
+fn grant_tokens(world: &World, namespace: &str, account: &str) -> Test {
+    let namespaced = ["--namespace", namespace];
+    let of_account = format!("--resource-name={account}");
+    let role = [
+        "create",
+        "role",
+        "pullpass",
+        "--verb=create",
+        "--resource=serviceaccounts/token",
+    ];
+    world
+        .cluster
+        .run(&[&role[..], &[&of_account], &namespaced].concat())?;
+    let binding = [
+        "create",
+        "rolebinding",
+        "pullpass",
+        "--role=pullpass",
+        "--serviceaccount=pullpass-system:pullpass",
+    ];
+    world.cluster.run(&[&binding[..], &namespaced].concat())?;
+    Ok(())
+}
+
+#[test]
+fn tokens_that_it_asks_for_are_of_no_use_here() -> Test {
+    const EXCHANGE: &str = "api://AzureADTokenExchange";
+    let world = shared()?;
+    let namespace = world.pullpass.new_namespace(&[])?;
+    for account in ["puller", "other"] {
+        let create = ["create", "serviceaccount", account, "--namespace", &namespace];
+        world.cluster.run(&create)?;
+    }
+    let ask = |account: &str, spec: Value| {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
+        call(world, "POST", &path, "application/json", &body)
+    };
+    let sound = || json!({"audiences": [EXCHANGE], "expirationSeconds": 600});
+    let refused = ask("puller", sound())?;
+    assert_eq!(refused.status, 403, "nobody granted it: {}", refused.body);
+
+    grant_tokens(world, &namespace, "puller")?;
+    // The API server takes up a new Role within moments.
+    let granted = wait_for("the token", SOON, || {
+        let answer = ask("puller", sound()).map_err(|error| error.to_string())?;
+        if answer.status == 201 {
+            Ok(answer)
+        } else {
+            Err(answer.body)
+        }
+    })?;
+    let refused = ask("other", sound())?;
+    assert_eq!(refused.status, 403, "of another account: {}", refused.body);
+    for audience in [
+        "api://AzureADTokenExchangeUSGov",
+        "api://AzureADTokenExchangeChina",
+    ] {
+        let spec = json!({"audiences": [audience], "expirationSeconds": 600});
+        assert_eq!(ask("puller", spec)?.status, 201, "{audience}");
+    }
+    let issuer = world
+        .cluster
+        .run(&["get", "--raw", "/.well-known/openid-configuration"])?;
+    let issuer: Value = serde_json::from_str(&issuer.stdout)?;
+    let own_audience = text(&issuer, "/issuer");
+    for spec in [
+        json!({"expirationSeconds": 600}),
+        json!({"audiences": [], "expirationSeconds": 600}),
+        json!({"audiences": [own_audience], "expirationSeconds": 600}),
+        json!({"audiences": [EXCHANGE, own_audience], "expirationSeconds": 600}),
+        json!({"audiences": ["https://vault.example"], "expirationSeconds": 600}),
+        json!({"audiences": [EXCHANGE], "expirationSeconds": 3600}),
+        json!({"audiences": [EXCHANGE]}),
+    ] {
+        let answer = ask("puller", spec.clone())?;
+        let case = format!("{spec}: {} {}", answer.status, answer.body);
+        assert!([403, 422].contains(&answer.status), "{case}");
+        assert!(answer.body.contains("'pullpass-tokens'"), "{case}");
+    }
+    // Somebody else is not held to it.
+    let by_others = ["create", "token", "puller", "--namespace", &namespace];
+    let good = world.cluster.run(&by_others)?;
+
+    let token: Value = serde_json::from_str(&granted.body)?;
+    for (token, expected) in [(text(&token, "/status/token"), 401), (good.stdout.trim(), 403)] {
+        let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
+        let answer = call_with(world, token, "GET", &secrets, "application/json", &json!({}))?;
+        assert_eq!(answer.status, expected, "{}", answer.body);
+    }
     Ok(())
 }
 
