@@ -4,6 +4,7 @@ pub mod asked;
 pub mod call;
 pub mod client;
 pub mod events;
+pub mod follow;
 pub mod pages;
 pub mod pods;
 pub(crate) mod refusal;

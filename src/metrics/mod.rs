@@ -5,7 +5,6 @@ pub mod port;
 pub mod process;
 pub mod registries;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::metrics::audit_drops::AuditDrops;
 use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::metrics::registries::RegistryMetrics;
-use crate::policy::coverage::{CoverageState, Summary};
+use crate::policy::coverage::UncoveredGroup;
 use crate::policy::decision::{Outcome, Waited};
 use crate::policy::request::Operation;
 use crate::policy::rules::{Action, Rule};
@@ -241,7 +240,7 @@ impl Metrics {
             uncovered: added(
                 to,
                 "pullpass_uncovered_pods",
-                "Running Pods with an image on ACR and no pull secret for it, as the leader last saw them",
+                "Running Pods with an image on ACR and no pull secret for it, as the leader sees them",
                 Gauge::default(),
             ),
             uncovered_by: added(
@@ -304,7 +303,8 @@ impl Metrics {
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
         if !leads {
-            self.set_coverage(&Summary::default());
+            self.set_uncovered(0, []);
+            self.uncovered_by.clear();
             self.set_unfenced(Some(false));
             self.set_index(false, 0);
             self.registries.clear();
@@ -323,25 +323,21 @@ impl Metrics {
             .set(i64::try_from(left_out).unwrap_or(i64::MAX));
     }
 
-    /// Takes how running Pods stand.
-    pub fn set_coverage(&self, summary: &Summary) {
-        self.uncovered
-            .set(i64::try_from(summary.uncovered).unwrap_or(i64::MAX));
-        let mut counts: HashMap<UncoveredLabels, i64> = HashMap::new();
-        for (group, pods) in &summary.groups {
-            let CoverageState::Uncovered(gap) = group.state else {
-                continue;
-            };
+    /// Takes how many running Pods are uncovered, and how many are of the groups of which that changed.
+    pub fn set_uncovered(&self, pods: u64, changed: impl IntoIterator<Item = (UncoveredGroup, u64)>) {
+        self.uncovered.set(i64::try_from(pods).unwrap_or(i64::MAX));
+        for (group, pods) in changed {
             let labels = UncoveredLabels {
-                namespace: group.namespace.clone(),
-                registry: group.registry.clone().unwrap_or_default(),
-                reason: Word(gap.as_str()),
+                namespace: group.namespace.to_string(),
+                registry: group.registry.as_deref().unwrap_or_default().to_owned(),
+                reason: Word(group.gap.as_str()),
             };
-            *counts.entry(labels).or_default() += i64::try_from(*pods).unwrap_or(i64::MAX);
-        }
-        self.uncovered_by.clear();
-        for (labels, count) in counts {
-            self.uncovered_by.get_or_create(&labels).set(count);
+            if pods == 0 {
+                self.uncovered_by.remove(&labels);
+            } else {
+                let pods = i64::try_from(pods).unwrap_or(i64::MAX);
+                self.uncovered_by.get_or_create(&labels).set(pods);
+            }
         }
     }
 

@@ -138,6 +138,39 @@ struct PullSecret {
     name: String,
 }
 
+/// What a Pod names, and how it wants to be treated: what coverage goes by, and what tells which pull secrets are needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodNames<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its images, in the order in which they stand.
+    pub images: Vec<&'a str>,
+    /// Its pull secrets.
+    pub pull_secrets: Vec<&'a str>,
+    /// The value of its own inject label.
+    pub inject_label: Option<&'a str>,
+    /// Whether it mirrors a static Pod.
+    pub is_mirror: bool,
+}
+
+impl<'a> PodNames<'a> {
+    /// Those of a Pod in this namespace.
+    pub fn of(pod: &'a Pod, namespace: &'a str) -> Self {
+        Self {
+            namespace,
+            images: pod.spec.images().collect(),
+            pull_secrets: pod.spec.pull_secrets().collect(),
+            inject_label: inject_label(pod),
+            is_mirror: is_mirror(pod),
+        }
+    }
+
+    /// Whether it names this pull secret.
+    pub fn has(&self, pull_secret: &str) -> bool {
+        self.pull_secrets.contains(&pull_secret)
+    }
+}
+
 impl PodSpec {
     /// The references of all images that the Pod names (`docs/design.md`), in the order in which they stand.
     pub fn images(&self) -> impl Iterator<Item = &str> {
@@ -174,6 +207,13 @@ pub fn has_ended(pod: &Pod) -> bool {
     pod.status
         .as_ref()
         .is_some_and(|status| ["Succeeded", "Failed"].contains(&status.phase.as_str()))
+}
+
+/// Whether the Pod is yet to start.
+pub fn is_pending(pod: &Pod) -> bool {
+    pod.status
+        .as_ref()
+        .is_some_and(|status| status.phase == "Pending")
 }
 
 /// The controller that looks after the Pod.

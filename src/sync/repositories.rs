@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
 use tokio::sync::broadcast;
 
 use crate::policy::attached::AttachedRegistries;
-use crate::policy::pod::Pod;
+use crate::policy::pod::PodNames;
 use crate::policy::scope::{Labels, Scope};
 use crate::registry::image::ImageReference;
 
@@ -50,27 +49,22 @@ impl Repositories {
     /// may not use a registry can name its pull secret too.
     pub(super) fn see(
         &self,
-        pod: &Pod,
+        pod: &PodNames<'_>,
         registries: &AttachedRegistries,
         labels: Option<&Labels>,
         scope: &Scope,
     ) {
-        let (Some(namespace), Some(_)) = (pod.namespace(), labels) else {
+        if labels.is_none() {
             return;
-        };
+        }
         let now = Instant::now();
-        for image in pod
-            .spec
-            .images()
-            .filter_map(|image| ImageReference::parse(image).ok())
-        {
+        let images = pod.images.iter();
+        for image in images.filter_map(|image| ImageReference::parse(image).ok()) {
             let Some(host) = image.registry() else {
                 continue;
             };
             for registry in registries.named_by(&host) {
-                if registry.gives_secret_in(scope, &namespace, labels)
-                    && pod.spec.pull_secrets().any(|name| name == registry.pull_secret())
-                {
+                if pod.has(registry.pull_secret()) && registry.gives_secret_in(scope, pod.namespace, labels) {
                     self.note(registry.name(), image.repository(), now);
                 }
             }
@@ -136,6 +130,7 @@ mod tests {
     use crate::api::acr_registry::AcrRegistry;
     use crate::api::names::INJECT_LABEL;
     use crate::policy::attached::AttachedRegistry;
+    use crate::policy::pod::Pod;
     use crate::policy::scope::Mode;
     use serde_json::json;
 
@@ -182,7 +177,7 @@ mod tests {
         ];
         let see = |secrets: &[&str]| {
             repositories.see(
-                &pod(&images, secrets),
+                &PodNames::of(&pod(&images, secrets), "b"),
                 &registries(),
                 Some(&Labels::new()),
                 &scope(),
@@ -225,9 +220,8 @@ mod tests {
             ("b-excluded", Some(&team_a), false),
         ] {
             let repositories = Repositories::default();
-            let mut pod = pod(&["myregistry.azurecr.io/app"], &["pullpass-mine"]);
-            pod.metadata.namespace = Some(namespace.to_owned());
-            repositories.see(&pod, &registries, labels, &scope());
+            let pod = pod(&["myregistry.azurecr.io/app"], &["pullpass-mine"]);
+            repositories.see(&PodNames::of(&pod, namespace), &registries, labels, &scope());
             assert_eq!(
                 !repositories.of("mine").is_empty(),
                 counts,

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::policy::attached::AttachedRegistries;
-use crate::policy::pod::Pod;
+use crate::policy::pod::PodNames;
 use crate::registry::docker_config::Keys;
 use crate::registry::image::ImageReference;
 use crate::sync::pair::Pair;
@@ -84,14 +84,14 @@ fn is_recent(noted: Instant, now: Instant) -> bool {
 }
 
 /// The registries whose pull secrets a Pod names and needs with every key.
-pub(super) fn needing_every_key(pod: &Pod, registries: &AttachedRegistries) -> Vec<String> {
-    let images = pod.spec.images();
+pub(super) fn needing_every_key(pod: &PodNames<'_>, registries: &AttachedRegistries) -> Vec<String> {
+    let images = pod.images.iter();
     let references = images.filter_map(|image| ImageReference::parse(image).ok());
     let mut names: Vec<String> = references
         .filter_map(|reference| reference.registry())
         .filter(|host| Keys::of(host) == Keys::Every)
         .flat_map(|host| registries.named_by(&host))
-        .filter(|registry| pod.spec.pull_secrets().any(|name| name == registry.pull_secret()))
+        .filter(|registry| pod.has(registry.pull_secret()))
         .map(|registry| registry.name().to_owned())
         .collect();
     names.sort_unstable();
@@ -105,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::policy::attached::AttachedRegistry;
+    use crate::policy::pod::Pod;
 
     fn pair(number: usize) -> Pair {
         (format!("n{number}"), "r".to_owned())
@@ -182,7 +183,7 @@ mod tests {
                 },
             });
             let pod: Pod = serde_json::from_value(pod).unwrap();
-            let names = needing_every_key(&pod, &registries);
+            let names = needing_every_key(&PodNames::of(&pod, "apps"), &registries);
             assert_eq!(names, if needs { &["mine"][..] } else { &[] }, "{image}");
         }
     }

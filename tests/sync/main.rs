@@ -22,6 +22,7 @@ mod leadership;
 mod leaks;
 mod metrics;
 mod other_cloud;
+mod pods;
 mod pull;
 mod pull_rights;
 mod refresh_times;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -10,7 +11,7 @@ use crate::api::names::registry_of;
 use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::exemption::{Exemption, PodTraits, Treatment};
-use crate::policy::pod::{Pod, inject_label, is_mirror};
+use crate::policy::pod::{Pod, PodNames};
 use crate::policy::scope::{Labels, Scope};
 use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
 
@@ -132,24 +133,34 @@ pub struct CoverageFinding<'a> {
 /// How a Pod stands to the registries of its images; empty where none of them is on ACR.
 pub fn findings<'a>(
     pod: &'a Pod,
-    namespace: &str,
+    namespace: &'a str,
+    registries: &'a AttachedRegistries,
+    labels: Option<&Labels>,
+    scope: &Scope,
+) -> Vec<CoverageFinding<'a>> {
+    findings_of(&PodNames::of(pod, namespace), registries, labels, scope)
+}
+
+/// The same for a Pod of which only its names are known.
+pub fn findings_of<'a>(
+    pod: &PodNames<'a>,
     registries: &'a AttachedRegistries,
     labels: Option<&Labels>,
     scope: &Scope,
 ) -> Vec<CoverageFinding<'a>> {
     let traits = PodTraits {
-        namespace,
+        namespace: pod.namespace,
         labels,
         picked: None,
-        is_mirror: is_mirror(pod),
-        inject_label: inject_label(pod),
+        is_mirror: pod.is_mirror,
+        inject_label: pod.inject_label,
     };
     let treatment = traits.treatment(scope);
-    let held: HashSet<&str> = pod.spec.pull_secrets().collect();
+    let held: HashSet<&str> = pod.pull_secrets.iter().copied().collect();
     let mut findings: Vec<CoverageFinding<'a>> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
     let accesses = Accesses::new(registries, labels);
-    for image in pod.spec.images() {
+    for image in pod.images.iter().copied() {
         let verdict = Verdict::of(image, &accesses);
         let Some((registry, gap)) = look_at(&verdict, &held) else {
             continue;
@@ -244,6 +255,17 @@ pub struct Group {
     pub registry: Option<String>,
     /// How they stand to it.
     pub state: CoverageState,
+}
+
+/// Pods of a namespace that are uncovered for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UncoveredGroup {
+    /// The Pods' namespace.
+    pub namespace: Arc<str>,
+    /// The AcrRegistry that has the registry, if one does.
+    pub registry: Option<Arc<str>>,
+    /// Why.
+    pub gap: Gap,
 }
 
 /// How the Pods of a cluster stand, counted.

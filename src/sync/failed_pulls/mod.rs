@@ -21,7 +21,7 @@ use crate::kubernetes::call::call;
 use crate::kubernetes::pods;
 use crate::kubernetes::tail::tail;
 use crate::metrics::{DropReason, Metrics, PullFailure};
-use crate::policy::pod::Pod;
+use crate::policy::pod::{Pod, PodNames};
 use crate::policy::scope::Scope;
 use crate::sync::pair::Pair;
 use crate::sync::spellings::{Noted, needing_every_key};
@@ -79,12 +79,9 @@ impl FailedPulls {
     }
 
     /// Has the pull secret that a Pod names written with every key where the Pod needs that, the first time that one does.
-    pub fn look_at_hosts(&self, pod: &Pod) {
-        let Some(namespace) = pod.namespace() else {
-            return;
-        };
+    pub fn look_at_hosts(&self, pod: &PodNames<'_>) {
         for registry in needing_every_key(pod, &self.watches.view.registries()) {
-            let pair = (namespace.clone(), registry);
+            let pair = (pod.namespace.to_owned(), registry);
             if !self.may_have(&pair) {
                 continue;
             }

@@ -520,7 +520,7 @@ pub(super) mod tests {
         let labels = std::collections::BTreeMap::new();
         let pod = pod("myregistry.azurecr.io/team/app:1");
         watches.repositories.see(
-            &pod,
+            &crate::policy::pod::PodNames::of(&pod, "apps"),
             &attached,
             Some(&labels),
             &crate::policy::scope::Scope::default(),

@@ -1,0 +1,104 @@
+//! Pods that wait for an image: they are looked at again though nothing of them changes, since what helps them may have
+//! come since, as a credential or an AcrRegistry.
+
+use std::collections::HashMap;
+
+use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
+use crate::policy::pod::{Pod, awaited_images, failing_images};
+use crate::sync::pods::kept::PodKey;
+
+/// How many are kept. One more is looked at when its kubelet next says that it can't pull.
+const MAX_STUCK: usize = 1_024;
+
+/// Those Pods, whole but for what nobody reads.
+#[derive(Debug, Default)]
+pub(super) struct StuckPods(HashMap<PodKey, Pod>);
+
+impl StuckPods {
+    /// Takes a Pod as it is now: it may wait no more.
+    pub(super) fn take(&mut self, mut pod: Pod) {
+        let key = PodKey::of(&pod);
+        if awaited_images(&pod).is_empty() && failing_images(&pod).is_empty() {
+            self.0.remove(&key);
+        } else if self.0.len() < MAX_STUCK || self.0.contains_key(&key) {
+            pod.metadata.managed_fields = None;
+            if let Some(annotations) = &mut pod.metadata.annotations {
+                annotations.retain(|name, _| name == MIRROR_POD_ANNOTATION);
+            }
+            if let Some(labels) = &mut pod.metadata.labels {
+                labels.retain(|name, _| name == INJECT_LABEL);
+            }
+            self.0.insert(key, pod);
+        }
+    }
+
+    /// Forgets a Pod that is gone.
+    pub(super) fn remove(&mut self, key: &PodKey) {
+        self.0.remove(key);
+    }
+
+    /// A list of all Pods begins: those that still wait are in it.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
+        self.0.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(number: usize, reason: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "web", "namespace": "apps", "uid": format!("u{number}"),
+                "labels": {"app": "web", INJECT_LABEL: "disabled"},
+                "annotations": {"last-applied": "{}", MIRROR_POD_ANNOTATION: "x"},
+                "managedFields": [{"manager": "kubectl"}],
+            },
+            "spec": {"containers": [{"name": "main", "image": "myregistry.azurecr.io/a"}]},
+            "status": {"phase": "Pending", "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": reason}}}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_stuck_while_it_waits_for_an_image() {
+        let mut stuck = StuckPods::default();
+        stuck.take(pod(1, "ContainerCreating"));
+        assert_eq!(stuck.iter().count(), 0);
+        stuck.take(pod(1, "ImagePullBackOff"));
+        let kept = stuck.iter().next().unwrap();
+        assert!(kept.metadata.managed_fields.is_none());
+        let keys = |map: &Option<std::collections::BTreeMap<String, String>>| {
+            map.iter()
+                .flatten()
+                .map(|(key, _)| key.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&kept.metadata.labels), [INJECT_LABEL]);
+        assert_eq!(keys(&kept.metadata.annotations), [MIRROR_POD_ANNOTATION]);
+        stuck.take(pod(1, "ErrImagePull"));
+        assert_eq!(stuck.iter().count(), 1);
+        stuck.take(pod(1, "ContainerCreating"));
+        assert_eq!(stuck.iter().count(), 0);
+        stuck.take(pod(1, "ErrImagePull"));
+        stuck.remove(&PodKey::of(&pod(1, "")));
+        assert_eq!(stuck.iter().count(), 0);
+    }
+
+    #[test]
+    fn stuck_pods_are_bounded() {
+        let mut stuck = StuckPods::default();
+        for number in 0..MAX_STUCK + 5 {
+            stuck.take(pod(number, "ErrImagePull"));
+        }
+        assert_eq!(stuck.iter().count(), MAX_STUCK);
+    }
+}
