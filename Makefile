@@ -92,6 +92,8 @@ fmt: ## Format the sources
 generate: ## Write the generated files anew
 	cargo run --locked --quiet -- crd > manifests/base/crd.yaml.new
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
+	cargo run --locked --quiet -- crd --bindings > manifests/components/bindings/crd.yaml.new
+	mv manifests/components/bindings/crd.yaml.new manifests/components/bindings/crd.yaml
 	manifests/chart/generate
 	cargo run --locked --quiet -- man --format markdown > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md

@@ -20,7 +20,8 @@ fn check(file: &str, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn the_crd_in_the_manifests_is_the_one_that_the_program_prints() -> Result<(), Box<dyn Error>> {
-    check("manifests/base/crd.yaml", &["crd"])
+    check("manifests/base/crd.yaml", &["crd"])?;
+    check("manifests/components/bindings/crd.yaml", &["crd", "--bindings"])
 }
 
 #[test]

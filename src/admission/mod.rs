@@ -166,10 +166,10 @@ impl Admission {
         arrived: Instant,
     ) -> Result<ReviewStep, AdmissionError> {
         let request = &review.request;
-        let registries = review
-            .registries
-            .clone()
-            .unwrap_or_else(|| self.view.registries());
+        let registries = match &review.registries {
+            Some(registries) => self.view.with_bindings_of(&request.namespace, registries),
+            None => self.view.registries_in(&request.namespace),
+        };
         let labels = match &review.namespace {
             Some(found) => found.0.clone(),
             None => self.view.labels(&request.namespace),

@@ -1,6 +1,7 @@
 //! What users write, read and script against: the custom resource, labels and names, reasons and messages.
 
 pub mod acr_index;
+pub mod acr_pull_binding;
 pub mod acr_registry;
 pub mod advice;
 pub mod condition;

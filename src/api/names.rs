@@ -8,6 +8,10 @@ pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 pub const ALWAYS_INJECT_LABEL: &str = "pullpass.dev/always-inject";
 /// On a Secret: the AcrRegistry that it came of.
 pub const REGISTRY_LABEL: &str = "pullpass.dev/registry";
+/// On a Secret: the name of the AcrPullBinding that it came of.
+pub const BINDING_LABEL: &str = "pullpass.dev/binding";
+/// On the minted credential of an AcrPullBinding: the namespace that the binding is in.
+pub const BINDING_NAMESPACE_LABEL: &str = "pullpass.dev/binding-namespace";
 /// On a Secret: when its credential ends (RFC 3339).
 pub const EXPIRES_AT_ANNOTATION: &str = "pullpass.dev/expires-at";
 /// On a Secret: when its credential was minted (RFC 3339).
@@ -70,18 +74,44 @@ pub fn registry_of(pull_secret: &str) -> Option<&str> {
     pull_secret.strip_prefix(PULL_SECRET_PREFIX)
 }
 
-/// What the name of every minted credential begins with.
-const MINTED_CREDENTIAL_PREFIX: &str = "credential-";
+/// What follows [`PULL_SECRET_PREFIX`] in the name of the pull secret of an AcrPullBinding.
+const BINDING_INFIX: &str = "binding-";
 
-/// The name of the Secret in the own namespace with an AcrRegistry's minted credential.
-pub fn minted_credential(registry: &str) -> String {
-    format!("{MINTED_CREDENTIAL_PREFIX}{registry}")
+/// The AcrRegistry, if there is one of that name, whose pull secret has the name that an AcrPullBinding's has.
+pub fn namesake_of_binding(binding: &str) -> String {
+    format!("{BINDING_INFIX}{binding}")
+}
+
+/// What an AcrPullBinding is known by in the program, where an AcrRegistry is known by its name: no AcrRegistry can have it.
+pub fn binding_key(namespace: &str, binding: &str) -> String {
+    format!("{namespace}/{binding}")
+}
+
+/// The namespace and the name of the AcrPullBinding that is known by this; none where it is the name of an AcrRegistry.
+pub fn binding_of_key(key: &str) -> Option<(&str, &str)> {
+    key.split_once('/')
+}
+
+/// What the name of every minted credential of an AcrRegistry begins with.
+const MINTED_CREDENTIAL_PREFIX: &str = "credential-";
+/// What that of an AcrPullBinding begins with; `manifests/base/fence.yaml` knows both.
+const BINDING_CREDENTIAL_PREFIX: &str = "binding-credential-";
+
+/// The name of the Secret in the own namespace with the minted credential of an AcrRegistry, or of the AcrPullBinding that is
+/// known by a [`binding_key`]. A namespace has no dot in its name, so no two have the same.
+pub fn minted_credential(key: &str) -> String {
+    match binding_of_key(key) {
+        Some((namespace, binding)) => format!("{BINDING_CREDENTIAL_PREFIX}{namespace}.{binding}"),
+        None => format!("{MINTED_CREDENTIAL_PREFIX}{key}"),
+    }
 }
 
 /// Whether a Secret of this name in the own namespace is kept for pullpass itself.
 pub fn is_own_secret(name: &str) -> bool {
     [WEBHOOK_CERTIFICATE, SERVING_CERTIFICATE, SERVING_AUTHORITY].contains(&name)
-        || name.starts_with(MINTED_CREDENTIAL_PREFIX)
+        || [MINTED_CREDENTIAL_PREFIX, BINDING_CREDENTIAL_PREFIX]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 /// The `MutatingWebhookConfiguration` that is shipped.
@@ -127,6 +157,8 @@ mod tests {
             INJECT_LABEL,
             ALWAYS_INJECT_LABEL,
             REGISTRY_LABEL,
+            BINDING_LABEL,
+            BINDING_NAMESPACE_LABEL,
             MANAGED_BY_LABEL,
             EXPIRES_AT_ANNOTATION,
             REFRESHED_AT_ANNOTATION,
@@ -151,11 +183,16 @@ mod tests {
     fn a_pull_secret_names_its_registry_and_nothing_else_does() {
         assert_eq!(registry_of(&pull_secret("mine")), Some("mine"));
         assert_eq!(registry_of("mine"), None);
+        assert_eq!(
+            registry_of(&pull_secret("binding-mine")),
+            Some(&*namesake_of_binding("mine"))
+        );
         for (name, own) in [
             ("webhook-certificate", true),
             ("serving-certificate", true),
             ("serving-authority", true),
             ("credential-mine", true),
+            ("binding-credential-shop.mine", true),
             ("pullpass-mine", false),
             ("acr-sp", false),
         ] {

@@ -9,6 +9,12 @@ pub enum Reason {
     InvalidSpec,
     /// A Secret or token file that the spec leans on is not there, or holds nothing that can be used.
     CredentialSecretMissing,
+    /// The ServiceAccount that an AcrPullBinding names is not there, or does not say which identity it is.
+    ServiceAccountMissing,
+    /// The namespace's owner has not granted pullpass tokens of the ServiceAccount that an AcrPullBinding names.
+    NotGranted,
+    /// The namespace of an AcrPullBinding gets no pull secrets.
+    NamespaceNotInjected,
     /// Entra ID, or the managed identity endpoint, refuses the identity.
     EntraRejected,
     /// The registry refuses the identity.
@@ -29,9 +35,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidSpec,
         Self::CredentialSecretMissing,
+        Self::ServiceAccountMissing,
+        Self::NotGranted,
+        Self::NamespaceNotInjected,
         Self::EntraRejected,
         Self::ExchangeRejected,
         Self::Throttled,
@@ -52,6 +61,9 @@ impl Reason {
         match self {
             Self::InvalidSpec => "InvalidSpec",
             Self::CredentialSecretMissing => "CredentialSecretMissing",
+            Self::ServiceAccountMissing => "ServiceAccountMissing",
+            Self::NotGranted => "NotGranted",
+            Self::NamespaceNotInjected => "NamespaceNotInjected",
             Self::EntraRejected => "EntraRejected",
             Self::ExchangeRejected => "ExchangeRejected",
             Self::Throttled => "Throttled",

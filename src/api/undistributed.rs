@@ -1,16 +1,19 @@
 //! What to do where pull secrets are not where they should be: the same for statuses, Events and `pullpass check`.
 
-use crate::api::names::{REGISTRY_LABEL, pull_secret};
+use crate::api::names::{MANAGED_BY_LABEL, MANAGER};
 use crate::api::reason::Reason;
 use crate::base::remedy::{Remedy, run};
 
 /// About the reason of `Distributed=False`; nothing about one that is none of it.
-pub(crate) fn of_undistributed(reason: Reason, registry: &str, own_namespace: &str) -> Vec<Remedy> {
+pub(crate) fn of_undistributed(reason: Reason, pull_secret: &str, own_namespace: &str) -> Vec<Remedy> {
     match reason {
-        Reason::NameConflict => of_conflict(&pull_secret(registry)),
+        Reason::NameConflict => of_conflict(pull_secret),
         Reason::SecretsRefused => of_refusal(own_namespace),
         Reason::InvalidSpec
         | Reason::CredentialSecretMissing
+        | Reason::ServiceAccountMissing
+        | Reason::NotGranted
+        | Reason::NamespaceNotInjected
         | Reason::EntraRejected
         | Reason::ExchangeRejected
         | Reason::Throttled
@@ -21,7 +24,7 @@ pub(crate) fn of_undistributed(reason: Reason, registry: &str, own_namespace: &s
 }
 
 fn of_conflict(secret: &str) -> Vec<Remedy> {
-    let of_others = format!("metadata.name={secret} --selector '!{REGISTRY_LABEL}'");
+    let of_others = format!("metadata.name={secret} --selector '{MANAGED_BY_LABEL}!={MANAGER}'");
     vec![
         run(
             "see the Secrets that have the pull secret's name and are not pullpass'",

@@ -33,6 +33,15 @@ pub enum MintIdentity {
         /// The file with the token, read anew each time since it is replaced while we run.
         token_file: PathBuf,
     },
+    /// An application that trusts a token which the cluster has signed for a ServiceAccount.
+    FederatedToken {
+        /// The application.
+        app: Application,
+        /// The token.
+        token: SecretText,
+        /// Whom it speaks of: `system:serviceaccount:NAMESPACE:NAME`.
+        subject: String,
+    },
     /// The identity of the machine.
     ManagedIdentity(ManagedIdentity),
 }
@@ -43,7 +52,8 @@ impl MintIdentity {
         match self {
             Self::ClientSecret { app, .. }
             | Self::ClientCertificate { app, .. }
-            | Self::WorkloadIdentity { app, .. } => Some(app),
+            | Self::WorkloadIdentity { app, .. }
+            | Self::FederatedToken { app, .. } => Some(app),
             Self::ManagedIdentity(_) => None,
         }
     }

@@ -11,6 +11,8 @@ pub struct Readiness {
     pub registries: AtomicBool,
     /// The namespaces were read once.
     pub namespaces: AtomicBool,
+    /// The bindings were read once; so they are where there are none to read.
+    pub bindings: AtomicBool,
     /// The minted credentials were read once.
     pub credentials: AtomicBool,
     /// The process was told to end.
@@ -19,11 +21,12 @@ pub struct Readiness {
 
 impl Readiness {
     /// Each check by name, and whether it holds.
-    pub fn checks(&self) -> [(&'static str, bool); 5] {
+    pub fn checks(&self) -> [(&'static str, bool); 6] {
         let Self {
             certificate,
             registries,
             namespaces,
+            bindings,
             credentials,
             ending,
         } = self;
@@ -31,6 +34,7 @@ impl Readiness {
             ("certificate", certificate.load(Ordering::Acquire)),
             ("registries", registries.load(Ordering::Acquire)),
             ("namespaces", namespaces.load(Ordering::Acquire)),
+            ("bindings", bindings.load(Ordering::Acquire)),
             ("credentials", credentials.load(Ordering::Acquire)),
             ("not-ending", !ending.load(Ordering::Acquire)),
         ]
@@ -38,17 +42,24 @@ impl Readiness {
 
     /// Takes the caches for filled, where there is no cluster.
     pub fn fill_caches(&self) {
-        for filled in [&self.registries, &self.namespaces, &self.credentials] {
+        for filled in self.caches() {
             filled.store(true, Ordering::Release);
         }
     }
 
-    /// Whether registries, namespaces and minted credentials were read once. Without the last a leader would mint what
-    /// is there already.
+    /// Whether registries, namespaces, bindings and minted credentials were read once. Without the last a leader would mint
+    /// what is there already.
     pub fn caches_filled(&self) -> bool {
-        [&self.registries, &self.namespaces, &self.credentials]
-            .iter()
-            .all(|filled| filled.load(Ordering::Acquire))
+        self.caches().iter().all(|filled| filled.load(Ordering::Acquire))
+    }
+
+    fn caches(&self) -> [&AtomicBool; 4] {
+        [
+            &self.registries,
+            &self.namespaces,
+            &self.bindings,
+            &self.credentials,
+        ]
     }
 
     /// Whether every check holds.
@@ -62,11 +73,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caches_are_filled_when_all_three_are() {
+    fn caches_are_filled_when_all_four_are() {
         let readiness = Readiness::default();
         for filled in [
             &readiness.registries,
             &readiness.namespaces,
+            &readiness.bindings,
             &readiness.credentials,
         ] {
             assert!(!readiness.caches_filled());

@@ -112,7 +112,8 @@ impl fmt::Display for SubjectIdentity {
                 ) => write!(f, "managed identity {id}"),
                 MintIdentity::ClientSecret { app, .. }
                 | MintIdentity::ClientCertificate { app, .. }
-                | MintIdentity::WorkloadIdentity { app, .. } => {
+                | MintIdentity::WorkloadIdentity { app, .. }
+                | MintIdentity::FederatedToken { app, .. } => {
                     write!(f, "application {} of tenant {}", app.client_id, app.tenant_id)
                 }
             },

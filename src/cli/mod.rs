@@ -156,7 +156,7 @@ fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::Detach(args) => detach::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Crd(_) => crd::run(),
+        Command::Crd(args) => crd::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => manual::run(&args),
     }

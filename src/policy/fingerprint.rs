@@ -4,9 +4,9 @@
 use std::fmt::Write;
 
 use ring::digest::{SHA256, digest};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::api::acr_registry::AcrRegistrySpec;
+use crate::api::acr_registry::{AcrRegistrySpec, CredentialSpec};
 use crate::registry::login_server::LoginServer;
 
 /// The fingerprint of a spec. What says who may use the credential, and when it is refreshed, is no part of it; neither
@@ -15,11 +15,26 @@ use crate::registry::login_server::LoginServer;
 /// Replicas of different releases compare it with each other's, and whoever may write an `AcrRegistry` chooses what goes
 /// in: hence a cryptographic digest of a stable text, and not the standard library's hash.
 pub(super) fn of(spec: &AcrRegistrySpec, login_server: &LoginServer) -> String {
-    let credential = spec.credential.clone().unwrap_or_default();
+    of_parts(
+        login_server,
+        spec.audience.as_deref(),
+        &json!(spec.identity),
+        spec.credential.as_ref(),
+    )
+}
+
+/// The same of a spec whose identity is said in another way.
+pub(super) fn of_parts(
+    login_server: &LoginServer,
+    audience: Option<&str>,
+    identity: &Value,
+    credential: Option<&CredentialSpec>,
+) -> String {
+    let credential = credential.cloned().unwrap_or_default();
     let relevant = json!([
         login_server.as_str(),
-        spec.audience,
-        spec.identity,
+        audience,
+        identity,
         credential.kind.unwrap_or_default(),
         credential.repositories,
     ]);
@@ -34,7 +49,6 @@ pub(super) fn of(spec: &AcrRegistrySpec, login_server: &LoginServer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     fn fingerprint(change: &[(&str, Value)]) -> String {
         let mut spec = json!({"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}});

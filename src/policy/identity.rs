@@ -28,6 +28,9 @@ pub enum AttachedIdentity {
     ManagedIdentity(ManagedIdentity),
     /// A user name and a password of the registry's own.
     Basic(BasicSecretRef),
+    /// The ServiceAccount of this name, in the namespace of the AcrPullBinding: its annotations say which Entra application it
+    /// is.
+    ServiceAccount(String),
     /// Nobody: pulls need no credential.
     Anonymous,
 }
@@ -99,7 +102,10 @@ impl AttachedIdentity {
     /// Whether Entra ID gives its tokens.
     pub(super) fn asks_entra(&self) -> bool {
         match self {
-            Self::ServicePrincipal { .. } | Self::WorkloadIdentity { .. } | Self::ManagedIdentity(_) => true,
+            Self::ServicePrincipal { .. }
+            | Self::WorkloadIdentity { .. }
+            | Self::ManagedIdentity(_)
+            | Self::ServiceAccount(_) => true,
             Self::Basic(_) | Self::Anonymous => false,
         }
     }

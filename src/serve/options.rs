@@ -60,6 +60,8 @@ pub struct ClusterOptions {
     pub other_cloud: OtherCloud,
     /// How often all Pods are read and every pull secret is written again.
     pub resync_interval: Duration,
+    /// Whether `AcrPullBindings` are carried out.
+    pub has_bindings: bool,
     /// Whether Pods that are stuck without their pull secret are evicted, or only counted.
     pub evicts_stuck_pods: bool,
     /// The webhook configuration that is told which certificate authority to trust.

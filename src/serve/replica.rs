@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -26,6 +27,7 @@ use crate::sync::denial_events::write_events;
 use crate::sync::failed_pulls::FailedPulls;
 use crate::sync::fence::Fence;
 use crate::sync::index::IndexController;
+use crate::sync::minting::bindings::BindingController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
 use crate::sync::pods::PodsController;
 use crate::sync::rescue::Rescuer;
@@ -60,6 +62,7 @@ pub(super) struct Replica {
     pub(super) workload_identity: WorkloadIdentityEnv,
     pub(super) resync_interval: Duration,
     pub(super) emptied_interval: Duration,
+    pub(super) has_bindings: bool,
     pub(super) evicts_stuck_pods: bool,
     /// Where the leader says which pull secrets kubelets can't pull with.
     pub(super) demand: DemandSender,
@@ -91,6 +94,13 @@ impl Replica {
         let (own_namespace, readiness) = (self.own_namespace.clone(), Arc::clone(&self.readiness));
         apart.spawn(async move { Box::pin(followed.run(&client, &own_namespace, &readiness)).await });
         apart.spawn(async move { writer.run(demands).await });
+        if self.has_bindings {
+            let (followed, client) = (Arc::clone(&watches), self.client.clone());
+            let readiness = Arc::clone(&self.readiness);
+            apart.spawn(async move { followed.run_bindings(&client, &readiness).await });
+        } else {
+            self.readiness.bindings.store(true, Ordering::Release);
+        }
         tokio::select! {
             ended = apart.join_next() => match ended {
                 Some(Err(error)) => Err(ServeError::Cluster(causes(&error))),
@@ -149,6 +159,11 @@ impl Replica {
             metrics: Arc::clone(&self.metrics),
         };
         let registries = Arc::new(RegistryController::new(parts));
+        let bindings = BindingController {
+            mints: Arc::clone(&registries),
+            scope: self.settings.scope.clone(),
+            resync_interval: self.resync_interval,
+        };
         let pods = PodsController {
             client: self.client.clone(),
             watches: Arc::clone(watches),
@@ -199,8 +214,14 @@ impl Replica {
                 own.run().await;
             }
         };
+        let bindings = async {
+            if self.has_bindings {
+                Box::pin(bindings.run()).await;
+            }
+        };
         tokio::join!(
             registries.run(),
+            bindings,
             pods.run(&sender),
             secrets.run(sightings),
             fence.watch(),

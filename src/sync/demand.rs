@@ -173,7 +173,7 @@ impl DemandWriter {
     ) -> Option<bool> {
         let recent = &self.watches.recent_writes;
         match change {
-            Ok(Change::Registry(registry)) => {
+            Ok(Change::Registry(registry) | Change::Binding(registry)) => {
                 demands.forget_registry(&registry);
                 recent.doubt(|pair| pair.1 == registry);
                 Some(false)
@@ -269,7 +269,7 @@ impl DemandWriter {
     }
 
     fn newest(&self, registry: &str) -> Option<Newest> {
-        let registries = self.watches.view.registries();
+        let registries = self.watches.view.registries_with(registry);
         let held = self.watches.credential(registries.by_name(registry)?)?;
         Some(Newest {
             credential: held.refreshed_at,
@@ -302,7 +302,7 @@ impl DemandWriter {
 
     async fn try_write(&self, pair: &Pair, since: Instant) -> DemandState {
         let (namespace, registry) = pair;
-        let registries = self.watches.view.registries();
+        let registries = self.watches.view.registries_with(registry);
         let labels = self.watches.view.labels(namespace);
         let Some(labels) = labels else {
             return DemandState::Open(For::Namespace);

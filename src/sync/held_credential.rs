@@ -5,12 +5,14 @@ use std::fmt;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::names::{
-    AUDIENCE_ANNOTATION, EXPIRES_AT_ANNOTATION, FINGERPRINT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL,
-    MANAGER, REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, minted_credential,
+    AUDIENCE_ANNOTATION, BINDING_LABEL, BINDING_NAMESPACE_LABEL, EXPIRES_AT_ANNOTATION,
+    FINGERPRINT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER, REFRESHED_AT_ANNOTATION,
+    REGISTRY_LABEL, binding_of_key, minted_credential,
 };
 use crate::azure::mint::Credential;
 use crate::policy::attached::AttachedRegistry;
@@ -126,8 +128,20 @@ impl HeldCredential {
     ) -> Value {
         let every = for_every_host(&self.docker_config.0, registry.login_server(), domains, keys);
         let docker_config = ByteString(every);
-        let (name, registry) = (registry.pull_secret(), registry.name());
-        secret(name, namespace, registry, &self.times(), &docker_config)
+        let (name, key) = (registry.pull_secret(), registry.name());
+        let mut manifest = secret(name, namespace, key, &self.times(), &docker_config);
+        // Whoever leads when the binding is deleted, the garbage collector takes it.
+        let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some((owner, metadata)) = registry.owner().zip(metadata) {
+            let owner = json!({
+                "apiVersion": AcrPullBinding::api_version(&()),
+                "kind": AcrPullBinding::kind(&()),
+                "name": owner.name,
+                "uid": owner.uid,
+            });
+            metadata.insert("ownerReferences".to_owned(), json!([owner]));
+        }
+        manifest
     }
 
     fn times(&self) -> Value {
@@ -139,21 +153,27 @@ impl HeldCredential {
     }
 }
 
-/// A Secret of pullpass, to be applied.
+/// A Secret of pullpass, to be applied, for what is known by a key.
 pub(super) fn secret(
     name: &str,
     namespace: &str,
-    registry: &str,
+    key: &str,
     annotations: &Value,
     docker_config: &ByteString,
 ) -> Value {
+    let labels = match binding_of_key(key) {
+        Some((of, binding)) => {
+            json!({MANAGED_BY_LABEL: MANAGER, BINDING_LABEL: binding, BINDING_NAMESPACE_LABEL: of})
+        }
+        None => json!({MANAGED_BY_LABEL: MANAGER, REGISTRY_LABEL: key}),
+    };
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {MANAGED_BY_LABEL: MANAGER, REGISTRY_LABEL: registry},
+            "labels": labels,
             "annotations": annotations,
         },
         "type": DOCKER_CONFIG_TYPE,

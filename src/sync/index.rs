@@ -125,7 +125,9 @@ fn tell_left_out(names: &[String]) {
 async fn changed(changes: &mut Receiver<Change>) {
     loop {
         match changes.recv().await {
-            Ok(Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_)) => {}
+            Ok(
+                Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) | Change::Binding(_),
+            ) => {}
             Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => return,
             // The caches end with the replica, and this with them.
             Err(RecvError::Closed) => std::future::pending().await,

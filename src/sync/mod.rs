@@ -4,6 +4,7 @@
 //! is admitted which needs it. The leader alone mints, refreshes, fans out and takes away. Nothing is kept but in the
 //! cluster: a new leader works it out again.
 
+mod bindings;
 pub mod credentials;
 pub mod demand;
 pub mod denial_events;

@@ -106,15 +106,19 @@ impl Known {
     }
 }
 
-/// The name of an `AcrRegistry` that can't be read.
+/// The name of an object that can't be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable(pub(super) String);
 
+/// What makes the event of an object that could be read.
+type Made<K> = fn(K) -> Event<K>;
+
 /// Reads the object of an event, for whoever works on those that can be read.
-pub(super) fn read(
-    event: watcher::Result<Event<Unread>>,
-) -> Result<watcher::Result<Event<AcrRegistry>>, Unreadable> {
-    let (object, made): (Unread, fn(AcrRegistry) -> Event<AcrRegistry>) = match event {
+pub(super) fn read<K: Resource>(
+    event: watcher::Result<Event<DeserializeGuard<K>>>,
+    nothing_of: fn(ObjectMeta) -> K,
+) -> Result<watcher::Result<Event<K>>, Unreadable> {
+    let (object, made): (_, Made<K>) = match event {
         Err(error) => return Ok(Err(error)),
         Ok(Event::Init) => return Ok(Ok(Event::Init)),
         Ok(Event::InitDone) => return Ok(Ok(Event::InitDone)),
@@ -126,14 +130,14 @@ pub(super) fn read(
             return Ok(Ok(Event::Delete(gone)));
         }
     };
-    let name = object.name_any();
     match object.0 {
         Ok(object) => Ok(Ok(made(object))),
-        Err(_) => Err(Unreadable(name)),
+        Err(unreadable) => Err(Unreadable(unreadable.metadata.name.unwrap_or_default())),
     }
 }
 
-fn nothing_of(metadata: ObjectMeta) -> AcrRegistry {
+/// An `AcrRegistry` of which nothing else is known.
+pub(super) fn nothing_of(metadata: ObjectMeta) -> AcrRegistry {
     AcrRegistry {
         metadata,
         spec: AcrRegistrySpec::default(),
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn an_unreadable_one_is_told_by_its_name_and_its_end_is_an_end() {
         let [_, later] = unusable("registry1");
-        let told = |event| match read(Ok(event)) {
+        let told = |event| match read(Ok(event), nothing_of) {
             Err(Unreadable(name)) => format!("unreadable {name}"),
             Ok(Ok(Event::Apply(object))) => format!("apply {}", object.name_any()),
             Ok(Ok(Event::Delete(object))) => format!("delete {}", object.name_any()),

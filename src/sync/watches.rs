@@ -11,12 +11,16 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
-use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, minted_credential};
+use crate::api::names::{
+    BINDING_LABEL, BINDING_NAMESPACE_LABEL, MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, binding_key,
+    minted_credential,
+};
 use crate::base::clock::monotonic as now;
 use crate::base::readiness::Readiness;
 use crate::kubernetes::watch::followed;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::Scope;
+use crate::sync::bindings::{KnownBindings, UnreadBinding};
 use crate::sync::credentials::{Credentials, Seen, Version};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pair::Pair;
@@ -35,6 +39,8 @@ pub enum Change {
     Everything,
     /// A registry was attached, changed or detached.
     Registry(String),
+    /// The same of an AcrPullBinding, by what it is known by.
+    Binding(String),
     /// A namespace came, or its labels changed.
     Namespace(NamespaceChange),
     /// A namespace went, and its pull secrets with it.
@@ -87,8 +93,7 @@ impl Watches {
 
     /// Keeps the caches, for as long as it is polled. A watch that breaks or expires is begun anew by itself.
     pub async fn run(&self, client: &Client, own_namespace: &str, readiness: &Readiness) {
-        let ours =
-            watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER},{REGISTRY_LABEL}"));
+        let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(
             self.follow_registries(
                 followed(watcher(Api::all(client.clone()), watcher::Config::default())),
@@ -103,6 +108,31 @@ impl Watches {
                 &readiness.credentials
             ),
         );
+    }
+
+    /// Keeps the cache of bindings, until it is dropped.
+    pub async fn run_bindings(&self, client: &Client, readiness: &Readiness) {
+        let bindings = Api::<UnreadBinding>::all(client.clone());
+        self.follow_bindings(
+            followed(watcher(bindings, watcher::Config::default())),
+            &readiness.bindings,
+        )
+        .await;
+    }
+
+    async fn follow_bindings(&self, events: impl Stream<Item = Event<UnreadBinding>>, filled: &AtomicBool) {
+        let mut known = KnownBindings::new(self.view.other_cloud().clone());
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            let Some(changed) = known.take(event) else {
+                continue;
+            };
+            self.view.set_bindings(known.current());
+            filled.store(true, Ordering::Release);
+            for key in changed {
+                self.tell(Change::Binding(key));
+            }
+        }
     }
 
     async fn follow_registries(&self, events: impl Stream<Item = Event<Unread>>, filled: &AtomicBool) {
@@ -179,10 +209,7 @@ impl Watches {
             match event {
                 Event::Init => listed.clear(),
                 Event::InitApply(secret) => {
-                    listed.extend(
-                        self.take_credential(&secret, None, Seen::listed(&secret))
-                            .map(str::to_owned),
-                    );
+                    listed.extend(self.take_credential(&secret, None, Seen::listed(&secret)));
                 }
                 Event::InitDone => {
                     for gone in self
@@ -200,8 +227,8 @@ impl Watches {
                     self.take_credential(&secret, version, Seen::new());
                 }
                 Event::Delete(secret) => {
-                    if let Some(registry) = registry_of_credential(&secret) {
-                        self.forget(registry);
+                    if let Some(registry) = owner_of_credential(&secret) {
+                        self.forget(&registry);
                     }
                 }
             }
@@ -210,14 +237,9 @@ impl Watches {
 
     /// Takes what a Secret holds. One that somebody spoilt holds nothing: it is minted again, or emptied where its registry
     /// is detached.
-    fn take_credential<'a>(
-        &self,
-        secret: &'a Secret,
-        version: Option<Version>,
-        seen: Seen,
-    ) -> Option<&'a str> {
-        let registry = registry_of_credential(secret)?;
-        self.learn(registry, Stored::parse(secret), version, seen);
+    fn take_credential(&self, secret: &Secret, version: Option<Version>, seen: Seen) -> Option<String> {
+        let registry = owner_of_credential(secret)?;
+        self.learn(&registry, Stored::parse(secret), version, seen);
         Some(registry)
     }
 
@@ -229,14 +251,14 @@ impl Watches {
 
     /// Whether there is one for the registry of that name.
     pub(super) fn has_credential(&self, registry: &str) -> bool {
-        let registries = self.view.registries();
+        let registries = self.view.registries_with(registry);
         let registry = registries.by_name(registry);
         registry.is_some_and(|registry| self.credential(registry).is_some())
     }
 
     /// Whether the namespace of a pair is known, and may have the pull secret of its registry.
     pub(super) fn may_have(&self, scope: &Scope, (namespace, registry): &Pair) -> bool {
-        let registries = self.view.registries();
+        let registries = self.view.registries_with(registry);
         let (labels, registry) = (self.view.labels(namespace), registries.by_name(registry));
         labels
             .zip(registry)
@@ -274,10 +296,15 @@ impl Watches {
     }
 }
 
-/// The registry whose minted credential a Secret is to be, whatever it holds.
-fn registry_of_credential(secret: &Secret) -> Option<&str> {
-    let registry = secret.labels().get(REGISTRY_LABEL)?;
-    (secret.metadata.name.as_deref() == Some(&minted_credential(registry))).then_some(registry)
+/// The AcrRegistry, or the key of the AcrPullBinding, whose minted credential a Secret is to be, whatever it holds.
+fn owner_of_credential(secret: &Secret) -> Option<String> {
+    let labels = secret.labels();
+    let of_binding = || {
+        let (namespace, binding) = (labels.get(BINDING_NAMESPACE_LABEL)?, labels.get(BINDING_LABEL)?);
+        Some(binding_key(namespace, binding))
+    };
+    let key = labels.get(REGISTRY_LABEL).cloned().or_else(of_binding)?;
+    (secret.metadata.name.as_deref() == Some(&minted_credential(&key))).then_some(key)
 }
 
 /// The registries that are not the same in both.
@@ -350,6 +377,22 @@ mod tests {
             assert_eq!(watches.credentials.of("mine").is_none(), is_lost);
             let told = changes.try_recv() == Ok(Change::Credential("mine".to_owned()));
             assert_eq!(told, is_lost);
+        }
+    }
+
+    #[test]
+    fn a_stored_credential_tells_whose_it_is() {
+        let credential = crate::sync::held_credential::tests::held();
+        for (key, name) in [
+            ("mine", "credential-mine"),
+            ("shop/mine", "binding-credential-shop.mine"),
+            ("shop/mine.too", "binding-credential-shop.mine.too"),
+        ] {
+            let mut secret: Secret = serde_json::from_value(credential.manifest(key, "own")).unwrap();
+            assert_eq!(secret.name_any(), name);
+            assert_eq!(owner_of_credential(&secret).as_deref(), Some(key));
+            secret.metadata.name = Some("another".to_owned());
+            assert_eq!(owner_of_credential(&secret), None, "{key}");
         }
     }
 

@@ -2,21 +2,49 @@
 
 pub mod manifests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
-use crate::policy::attached::AttachedRegistries;
+use crate::api::names::binding_of_key;
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::Labels;
 use crate::registry::other_cloud::OtherCloud;
 
 /// The cluster as admission sees it. Whoever watches the cluster, or a directory, keeps it up to date.
 #[derive(Debug, Default)]
 pub struct View {
-    registries: ArcSwap<AttachedRegistries>,
+    attached: ArcSwap<Attached>,
     other_cloud: OtherCloud,
     namespaces: RwLock<Namespaces>,
+}
+
+/// What is attached.
+#[derive(Debug, Clone, Default)]
+struct Attached {
+    registries: Arc<AttachedRegistries>,
+    bindings: Bindings,
+    /// Of namespaces with bindings: what is attached there.
+    by_namespace: HashMap<String, Arc<AttachedRegistries>>,
+}
+
+/// `AcrPullBindings`, by namespace and by what each is known by.
+pub type Bindings = HashMap<String, BTreeMap<String, Arc<AttachedRegistry>>>;
+
+impl Attached {
+    fn new(registries: Arc<AttachedRegistries>, bindings: Bindings) -> Self {
+        let here = |bindings: &BTreeMap<_, _>| Arc::new(registries.with_bindings(bindings.values()));
+        let by_namespace = bindings
+            .iter()
+            .map(|(namespace, bindings)| (namespace.clone(), here(bindings)))
+            .collect();
+        Self {
+            registries,
+            bindings,
+            by_namespace,
+        }
+    }
 }
 
 /// Namespaces and their labels.
@@ -117,9 +145,46 @@ impl View {
         &self.other_cloud
     }
 
-    /// The attached registries, as of now.
+    /// The registries that are attached by `AcrRegistries`, as of now.
     pub fn registries(&self) -> Arc<AttachedRegistries> {
-        self.registries.load_full()
+        Arc::clone(&self.attached.load().registries)
+    }
+
+    /// The registries that are attached in a namespace, as of now: those, and before them the namespace's bindings.
+    pub fn registries_in(&self, namespace: &str) -> Arc<AttachedRegistries> {
+        let attached = self.attached.load();
+        let here = attached.by_namespace.get(namespace);
+        Arc::clone(here.unwrap_or(&attached.registries))
+    }
+
+    /// The same where these are attached by `AcrRegistries`.
+    pub fn with_bindings_of(
+        &self,
+        namespace: &str,
+        registries: &Arc<AttachedRegistries>,
+    ) -> Arc<AttachedRegistries> {
+        match self.attached.load().bindings.get(namespace) {
+            Some(bindings) => Arc::new(registries.with_bindings(bindings.values())),
+            None => Arc::clone(registries),
+        }
+    }
+
+    /// The registries among which the one is that is known by a key: those of the namespace of a binding, or those of all.
+    pub fn registries_with(&self, key: &str) -> Arc<AttachedRegistries> {
+        match binding_of_key(key) {
+            Some((namespace, _)) => self.registries_in(namespace),
+            None => self.registries(),
+        }
+    }
+
+    /// Whether an AcrRegistry or a binding is attached that is known by this.
+    pub fn is_attached(&self, key: &str) -> bool {
+        self.registries_with(key).is_attached(key)
+    }
+
+    /// The bindings, as of now.
+    pub fn bindings(&self) -> Bindings {
+        self.attached.load().bindings.clone()
     }
 
     /// The labels of a namespace; none where it is not known (yet). The lock is held for the look-up alone.
@@ -139,7 +204,15 @@ impl View {
 
     /// Takes a new set of registries.
     pub fn set_registries(&self, registries: AttachedRegistries) {
-        self.registries.store(Arc::new(registries));
+        let registries = Arc::new(registries);
+        self.attached
+            .rcu(|before| Attached::new(Arc::clone(&registries), before.bindings.clone()));
+    }
+
+    /// Takes a new set of bindings.
+    pub fn set_bindings(&self, bindings: &Bindings) {
+        self.attached
+            .rcu(|before| Attached::new(Arc::clone(&before.registries), bindings.clone()));
     }
 
     /// Takes a namespace's labels; returns what changed, if anything did.

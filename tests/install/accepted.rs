@@ -107,6 +107,7 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
             "caBundle": pullpass_test_support::Authority::new()?.pem(),
         }},
         "rescue": true,
+        "bindings": {"enabled": true},
         "workloadIdentity": {"clientId": "22222222-2222-2222-2222-222222222222", "projectedToken": true},
         "serviceAccount": {"annotations": {"some.test/key": "value"}},
         "networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]},

@@ -129,6 +129,7 @@ fn values_reach_the_program() -> Test {
         "policy": {"unattached": "deny", "forbidden": "allow"},
         "auditLog": "/log/audit",
         "rescue": true,
+        "bindings": {"enabled": true},
         "extraEnv": [{"name": "PULLPASS_LOG", "value": "debug"}],
     }))?;
     for (name, value) in [
@@ -138,6 +139,7 @@ fn values_reach_the_program() -> Test {
         ("PULLPASS_FORBIDDEN", "allow"),
         ("PULLPASS_AUDIT_LOG", "/log/audit"),
         ("PULLPASS_RESCUE", "evict"),
+        ("PULLPASS_BINDINGS", "true"),
         ("PULLPASS_LOG", "debug"),
     ] {
         assert!(

@@ -83,7 +83,9 @@ fn custom_domains_are_the_same_in_chart_and_kustomize() -> Test {
 
 #[test]
 fn every_object_of_the_chart_has_helms_labels() -> Test {
-    for object in chart(&json!({"monitoring": {"enabled": true}, "rescue": true}))? {
+    for object in
+        chart(&json!({"monitoring": {"enabled": true}, "rescue": true, "bindings": {"enabled": true}}))?
+    {
         let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
         for label in HELM_LABELS {
             assert!(
@@ -100,6 +102,7 @@ fn the_chart_can_be_installed_in_any_namespace() -> Test {
     let values = json!({
         "monitoring": {"enabled": true},
         "rescue": true,
+        "bindings": {"enabled": true},
         "tls": {"source": "cert-manager"},
         "namespace": {"create": true},
     });

@@ -5,6 +5,7 @@
 //! disturb the others has a cluster of its own. They fail where no control plane can be had. With `PULLPASS_E2E=off`
 //! they fail without starting one.
 
+mod bindings;
 mod caches_behind;
 mod changed_specs;
 mod client;

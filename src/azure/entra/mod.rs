@@ -179,6 +179,10 @@ impl Entra {
             MintIdentity::WorkloadIdentity { app, token_file } => {
                 with_assertion(app, federated_token(token_file).await?, options)
             }
+            MintIdentity::FederatedToken { app, token, .. } => {
+                UnsupportedAlgorithm::check(token).map_err(EntraError::TokenAlgorithm)?;
+                with_assertion(app, Assertion::new(token.clone()), options)
+            }
             MintIdentity::ManagedIdentity(id) => {
                 let options = ManagedIdentityCredentialOptions {
                     user_assigned_id: match id {

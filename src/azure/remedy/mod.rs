@@ -147,7 +147,8 @@ impl Situation<'_> {
     fn of_fault(&self, fault: EntraFault, identity: &MintIdentity, app: &Application) -> Vec<Remedy> {
         let Application { tenant_id, client_id } = app;
         let token_audience = proof::token_exchange_audience(self.login_server);
-        let is_federated = matches!(identity, MintIdentity::WorkloadIdentity { .. });
+        let has_file = matches!(identity, MintIdentity::WorkloadIdentity { .. });
+        let is_federated = has_file || matches!(identity, MintIdentity::FederatedToken { .. });
         match fault {
             EntraFault::Secret => of_secret(self.login_server, app, self.handover, self.origin()),
             EntraFault::Application => vec![run(
@@ -169,13 +170,13 @@ impl Situation<'_> {
             )],
             EntraFault::Time => {
                 let token = say("see that the file of AZURE_FEDERATED_TOKEN_FILE is still renewed");
-                if is_federated {
+                if has_file {
                     vec![clock(), token]
                 } else {
                     vec![clock()]
                 }
             }
-            EntraFault::Assertion if is_federated => vec![say(format!(
+            EntraFault::Assertion if has_file => vec![say(format!(
                 "see that the file of AZURE_FEDERATED_TOKEN_FILE holds a service account token with the audience \
                  {token_audience}"
             ))],
@@ -202,14 +203,7 @@ impl Situation<'_> {
             ],
             EntraFault::Algorithm if is_federated => vec![issuer_with_rsa()],
             EntraFault::Algorithm => self.certificate(),
-            EntraFault::Trust => vec![run(
-                "give the application a federated credential with the cluster's issuer and the subject of pullpass' \
-                 service account",
-                format!(
-                    "az ad app federated-credential create --id {client_id} --parameters '{{\"name\": \"pullpass\", \
-                     \"issuer\": \"ISSUER\", \"subject\": \"SUBJECT\", \"audiences\": [\"{token_audience}\"]}}'"
-                ),
-            )],
+            EntraFault::Trust => vec![proof::of_trust(identity, client_id, token_audience)],
             EntraFault::Audience => vec![say(format!(
                 "set spec.audience to one that the tenant has; none of those tried is there, and {REGISTRY_AUDIENCE} is \
                  the usual one"
@@ -384,7 +378,11 @@ impl Situation<'_> {
             Puller::Identity(
                 MintIdentity::ClientSecret { origin, .. } | MintIdentity::ClientCertificate { origin, .. },
             ) => origin,
-            Puller::Identity(MintIdentity::WorkloadIdentity { .. } | MintIdentity::ManagedIdentity(_))
+            Puller::Identity(
+                MintIdentity::WorkloadIdentity { .. }
+                | MintIdentity::FederatedToken { .. }
+                | MintIdentity::ManagedIdentity(_),
+            )
             | Puller::User(_)
             | Puller::Unknown => "spec.identity",
         }
@@ -411,7 +409,8 @@ fn assignee(identity: &MintIdentity) -> String {
         }
         MintIdentity::ClientSecret { app, .. }
         | MintIdentity::ClientCertificate { app, .. }
-        | MintIdentity::WorkloadIdentity { app, .. } => app.client_id.clone(),
+        | MintIdentity::WorkloadIdentity { app, .. }
+        | MintIdentity::FederatedToken { app, .. } => app.client_id.clone(),
     }
 }
 

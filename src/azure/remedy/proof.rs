@@ -2,7 +2,7 @@
 
 use super::{Handover, Puller, Situation};
 use crate::azure::entra::CertificateError;
-use crate::azure::identity::Application;
+use crate::azure::identity::{Application, MintIdentity};
 use crate::base::remedy::{Remedy, joined, run, say};
 use crate::registry::cloud::Cloud;
 use crate::registry::login_server::LoginServer;
@@ -94,6 +94,30 @@ pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> 
 pub(super) fn token_exchange_audience(login_server: &LoginServer) -> &'static str {
     let cloud = login_server.cloud().unwrap_or(Cloud::Public);
     cloud.token_exchange_audience()
+}
+
+/// About an application that trusts no token of the service account.
+pub(super) fn of_trust(identity: &MintIdentity, client_id: &str, audience: &str) -> Remedy {
+    match identity {
+        MintIdentity::FederatedToken { subject, .. } => run(
+            "give the identity a federated credential with the cluster's issuer and this subject (of an application: az ad app \
+             federated-credential create)",
+            format!(
+                "az identity federated-credential create --name pullpass --identity-name IDENTITY --resource-group GROUP \
+                 --issuer ISSUER --subject {subject} --audiences {audience}"
+            ),
+        ),
+        MintIdentity::ClientSecret { .. }
+        | MintIdentity::ClientCertificate { .. }
+        | MintIdentity::WorkloadIdentity { .. }
+        | MintIdentity::ManagedIdentity(_) => run(
+            "give the application a federated credential with the cluster's issuer and the subject of pullpass' service account",
+            format!(
+                "az ad app federated-credential create --id {client_id} --parameters '{{\"name\": \"pullpass\", \
+                 \"issuer\": \"ISSUER\", \"subject\": \"SUBJECT\", \"audiences\": [\"{audience}\"]}}'"
+            ),
+        ),
+    }
 }
 
 /// About a service account token for workload identity that is nowhere, or can't be read.

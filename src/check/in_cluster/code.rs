@@ -10,8 +10,15 @@ use crate::check::finding::Code;
 pub(super) fn code_of(reason: Option<Reason>, fault: Option<MintFault>) -> Code {
     match reason {
         Some(Reason::InvalidSpec) => Code::LoginServer,
-        Some(Reason::CredentialSecretMissing | Reason::EntraRejected) => Code::AadLogin,
-        Some(Reason::NameConflict | Reason::SecretsRefused) => Code::PullSecret,
+        Some(
+            Reason::CredentialSecretMissing
+            | Reason::ServiceAccountMissing
+            | Reason::NotGranted
+            | Reason::EntraRejected,
+        ) => Code::AadLogin,
+        Some(Reason::NameConflict | Reason::SecretsRefused | Reason::NamespaceNotInjected) => {
+            Code::PullSecret
+        }
         Some(Reason::PullDenied) => Code::AccessToken,
         Some(Reason::NotAsked) => Code::CustomDomain,
         Some(Reason::ExchangeRejected | Reason::Throttled) => fault.map_or(Code::RefreshToken, of_fault),

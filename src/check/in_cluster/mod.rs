@@ -13,7 +13,7 @@ use super::judge::span;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
-use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential};
+use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
 use crate::azure::mint::MintFault;
@@ -282,8 +282,9 @@ impl Facts {
 
     /// What to do about pull secrets that are not where they should be.
     fn distribute(&self, reason: &str) -> Vec<Cure> {
-        let remedies = Reason::named(reason)
-            .map(|reason| of_undistributed(reason, &self.object.name_any(), &self.own_namespace));
+        let remedies = Reason::named(reason).map(|reason| {
+            of_undistributed(reason, &pull_secret(&self.object.name_any()), &self.own_namespace)
+        });
         match remedies {
             Some(remedies) if !remedies.is_empty() => listed(remedies),
             Some(_) | None => vec![self.describe()],
@@ -365,6 +366,7 @@ fn new_secret_for(registry: &AttachedRegistry, cause: &str) -> Vec<Cure> {
         AttachedIdentity::WorkloadIdentity { .. }
         | AttachedIdentity::ManagedIdentity(_)
         | AttachedIdentity::Basic(_)
+        | AttachedIdentity::ServiceAccount(_)
         | AttachedIdentity::Anonymous => Vec::new(),
     }
 }

@@ -154,6 +154,7 @@ fn describe(identity: &AttachedIdentity) -> String {
             ManagedIdentity::ClientId(id) | ManagedIdentity::ResourceId(id),
         ) => format!("managed identity {id}"),
         AttachedIdentity::Basic(_) => "a user name and a password of the registry".to_owned(),
+        AttachedIdentity::ServiceAccount(name) => format!("ServiceAccount {name}"),
         AttachedIdentity::Anonymous => "anonymous pull".to_owned(),
     }
 }

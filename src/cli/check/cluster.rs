@@ -272,7 +272,9 @@ async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegis
         why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),
     };
     match registry.identity() {
-        AttachedIdentity::WorkloadIdentity { .. } => return of_pullpass("workload identity"),
+        AttachedIdentity::WorkloadIdentity { .. } | AttachedIdentity::ServiceAccount(_) => {
+            return of_pullpass("workload identity");
+        }
         AttachedIdentity::ManagedIdentity(_) => return of_pullpass("managed identity"),
         AttachedIdentity::Anonymous => {
             return SubjectIdentity::Nobody {
@@ -284,6 +286,7 @@ async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegis
     match resolve(client, own_namespace, registry, &WorkloadIdentityEnv::default()).await {
         Ok(resolved) => match resolved.source {
             CredentialSource::Mint(request) => SubjectIdentity::Mint(request),
+            CredentialSource::Account(_) => of_pullpass("workload identity"),
             CredentialSource::Password(Password {
                 username, password, ..
             }) => SubjectIdentity::Password {

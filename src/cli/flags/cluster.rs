@@ -34,6 +34,9 @@ pub(in crate::cli) struct ClusterFlags {
     /// controller makes others and does not count them as failures. It needs the right of the component rescue
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
     rescue: Rescue,
+    /// Carry out what each AcrPullBinding says: namespaces pull as identities of their own. It needs the component bindings
+    #[arg(long, env = "PULLPASS_BINDINGS")]
+    bindings: bool,
     /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
@@ -52,6 +55,7 @@ impl ClusterFlags {
         let Self {
             resync_interval,
             rescue,
+            bindings,
             webhook_configuration,
             ca_overlap,
             emptied_interval,
@@ -60,6 +64,7 @@ impl ClusterFlags {
             minter,
             other_cloud,
             resync_interval: *resync_interval,
+            has_bindings: *bindings,
             evicts_stuck_pods: *rescue == Rescue::Evict,
             webhook_configuration: webhook_configuration.clone(),
             ca_overlap: SignedDuration::try_from(*ca_overlap).unwrap_or(OVERLAP),

@@ -33,6 +33,9 @@ pub(super) struct Judge<'a, 'l> {
     old: HashSet<&'a str>,
 }
 
+/// Registries whose pull secrets a Pod needs, by the order in which it gets them.
+type Needed<'a> = BTreeMap<(bool, &'a str), &'a AttachedRegistry>;
+
 /// What the images of a request come to, gathered image by image.
 #[derive(Default)]
 struct Tally<'a> {
@@ -41,8 +44,8 @@ struct Tally<'a> {
     is_anonymous: bool,
     /// The lists of registries that were taken up, and whether with every key.
     granted: HashSet<(*const &'a AttachedRegistry, bool)>,
-    /// By name.
-    needed: BTreeMap<&'a str, &'a AttachedRegistry>,
+    /// In the order of their pull secrets.
+    needed: Needed<'a>,
     needing_every_key: BTreeSet<&'a str>,
     uncovered: Option<Cow<'a, str>>,
     violations: Vec<Violation<'a>>,
@@ -103,22 +106,18 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     /// The registries whose pull secrets every new Pod of the namespace gets, whatever its images are.
-    fn needed_by_every_pod(&self) -> BTreeMap<&'a str, &'a AttachedRegistry> {
+    fn needed_by_every_pod(&self) -> Needed<'a> {
         if self.treatment != (Treatment::Injected { always: true }) || self.is_live {
-            return BTreeMap::new();
+            return Needed::new();
         }
         let all = self.registries.all().into_iter();
         all.filter(|registry| registry.gives_secret_to(self.labels))
-            .map(|registry| (registry.name(), registry))
+            .map(|registry| (registry.order(), registry))
             .collect()
     }
 
     /// What would have to be known better, as the verdicts on the new images tell and the registries that they need.
-    fn fresher<'v>(
-        &self,
-        verdicts: impl Iterator<Item = &'v Verdict<'a>>,
-        needed: &BTreeMap<&str, &AttachedRegistry>,
-    ) -> Fresher
+    fn fresher<'v>(&self, verdicts: impl Iterator<Item = &'v Verdict<'a>>, needed: &Needed<'_>) -> Fresher
     where
         'a: 'v,
     {
@@ -142,13 +141,13 @@ impl<'a, 'l> Judge<'a, 'l> {
 
     /// Whether labels that are not known could give a new Pod more pull secrets than those of its images, or fewer than
     /// those of every registry.
-    fn depends_on_always_inject(&self, needed: &BTreeMap<&str, &AttachedRegistry>) -> bool {
+    fn depends_on_always_inject(&self, needed: &Needed<'_>) -> bool {
         let all = self.registries.all().into_iter();
         let mut all = all.filter(|registry| !registry.is_anonymous());
         match self.treatment {
             Treatment::Injected { always: true } => all.any(|registry| !registry.is_for_every_namespace()),
             Treatment::Injected { always: false } => {
-                all.any(|registry| !needed.contains_key(registry.name()))
+                all.any(|registry| !needed.contains_key(&registry.order()))
             }
             Treatment::JudgedOnly(_) | Treatment::Exempt(_) => false,
         }
@@ -211,7 +210,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
         match credential {
             (Credential::OtherRepository, Some(registry)) => tally.warnings.push(
-                messages::other_repositories(image, registry.name(), grant.repository),
+                messages::other_repositories(image, &registry.described(), grant.repository),
             ),
             (Credential::Missing, _) => {
                 let host = LoginServer::known_host(&grant.host);
@@ -236,7 +235,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
         tally
             .needed
-            .extend(usable.map(|registry| (registry.name(), registry)));
+            .extend(usable.map(|registry| (registry.order(), registry)));
     }
 
     /// Whether the image can be pulled with the pull secrets that the Pod has after this.
@@ -326,7 +325,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             secrets: if gets_its_secrets { missing } else { Vec::new() },
             injected_by,
             demanded: if gets_its_secrets {
-                needed.into_keys().collect()
+                needed.into_values().map(AttachedRegistry::name).collect()
             } else {
                 Vec::new()
             },

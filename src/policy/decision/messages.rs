@@ -43,7 +43,7 @@ pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<
 
 pub(super) fn other_repositories(image: &PodImage<'_>, registry: &str, repository: &str) -> String {
     format!(
-        "pullpass: {} names the repository {}, which spec.credential.repositories of AcrRegistry {registry} does not list: the pull will fail",
+        "pullpass: {} names the repository {}, which spec.credential.repositories of {registry} does not list: the pull will fail",
         quoted_path(image),
         quoted(repository),
     )

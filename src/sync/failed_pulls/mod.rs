@@ -80,7 +80,7 @@ impl FailedPulls {
 
     /// Has the pull secret that a Pod names written with every key where the Pod needs that, the first time that one does.
     pub fn look_at_hosts(&self, pod: &PodNames<'_>) {
-        for registry in needing_every_key(pod, &self.watches.view.registries()) {
+        for registry in needing_every_key(pod, &self.watches.view.registries_in(pod.namespace)) {
             let pair = (pod.namespace.to_owned(), registry);
             if !self.may_have(&pair) {
                 continue;
@@ -98,7 +98,7 @@ impl FailedPulls {
         let Some(namespace) = pod.namespace() else {
             return;
         };
-        for registry in failing(pod, &self.watches.view.registries()) {
+        for registry in failing(pod, &self.watches.view.registries_in(&namespace)) {
             let pair = (namespace.clone(), registry);
             if self.may_have(&pair) {
                 self.demand(pair, PullFailure::PullFailed, &pod.name_any());
@@ -107,7 +107,9 @@ impl FailedPulls {
     }
 
     async fn take(&self, failure: PullFailure, event: &Event) {
-        let Some(claim) = claim(event, failure, &self.watches.view.registries()) else {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let registries = self.watches.view.registries_in(namespace);
+        let Some(claim) = claim(event, failure, &registries) else {
             return;
         };
         let pairs = claim.registries.into_iter();
@@ -123,8 +125,13 @@ impl FailedPulls {
         let Ok(Some(pod)) = call(pods.get_opt(&claim.pod)).await else {
             return;
         };
-        for pair in pairs.into_iter().filter(|pair| pulls_with(&pod, &pair.1)) {
-            self.demand(pair, failure, &pod.name_any());
+        for pair in pairs {
+            if registries
+                .by_name(&pair.1)
+                .is_some_and(|registry| pulls_with(&pod, registry))
+            {
+                self.demand(pair, failure, &pod.name_any());
+            }
         }
     }
 

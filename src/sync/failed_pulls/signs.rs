@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Event;
 
-use crate::api::names::registry_of;
 use crate::base::dns::is_subdomain;
 use crate::metrics::PullFailure;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
@@ -60,9 +59,8 @@ fn named_in(message: &str, registries: &AttachedRegistries) -> Vec<String> {
     let is_of_a_name = |character: char| character.is_ascii_alphanumeric() || ['-', '.'].contains(&character);
     let mut names: Vec<String> = message
         .split(|character| !is_of_a_name(character))
-        .filter_map(|word| registry_of(word.trim_end_matches('.')))
-        .filter(|name| registries.by_name(name).is_some())
-        .map(str::to_owned)
+        .filter_map(|word| registries.by_pull_secret(word.trim_end_matches('.')))
+        .map(name_of)
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -81,13 +79,13 @@ fn name_of(registry: &AttachedRegistry) -> String {
 }
 
 /// Whether a Pod can still pull with the pull secret of a registry.
-pub(super) fn pulls_with(pod: &Pod, registry: &str) -> bool {
+pub(super) fn pulls_with(pod: &Pod, registry: &AttachedRegistry) -> bool {
     !has_ended(pod)
         && pod.metadata.deletion_timestamp.is_none()
         && pod
             .spec
             .pull_secrets()
-            .any(|secret| registry_of(secret) == Some(registry))
+            .any(|secret| secret == registry.pull_secret())
 }
 
 /// The registries with whose pull secrets a kubelet could not pull images of a Pod.
@@ -95,7 +93,7 @@ pub(super) fn failing(pod: &Pod, registries: &AttachedRegistries) -> Vec<String>
     let images = failing_images(pod).into_iter();
     let mut names: Vec<String> = images
         .flat_map(|image| of_image(image, registries))
-        .filter(|registry| pulls_with(pod, registry.name()))
+        .filter(|registry| pulls_with(pod, registry))
         .map(|registry| name_of(registry))
         .collect();
     names.sort_unstable();

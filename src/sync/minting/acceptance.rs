@@ -90,9 +90,9 @@ impl RegistryController {
     /// Notes that the registry took a static credential; returns in how long it is asked again.
     pub(super) fn accepted(&self, registry: &str, inputs: &str) -> Option<Duration> {
         let now = Instant::now();
-        let attached = self.parts.watches.view.registries();
+        let view = &self.parts.watches.view;
         let mut acceptances = self.acceptances();
-        acceptances.accepted(registry, inputs, now, |name| attached.is_attached(name));
+        acceptances.accepted(registry, inputs, now, |name| view.is_attached(name));
         acceptances.left(registry, inputs, now)
     }
 

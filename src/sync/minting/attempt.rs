@@ -11,7 +11,6 @@ use kube::{Api, ResourceExt};
 use super::credential_state::CredentialState;
 use super::identity::{self, Resolved, resolve};
 use super::{MintFailure, Parsed, RETRY_INTERVAL, RegistryController, after};
-use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::base::clock::Instants;
@@ -19,7 +18,7 @@ use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::{Seen, Version};
 use crate::sync::held_credential::HeldCredential;
-use crate::sync::minting::refresh::{self, DEFAULT_FRACTION, Failures, LastAttempt, RefreshPlan, plan};
+use crate::sync::minting::refresh::{self, Failures, LastAttempt, RefreshPlan, plan};
 
 /// How many inputs are remembered of a registry for which a service asked to wait.
 const MAX_ASKED: usize = 8;
@@ -82,16 +81,6 @@ fn too_soon() -> MintFailure {
     }
 }
 
-/// At which part of a credential's life it is refreshed. It is read from the object as it is now, and is no part of
-/// [`AttachedRegistry`]: where a parsed registry differs, its pull secrets are looked at in every namespace, and when to mint
-/// changes none of them.
-fn fraction(object: &AcrRegistry) -> f64 {
-    let credential = object.spec.credential.as_ref();
-    credential
-        .and_then(|credential| credential.refresh_fraction)
-        .unwrap_or(DEFAULT_FRACTION)
-}
-
 /// Whether it is other inputs that wait for their turn, and not a repetition: what is held, or failed last, was made of
 /// others.
 fn is_a_change(inputs: &str, held: Option<&HeldCredential>, last_failure: Option<&Memory>) -> bool {
@@ -107,27 +96,28 @@ impl RegistryController {
     /// Mints if it is time to; says how it stands, and when to look again.
     pub(super) async fn reconcile_credential(
         &self,
-        object: &AcrRegistry,
+        name: &str,
+        fraction: f64,
         parsed: &Parsed,
         now: Timestamp,
     ) -> (CredentialState, Option<Duration>) {
-        let name = object.name_any();
         if let Some(registry) = parsed.as_ref().ok().filter(|registry| registry.is_anonymous()) {
-            self.forget(&name);
+            self.forget(name);
             return (CredentialState::anonymous(registry), None);
         }
-        let held = || self.parts.watches.credentials.seen(&name);
+        let held = || self.parts.watches.credentials.seen(name);
         match self.identify(parsed).await {
             Ok((registry, resolved)) => {
                 let resolved = self.carry_over(registry, resolved).await;
-                self.keep_fresh(object, registry, &resolved, held(), now).await
+                self.keep_fresh(registry, fraction, &resolved, held(), now).await
             }
             Err(failure) => {
-                self.parts.metrics.registries.count_refresh(&name, false);
+                self.parts.metrics.registries.count_refresh(name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
                 let held = held().map(|(held, _)| held);
-                let is_good = |held: &&Arc<HeldCredential>| self.is_good(object, parsed, held, &failure, now);
+                let is_good =
+                    |held: &&Arc<HeldCredential>| self.is_good(name, fraction, parsed, held, &failure, now);
                 let good = held.as_ref().filter(|_| retry.is_some()).filter(is_good);
                 let credential = CredentialState {
                     is_needed: true,
@@ -135,7 +125,7 @@ impl RegistryController {
                     is_undecided: good.is_some(),
                     // What goes on to hold is refreshed when it was to be: the retry is of the API server's answer.
                     next_refresh: match good {
-                        Some(held) => refresh::due(held, fraction(object)),
+                        Some(held) => refresh::due(held, fraction),
                         None => retry.map(|wait| after(now, wait)),
                     },
                     held,
@@ -150,7 +140,8 @@ impl RegistryController {
     /// spec, and its refresh, or the next question to the registry about it, is not due.
     fn is_good(
         &self,
-        object: &AcrRegistry,
+        name: &str,
+        fraction: f64,
         parsed: &Parsed,
         held: &HeldCredential,
         failure: &MintFailure,
@@ -158,9 +149,9 @@ impl RegistryController {
     ) -> bool {
         let is_of_spec = parsed.as_ref().is_ok_and(|registry| held.is_of(registry));
         is_of_spec
-            && match refresh::due(held, fraction(object)) {
+            && match refresh::due(held, fraction) {
                 Some(due) => due > now,
-                None => self.is_accepted(&object.name_any(), &held.inputs, failure),
+                None => self.is_accepted(name, &held.inputs, failure),
             }
     }
 
@@ -186,13 +177,12 @@ impl RegistryController {
 
     async fn keep_fresh(
         &self,
-        object: &AcrRegistry,
         registry: &AttachedRegistry,
+        fraction: f64,
         resolved: &Resolved,
         held: Option<(Arc<HeldCredential>, Seen)>,
         now: Timestamp,
     ) -> (CredentialState, Option<Duration>) {
-        let fraction = fraction(object);
         // What failed with other inputs says nothing about these.
         let (last_failure, memory) = self.recall(registry.name(), &resolved.inputs);
         let failures = memory.as_ref().map(|memory| &memory.failures);
@@ -340,6 +330,13 @@ impl RegistryController {
                 request.remembered_audience = remembered;
                 self.parts.minter.mint(&request).await
             }
+            identity::CredentialSource::Account(account) => {
+                let login_server = registry.login_server();
+                let identity = account.with_token(&self.parts.client, login_server).await?;
+                let mut request = identity::mint_request(registry, identity);
+                request.remembered_audience = remembered;
+                self.parts.minter.mint(&request).await
+            }
             identity::CredentialSource::Password(password) => {
                 let login_server = registry.login_server();
                 self.parts.minter.try_password(login_server, password).await
@@ -425,9 +422,9 @@ impl RegistryController {
 
     /// Remembers a failure, and forgets those of registries that are not attached any more.
     fn remember(&self, name: &str, memory: Memory) {
-        let registries = self.parts.watches.view.registries();
+        let view = &self.parts.watches.view;
         let mut failing = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.retain(|name, _| registries.is_attached(name));
+        failing.retain(|name, _| view.is_attached(name));
         let memories = failing.entry(name.to_owned()).or_default();
         memories.take(Some(memory), Instant::now());
     }
@@ -449,7 +446,8 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
-    use crate::sync::minting::pull_right::tests::{object, registry};
+    use crate::sync::minting::pull_right::tests::registry;
+    use crate::sync::minting::refresh::DEFAULT_FRACTION;
     use crate::sync::minting::tests::controller;
 
     /// A failure for which a service asked to wait so long, if it did.
@@ -468,7 +466,6 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_asked_to_wait_is_not_asked_for_a_flip() {
         let registry = registry("mine");
-        let object = object("mine", &serde_json::Value::Null);
         let controller = controller(&registry, 404, &serde_json::Value::Null);
         let parsed = Ok(registry.clone());
         let (_, resolved) = controller.identify(&parsed).await.unwrap();
@@ -477,7 +474,9 @@ mod tests {
         controller.note_failure("mine", "others", None, &failure(None));
         for _ in 0..2 {
             let now = Timestamp::now();
-            let (state, wait) = controller.reconcile_credential(&object, &parsed, now).await;
+            let (state, wait) = controller
+                .reconcile_credential("mine", DEFAULT_FRACTION, &parsed, now)
+                .await;
             assert!(wait.is_some_and(|wait| wait > Duration::from_mins(9)), "{wait:?}");
             assert_eq!(state.failure.as_ref(), Some(&asked));
             // With the others one is minted then.
@@ -536,7 +535,7 @@ mod tests {
                 }},
             },
         });
-        let object: AcrRegistry = serde_json::from_value(object).unwrap();
+        let object: crate::api::acr_registry::AcrRegistry = serde_json::from_value(object).unwrap();
         let registry = AttachedRegistry::parse(&object).unwrap();
         let now = Timestamp::now();
         for (hours_ago, is_good) in [(0, true), (2, false)] {
@@ -553,7 +552,9 @@ mod tests {
             let watches = &controller.parts.watches;
             watches.learn("mine", held.clone(), None, Seen::new());
             let parsed = Ok(registry.clone());
-            let (state, wait) = controller.reconcile_credential(&object, &parsed, now).await;
+            let (state, wait) = controller
+                .reconcile_credential("mine", DEFAULT_FRACTION, &parsed, now)
+                .await;
             assert_eq!(state.is_undecided, is_good);
             let retry = after(now, RETRY_INTERVAL);
             let due = refresh::due(&held, DEFAULT_FRACTION).unwrap();

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
 use super::MintFailure;
+use super::account::Account;
 use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
 use crate::api::advice::with_advice;
 use crate::api::names::{REGISTRIES_ANNOTATION, TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY, TLS_TYPE};
@@ -35,6 +36,8 @@ pub struct WorkloadIdentityEnv {
 pub(crate) enum CredentialSource {
     /// From Entra ID and the registry.
     Mint(Box<MintRequest>),
+    /// The same, as a ServiceAccount whose token is asked for when it is time to mint.
+    Account(Account),
     /// As it is.
     Password(Password),
 }
@@ -111,6 +114,14 @@ pub(crate) async fn resolve(
             let identity = MintIdentity::ManagedIdentity(identity.clone());
             (mint(registry, identity), None)
         }
+        AttachedIdentity::ServiceAccount(name) => {
+            let owner = registry
+                .owner()
+                .ok_or_else(|| invalid("a ServiceAccount is for an AcrPullBinding"))?;
+            let account = Account::read(client, own_namespace, owner, name, env.tenant_id.as_ref()).await?;
+            let version = account.version();
+            (CredentialSource::Account(account), Some(version))
+        }
         AttachedIdentity::Basic(reference) => {
             let key = |key: &str| SecretKeyRef {
                 name: reference.name.clone(),
@@ -139,7 +150,12 @@ fn origin(reference: &SecretKeyRef) -> String {
 }
 
 fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> CredentialSource {
-    CredentialSource::Mint(Box::new(MintRequest {
+    CredentialSource::Mint(Box::new(mint_request(registry, identity)))
+}
+
+/// What is asked for a registry as an identity.
+pub(super) fn mint_request(registry: &AttachedRegistry, identity: MintIdentity) -> MintRequest {
+    MintRequest {
         login_server: registry.login_server().clone(),
         cloud: registry.login_server().cloud(),
         audience: registry.audience().map(str::to_owned),
@@ -151,7 +167,7 @@ fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> CredentialSource
             },
             CredentialKind::RefreshToken | CredentialKind::ServicePrincipalPassword => MintKind::RefreshToken,
         },
-    }))
+    }
 }
 
 fn workload_identity(

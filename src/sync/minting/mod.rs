@@ -1,7 +1,9 @@
 //! The registry controller: an AcrRegistry becomes a minted credential, which is kept fresh, and a status that says so.
 
 mod acceptance;
+mod account;
 mod attempt;
+pub mod bindings;
 mod credential_state;
 mod domains;
 mod identity;
@@ -14,6 +16,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::broadcast;
 
@@ -37,12 +41,12 @@ use self::domains::{Domains, ReadConfiguration};
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{CredentialSource, resolve, secret_version};
 use self::pull_right::{PullRight, PullRights};
-use self::refresh::LastAttempt;
+use self::refresh::{LastAttempt, fraction};
 use self::rewrites::ReadValues;
 use self::status::{StatusFacts, next_status};
-use crate::api::acr_registry::AcrRegistry;
+use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
 use crate::api::condition::{PULL_AUTHORIZED, READY};
-use crate::api::names::{MANAGER, minted_credential};
+use crate::api::names::{MANAGER, binding_of_key, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
 use crate::base::clock::Clock;
@@ -52,7 +56,7 @@ use crate::kubernetes::watch::with_backoff;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::invalid_spec::InvalidSpec;
-use crate::sync::registries::{Unread, Unreadable, read};
+use crate::sync::registries::{Unread, Unreadable, nothing_of, read};
 use crate::sync::secrets::Tallies;
 use crate::sync::watches::{Change, Watches};
 
@@ -71,6 +75,17 @@ pub(crate) struct MintFailure {
 
 /// What an AcrRegistry says, read once for each look at it.
 type Parsed = Result<AttachedRegistry, InvalidSpec>;
+
+/// An object whose status says how a credential stands.
+trait StatusOwner: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug {
+    fn status(&self) -> Option<&AcrRegistryStatus>;
+}
+
+impl StatusOwner for AcrRegistry {
+    fn status(&self) -> Option<&AcrRegistryStatus> {
+        self.status.as_ref()
+    }
+}
 
 /// The controller. One runs in the cluster: the leader's.
 pub struct RegistryController {
@@ -127,8 +142,8 @@ impl RegistryController {
         let metrics = Arc::clone(&self.parts.metrics);
         let readable = move |event| {
             // The watch for admission says why it can't be read.
-            let read =
-                read(event).inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
+            let read = read(event, nothing_of)
+                .inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
             future::ready(read.ok())
         };
         let changed = with_backoff(watcher(registries, config.clone()))
@@ -152,10 +167,13 @@ impl RegistryController {
         let tallied = follow(self.parts.tallies.changes()).map(|name| ObjectRef::new(&name));
         let seen = follow(self.parts.watches.repositories.changes()).map(|name| ObjectRef::new(&name));
         let minted = follow(self.parts.watches.changes()).filter_map(async |change| match change {
-            Change::Credential(name) => Some(ObjectRef::new(&name)),
-            Change::Everything | Change::Registry(_) | Change::Namespace(_) | Change::NamespaceGone(_) => {
-                None
-            }
+            Change::Credential(name) if binding_of_key(&name).is_none() => Some(ObjectRef::new(&name)),
+            Change::Everything
+            | Change::Registry(_)
+            | Change::Binding(_)
+            | Change::Namespace(_)
+            | Change::NamespaceGone(_)
+            | Change::Credential(_) => None,
         });
         Controller::for_stream(changed, reader)
             .watches(own_secrets, config, users_of)
@@ -180,15 +198,9 @@ impl RegistryController {
             return Action::requeue(MIN_REQUEUE_INTERVAL);
         }
         let now = (self.parts.clock)();
-        let (credential, next) = self.reconcile_credential(object, &parsed, now).await;
-        self.parts
-            .metrics
-            .registries
-            .credential_expires(&name, credential.held.as_ref().and_then(|held| held.expires_at));
-        if !credential.is_undecided {
-            let fails = credential.failure.is_some();
-            self.parts.metrics.registries.credential_fails(&name, fails);
-        }
+        let fraction = fraction(object.spec.credential.as_ref());
+        let (credential, next) = self.reconcile_credential(&name, fraction, &parsed, now).await;
+        self.measure(&name, &credential);
         let domains = self.domains(&parsed).await;
         let (right, question) = self.pull_right(object, &parsed, &credential);
         let mut written = self
@@ -220,6 +232,15 @@ impl RegistryController {
         }
     }
 
+    /// Has the metrics say how a credential stands.
+    fn measure(&self, name: &str, credential: &CredentialState) {
+        let metrics = &self.parts.metrics.registries;
+        metrics.credential_expires(name, credential.held.as_ref().and_then(|held| held.expires_at));
+        if !credential.is_undecided {
+            metrics.credential_fails(name, credential.failure.is_some());
+        }
+    }
+
     /// What is known of the custom domains of an AcrRegistry.
     async fn domains(&self, parsed: &Parsed) -> Domains {
         let registries = self.parts.watches.view.registries();
@@ -235,7 +256,8 @@ impl RegistryController {
     /// of all after an outage of the API server; nobody is to be told that a registry is ready which Pods don't get yet.
     fn is_known_to_admission(&self, parsed: &Parsed) -> bool {
         parsed.as_ref().map_or(true, |registry| {
-            self.parts.watches.view.registries().by_name(registry.name()) == Some(registry)
+            let view = &self.parts.watches.view;
+            view.registries_with(registry.name()).by_name(registry.name()) == Some(registry)
         })
     }
 
@@ -248,30 +270,43 @@ impl RegistryController {
         domains: &Domains,
         now: Timestamp,
     ) -> Result<(), CallError> {
-        let tally = self.parts.tallies.of(&object.name_any());
-        let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
-        let Some(live) = call(registries.get_opt(&object.name_any())).await? else {
-            return Ok(());
-        };
-        let before = live.status.clone().unwrap_or_default();
+        let name = object.name_any();
         let facts = StatusFacts {
-            registry: &object.name_any(),
+            registry: &name,
+            pull_secret: &pull_secret(&name),
             own_namespace: &self.parts.own_namespace,
             credential,
-            tally: &tally,
+            tally: &self.parts.tallies.of(&name),
             pull_right: right,
             domains,
         };
-        let status = next_status(&before, object.metadata.generation, &facts, now);
+        let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
+        self.write_status_of(&registries, object, &facts, now).await
+    }
+
+    /// Writes the status of an object where it changed, and an Event where a condition did.
+    async fn write_status_of<K: StatusOwner>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        facts: &StatusFacts<'_>,
+        now: Timestamp,
+    ) -> Result<(), CallError> {
+        let name = object.name_any();
+        let Some(live) = call(api.get_opt(&name)).await? else {
+            return Ok(());
+        };
+        let before = live.status().cloned().unwrap_or_default();
+        let status = next_status(&before, object.meta().generation, facts, now);
         for condition in &status.conditions {
             let metrics = &self.parts.metrics.registries;
-            metrics.condition(&object.name_any(), &condition.type_, &condition.status);
+            metrics.condition(facts.registry, &condition.type_, &condition.status);
         }
         if status == before {
             return Ok(());
         }
         let patch = Patch::Merge(json!({"status": status::as_patch(&status)}));
-        call(registries.patch_status(&object.name_any(), &PatchParams::default(), &patch)).await?;
+        call(api.patch_status(&name, &PatchParams::default(), &patch)).await?;
         for condition in &status.conditions {
             let mut known = before.conditions.iter();
             let known = known.find(|known| known.type_ == condition.type_);
@@ -284,7 +319,7 @@ impl RegistryController {
         Ok(())
     }
 
-    async fn publish(&self, object: &AcrRegistry, ready: bool, reason: String, message: String) {
+    async fn publish<K: StatusOwner>(&self, object: &K, ready: bool, reason: String, message: String) {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,

@@ -245,7 +245,8 @@ impl RegistryController {
         let identity = match resolved.map(|resolved| resolved.source) {
             Ok(CredentialSource::Mint(request)) => Some(request.identity),
             Ok(CredentialSource::Password(password)) => password.principal,
-            Err(_) => None,
+            // Nobody asks what a binding's may pull.
+            Ok(CredentialSource::Account(_)) | Err(_) => None,
         };
         let login_server = question.registry.login_server();
         let advice = denied_pull_advice(login_server, identity.as_ref(), username, repository);

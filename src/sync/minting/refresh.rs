@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::api::acr_registry::CredentialSpec;
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Instants;
 use crate::sync::credentials::Seen;
@@ -170,6 +171,15 @@ pub fn interval_left(last: Option<&LastAttempt>, now: Instant, inputs: &str) -> 
     let at = at.max(tried_at)?;
     let left = MINT_INTERVAL.checked_sub(now.saturating_duration_since(at))?;
     (!left.is_zero()).then_some(left)
+}
+
+/// At which part of a credential's life it is refreshed. It is read from the object as it is now, and is no part of
+/// [`AttachedRegistry`](crate::policy::attached::AttachedRegistry): where a parsed registry differs, its pull secrets are looked at in every namespace, and when to mint
+/// changes none of them.
+pub(super) fn fraction(credential: Option<&CredentialSpec>) -> f64 {
+    credential
+        .and_then(|credential| credential.refresh_fraction)
+        .unwrap_or(DEFAULT_FRACTION)
 }
 
 /// When a credential is to be refreshed, by the clock of the process that minted it; never where it does not end.

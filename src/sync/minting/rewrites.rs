@@ -53,11 +53,14 @@ impl ReadValues {
 /// What an identity's Secret said.
 fn values(source: &CredentialSource) -> [&str; 2] {
     match source {
+        CredentialSource::Account(_) => ["", ""],
         CredentialSource::Password(password) => [password.username.as_str(), password.password.expose()],
         CredentialSource::Mint(request) => match &request.identity {
             MintIdentity::ClientSecret { secret, .. } => [secret.expose(), ""],
             MintIdentity::ClientCertificate { pem, .. } => [pem.expose(), ""],
-            MintIdentity::WorkloadIdentity { .. } | MintIdentity::ManagedIdentity(_) => ["", ""],
+            MintIdentity::WorkloadIdentity { .. }
+            | MintIdentity::FederatedToken { .. }
+            | MintIdentity::ManagedIdentity(_) => ["", ""],
         },
     }
 }
@@ -79,9 +82,9 @@ impl RegistryController {
             }
             self.rename_memory(name, &before, &resolved.inputs);
         }
-        let attached = self.parts.watches.view.registries();
+        let view = &self.parts.watches.view;
         let mut values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.known.retain(|name, _| attached.is_attached(name));
+        values.known.retain(|name, _| view.is_attached(name));
         values.learn(registry, &resolved);
         resolved
     }

@@ -27,8 +27,9 @@ const MAX_SAID: usize = 500;
 /// All that a status tells.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StatusFacts<'a> {
-    /// The AcrRegistry's name.
+    /// The AcrRegistry's name, or what an AcrPullBinding is known by.
     pub(super) registry: &'a str,
+    pub(super) pull_secret: &'a str,
     pub(super) own_namespace: &'a str,
     pub(super) credential: &'a CredentialState,
     pub(super) tally: &'a Tally,
@@ -225,7 +226,7 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
         );
         (Reason::NameConflict, cause)
     };
-    let advice = joined(of_undistributed(reason, facts.registry, facts.own_namespace));
+    let advice = joined(of_undistributed(reason, facts.pull_secret, facts.own_namespace));
     let message = with_advice(&cause, advice.as_deref());
     (false, reason.as_str().to_owned(), message)
 }
@@ -284,6 +285,7 @@ mod tests {
     fn facts<'a>(credential: &'a CredentialState, tally: &'a Tally) -> StatusFacts<'a> {
         StatusFacts {
             registry: "mine",
+            pull_secret: "pullpass-mine",
             own_namespace: "own",
             credential,
             tally,

@@ -11,6 +11,7 @@ use tokio::task::yield_now;
 use super::kept::{Kept, KeptPods, Kind, PodKey, Standing};
 use super::stuck::StuckPods;
 use super::{PodsController, Sighting};
+use crate::api::names::binding_of_key;
 use crate::api::names::registry_of;
 use crate::base::clock::monotonic as now;
 use crate::base::occasional::Occasional;
@@ -111,6 +112,10 @@ impl<'a> Look<'a> {
             Change::NamespaceGone(name) => {
                 self.namespaces.insert(name);
             }
+            Change::Binding(key) => {
+                let namespace = binding_of_key(&key).map(|(namespace, _)| namespace.to_owned());
+                self.namespaces.extend(namespace);
+            }
             Change::Registry(_) | Change::Everything => self.note_everything(),
             Change::Credential(_) => {}
         }
@@ -162,7 +167,7 @@ impl<'a> Look<'a> {
         };
         self.look_at_pulls(&pod);
         let controller = self.controller;
-        let registries = controller.watches.view.registries();
+        let registries = controller.watches.view.registries_in(&namespace);
         let kept = self
             .kept
             .keep(&pod, |names| controller.standing(names, &registries));
@@ -201,12 +206,10 @@ impl<'a> Look<'a> {
 
     /// Looks at kinds of Pods: all, or those of a namespace. Others have their turns in between.
     async fn look_at_kinds(&mut self, namespace: Option<&str>) -> Result<(), Gone> {
-        let controller = self.controller;
         let mut pairs = HashSet::new();
         for chunk in self.kept.kinds(namespace).chunks(CHUNK) {
-            let registries = controller.watches.view.registries();
             for kind in chunk {
-                self.look_at_kind(kind, &registries, &mut pairs);
+                self.look_at_kind(kind, &mut pairs);
             }
             yield_now().await;
         }
@@ -216,13 +219,14 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    fn look_at_kind(&mut self, kind: &Arc<Kind>, registries: &AttachedRegistries, pairs: &mut HashSet<Pair>) {
+    fn look_at_kind(&mut self, kind: &Arc<Kind>, pairs: &mut HashSet<Pair>) {
         let controller = self.controller;
         let names = kind.names();
-        controller.look_at_names(&names, registries);
-        pairs.extend(needed(&names, registries));
+        let registries = controller.watches.view.registries_in(names.namespace);
+        controller.look_at_names(&names, &registries);
+        pairs.extend(needed(&names, &registries));
         self.kept
-            .judge(kind, |names| controller.standing(names, registries));
+            .judge(kind, |names| controller.standing(names, &registries));
     }
 
     fn tell_counts(&mut self) {

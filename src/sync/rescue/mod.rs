@@ -214,7 +214,7 @@ impl Rescuer {
         let Some(labels) = self.watches.view.labels(&namespace) else {
             return RescueStep::Leave;
         };
-        let registries = self.watches.view.registries();
+        let registries = self.watches.view.registries_in(&namespace);
         let findings = findings(pod, &namespace, &registries, Some(&labels), &self.scope);
         if let (Some(injected), Some(created)) = (was_injected(&findings), pod.creation_timestamp()) {
             let (created, now) = (created.0, Timestamp::now());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::work::Work;
 use super::{SecretsController, SharedPair, Step, now};
+use crate::api::names::binding_of_key;
 use crate::policy::attached::AttachedRegistries;
 use crate::sync::watches::Change;
 use crate::view::NamespaceChange;
@@ -56,6 +57,9 @@ impl SecretsController {
                 versions.look_at(name);
                 self.watches.view.registries()
             }
+            // Their controller writes their pull secrets.
+            Change::Binding(_) => return,
+            Change::Credential(name) if binding_of_key(name).is_some() => return,
             Change::Everything | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) => {
                 self.watches.view.registries()
             }
@@ -65,7 +69,7 @@ impl SecretsController {
             Change::Registry(name) => self.registry_changed(work, &registries, name),
             Change::Namespace(change) => self.namespace_changed(work, &registries, change),
             // The next look at everything forgets it.
-            Change::NamespaceGone(_) => {}
+            Change::NamespaceGone(_) | Change::Binding(_) => {}
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.

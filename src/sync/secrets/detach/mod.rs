@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 
-use crate::api::names::{MANAGER, minted_credential};
+use crate::api::names::{MANAGER, binding_of_key, minted_credential};
 use crate::base::backoff::Backoff;
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
@@ -60,7 +60,8 @@ impl SecretsController {
     /// be made now, no more than so many.
     pub(in crate::sync::secrets) fn detach(&self, work: &mut Work, most: usize) -> Vec<CredentialWrite> {
         let registries = self.watches.view.registries();
-        let names: BTreeSet<String> = self.watches.credentials.registries().into_iter().collect();
+        let all = self.watches.credentials.registries().into_iter();
+        let names: BTreeSet<String> = all.filter(|name| binding_of_key(name).is_none()).collect();
         let namespaces = self.watches.view.namespaces();
         Self::go_on_without_secret(work, &registries, &names, &namespaces);
         let names: BTreeSet<String> = names

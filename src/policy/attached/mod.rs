@@ -1,11 +1,14 @@
 //! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
 
+mod bindings;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
+pub use self::bindings::BindingOwner;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, CredentialKind, Provision};
 use crate::api::names::pull_secret;
 use crate::policy::fingerprint;
@@ -23,6 +26,7 @@ use crate::registry::resource_id::ResourceId;
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttachedRegistry {
     name: String,
+    owner: Option<BindingOwner>,
     login_server: LoginServer,
     custom_domains: Vec<CustomDomain>,
     pull_secret: String,
@@ -61,6 +65,7 @@ impl AttachedRegistry {
             identity,
             pull_secret: pull_secret(&name),
             name,
+            owner: None,
             fingerprint: fingerprint::of(spec, &login_server),
             login_server,
             custom_domains: custom_domains.into_iter().collect(),
@@ -79,7 +84,7 @@ impl AttachedRegistry {
         Ok(registry)
     }
 
-    /// The AcrRegistry's name.
+    /// The AcrRegistry's name; of an AcrPullBinding what it is known by, `NAMESPACE/NAME`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -169,7 +174,11 @@ impl AttachedRegistry {
 
     /// Whether its pull secret may be in a namespace: the namespace is injected, and may use the registry.
     pub fn gives_secret_in(&self, scope: &Scope, namespace: &str, labels: Option<&Labels>) -> bool {
-        scope.injects(namespace, labels) && self.gives_secret_to(labels)
+        let is_here = self
+            .owner
+            .as_ref()
+            .is_none_or(|owner| owner.namespace == namespace);
+        is_here && scope.injects(namespace, labels) && self.gives_secret_to(labels)
     }
 
     /// Whether its credential is good for a repository of the registry.
@@ -214,7 +223,7 @@ pub struct TakenDomain<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct AttachedRegistries {
     by_name: BTreeMap<String, Arc<AttachedRegistry>>,
-    /// By login server and custom domain; each list is ordered by name.
+    /// By login server and custom domain; each list is ordered by name, bindings first.
     by_host: HashMap<String, Vec<Arc<AttachedRegistry>>>,
     unusable: BTreeSet<String>,
 }

@@ -1,0 +1,229 @@
+//! Bindings: registries that are attached in one namespace alone, by an AcrPullBinding there.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{AttachedRegistries, AttachedRegistry, login_server};
+use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::acr_registry::{AcrRegistrySpec, Provision};
+use crate::api::names::{binding_key, namesake_of_binding, pull_secret, registry_of};
+use crate::policy::fingerprint;
+use crate::policy::identity::AttachedIdentity;
+use crate::policy::invalid_spec::InvalidSpec;
+use crate::registry::other_cloud::OtherCloud;
+
+/// The AcrPullBinding that attaches a registry for its own namespace alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingOwner {
+    /// The namespace.
+    pub namespace: String,
+    /// The binding's name.
+    pub name: String,
+    /// Its UID: another binding of that name is another owner.
+    pub uid: String,
+}
+
+impl AttachedRegistry {
+    /// Reads the spec of an AcrPullBinding, for a process that knows this of another cloud.
+    pub fn parse_binding(object: &AcrPullBinding, other_cloud: &OtherCloud) -> Result<Self, InvalidSpec> {
+        let spec = &object.spec;
+        let login_server = login_server(&AcrRegistrySpec {
+            login_server: spec.login_server.clone(),
+            resource_id: spec.resource_id.clone(),
+            cloud: spec.cloud,
+            ..AcrRegistrySpec::default()
+        })?;
+        let account = spec.service_account_name.clone();
+        let audience = spec.audience.clone();
+        let owner = BindingOwner {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+        };
+        let fingerprint = fingerprint::of_parts(
+            &login_server,
+            audience.as_deref(),
+            &json!({"serviceAccount": [owner.namespace, account]}),
+            spec.credential.as_ref(),
+        );
+        let credential = spec.credential.clone().unwrap_or_default();
+        let kind = credential.kind.unwrap_or_default();
+        let identity = AttachedIdentity::ServiceAccount(account);
+        identity.check_kind(kind)?;
+        other_cloud.check(&login_server, identity.asks_entra())?;
+        Ok(Self {
+            name: binding_key(&owner.namespace, &owner.name),
+            pull_secret: pull_secret(&namesake_of_binding(&owner.name)),
+            owner: Some(owner),
+            login_server,
+            custom_domains: Vec::new(),
+            namespaces: None,
+            kind,
+            audience,
+            repositories: credential.repositories,
+            provision: Provision::Eager,
+            identity,
+            fingerprint,
+        })
+    }
+
+    /// The AcrPullBinding that it is; none of an AcrRegistry.
+    pub fn owner(&self) -> Option<&BindingOwner> {
+        self.owner.as_ref()
+    }
+
+    /// What attaches it, in words.
+    pub fn described(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("AcrPullBinding {}", owner.name),
+            None => format!("AcrRegistry {}", self.name),
+        }
+    }
+
+    /// By what pull secrets are ordered: a binding's come before those of `AcrRegistries`.
+    pub fn order(&self) -> (bool, &str) {
+        (self.owner.is_none(), &self.name)
+    }
+}
+
+impl AttachedRegistries {
+    /// The same in a namespace that has these bindings. One whose pull secret is an AcrRegistry's by its name is left out.
+    #[must_use]
+    pub fn with_bindings<'a>(&self, bindings: impl IntoIterator<Item = &'a Arc<AttachedRegistry>>) -> Self {
+        let mut here = self.clone();
+        let mut bindings: Vec<_> = bindings.into_iter().collect();
+        bindings.sort_unstable_by_key(|binding| Reverse(binding.name()));
+        for binding in bindings {
+            if self.namesake_of(binding).is_some() {
+                continue;
+            }
+            here.by_name.insert(binding.name.clone(), Arc::clone(binding));
+            let host = binding.login_server.as_str().to_owned();
+            here.by_host
+                .entry(host)
+                .or_default()
+                .insert(0, Arc::clone(binding));
+        }
+        here
+    }
+
+    /// The AcrRegistry whose pull secret has the name of a binding's.
+    pub fn namesake_of(&self, binding: &AttachedRegistry) -> Option<String> {
+        let namesake = namesake_of_binding(&binding.owner.as_ref()?.name);
+        self.is_attached(&namesake).then_some(namesake)
+    }
+
+    /// The registry whose pull secret has this name, if there is one.
+    pub fn by_pull_secret(&self, name: &str) -> Option<&AttachedRegistry> {
+        let of_binding =
+            |registry: &&AttachedRegistry| registry.owner.is_some() && registry.pull_secret == name;
+        let registry = registry_of(name)?;
+        let is_of_binding = registry.starts_with(&namesake_of_binding(""));
+        let binding = is_of_binding.then(|| self.all().into_iter().find(of_binding));
+        self.by_name(registry).or_else(|| binding.flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::acr_registry::AcrRegistry;
+    use crate::policy::access::{Access, Accesses};
+    use crate::policy::scope::Scope;
+    use crate::registry::image::ImageReference;
+
+    fn binding(name: &str, host: &str) -> Arc<AttachedRegistry> {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": name, "namespace": "shop", "uid": "u"},
+            "spec": {"loginServer": host, "serviceAccountName": "puller"},
+        });
+        let object: AcrPullBinding = serde_json::from_value(object).unwrap();
+        Arc::new(AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap())
+    }
+
+    fn registry(name: &str, host: &str) -> AttachedRegistry {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+            "spec": {"loginServer": host, "identity": {"managedIdentity": {}}},
+        });
+        let object: AcrRegistry = serde_json::from_value(object).unwrap();
+        AttachedRegistry::parse(&object).unwrap()
+    }
+
+    const SHARED: &str = "shared1.azurecr.io";
+
+    fn granted(registries: &AttachedRegistries) -> Vec<String> {
+        let image = format!("{SHARED}/app");
+        let image = ImageReference::parse(&image).unwrap();
+        match Accesses::new(registries, None).of(&image.registry().unwrap()) {
+            Access::Granted(usable) => usable.iter().map(|registry| registry.name().to_owned()).collect(),
+            Access::Elsewhere | Access::Unattached | Access::Forbidden(_) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn bindings_come_before_registries_of_their_host() {
+        let cluster: AttachedRegistries = [registry("a", SHARED)].into_iter().collect();
+        let bindings = [
+            binding("z", SHARED),
+            binding("m", SHARED),
+            binding("o", "other1.azurecr.io"),
+        ];
+        let here = cluster.with_bindings(&bindings);
+        assert_eq!(granted(&here), ["shop/m", "shop/z", "a"]);
+        let mut all = here.all();
+        all.sort_by_key(|registry| registry.order());
+        let names: Vec<_> = all.iter().map(|registry| registry.pull_secret()).collect();
+        assert_eq!(
+            names,
+            [
+                "pullpass-binding-m",
+                "pullpass-binding-o",
+                "pullpass-binding-z",
+                "pullpass-a"
+            ]
+        );
+        assert_eq!(granted(&cluster), ["a"], "elsewhere nothing is new");
+        assert_eq!(granted(&AttachedRegistries::default()), [""; 0]);
+    }
+
+    #[test]
+    fn a_binding_yields_to_a_registry_of_its_name() {
+        let cluster: AttachedRegistries = [registry("binding-z", "other1.azurecr.io")].into_iter().collect();
+        let here = cluster.with_bindings(&[binding("z", SHARED)]);
+        assert_eq!(granted(&here), [""; 0]);
+        let found = here
+            .by_pull_secret("pullpass-binding-z")
+            .map(AttachedRegistry::name);
+        assert_eq!(found, Some("binding-z"));
+    }
+
+    #[test]
+    fn a_pull_secret_leads_to_its_binding() {
+        let cluster: AttachedRegistries = [registry("a", SHARED)].into_iter().collect();
+        let here = cluster.with_bindings(&[binding("z", SHARED)]);
+        let named = |secret: &str| here.by_pull_secret(secret).map(AttachedRegistry::name);
+        assert_eq!(named("pullpass-binding-z"), Some("shop/z"));
+        assert_eq!(named("pullpass-a"), Some("a"));
+        assert_eq!(named("pullpass-binding-a"), None);
+        assert_eq!(named("mine"), None);
+    }
+
+    #[test]
+    fn a_bindings_secret_is_for_its_namespace_alone() {
+        let binding = binding("z", SHARED);
+        let given = |namespace: &str| binding.gives_secret_in(&Scope::default(), namespace, None);
+        assert!(given("shop") && !given("blog"));
+    }
+
+    #[test]
+    fn the_name_of_a_binding_is_no_part_of_its_fingerprint() {
+        let one = binding("z", SHARED);
+        assert_eq!(one.fingerprint(), binding("y", SHARED).fingerprint());
+        assert_ne!(one.fingerprint(), binding("z", "other1.azurecr.io").fingerprint());
+    }
+}

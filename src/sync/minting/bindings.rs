@@ -1,0 +1,356 @@
+//! The controller of bindings: an AcrPullBinding becomes a minted credential, which is kept fresh as an AcrRegistry's is, the
+//! pull secret in its namespace, and a status that says so.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, future, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use kube::core::ObjectMeta;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::{Api, ResourceExt};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::credential_state::CredentialState;
+use super::domains::Domains;
+use super::pull_right::PullRight;
+use super::refresh::fraction;
+use super::status::StatusFacts;
+use super::{
+    MIN_REQUEUE_INTERVAL, MintFailure, Parsed, RETRY_INTERVAL, RegistryController, StatusOwner, follow,
+};
+use crate::api::acr_pull_binding::{AcrPullBinding, AcrPullBindingSpec};
+use crate::api::acr_registry::AcrRegistryStatus;
+use crate::api::advice::with_advice;
+use crate::api::names::{
+    INJECT_LABEL, binding_key, binding_of_key, minted_credential, namesake_of_binding, pull_secret,
+};
+use crate::api::reason::Reason;
+use crate::base::clock::monotonic;
+use crate::kubernetes::call::call;
+use crate::kubernetes::watch::with_backoff;
+use crate::policy::attached::AttachedRegistry;
+use crate::policy::scope::Scope;
+use crate::sync::bindings::UnreadBinding;
+use crate::sync::pull_secret::{self as secrets, WriteError};
+use crate::sync::registries::{Unreadable, read};
+use crate::sync::secrets::Tally;
+use crate::sync::watches::Change;
+
+/// How soon what a namespace's owner may have put right is looked at again, and a write that failed is repeated.
+const LOOK_AGAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+impl StatusOwner for AcrPullBinding {
+    fn status(&self) -> Option<&AcrRegistryStatus> {
+        self.status.as_ref()
+    }
+}
+
+/// The controller. One runs in the cluster: the leader's.
+pub struct BindingController {
+    /// What mints, as for an AcrRegistry.
+    pub mints: Arc<RegistryController>,
+    /// Which namespaces may have pull secrets.
+    pub scope: Scope,
+    /// How often every pull secret is written again.
+    pub resync_interval: Duration,
+}
+
+impl BindingController {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let controller = Arc::new(self);
+        tokio::join!(
+            controller.delete_of_gone(),
+            Arc::clone(&controller).reconcile_all()
+        );
+    }
+
+    async fn reconcile_all(self: Arc<Self>) {
+        let parts = &self.mints.parts;
+        let bindings: Api<UnreadBinding> = Api::all(parts.client.clone());
+        let (reader, writer) = kube::runtime::reflector::store();
+        let metrics = Arc::clone(&parts.metrics);
+        let readable = move |event| {
+            // The watch for admission says why it can't be read.
+            let read = read(event, nothing_of)
+                .inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
+            future::ready(read.ok())
+        };
+        let changed = with_backoff(watcher(bindings, watcher::Config::default()))
+            .filter_map(readable)
+            .reflect(writer)
+            .applied_objects()
+            .predicate_filter(predicates::generation, PredicateConfig::default());
+        let watches = Arc::clone(&parts.watches);
+        let concerned = follow(watches.changes()).flat_map(move |change| {
+            let keys: Vec<String> = match change {
+                Change::Credential(key) => vec![key],
+                Change::Namespace(change) => {
+                    let bindings = watches.view.bindings();
+                    let here = bindings.get(&change.name).into_iter().flatten();
+                    here.map(|(key, _)| key.clone()).collect()
+                }
+                Change::Everything | Change::Registry(_) | Change::Binding(_) | Change::NamespaceGone(_) => {
+                    Vec::new()
+                }
+            };
+            stream::iter(keys.iter().filter_map(|key| reference(key)).collect::<Vec<_>>())
+        });
+        Controller::for_stream(changed, reader)
+            .reconcile_on(concerned)
+            .run(
+                async |object, controller: Arc<Self>| {
+                    Ok::<_, Infallible>(controller.reconcile(&object).await)
+                },
+                |_, _, _| Action::requeue(RETRY_INTERVAL),
+                Arc::clone(&self),
+            )
+            .for_each(async |_| {})
+            .await;
+    }
+
+    async fn reconcile(&self, object: &AcrPullBinding) -> Action {
+        let parts = &self.mints.parts;
+        let view = &parts.watches.view;
+        let namespace = object.namespace().unwrap_or_default();
+        let key = binding_key(&namespace, &object.name_any());
+        let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
+        let now = (parts.clock)();
+        let (credential, tally, next) = if let Some(failure) = self.obstacle(object, &namespace) {
+            let gone = self.withdraw(object, &namespace, &failure).await;
+            (refused(&parsed, failure), Tally::default(), gone)
+        } else {
+            if !self.mints.is_known_to_admission(&parsed) || !view.knows(&namespace) {
+                return Action::requeue(MIN_REQUEUE_INTERVAL);
+            }
+            let fraction = fraction(object.spec.credential.as_ref());
+            let (credential, next) = self
+                .mints
+                .reconcile_credential(&key, fraction, &parsed, now)
+                .await;
+            let (tally, again) = self.write(&namespace, &parsed).await;
+            let awaits_owner = credential
+                .failure
+                .as_ref()
+                .is_some_and(|failure| failure.reason == Reason::ServiceAccountMissing);
+            let looked = awaits_owner.then_some(LOOK_AGAIN_INTERVAL);
+            (
+                credential,
+                tally,
+                next.into_iter().chain(again).chain(looked).min(),
+            )
+        };
+        self.mints.measure(&key, &credential);
+        let facts = StatusFacts {
+            registry: &key,
+            pull_secret: &pull_secret(&namesake_of_binding(&object.name_any())),
+            own_namespace: &parts.own_namespace,
+            credential: &credential,
+            tally: &tally,
+            pull_right: &PullRight::NotNeeded,
+            domains: &Domains::None,
+        };
+        let api: Api<AcrPullBinding> = Api::namespaced(parts.client.clone(), &namespace);
+        let next = match self.mints.write_status_of(&api, object, &facts, now).await {
+            Ok(()) => next,
+            Err(error) => {
+                tracing::warn!(binding = key, %error, "the status was not written");
+                Some(RETRY_INTERVAL)
+            }
+        };
+        let next = next.unwrap_or(self.resync_interval).min(self.resync_interval);
+        Action::requeue(next.max(MIN_REQUEUE_INTERVAL))
+    }
+
+    /// Why a binding gets no pull secret, whatever its spec says.
+    fn obstacle(&self, object: &AcrPullBinding, namespace: &str) -> Option<MintFailure> {
+        let view = &self.mints.parts.watches.view;
+        let name = object.name_any();
+        let namesake = namesake_of_binding(&name);
+        if view.registries().is_attached(&namesake) {
+            return Some(MintFailure {
+                reason: Reason::NameConflict,
+                message: with_advice(
+                    &format!(
+                        "{} is the pull secret of AcrRegistry {namesake}",
+                        pull_secret(&namesake)
+                    ),
+                    Some("create the AcrPullBinding again under another name"),
+                ),
+                retry_after: None,
+            });
+        }
+        let labels = view.labels(namespace)?;
+        (!self.scope.injects(namespace, Some(&labels))).then(|| MintFailure {
+            reason: Reason::NamespaceNotInjected,
+            message: with_advice(
+                &format!("namespace {namespace} is one that pullpass gives no pull secrets"),
+                Some(&format!(
+                    "see its label {INJECT_LABEL}, and --mode and --exclude-namespaces of pullpass"
+                )),
+            ),
+            retry_after: None,
+        })
+    }
+
+    /// Takes the pull secret away that must not be there; says when to try again where that failed.
+    async fn withdraw(
+        &self,
+        object: &AcrPullBinding,
+        namespace: &str,
+        failure: &MintFailure,
+    ) -> Option<Duration> {
+        if failure.reason != Reason::NamespaceNotInjected {
+            return None;
+        }
+        let secret = pull_secret(&namesake_of_binding(&object.name_any()));
+        let deleted = secrets::delete(&self.mints.parts.client, namespace, &secret).await;
+        match deleted {
+            Ok(()) | Err(WriteError::Foreign | WriteError::NamespaceGone) => None,
+            Err(WriteError::Api(_) | WriteError::Timeout) => Some(LOOK_AGAIN_INTERVAL),
+        }
+    }
+
+    /// Writes the pull secret from the credential that is held; says how that went, and when to try again where it failed.
+    async fn write(&self, namespace: &str, parsed: &Parsed) -> (Tally, Option<Duration>) {
+        let parts = &self.mints.parts;
+        let mut tally = Tally {
+            is_settled: true,
+            ..Tally::default()
+        };
+        let Ok(registry) = parsed else {
+            return (tally, None);
+        };
+        let Some(credential) = parts.watches.credential(registry) else {
+            return (tally, None);
+        };
+        let pair = (namespace.to_owned(), registry.name().to_owned());
+        let keys = parts.watches.spellings.keys(&pair, monotonic());
+        let begun = monotonic();
+        let written = secrets::write(&parts.client, namespace, registry, &[], &credential, keys).await;
+        parts
+            .metrics
+            .registries
+            .secret_written(monotonic().saturating_duration_since(begun));
+        let again = match written {
+            Ok(_) => {
+                tally.served = 1;
+                None
+            }
+            Err(WriteError::NamespaceGone) => None,
+            Err(WriteError::Foreign) => {
+                tally.failed = 1;
+                tally.conflicts.insert(namespace.to_owned());
+                Some(LOOK_AGAIN_INTERVAL)
+            }
+            Err(error @ (WriteError::Api(_) | WriteError::Timeout)) => {
+                tally.failed = 1;
+                tally.refusal = Some((namespace.to_owned(), error.to_string()));
+                Some(LOOK_AGAIN_INTERVAL)
+            }
+        };
+        parts
+            .metrics
+            .registries
+            .namespaces(registry.name(), tally.served, tally.failed);
+        (tally, again)
+    }
+
+    /// Deletes what there is of bindings that are gone: those of which this process hears, and those that went while nobody
+    /// led.
+    async fn delete_of_gone(&self) {
+        let watches = &self.mints.parts.watches;
+        let mut changes = watches.changes();
+        let mut ticks = tokio::time::interval(self.resync_interval);
+        loop {
+            let keys = tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(Change::Binding(key)) => vec![key],
+                    Ok(
+                        Change::Everything | Change::Registry(_) | Change::Credential(_)
+                        | Change::Namespace(_) | Change::NamespaceGone(_),
+                    ) => continue,
+                    Err(RecvError::Lagged(_)) => watches.credentials.registries(),
+                    Err(RecvError::Closed) => return,
+                },
+                _ = ticks.tick() => watches.credentials.registries(),
+            };
+            for key in keys {
+                if !watches.view.is_attached(&key) {
+                    self.delete(&key).await;
+                }
+            }
+        }
+    }
+
+    /// Deletes what there is of a binding, unless the API server has it: one that can't be acted on is there all the same.
+    async fn delete(&self, key: &str) {
+        let Some((namespace, name)) = binding_of_key(key) else {
+            return;
+        };
+        let parts = &self.mints.parts;
+        let bindings: Api<AcrPullBinding> = Api::namespaced(parts.client.clone(), namespace);
+        let own: Api<Secret> = Api::namespaced(parts.client.clone(), &parts.own_namespace);
+        let gone = async {
+            if call(bindings.get_metadata_opt(name)).await?.is_some() {
+                return Ok(false);
+            }
+            let secret = pull_secret(&namesake_of_binding(name));
+            if !parts
+                .watches
+                .view
+                .registries()
+                .is_attached(&namesake_of_binding(name))
+            {
+                // The garbage collector takes it too.
+                let _ = secrets::delete(&parts.client, namespace, &secret).await;
+            }
+            match call(own.delete(&minted_credential(key), &DeleteParams::default())).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.code() == Some(404) => Ok(true),
+                Err(error) => Err(error),
+            }
+        };
+        match gone.await {
+            Ok(false) => {}
+            Ok(true) => parts.metrics.registries.detached(key),
+            Err(error) => {
+                tracing::warn!(binding = key, %error, "what there is of a binding that is gone was not deleted; will retry");
+            }
+        }
+    }
+}
+
+/// How a binding stands that gets no pull secret.
+fn refused(parsed: &Parsed, failure: MintFailure) -> CredentialState {
+    CredentialState {
+        is_needed: true,
+        login_server: parsed
+            .as_ref()
+            .ok()
+            .map(|registry| registry.login_server().to_string()),
+        held: None,
+        failure: Some(failure),
+        next_refresh: None,
+        is_undecided: false,
+    }
+}
+
+fn reference(key: &str) -> Option<ObjectRef<AcrPullBinding>> {
+    let (namespace, name) = binding_of_key(key)?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+/// A binding of which nothing else is known.
+fn nothing_of(metadata: ObjectMeta) -> AcrPullBinding {
+    AcrPullBinding {
+        metadata,
+        spec: AcrPullBindingSpec::default(),
+        status: None,
+    }
+}
