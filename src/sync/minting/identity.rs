@@ -102,13 +102,13 @@ pub(crate) async fn resolve(
             (mint(registry, identity), Some(version))
         }
         AttachedIdentity::WorkloadIdentity { tenant_id, client_id } => {
-            let identity = workload_identity(
+            let (identity, application) = workload_identity(
                 registry.login_server(),
                 tenant_id.as_ref(),
                 client_id.as_ref(),
                 env,
             )?;
-            (mint(registry, identity), None)
+            (mint(registry, identity), application)
         }
         AttachedIdentity::ManagedIdentity(identity) => {
             let identity = MintIdentity::ManagedIdentity(identity.clone());
@@ -170,12 +170,14 @@ pub(super) fn mint_request(registry: &AttachedRegistry, identity: MintIdentity) 
     }
 }
 
+/// The identity, and which application it is where the environment says a part of that: the spec's fingerprint knows nothing
+/// of it then.
 fn workload_identity(
     login_server: &LoginServer,
     tenant_id: Option<&String>,
     client_id: Option<&String>,
     env: &WorkloadIdentityEnv,
-) -> Result<MintIdentity, MintFailure> {
+) -> Result<(MintIdentity, Option<String>), MintFailure> {
     let either = |own: Option<&String>, around: &Option<String>, field: &str, variable: &str| {
         own.or(around.as_ref()).cloned().ok_or_else(|| {
             invalid(&format!(
@@ -195,7 +197,9 @@ fn workload_identity(
         ),
         retry_after: None,
     })?;
-    Ok(MintIdentity::WorkloadIdentity { app, token_file })
+    let is_of_the_spec = tenant_id.is_some() && client_id.is_some();
+    let application = (!is_of_the_spec).then(|| format!("{}:{}", app.tenant_id, app.client_id));
+    Ok((MintIdentity::WorkloadIdentity { app, token_file }, application))
 }
 
 /// The Secrets of the own namespace that an AcrRegistry may use. Nothing else reads one for an AcrRegistry.
@@ -323,7 +327,7 @@ mod tests {
 
     use http::{Request, Response};
     use kube::client::Body;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::time::Instant;
 
     use super::*;
@@ -347,6 +351,36 @@ mod tests {
         assert_eq!(secret_version(&inputs("abc", None)), None);
         assert_eq!(secret_version("0123456789abcdef"), None, "of an earlier release");
         assert_ne!(inputs("abc", Some("9")), inputs("abd", Some("9")));
+    }
+
+    #[tokio::test]
+    async fn another_application_of_the_environment_is_another_input() {
+        let of = async |client_id: &str, spec: Value| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+                "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"workloadIdentity": spec}},
+            });
+            let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
+            let env = WorkloadIdentityEnv {
+                tenant_id: Some("contoso.onmicrosoft.com".to_owned()),
+                client_id: Some(client_id.to_owned()),
+                token_file: Some("/var/run/token".into()),
+            };
+            let unused = |_: Request<Body>| pending::<Result<Response<Body>, kube::Error>>();
+            let client = Client::new(tower::service_fn(unused), "pullpass-system");
+            let resolved = resolve(&client, "pullpass-system", &registry, &env).await;
+            (registry.fingerprint().to_owned(), resolved.ok().unwrap().inputs)
+        };
+        let (_, powerful) = of("11111111-1111-4111-8111-111111111111", json!({})).await;
+        let (_, narrow) = of("22222222-2222-4222-8222-222222222222", json!({})).await;
+        assert_ne!(powerful, narrow);
+        assert_eq!(secret_version(&narrow), None);
+        // What the spec says is in its fingerprint.
+        let spec = json!({
+            "tenantId": "33333333-3333-4333-8333-333333333333", "clientId": "44444444-4444-4444-8444-444444444444",
+        });
+        let (fingerprint, inputs) = of("11111111-1111-4111-8111-111111111111", spec).await;
+        assert_eq!(inputs, fingerprint);
     }
 
     #[tokio::test(start_paused = true)]
