@@ -6,7 +6,7 @@ use std::process::Command;
 use pullpass_test_support::Scratch;
 use serde_json::{Value, json};
 
-use crate::render::{CHART, Test, chart, find, helm, succeeded, template};
+use crate::render::{CHART, Test, chart, find, helm, objects, succeeded, template, template_with};
 
 #[test]
 fn the_copies_in_the_chart_are_fresh() -> Test {
@@ -81,6 +81,52 @@ fn wrong_values_are_refused_by_name() -> Test {
             "{values}: {said}"
         );
         assert!(said.contains(named), "{values}: {said}");
+    }
+    Ok(())
+}
+
+/// Where nothing is said of `admissionPolicy.enabled`, what the cluster serves decides; what is said counts.
+#[test]
+fn the_policy_is_installed_where_its_kind_is_served() -> Test {
+    let stable = [
+        "--api-versions",
+        "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
+    ];
+    // Kubernetes 1.34 and 1.35 serve it, if told to, in another version.
+    let beta = [
+        "--api-versions",
+        "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy",
+    ];
+    let silent = [json!({}), json!({"admissionPolicy": {"enabled": null}})];
+    let (yes, no) = (
+        json!({"admissionPolicy": {"enabled": true}}),
+        json!({"admissionPolicy": {"enabled": false}}),
+    );
+    for (values, arguments, expected) in [
+        (&silent[0], &stable[..], true),
+        (&silent[0], &beta, false),
+        (&silent[0], &[], false),
+        (&silent[1], &stable, true),
+        (&silent[1], &[], false),
+        (&yes, &stable, true),
+        (&yes, &[], true),
+        (&no, &stable, false),
+        (&no, &[], false),
+    ] {
+        let output = template_with("pullpass-system", values, arguments)?;
+        let objects = objects(&succeeded("helm template", &output)?)?;
+        let names = |kind: &str| {
+            let of_kind = objects
+                .iter()
+                .filter(|object| object.get("kind") == Some(&json!(kind)));
+            let names = of_kind.filter_map(|object| object.pointer("/metadata/name")?.as_str());
+            names.collect::<Vec<_>>()
+        };
+        let both = ["pullpass", "pullpass-always"];
+        let expected = if expected { &both[..] } else { &[] };
+        for kind in ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] {
+            assert_eq!(names(kind), expected, "{values} {arguments:?} {kind}");
+        }
     }
     Ok(())
 }

@@ -151,6 +151,11 @@ pub fn helm(scratch: &Scratch) -> Result<Command, Box<dyn Error>> {
 
 /// Runs `helm template` in a namespace with these values.
 pub fn template(namespace: &str, values: &Value) -> Result<Output, Box<dyn Error>> {
+    template_with(namespace, values, &[])
+}
+
+/// The same with these other arguments.
+pub fn template_with(namespace: &str, values: &Value, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let scratch = Scratch::new()?;
     let file = scratch.path().join("values.json");
     fs::write(&file, values.to_string())?;
@@ -159,7 +164,8 @@ pub fn template(namespace: &str, values: &Value) -> Result<Output, Box<dyn Error
         .args(["template", "pullpass", CHART, "--namespace", namespace])
         // What Helm takes a cluster for that it does not ask.
         .args(["--kube-version", "1.30.0", "--values"])
-        .arg(file);
+        .arg(file)
+        .args(arguments);
     Ok(command.output()?)
 }
 
