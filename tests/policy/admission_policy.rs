@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::rows::{Image, MODES, Pod, is_asked, namespaces, pods, say};
 use crate::world::{
-    CLOSED, OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text, wait_for_index,
-    with_written_index,
+    CLOSED, OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text,
+    wait_for_index, with_written_index,
 };
 
 const COMPONENT: &str = concat!(
@@ -139,7 +139,7 @@ fn create(cluster: &ControlPlane, objects: &str) -> Result<Vec<Value>, Box<dyn s
 }
 
 /// A cluster whose index is written by hand, and these policies.
-fn with_index(index: &Value) -> Result<ControlPlane, Box<dyn std::error::Error>> {
+pub fn with_index(index: &Value) -> Result<ControlPlane, Box<dyn std::error::Error>> {
     let cluster = with_written_index(index)?;
     // An error would be hidden otherwise, and the Pod left to the webhook.
     let policies = fs::read_to_string(COMPONENT)?.replace("failurePolicy: Ignore", "failurePolicy: Fail");
@@ -147,12 +147,12 @@ fn with_index(index: &Value) -> Result<ControlPlane, Box<dyn std::error::Error>>
     Ok(cluster)
 }
 
-fn pod(namespace: &str, spec: &Value) -> String {
+pub fn pod(namespace: &str, spec: &Value) -> String {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace}, "spec": spec}).to_string()
 }
 
 /// The names in the Pod that the API server would store.
-fn injected(cluster: &ControlPlane, pod: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+pub fn injected(cluster: &ControlPlane, pod: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let created = create(cluster, pod)?;
     let names = created.iter().flat_map(pull_secrets);
     Ok(names.map(str::to_owned).collect())
@@ -271,7 +271,12 @@ fn a_large_pod_and_a_large_index_fit_the_budget() -> Test {
         });
         pod("apps", &json!({"containers": images.collect::<Vec<_>>()}))
     };
-    for (count, length, is_injected) in [(255, 4_000, true), (2, 1_000_000, true), (1_000, 1_000, false)] {
+    for (count, length, is_injected) in [
+        (255, 1_000, true),
+        (255, 4_000, true),
+        (2, 1_000_000, true),
+        (1_000, 1_000, false),
+    ] {
         let names = injected(&cluster, &long(count, length))?;
         assert_eq!(
             !names.is_empty(),
@@ -279,6 +284,17 @@ fn a_large_pod_and_a_large_index_fit_the_budget() -> Test {
             "{count} images of {length}: {names:?}"
         );
     }
+    let port = "0".repeat(990);
+    let ports = (0..255).map(|number| {
+        let image = if number == 254 {
+            format!("{own}/app:1")
+        } else {
+            format!("{own}:{port}44/a")
+        };
+        json!({"name": format!("c{number}"), "image": image})
+    });
+    let ports = pod("apps", &json!({"containers": ports.collect::<Vec<_>>()}));
+    assert_eq!(injected(&cluster, &ports)?, ["pullpass-registry0000"]);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod every_row;
 mod intruder;
 mod mountable_secrets;
 mod oversized;
+mod policy_limits;
 mod rescue;
 mod rows;
 mod world;
