@@ -131,7 +131,7 @@ fn learn_and_end(cluster: &ControlPlane, mode: &str, registries: &[&str]) -> Tes
 }
 
 /// What the API server would store.
-fn create(cluster: &ControlPlane, objects: &str) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+pub fn create(cluster: &ControlPlane, objects: &str) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
     let arguments = ["create", "--dry-run=server", "--output=json", "--filename", "-"];
     let created = cluster.run_with_input(&arguments, objects)?;
     let objects = serde_json::Deserializer::from_str(&created.stdout).into_iter();

@@ -11,6 +11,7 @@ mod intruder;
 mod mountable_secrets;
 mod oversized;
 mod policy_limits;
+mod references;
 mod rescue;
 mod rows;
 mod world;
