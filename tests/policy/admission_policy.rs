@@ -11,7 +11,7 @@ use crate::world::{
     wait_for_index, with_written_index,
 };
 
-const COMPONENT: &str = concat!(
+pub const COMPONENT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/manifests/components/admission-policy/policy.yaml"
 );

@@ -1,11 +1,12 @@
-//! What the mutating policies do where the index is large.
+//! What the mutating policies do where the index is large, and what the API server counts where they fail.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
-use crate::admission_policy::{injected, pod, with_index};
+use crate::admission_policy::{COMPONENT, injected, pod, with_index};
 use crate::world::{SOON, Test, namespace};
 
 /// How many registries there are, each with a selector.
@@ -97,6 +98,87 @@ fn many_registries_of_one_host_fit_the_budget() -> Test {
     ] {
         let names = injected(&cluster, &with_own("apps", images, own))?;
         assert_eq!(names.len(), expected, "{images:?} {own}");
+    }
+    Ok(())
+}
+
+/// Of a counter, the series of a policy and what they count.
+fn counted(
+    cluster: &ControlPlane,
+    counter: &str,
+    labels: &[&str],
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let metrics = cluster.run(&["get", "--raw", "/metrics"])?.stdout;
+    let is_of = |line: &&str| {
+        line.starts_with(&format!("{counter}{{")) && labels.iter().all(|label| line.contains(label))
+    };
+    Ok(metrics.lines().filter(is_of).map(str::to_owned).collect())
+}
+
+/// What `PullpassPolicyFailing` reads: the Pods are admitted without the names, and the API server counts that under these
+/// names.
+#[test]
+fn failures_of_policies_are_counted_as_the_alert_reads_them() -> Test {
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
+        "hosts": (0..200).map(|number| (format!("r{number}.azurecr.io"), json!(["pullpass-one"]))).collect::<BTreeMap<_, _>>(),
+        "pullSecrets": {"pullpass-one": {"registry": "one"}},
+    }))?;
+    namespace(&cluster, "apps", &json!({"pullpass.dev/always-inject": "true"}))?;
+    let pod = with_own("apps", &["r1.azurecr.io/app:1"], 0);
+    wait_for_names(&cluster, &pod, 1)?;
+    let shipped = fs::read_to_string(COMPONENT)?;
+    let (mode, declines) = (
+        "params.spec.mode == 'cluster-wide'",
+        "object.metadata.?labels[?'pullpass.dev/inject'].orValue('') != 'disabled'",
+    );
+    let absent = "params.spec.absent == ''";
+    // More than one expression may cost.
+    let dear =
+        "params.spec.hosts.all(a, params.spec.hosts.all(b, params.spec.hosts.all(c, a + b + c != '')))";
+    let checks = "apiserver_mutating_admission_policy_check_total";
+    let conditions = "apiserver_admission_match_condition_evaluation_errors_total";
+    for (place, instead, counter, label) in [
+        (mode, absent, checks, r#"error_type="invalid_error""#),
+        (mode, dear, checks, r#"error_type="invalid_error""#),
+        (declines, absent, conditions, r#"kind="policy""#),
+        (declines, dear, conditions, r#"kind="policy""#),
+    ] {
+        // A policy of before is replaced, so that nothing of it is counted.
+        let policies = shipped.replace(place, instead);
+        assert_ne!(policies, shipped);
+        cluster.run_with_input(&["apply", "--filename", "-"], &policies)?;
+        wait_for("the failing policy to be in force", SOON, || {
+            match injected(&cluster, &pod) {
+                Ok(names) if names.is_empty() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+        for policy in ["pullpass", "pullpass-always"] {
+            let key = if counter == checks { "policy" } else { "name" };
+            let labels = [&format!("{key}=\"{policy}\"")[..], label];
+            let before = counted(&cluster, counter, &labels)?;
+            let other = if counter == checks { conditions } else { checks };
+            let failures = r#"error_type="no_error""#;
+            let elsewhere = |lines: Vec<String>| -> Vec<String> {
+                lines
+                    .into_iter()
+                    .filter(|line| !line.contains(failures))
+                    .collect()
+            };
+            let named = [&format!("=\"{policy}\"")[..]];
+            let elsewhere_before = elsewhere(counted(&cluster, other, &named)?);
+            assert_eq!(injected(&cluster, &pod)?, [""; 0], "{instead}");
+            let after = counted(&cluster, counter, &labels)?;
+            assert!(
+                !after.is_empty() && after != before,
+                "{instead}: {before:?} {after:?}"
+            );
+            let elsewhere_after = elsewhere(counted(&cluster, other, &named)?);
+            assert_eq!(elsewhere_before, elsewhere_after, "{instead}");
+        }
+        cluster.run_with_input(&["apply", "--filename", "-"], &shipped)?;
+        wait_for_names(&cluster, &pod, 1)?;
     }
     Ok(())
 }
