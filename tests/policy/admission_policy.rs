@@ -5,6 +5,7 @@ use std::fs;
 use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
+use crate::intruder::Intruder;
 use crate::rows::{Image, MODES, Pod, is_asked, namespaces, pods, say};
 use crate::world::{
     CLOSED, OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text,
@@ -100,6 +101,40 @@ fn the_webhook_records_what_the_policy_did() -> Test {
             .then_some(())
             .ok_or(format!("{records:?}"))
     })?;
+    Ok(())
+}
+
+/// What `reinvocationPolicy: IfNeeded` is for. The API server asks again what it asked before: a Pod's first image on ACR, added
+/// by a webhook, is left to pullpass' own.
+#[test]
+fn what_a_webhook_adds_after_the_policy_is_injected() -> Test {
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
+        "hosts": {"added.azurecr.io": ["pullpass-added"], "own.azurecr.io": ["pullpass-own"]},
+        "pullSecrets": {"pullpass-added": {"registry": "added"}, "pullpass-own": {"registry": "own"}},
+    }))?;
+    namespace(&cluster, "apps", &json!({}))?;
+    let one = |image: &str| pod("apps", &json!({"containers": [{"name": "main", "image": image}]}));
+    wait_for("the policy to inject", SOON, || {
+        match injected(&cluster, &one("own.azurecr.io/app:1")) {
+            Ok(names) if names == ["pullpass-own"] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    let intruder = Intruder::start(&cluster, "later", "added.azurecr.io/sidecar:1")?;
+    wait_for("the later webhook to be called", SOON, || {
+        intruder.was_called_by(|| {
+            let _ = injected(&cluster, &one("nginx"));
+        })
+    })?;
+    for (image, expected) in [
+        ("own.azurecr.io/app:1", &["pullpass-own", "pullpass-added"][..]),
+        ("stranger.azurecr.io/app:1", &["pullpass-added"]),
+        ("added.azurecr.io/app:1", &["pullpass-added"]),
+        ("nginx", &[]),
+    ] {
+        assert_eq!(injected(&cluster, &one(image))?, expected, "{image}");
+    }
     Ok(())
 }
 
