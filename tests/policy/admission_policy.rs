@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::intruder::Intruder;
 use crate::rows::{Image, MODES, Pod, is_asked, namespaces, pods, say};
 use crate::world::{
-    CLOSED, OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text,
+    CLOSED, OPEN, SOON, Test, attach, cluster, items, list, namespace, pull_secrets, pullpass, text,
     wait_for_index, with_written_index,
 };
 
@@ -98,6 +98,80 @@ fn the_webhook_records_what_the_policy_did() -> Test {
         records
             .iter()
             .any(own)
+            .then_some(())
+            .ok_or(format!("{records:?}"))
+    })?;
+    Ok(())
+}
+
+/// The policy does not take the place of what follows: the Secret is written, and the rules are judged.
+#[test]
+fn the_webhook_demands_and_judges_after_the_policy() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster)
+        .flag("--unattached=warn")
+        .flag("--forbidden=deny")
+        .start()?;
+    attach(&cluster)?;
+    cluster.run(&["apply", "--filename", COMPONENT])?;
+    wait_for_index(&cluster, &[OPEN, CLOSED])?;
+    let namespace = pullpass.new_namespace(&[])?;
+    let probe = Pod {
+        label: None,
+        image: Image::Attached,
+    };
+    let by = "/metadata/annotations/pullpass.dev~1injected-by";
+    wait_for("the policy to inject", SOON, || {
+        let created = create(&cluster, &probe.object(&namespace).to_string());
+        let created = created.map_err(|error| error.to_string())?;
+        let by_policy = created.iter().any(|pod| text(pod, by) == "admission-policy");
+        by_policy.then_some(()).ok_or(format!("{created:?}"))
+    })?;
+    // Nothing was stored, and no Secret is needed.
+    let secret = format!("pullpass-{OPEN}");
+    let get = ["get", "secret", "--namespace", &namespace, &secret];
+    assert!(cluster.run(&get).is_err());
+    let pod = |name: &str, images: &[Image]| {
+        let containers = images.iter().enumerate();
+        let containers: Vec<_> = containers
+            .map(|(number, image)| json!({"name": format!("c{number}"), "image": image.reference()}))
+            .collect();
+        let metadata = json!({"name": name, "namespace": namespace});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})
+            .to_string()
+    };
+    let both = cluster.run_with_input(
+        &["create", "--filename", "-"],
+        &pod("strange", &[Image::Attached, Image::Unattached]),
+    )?;
+    assert!(
+        both.stderr
+            .contains("no AcrRegistry has strangeregistry.azurecr.io"),
+        "{both:?}"
+    );
+    let stored = cluster.get_json(&["pod", "strange", "--namespace", &namespace])?;
+    assert_eq!(
+        (pull_secrets(&stored), text(&stored, by)),
+        (vec![secret.as_str()], "admission-policy")
+    );
+    wait_for("the Secret that the policy named", SOON, || cluster.run(&get))?;
+    let refused = cluster.run_with_input(
+        &["create", "--filename", "-"],
+        &pod("forbidden", &[Image::Attached, Image::Forbidden]),
+    );
+    let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("(rule: forbidden)"), "{refused}");
+    wait_for("the records", SOON, || {
+        let records = pullpass
+            .records_in(&namespace)
+            .map_err(|error| error.to_string())?;
+        let rules_of = |name: &str| -> Option<Vec<&str>> {
+            let record = records.iter().find(|record| text(record, "/pod/name") == name)?;
+            let rules = items(record, "/violations").map(|violation| text(violation, "/rule"));
+            Some(rules.collect())
+        };
+        let expected = (Some(vec!["unattached"]), Some(vec!["forbidden"]));
+        ((rules_of("strange"), rules_of("forbidden")) == expected)
             .then_some(())
             .ok_or(format!("{records:?}"))
     })?;
