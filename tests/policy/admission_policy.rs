@@ -178,6 +178,47 @@ fn the_webhook_demands_and_judges_after_the_policy() -> Test {
     Ok(())
 }
 
+/// `kubectl get acrindex` shows what the leader derives: an edit, be it of a field that was empty, lasts a resync at most.
+#[test]
+fn an_index_that_somebody_edits_is_written_again() -> Test {
+    let cluster = cluster()?;
+    let _pullpass = pullpass(&cluster).start()?;
+    attach(&cluster)?;
+    wait_for_index(&cluster, &[OPEN, CLOSED])?;
+    let read = || cluster.get_json(&["acrindex", "pullpass"]);
+    let spec = |index: &Value| index.pointer("/spec").cloned().unwrap_or_default();
+    let derived = spec(&read()?);
+    for edit in [
+        json!({"unattached": "deny"}),
+        json!({"excludedNamespaces": ["apps"]}),
+        json!({"hosts": {"intruder.azurecr.io": ["pullpass-intruder"], format!("{OPEN}.azurecr.io"): null}}),
+        json!({"pullSecrets": null}),
+    ] {
+        let edit = json!({"spec": edit}).to_string();
+        let arguments = [
+            "patch",
+            "acrindex",
+            "pullpass",
+            "--type=merge",
+            "--output=json",
+            "--patch",
+            &edit,
+        ];
+        let edited: Value = serde_json::from_str(&cluster.run(&arguments)?.stdout)?;
+        assert_ne!(spec(&edited), derived, "{edit}");
+        wait_for("the leader to write the index again", SOON, || {
+            let index = read().map_err(|error| error.to_string())?;
+            (spec(&index) == derived).then_some(()).ok_or(index.to_string())
+        })?;
+    }
+    cluster.run(&["delete", "acrindex", "pullpass"])?;
+    wait_for("the leader to create the index again", SOON, || {
+        let index = read().map_err(|error| error.to_string())?;
+        (spec(&index) == derived).then_some(()).ok_or(index.to_string())
+    })?;
+    Ok(())
+}
+
 /// What `reinvocationPolicy: IfNeeded` is for. The API server asks again what it asked before: a Pod's first image on ACR, added
 /// by a webhook, is left to pullpass' own.
 #[test]
