@@ -2,6 +2,7 @@
 //! and answers a constant. Both run at the same time and take turns, since a machine is never quiet.
 
 mod load;
+mod reading;
 mod report;
 mod review;
 mod servers;
@@ -43,6 +44,9 @@ struct Arguments {
     /// Sizes of reviews; all when left out
     #[arg(long, value_enum, value_delimiter = ',')]
     size: Vec<Size>,
+    /// Measure alone what it costs to read a review with escapes, in this process
+    #[arg(long)]
+    reading: bool,
     /// One short round of each: shows that it works, and no more
     #[arg(long)]
     quick: bool,
@@ -89,8 +93,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut report = Report {
         idle_memory_kib: 0.0,
         sizes: Vec::new(),
+        reading: None,
     };
-    for size in sizes {
+    if sizes.contains(&Size::Escaped) {
+        report.reading = Some(reading::measure()?);
+    }
+    for size in sizes.iter().filter(|_| !arguments.reading) {
         let (row, idle) = measure(&runtime, *size, rounds, duration)?;
         report.sizes.push(row);
         report.idle_memory_kib = report.idle_memory_kib.max(idle);

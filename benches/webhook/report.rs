@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::load::Round;
+use crate::reading::Reading;
 use crate::support::{Output, median, percentile, table};
 
 /// Everything that was measured.
@@ -15,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) idle_memory_kib: f64,
     /// One for each size.
     pub(crate) sizes: Vec<Row>,
+    /// What escapes cost.
+    pub(crate) reading: Option<Reading>,
 }
 
 /// One size.
@@ -149,7 +152,20 @@ impl Report {
                 [blank(), blank(), blank()],
             ));
         }
-        table(&lines) + &format!("\nidle: {:.1} MiB resident\n", self.idle_memory_kib / 1024.0)
+        let reading = self.reading.as_ref().map(|reading| {
+            format!(
+                "\nreading {} bytes: {:.1} us with escapes, {:.1} us without, ratio {:.2}\n",
+                reading.bytes, reading.escaped_micros, reading.unescaped_micros, reading.ratio
+            )
+        });
+        let idle = (!self.sizes.is_empty()).then(|| {
+            format!(
+                "{}\nidle: {:.1} MiB resident\n",
+                table(&lines),
+                self.idle_memory_kib / 1024.0
+            )
+        });
+        idle.into_iter().chain(reading).collect()
     }
 }
 

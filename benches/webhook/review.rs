@@ -31,6 +31,9 @@ pub(crate) enum Size {
     /// 16 containers of 96 environment variables each
     #[value(name = "200k")]
     Large,
+    /// One container, and an annotation that holds JSON: `kubectl apply` leaves one such
+    #[value(name = "200k-escaped")]
+    Escaped,
 }
 
 impl Size {
@@ -40,12 +43,13 @@ impl Size {
             Self::Small => "3 KB",
             Self::Medium => "32 KB",
             Self::Large => "200 KB",
+            Self::Escaped => "200 KB, escaped",
         }
     }
 
     fn containers_and_variables(self) -> (usize, usize) {
         match self {
-            Self::Small => (1, 0),
+            Self::Small | Self::Escaped => (1, 0),
             Self::Medium => (8, 25),
             Self::Large => (16, 96),
         }
@@ -54,6 +58,22 @@ impl Size {
 
 /// An `AdmissionReview` of that size.
 pub(crate) fn review(size: Size) -> Vec<u8> {
+    let applied = (size == Size::Escaped).then(applied);
+    review_with(size, applied)
+}
+
+/// One as long as that with escapes, which has none.
+pub(crate) fn unescaped() -> Vec<u8> {
+    let length = Value::from(applied()).to_string().len() - "\"\"".len();
+    review_with(Size::Escaped, Some("a".repeat(length)))
+}
+
+/// What `kubectl apply` leaves on the Pod.
+fn applied() -> String {
+    spec(30, 96).to_string()
+}
+
+fn review_with(size: Size, applied: Option<String>) -> Vec<u8> {
     let (containers, variables) = size.containers_and_variables();
     let pods = json!({"group": "", "version": "v1", "resource": "pods"});
     let pod = json!({"group": "", "version": "v1", "kind": "Pod"});
@@ -74,7 +94,7 @@ pub(crate) fn review(size: Size) -> Vec<u8> {
             "object": {
                 "kind": "Pod",
                 "apiVersion": "v1",
-                "metadata": metadata(containers, variables),
+                "metadata": metadata(containers, variables, applied),
                 "spec": spec(containers, variables),
                 "status": {"phase": "Pending", "qosClass": "Burstable"},
             },
@@ -87,13 +107,20 @@ pub(crate) fn review(size: Size) -> Vec<u8> {
     .into_bytes()
 }
 
-fn metadata(containers: usize, variables: usize) -> Value {
+fn metadata(containers: usize, variables: usize, applied: Option<String>) -> Value {
+    let mut annotations = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-22T17:59:58Z"});
+    if let (Some(applied), Some(annotations)) = (applied, annotations.as_object_mut()) {
+        annotations.insert(
+            "kubectl.kubernetes.io/last-applied-configuration".to_owned(),
+            applied.into(),
+        );
+    }
     json!({
         "generateName": "storefront-79bbf88499-",
         "namespace": "apps",
         "creationTimestamp": "2026-11-22T18:00:01Z",
         "labels": {"app.kubernetes.io/name": "storefront", "pod-template-hash": "79bbf88499"},
-        "annotations": {"kubectl.kubernetes.io/restartedAt": "2026-11-22T17:59:58Z"},
+        "annotations": annotations,
         "ownerReferences": [{
             "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "storefront-79bbf88499",
             "uid": "7f0a2f6b-98b5-4a2c-8c0e-3b7f4fd1d0aa", "controller": true, "blockOwnerDeletion": true,

@@ -21,7 +21,7 @@ pub(super) fn container_end(bytes: &[u8], kind: Kind) -> Option<usize> {
         kind,
         depth: 1,
         in_string: 0,
-        escaped: 0,
+        escapes: Escapes::default(),
     };
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     for (number, block) in blocks.iter().enumerate() {
@@ -54,6 +54,28 @@ pub(super) fn plain_length(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + length.unwrap_or(rest.len())
 }
 
+/// How many bytes come before the quote that ends a string, whose opening quote is just before `bytes`, or `None` when it has
+/// no end. What a backslash escapes is part of the string, whatever it is, and so are control characters.
+///
+/// Every block costs the same, however many escapes it has: a text of JSON in a string has one for each of its quotes.
+pub(super) fn string_length(bytes: &[u8]) -> Option<usize> {
+    let mut escapes = Escapes::default();
+    let mut end_in = |block: &[u8; BLOCK]| {
+        let lanes = Lanes::of(block);
+        let quote = lanes.positions(b'"') & !escapes.of(lanes.positions(b'\\'));
+        (quote != 0).then(|| quote.trailing_zeros() as usize)
+    };
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for (number, block) in blocks.iter().enumerate() {
+        if let Some(offset) = end_in(block) {
+            return Some(number * BLOCK + offset);
+        }
+    }
+    let mut last = [b' '; BLOCK];
+    last.get_mut(..rest.len())?.copy_from_slice(rest);
+    end_in(&last).map(|offset| blocks.len() * BLOCK + offset)
+}
+
 /// The kind of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -67,9 +89,12 @@ struct Scanner {
     depth: usize,
     /// All ones where the previous block ended inside a string, else zero.
     in_string: u64,
-    /// One where the previous block ended in a backslash that escapes what follows, else zero.
-    escaped: u64,
+    escapes: Escapes,
 }
+
+/// One where the previous block ended in a backslash that escapes what follows, else zero.
+#[derive(Default)]
+struct Escapes(u64);
 
 impl Scanner {
     #[inline]
@@ -81,7 +106,7 @@ impl Scanner {
         } else {
             0
         };
-        let quote = lanes.positions(b'"') & !self.escapes(backslash);
+        let quote = lanes.positions(b'"') & !self.escapes.of(backslash);
         let in_string = prefix_xor(quote) ^ self.in_string;
         self.in_string = if in_string >> 63 == 1 { u64::MAX } else { 0 };
         let (open, close) = match self.kind {
@@ -107,21 +132,23 @@ impl Scanner {
         self.depth = self.depth + open.count_ones() as usize - closes;
         None
     }
+}
 
+impl Escapes {
     /// The bytes that a backslash before them escapes: those behind an odd-length run of backslashes.
     #[inline]
-    fn escapes(&mut self, backslash: u64) -> u64 {
+    fn of(&mut self, backslash: u64) -> u64 {
         if backslash == 0 {
-            return std::mem::take(&mut self.escaped);
+            return std::mem::take(&mut self.0);
         }
         // Only a backslash that is not itself escaped can escape.
-        let potential = backslash & !self.escaped;
+        let potential = backslash & !self.0;
         let maybe_escaped = potential << 1;
         let maybe_escaped_and_odd = maybe_escaped | ODD;
         let even_series_and_odd = maybe_escaped_and_odd.wrapping_sub(potential);
         let escape_and_terminal = even_series_and_odd ^ ODD;
-        let escaped = escape_and_terminal ^ (backslash | self.escaped);
-        self.escaped = (escape_and_terminal & backslash) >> 63;
+        let escaped = escape_and_terminal ^ (backslash | self.0);
+        self.0 = (escape_and_terminal & backslash) >> 63;
         escaped
     }
 }
@@ -210,6 +237,26 @@ mod tests {
             for kind in [Kind::Object, Kind::Array] {
                 prop_assert_eq!(container_end(text.as_bytes(), kind), reference(text.as_bytes(), kind));
             }
+        }
+
+        #[test]
+        fn strings_end_where_single_bytes_say(text in "[{}\"\\\\a\u{1}\u{e9}]{0,300}") {
+            let mut escaped = false;
+            let end = text.bytes().position(|byte| {
+                let is_end = byte == b'"' && !escaped;
+                escaped = byte == b'\\' && !escaped;
+                is_end
+            });
+            prop_assert_eq!(string_length(text.as_bytes()), end);
+        }
+
+        #[test]
+        fn a_string_with_escapes_ends_where_it_does(before in 0..200_usize, run in 0..200_usize, after in 0..200_usize) {
+            // An even run escapes nothing, an odd one the quote behind it.
+            let text = format!("{}{}\"{}\"", " ".repeat(before), "\\".repeat(run), "a".repeat(after));
+            let end = before + run + if run % 2 == 0 { 0 } else { 1 + after };
+            prop_assert_eq!(string_length(text.as_bytes()), Some(end));
+            prop_assert_eq!(string_length(&text.as_bytes()[..end]), None);
         }
 
         #[test]
