@@ -226,4 +226,24 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn pull_secrets_that_are_forgotten_are_demanded_again() {
+        let (sender, receiver) = channel(Arc::new(Metrics::new(|| 0)));
+        let demanded = || {
+            let before = receiver.len();
+            sender.send("apps", &["mine", "yours"]);
+            sender.send("other", &["mine"]);
+            receiver.len() - before
+        };
+        assert_eq!((demanded(), demanded()), (3, 0));
+        receiver.forget_pull_secret("apps", "mine");
+        assert_eq!((demanded(), demanded()), (1, 0));
+        receiver.forget_namespace("apps");
+        assert_eq!((demanded(), demanded()), (2, 0));
+        receiver.forget_registry("mine");
+        assert_eq!((demanded(), demanded()), (2, 0));
+        receiver.forget_all();
+        assert_eq!((demanded(), demanded()), (3, 0));
+    }
 }

@@ -172,4 +172,17 @@ mod tests {
         assert!(first.is_err());
         assert_eq!((second, server.calls()), (Some(0), 1));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_remembered_for_their_interval() {
+        let server = Server::default();
+        let kept = || server.turns.0.lock().unwrap().calls.len();
+        server.ask(0).await;
+        advance(KEPT_INTERVAL - CALL - SPACING / 2).await;
+        server.ask(1).await;
+        assert_eq!(kept(), 2);
+        advance(SPACING / 2 - CALL).await;
+        server.ask(2).await;
+        assert_eq!(kept(), 2, "the first one is as old as the interval is long");
+    }
 }

@@ -200,4 +200,25 @@ mod tests {
         new(demanded.claim(form("more"), begin + FAILED_INTERVAL));
         assert_eq!(demanded.0.lock().unwrap().entries.len(), 1);
     }
+
+    #[test]
+    fn old_pull_secrets_give_way_where_there_is_no_room() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        let kept = || demanded.0.lock().unwrap().entries.len();
+        drop(new(demanded.claim(form("old"), begin)));
+        new(demanded.claim(form("new"), begin + FAILED_INTERVAL));
+        assert_eq!(kept(), 2, "there is room for both");
+
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        let kept = || demanded.0.lock().unwrap().entries.len();
+        for number in 0..MAX_REMEMBERED {
+            drop(new(demanded.claim(form(&number.to_string()), begin)));
+        }
+        let looked = begin + FAILED_INTERVAL - SWEEP_INTERVAL / 2;
+        new(demanded.claim(form("more"), looked));
+        new(demanded.claim(form("more"), looked + SWEEP_INTERVAL / 2));
+        assert_eq!(kept(), MAX_REMEMBERED, "it was looked a moment ago");
+        new(demanded.claim(form("more"), looked + SWEEP_INTERVAL));
+        assert_eq!(kept(), 1);
+    }
 }

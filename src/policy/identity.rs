@@ -249,4 +249,21 @@ mod tests {
             assert_eq!(identity.check_kind(CredentialKind::RefreshToken), Ok(()));
         }
     }
+
+    #[test]
+    fn entra_is_asked_for_all_but_passwords_and_nobody() {
+        for (spec, asks) in [
+            (
+                json!({"servicePrincipal": {"tenantId": "t", "clientId": "c", "clientSecretRef": {"name": "n", "key": "k"}}}),
+                true,
+            ),
+            (json!({"workloadIdentity": {}}), true),
+            (json!({"managedIdentity": {}}), true),
+            (json!({"basic": {"secretRef": {"name": "n"}}}), false),
+            (json!({"anonymous": {}}), false),
+        ] {
+            assert_eq!(parsed(&spec).unwrap().asks_entra(), asks, "{spec}");
+        }
+        assert!(AttachedIdentity::ServiceAccount("puller".to_owned()).asks_entra());
+    }
 }

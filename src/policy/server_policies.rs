@@ -135,4 +135,21 @@ mod tests {
         );
         assert_eq!(notes[1], "Admission: they differ.");
     }
+
+    #[test]
+    fn policies_are_there_where_one_is_known_to_be() {
+        let known = [None, Some(false), Some(true)];
+        for (inject, enforce) in known
+            .into_iter()
+            .flat_map(|inject| known.map(|enforce| (inject, enforce)))
+        {
+            let policies = ServerPolicies {
+                inject,
+                enforce,
+                disagreements: Vec::new(),
+            };
+            let are_there = [inject, enforce].contains(&Some(true));
+            assert_eq!(policies.are_there(), are_there, "{policies:?}");
+        }
+    }
 }

@@ -574,4 +574,21 @@ mod tests {
             fingerprint("another", of("a"))
         );
     }
+
+    #[test]
+    fn a_registry_has_what_its_spec_says() {
+        let spec = json!({
+            "loginServer": "myregistry.azurecr.io", "audience": "https://containerregistry.azure.net",
+            "customDomains": ["registry.contoso.com"], "identity": {"managedIdentity": {}},
+        });
+        let registry = parsed("mine", spec);
+        assert_eq!(registry.audience(), Some("https://containerregistry.azure.net"));
+        let domains: Vec<_> = registry
+            .custom_domains()
+            .iter()
+            .map(CustomDomain::as_str)
+            .collect();
+        assert_eq!(domains, ["registry.contoso.com"]);
+        assert_eq!(with_domains("plain", "plainregistry", &[]).audience(), None);
+    }
 }
