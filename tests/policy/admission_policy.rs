@@ -222,7 +222,7 @@ fn an_index_that_somebody_edits_is_written_again() -> Test {
 /// What `reinvocationPolicy: IfNeeded` is for. The API server asks again what it asked before: a Pod's first image on ACR, added
 /// by a webhook, is left to pullpass' own.
 #[test]
-fn what_a_webhook_adds_after_the_policy_is_injected() -> Test {
+fn an_image_that_a_later_webhook_adds_is_injected() -> Test {
     let cluster = with_index(&json!({
         "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
         "hosts": {"added.azurecr.io": ["pullpass-added"], "own.azurecr.io": ["pullpass-own"]},
