@@ -4,17 +4,26 @@ use std::error::Error;
 use std::sync::OnceLock;
 
 use pullpass_emulator::{FederatedCredential, Jwks, Principal, Step};
-use pullpass_test_support::{ControlPlane, Login, end_to_end_wanted, wait_for};
+use pullpass_test_support::{Azure, ControlPlane, InstallationBuilder, Login, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
 use crate::client::pull;
-use crate::world::{RESYNC, SOON, Test, World, text};
+use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/components/bindings");
 const LOGINS: usize = 12;
 const ACCOUNT: &str = "puller";
 const BINDING: &str = "app";
 const PULL_SECRET: &str = "pullpass-binding-app";
+
+/// Installs what the component has beside the setting.
+fn install(cluster: &ControlPlane) -> Test {
+    for file in ["crd.yaml", "rbac.yaml"] {
+        let path = format!("{COMPONENT}/{file}");
+        cluster.run(&["apply", "--server-side", "--filename", &path])?;
+    }
+    Ok(())
+}
 
 /// A world of its own: the component is not installed in the others.
 fn world() -> Result<&'static World<'static>, Box<dyn Error>> {
@@ -23,32 +32,26 @@ fn world() -> Result<&'static World<'static>, Box<dyn Error>> {
     end_to_end_wanted()?;
     let started = CLUSTER.get_or_init(|| {
         let cluster = ControlPlane::start().map_err(|error| error.to_string())?;
-        for file in ["crd.yaml", "rbac.yaml"] {
-            let path = format!("{COMPONENT}/{file}");
-            let applied = cluster.run(&["apply", "--server-side", "--filename", &path]);
-            applied.map_err(|error| error.to_string())?;
-        }
+        install(&cluster).map_err(|error| error.to_string())?;
         Ok(cluster)
     });
     let cluster = started.as_ref().map_err(String::as_str)?;
     let world = WORLD.get_or_init(|| {
-        let settle = |builder: pullpass_test_support::InstallationBuilder<'static>| {
-            builder.flag(RESYNC).flag("--bindings")
-        };
+        let settle = |builder: InstallationBuilder<'static>| builder.flag(RESYNC).flag("--bindings");
         World::with_pullpass(cluster, LOGINS, |_| {}, settle).map_err(|error| error.to_string())
     });
     Ok(world.as_ref().map_err(String::as_str)?)
 }
 
 /// A namespace with a registry that it may pull from, as a ServiceAccount there that nobody has made yet.
-struct Team<'a> {
-    world: &'a World<'static>,
+struct Team<'a, 'w> {
+    world: &'a World<'w>,
     login: Login,
     namespace: String,
 }
 
-impl<'a> Team<'a> {
-    fn new(world: &'a World<'static>) -> Result<Self, Box<dyn Error>> {
+impl<'a, 'w> Team<'a, 'w> {
+    fn new(world: &'a World<'w>) -> Result<Self, Box<dyn Error>> {
         let login = world.login()?;
         world.azure.push_image(&login, "app")?;
         Ok(Self {
@@ -59,7 +62,7 @@ impl<'a> Team<'a> {
     }
 
     /// One that has done all that there is to do.
-    fn bound(world: &'a World<'static>) -> Result<Self, Box<dyn Error>> {
+    fn bound(world: &'a World<'w>) -> Result<Self, Box<dyn Error>> {
         let team = Self::new(world)?;
         team.trust()?;
         team.make_account()?;
@@ -334,5 +337,57 @@ fn a_namespace_that_opts_out_loses_its_pull_secret() -> Test {
         .counts()
         .calls_at(Step::EntraToken, &team.login.tenant);
     assert_eq!(calls, 1, "the credential is there still");
+    Ok(())
+}
+
+/// Nobody collects garbage here.
+#[test]
+fn the_next_leader_mints_nothing_and_deletes_what_is_gone() -> Test {
+    let cluster = cluster_of_its_own()?;
+    install(&cluster)?;
+    let mut world = World::with_pullpass(
+        &cluster,
+        1,
+        |_| {},
+        |builder| builder.flag(RESYNC).flag("--bindings"),
+    )?;
+    let start = |azure: &Azure| {
+        let builder = replica_builder(&cluster, azure);
+        builder.flag(RESYNC).flag("--bindings").start()
+    };
+    let Team { login, namespace, .. } = Team::bound(&world)?;
+    let secret = |world: &World<'_>, is_there| {
+        let (login, namespace) = (login.clone(), namespace.clone());
+        let team = Team {
+            world,
+            login,
+            namespace,
+        };
+        team.wait_for_secret(is_there)
+    };
+    let before = secret(&world, true)?;
+
+    // It writes what was deleted from the credential that is there.
+    world.pullpass.process().kill()?;
+    cluster.run(&["delete", "secret", PULL_SECRET, "--namespace", &namespace])?;
+    world.pullpass = start(&world.azure)?;
+    let after = secret(&world, true)?;
+    let uids = [&before, &after].map(|secret| text(secret, "/metadata/uid").to_owned());
+    assert_ne!(uids[0], uids[1]);
+    let calls = world.azure.counts().calls_at(Step::EntraToken, &login.tenant);
+    assert_eq!(calls, 1);
+
+    world.pullpass.process().kill()?;
+    cluster.run(&["delete", "acrpullbinding", BINDING, "--namespace", &namespace])?;
+    let minted = format!("binding-credential-{namespace}.{BINDING}");
+    assert!(world.secret("pullpass-system", &minted)?.is_some());
+    world.pullpass = start(&world.azure)?;
+    secret(&world, false)?;
+    wait_for("the minted credential to go", SOON, || {
+        match world.secret("pullpass-system", &minted) {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
     Ok(())
 }
