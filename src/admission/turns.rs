@@ -178,10 +178,10 @@ mod tests {
         let server = Server::default();
         let kept = || server.turns.0.lock().unwrap().calls.len();
         server.ask(0).await;
-        advance(KEPT_INTERVAL - CALL - SPACING / 2).await;
+        advance(KEPT_INTERVAL.saturating_sub(CALL + SPACING / 2)).await;
         server.ask(1).await;
         assert_eq!(kept(), 2);
-        advance(SPACING / 2 - CALL).await;
+        advance((SPACING / 2).saturating_sub(CALL)).await;
         server.ask(2).await;
         assert_eq!(kept(), 2, "the first one is as old as the interval is long");
     }

@@ -214,7 +214,7 @@ mod tests {
         for number in 0..MAX_REMEMBERED {
             drop(new(demanded.claim(form(&number.to_string()), begin)));
         }
-        let looked = begin + FAILED_INTERVAL - SWEEP_INTERVAL / 2;
+        let looked = begin + FAILED_INTERVAL.saturating_sub(SWEEP_INTERVAL / 2);
         new(demanded.claim(form("more"), looked));
         new(demanded.claim(form("more"), looked + SWEEP_INTERVAL / 2));
         assert_eq!(kept(), MAX_REMEMBERED, "it was looked a moment ago");

@@ -62,11 +62,10 @@ mod tests {
             let query = request.uri().query().unwrap_or_default().to_owned();
             let (status, body) = answer(&query);
             log.lock().unwrap().push(query);
-            let lines = body
-                .as_array()
-                .map(|lines| lines.iter().map(|line| format!("{line}\n")).collect::<String>());
-            let mut response =
-                Response::new(Body::from(lines.unwrap_or_else(|| body.to_string()).into_bytes()));
+            // A watch is answered in lines.
+            let lines = body.as_array().cloned().unwrap_or_else(|| vec![body]);
+            let lines: Vec<_> = lines.iter().map(Value::to_string).collect();
+            let mut response = Response::new(Body::from(lines.join("\n").into_bytes()));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             ready(Ok::<_, kube::Error>(response))
         });

@@ -25,13 +25,13 @@ pub enum Access<'a> {
 
 /// What there is for images in one namespace.
 ///
-/// The AcrRegistries of a host are looked through once, and all images on it share the result: a Pod can name a hundred
-/// thousand images on a host that a hundred AcrRegistries share.
+/// The `AcrRegistries` of a host are looked through once, and all images on it share the result: a Pod can name a hundred
+/// thousand images on a host that a hundred `AcrRegistries` share.
 #[derive(Debug)]
 pub struct Accesses<'a, 'l> {
     registries: &'a AttachedRegistries,
     labels: Option<&'l Labels>,
-    /// By the list of AcrRegistries that share a host.
+    /// By the list of `AcrRegistries` that share a host.
     known: RefCell<HashMap<*const Arc<AttachedRegistry>, Access<'a>>>,
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Look<'a> {
     list_begun: Instant,
     /// All Pods are known.
     is_listed: bool,
-    /// Namespaces that changed, and whether AcrRegistries did.
+    /// Namespaces that changed, and whether `AcrRegistries` did.
     namespaces: BTreeSet<String>,
     is_all_changed: bool,
     /// When a change may lead to a look at everything again.
@@ -275,7 +275,9 @@ fn needed<'a>(
     names: &'a PodNames<'_>,
     registries: &'a AttachedRegistries,
 ) -> impl Iterator<Item = Pair> + use<'a> {
-    let named = names.pull_secrets.iter().filter_map(|secret| registry_of(secret));
-    let attached = named.filter(|name| registries.by_name(name).is_some());
-    attached.map(|name| (names.namespace.to_owned(), name.to_owned()))
+    let secrets = names.pull_secrets.iter();
+    secrets
+        .filter_map(|secret| registry_of(secret))
+        .filter(|registry| registries.by_name(registry).is_some())
+        .map(|registry| (names.namespace.to_owned(), registry.to_owned()))
 }
