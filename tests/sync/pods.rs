@@ -6,7 +6,7 @@ use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
 use crate::shipped_resync;
-use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, text};
+use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, replica, text};
 
 /// How many lists of Pods the API server was asked for, and how many watches have begun, those that end later included.
 fn reads_of_pods(cluster: &ControlPlane) -> Result<(u64, u64), Box<dyn Error>> {
@@ -126,5 +126,46 @@ fn gauges_follow_pods_registries_and_labels_immediately() -> Test {
     ];
     world.cluster.run(&delete)?;
     counted(None)?;
+    Ok(())
+}
+
+#[test]
+fn many_pods_are_counted_as_they_come_and_when_they_are_there() -> Test {
+    const PODS: usize = 400;
+    let cluster = cluster_of_its_own()?;
+    let mut world = World::start(&cluster, 1, |_| {})?;
+    // Each has a name of its own, and their images are on registries that nobody attached.
+    let items: Vec<_> = (0..PODS)
+        .map(|number| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{number}"), "namespace": "many"}, "spec": {
+                "containers": [{"name": "app", "image": format!("stranger{}.azurecr.io/app:v{number}", number % 7)}],
+            }})
+        })
+        .collect();
+    let place = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "many"}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "many"}},
+    ]});
+    cluster.apply(&place.to_string())?;
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    cluster.run_with_input(&["create", "--filename", "-"], &list.to_string())?;
+    let expected = format!("pullpass_uncovered_pods {PODS}");
+    let counted = |world: &World| {
+        wait_for(&expected, SOON, || {
+            let metrics = world.pullpass.metrics().map_err(|error| error.to_string())?;
+            let line = metrics
+                .lines()
+                .find(|line| line.starts_with("pullpass_uncovered_pods "));
+            if line == Some(expected.as_str()) {
+                Ok(())
+            } else {
+                Err(line.unwrap_or("nothing is counted").to_owned())
+            }
+        })
+    };
+    counted(&world)?;
+    // The next leader finds them there.
+    world.pullpass = replica(&cluster, &world.azure)?;
+    counted(&world)?;
     Ok(())
 }
