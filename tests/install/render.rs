@@ -35,8 +35,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Every overlay with every set of components.
-    pub fn all() -> Vec<Self> {
+    /// Every overlay with every set of two components at most, and of all but one at least: how two of them go together shows
+    /// in one of these, and each more component would double the number of all sets.
+    pub fn pairs() -> Vec<Self> {
         let mut sets = vec![Vec::new()];
         for component in COMPONENTS {
             let with: Vec<Vec<&str>> = sets
@@ -45,6 +46,7 @@ impl Choice {
                 .collect();
             sets.extend(with);
         }
+        sets.retain(|set| set.len() <= 2 || set.len() + 1 >= COMPONENTS.len());
         ["cluster-wide", "opt-in"]
             .into_iter()
             .flat_map(|overlay| {
