@@ -149,8 +149,8 @@ mod tests {
         for (path, port) in [
             ("manifests/base/webhook.yaml", "(:[0-9]+)?"),
             ("manifests/chart/files/webhook.yaml", "(:[0-9]+)?"),
-            ("manifests/components/admission-policy/policy.yaml", "(:443)?"),
-            ("manifests/chart/files/admission-policy.yaml", "(:443)?"),
+            ("manifests/components/admission-policy/policy.yaml", "(:0*443)?"),
+            ("manifests/chart/files/admission-policy.yaml", "(:0*443)?"),
         ] {
             let whole = format!(
                 "image.matches('(?i)^[a-z0-9-]+[.]([a-z0-9]+[.]geo[.])?{}{port}/')",

@@ -339,6 +339,20 @@ mod tests {
     }
 
     #[test]
+    fn attempts_are_of_use_for_half_a_minute() {
+        let begin = Instant::now();
+        let now = |seconds| begin + Duration::from_secs(seconds);
+        let minted = LastAttempt::next(None, now(0), "a", true);
+        assert!(minted.is_of_use(now(0)) && minted.is_of_use(now(29)));
+        assert!(!minted.is_of_use(now(30)));
+        // A failure that is repeated counts from the first time, and its inputs from the last.
+        let failed = LastAttempt::next(None, now(0), "a", false);
+        let repeated = LastAttempt::next(Some(&failed), now(20), "a", false);
+        assert!(repeated.is_of_use(now(40)));
+        assert!(!repeated.is_of_use(now(50)));
+    }
+
+    #[test]
     fn a_failure_is_repeated_by_its_own_backoff() {
         let now = |seconds| clocks(seconds).steady;
         let failed = LastAttempt::next(None, now(0), "a", false);
