@@ -46,7 +46,8 @@ impl AttachedRegistry {
         let fingerprint = fingerprint::of_parts(
             &login_server,
             audience.as_deref(),
-            &json!({"serviceAccount": [owner.namespace, account]}),
+            // Another binding of that name may be somebody else's: nothing was granted to it yet.
+            &json!({"serviceAccount": [owner.namespace, account, owner.uid]}),
             spec.credential.as_ref(),
         );
         let credential = spec.credential.clone().unwrap_or_default();
@@ -225,5 +226,21 @@ mod tests {
         let one = binding("z", SHARED);
         assert_eq!(one.fingerprint(), binding("y", SHARED).fingerprint());
         assert_ne!(one.fingerprint(), binding("z", "other1.azurecr.io").fingerprint());
+    }
+
+    #[test]
+    fn a_binding_that_is_recreated_has_another_fingerprint() {
+        let with_uid = |uid: &str| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+                "metadata": {"name": "z", "namespace": "shop", "uid": uid},
+                "spec": {"loginServer": SHARED, "serviceAccountName": "puller"},
+            });
+            let object: AcrPullBinding = serde_json::from_value(object).unwrap();
+            let binding = AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap();
+            binding.fingerprint().to_owned()
+        };
+        assert_eq!(with_uid("u"), with_uid("u"));
+        assert_ne!(with_uid("u"), with_uid("v"));
     }
 }

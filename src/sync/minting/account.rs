@@ -66,6 +66,11 @@ impl Account {
         })
     }
 
+    /// The Entra application that its annotations name.
+    pub(super) fn application(&self) -> &Application {
+        &self.app
+    }
+
     /// What tells the identity from another one.
     pub(super) fn version(&self) -> String {
         format!("{}:{}", self.app.tenant_id, self.app.client_id)

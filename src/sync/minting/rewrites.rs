@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::RegistryController;
 use super::identity::{CredentialSource, Resolved};
-use crate::azure::identity::MintIdentity;
+use crate::azure::identity::{Application, MintIdentity};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::held_credential::HeldCredential;
 
@@ -50,19 +50,25 @@ impl ReadValues {
     }
 }
 
-/// What an identity's Secret said.
+/// What an identity's Secret said, or what else is no part of the spec.
 fn values(source: &CredentialSource) -> [&str; 2] {
     match source {
-        CredentialSource::Account(_) => ["", ""],
+        CredentialSource::Account(account) => values_of(account.application()),
         CredentialSource::Password(password) => [password.username.as_str(), password.password.expose()],
         CredentialSource::Mint(request) => match &request.identity {
             MintIdentity::ClientSecret { secret, .. } => [secret.expose(), ""],
             MintIdentity::ClientCertificate { pem, .. } => [pem.expose(), ""],
-            MintIdentity::WorkloadIdentity { .. }
-            | MintIdentity::FederatedToken { .. }
-            | MintIdentity::ManagedIdentity(_) => ["", ""],
+            MintIdentity::WorkloadIdentity { app, .. } | MintIdentity::FederatedToken { app, .. } => {
+                values_of(app)
+            }
+            MintIdentity::ManagedIdentity(_) => ["", ""],
         },
     }
+}
+
+/// Where no Secret says who an identity is, its annotations or the environment do: another application is no rewrite.
+fn values_of(app: &Application) -> [&str; 2] {
+    [&app.tenant_id, &app.client_id]
 }
 
 impl RegistryController {
@@ -177,6 +183,27 @@ mod tests {
             "another spec"
         );
         assert!(!format!("{values:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn another_application_is_no_rewrite() {
+        let resolved = |client_id: &str| {
+            let app = Application {
+                tenant_id: "contoso".to_owned(),
+                client_id: client_id.to_owned(),
+            };
+            let token_file = "/var/run/token".into();
+            let identity = MintIdentity::WorkloadIdentity { app, token_file };
+            let request = super::super::identity::mint_request(&registry("myregistry"), identity);
+            Resolved {
+                source: CredentialSource::Mint(Box::new(request)),
+                inputs: format!("a/{client_id}"),
+            }
+        };
+        let mine = registry("myregistry");
+        let mut values = ReadValues::default();
+        values.learn(&mine, &resolved("powerful"));
+        assert_eq!(values.inputs_before(&mine, &resolved("narrow")), None);
     }
 
     /// A controller that holds a credential of this spec and these inputs.
