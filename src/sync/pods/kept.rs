@@ -170,7 +170,11 @@ impl KeptPods {
                 known.list = self.list;
                 return Kept::Known;
             }
-            None if is_full => return Kept::LeftOut,
+            // Also one that is known: its images can be replaced by longer ones.
+            Some(_) | None if is_full => {
+                self.remove(&key);
+                return Kept::LeftOut;
+            }
             Some(_) | None => {}
         }
         self.remove(&key);
@@ -521,6 +525,8 @@ mod tests {
         assert!((300..1_000).contains(&held), "{held}");
         assert_eq!(kept.keep(&make(0), judge), Kept::Known);
         assert_eq!(kept.keep(&make(held), judge), Kept::LeftOut);
+        let longer = plain("u0", "apps", &"image".repeat(100));
+        assert_eq!(kept.keep(&longer, judge), Kept::LeftOut, "it grew");
         for number in 0..held {
             kept.remove(&PodKey::of(&make(number)));
         }

@@ -9,42 +9,54 @@ use crate::sync::pods::kept::PodKey;
 
 /// How many are kept. One more is looked at when its kubelet next says that it can't pull.
 const MAX_STUCK: usize = 1_024;
+/// How many bytes of JSON they are at most: a Pod may have a megabyte of images.
+const MAX_STUCK_BYTES: usize = 8 << 20;
 
-/// Those Pods, whole but for what nobody reads.
+/// Those Pods, whole but for what nobody reads, each with its bytes.
 #[derive(Debug, Default)]
-pub(super) struct StuckPods(HashMap<PodKey, Pod>);
+pub(super) struct StuckPods {
+    pods: HashMap<PodKey, (Pod, usize)>,
+    bytes: usize,
+}
 
 impl StuckPods {
     /// Takes a Pod as it is now: it may wait no more.
     pub(super) fn take(&mut self, mut pod: Pod) {
         let key = PodKey::of(&pod);
-        if awaited_images(&pod).is_empty() && failing_images(&pod).is_empty() {
-            self.0.remove(&key);
-        } else if self.0.len() < MAX_STUCK || self.0.contains_key(&key) {
+        self.remove(&key);
+        let is_stuck = !(awaited_images(&pod).is_empty() && failing_images(&pod).is_empty());
+        if is_stuck && self.pods.len() < MAX_STUCK {
             pod.metadata.managed_fields = None;
+            pod.metadata.finalizers = None;
             if let Some(annotations) = &mut pod.metadata.annotations {
                 annotations.retain(|name, _| name == MIRROR_POD_ANNOTATION);
             }
             if let Some(labels) = &mut pod.metadata.labels {
                 labels.retain(|name, _| name == INJECT_LABEL);
             }
-            self.0.insert(key, pod);
+            let bytes = serde_json::to_vec(&pod).map_or(usize::MAX, |json| json.len());
+            if self.bytes.saturating_add(bytes) <= MAX_STUCK_BYTES {
+                self.bytes += bytes;
+                self.pods.insert(key, (pod, bytes));
+            }
         }
     }
 
     /// Forgets a Pod that is gone.
     pub(super) fn remove(&mut self, key: &PodKey) {
-        self.0.remove(key);
+        if let Some((_, bytes)) = self.pods.remove(key) {
+            self.bytes -= bytes;
+        }
     }
 
     /// A list of all Pods begins: those that still wait are in it.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.0.values()
+        self.pods.values().map(|(pod, _)| pod)
     }
 }
 
@@ -100,5 +112,21 @@ mod tests {
             stuck.take(pod(number, "ErrImagePull"));
         }
         assert_eq!(stuck.iter().count(), MAX_STUCK);
+        for number in 0..MAX_STUCK + 5 {
+            stuck.remove(&PodKey::of(&pod(number, "")));
+        }
+        assert_eq!(stuck.bytes, 0);
+    }
+
+    #[test]
+    fn large_stuck_pods_are_bounded_by_their_bytes() {
+        let mut stuck = StuckPods::default();
+        for number in 0..20 {
+            let mut large = pod(number, "ErrImagePull");
+            large.metadata.name = Some("x".repeat(1 << 20));
+            stuck.take(large);
+        }
+        assert_eq!(stuck.iter().count(), 7);
+        assert!(stuck.bytes <= MAX_STUCK_BYTES);
     }
 }
