@@ -292,7 +292,8 @@ impl Sockets {
 async fn kube_client() -> Result<Client, ServeError> {
     inferred()
         .await
-        .map_err(|error| ServeError::Cluster(causes(&error)))
+        // It says its causes itself, without what of them may be a secret.
+        .map_err(|error| ServeError::Cluster(error.to_string()))
 }
 
 /// The certificate that pullpass keeps itself.
