@@ -18,6 +18,7 @@ use futures::future::{OptionFuture, join_all};
 use jiff::Timestamp;
 use kube::Client;
 use thiserror::Error;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout_at;
 
 use self::lookups::{FoundNamespace, Lookups, Wait};
@@ -79,6 +80,16 @@ pub enum ReviewStep {
     Behind(Fresher),
     /// Pull secrets of its Pod are demanded, and not written yet.
     Unwritten(Vec<Written>),
+}
+
+/// What a review that was to wait has after that. What it was read to takes memory all the time, so that it never is without
+/// either.
+#[derive(Debug)]
+pub enum Place<'a, T> {
+    /// Its turn to be judged: there was no room to wait.
+    Turn(T),
+    /// The room that it waited in, to be kept until its next turn.
+    Room(SemaphorePermit<'a>),
 }
 
 /// Who acts in a cluster on what is decided here.
@@ -203,20 +214,24 @@ impl Admission {
     }
 
     /// Asks the API server for what a review wants to know better, within its part of the time that the API server waits for
-    /// the answer. The review does not want the same again, also where there was none.
-    pub async fn catch_up(
+    /// the answer. The review does not want the same again, also where there was none. It gives up its turn while it waits.
+    pub async fn catch_up<T>(
         &self,
         review: &mut Review<'_>,
         wanted: Fresher,
         arrived: Instant,
         timeout: Option<Duration>,
-    ) {
+        turn: T,
+    ) -> Place<'_, T> {
         review.asked = review.asked.and(wanted);
         review.failed = review.failed.and(wanted);
-        let Some(lookups) = &self.lookups else { return };
-        let Some(_room) = lookups.enter(review.bytes) else {
-            return;
+        let Some(lookups) = &self.lookups else {
+            return Place::Turn(turn);
         };
+        let Some(room) = lookups.enter(review.bytes) else {
+            return Place::Turn(turn);
+        };
+        drop(turn);
         let wait = Wait::new(arrived, timeout);
         let (registries, namespace) = tokio::join!(
             OptionFuture::from(wanted.registries.then(|| lookups.registries(wait, &self.view))),
@@ -235,25 +250,28 @@ impl Admission {
             review.request.labels_are_read = true;
             review.namespace = Some(found);
         }
+        Place::Room(room)
     }
 
     /// Waits until the pull secrets of a review's Pod are written, within the same part of the time. The Pod is admitted then
-    /// whether or not they are: its kubelet tries again.
-    pub async fn wait_for_pull_secrets(
+    /// whether or not they are: its kubelet tries again. It gives up its turn while it waits.
+    pub async fn wait_for_pull_secrets<T>(
         &self,
         review: &mut Review<'_>,
         unwritten: Vec<Written>,
         arrived: Instant,
         timeout: Option<Duration>,
-    ) {
+        turn: T,
+    ) -> Place<'_, T> {
         review.pull_secret = Some(WaitOutcome::Failed);
-        let Some(_room) = self
+        let Some(room) = self
             .lookups
             .as_ref()
             .and_then(|lookups| lookups.enter_for_pull_secrets(review.bytes))
         else {
-            return;
+            return Place::Turn(turn);
         };
+        drop(turn);
         let begun = monotonic();
         // One that is not going to be written is no reason not to wait for the others.
         let all = timeout_at(Wait::new(arrived, timeout).deadline, join_all(unwritten)).await;
@@ -261,6 +279,7 @@ impl Admission {
             review.pull_secret = Some(WaitOutcome::Written);
         }
         review.waited = monotonic().saturating_duration_since(begun);
+        Place::Room(room)
     }
 
     fn record(

@@ -18,7 +18,7 @@ use super::budget::{BodyLimits, Budget};
 use super::connection::Caller;
 use super::refusals::Refusals;
 use super::{RequestId, error};
-use crate::admission::{Admission, AdmissionError, ReviewStep};
+use crate::admission::{Admission, AdmissionError, Place, ReviewStep};
 use crate::base::readiness::Readiness;
 use crate::metrics::port::Refusal;
 use crate::policy::scope::Picked;
@@ -199,24 +199,27 @@ impl Webhook {
         let mut review = self.admission.read(body, picked)?;
         loop {
             let step = self.admission.answer(&review, peer, arrived)?;
-            drop(turn);
-            match step {
+            let place = match step {
                 ReviewStep::Answered(answer) => return Ok(Some(answer)),
                 ReviewStep::Behind(wanted) => {
                     self.admission
-                        .catch_up(&mut review, wanted, arrived, timeout)
-                        .await;
+                        .catch_up(&mut review, wanted, arrived, timeout, turn)
+                        .await
                 }
                 ReviewStep::Unwritten(unwritten) => {
                     self.admission
-                        .wait_for_pull_secrets(&mut review, unwritten, arrived, timeout)
-                        .await;
+                        .wait_for_pull_secrets(&mut review, unwritten, arrived, timeout, turn)
+                        .await
                 }
-            }
-            let Some(next) = self.turn(body.len()).await else {
-                return Ok(None);
             };
-            turn = next;
+            turn = match place {
+                Place::Turn(turn) => turn,
+                // Kept while it waits for its next turn.
+                Place::Room(_room) => match self.turn(body.len()).await {
+                    Some(turn) => turn,
+                    None => return Ok(None),
+                },
+            };
         }
     }
 

@@ -143,7 +143,7 @@ impl World {
                 }
                 ReviewStep::Behind(wanted) => {
                     self.admission
-                        .catch_up(&mut review, wanted, arrived.into_std(), timeout)
+                        .catch_up(&mut review, wanted, arrived.into_std(), timeout, ())
                         .await;
                 }
                 ReviewStep::Unwritten(_) if !self.waits_for_pull_secrets => {
@@ -151,7 +151,7 @@ impl World {
                 }
                 ReviewStep::Unwritten(unwritten) => {
                     self.admission
-                        .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), timeout)
+                        .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), timeout, ())
                         .await;
                 }
             }
@@ -378,9 +378,10 @@ async fn a_pull_secret_that_fails_ends_no_wait_for_another() {
         let ((first, one), (second, other)) = (oneshot::channel(), oneshot::channel());
         let arrived = Instant::now();
         let unwritten = vec![one.shared(), other.shared()];
-        let wait = world
-            .admission
-            .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), None);
+        let wait =
+            world
+                .admission
+                .wait_for_pull_secrets(&mut review, unwritten, arrived.into_std(), None, ());
         tokio::join!(wait, async {
             if fails {
                 drop(first);
