@@ -114,14 +114,8 @@ impl Fixture {
         };
         let admission = Admission::new(view, settings, audit, Arc::clone(&metrics));
         let readiness = Arc::new(Readiness::default());
-        for check in [
-            &readiness.certificate,
-            &readiness.registries,
-            &readiness.namespaces,
-            &readiness.credentials,
-        ] {
-            check.store(true, Ordering::Release);
-        }
+        readiness.fill_caches();
+        readiness.certificate.store(true, Ordering::Release);
         let webhook = Webhook::new(admission, max_concurrent, Arc::clone(&readiness)).with_bodies(bodies);
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(anywhere, limits)

@@ -54,9 +54,11 @@ impl StuckPods {
         *self = Self::default();
     }
 
-    /// All of them.
+    /// All of them, by namespace and name: a few are evicted at a time, and those that an API server lists first come first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.values().map(|(pod, _)| pod)
+        let mut pods: Vec<_> = self.pods.values().map(|(pod, _)| pod).collect();
+        pods.sort_unstable_by_key(|pod| (&pod.metadata.namespace, &pod.metadata.name));
+        pods.into_iter()
     }
 }
 
@@ -103,6 +105,18 @@ mod tests {
         stuck.take(pod(1, "ErrImagePull"));
         stuck.remove(&PodKey::of(&pod(1, "")));
         assert_eq!(stuck.iter().count(), 0);
+    }
+
+    #[test]
+    fn stuck_pods_come_by_their_names() {
+        let mut stuck = StuckPods::default();
+        for number in (0..20).rev() {
+            let mut named = pod(number, "ErrImagePull");
+            named.metadata.name = Some(format!("web{number:02}"));
+            stuck.take(named);
+        }
+        let names: Vec<_> = stuck.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
+        assert!(names.is_sorted() && names.len() == 20, "{names:?}");
     }
 
     #[test]
