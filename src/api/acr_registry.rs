@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::api::registry_rules;
 use crate::registry::cloud::CloudName;
 
 /// Attaches an Azure Container Registry to this cluster: Pods that name its images get a pull secret. Delete it to
@@ -50,18 +51,10 @@ use crate::registry::cloud::CloudName;
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.loginServer) || has(self.resourceId)")
-        .message("set spec.loginServer, for instance myregistry.azurecr.io, or spec.resourceId"),
-    validation = Rule::new(
-        "!has(self.cloud) || self.cloud == 'Other' || !has(self.loginServer) || self.loginServer.endsWith({'Public': '.azurecr.io', 'USGovernment': '.azurecr.us', 'China': '.azurecr.cn'}[self.cloud])"
-    )
-    .message("spec.cloud does not fit the suffix of spec.loginServer: leave spec.cloud out, or correct it"),
-    validation = Rule::new("(has(self.cloud) && self.cloud == 'Other') || !has(self.loginServer) || size(self.loginServer) <= 75 && self.loginServer.matches('^[A-Za-z0-9]{5,50}(-[A-Za-z0-9]+)?[.]azurecr[.](io|us|cn)$')")
-        .message("must be the host of a registry that ends in .azurecr.io, .azurecr.us or .azurecr.cn, without scheme, port or path, unless spec.cloud is Other")
-        .field_path(".loginServer"),
-    validation = Rule::new("!has(self.cloud) || self.cloud != 'Other' || (has(self.loginServer) && self.loginServer.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$') && !self.loginServer.matches('(^|[.])(azurecr[.](io|us|cn)|docker[.]io)$'))")
-        .message("with spec.cloud Other, spec.loginServer must be a DNS name in lower case, without scheme, port or path, that does not end in .azurecr.io, .azurecr.us or .azurecr.cn, nor in docker.io")
-        .field_path(".loginServer"),
+    validation = registry_rules::is_named(),
+    validation = registry_rules::cloud_fits(),
+    validation = registry_rules::login_server_is_azures(),
+    validation = registry_rules::login_server_is_of_other_cloud(),
     validation = Rule::new("!has(self.identity.basic) || !has(self.credential) || !has(self.credential.kind)")
         .message("spec.credential.kind does not go with spec.identity.basic, whose user name and password are used as they are"),
     validation = Rule::new("!has(self.identity.anonymous) || !(has(self.credential) || has(self.audience))")
@@ -81,8 +74,7 @@ pub struct AcrRegistrySpec {
     /// The registry's resource ID, as `az acr show --name NAME --query id` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 300))]
-    #[x_kube(validation = Rule::new("self.matches('(?i)^/subscriptions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/resourceGroups/[^/]{1,90}/providers/Microsoft[.]ContainerRegistry/registries/[a-z0-9]{5,50}$')")
-        .message("must be /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerRegistry/registries/{name}"))]
+    #[x_kube(validation = registry_rules::is_resource_id())]
     pub resource_id: Option<String>,
     /// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`. `Other` is the cloud that the
     /// settings of pullpass describe (`--other-cloud-suffix`), for a `loginServer` that ends in its suffix.
@@ -91,8 +83,7 @@ pub struct AcrRegistrySpec {
     /// The audience to ask Entra ID for. Default: ACR's own, then the cloud's resource manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
-    #[x_kube(validation = Rule::new("self.matches('^https://[A-Za-z0-9.-]+$')")
-        .message("must be an https URL without a path, for instance https://containerregistry.azure.net"))]
+    #[x_kube(validation = registry_rules::is_audience())]
     pub audience: Option<String>,
     /// Who pulls: exactly one of the five.
     pub identity: Identity,

@@ -8,4 +8,5 @@ pub mod condition;
 pub mod identity;
 pub mod names;
 pub mod reason;
+mod registry_rules;
 pub(crate) mod undistributed;
