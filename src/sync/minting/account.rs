@@ -71,11 +71,6 @@ impl Account {
         &self.app
     }
 
-    /// What tells the identity from another one.
-    pub(super) fn version(&self) -> String {
-        format!("{}:{}", self.app.tenant_id, self.app.client_id)
-    }
-
     /// The identity, with a token that the API server gives for this one exchange.
     pub(super) async fn with_token(
         &self,

@@ -119,7 +119,7 @@ pub(crate) async fn resolve(
                 .owner()
                 .ok_or_else(|| invalid("a ServiceAccount is for an AcrPullBinding"))?;
             let account = Account::read(client, own_namespace, owner, name, env.tenant_id.as_ref()).await?;
-            let version = account.version();
+            let version = version_of(account.application());
             (CredentialSource::Account(account), Some(version))
         }
         AttachedIdentity::Basic(reference) => {
@@ -170,6 +170,11 @@ pub(super) fn mint_request(registry: &AttachedRegistry, identity: MintIdentity) 
     }
 }
 
+/// What tells an application from another one, where the spec's fingerprint does not.
+fn version_of(app: &Application) -> String {
+    format!("{}:{}", app.tenant_id, app.client_id)
+}
+
 /// The identity, and which application it is where the environment says a part of that: the spec's fingerprint knows nothing
 /// of it then.
 fn workload_identity(
@@ -198,7 +203,7 @@ fn workload_identity(
         retry_after: None,
     })?;
     let is_of_the_spec = tenant_id.is_some() && client_id.is_some();
-    let application = (!is_of_the_spec).then(|| format!("{}:{}", app.tenant_id, app.client_id));
+    let application = (!is_of_the_spec).then(|| version_of(&app));
     Ok((MintIdentity::WorkloadIdentity { app, token_file }, application))
 }
 
