@@ -130,7 +130,7 @@ impl HeldCredential {
         let docker_config = ByteString(every);
         let (name, key) = (registry.pull_secret(), registry.name());
         let mut manifest = secret(name, namespace, key, &self.times(), &docker_config);
-        // Whoever leads when the binding is deleted, the garbage collector takes it.
+        // The garbage collector takes it when the binding is deleted, whichever replica leads.
         let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some((owner, metadata)) = registry.owner().zip(metadata) {
             let owner = json!({

@@ -1,4 +1,4 @@
-//! What is said to whoever sends a request: a few texts, however many images it has.
+//! What is said to the sender of a request: a few texts, however many images it has.
 
 /// How many warnings one answer carries at most.
 const MAX_WARNINGS: usize = 10;
