@@ -2,6 +2,7 @@
 //! (`manifests/base/fence.yaml`). One that is not there, or that is about another service account, is noticed by nobody
 //! unless somebody tries.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,14 @@ use crate::metrics::Metrics;
 
 /// A namespace that every cluster has.
 const NAMESPACE: &str = "default";
-/// A Secret that there is not. Its name is like those of pull secrets, so that it is refused for its type.
-const NAME: &str = "pullpass-fence.probe";
+/// How the name of the Secret begins that is tried. It is like those of pull secrets, so that it is refused for its type.
+const NAME_PREFIX: &str = "pullpass-fence.probe-";
+
+/// The name of a Secret that is not there. Each is another one: an answer about a Secret that somebody created under a name
+/// that they know, as that of an AcrRegistry's pull secret, would say nothing of the fence, for as long as it is there.
+fn unused_name() -> String {
+    format!("{NAME_PREFIX}{:016x}", RandomState::new().hash_one(()))
+}
 
 /// What looks at the fence.
 #[derive(Clone)]
@@ -54,8 +61,7 @@ impl Fence {
                 FenceState::Unknown(answer) => tracing::warn!(
                     answer,
                     "unknown whether pullpass may write Secrets that are not its own: something else than the \
-                     ValidatingAdmissionPolicy pullpass-secrets answered the probe for Secret pullpass-fence.probe in \
-                     namespace default"
+                     ValidatingAdmissionPolicy pullpass-secrets answered the probe for a Secret in namespace default"
                 ),
             }
         }
@@ -64,15 +70,16 @@ impl Fence {
     /// Tries to write a Secret that pullpass never writes; a dry run, so that none is written.
     async fn probe(&self) -> FenceState {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let name = unused_name();
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": NAME, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": NAMESPACE},
             "type": "Opaque",
         });
         let parameters = PatchParams::apply(MANAGER).dry_run();
         let manifest = Patch::Apply(secret);
-        FenceState::of(call(secrets.patch_metadata(NAME, &parameters, &manifest)).await)
+        FenceState::of(call(secrets.patch_metadata(&name, &parameters, &manifest)).await)
     }
 }
 
@@ -111,17 +118,19 @@ mod tests {
     use http::{Request, Response, StatusCode};
     use kube::client::Body;
 
-    const REFUSED: &str = "secrets \"pullpass-fence.probe\" is forbidden: ValidatingAdmissionPolicy 'pullpass-secrets' with \
+    const REFUSED: &str = "secrets \"pullpass-fence.probe-1\" is forbidden: ValidatingAdmissionPolicy 'pullpass-secrets' with \
         binding 'pullpass-secrets' denied request: pullpass touches only its own pull secrets";
 
     fn fence(code: StatusCode, message: &'static str) -> Fence {
         let service = tower::service_fn(move |request: Request<Body>| async move {
-            assert_eq!(
-                request.uri().to_string(),
-                "/api/v1/namespaces/default/secrets/pullpass-fence.probe?&dryRun=All&fieldManager=pullpass"
-            );
+            let uri = request.uri().to_string();
+            let name = uri
+                .strip_prefix("/api/v1/namespaces/default/secrets/")
+                .and_then(|rest| rest.strip_suffix("?&dryRun=All&fieldManager=pullpass"))
+                .unwrap();
+            assert!(name.starts_with(NAME_PREFIX), "{uri}");
             let answer = if code.is_success() {
-                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": NAME}})
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": name}})
             } else {
                 json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": message, "code": code.as_u16()})
             };
@@ -147,25 +156,25 @@ mod tests {
             // Another policy.
             (
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "secrets \"pullpass-fence.probe\" is forbidden: ValidatingAdmissionPolicy 'no-opaque-secrets' with binding \
+                "secrets \"pullpass-fence.probe-1\" is forbidden: ValidatingAdmissionPolicy 'no-opaque-secrets' with binding \
                  'no-opaque-secrets' denied request: no Opaque Secrets in default",
             ),
             // The other fence, which is about pullpass' own namespace.
             (
                 StatusCode::FORBIDDEN,
-                "secrets \"pullpass-fence.probe\" is forbidden: ValidatingAdmissionPolicy 'pullpass-own-secrets' with \
+                "secrets \"pullpass-fence.probe-1\" is forbidden: ValidatingAdmissionPolicy 'pullpass-own-secrets' with \
                  binding 'pullpass-own-secrets' denied request: no",
             ),
             // RBAC.
             (
                 StatusCode::FORBIDDEN,
-                "secrets \"pullpass-fence.probe\" is forbidden: User \"system:serviceaccount:pullpass-system:pullpass\" \
+                "secrets \"pullpass-fence.probe-1\" is forbidden: User \"system:serviceaccount:pullpass-system:pullpass\" \
                  cannot patch resource \"secrets\" in API group \"\" in the namespace \"default\"",
             ),
-            // The pull secret of an AcrRegistry that is called fence.probe.
+            // A Secret of that name.
             (
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "Secret \"pullpass-fence.probe\" is invalid: type: Invalid value: \"Opaque\": field is immutable",
+                "Secret \"pullpass-fence.probe-1\" is invalid: type: Invalid value: \"Opaque\": field is immutable",
             ),
             (StatusCode::NOT_FOUND, "namespaces \"default\" not found"),
             (StatusCode::UNAUTHORIZED, "Unauthorized"),
@@ -173,6 +182,11 @@ mod tests {
             let state = fence(code, message).probe().await;
             assert_eq!(state, FenceState::Unknown(message.to_owned()));
         }
+    }
+
+    #[test]
+    fn nobody_knows_the_name_of_the_next_probe() {
+        assert_ne!(unused_name(), unused_name());
     }
 
     #[tokio::test]
