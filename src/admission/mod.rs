@@ -66,8 +66,6 @@ pub struct Review<'a> {
     failed: Fresher,
     /// How the wait for the pull secrets of its Pod ended.
     pull_secret: Option<WaitOutcome>,
-    /// How long that wait took.
-    waited: Duration,
 }
 
 /// What is done about a review.
@@ -164,7 +162,6 @@ impl Admission {
             asked: Fresher::default(),
             failed: Fresher::default(),
             pull_secret: None,
-            waited: Duration::ZERO,
         })
     }
 
@@ -209,7 +206,8 @@ impl Admission {
             cluster.tell_denials(request, &decision, is_known);
         }
         let results = Waited::of(review.asked, review.failed, decision.fresher, review.pull_secret);
-        self.record(review, &decision, results, peer, arrived.elapsed());
+        let took = monotonic().saturating_duration_since(arrived);
+        self.record(review, &decision, results, peer, took);
         Ok(ReviewStep::Answered(answer))
     }
 
@@ -272,13 +270,11 @@ impl Admission {
             return Place::Turn(turn);
         };
         drop(turn);
-        let begun = monotonic();
         // One that is not going to be written is no reason not to wait for the others.
         let all = timeout_at(Wait::new(arrived, timeout).deadline, join_all(unwritten)).await;
         if all.is_ok_and(|all| all.iter().all(Result::is_ok)) {
             review.pull_secret = Some(WaitOutcome::Written);
         }
-        review.waited = monotonic().saturating_duration_since(begun);
         Place::Room(room)
     }
 
@@ -308,9 +304,7 @@ impl Admission {
             peer,
             duration_micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         });
-        // How long the API server takes to write a Secret has a metric of its own.
-        let own = took.saturating_sub(review.waited);
-        self.metrics.admission(request.operation, decision.outcome, own);
+        self.metrics.admission(request.operation, decision.outcome, took);
         for violation in &decision.violations {
             self.metrics.violation(violation.rule, violation.action);
         }
