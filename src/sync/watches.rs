@@ -224,7 +224,9 @@ impl Watches {
                 }
                 Event::Apply(secret) => {
                     let version = Version::parse(secret.resource_version().as_deref());
-                    self.take_credential(&secret, version, Seen::new());
+                    if self.take_credential(&secret, version, Seen::new()).is_none() {
+                        self.lose_credential(&secret, version);
+                    }
                 }
                 Event::Delete(secret) => {
                     if let Some(registry) = owner_of_credential(&secret) {
@@ -243,7 +245,16 @@ impl Watches {
         Some(registry)
     }
 
-    /// The credential of a registry, if one is held that was made of the spec in force. No other may be written.
+    /// Takes that a credential's Secret does not say any more whose it is: it is as spoilt as one without its data.
+    fn lose_credential(&self, secret: &Secret, version: Option<Version>) {
+        let name = secret.name_any();
+        let mut held = self.credentials.registries().into_iter();
+        if let Some(registry) = held.find(|registry| minted_credential(registry) == name) {
+            self.learn(&registry, Stored::Unreadable, version, Seen::new());
+        }
+    }
+
+    /// The credential of a registry, if one is held that may be written under the spec in force. No other is.
     pub fn credential(&self, registry: &AttachedRegistry) -> Option<Arc<HeldCredential>> {
         let held = self.credentials.of(registry.name());
         held.filter(|held| held.is_of(registry))
@@ -357,9 +368,14 @@ mod tests {
         let mut foreign = spoilt.clone();
         foreign.metadata.name = Some("another".to_owned());
         let list = || [Event::Init, Event::InitApply(sound.clone()), Event::InitDone];
+        let mut relabelled = sound.clone();
+        relabelled
+            .labels_mut()
+            .insert(REGISTRY_LABEL.to_owned(), "another".to_owned());
         for (event, is_lost) in [
             (vec![Event::Apply(spoilt)], true),
             (vec![Event::Init, Event::InitDone], true),
+            (vec![Event::Apply(relabelled)], true),
             (vec![Event::Delete(sound.clone())], true),
             (vec![Event::Apply(foreign)], false),
             (Vec::from(list()), false),
