@@ -25,6 +25,9 @@ pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
 /// On a minted credential: the fingerprint of the spec that it was made of.
 pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
+/// On a minted credential: the fingerprint of the selector of namespaces under which the leader last read that the spec's
+/// identity is the credential's. Empty where the identity's Secret is missing or refuses.
+pub const NAMESPACES_ANNOTATION: &str = "pullpass.dev/namespaces-fingerprint";
 /// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339), for people. Nothing is
 /// decided by it but that it is there.
 pub const EMPTIED_AT_ANNOTATION: &str = "pullpass.dev/emptied-at";

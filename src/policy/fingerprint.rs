@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -38,8 +39,17 @@ pub(super) fn of_parts(
         credential.kind.unwrap_or_default(),
         credential.repositories,
     ]);
+    digest_of(&relevant)
+}
+
+/// The fingerprint of the namespaces that may use a registry.
+pub(super) fn of_namespaces(selector: Option<&LabelSelector>) -> String {
+    digest_of(&json!(selector))
+}
+
+fn digest_of(value: &Value) -> String {
     let mut text = String::new();
-    for byte in digest(&SHA256, relevant.to_string().as_bytes()).as_ref() {
+    for byte in digest(&SHA256, value.to_string().as_bytes()).as_ref() {
         // Writing to a text can't fail.
         let _ = write!(text, "{byte:02x}");
     }

@@ -148,7 +148,8 @@ impl Credentials {
     }
 
     /// Takes what such a Secret holds; says whether something else is held now that anybody has to hear of. The same credential
-    /// under other inputs is no other: an annotation on the identity's Secret must not have every pull secret written. The API server's order decides, and no clock does: one
+    /// under other inputs is no other: an annotation on the identity's Secret must not have every pull secret written. One that
+    /// may go to other namespaces now is told, and is as old as it was. The API server's order decides, and no clock does: one
     /// that is older than what is held, by the versions that the API server gave both, is not taken. One without a
     /// version, as a list brings it, always is.
     pub fn set(
@@ -168,9 +169,11 @@ impl Credentials {
             if known.stored == stored {
                 return false;
             }
-            if known.stored.is_renamed(&stored) {
+            if known.stored.is_noted_otherwise(&stored) {
+                let namespaces = |stored: &Stored| stored.minted().map(|held| held.namespaces.clone());
+                let is_told = namespaces(&known.stored) != namespaces(&stored);
                 known.stored = stored;
-                return false;
+                return is_told;
             }
         }
         held.insert(
@@ -257,6 +260,12 @@ mod tests {
         assert!(!set(renamed.clone(), "2"));
         assert!(credentials.seen("mine") == Some((Arc::new(renamed.clone()), seen)));
         assert!(!set(held(), "1"), "an old event comes late");
+        let going_elsewhere = HeldCredential {
+            namespaces: Some("others".to_owned()),
+            ..renamed.clone()
+        };
+        assert!(set(going_elsewhere.clone(), "3"), "others wait for it");
+        assert!(credentials.seen("mine") == Some((Arc::new(going_elsewhere), seen)));
         let of_another_spec = HeldCredential {
             fingerprint: Some("another".to_owned()),
             ..renamed

@@ -442,6 +442,7 @@ mod tests {
             expires_at: None,
             inputs: String::new(),
             fingerprint: Some(registry.fingerprint().to_owned()),
+            namespaces: None,
         }
     }
 

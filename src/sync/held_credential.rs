@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::names::{
     AUDIENCE_ANNOTATION, BINDING_LABEL, BINDING_NAMESPACE_LABEL, EXPIRES_AT_ANNOTATION,
-    FINGERPRINT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER, REFRESHED_AT_ANNOTATION,
-    REGISTRY_LABEL, binding_of_key, minted_credential,
+    FINGERPRINT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER, NAMESPACES_ANNOTATION,
+    REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, binding_of_key, minted_credential,
 };
 use crate::azure::mint::Credential;
 use crate::policy::attached::AttachedRegistry;
@@ -38,6 +38,9 @@ pub struct HeldCredential {
     pub inputs: String,
     /// The fingerprint of the spec that it was made of; none where an earlier release made it.
     pub fingerprint: Option<String>,
+    /// The fingerprint of the selector of namespaces under which the leader last found its identity to be the spec's; empty
+    /// where the identity's Secret is missing or refuses, none where an earlier release stored it.
+    pub namespaces: Option<String>,
 }
 
 impl fmt::Debug for HeldCredential {
@@ -59,12 +62,21 @@ impl HeldCredential {
             expires_at: credential.expires_at,
             inputs,
             fingerprint: Some(registry.fingerprint().to_owned()),
+            namespaces: Some(registry.namespaces_fingerprint().to_owned()),
         }
     }
 
     /// Whether it is what the spec of a registry asks for: it goes nowhere else than that spec allows.
     pub fn is_of(&self, registry: &AttachedRegistry) -> bool {
         self.fingerprint.as_deref() == Some(registry.fingerprint())
+    }
+
+    /// Whether it may be written for a registry now. It is of the spec, and its identity was still the spec's when the leader
+    /// read that for the selector in force: who the identity is may stand in a Secret, which no fingerprint of a spec knows,
+    /// and namespaces that an edit lets in get nothing of an identity that was replaced before the edit.
+    pub fn may_go_out_for(&self, registry: &AttachedRegistry) -> bool {
+        let is_confirmed = |namespaces: &String| namespaces == registry.namespaces_fingerprint();
+        self.is_of(registry) && self.namespaces.as_ref().is_none_or(is_confirmed)
     }
 
     /// Whether another one of the same spec and inputs holds the same, whenever either was minted.
@@ -96,6 +108,7 @@ impl HeldCredential {
             expires_at: time(EXPIRES_AT_ANNOTATION)?,
             inputs: annotations.get(INPUTS_ANNOTATION)?.clone(),
             fingerprint: annotations.get(FINGERPRINT_ANNOTATION).cloned(),
+            namespaces: annotations.get(NAMESPACES_ANNOTATION).cloned(),
         })
     }
 
@@ -110,6 +123,9 @@ impl HeldCredential {
         annotate(INPUTS_ANNOTATION, &self.inputs);
         if let Some(fingerprint) = &self.fingerprint {
             annotate(FINGERPRINT_ANNOTATION, fingerprint);
+        }
+        if let Some(namespaces) = &self.namespaces {
+            annotate(NAMESPACES_ANNOTATION, namespaces);
         }
         if let Some(audience) = &self.audience {
             annotate(AUDIENCE_ANNOTATION, audience);
@@ -193,6 +209,7 @@ pub(in crate::sync) mod tests {
             expires_at: Some("2026-11-22T21:00:00Z".parse().unwrap()),
             inputs: "abc".to_owned(),
             fingerprint: Some("def".to_owned()),
+            namespaces: None,
         }
     }
 

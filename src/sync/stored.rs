@@ -59,16 +59,18 @@ impl Stored {
 }
 
 impl Stored {
-    /// Whether another one is the same credential under other inputs.
-    pub(super) fn is_renamed(&self, other: &Self) -> bool {
+    /// Whether another one is the same credential, of which something else is noted: its inputs, or to which namespaces it may
+    /// go.
+    pub(super) fn is_noted_otherwise(&self, other: &Self) -> bool {
         let (Some(held), Some(other)) = (self.minted(), other.minted()) else {
             return false;
         };
-        let renamed = HeldCredential {
+        let noted = HeldCredential {
             inputs: other.inputs.clone(),
+            namespaces: other.namespaces.clone(),
             ..(**held).clone()
         };
-        held.inputs != other.inputs && renamed == **other
+        held != other && noted == **other
     }
 }
 
@@ -146,6 +148,7 @@ mod tests {
             expires_at: None,
             inputs: String::new(),
             fingerprint: None,
+            namespaces: None,
         };
         let mut manifest = credential.manifest("mine", "own");
         manifest["metadata"]["annotations"][EMPTIED_AT_ANNOTATION] = json!("2026-11-22T18:00:00Z");

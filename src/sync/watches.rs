@@ -257,7 +257,7 @@ impl Watches {
     /// The credential of a registry, if one is held that may be written under the spec in force. No other is.
     pub fn credential(&self, registry: &AttachedRegistry) -> Option<Arc<HeldCredential>> {
         let held = self.credentials.of(registry.name());
-        held.filter(|held| held.is_of(registry))
+        held.filter(|held| held.may_go_out_for(registry))
     }
 
     /// Whether there is one for the registry of that name.
@@ -361,6 +361,7 @@ mod tests {
             expires_at: None,
             inputs: String::new(),
             fingerprint: None,
+            namespaces: None,
         };
         let sound: Secret = serde_json::from_value(credential.manifest("mine", "own")).unwrap();
         let mut spoilt = sound.clone();
@@ -374,8 +375,8 @@ mod tests {
             .insert(REGISTRY_LABEL.to_owned(), "another".to_owned());
         for (event, is_lost) in [
             (vec![Event::Apply(spoilt)], true),
-            (vec![Event::Init, Event::InitDone], true),
             (vec![Event::Apply(relabelled)], true),
+            (vec![Event::Init, Event::InitDone], true),
             (vec![Event::Delete(sound.clone())], true),
             (vec![Event::Apply(foreign)], false),
             (Vec::from(list()), false),

@@ -69,20 +69,34 @@ impl Observer {
 
 /// A user name and a password of the registry's own, which it takes, and the spec that names them.
 fn basic(world: &World, login: &Login, who: &str) -> Result<Value, Box<dyn Error>> {
-    let password = |who: &str| format!("password-of-{who}");
+    let name = format!("{}-{who}", login.name);
+    put_basic(world, login, &name, who, &password(who))
+}
+
+fn password(who: &str) -> String {
+    format!("password-of-{who}")
+}
+
+/// The same in a Secret of that name, with that password, which the registry takes only where it is the user's.
+fn put_basic(
+    world: &World,
+    login: &Login,
+    name: &str,
+    who: &str,
+    typed: &str,
+) -> Result<Value, Box<dyn Error>> {
     let tokens = ["powerful", "narrow"].map(|who| (who, password(who)));
     world.put_tokens(login, &tokens)?;
-    let name = format!("{}-{who}", login.name);
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
             "name": name, "namespace": "pullpass-system", "annotations": {"pullpass.dev/registries": login.name},
         },
-        "stringData": {"username": who, "password": password(who)},
+        "stringData": {"username": who, "password": typed},
     });
     world.cluster.apply(&secret.to_string())?;
-    Ok(names(&name))
+    Ok(names(name))
 }
 
 fn names(secret: &str) -> Value {
@@ -214,6 +228,65 @@ fn a_wrong_identity_for_everybody_gives_nobody_the_former() -> Test {
     world.run_pod(&shared.of_the_team, login)?;
     basic(world, login, "narrow")?;
     shared.assert_others_got_another(world)
+}
+
+#[test]
+fn another_user_in_the_same_secret_gives_nobody_the_former() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let name = format!("{}-user", login.name);
+    let spec = put_basic(world, &login, &name, "powerful", &password("powerful"))?;
+    let shared = Shared::start(world, login, json!({"identity": {"basic": spec["basic"]}}))?;
+    let login = &shared.login;
+    put_basic(world, login, &name, "narrow", "mistyped")?;
+    patch(world, login, &json!({"namespaces": null}))?;
+    world.wait_for_reason(login, "ExchangeRejected")?;
+    world.run_pod(&shared.of_others, login)?;
+    wait_for_looks(world)?;
+    assert!(shared.observer.seen().is_empty());
+    let kept = world.wait_for_secret(&shared.of_the_team, login)?;
+    assert_eq!(
+        World::docker_config(&kept)?,
+        shared.powerful,
+        "the team keeps its own"
+    );
+    put_basic(world, login, &name, "narrow", &password("narrow"))?;
+    shared.assert_others_got_another(world)
+}
+
+#[test]
+fn a_secret_that_refuses_ends_what_further_namespaces_get() -> Test {
+    let world = shared()?;
+    let login = world.login()?;
+    let powerful = basic(world, &login, "powerful")?;
+    let shared = Shared::start(world, login, json!({"identity": {"basic": powerful["basic"]}}))?;
+    let login = &shared.login;
+    let annotate = |users: &str| {
+        let secret = format!("{}-powerful", login.name);
+        let annotation = format!("pullpass.dev/registries={users}");
+        let own = [
+            "--namespace=pullpass-system",
+            "annotate",
+            "--overwrite",
+            "secret",
+            &secret,
+        ];
+        world.cluster.run(&[&own[..], &[&annotation]].concat())
+    };
+    annotate("another")?;
+    world.wait_for_reason(login, "CredentialSecretMissing")?;
+    // It is the team's from now on, and so it may have what the team has.
+    let label = format!("team={}", login.name);
+    world
+        .cluster
+        .run(&["label", "namespace", &shared.of_others, &label])?;
+    world.run_pod(&shared.of_others, login)?;
+    wait_for_looks(world)?;
+    assert!(shared.observer.seen().is_empty());
+    world.wait_for_secret(&shared.of_the_team, login)?;
+    annotate(&login.name)?;
+    world.wait_for_secret(&shared.of_others, login)?;
+    Ok(())
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl AttachedRegistry {
             provision: Provision::Eager,
             identity,
             fingerprint,
+            namespaces_fingerprint: fingerprint::of_namespaces(None),
         })
     }
 

@@ -37,6 +37,7 @@ pub struct AttachedRegistry {
     provision: Provision,
     identity: AttachedIdentity,
     fingerprint: String,
+    namespaces_fingerprint: String,
 }
 
 impl AttachedRegistry {
@@ -67,6 +68,7 @@ impl AttachedRegistry {
             name,
             owner: None,
             fingerprint: fingerprint::of(spec, &login_server),
+            namespaces_fingerprint: fingerprint::of_namespaces(spec.namespaces.as_ref()),
             login_server,
             custom_domains: custom_domains.into_iter().collect(),
             namespaces,
@@ -156,6 +158,11 @@ impl AttachedRegistry {
     /// The fingerprint of what its credential is made of.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The fingerprint of the selector of the namespaces that may use it.
+    pub fn namespaces_fingerprint(&self) -> &str {
+        &self.namespaces_fingerprint
     }
 
     /// Whether a namespace may use it. A namespace whose labels are not known yet may: what it gets is checked again

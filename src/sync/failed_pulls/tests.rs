@@ -92,6 +92,7 @@ fn hold_credential(watches: &Watches) {
         fingerprint: registries
             .by_name("mine")
             .map(|registry| registry.fingerprint().to_owned()),
+        namespaces: None,
     };
     watches.learn("mine", credential, None, Seen::new());
 }

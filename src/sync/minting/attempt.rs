@@ -108,13 +108,19 @@ impl RegistryController {
         let held = || self.parts.watches.credentials.seen(name);
         match self.identify(parsed).await {
             Ok((registry, resolved)) => {
-                let resolved = self.carry_over(registry, resolved).await;
-                self.keep_fresh(registry, fraction, &resolved, held(), now).await
+                let (resolved, is_noted) = self.carry_over(registry, resolved).await;
+                let (credential, next) = self.keep_fresh(registry, fraction, &resolved, held(), now).await;
+                (credential, is_noted.interval(next))
             }
             Err(failure) => {
                 self.parts.metrics.registries.count_refresh(name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
+                let is_missing = failure.reason == Reason::CredentialSecretMissing;
+                let again = match parsed {
+                    Ok(registry) if is_missing => self.withhold(registry).await.interval(retry),
+                    _ => retry,
+                };
                 let held = held().map(|(held, _)| held);
                 let is_good =
                     |held: &&Arc<HeldCredential>| self.is_good(name, fraction, parsed, held, &failure, now);
@@ -131,7 +137,7 @@ impl RegistryController {
                     held,
                     failure: Some(failure),
                 };
-                (credential, retry)
+                (credential, again)
             }
         }
     }
@@ -548,6 +554,7 @@ mod tests {
                 expires_at: Some(refreshed_at + jiff::SignedDuration::from_hours(3)),
                 inputs: "a".to_owned(),
                 fingerprint: Some(registry.fingerprint().to_owned()),
+                namespaces: None,
             };
             let watches = &controller.parts.watches;
             watches.learn("mine", held.clone(), None, Seen::new());
@@ -572,6 +579,7 @@ mod tests {
             expires_at: None,
             inputs: "a".to_owned(),
             fingerprint: None,
+            namespaces: None,
         };
         let clocks = Instants {
             wall: Timestamp::UNIX_EPOCH,

@@ -304,6 +304,7 @@ pub(super) mod tests {
             expires_at: None,
             inputs: String::new(),
             fingerprint: None,
+            namespaces: None,
         };
         Question {
             registry: registry("mine"),

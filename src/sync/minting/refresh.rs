@@ -244,6 +244,7 @@ mod tests {
             expires_at: expires_at.map(at),
             inputs: "a".to_owned(),
             fingerprint: None,
+            namespaces: None,
         }
     }
 

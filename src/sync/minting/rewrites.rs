@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
+use std::time::Duration;
 
-use super::RegistryController;
 use super::identity::{CredentialSource, Resolved};
+use super::{RETRY_INTERVAL, RegistryController};
 use crate::azure::identity::{Application, MintIdentity};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::held_credential::HeldCredential;
@@ -17,6 +18,26 @@ use crate::sync::held_credential::HeldCredential;
 pub(super) struct ReadValues {
     key: RandomState,
     known: HashMap<String, Known>,
+}
+
+/// Whether a minted credential says what is to be noted of it; if not, that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IsNoted(bool);
+
+impl IsNoted {
+    /// When to look again, where that is in so long at most without it.
+    pub(super) fn interval(self, next: Option<Duration>) -> Option<Duration> {
+        let retry = (!self.0).then_some(RETRY_INTERVAL);
+        next.into_iter().chain(retry).min()
+    }
+}
+
+/// What is noted of a credential beside itself.
+struct Note<'a> {
+    /// Other inputs, if it has any.
+    inputs: Option<&'a String>,
+    /// The fingerprint of the namespaces to which it may go.
+    namespaces: &'a str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,19 +93,30 @@ fn values_of(app: &Application) -> [&str; 2] {
 }
 
 impl RegistryController {
-    /// Has all that is known of a registry hold for inputs that differ by the version of the Secret alone. The credential's own
-    /// Secret gets the new version, by which `pullpass attach` sees that the one that it wrote was read; where that fails, the
-    /// inputs of before are given back, so that it is done later.
-    pub(super) async fn carry_over(&self, registry: &AttachedRegistry, mut resolved: Resolved) -> Resolved {
+    /// Has all that is known of a registry hold for inputs that differ by the version of the Secret alone, and has its credential
+    /// go to the namespaces that the spec lets in now. The credential's own Secret gets the new version, by which
+    /// `pullpass attach` sees that the one that it wrote was read; where that fails, the inputs of before are given back, and
+    /// that it is not noted.
+    pub(super) async fn carry_over(
+        &self,
+        registry: &AttachedRegistry,
+        mut resolved: Resolved,
+    ) -> (Resolved, IsNoted) {
         let name = registry.name();
         let before = {
             let values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
             values.inputs_before(registry, &resolved)
         };
+        let held_inputs = before.as_ref().unwrap_or(&resolved.inputs);
+        let noted = Note {
+            inputs: Some(&resolved.inputs),
+            namespaces: registry.namespaces_fingerprint(),
+        };
+        let is_noted = self.note_held(registry, Some(held_inputs), noted).await;
         if let Some(before) = before {
-            if !self.rename_held(registry, &before, &resolved.inputs).await {
+            if !is_noted.0 {
                 resolved.inputs = before;
-                return resolved;
+                return (resolved, is_noted);
             }
             self.rename_memory(name, &before, &resolved.inputs);
         }
@@ -92,34 +124,53 @@ impl RegistryController {
         let mut values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
         values.known.retain(|name, _| view.is_attached(name));
         values.learn(registry, &resolved);
-        resolved
+        (resolved, is_noted)
     }
 
-    /// Stores the credential that is held under other inputs, and nothing else of it; says whether that is done, or none is held.
-    async fn rename_held(&self, registry: &AttachedRegistry, before: &str, inputs: &str) -> bool {
+    /// Has the credential of a registry go to no further namespace, since the Secret of its identity is missing or refuses.
+    pub(super) async fn withhold(&self, registry: &AttachedRegistry) -> IsNoted {
+        let noted = Note {
+            inputs: None,
+            namespaces: "",
+        };
+        self.note_held(registry, None, noted).await
+    }
+
+    /// Stores something else to be noted of the credential that is held, where it is of the spec and of these inputs if any are
+    /// given; says whether that is done, or there is none.
+    async fn note_held(
+        &self,
+        registry: &AttachedRegistry,
+        of_inputs: Option<&String>,
+        note: Note<'_>,
+    ) -> IsNoted {
         let watches = &self.parts.watches;
         let Some((held, seen)) = watches.credentials.seen(registry.name()) else {
-            return true;
+            return IsNoted(true);
         };
-        if !held.is_of(registry) || held.inputs != before {
-            return true;
+        if !held.is_of(registry) || of_inputs.is_some_and(|inputs| held.inputs != *inputs) {
+            return IsNoted(true);
         }
-        let renamed = HeldCredential {
-            inputs: inputs.to_owned(),
-            ..Arc::unwrap_or_clone(held)
+        let noted = HeldCredential {
+            inputs: note.inputs.unwrap_or(&held.inputs).clone(),
+            namespaces: Some(note.namespaces.to_owned()),
+            ..HeldCredential::clone(&held)
         };
-        match self.store(registry.name(), &renamed).await {
+        if noted == *held {
+            return IsNoted(true);
+        }
+        match self.store(registry.name(), &noted).await {
             Ok(version) => {
-                watches.learn(registry.name(), renamed, version, seen);
-                true
+                watches.learn(registry.name(), noted, version, seen);
+                IsNoted(true)
             }
             Err(failure) => {
                 tracing::warn!(
                     registry = registry.name(),
                     message = failure.message,
-                    "the version of a Secret was not noted"
+                    "what its identity's Secret says now was not noted on the minted credential; will retry"
                 );
-                false
+                IsNoted(false)
             }
         }
     }
@@ -143,11 +194,20 @@ mod tests {
     use serde_json::json;
 
     fn registry(repository: &str) -> AttachedRegistry {
+        parsed(repository, &serde_json::Value::Null)
+    }
+
+    fn selecting(repository: &str, team: &str) -> AttachedRegistry {
+        parsed(repository, &json!({"matchLabels": {"team": team}}))
+    }
+
+    fn parsed(repository: &str, namespaces: &serde_json::Value) -> AttachedRegistry {
         let object = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
             "spec": {
                 "loginServer": format!("{repository}.azurecr.io"),
                 "identity": {"basic": {"secretRef": {"name": "token"}}},
+                "namespaces": namespaces,
             },
         });
         AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
@@ -218,6 +278,7 @@ mod tests {
             expires_at: None,
             inputs: inputs.to_owned(),
             fingerprint: Some(registry.fingerprint().to_owned()),
+            namespaces: None,
         };
         controller.parts.watches.learn("mine", held, None, Seen::new());
         controller
@@ -241,7 +302,7 @@ mod tests {
         controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
         controller.accepted("mine", "a/1");
         assert_eq!(held(&controller), "a/1");
-        let carried = controller.carry_over(&mine, resolved("hunter2", "a/2")).await;
+        let (carried, _) = controller.carry_over(&mine, resolved("hunter2", "a/2")).await;
         assert_eq!(
             (carried.inputs.as_str(), held(&controller).as_str()),
             ("a/2", "a/2")
@@ -259,7 +320,8 @@ mod tests {
         let mine = registry("myregistry");
         let controller = holding(&mine, "a/1", 500);
         for inputs in ["a/1", "a/2", "a/2"] {
-            let carried = controller.carry_over(&mine, resolved("hunter2", inputs)).await;
+            let (carried, is_noted) = controller.carry_over(&mine, resolved("hunter2", inputs)).await;
+            assert_eq!(is_noted, IsNoted(false), "{inputs}");
             assert_eq!(
                 (carried.inputs.as_str(), held(&controller).as_str()),
                 ("a/1", "a/1")
@@ -268,20 +330,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_credential_of_the_same_inputs_is_renamed() {
+    async fn only_a_credential_of_the_same_inputs_is_noted_otherwise() {
         let mine = registry("myregistry");
         // A write would be refused, and so be seen.
+        let noted = async |controller: &RegistryController| {
+            controller.carry_over(&mine, resolved("hunter2", "a/1")).await.1
+        };
         let of_others = holding(&mine, "b/1", 500);
-        assert!(
-            of_others.rename_held(&mine, "a/1", "a/2").await,
-            "of other inputs"
-        );
+        assert_eq!(noted(&of_others).await, IsNoted(true), "of other inputs");
         let of_another_spec = holding(&registry("otherregistry"), "a/1", 500);
-        assert!(
-            of_another_spec.rename_held(&mine, "a/1", "a/2").await,
-            "of another spec"
-        );
+        assert_eq!(noted(&of_another_spec).await, IsNoted(true), "of another spec");
         of_others.parts.watches.credentials.remove("mine");
-        assert!(of_others.rename_held(&mine, "a/1", "a/2").await, "none");
+        assert_eq!(noted(&of_others).await, IsNoted(true), "none");
+        let refused = noted(&holding(&mine, "a/1", 500)).await;
+        assert_eq!(refused.interval(None), Some(RETRY_INTERVAL));
+        assert_eq!(refused.interval(Some(Duration::MAX)), Some(RETRY_INTERVAL));
+        assert_eq!(refused.interval(Some(Duration::ZERO)), Some(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn namespaces_that_an_edit_lets_in_wait_for_the_identity() {
+        let (mine, for_a) = (registry("myregistry"), selecting("myregistry", "a"));
+        assert_eq!(mine.fingerprint(), for_a.fingerprint());
+        let controller = holding(&mine, "a/1", 200);
+        let may_go_out_for = |registry| controller.parts.watches.credential(registry).is_some();
+        assert!(may_go_out_for(&for_a), "an earlier release noted nothing");
+        controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        assert!(may_go_out_for(&mine) && !may_go_out_for(&for_a));
+        // The Secret holds another identity, which nobody accepted yet.
+        controller.carry_over(&for_a, resolved("narrow", "a/2")).await;
+        assert!(!may_go_out_for(&for_a));
+        controller.carry_over(&for_a, resolved("hunter2", "a/1")).await;
+        assert!(may_go_out_for(&for_a) && !may_go_out_for(&mine));
+        controller.withhold(&for_a).await;
+        assert!(!may_go_out_for(&for_a), "its Secret is gone");
     }
 }

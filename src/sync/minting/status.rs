@@ -270,6 +270,7 @@ mod tests {
                     expires_at: Some(at(10_800)),
                     inputs: String::new(),
                     fingerprint: None,
+                    namespaces: None,
                 })
             }),
             failure: failure.map(|reason| MintFailure {

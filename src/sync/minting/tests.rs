@@ -143,6 +143,7 @@ impl Cluster {
             expires_at: Some(clocks.wall + SignedDuration::from_secs(LIFE)),
             inputs: inputs.to_owned(),
             fingerprint: None,
+            namespaces: None,
         };
         self.stored = Some((minted.clone(), version, self.now));
         let leader = &mut self.replicas[self.leader];

@@ -156,6 +156,7 @@ fn watches() -> Arc<Watches> {
         expires_at: None,
         inputs: String::new(),
         fingerprint: Some(registry.fingerprint().to_owned()),
+        namespaces: None,
     };
     watches.credentials.set("open", credential, None, Seen::new());
     view.set_registries(std::iter::once(registry).collect());

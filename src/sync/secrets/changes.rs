@@ -77,7 +77,7 @@ impl SecretsController {
                     let pair = work.pair(namespace, name.clone());
                     // What failed is tried again by itself, with what is held then.
                     if !work.waits(&pair)
-                        && self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write
+                        && self.step_of(&registries, &pair, work.is_due(&pair)) == Step::Write
                     {
                         work.enqueue(pair);
                     }
@@ -115,6 +115,7 @@ impl SecretsController {
         } else if was_minted {
             // Both lead to the same: its credential and all its pull secrets go.
             work.forget_lost(name);
+            work.forget_rewrites(name);
             work.is_detached = true;
             return;
         }

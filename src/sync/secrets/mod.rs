@@ -313,6 +313,15 @@ impl SecretsController {
         (pair, step, result)
     }
 
+    /// Keeps a rewrite whose turn found no credential that may be written, as after an edit of the spec.
+    fn rewrite_when_minted(&self, work: &mut Work, registries: &AttachedRegistries, pair: &SharedPair) {
+        if self.step_of(registries, pair, true) == Step::Write {
+            work.rewrite(Arc::clone(pair));
+        } else if self.watches.view.knows(&pair.0) && registries.by_name(&pair.1).is_some() {
+            work.rewrite_when_minted(pair);
+        }
+    }
+
     fn finish(&self, work: &mut Work, pair: SharedPair, step: Step, result: Result<Timestamp, WriteError>) {
         let is_failed_write = step == Step::Write
             && matches!(
@@ -328,6 +337,9 @@ impl SecretsController {
             work.rewrite_later(&pair);
         } else {
             work.done(&pair);
+            if is_rewrite && step == Step::Nothing {
+                self.rewrite_when_minted(work, &registries, &pair);
+            }
         }
         match (step, &result) {
             // Nobody needs it any more: a failure says nothing of what there is now.

@@ -71,6 +71,7 @@ pub(super) fn controller(
         expires_at: None,
         inputs: String::new(),
         fingerprint: Some(registry.fingerprint().to_owned()),
+        namespaces: None,
     };
     watches
         .credentials
@@ -958,6 +959,38 @@ async fn a_rewrite_that_fails_is_tried_again() {
         tokio::time::advance(Duration::from_mins(10)).await;
         work.take_up_retries(now());
     }
+}
+
+#[tokio::test]
+async fn a_rewrite_waits_for_a_credential_that_may_be_written() {
+    let (controller, mut work) = beside_a_domain();
+    let watches = &controller.watches;
+    let held = watches.credentials.of("mine").unwrap();
+    let noted = |namespaces: &str| {
+        let namespaces = Some(namespaces.to_owned());
+        let noted = HeldCredential {
+            namespaces,
+            ..HeldCredential::clone(&held)
+        };
+        watches.learn("mine", noted, None, Seen::new());
+    };
+    noted("");
+    let without = registry(&json!({}));
+    watches
+        .view
+        .set_registries(std::iter::once(without.clone()).collect());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    let pair = work.next().unwrap();
+    let needed = work.take_need(&pair);
+    let (pair, step, result) = controller.work_on(pair, needed).await;
+    assert_eq!((needed, step), (true, Step::Nothing));
+    controller.finish(&mut work, pair, step, result);
+    assert_eq!(work.next(), None, "there is nothing to write");
+    noted(without.namespaces_fingerprint());
+    controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
+    let pair = work.next().unwrap();
+    assert!(work.take_need(&pair));
+    assert_eq!(controller.work_on(pair, true).await.1, Step::Write);
 }
 
 #[tokio::test]

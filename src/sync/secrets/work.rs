@@ -148,6 +148,16 @@ impl Work {
         self.done_until_retry(pair);
     }
 
+    /// Keeps the rewrite of a pull secret for when there is a credential that may be written.
+    pub(super) fn rewrite_when_minted(&mut self, pair: &SharedPair) {
+        self.rewrites.insert(Arc::clone(pair));
+    }
+
+    /// Whether a pull secret is to be written where there is a credential for it.
+    pub(super) fn is_due(&self, pair: &SharedPair) -> bool {
+        self.is_wanted(pair) || self.rewrites.contains(pair)
+    }
+
     /// Whether the pull secret of a pair, whose turn has come, is to be there: a Pod needs it, or it is to be rewritten.
     pub(super) fn take_need(&mut self, pair: &SharedPair) -> bool {
         let is_rewritten = self.rewrites.remove(pair);
@@ -383,12 +393,18 @@ impl Work {
         self.lost.retain(|pair, _| pair.1 != registry);
     }
 
+    /// Forgets which pull secrets of a registry were to be written once more: all of them go.
+    pub(super) fn forget_rewrites(&mut self, registry: &str) {
+        self.rewrites.retain(|pair| pair.1 != registry);
+    }
+
     /// Forgets namespaces that are gone.
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
         self.written.retain(|pair, _| exists(&pair.0));
         self.failures.retain(|pair| exists(&pair.0));
         self.undeleted.retain(|pair| exists(&pair.0));
         self.lost.retain(|pair, _| exists(&pair.0));
+        self.rewrites.retain(|pair| exists(&pair.0));
         let cleared = self.detached.values_mut().map(|detached| &mut detached.cleared);
         for known in self.absent.values_mut().chain(cleared) {
             known.retain(|namespace| exists(namespace));
