@@ -139,19 +139,17 @@ fn writes(world: &World, namespace: &str, registry: &Registry) -> Result<usize, 
     Ok(writes.count())
 }
 
-/// As many Pods as the node has room for beside those of the other tests.
-#[test]
-fn pods_without_an_image_to_pull_cause_few_writes() -> Test {
-    const PODS: usize = 10;
-    let world = shared()?;
-    let registry = world.attached()?;
+/// How many Pods fail together: as many as the node has room for beside those of the other tests.
+const FAILING_PODS: usize = 10;
+
+/// Has Pods of an image fail until each has tried again several times, and holds that pullpass has written few pull secrets.
+fn expect_few_writes(world: &World, registry: &Registry, image: &str, what: &str) -> Test {
     let namespace = world.namespace()?;
     let begun = Instant::now();
-    for number in 0..PODS {
-        let image = format!("{}:not-there", registry.name);
-        world.create(&pod(&namespace, &format!("web-{number}"), &image))?;
+    for number in 0..FAILING_PODS {
+        world.create(&pod(&namespace, &format!("web-{number}"), image))?;
     }
-    for number in 0..PODS {
+    for number in 0..FAILING_PODS {
         world.wait_until_refused(&namespace, &format!("web-{number}"))?;
     }
     // Every one of them tries again, and says so.
@@ -163,19 +161,39 @@ fn pods_without_an_image_to_pull_cause_few_writes() -> Test {
             .iter()
             .filter_map(|event| event.pointer("/count")?.as_u64());
         let count: u64 = counts.sum();
-        if count >= 6 * PODS as u64 {
+        if count >= 6 * FAILING_PODS as u64 {
             Ok(())
         } else {
             Err(format!("{count}"))
         }
     })?;
-    let (written, took) = (writes(world, &namespace, &registry)?, begun.elapsed());
+    let (written, took) = (writes(world, &namespace, registry)?, begun.elapsed());
     println!(
-        "{PODS} Pods without an image: {written} writes in {:.1} s",
+        "{FAILING_PODS} Pods {what}: {written} writes in {:.1} s",
         took.as_secs_f64()
     );
     // Those of the admission and of the leader that sees the Pods, and a few a minute for the pulls that fail.
     let minutes = usize::try_from(took.as_secs() / 60)?;
     assert!(written <= 8 + 4 * minutes, "{written} in {took:?}");
     Ok(())
+}
+
+#[test]
+fn pods_without_an_image_to_pull_cause_few_writes() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    expect_few_writes(
+        world,
+        &registry,
+        &format!("{}:not-there", registry.name),
+        "without an image",
+    )
+}
+
+#[test]
+fn a_registry_that_is_down_causes_few_writes() -> Test {
+    let world = shared()?;
+    let registry = world.attached()?;
+    world.take_down(&registry);
+    expect_few_writes(world, &registry, &registry.image(), "whose registry is down")
 }

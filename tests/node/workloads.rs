@@ -5,10 +5,11 @@ use std::fs;
 
 use jiff::Timestamp;
 use pullpass_emulator::Step;
+use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
 use crate::pods::{ON_THE_NODE, pod, pod_with};
-use crate::world::{Registry, Test, World, namespace, new_name, shared, text};
+use crate::world::{Registry, SOON, Test, World, namespace, new_name, shared, text};
 
 /// The template of a workload's Pods.
 fn template(image: &str, spec: &Value) -> Value {
@@ -230,6 +231,14 @@ fn first_pods_of_new_namespaces_find_their_secret() -> Test {
     let mut missed = Vec::new();
     for name in &names {
         world.wait_until_running(name, "web")?;
+        // A kubelet sends the Events of a Pod in their order, and some time after the Pod's status.
+        wait_for("the Event of a container's start", SOON, || {
+            match world.events(name, "Started") {
+                Ok(started) if started.is_empty() => Err("there is none".to_owned()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
         if !world.events(name, "FailedToRetrieveImagePullSecret")?.is_empty() {
             missed.push(history(world, name)?);
         }
