@@ -6,21 +6,25 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use pullpass_test_support::{Node, Scratch, Supervised, end_to_end_wanted};
+use pullpass_test_support::{Node, Scratch, Signal, Supervised, end_to_end_wanted, wait_for};
 
 /// Only bounds how long a broken test takes.
 const BOUND: Duration = Duration::from_mins(3);
 const DEMO: &str = env!("CARGO_BIN_EXE_demo");
 const PATCH: &str = r#""path":"/spec/imagePullSecrets","value":[{"name":"pullpass-mycontainerregistry"}]"#;
 
-/// Runs it, and gives what it printed.
-fn demo(flags: &[&str]) -> Result<String, Box<dyn Error>> {
+fn start(flags: &[&str], scratch: &Scratch) -> Result<Supervised, Box<dyn Error>> {
     // Of the same build: a test of the entire workspace builds all of its programs first.
     let pullpass = Path::new(DEMO).with_file_name("pullpass");
-    let scratch = Scratch::new()?;
     let mut command = Command::new(DEMO);
     command.arg("--pullpass").arg(&pullpass).args(flags);
-    let mut demo = Supervised::spawn("demo", &command, scratch.path())?;
+    Ok(Supervised::spawn("demo", &command, scratch.path())?)
+}
+
+/// Runs it, and gives what it printed.
+fn demo(flags: &[&str]) -> Result<String, Box<dyn Error>> {
+    let scratch = Scratch::new()?;
+    let mut demo = start(flags, &scratch)?;
     let status = demo.wait(BOUND)?;
     let printed = fs::read_to_string(demo.stdout())?;
     if status.success() {
@@ -56,6 +60,42 @@ fn the_demo_shows_a_pull_on_a_control_plane() -> Result<(), Box<dyn Error>> {
         assert!(has("until it was pulled"), "{printed}");
     }
     assert!(has("Everything that was started is stopped now"), "{printed}");
+    Ok(())
+}
+
+/// What it prints to play on is typed as it is.
+#[test]
+fn a_demo_that_is_kept_can_be_used_until_it_is_interrupted() -> Result<(), Box<dyn Error>> {
+    end_to_end_wanted()?;
+    let scratch = Scratch::new()?;
+    let mut demo = start(&["--keep"], &scratch)?;
+    let printed = wait_for("what there is to try", BOUND, || {
+        demo.check_running().map_err(|error| error.to_string())?;
+        let printed = fs::read_to_string(demo.stdout()).map_err(|error| error.to_string())?;
+        if printed.contains("skopeo inspect") {
+            Ok(printed)
+        } else {
+            Err(printed)
+        }
+    })?;
+    let line = |begin: &str| {
+        let mut lines = printed.lines().map(str::trim);
+        lines
+            .find(|line| line.starts_with(begin))
+            .ok_or(format!("no {begin} in {printed}"))
+    };
+    let way = line("HTTPS_PROXY=http://127.0.0.1:")?;
+    assert!(way.contains(" SSL_CERT_FILE=/"), "{way}");
+    let typed = format!("{}\n{}", line("export KUBECONFIG=")?, line("kubectl get pods")?);
+    let run = || Command::new("sh").args(["-c", &typed]).output();
+    let pods = String::from_utf8(run()?.stdout)?;
+    assert!(pods.contains("- name: pullpass-mycontainerregistry"), "{pods}");
+    demo.signal(Signal::Interrupt)?;
+    demo.wait(BOUND)?;
+    wait_for("the end of the API server", BOUND, || match run() {
+        Ok(answered) if answered.stdout.is_empty() => Ok(()),
+        answered => Err(format!("{answered:?}")),
+    })?;
     Ok(())
 }
 
