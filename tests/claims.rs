@@ -139,10 +139,16 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "could not be written within two minutes",
     ),
     (
-        "src/sync/denial_events.rs",
+        "src/sync/warnings.rs",
         "REPEAT_INTERVAL: Duration = Duration::from_mins(5);",
         "docs/policy.md",
         "written again at most every five minutes",
+    ),
+    (
+        "src/sync/warnings.rs",
+        "REPEAT_INTERVAL: Duration = Duration::from_mins(5);",
+        "docs/operations.md",
+        "at most one every 5 minutes",
     ),
     (
         "src/sync/rescue/mod.rs",

@@ -44,6 +44,10 @@ pub const MANAGER: &str = "pullpass";
 /// The field manager of a pull secret that has keys with ports and wildcards. A write without them runs into a conflict that
 /// names it, which needs no right to read.
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
+/// The `ClusterRole` of people who look at what pullpass is told to do.
+pub const VIEW_ROLE: &str = "pullpass-view";
+/// The `ClusterRole` of people who change it.
+pub const EDIT_ROLE: &str = "pullpass-edit";
 /// The name of the `AcrIndex` that the admission policies read.
 pub const INDEX: &str = "pullpass";
 /// The annotation of a Pod that stands for one that a kubelet runs from a file.

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{OWN_NAMESPACE, PULL_SECRETS_ANNOTATION, PULL_SECRETS_DELETED, minted_credential};
 use crate::cli::attach::{WaitFlags, identity_secret};
-use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
+use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::output::{KIND, print};
 use crate::cli::target::{Attached, AttachedTarget, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
@@ -55,7 +55,13 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
     let registries: Api<AcrRegistry> = Api::all(client.clone());
     let attached = call(registries.list(&ListParams::default()))
         .await
-        .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?;
+        .map_err(|error| {
+            refusal_without(
+                Role::Edit,
+                "AcrRegistries can't be listed; is pullpass installed",
+                &error,
+            )
+        })?;
     let object = match args.target.find(&attached.items) {
         Attached::One(object) => object,
         Attached::Nothing => return print(format!("{} is not attached.\n", args.target)),
@@ -119,7 +125,11 @@ async fn delete(registries: &Api<AcrRegistry>, object: &AcrRegistry) -> Result<(
     match call(registries.delete(&object.name_any(), &parameters)).await {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(404) => Ok(()),
-        Err(error) => Err(refusal("the AcrRegistry can't be deleted", &error)),
+        Err(error) => Err(refusal_without(
+            Role::Edit,
+            "the AcrRegistry can't be deleted",
+            &error,
+        )),
     }
 }
 

@@ -27,9 +27,12 @@ pub enum WriteError {
     /// The namespace is not there, or is about to go.
     #[error("the namespace is going or gone")]
     NamespaceGone,
-    /// The API server could not do it.
+    /// The API server refused it.
     #[error("the API server did not write it: {0}")]
     Api(String),
+    /// The API server could not be reached.
+    #[error("the API server did not write it: {0}")]
+    Unreachable(String),
     /// The API server did not answer in time.
     #[error("the API server did not answer in time")]
     Timeout,
@@ -40,7 +43,7 @@ impl WriteError {
         let Some(status) = error.status() else {
             return match error {
                 CallError::TimedOut(_) => Self::Timeout,
-                CallError::Kube(_) => Self::Api(error.to_string()),
+                CallError::Kube(_) => Self::Unreachable(error.to_string()),
             };
         };
         let mut causes = status.details.iter().flat_map(|details| &details.causes);

@@ -35,6 +35,7 @@ mod shipped_resync;
 mod short_lives;
 mod slow_watch;
 mod static_credentials;
+mod teams;
 mod trials;
 mod upheavals;
 mod upkeep;

@@ -12,7 +12,7 @@ use super::readiness::{Evidence, is_minted_from};
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
 use crate::api::names::minted_credential;
 use crate::cli::CliError;
-use crate::cli::flags::kubeconfig::refusal;
+use crate::cli::flags::kubeconfig::{Role, refusal, refusal_without};
 use crate::cli::target::ObjectName;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::words::Words;
@@ -70,7 +70,7 @@ impl Cluster<'_> {
             .map_err(|error| match error.code() {
                 // Of a kind that it does not know, the API server says 404 in another form than of an object.
                 Some(404) => not_installed(),
-                _ => refusal("the AcrRegistry can't be read", &error),
+                _ => refusal_without(Role::Edit, "the AcrRegistry can't be read", &error),
             })
     }
 
@@ -217,7 +217,7 @@ impl Cluster<'_> {
         written.map_err(|error| match error.code() {
             Some(422) => CliError::Input(error.words()),
             Some(404) => not_installed(),
-            _ => refusal("the AcrRegistry can't be written", &error),
+            _ => refusal_without(Role::Edit, "the AcrRegistry can't be written", &error),
         })
     }
 }

@@ -17,10 +17,10 @@ use kube::{Api, Client, ResourceExt};
 
 use self::report::{Findings, PodRow};
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::condition::READY;
+use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
-use crate::cli::flags::kubeconfig::{KubeFlags, refusal};
+use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 use crate::kubernetes::pages::pages;
@@ -93,16 +93,17 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         Some(mode) => scope.with_mode(mode),
         None => scope,
     };
-    let (registries, unready) = attached(&client).await?;
-    let namespaces = namespaces(&client, args.namespace.as_deref()).await?;
+    let (registries, unready, undistributed) = attached(&client).await?;
+    let only = args.namespace.as_deref();
+    let namespaces = namespaces(&client, only).await?;
 
     let progress = ProgressBar::no_length().with_style(progress_style());
     let (mut summary, mut rows) = (Summary::default(), Vec::new());
-    let mut pages = std::pin::pin!(pages(pods::api(client, args.namespace.as_deref())));
+    let mut pages = std::pin::pin!(pages(pods::api(client, only)));
     while let Some(page) = pages
         .try_next()
         .await
-        .map_err(|error| refusal("Pods can't be listed", &error))?
+        .map_err(|error| refusal_without(Role::Namespace(only), "Pods can't be listed", &error))?
     {
         for pod in page.iter().filter(|pod| !has_ended(pod)) {
             let namespace = pod.namespace().unwrap_or_default();
@@ -124,6 +125,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         summary,
         pods: rows,
         unready,
+        undistributed,
         is_installed,
         policies,
     })
@@ -140,20 +142,25 @@ pub(super) async fn installed_scope(client: &Client) -> Result<Option<Scope>, Cl
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let installed = call(configurations.get_opt(WEBHOOK_CONFIGURATION))
         .await
-        .map_err(|error| refusal("the webhook's configuration can't be read", &error))?;
+        .map_err(|error| refusal_without(Role::View, "the webhook's configuration can't be read", &error))?;
     Ok(installed.as_ref().and_then(installed::scope))
 }
 
-/// The attached registries, and what is wrong with those that are not ready.
-async fn attached(client: &Client) -> Result<(AttachedRegistries, BTreeMap<String, String>), CliError> {
+/// What is told of an AcrRegistry's condition that is not met, by the AcrRegistry's name.
+type Told = BTreeMap<String, String>;
+
+/// The attached registries; what is wrong with those that are not ready, and why others have not all of their pull secrets.
+async fn attached(client: &Client) -> Result<(AttachedRegistries, Told, Told), CliError> {
     let api: Api<AcrRegistry> = Api::all(client.clone());
     let mut pages = std::pin::pin!(pages(api));
-    let (mut registries, mut unready) = (Vec::new(), BTreeMap::new());
-    while let Some(page) = pages
-        .try_next()
-        .await
-        .map_err(|error| refusal("AcrRegistries can't be listed; is pullpass installed", &error))?
-    {
+    let (mut registries, mut unready, mut undistributed) = (Vec::new(), Told::new(), Told::new());
+    while let Some(page) = pages.try_next().await.map_err(|error| {
+        refusal_without(
+            Role::View,
+            "AcrRegistries can't be listed; is pullpass installed",
+            &error,
+        )
+    })? {
         for object in page {
             match AttachedRegistry::parse(&object) {
                 Ok(registry) => registries.push(registry),
@@ -161,20 +168,19 @@ async fn attached(client: &Client) -> Result<(AttachedRegistries, BTreeMap<Strin
                     unready.insert(object.name_any(), error.to_string());
                 }
             }
-            let ready = object
-                .status
-                .iter()
-                .flat_map(|status| &status.conditions)
-                .find(|condition| condition.type_ == READY);
-            if let Some(condition) = ready.filter(|condition| condition.status != "True") {
-                unready.insert(
-                    object.name_any(),
-                    format!("{}: {}", condition.reason, condition.message),
-                );
+            for (kind, told) in [(READY, &mut unready), (DISTRIBUTED, &mut undistributed)] {
+                let conditions = object.status.iter().flat_map(|status| &status.conditions);
+                let unmet = conditions
+                    .into_iter()
+                    .find(|known| known.type_ == kind && known.status != "True");
+                told.extend(unmet.map(|known| {
+                    let why = format!("{}: {}", known.reason, known.message);
+                    (object.name_any(), why)
+                }));
             }
         }
     }
-    Ok((registries.into_iter().collect(), unready))
+    Ok((registries.into_iter().collect(), unready, undistributed))
 }
 
 async fn namespaces(client: &Client, only: Option<&str>) -> Result<HashMap<String, Labels>, CliError> {
@@ -182,7 +188,7 @@ async fn namespaces(client: &Client, only: Option<&str>) -> Result<HashMap<Strin
     if let Some(name) = only {
         let namespace = call(api.get_metadata_opt(name))
             .await
-            .map_err(|error| refusal("the namespace can't be read", &error))?
+            .map_err(|error| refusal_without(Role::Namespace(only), "the namespace can't be read", &error))?
             .ok_or_else(|| CliError::Input(format!("there is no namespace {name}")))?;
         return Ok([(name.to_owned(), namespace.metadata.labels.unwrap_or_default())].into());
     }
@@ -191,7 +197,7 @@ async fn namespaces(client: &Client, only: Option<&str>) -> Result<HashMap<Strin
     while let Some(page) = pages
         .try_next()
         .await
-        .map_err(|error| refusal("namespaces can't be listed", &error))?
+        .map_err(|error| refusal_without(Role::Namespace(only), "namespaces can't be listed", &error))?
     {
         namespaces.extend(page.into_iter().map(|namespace| {
             (

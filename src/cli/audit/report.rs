@@ -36,6 +36,8 @@ pub(super) struct Findings {
     pub(super) pods: Vec<PodRow>,
     /// What is wrong with registries that Pods lean on.
     pub(super) unready: BTreeMap<String, String>,
+    /// Why some namespaces have not the pull secrets of registries.
+    pub(super) undistributed: BTreeMap<String, String>,
     /// Whether the cluster has the webhook at all.
     pub(super) is_installed: bool,
     /// What the API server does by itself.
@@ -131,6 +133,12 @@ impl Findings {
         notes.extend(gaps.map(|gap| format!("{}: {}.", gap.as_str(), gap.advice())));
         let unready = self.unready.iter();
         notes.extend(unready.map(|(registry, why)| format!("AcrRegistry {registry} is not ready: {why}")));
+        let undistributed = self.undistributed.iter();
+        notes.extend(
+            undistributed.map(|(registry, why)| {
+                format!("AcrRegistry {registry} has not all of its pull secrets: {why}")
+            }),
+        );
         if !self.is_installed {
             notes.push(format!(
                 "There is no MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION}: new Pods get no pull secrets. Namespaces are judged as in mode {}.",
@@ -168,6 +176,7 @@ impl Findings {
             "groups": groups,
             "pods": self.pods,
             "unreadyRegistries": self.unready,
+            "undistributedRegistries": self.undistributed,
         });
         serde_json::to_string_pretty(&report)
             .map(|text| text + "\n")

@@ -10,8 +10,11 @@ use http::Uri;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::api::advice::with_advice;
+use crate::api::names::{EDIT_ROLE, VIEW_ROLE};
 use crate::cli::CliError;
 use crate::http::{Proxy, ProxyError};
+use crate::kubernetes::call::CallError;
 use crate::kubernetes::client::client;
 use crate::kubernetes::words::{Words, words};
 
@@ -100,6 +103,46 @@ pub(in crate::cli) fn refusal(what: &str, error: &impl Words) -> CliError {
     CliError::Cluster(format!("{what}: {}", error.words()))
 }
 
+/// The `ClusterRole` that has the rights for a call.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) enum Role<'a> {
+    /// It looks at what pullpass is told to do, in the whole cluster.
+    View,
+    /// It changes that.
+    Edit,
+    /// It looks at a namespace; without its name, at all of them.
+    Namespace(Option<&'a str>),
+}
+
+impl Role<'_> {
+    fn advice(self) -> String {
+        match self {
+            Self::View | Self::Edit => {
+                let role = if matches!(self, Self::View) {
+                    VIEW_ROLE
+                } else {
+                    EDIT_ROLE
+                };
+                format!("ask for a ClusterRoleBinding to the ClusterRole {role}")
+            }
+            Self::Namespace(Some(name)) => {
+                format!("ask for a RoleBinding to the ClusterRole view in namespace {name}")
+            }
+            Self::Namespace(None) => {
+                "name a namespace with --namespace, or ask for a ClusterRoleBinding to the ClusterRole view"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// What a call to the API server failed of, with whom a right that is missing is asked for.
+pub(in crate::cli) fn refusal_without(role: Role<'_>, what: &str, error: &CallError) -> CliError {
+    let advice = (error.code() == Some(403)).then(|| role.advice());
+    let cause = format!("{what}: {}", error.words());
+    CliError::Cluster(with_advice(&cause, advice.as_deref()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +180,31 @@ mod tests {
         let cluster = "https://api.example".parse().unwrap();
         let error = proxy_to(&cluster, Some("socks5://user:hunter2@own.example"), || Ok(None)).unwrap_err();
         assert_eq!(error, ProxyError::Scheme);
+    }
+
+    #[test]
+    fn a_missing_right_is_said_with_its_role() {
+        let error = |code: u16| {
+            let status = json!({"status": "Failure", "message": "no", "code": code});
+            CallError::from(kube::Error::Api(Box::new(
+                serde_json::from_value(status).unwrap(),
+            )))
+        };
+        for (role, named) in [
+            (Role::View, "ClusterRole pullpass-view"),
+            (Role::Edit, "ClusterRole pullpass-edit"),
+            (
+                Role::Namespace(Some("apps")),
+                "ClusterRole view in namespace apps",
+            ),
+            (Role::Namespace(None), "--namespace"),
+        ] {
+            let said = refusal_without(role, "it can't be read", &error(403)).to_string();
+            assert!(said.contains("it can't be read: no. What to do: "), "{said}");
+            assert!(said.contains(named), "{said}");
+            let other = refusal_without(role, "it can't be read", &error(500)).to_string();
+            assert!(other.ends_with("it can't be read: no"), "{other}");
+        }
     }
 
     #[test]

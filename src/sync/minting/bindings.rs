@@ -212,7 +212,9 @@ impl BindingController {
         let deleted = secrets::delete(&self.mints.parts.client, namespace, &secret).await;
         match deleted {
             Ok(()) | Err(WriteError::Foreign | WriteError::NamespaceGone) => None,
-            Err(WriteError::Api(_) | WriteError::Timeout) => Some(LOOK_AGAIN_INTERVAL),
+            Err(WriteError::Api(_) | WriteError::Unreachable(_) | WriteError::Timeout) => {
+                Some(LOOK_AGAIN_INTERVAL)
+            }
         }
     }
 
@@ -248,7 +250,7 @@ impl BindingController {
                 tally.conflicts.insert(namespace.to_owned());
                 Some(LOOK_AGAIN_INTERVAL)
             }
-            Err(error @ (WriteError::Api(_) | WriteError::Timeout)) => {
+            Err(error @ (WriteError::Api(_) | WriteError::Unreachable(_) | WriteError::Timeout)) => {
                 tally.failed = 1;
                 tally.refusal = Some((namespace.to_owned(), error.to_string()));
                 Some(LOOK_AGAIN_INTERVAL)

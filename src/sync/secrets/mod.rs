@@ -35,6 +35,7 @@ use crate::policy::scope::{Labels, Scope};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
+use crate::sync::unwritten_events;
 use crate::sync::watches::{Change, Watches};
 
 /// How many writes are under way concurrently.
@@ -75,6 +76,9 @@ impl SecretsController {
     pub async fn run(&self, mut sightings: mpsc::Receiver<Sighting>) {
         let mut changes = self.watches.changes();
         let mut work = Work::after(self.read_note());
+        let (unwritten, told) = unwritten_events::channel();
+        work.unwritten = Some(unwritten);
+        let mut telling = std::pin::pin!(unwritten_events::write_events(&self.client, told));
         // What was in doubt before is newer than what is known to be swept.
         self.watches.versions().take_doubts();
         let mut running = FuturesUnordered::new();
@@ -96,6 +100,7 @@ impl SecretsController {
                 );
             }
             tokio::select! {
+                () = &mut telling => return,
                 Some((pair, step, result)) = running.next() => self.finish(&mut work, pair, step, result),
                 Some((write, written)) = writes.next() => self.finish_write(&mut work, write, written),
                 sighting = sightings.recv() => match sighting {
@@ -323,11 +328,8 @@ impl SecretsController {
     }
 
     fn finish(&self, work: &mut Work, pair: SharedPair, step: Step, result: Result<Timestamp, WriteError>) {
-        let is_failed_write = step == Step::Write
-            && matches!(
-                result,
-                Err(WriteError::Foreign | WriteError::Api(_) | WriteError::Timeout)
-            );
+        let is_failed_write =
+            step == Step::Write && matches!(&result, Err(error) if *error != WriteError::NamespaceGone);
         let is_rewrite = work.end_rewrite(&pair);
         let registries = self.watches.view.registries();
         if is_failed_write && self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write {
@@ -364,12 +366,12 @@ impl SecretsController {
                 work.forget_failure(&pair);
                 work.may_be_present(&pair);
             }
-            (
-                Step::Write | Step::Delete,
-                Err(error @ (WriteError::Foreign | WriteError::Api(_) | WriteError::Timeout)),
-            ) => {
+            (Step::Write | Step::Delete, Err(error)) => {
                 let now = now();
                 work.failed(&pair, step == Step::Delete, error, now);
+                if let Some(unwritten) = work.unwritten.as_mut().filter(|_| step == Step::Write) {
+                    unwritten.tell(&pair, error, now);
+                }
                 if work.failures.is_news(&pair.1, error, now) {
                     tracing::warn!(
                         namespace = pair.0,

@@ -14,6 +14,7 @@ use crate::registry::custom_domain::CustomDomain;
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
 use crate::sync::pull_secret::WriteError;
+use crate::sync::unwritten_events::UnwrittenSender;
 
 /// How many pairs may wait for the sweep before those are left out that most likely have no pull secret.
 const MAX_SWEPT_IN_DOUBT: usize = 50_000;
@@ -77,6 +78,8 @@ pub(super) struct Work {
     pub(super) left_out: BTreeSet<String>,
     /// Registries that are attached, or were until a moment ago: what is to be forgotten of those.
     pub(super) seen: BTreeMap<String, Instant>,
+    /// Where failed writes are told to the namespaces' users.
+    pub(super) unwritten: Option<UnwrittenSender>,
 }
 
 impl Default for Work {
@@ -116,6 +119,7 @@ impl Work {
             swept,
             left_out: BTreeSet::new(),
             seen: BTreeMap::new(),
+            unwritten: None,
         }
     }
 
