@@ -348,6 +348,23 @@ mod tests {
     }
 
     #[test]
+    fn all_that_share_a_domain_count_once_it_is_kept() {
+        const MOST: usize = 200_000;
+        let shared: Vec<String> = (0..8)
+            .map(|number| format!("d{number}.{}.example", "x".repeat(60)))
+            .collect();
+        let shared: Vec<&str> = shared.iter().map(String::as_str).collect();
+        // One has the domains, which cost hundreds of others a line each.
+        let first = with_domains("first", "shared", 0, &shared);
+        let others = (0..300).map(|number| with_domains(&format!("r{number}"), "shared", 10, &shared));
+        let registries: AttachedRegistries = others.chain([first]).collect();
+        let index = index_within(&registries, &Settings::default(), MOST);
+        assert_eq!(index.left_out.len(), 301);
+        let size = stored(&registries, MOST);
+        assert!(size <= MOST, "{size}");
+    }
+
+    #[test]
     fn an_index_has_hosts_secrets_and_settings() {
         let registries = [
             registry("b", &Value::Null),
@@ -460,14 +477,23 @@ mod tests {
             {"key": "k".repeat(63), "operator": "In", "values": vec!["v".repeat(63); 50]},
             {"key": "l".repeat(63), "operator": "Exists"},
         ]});
+        let all_domains: Vec<String> = (0..4).map(|number| format!("d{number}.contoso.com")).collect();
+        let identities = [json!({"managedIdentity": {}}), json!({"anonymous": {}})];
         for (name, host) in [(1, 5), (1, 50), (240, 5), (240, 50)] {
-            for namespaces in [&Value::Null, &selector] {
+            for (namespaces, identity, domains) in [
+                (&Value::Null, 0, 0),
+                (&selector, 0, 0),
+                (&selector, 0, 4),
+                (&Value::Null, 1, 0),
+                (&selector, 1, 4),
+            ] {
                 let object = json!({
                     "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "n".repeat(name)},
                     "spec": {
                         "loginServer": format!("{}.azurecr.io", "h".repeat(host)),
-                        "identity": {"managedIdentity": {}},
+                        "identity": identities[identity],
                         "namespaces": namespaces,
+                        "customDomains": all_domains[..domains],
                     },
                 });
                 let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
@@ -476,10 +502,11 @@ mod tests {
                 let least = least_size(&registry, registry.login_server().as_str());
                 for (estimate, most) in [(full, MAX_INDEX_BYTES), (least, 0)] {
                     let taken = stored(&one, most) - nothing;
-                    let bounds = taken..=2 * taken + 256;
+                    // It counts the name of a pull secret for an anonymous one, too.
+                    let bounds = taken..=(2 + 2 * identity) * taken + 256;
                     assert!(
                         bounds.contains(&estimate),
-                        "{estimate} for {taken}: {name} {host} {namespaces}"
+                        "{estimate} for {taken}: {name} {host} {namespaces} {identity} {domains}"
                     );
                 }
             }

@@ -475,6 +475,51 @@ async fn a_pair_that_lost_its_right_is_swept_again() {
     }
 }
 
+#[tokio::test]
+async fn a_namespace_that_came_just_now_is_not_swept() {
+    let controller = controller(registry(&json!({})), &[]);
+    let mut changes = controller.watches.changes();
+    let mut work = Work::default();
+    let disabled = [(crate::api::names::INJECT_LABEL.to_owned(), "disabled".to_owned())];
+    let change = controller.watches.view.set_namespace("new", &disabled.into());
+    controller.watches.tell(Change::Namespace(change.unwrap()));
+    // As when everything is looked at before the change has had its turn.
+    controller.catch_up(&mut work, &mut changes);
+    controller.look_at_everything(&mut work);
+    assert!(work.sweep.is_empty() && work.queue.is_empty());
+}
+
+#[tokio::test]
+async fn changes_that_were_missed_have_everything_looked_at() {
+    let controller = controller(registry(&json!({})), &[("apps", Some("disabled"))]);
+    let mut changes = controller.watches.changes();
+    let mut work = Work::default();
+    work.has_none(&mine("apps"), true);
+    for _ in 0..2_000 {
+        controller
+            .watches
+            .tell(Change::NamespaceGone("another".to_owned()));
+    }
+    controller.catch_up(&mut work, &mut changes);
+    assert_eq!(work.sweep, [mine("apps")], "nobody knows that it is absent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_has_nothing_swept_again_that_it_may_have() {
+    let controller = controller(registry(&json!({})), &[("apps", None)]);
+    let mut work = Work::default();
+    controller.see(&mut work, needed("apps"));
+    // Of a registry that is detached, the steps of its end sweep what there is.
+    controller
+        .watches
+        .view
+        .set_registries(AttachedRegistries::default());
+    work.wanted.clear();
+    controller.see(&mut work, needed("apps"));
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert!(work.take_lost(now(), EMPTIED_INTERVAL).is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pair_that_has_its_right_again_is_left_alone() {
     let eager = json!({"provision": "Eager"});
@@ -641,6 +686,8 @@ async fn registries_without_credentials_fill_no_memory() {
     let mut work = Work::default();
     for number in 0..60_000 {
         controller.on_change(&mut work, &Change::Registry(format!("new{number}")));
+        // Each is swept in two namespaces.
+        assert_eq!(work.left_out.is_empty(), number < 25_000, "{number}");
     }
     assert_eq!(work.sweep.len(), 50_000);
     assert!(work.queue.is_empty());
@@ -821,8 +868,9 @@ async fn a_tally_is_settled_once_the_work_of_the_start_is_done() {
     assert!(is_settled(&mut work));
     controller.see(&mut work, needed("later"));
     assert!(is_settled(&mut work), "what came since is counted as it is");
-    // Pods that can't be looked at withhold nothing for ever.
+    // Neither Pods that can't be looked at withhold it for ever, nor work that does not end.
     let mut work = Work::default();
+    work.enqueue(mine("apps"));
     tokio::time::advance(Duration::from_mins(4)).await;
     assert!(!is_settled(&mut work));
     tokio::time::advance(Duration::from_mins(1)).await;
@@ -962,6 +1010,21 @@ async fn a_rewrite_that_fails_is_tried_again() {
         tokio::time::advance(Duration::from_mins(10)).await;
         work.take_up_retries(now());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_rewrite_that_fails_is_tried_again_for_nobody() {
+    let (controller, mut work) = beside_a_domain();
+    let is_to_be_written = |work: &mut Work, result| {
+        controller.finish(work, mine("apps"), Step::Write, result);
+        work.take_need(&mine("apps"))
+    };
+    // The Pod went while its pull secret was written.
+    assert!(!is_to_be_written(&mut work, Err(WriteError::Timeout)));
+    work.rewrite(mine("apps"));
+    let pair = work.next().unwrap();
+    assert!(work.take_need(&pair));
+    assert!(!is_to_be_written(&mut work, Ok(Timestamp::UNIX_EPOCH)));
 }
 
 #[tokio::test]
@@ -1171,6 +1234,26 @@ async fn a_refused_deletion_waits_whatever_is_edited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_detached_registry_has_no_other_ones_deletions_tried() {
+    let mut work = Work::default();
+    let of_other = Arc::new(("apps".to_owned(), "other".to_owned()));
+    let refused = WriteError::Api("no".to_owned());
+    for pair in [mine("apps"), Arc::clone(&of_other)] {
+        work.failed(&pair, true, &refused, now());
+    }
+    work.forget_failures("mine");
+    work.enqueue_deletion(of_other);
+    work.enqueue_deletion(mine("apps"));
+    assert_eq!(work.queue, [mine("apps")]);
+    // A write that fails now is no deletion.
+    work.failed(&mine("apps"), false, &refused, now());
+    work.next();
+    work.done(&mine("apps"));
+    work.enqueue_deletion(mine("apps"));
+    assert_eq!(work.queue, [mine("apps")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn registries_that_came_and_went_are_forgotten() {
     let controller = controller(registry(&json!({})), &[]);
     let mut work = Work::default();
@@ -1180,7 +1263,8 @@ async fn registries_that_came_and_went_are_forgotten() {
         controller.tally_all(&mut work);
         tokio::time::advance(Duration::from_mins(1)).await;
     }
-    assert!(work.seen.len() <= 11, "{}", work.seen.len());
+    // In the last ten minutes, the present one included.
+    assert_eq!(work.seen.len(), 10);
     let tallies = format!("{:?}", controller.tallies);
     assert_eq!(tallies.matches("refusal").count(), 1, "{tallies}");
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::note::MAX_BYTES;
 use super::*;
@@ -7,6 +8,7 @@ use crate::policy::scope::Mode;
 use crate::policy::scope::Scope;
 use crate::sync::credentials::Version;
 use crate::sync::secrets::WriteError;
+use crate::sync::secrets::detach::progress::Detached;
 use crate::sync::secrets::tests::controller;
 use crate::sync::stored::EMPTIED_INTERVAL;
 use crate::sync::versions::RegistryVersion;
@@ -408,6 +410,65 @@ async fn nothing_is_noted_past_a_doubt() {
     assert_eq!(swept, ["b-1"]);
 }
 
+/// The namespaces that another leader would sweep, if it led now.
+fn left_to_the_next(cluster: &Cluster) -> Vec<String> {
+    let next = cluster.next_leader();
+    let mut left: Vec<String> = next.sweep.iter().map(|pair| pair.0.clone()).collect();
+    left.sort();
+    left
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_noted_while_a_replica_may_be_behind() {
+    let (mut cluster, _) = Cluster::settled().await;
+    cluster.set_namespace("b-3", "b");
+    let note = |work: &mut Work| {
+        cluster.controller.note_swept(work, usize::MAX, || true);
+        left_to_the_next(&cluster)
+    };
+    let mut new = Work::after(cluster.controller.read_note());
+    cluster.controller.look_at_everything(&mut new);
+    new.take_up_sweep(usize::MAX);
+    cluster.delete(&mut new, &Ok(Timestamp::UNIX_EPOCH));
+    let _ = new.take_lost(now() + EMPTIED_INTERVAL, Duration::ZERO);
+    assert_eq!(new.pending().count(), 0);
+    assert_eq!(note(&mut new), ["b-3"], "it does not lead for long enough");
+    let mut idle = Work::after(cluster.controller.read_note());
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert_eq!(note(&mut idle), ["b-3"], "it has looked at nothing");
+    assert_eq!(note(&mut new), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_is_refused_for_long_is_left_to_the_next() {
+    let (mut cluster, mut work) = Cluster::settled().await;
+    let change = cluster.set_namespace("a-1", "b").unwrap();
+    cluster.controller.on_change(&mut work, &change);
+    let refused = Err(WriteError::Api("no".to_owned()));
+    assert_eq!(cluster.delete(&mut work, &refused), ["a-1"]);
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    cluster.tick(&mut work);
+    assert_eq!(cluster.delete(&mut work, &refused), ["a-1"]);
+    assert_eq!(work.pending().count(), 0, "it waits after a failure alone");
+    cluster.tick(&mut work);
+    assert_eq!(left_to_the_next(&cluster), ["a-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_noted_of_a_registry_that_is_left_out_or_detached() {
+    let cases: [fn(&mut Work); 2] = [
+        |work| drop(work.left_out.insert("mine".to_owned())),
+        |work| drop(work.detached.insert("mine".to_owned(), Detached::default())),
+    ];
+    for is_unknown in cases {
+        let (mut cluster, mut work) = Cluster::settled().await;
+        cluster.set_namespace("b-3", "b");
+        is_unknown(&mut work);
+        cluster.controller.note_swept(&mut work, MAX_PENDING, || true);
+        assert_eq!(left_to_the_next(&cluster), ["b-3"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_pairs_that_wait_put_a_note_off_and_no_more() {
     let (mut cluster, mut work) = Cluster::settled().await;
@@ -415,7 +476,7 @@ async fn many_pairs_that_wait_put_a_note_off_and_no_more() {
     for number in 0..=MAX_PENDING {
         work.lose(Arc::new((format!("gone-{number}"), "mine".to_owned())), now());
     }
-    for (most, is_noted) in [(MAX_PENDING, false), (usize::MAX, true)] {
+    for (most, is_noted) in [(MAX_PENDING, false), (MAX_PENDING + 1, true)] {
         let before = work.swept.clone();
         cluster.controller.note_swept(&mut work, most, || true);
         assert_eq!(work.swept != before, is_noted, "{most}");
