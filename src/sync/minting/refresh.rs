@@ -354,6 +354,55 @@ mod tests {
     }
 
     #[test]
+    fn inputs_tried_often_have_no_others_forgotten() {
+        let now = |seconds| clocks(seconds).steady;
+        let first = LastAttempt::next(None, now(0), "a", false);
+        let mut last = LastAttempt::next(Some(&first), now(40), "a", false);
+        for second in 41..60 {
+            last = LastAttempt::next(Some(&last), now(second), "b", false);
+        }
+        let left = interval_left(Some(&last), now(60), "a");
+        assert_eq!(left, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_change_after_a_failure_is_the_one_that_is_early() {
+        let now = |seconds| clocks(seconds).steady;
+        let left = |before: &str, is_minted, inputs: &str| {
+            let first = LastAttempt::next(None, now(0), before, is_minted);
+            let second = LastAttempt::next(Some(&first), now(1), inputs, true);
+            interval_left(Some(&second), now(2), "c")
+        };
+        for is_minted in [false, true] {
+            assert_eq!(
+                left("a", is_minted, "b"),
+                Some(Duration::from_secs(29)),
+                "{is_minted}"
+            );
+        }
+        assert_eq!(
+            left("a", false, "a"),
+            None,
+            "a failure that is repeated is no change"
+        );
+    }
+
+    #[test]
+    fn a_repeated_failure_is_as_early_as_it_was() {
+        let now = |seconds| clocks(seconds).steady;
+        let first = LastAttempt::next(None, now(0), "a", true);
+        let early = LastAttempt::next(Some(&first), now(1), "b", false);
+        let repeated = LastAttempt::next(Some(&early), now(3), "b", false);
+        let left = interval_left(Some(&repeated), now(4), "c");
+        assert_eq!(left, Some(Duration::from_secs(27)));
+        // One that fails for long makes the next change no early one.
+        let failed = LastAttempt::next(None, now(0), "a", false);
+        let repeated = LastAttempt::next(Some(&failed), now(40), "a", false);
+        let changed = LastAttempt::next(Some(&repeated), now(41), "b", true);
+        assert_eq!(interval_left(Some(&changed), now(42), "c"), None);
+    }
+
+    #[test]
     fn a_failure_is_repeated_by_its_own_backoff() {
         let now = |seconds| clocks(seconds).steady;
         let failed = LastAttempt::next(None, now(0), "a", false);

@@ -489,19 +489,27 @@ async fn a_namespace_that_came_just_now_is_not_swept() {
     assert!(work.sweep.is_empty() && work.queue.is_empty());
 }
 
-#[tokio::test]
-async fn changes_that_were_missed_have_everything_looked_at() {
+#[tokio::test(start_paused = true)]
+async fn changes_that_were_missed_have_everything_swept_twice() {
     let controller = controller(registry(&json!({})), &[("apps", Some("disabled"))]);
     let mut changes = controller.watches.changes();
     let mut work = Work::default();
-    work.has_none(&mine("apps"), true);
+    controller.look_at_everything(&mut work);
+    for _ in 0..3 {
+        swept_again(&controller, &mut work);
+        tokio::time::advance(EMPTIED_INTERVAL).await;
+    }
+    controller.look_at_everything(&mut work);
+    assert!(work.sweep.is_empty(), "it is known to be absent");
     for _ in 0..2_000 {
         controller
             .watches
             .tell(Change::NamespaceGone("another".to_owned()));
     }
     controller.catch_up(&mut work, &mut changes);
-    assert_eq!(work.sweep, [mine("apps")], "nobody knows that it is absent");
+    assert_eq!(swept_again(&controller, &mut work), ["apps"]);
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert_eq!(swept_again(&controller, &mut work), ["apps"]);
 }
 
 #[tokio::test(start_paused = true)]
