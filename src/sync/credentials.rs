@@ -103,6 +103,17 @@ impl Default for Seen {
     }
 }
 
+/// What is news of a Secret with a minted credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing that anybody has to hear of.
+    None,
+    /// The credential is the same, and may go to other namespaces.
+    Noted,
+    /// It holds another credential, or none.
+    Credential,
+}
+
 /// What a replica knows of the Secrets with minted credentials, by AcrRegistry.
 #[derive(Debug, Default)]
 pub struct Credentials {
@@ -147,9 +158,9 @@ impl Credentials {
         Some((held.stored.clone(), held.seen))
     }
 
-    /// Takes what such a Secret holds; says whether something else is held now that anybody has to hear of. The same credential
-    /// under other inputs is no other: an annotation on the identity's Secret must not have every pull secret written. One that
-    /// may go to other namespaces now is told, and is as old as it was. The API server's order decides, and no clock does: one
+    /// Takes what such a Secret holds; says what is news of that. The same credential
+    /// under other inputs is none: an annotation on the identity's Secret must not have every pull secret written. One of which
+    /// something else is noted is as old as it was. The API server's order decides, and no clock does: one
     /// that is older than what is held, by the versions that the API server gave both, is not taken. One without a
     /// version, as a list brings it, always is.
     pub fn set(
@@ -158,22 +169,22 @@ impl Credentials {
         stored: impl Into<Stored>,
         version: Option<Version>,
         seen: Seen,
-    ) -> bool {
+    ) -> News {
         let stored = stored.into();
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = held.get_mut(registry) {
             if known.version.zip(version).is_some_and(|(known, new)| known > new) {
-                return false;
+                return News::None;
             }
             known.version = version;
             if known.stored == stored {
-                return false;
+                return News::None;
             }
             if known.stored.is_noted_otherwise(&stored) {
                 let namespaces = |stored: &Stored| stored.minted().map(|held| held.namespaces.clone());
                 let is_told = namespaces(&known.stored) != namespaces(&stored);
                 known.stored = stored;
-                return is_told;
+                return if is_told { News::Noted } else { News::None };
             }
         }
         held.insert(
@@ -185,7 +196,7 @@ impl Credentials {
                 seen,
             },
         );
-        true
+        News::Credential
     }
 
     /// Forgets a credential whose Secret is gone.
@@ -227,16 +238,16 @@ mod tests {
                 credentials.of("mine").unwrap().refreshed_at == refreshed_at,
             )
         };
-        assert_eq!(set(18, Some("9")), (true, true));
+        assert_eq!(set(18, Some("9")), (News::Credential, true));
         assert_eq!(
             set(17, Some("10")),
-            (true, true),
+            (News::Credential, true),
             "later, by a clock that is behind"
         );
-        assert_eq!(set(19, Some("9")), (false, false), "an old event comes late");
-        assert_eq!(set(16, None), (true, true), "a list is taken");
-        assert_eq!(set(16, Some("11")), (false, true), "the same again");
-        assert_eq!(set(17, Some("10")), (false, false));
+        assert_eq!(set(19, Some("9")), (News::None, false), "an old event comes late");
+        assert_eq!(set(16, None), (News::Credential, true), "a list is taken");
+        assert_eq!(set(16, Some("11")), (News::None, true), "the same again");
+        assert_eq!(set(17, Some("10")), (News::None, false));
     }
 
     #[test]
@@ -249,7 +260,8 @@ mod tests {
             },
             written_at: None,
         };
-        assert!(credentials.set("mine", held(), Version::parse(Some("1")), seen));
+        let first = credentials.set("mine", held(), Version::parse(Some("1")), seen);
+        assert_eq!(first, News::Credential);
         let renamed = HeldCredential {
             inputs: "other".to_owned(),
             ..held()
@@ -257,19 +269,19 @@ mod tests {
         let set = |credential, version| {
             credentials.set("mine", credential, Version::parse(Some(version)), Seen::new())
         };
-        assert!(!set(renamed.clone(), "2"));
+        assert_eq!(set(renamed.clone(), "2"), News::None);
         assert!(credentials.seen("mine") == Some((Arc::new(renamed.clone()), seen)));
-        assert!(!set(held(), "1"), "an old event comes late");
+        assert_eq!(set(held(), "1"), News::None, "an old event comes late");
         let going_elsewhere = HeldCredential {
             namespaces: Some("others".to_owned()),
             ..renamed.clone()
         };
-        assert!(set(going_elsewhere.clone(), "3"), "others wait for it");
+        assert_eq!(set(going_elsewhere.clone(), "3"), News::Noted);
         assert!(credentials.seen("mine") == Some((Arc::new(going_elsewhere), seen)));
         let of_another_spec = HeldCredential {
             fingerprint: Some("another".to_owned()),
             ..renamed
         };
-        assert!(set(of_another_spec, "3"));
+        assert_eq!(set(of_another_spec, "3"), News::Credential);
     }
 }

@@ -192,6 +192,7 @@ impl DemandWriter {
                 self.write_overtaken(open, demands);
                 Some(true)
             }
+            Ok(Change::Noted(_)) => Some(true),
             Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                 demands.forget_all();
                 recent.doubt(|_| true);

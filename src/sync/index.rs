@@ -126,7 +126,11 @@ async fn changed(changes: &mut Receiver<Change>) {
     loop {
         match changes.recv().await {
             Ok(
-                Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) | Change::Binding(_),
+                Change::Namespace(_)
+                | Change::NamespaceGone(_)
+                | Change::Credential(_)
+                | Change::Noted(_)
+                | Change::Binding(_),
             ) => {}
             Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => return,
             // The caches end with the replica, and this with them.

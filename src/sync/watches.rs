@@ -21,7 +21,7 @@ use crate::kubernetes::watch::followed;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::Scope;
 use crate::sync::bindings::{KnownBindings, UnreadBinding};
-use crate::sync::credentials::{Credentials, Seen, Version};
+use crate::sync::credentials::{Credentials, News, Seen, Version};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pair::Pair;
 use crate::sync::recent_writes::RecentWrites;
@@ -47,6 +47,8 @@ pub enum Change {
     NamespaceGone(String),
     /// A credential was minted.
     Credential(String),
+    /// Something else is noted of a credential, which is the same as it was: it may go to other namespaces now.
+    Noted(String),
 }
 
 /// How many changes that a list brings are told one by one.
@@ -284,8 +286,10 @@ impl Watches {
 
     /// Takes what the Secret of a credential holds, written here or elsewhere, and tells where that is something else.
     pub fn learn(&self, registry: &str, stored: impl Into<Stored>, version: Option<Version>, seen: Seen) {
-        if self.credentials.set(registry, stored, version, seen) {
-            self.tell(Change::Credential(registry.to_owned()));
+        match self.credentials.set(registry, stored, version, seen) {
+            News::None => {}
+            News::Noted => self.tell(Change::Noted(registry.to_owned())),
+            News::Credential => self.tell(Change::Credential(registry.to_owned())),
         }
     }
 

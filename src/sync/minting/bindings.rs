@@ -95,9 +95,11 @@ impl BindingController {
                     let here = bindings.get(&change.name).into_iter().flatten();
                     here.map(|(key, _)| key.clone()).collect()
                 }
-                Change::Everything | Change::Registry(_) | Change::Binding(_) | Change::NamespaceGone(_) => {
-                    Vec::new()
-                }
+                Change::Everything
+                | Change::Registry(_)
+                | Change::Binding(_)
+                | Change::NamespaceGone(_)
+                | Change::Noted(_) => Vec::new(),
             };
             stream::iter(keys.iter().filter_map(|key| reference(key)).collect::<Vec<_>>())
         });
@@ -275,7 +277,7 @@ impl BindingController {
                     Ok(Change::Binding(key)) => vec![key],
                     Ok(
                         Change::Everything | Change::Registry(_) | Change::Credential(_)
-                        | Change::Namespace(_) | Change::NamespaceGone(_),
+                        | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Noted(_),
                     ) => continue,
                     Err(RecvError::Lagged(_)) => watches.credentials.registries(),
                     Err(RecvError::Closed) => return,

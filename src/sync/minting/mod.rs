@@ -173,7 +173,8 @@ impl RegistryController {
             | Change::Binding(_)
             | Change::Namespace(_)
             | Change::NamespaceGone(_)
-            | Change::Credential(_) => None,
+            | Change::Credential(_)
+            | Change::Noted(_) => None,
         });
         Controller::for_stream(changed, reader)
             .watches(own_secrets, config, users_of)

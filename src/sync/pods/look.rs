@@ -117,7 +117,7 @@ impl<'a> Look<'a> {
                 self.namespaces.extend(namespace);
             }
             Change::Registry(_) | Change::Everything => self.note_everything(),
-            Change::Credential(_) => {}
+            Change::Credential(_) | Change::Noted(_) => {}
         }
     }
 

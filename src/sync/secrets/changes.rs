@@ -59,10 +59,12 @@ impl SecretsController {
             }
             // Their controller writes their pull secrets.
             Change::Binding(_) => return,
-            Change::Credential(name) if binding_of_key(name).is_some() => return,
-            Change::Everything | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) => {
-                self.watches.view.registries()
-            }
+            Change::Credential(name) | Change::Noted(name) if binding_of_key(name).is_some() => return,
+            Change::Everything
+            | Change::Namespace(_)
+            | Change::NamespaceGone(_)
+            | Change::Credential(_)
+            | Change::Noted(_) => self.watches.view.registries(),
         };
         match change {
             Change::Everything => self.look_at_everything(work),
@@ -83,6 +85,17 @@ impl SecretsController {
                     }
                 }
             }
+            Change::Noted(name) => {
+                for namespace in self.watches.view.namespaces() {
+                    let pair = work.pair(namespace, name.clone());
+                    // What is under way takes the credential as it is, or is looked at once more when it ends.
+                    let is_done = work.is_under_way(&pair)
+                        || self.is_current(work, &pair) && !work.is_to_be_rewritten(&pair);
+                    if !is_done && self.step_of(&registries, &pair, work.is_due(&pair)) == Step::Write {
+                        work.enqueue(pair);
+                    }
+                }
+            }
         }
     }
 
@@ -95,11 +108,17 @@ impl SecretsController {
         }
         let before = work.looked_at.remove(name);
         let domains: Vec<_> = now.map_or_else(Vec::new, |now| registries.domains_of(now).cloned().collect());
+        let domains_before = work.domains.remove(name).unwrap_or_default();
         // It may have lost one to another AcrRegistry, too.
-        let gives_up_domains = work
-            .domains
-            .remove(name)
-            .is_some_and(|before| before.iter().any(|domain| !domains.contains(domain)));
+        let gives_up_domains = domains_before.iter().any(|domain| !domains.contains(domain));
+        let has_same_domains = domains_before == domains;
+        let has_same_secrets = has_same_domains
+            && before
+                .as_ref()
+                .zip(now)
+                .is_some_and(|(before, now)| before.fingerprint() == now.fingerprint());
+        // After an edit of its selector there is none until the leader has read the identity.
+        let waits = now.is_some_and(|now| self.watches.credential(now).is_none());
         if !domains.is_empty() {
             work.domains.insert(name.to_owned(), domains);
         }
@@ -128,10 +147,14 @@ impl SecretsController {
                 .0;
             match step {
                 // What no Pod needs now has the credential under their names still.
-                Step::Nothing if gives_up_domains && matches!(work.written.get(&pair), Some(Ok(_))) => {
+                Step::Nothing
+                    if (gives_up_domains || waits && !has_same_domains)
+                        && matches!(work.written.get(&pair), Some(Ok(_))) =>
+                {
                     work.rewrite(pair);
                 }
                 Step::Nothing => {}
+                Step::Write if has_same_secrets && self.is_current(work, &pair) => {}
                 Step::Write => work.enqueue(pair),
                 Step::Delete => {
                     let might_before = before

@@ -350,6 +350,10 @@ impl SecretsController {
                     work.written.remove(&pair);
                 }
                 work.forget_failure(&pair);
+                // A credential came, or may be written, since its turn began.
+                if self.step_of(&registries, &pair, work.is_wanted(&pair)) == Step::Write {
+                    work.enqueue(pair);
+                }
                 return;
             }
             // A foreign Secret need not go; and with a namespace its secrets go.

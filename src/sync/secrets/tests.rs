@@ -267,12 +267,14 @@ fn of_team(team: usize, provision: &str) -> AttachedRegistry {
     selecting(team, &format!("t{team}"), provision)
 }
 
-fn selecting(number: usize, team: &str, provision: &str) -> AttachedRegistry {
+fn selecting(number: usize, teams: &str, provision: &str) -> AttachedRegistry {
+    let teams: Vec<&str> = teams.split(',').collect();
     let object = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("r{number}")},
         "spec": {
             "loginServer": format!("registry{number}.azurecr.io"), "identity": {"managedIdentity": {}},
-            "namespaces": {"matchLabels": {"team": team}}, "provision": provision,
+            "namespaces": {"matchExpressions": [{"key": "team", "operator": "In", "values": teams}]},
+            "provision": provision,
         },
     });
     AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
@@ -313,6 +315,28 @@ async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
     assert_eq!(ask(&mut work, of_team(7, "OnDemand")), (0, 0), "nothing is new");
     assert_eq!(ask(&mut work, of_team(7, "Eager")), (20, 0));
     assert_eq!(ask(&mut work, selecting(7, "t8", "Eager")), (20, 20));
+    let wider = |teams| selecting(7, teams, "Eager");
+    assert_eq!(ask(&mut work, wider("t8,t9")), (20, 0), "one team more");
+    assert_eq!(ask(&mut work, wider("t8")), (0, 20), "and one less");
+    // The leader has read the identity under the selector of before.
+    let held = controller.watches.credentials.of("r7").unwrap();
+    let noted = |namespaces: &str| {
+        let namespaces = Some(namespaces.to_owned());
+        let noted = HeldCredential {
+            namespaces,
+            ..HeldCredential::clone(&held)
+        };
+        controller.watches.learn("r7", noted, None, Seen::new());
+    };
+    noted(wider("t8").namespaces_fingerprint());
+    assert_eq!(ask(&mut work, wider("t8,t9")), (0, 0), "nobody yet");
+    noted(wider("t8,t9").namespaces_fingerprint());
+    controller.on_change(&mut work, &Change::Noted("r7".to_owned()));
+    assert_eq!(done(&controller, &mut work), (20, 0), "one team more");
+    controller.on_change(&mut work, &Change::Noted("r7".to_owned()));
+    assert_eq!(done(&controller, &mut work), (0, 0), "all have it");
+    assert_eq!(ask(&mut work, wider("t8")), (0, 20));
+    noted(wider("t8").namespaces_fingerprint());
     assert_eq!(
         ask(&mut work, selecting(50, "t7", "OnDemand")),
         (0, 0),
@@ -1061,7 +1085,7 @@ async fn a_rewrite_waits_for_a_credential_that_may_be_written() {
     controller.finish(&mut work, pair, step, result);
     assert_eq!(work.next(), None, "there is nothing to write");
     noted(without.namespaces_fingerprint());
-    controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
+    controller.on_change(&mut work, &Change::Noted("mine".to_owned()));
     let pair = work.next().unwrap();
     assert!(work.take_need(&pair));
     assert_eq!(controller.work_on(pair, true).await.1, Step::Write);

@@ -157,9 +157,14 @@ impl Work {
         self.rewrites.insert(Arc::clone(pair));
     }
 
+    /// Whether a pull secret is to be written once more, whether or not a Pod needs it.
+    pub(super) fn is_to_be_rewritten(&self, pair: &SharedPair) -> bool {
+        self.rewrites.contains(pair)
+    }
+
     /// Whether a pull secret is to be written where there is a credential for it.
     pub(super) fn is_due(&self, pair: &SharedPair) -> bool {
-        self.is_wanted(pair) || self.rewrites.contains(pair)
+        self.is_wanted(pair) || self.is_to_be_rewritten(pair)
     }
 
     /// Whether the pull secret of a pair, whose turn has come, is to be there: a Pod needs it, or it is to be rewritten.
