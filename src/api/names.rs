@@ -48,6 +48,8 @@ pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
 pub const VIEW_ROLE: &str = "pullpass-view";
 /// The `ClusterRole` of people who change it.
 pub const EDIT_ROLE: &str = "pullpass-edit";
+/// The field manager of what is noted on a minted credential, which is stored under [`MANAGER`].
+pub const NOTE_MANAGER: &str = "pullpass-note";
 /// The name of the `AcrIndex` that the admission policies read.
 pub const INDEX: &str = "pullpass";
 /// The annotation of a Pod that stands for one that a kubelet runs from a file.

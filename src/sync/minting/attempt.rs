@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt};
 
 use super::credential_state::CredentialState;
 use super::identity::{self, Resolved, resolve};
+use super::notes::Unnoted;
 use super::{MintFailure, Parsed, RETRY_INTERVAL, RegistryController, after};
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
@@ -108,19 +109,27 @@ impl RegistryController {
         let held = || self.parts.watches.credentials.seen(name);
         match self.identify(parsed).await {
             Ok((registry, resolved)) => {
-                let (resolved, is_noted) = self.carry_over(registry, resolved).await;
-                let (credential, next) = self.keep_fresh(registry, fraction, &resolved, held(), now).await;
-                (credential, is_noted.interval(next))
+                let (resolved, noted) = self.carry_over(registry, resolved).await;
+                let (mut credential, next) =
+                    self.keep_fresh(registry, fraction, &resolved, held(), now).await;
+                let Err(unnoted) = noted else {
+                    return (credential, next);
+                };
+                let waits = |held: &Arc<HeldCredential>| !held.may_go_out_for(registry);
+                if credential.failure.is_none() && credential.held.as_ref().is_some_and(waits) {
+                    credential.failure = unnoted.failure;
+                }
+                (credential, next.into_iter().chain([unnoted.wait]).min())
             }
             Err(failure) => {
                 self.parts.metrics.registries.count_refresh(name, false);
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
-                let is_missing = failure.reason == Reason::CredentialSecretMissing;
-                let again = match parsed {
-                    Ok(registry) if is_missing => self.withhold(registry).await.interval(retry),
-                    _ => retry,
-                };
+                let withheld = self.withhold_where_missing(name, parsed, &failure).await;
+                let again = retry
+                    .into_iter()
+                    .chain(withheld.err().map(|unnoted| unnoted.wait))
+                    .min();
                 let held = held().map(|(held, _)| held);
                 let is_good =
                     |held: &&Arc<HeldCredential>| self.is_good(name, fraction, parsed, held, &failure, now);
@@ -139,6 +148,37 @@ impl RegistryController {
                 };
                 (credential, again)
             }
+        }
+    }
+
+    /// Has a credential go to no further namespace where the Secret of its identity is missing or refuses. A spec that can't be
+    /// acted on leaves what was in force before: its identity counts.
+    pub(super) async fn withhold_where_missing(
+        &self,
+        name: &str,
+        parsed: &Parsed,
+        failure: &MintFailure,
+    ) -> Result<(), Unnoted> {
+        let is_missing = |failure: &MintFailure| failure.reason == Reason::CredentialSecretMissing;
+        if let Ok(registry) = parsed {
+            return if is_missing(failure) {
+                self.withhold(registry).await
+            } else {
+                Ok(())
+            };
+        }
+        let registries = self.parts.watches.view.registries_with(name);
+        let Some(registry) = registries
+            .by_name(name)
+            .filter(|registry| !registry.is_anonymous())
+        else {
+            return Ok(());
+        };
+        let parts = &self.parts;
+        let (client, env) = (&parts.client, &parts.workload_identity);
+        match resolve(client, &parts.own_namespace, registry, env).await {
+            Err(failure) if is_missing(&failure) => self.withhold(registry).await,
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod bindings;
 mod credential_state;
 mod domains;
 mod identity;
+mod notes;
 mod pull_right;
 pub mod refresh;
 mod rewrites;
@@ -40,6 +41,7 @@ use self::credential_state::CredentialState;
 use self::domains::{Domains, ReadConfiguration};
 pub use self::identity::WorkloadIdentityEnv;
 pub(crate) use self::identity::{CredentialSource, resolve, secret_version};
+use self::notes::RefusedNotes;
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::{LastAttempt, fraction};
 use self::rewrites::ReadValues;
@@ -95,6 +97,7 @@ pub struct RegistryController {
     acceptances: Mutex<Acceptances>,
     pull_rights: Mutex<PullRights>,
     read_values: Mutex<ReadValues>,
+    refused_notes: RefusedNotes,
     configuration: ReadConfiguration,
 }
 
@@ -128,6 +131,7 @@ impl RegistryController {
             acceptances: Mutex::default(),
             pull_rights: Mutex::default(),
             read_values: Mutex::default(),
+            refused_notes: RefusedNotes::default(),
             configuration: ReadConfiguration::default(),
         }
     }

@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
-use std::time::Duration;
 
+use super::RegistryController;
 use super::identity::{CredentialSource, Resolved};
-use super::{RETRY_INTERVAL, RegistryController};
+use super::notes::{NO_NAMESPACES, Note, Unnoted};
 use crate::azure::identity::{Application, MintIdentity};
 use crate::policy::attached::AttachedRegistry;
-use crate::sync::held_credential::HeldCredential;
 
 /// What was read last of the Secrets of identities, by AcrRegistry: as hashes under a key that this process alone has, which
 /// say nothing of a value.
@@ -18,26 +17,6 @@ use crate::sync::held_credential::HeldCredential;
 pub(super) struct ReadValues {
     key: RandomState,
     known: HashMap<String, Known>,
-}
-
-/// Whether a minted credential says what is to be noted of it; if not, that is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IsNoted(bool);
-
-impl IsNoted {
-    /// When to look again, where that is in so long at most without it.
-    pub(super) fn interval(self, next: Option<Duration>) -> Option<Duration> {
-        let retry = (!self.0).then_some(RETRY_INTERVAL);
-        next.into_iter().chain(retry).min()
-    }
-}
-
-/// What is noted of a credential beside itself.
-struct Note<'a> {
-    /// Other inputs, if it has any.
-    inputs: Option<&'a String>,
-    /// The fingerprint of the namespaces to which it may go.
-    namespaces: &'a str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,28 +74,24 @@ fn values_of(app: &Application) -> [&str; 2] {
 impl RegistryController {
     /// Has all that is known of a registry hold for inputs that differ by the version of the Secret alone, and has its credential
     /// go to the namespaces that the spec lets in now. The credential's own Secret gets the new version, by which
-    /// `pullpass attach` sees that the one that it wrote was read; where that fails, the inputs of before are given back, and
-    /// that it is not noted.
+    /// `pullpass attach` sees that the one that it wrote was read; where that fails, the inputs of before are given back.
     pub(super) async fn carry_over(
         &self,
         registry: &AttachedRegistry,
         mut resolved: Resolved,
-    ) -> (Resolved, IsNoted) {
+    ) -> (Resolved, Result<(), Unnoted>) {
         let name = registry.name();
         let before = {
             let values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
             values.inputs_before(registry, &resolved)
         };
-        let held_inputs = before.as_ref().unwrap_or(&resolved.inputs);
-        let noted = Note {
-            inputs: Some(&resolved.inputs),
-            namespaces: registry.namespaces_fingerprint(),
-        };
-        let is_noted = self.note_held(registry, Some(held_inputs), noted).await;
+        let noted = self
+            .note_identity(registry, before.as_ref(), &resolved.inputs)
+            .await;
         if let Some(before) = before {
-            if !is_noted.0 {
+            if noted.is_err() {
                 resolved.inputs = before;
-                return (resolved, is_noted);
+                return (resolved, noted);
             }
             self.rename_memory(name, &before, &resolved.inputs);
         }
@@ -124,55 +99,38 @@ impl RegistryController {
         let mut values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
         values.known.retain(|name, _| view.is_attached(name));
         values.learn(registry, &resolved);
-        (resolved, is_noted)
+        (resolved, noted)
     }
 
-    /// Has the credential of a registry go to no further namespace, since the Secret of its identity is missing or refuses.
-    pub(super) async fn withhold(&self, registry: &AttachedRegistry) -> IsNoted {
-        let noted = Note {
-            inputs: None,
-            namespaces: "",
-        };
-        self.note_held(registry, None, noted).await
-    }
-
-    /// Stores something else to be noted of the credential that is held, where it is of the spec and of these inputs if any are
-    /// given; says whether that is done, or there is none.
-    async fn note_held(
+    /// Notes on the credential of a registry that its identity is the one of these inputs, where it is: it was made of them, or
+    /// of those before, which mean the same.
+    async fn note_identity(
         &self,
         registry: &AttachedRegistry,
-        of_inputs: Option<&String>,
-        note: Note<'_>,
-    ) -> IsNoted {
-        let watches = &self.parts.watches;
-        let Some((held, seen)) = watches.credentials.seen(registry.name()) else {
-            return IsNoted(true);
+        before: Option<&String>,
+        inputs: &String,
+    ) -> Result<(), Unnoted> {
+        let Some((held, seen)) = self.parts.watches.credentials.seen(registry.name()) else {
+            return Ok(());
         };
-        if !held.is_of(registry) || of_inputs.is_some_and(|inputs| held.inputs != *inputs) {
-            return IsNoted(true);
+        if !held.is_of(registry) {
+            return Ok(());
         }
-        let noted = HeldCredential {
-            inputs: note.inputs.unwrap_or(&held.inputs).clone(),
-            namespaces: Some(note.namespaces.to_owned()),
-            ..HeldCredential::clone(&held)
+        let note = if held.inputs == *before.unwrap_or(inputs) {
+            Note {
+                inputs: inputs.clone(),
+                namespaces: registry.namespaces_fingerprint().to_owned(),
+            }
+        } else if held.namespaces.is_none() {
+            // An earlier release stored it, for nobody knows which selector.
+            Note {
+                inputs: held.inputs.clone(),
+                namespaces: NO_NAMESPACES.to_owned(),
+            }
+        } else {
+            return Ok(());
         };
-        if noted == *held {
-            return IsNoted(true);
-        }
-        match self.store(registry.name(), &noted).await {
-            Ok(version) => {
-                watches.learn(registry.name(), noted, version, seen);
-                IsNoted(true)
-            }
-            Err(failure) => {
-                tracing::warn!(
-                    registry = registry.name(),
-                    message = failure.message,
-                    "what its identity's Secret says now was not noted on the minted credential; will retry"
-                );
-                IsNoted(false)
-            }
-        }
+        self.note(registry.name(), &held, seen, note).await
     }
 
     fn rename_memory(&self, registry: &str, before: &str, inputs: &str) {
@@ -187,11 +145,16 @@ impl RegistryController {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::reason::Reason;
     use crate::azure::mint::Password;
+    use crate::policy::invalid_spec::InvalidSpec;
     use crate::sync::credentials::Seen;
+    use crate::sync::held_credential::HeldCredential;
+    use crate::sync::minting::MintFailure;
     use crate::sync::minting::refresh::RefreshPlan;
-    use crate::sync::minting::tests::controller;
+    use crate::sync::minting::tests::controller_of;
     use serde_json::json;
+    use std::time::Duration;
 
     fn registry(repository: &str) -> AttachedRegistry {
         parsed(repository, &serde_json::Value::Null)
@@ -266,13 +229,10 @@ mod tests {
         assert_eq!(values.inputs_before(&mine, &resolved("narrow")), None);
     }
 
-    /// A controller that holds a credential of this spec and these inputs.
+    /// A controller that holds a credential of this spec and these inputs, which is stored; a write has this answer.
     fn holding(registry: &AttachedRegistry, inputs: &str, code: u16) -> RegistryController {
-        let stored = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credential-mine", "resourceVersion": "7"}});
-        let refused = json!({"kind": "Status", "status": "Failure", "code": code, "message": "no"});
-        let controller = controller(registry, code, if code == 200 { &stored } else { &refused });
         let held = HeldCredential {
-            docker_config: k8s_openapi::ByteString(Vec::new()),
+            docker_config: k8s_openapi::ByteString(b"{}".to_vec()),
             audience: None,
             refreshed_at: jiff::Timestamp::UNIX_EPOCH,
             expires_at: None,
@@ -280,6 +240,19 @@ mod tests {
             fingerprint: Some(registry.fingerprint().to_owned()),
             namespaces: None,
         };
+        let mut stored = held.manifest("mine", "own");
+        stored["metadata"]["resourceVersion"] = json!("7");
+        let refused = json!({"kind": "Status", "status": "Failure", "code": code, "message": "no"});
+        let written = if code == 200 { stored.clone() } else { refused };
+        let missing = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
+        let controller = controller_of(registry, move |request| match *request.method() {
+            http::Method::GET if request.uri().path().ends_with("/credential-mine") => {
+                (200, stored.to_string())
+            }
+            // The identity's.
+            http::Method::GET => (404, missing.to_string()),
+            _ => (code, written.to_string()),
+        });
         controller.parts.watches.learn("mine", held, None, Seen::new());
         controller
     }
@@ -299,7 +272,8 @@ mod tests {
     async fn a_rewrite_is_noted_and_renames_what_is_known() {
         let mine = registry("myregistry");
         let controller = holding(&mine, "a/1", 200);
-        controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        let (_, noted) = controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        assert_eq!(noted, Ok(()));
         controller.accepted("mine", "a/1");
         assert_eq!(held(&controller), "a/1");
         let (carried, _) = controller.carry_over(&mine, resolved("hunter2", "a/2")).await;
@@ -320,8 +294,10 @@ mod tests {
         let mine = registry("myregistry");
         let controller = holding(&mine, "a/1", 500);
         for inputs in ["a/1", "a/2", "a/2"] {
-            let (carried, is_noted) = controller.carry_over(&mine, resolved("hunter2", inputs)).await;
-            assert_eq!(is_noted, IsNoted(false), "{inputs}");
+            let (carried, noted) = controller.carry_over(&mine, resolved("hunter2", inputs)).await;
+            let unnoted = noted.unwrap_err();
+            assert!(unnoted.failure.unwrap().message.contains(": no"), "{inputs}");
+            assert!(unnoted.wait <= Duration::from_secs(2), "{inputs}");
             assert_eq!(
                 (carried.inputs.as_str(), held(&controller).as_str()),
                 ("a/1", "a/1")
@@ -330,22 +306,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_note_that_is_refused_is_not_repeated_before_its_turn() {
+        let mine = registry("myregistry");
+        let controller = holding(&mine, "a/1", 403);
+        let (_, first) = controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        let (_, second) = controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        let (first, second) = (first.unwrap_err(), second.unwrap_err());
+        assert_eq!(first.failure, second.failure);
+        assert!(second.wait < first.wait, "it is the same wait");
+    }
+
+    #[tokio::test]
     async fn only_a_credential_of_the_same_inputs_is_noted_otherwise() {
         let mine = registry("myregistry");
-        // A write would be refused, and so be seen.
         let noted = async |controller: &RegistryController| {
             controller.carry_over(&mine, resolved("hunter2", "a/1")).await.1
         };
-        let of_others = holding(&mine, "b/1", 500);
-        assert_eq!(noted(&of_others).await, IsNoted(true), "of other inputs");
         let of_another_spec = holding(&registry("otherregistry"), "a/1", 500);
-        assert_eq!(noted(&of_another_spec).await, IsNoted(true), "of another spec");
-        of_others.parts.watches.credentials.remove("mine");
-        assert_eq!(noted(&of_others).await, IsNoted(true), "none");
-        let refused = noted(&holding(&mine, "a/1", 500)).await;
-        assert_eq!(refused.interval(None), Some(RETRY_INTERVAL));
-        assert_eq!(refused.interval(Some(Duration::MAX)), Some(RETRY_INTERVAL));
-        assert_eq!(refused.interval(Some(Duration::ZERO)), Some(Duration::ZERO));
+        assert_eq!(noted(&of_another_spec).await, Ok(()), "of another spec");
+        let of_others = holding(&mine, "b/1", 200);
+        assert_eq!(noted(&of_others).await, Ok(()));
+        let watches = &of_others.parts.watches;
+        let withheld = watches.credentials.of("mine").unwrap();
+        assert_eq!(
+            (withheld.inputs.as_str(), withheld.namespaces.as_deref()),
+            ("b/1", Some("")),
+            "nobody knows to which namespaces an earlier release would let it go"
+        );
+        watches.credentials.remove("mine");
+        assert_eq!(noted(&of_others).await, Ok(()), "none");
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_came_meanwhile_is_not_noted() {
+        let mine = registry("myregistry");
+        let controller = holding(&mine, "a/1", 500);
+        let watches = &controller.parts.watches;
+        let newer = HeldCredential {
+            refreshed_at: jiff::Timestamp::MAX,
+            ..HeldCredential::clone(&watches.credentials.of("mine").unwrap())
+        };
+        watches.learn("mine", newer, None, Seen::new());
+        // A write would be refused, and so be seen.
+        let (_, noted) = controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        assert_eq!(noted.unwrap_err().failure, None);
     }
 
     #[tokio::test]
@@ -353,16 +357,39 @@ mod tests {
         let (mine, for_a) = (registry("myregistry"), selecting("myregistry", "a"));
         assert_eq!(mine.fingerprint(), for_a.fingerprint());
         let controller = holding(&mine, "a/1", 200);
+        let read = async |registry, password, inputs| {
+            let (_, noted) = controller.carry_over(registry, resolved(password, inputs)).await;
+            assert_eq!(noted, Ok(()));
+        };
         let may_go_out_for = |registry| controller.parts.watches.credential(registry).is_some();
         assert!(may_go_out_for(&for_a), "an earlier release noted nothing");
-        controller.carry_over(&mine, resolved("hunter2", "a/1")).await;
+        read(&mine, "hunter2", "a/1").await;
         assert!(may_go_out_for(&mine) && !may_go_out_for(&for_a));
         // The Secret holds another identity, which nobody accepted yet.
-        controller.carry_over(&for_a, resolved("narrow", "a/2")).await;
+        read(&for_a, "narrow", "a/2").await;
         assert!(!may_go_out_for(&for_a));
-        controller.carry_over(&for_a, resolved("hunter2", "a/1")).await;
+        read(&for_a, "hunter2", "a/1").await;
         assert!(may_go_out_for(&for_a) && !may_go_out_for(&mine));
-        controller.withhold(&for_a).await;
+        assert_eq!(controller.withhold(&for_a).await, Ok(()));
         assert!(!may_go_out_for(&for_a), "its Secret is gone");
+    }
+    #[tokio::test]
+    async fn a_spec_that_is_unusable_evades_no_withdrawal() {
+        let mine = registry("myregistry");
+        let controller = holding(&mine, "a/1", 200);
+        let failure = MintFailure {
+            reason: Reason::InvalidSpec,
+            message: String::new(),
+            retry_after: None,
+        };
+        let unusable = Err(InvalidSpec::NoRegistry);
+        let withheld = controller
+            .withhold_where_missing("mine", &unusable, &failure)
+            .await;
+        assert_eq!(withheld, Ok(()));
+        assert!(
+            controller.parts.watches.credential(&mine).is_none(),
+            "its Secret is gone"
+        );
     }
 }

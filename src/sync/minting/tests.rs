@@ -233,11 +233,20 @@ proptest! {
 
 /// A controller of one registry, whose API server gives every call this answer, and whose Azure is never asked.
 pub(super) fn controller(registry: &AttachedRegistry, code: u16, answer: &Value) -> RegistryController {
-    let body = answer.to_string().into_bytes();
-    let server = tower::service_fn(move |_: http::Request<Body>| {
+    let answer = answer.to_string();
+    controller_of(registry, move |_| (code, answer.clone()))
+}
+
+/// The same, where the answer depends on the call.
+pub(super) fn controller_of(
+    registry: &AttachedRegistry,
+    answer: impl Fn(&http::Request<Body>) -> (u16, String) + Send + 'static,
+) -> RegistryController {
+    let server = tower::service_fn(move |request: http::Request<Body>| {
+        let (code, body) = answer(&request);
         let response = http::Response::builder()
             .status(code)
-            .body(Body::from(body.clone()));
+            .body(Body::from(body.into_bytes()));
         std::future::ready(Ok::<_, std::io::Error>(response.unwrap()))
     });
     let authority = rcgen::generate_simple_self_signed(["authority".to_owned()]).unwrap();
