@@ -9,13 +9,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use pullpass_test_support::{
-    ControlPlane, Installation, Login, end_to_end_wanted, kube_client, pod, pod_with, wait_for,
+    ControlPlane, Installation, InstallationBuilder, Login, end_to_end_wanted, kube_client, pod, pod_with,
+    wait_for,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::slow_watch::SlowWatch;
-use crate::world::{SOON, Test, World, pull_secret, replica_by_way, text};
+use crate::world::{RESYNC, SOON, Test, World, pull_secret, replica_builder, text};
 
 /// How far apart a replica's lists of `AcrRegistries` begin at least.
 const LIST_INTERVAL: Duration = Duration::from_millis(25);
@@ -27,11 +28,21 @@ fn beside_a_slow_replica(
     logins: usize,
     test: impl FnOnce(&World, &SlowWatch, &Installation) -> Test,
 ) -> Test {
+    beside_a_slow_replica_that(logins, |builder| builder, test)
+}
+
+/// The same, of which both are to be like that.
+fn beside_a_slow_replica_that(
+    logins: usize,
+    settle: fn(InstallationBuilder) -> InstallationBuilder,
+    test: impl FnOnce(&World, &SlowWatch, &Installation) -> Test,
+) -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
-    let world = World::start(&cluster, logins, |_| {})?;
+    let world = World::with_pullpass(&cluster, logins, |_| {}, |builder| settle(builder.flag(RESYNC)))?;
     let way = SlowWatch::start(&cluster)?;
-    let slow = replica_by_way(&cluster, &world.azure, way.kubeconfig())?;
+    let slow = replica_builder(&cluster, &world.azure).flag(RESYNC);
+    let slow = settle(slow.kubeconfig(way.kubeconfig())).start()?;
     test(&world, &way, &slow)
 }
 
@@ -63,6 +74,21 @@ fn waited(replica: &Installation, what: &str, result: &str) -> Result<usize, Box
 fn labels_of(world: &World, namespace: &str) -> Result<Value, Box<dyn Error>> {
     let object = world.cluster.get_json(&["namespace", namespace])?;
     Ok(object.pointer("/metadata/labels").cloned().unwrap_or_default())
+}
+
+/// Waits until a replica answers for a namespace that may use the registry without asking about it.
+fn wait_until_known(world: &World, slow: &Installation, namespace: &str, login: &Login) -> Test {
+    wait_for("the last namespace to be known", SOON, || {
+        world
+            .run_pod(namespace, login)
+            .map_err(|error| error.to_string())?;
+        let records = slow.records_in(namespace).map_err(|error| error.to_string())?;
+        let is_known = records.iter().any(|record| record.get("waited").is_none());
+        is_known
+            .then_some(())
+            .ok_or_else(|| "every answer waited".to_owned())
+    })?;
+    Ok(())
 }
 
 fn image(login: &Login) -> String {
@@ -181,14 +207,7 @@ fn a_namespace_opts_in_right_before_its_pod() -> Test {
         let others = slow.new_namespace(&[("team", "b")])?;
         // Known after the other two.
         let last = slow.new_namespace(&[("team", "a")])?;
-        wait_for("the last namespace to be known", SOON, || {
-            world.run_pod(&last, &login).map_err(|error| error.to_string())?;
-            let records = slow.records_in(&last).map_err(|error| error.to_string())?;
-            let is_known = records.iter().any(|record| record.get("waited").is_none());
-            is_known
-                .then_some(())
-                .ok_or_else(|| "every answer waited".to_owned())
-        })?;
+        wait_until_known(world, slow, &last, &login)?;
         way.hold("namespaces");
         for (count, namespace) in [&declined, &others].into_iter().enumerate() {
             let labels = ["pullpass.dev/inject=enabled", "team=a"];
@@ -203,6 +222,42 @@ fn a_namespace_opts_in_right_before_its_pod() -> Test {
                 "{count}"
             );
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_namespace_that_opts_in_is_refused_nothing_that_is_for_it() -> Test {
+    fn strict_opt_in(builder: InstallationBuilder) -> InstallationBuilder {
+        let builder = builder.overlay("opt-in").label("pullpass.dev/inject", "enabled");
+        builder.flag("--mode=opt-in").flag("--forbidden=deny")
+    }
+    beside_a_slow_replica_that(1, strict_opt_in, |world, way, slow| {
+        let login = world.attached(&json!({"namespaces": {"matchLabels": {"team": "a"}}}))?;
+        let (opts_in, moves) = (slow.new_namespace(&[])?, slow.new_namespace(&[("team", "b")])?);
+        let known = slow.new_namespace(&[("team", "a"), ("pullpass.dev/inject", "enabled")])?;
+        wait_until_known(world, slow, &known, &login)?;
+        let before = waited(slow, "namespace", "changed")?;
+        way.hold("namespaces");
+        for (namespace, team) in [(&opts_in, "team=a"), (&moves, "team=a")] {
+            let label = ["label", "namespace", namespace, "--overwrite"];
+            world
+                .cluster
+                .run(&[&label[..], &["pullpass.dev/inject=enabled", team]].concat())?;
+            way.wait_for_an_event()?;
+            world.run_pod(namespace, &login)?;
+        }
+        assert_eq!(waited(slow, "namespace", "changed")?, before + 2);
+        // The labels that count are those that the API server has now, and by these it is refused.
+        let label = ["label", "namespace", &opts_in, "--overwrite", "team=b"];
+        world.cluster.run(&label)?;
+        let pod = pod(&opts_in, "refused", &image(&login));
+        let refused = world
+            .cluster
+            .run_with_input(&["create", "--filename", "-"], &pod.to_string());
+        let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("(rule: forbidden)"), "{said}");
+        assert_eq!(waited(slow, "namespace", "changed")?, before + 2);
         Ok(())
     })
 }

@@ -16,6 +16,7 @@ mod dry_run;
 mod evolution;
 mod failed_pulls;
 mod failures;
+mod flood;
 mod handover;
 mod identities;
 mod keys;

@@ -457,8 +457,8 @@ async fn a_deletion_that_is_refused_for_long_is_left_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_noted_of_a_registry_that_is_left_out_or_detached() {
     let cases: [fn(&mut Work); 2] = [
-        |work| drop(work.left_out.insert("mine".to_owned())),
-        |work| drop(work.detached.insert("mine".to_owned(), Detached::default())),
+        |work| work.left_out.extend(["mine".to_owned()]),
+        |work| work.detached.extend([("mine".to_owned(), Detached::default())]),
     ];
     for is_unknown in cases {
         let (mut cluster, mut work) = Cluster::settled().await;
