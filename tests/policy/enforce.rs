@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use pullpass_test_support::{ControlPlane, Scratch, wait_for};
+use pullpass_test_support::{ControlPlane, Installation, Scratch, wait_for};
 use serde_json::{Value, json};
 
 use crate::intruder::Intruder;
@@ -531,26 +531,99 @@ fn without_the_definition_the_binding_has_to_go() -> Test {
     Ok(())
 }
 
+/// A cluster's only replica, registered as it is shipped, which refuses strangers; and the index that it keeps.
+fn refusing_replica(cluster: &ControlPlane) -> Result<Installation<'_>, Box<dyn Error>> {
+    // No controller makes its service account, which the installation's probe needs.
+    namespace(cluster, "default", &json!({}))?;
+    let builder = pullpass(cluster).whole_cluster("apps");
+    let replica = builder.flag("--unattached=deny").start()?;
+    attach(cluster)?;
+    wait_for_index(cluster, &[OPEN, CLOSED])?;
+    namespace(cluster, "none", &json!({}))?;
+    Ok(replica)
+}
+
+fn with_image(image: &str) -> String {
+    pod("none", &json!({"containers": [{"name": "main", "image": image}]}))
+}
+
+/// How many reviews the API server sent that nobody answered.
+fn unanswered(cluster: &ControlPlane) -> Result<u64, Box<dyn Error>> {
+    let metrics = cluster.run(&["get", "--raw", "/metrics"])?.stdout;
+    let of_ours = |line: &&str| {
+        line.starts_with("apiserver_admission_webhook_fail_open_count{")
+            && line.contains(r#"name="pods.pullpass.dev""#)
+    };
+    let counts = metrics.lines().filter(of_ours);
+    Ok(counts
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum())
+}
+
+#[test]
+fn strangers_are_refused_while_every_replica_is_stopped() -> Test {
+    let cluster = cluster()?;
+    let mut replica = refusing_replica(&cluster)?;
+    replica.stop()?;
+    assert!(replica.process().check_running().is_err());
+    let before = unanswered(&cluster)?;
+    let stranger = with_image(STRANGE);
+    // The API server asks, nobody answers, and `Ignore` admits what the replica refused.
+    assert!(!create(&cluster, &stranger).refused);
+    assert!(unanswered(&cluster)? > before);
+
+    cluster.run(&["apply", "--filename", COMPONENT])?;
+    let said = wait_for("the policy to refuse", SOON, || {
+        let said = create(&cluster, &stranger);
+        said.refused.then_some(said)
+    })?;
+    assert!(said.text.contains("'pullpass-enforce'"), "{}", said.text);
+    assert!(refusal(&said).contains("(rule: unattached)"), "{}", said.text);
+    let before = unanswered(&cluster)?;
+    let said = create(&cluster, &with_image("openregistry.azurecr.io/app:1"));
+    assert!(!said.refused, "{}", said.text);
+    assert!(unanswered(&cluster)? > before, "no replica has come back");
+    Ok(())
+}
+
 #[test]
 fn a_webhook_that_comes_later_does_not_evade_the_rules() -> Test {
-    let cluster = enforced(&index())?;
-    let plain = pod(
-        "none",
-        &json!({"containers": [{"name": "main", "image": "openregistry.azurecr.io/app"}]}),
-    );
-    assert!(!create(&cluster, &plain).refused);
+    let cluster = cluster()?;
+    let replica = refusing_replica(&cluster)?;
+    // pullpass is not asked about this one, and so not a second time either.
+    let plain = with_image("nginx");
     let intruder = Intruder::start(&cluster, "zz-intruder", STRANGE)?;
+    assert!(replica.configuration() < "zz-intruder");
     wait_for("the later webhook to be called", SOON, || {
         intruder.was_called_by(|| {
             create(&cluster, &plain);
         })
     })?;
     let said = create(&cluster, &plain);
+    assert!(!said.refused, "it evades the webhook alone: {}", said.text);
+
+    cluster.run(&["apply", "--filename", COMPONENT])?;
+    let said = wait_for("the policy to refuse", SOON, || {
+        let said = create(&cluster, &plain);
+        said.refused.then_some(said)
+    })?;
+    let by_intruder = "spec.containers[intruder] names";
     assert!(
-        refusal(&said).starts_with("pullpass: spec.containers[intruder] names"),
+        refusal(&said).starts_with(&format!("pullpass: {by_intruder}")),
         "{}",
         said.text
     );
+    assert_eq!(
+        replica.records_in("none")?.len(),
+        0,
+        "the policy alone refuses it"
+    );
+    // One with an image on ACR is shown to pullpass once more, after the intruder.
+    let said = create(&cluster, &with_image("openregistry.azurecr.io/app:1"));
+    assert!(said.refused && said.text.contains(by_intruder), "{}", said.text);
+    let decisions: Vec<_> = replica.wait_for_records("none", 2)?;
+    let decisions: Vec<_> = decisions.iter().map(|record| text(record, "/decision")).collect();
+    assert_eq!(decisions, ["injected", "denied"]);
     Ok(())
 }
 
