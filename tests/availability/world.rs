@@ -292,6 +292,15 @@ impl Replica {
         Ok(metrics.lines().any(|line| line == "pullpass_leader 1"))
     }
 
+    /// How many reviews it has answered.
+    pub fn answered(&self) -> Result<u64, Box<dyn Error>> {
+        let metrics = self.webhook.metrics()?;
+        let of_reviews = |line: &&str| line.starts_with("pullpass_admission_requests_total{");
+        let counts = metrics.lines().filter(of_reviews);
+        let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        Ok(counts.sum())
+    }
+
     pub fn wait_until_it_leads(&self) -> Test {
         self.wait_until(true)
     }

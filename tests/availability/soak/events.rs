@@ -1,6 +1,7 @@
 //! What happens to the replicas and to the cluster while Pods are created.
 
 use std::error::Error;
+use std::time::Instant;
 
 use pullpass_test_support::{Signal, wait_for};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::fleet::Fleet;
 use super::pods::Pods;
 use super::{Pace, Setting, patch, wait_until_all_know};
 use crate::ask::injects;
-use crate::world::{NAMESPACE, OWN_NAMESPACE, SOON, Test, World, is_injected, text};
+use crate::world::{NAMESPACE, OWN_NAMESPACE, Replica, SOON, Test, World, is_injected, text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -84,10 +85,14 @@ impl Conductor<'_, '_> {
             Event::RotateCertificate => self.rotate_certificate(),
             Event::RestartApiServer => {
                 self.world.cluster.restart_api_server()?;
+                let begun = Instant::now();
                 self.wait()?;
                 self.fleet.wait_for_leader()?;
                 // An API server that starts does not know the index of its policies yet: until then, the webhook injects alone.
-                wait_until_all_know(self.world, self.setting)
+                wait_until_all_know(self.world, self.setting)?;
+                // Which docs/availability.md has.
+                eprintln!("  after {:?} Pods are injected as the row says", begun.elapsed());
+                Ok(())
             }
             Event::ChangeRegistries => self.change_registries(),
             Event::ChangeLabels => self.change_labels(),
@@ -156,14 +161,54 @@ impl Conductor<'_, '_> {
     }
 
     fn cut_off(&mut self) -> Test {
-        self.fleet.replica(0)?.network.cut()?;
+        let number = self.wait_for_asked()?;
+        let before = self.failed_reviews()?;
+        self.fleet.replica(number)?.network.cut()?;
+        // Until one that was sent to it has waited for its timeout.
+        wait_for("a review to have no answer", SOON, || {
+            match self.failed_reviews() {
+                Ok(now) if now > before => Ok(()),
+                Ok(now) => Err(now.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
         self.wait()?;
-        self.fleet.publish_without(0)?;
+        self.fleet.publish_without(number)?;
         self.wait()?;
-        self.fleet.replica(0)?.network.mend()?;
+        self.fleet.replica(number)?.network.mend()?;
         self.fleet.publish()?;
         self.wait()?;
         self.fleet.wait_for_leader().map(drop)
+    }
+
+    /// How many reviews nobody answered, as the API server counts them.
+    fn failed_reviews(&self) -> Result<u64, Box<dyn Error>> {
+        let metrics = self.world.cluster.run(&["get", "--raw", "/metrics"])?.stdout;
+        let is_failure = |line: &&str| {
+            line.starts_with("apiserver_admission_webhook_fail_open_count{")
+                || line.starts_with("apiserver_admission_webhook_rejection_count{")
+                    && line.contains(r#"error_type="calling_webhook_error""#)
+        };
+        let counts = metrics.lines().filter(is_failure);
+        Ok(counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum())
+    }
+
+    /// Waits until the API server asks a replica, and says which: it keeps a connection, and others may have none.
+    fn wait_for_asked(&self) -> Result<usize, Box<dyn Error>> {
+        let counts = || -> Result<Vec<u64>, Box<dyn Error>> {
+            self.fleet.replicas.iter().map(Replica::answered).collect()
+        };
+        let before = counts()?;
+        self.wait()?;
+        let more = counts()?
+            .into_iter()
+            .zip(before)
+            .map(|(now, before)| now - before);
+        let asked = more.enumerate().max_by_key(|(_, more)| *more);
+        let asked = asked.filter(|(_, more)| *more > 0);
+        Ok(asked.ok_or("no replica is asked")?.0)
     }
 
     fn rotate_certificate(&self) -> Test {
@@ -190,10 +235,13 @@ impl Conductor<'_, '_> {
         self.wait()
     }
 
-    /// Another registry is attached, and detached again; the first one is changed.
+    /// Another registry is attached, has Pods immediately, and is detached again; the first one is changed.
     fn change_registries(&self) -> Test {
         let (first, second) = (self.world.login(1)?, self.world.login(2)?);
         self.world.attach(second)?;
+        // No replica needs to have heard of it yet: those that have not ask the API server.
+        self.pods.take_up(second);
+        self.wait()?;
         self.world.wait_until_minted(second)?;
         let bundle = self.world.bundle()?;
         wait_for("every replica to know the registry", SOON, || {
@@ -217,18 +265,10 @@ impl Conductor<'_, '_> {
                 has.then_some(()).ok_or(index.to_string())
             })?;
         }
-        self.pods.take_up(second);
-        self.wait()?;
         for fraction in [0.4, 0.6] {
             let object = ["acrregistry", first.name.as_str()];
-            // It still gives its pull secret to every namespace.
-            let selector =
-                json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["nobody"]}]});
-            patch(
-                self.world,
-                &object,
-                &json!({"spec": {"credential": {"refreshFraction": fraction}, "namespaces": selector}}),
-            )?;
+            let spec = json!({"credential": {"refreshFraction": fraction}, "namespaces": all_but_nobody()});
+            patch(self.world, &object, &json!({"spec": spec}))?;
             self.wait()?;
         }
         self.pods.give_up(second)?;
@@ -238,7 +278,8 @@ impl Conductor<'_, '_> {
         self.wait()
     }
 
-    /// A namespace is made and has Pods immediately; its labels change; it opts out, and in again.
+    /// A namespace is made and has Pods immediately; its labels change, so that it gets the registry, and has Pods immediately
+    /// again; it opts out, and in again.
     fn change_labels(&self) -> Test {
         let setting = self.setting;
         let with = if setting.with_policy { "-with" } else { "" };
@@ -250,8 +291,18 @@ impl Conductor<'_, '_> {
         self.world.add_namespace(namespace, &json!({}))?;
         self.pods.enter(namespace);
         self.wait()?;
+        let registry = ["acrregistry", self.world.login(1)?.name.as_str()];
+        patch(
+            self.world,
+            &registry,
+            &json!({"spec": {"namespaces": all_but_nobody()}}),
+        )?;
         for team in ["a", "b"] {
+            self.pods.leave(namespace)?;
+            label(&json!({"team": "nobody"}))?;
+            self.wait_until_injected(namespace, false)?;
             label(&json!({"team": team}))?;
+            self.pods.enter(namespace);
             self.wait()?;
         }
         self.pods.leave(namespace)?;
@@ -293,4 +344,9 @@ impl Conductor<'_, '_> {
         self.fleet.replicas.clear();
         Ok(())
     }
+}
+
+/// The namespaces of a registry that gives its pull secret to all but those of one team.
+fn all_but_nobody() -> Value {
+    json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["nobody"]}]})
 }
