@@ -48,6 +48,7 @@ pub struct Metrics {
     leader: Gauge,
     unfenced: Gauge,
     index_failing: Gauge,
+    index_recreated: Counter,
     index_left_out: Gauge,
     uncovered: Gauge,
     uncovered_by: Family<UncoveredLabels, Gauge>,
@@ -231,6 +232,12 @@ impl Metrics {
                 "1 while the last write of the AcrIndex failed",
                 Gauge::default(),
             ),
+            index_recreated: added(
+                to,
+                "pullpass_index_recreated_total",
+                "How often the AcrIndex was missing and was created again",
+                Counter::default(),
+            ),
             index_left_out: added(
                 to,
                 "pullpass_index_registries_left_out",
@@ -321,6 +328,11 @@ impl Metrics {
         self.index_failing.set(i64::from(fails));
         self.index_left_out
             .set(i64::try_from(left_out).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an AcrIndex that somebody deleted, and that is there again.
+    pub fn index_recreated(&self) {
+        self.index_recreated.inc();
     }
 
     /// Takes how many running Pods are uncovered, and how many are of the groups of which that changed.

@@ -47,6 +47,7 @@ impl IndexController {
         let mut changes = self.watches.changes();
         let mut failures = 0_u32;
         let mut left_out = Vec::new();
+        let mut was_written = false;
         loop {
             let index = index(&self.watches.view.registries(), &self.settings);
             if index.left_out != left_out {
@@ -55,6 +56,13 @@ impl IndexController {
             }
             let written = self.reconcile(index.spec).await;
             self.metrics.set_index(written.is_err(), left_out.len());
+            if was_written && matches!(written, Ok(Reconciled::Created)) {
+                self.metrics.index_recreated();
+                tracing::warn!(
+                    "somebody deleted the AcrIndex, which is written again: without it, admission policies did nothing"
+                );
+            }
+            was_written |= written.is_ok();
             if let Err(error) = written {
                 if failures == 0 {
                     tracing::warn!(
@@ -77,7 +85,7 @@ impl IndexController {
     }
 
     /// Writes the index where it is not what it should be. All of its spec is compared, so that what somebody added goes.
-    async fn reconcile(&self, spec: AcrIndexSpec) -> Result<(), CallError> {
+    async fn reconcile(&self, spec: AcrIndexSpec) -> Result<Reconciled, CallError> {
         let wanted = AcrIndex::new(INDEX, spec);
         let indexes: Api<AcrIndex> = Api::all(self.client.clone());
         let Some(present) = call(indexes.get_opt(INDEX)).await? else {
@@ -86,10 +94,10 @@ impl IndexController {
                 ..PostParams::default()
             };
             call(indexes.create(&parameters, &wanted)).await?;
-            return Ok(());
+            return Ok(Reconciled::Created);
         };
         if present.spec == wanted.spec {
-            return Ok(());
+            return Ok(Reconciled::Kept);
         }
         let replace = json!([{"op": "replace", "path": "/spec", "value": wanted.spec}]);
         let patch: json_patch::Patch = serde_json::from_value(replace).map_err(kube::Error::SerdeError)?;
@@ -98,8 +106,17 @@ impl IndexController {
             ..PatchParams::default()
         };
         call(indexes.patch(INDEX, &parameters, &Patch::<AcrIndex>::Json(patch))).await?;
-        Ok(())
+        Ok(Reconciled::Kept)
     }
+}
+
+/// What became of an index that is as it should be now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reconciled {
+    /// There was none.
+    Created,
+    /// It was there, and may have been changed.
+    Kept,
 }
 
 /// Says which registries the index has no room for, where that is new.
@@ -183,12 +200,22 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
             }
         };
+        let recreated = |count: u8| {
+            let text = metrics.encode().unwrap();
+            let line = format!("\npullpass_index_recreated_total {count}\n");
+            assert!(text.contains(&line), "{text}");
+        };
         let seen = async {
             shows(1).await;
             refuses.store(false, Ordering::Relaxed);
             shows(0).await;
             refuses.store(true, Ordering::Relaxed);
             shows(1).await;
+            // It was there before, and was not when it could be written again.
+            recreated(0);
+            refuses.store(false, Ordering::Relaxed);
+            shows(0).await;
+            recreated(1);
         };
         tokio::select! {
             () = controller.run() => panic!("it ended"),

@@ -182,7 +182,7 @@ fn the_webhook_demands_and_judges_after_the_policy() -> Test {
 #[test]
 fn an_index_that_somebody_edits_is_written_again() -> Test {
     let cluster = cluster()?;
-    let _pullpass = pullpass(&cluster).start()?;
+    let pullpass = pullpass(&cluster).start()?;
     attach(&cluster)?;
     wait_for_index(&cluster, &[OPEN, CLOSED])?;
     let read = || cluster.get_json(&["acrindex", "pullpass"]);
@@ -211,10 +211,18 @@ fn an_index_that_somebody_edits_is_written_again() -> Test {
             (spec(&index) == derived).then_some(()).ok_or(index.to_string())
         })?;
     }
+    let recreated = |count: u8| -> Result<bool, Box<dyn std::error::Error>> {
+        let line = format!("pullpass_index_recreated_total {count}");
+        Ok(pullpass.metrics()?.lines().any(|one| one == line))
+    };
+    assert!(recreated(0)?);
     cluster.run(&["delete", "acrindex", "pullpass"])?;
     wait_for("the leader to create the index again", SOON, || {
         let index = read().map_err(|error| error.to_string())?;
         (spec(&index) == derived).then_some(()).ok_or(index.to_string())
+    })?;
+    wait_for("it to be counted", SOON, || {
+        recreated(1).unwrap_or_default().then_some(())
     })?;
     Ok(())
 }
