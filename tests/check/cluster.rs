@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use pullpass_emulator::Step;
-use pullpass_test_support::{Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, wait_for};
+use pullpass_test_support::{
+    Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, shipped, wait_for,
+};
 use serde_json::{Value, json};
 
 use crate::world::{Test, assert_text, plain, pullpass, run};
@@ -178,6 +180,42 @@ fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::err
     Ok(cluster.service_account_kubeconfig("default", "viewer")?)
 }
 
+/// The API server's own policies are told of, and that the webhook's configuration is another overlay's, or that they have nothing
+/// to decide by.
+fn assert_policies_are_told(cluster: &ControlPlane, azure: &Azure, admin: &Path, well: &Login) -> Test {
+    let in_cluster = |code, says: &str| -> Test {
+        let output = check(admin, azure, &[&well.name, "--in-cluster"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(says), "{says}: {text}");
+        Ok(())
+    };
+    for (component, says) in [
+        ("admission-policy", "add pull secrets in the API server"),
+        (
+            "enforce",
+            "add pull secrets and judge the rules in the API server",
+        ),
+    ] {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let policy = format!("{root}/manifests/components/{component}/policy.yaml");
+        cluster.run(&["apply", "--filename", &policy])?;
+        in_cluster(0, says)?;
+    }
+    let mut objects = shipped(cluster, "opt-in")?;
+    objects.retain(|object| object["kind"] == "MutatingWebhookConfiguration");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    cluster.apply(&list.to_string())?;
+    in_cluster(
+        1,
+        "pullpass is in mode cluster-wide by --mode, and the webhook's configuration is in mode opt-in",
+    )?;
+    cluster.run(&["delete", "mutatingwebhookconfiguration", "pullpass"])?;
+    // The leader looks for it again after ten minutes.
+    cluster.run(&["delete", "acrindex", "pullpass"])?;
+    in_cluster(1, "there is no AcrIndex pullpass")
+}
+
 #[test]
 fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     end_to_end_wanted()?;
@@ -256,6 +294,8 @@ fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     assert_said(&azure, "viewer", &check(&viewer, &azure, &[&well.name])?, 0)?;
     let output = check(&viewer, &azure, &[&well.name, "--in-cluster"])?;
     assert_said(&azure, "viewer-in-cluster", &output, 0)?;
+
+    assert_policies_are_told(&cluster, &azure, &admin, well)?;
 
     let unknown = check(&admin, &azure, &["otherregistry"])?;
     assert_eq!(unknown.status.code(), Some(2));
