@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use pullpass_fuzz_checks::{TARGETS, generate, review};
+use serde_json::json;
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
@@ -75,6 +76,44 @@ fn every_seed_passes() {
 fn reviews_among_the_seeds_are_held_against_the_oracle() {
     for (name, seed) in seeds("review") {
         assert_eq!(review::holds(&seed), !name.starts_with("no-"), "{name}");
+    }
+}
+
+/// What the rules say depends on the text of a review, so that some of each kind are denied.
+#[test]
+fn labelled_and_changed_pods_are_held_against_the_oracle() {
+    let pod = |label: &str, images: &[&str]| {
+        let containers: Vec<_> = images
+            .iter()
+            .map(|image| json!({"name": "c", "image": image}))
+            .collect();
+        json!({
+            "metadata": {"labels": {"pullpass.dev/inject": label}},
+            "spec": {"containers": containers},
+        })
+    };
+    let (known, strange) = ("nginx", "strangeregistry.azurecr.io/app");
+    for (number, (operation, sub_resource, label, old)) in (0..64).flat_map(|number| {
+        [
+            ("CREATE", "", "disabled", None),
+            ("UPDATE", "", "", Some(known)),
+            ("UPDATE", "", "disabled", Some(known)),
+            ("UPDATE", "", "", Some(strange)),
+            ("UPDATE", "ephemeralcontainers", "", Some(known)),
+        ]
+        .map(|kind| (number, kind))
+    }) {
+        let review = json!({
+            "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+            "request": {
+                "uid": format!("u-{number}"), "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "operation": operation, "subResource": sub_resource, "namespace": "enabled",
+                "userInfo": {"username": "jane"}, "dryRun": false,
+                "object": pod(label, &[known, strange]), "oldObject": old.map(|old| pod(label, &[old])),
+            },
+        });
+        assert!(review::holds(review.to_string().as_bytes()), "{review}");
+        review::check_body(review.to_string().as_bytes());
     }
 }
 
