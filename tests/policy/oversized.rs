@@ -69,6 +69,33 @@ fn a_large_pod_does_not_escape_the_rules() -> Test {
     Ok(())
 }
 
+/// The review of an update has the Pod twice.
+#[test]
+fn an_update_of_a_large_pod_does_not_escape_the_rules() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster).flag("--unattached=deny").start()?;
+    attach(&cluster)?;
+    let namespaces = [
+        pullpass.new_namespace(&[])?,
+        pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?,
+    ];
+    for namespace in &namespaces {
+        let images = [vec!["x".repeat(1024); 900], vec!["nginx".to_owned()]].concat();
+        cluster.create(&pod(namespace, &images))?;
+        let set = |image: &str| {
+            let image = format!("c900={image}");
+            let arguments = ["set", "image", "pod/large", "--namespace", namespace, &image];
+            cluster.run(&[&arguments[..], &["--dry-run=server"]].concat())
+        };
+        wait_for("pullpass to refuse", SOON, || match set(STRANGE) {
+            Err(error) if error.to_string().contains("(rule: unattached)") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+        set("openregistry.azurecr.io/app:1")?;
+    }
+    Ok(())
+}
+
 /// A port has any number of leading zeros, and a repository its 255 characters beside any host.
 #[test]
 fn a_long_reference_does_not_escape_the_rules() -> Test {

@@ -113,6 +113,27 @@ async fn a_review_as_large_as_the_api_server_sends_is_answered() {
     );
 }
 
+/// An update has the Pod twice, as it is and as it was.
+#[tokio::test]
+async fn an_update_as_large_as_the_api_server_sends_is_judged() {
+    let fixture = Fixture::start(Limits::default());
+    let client = Client::h2(&fixture).await;
+    let mut update: Value = serde_json::from_slice(&review_of((16 << 20) - 1000)).unwrap();
+    update["request"]["operation"] = json!("UPDATE");
+    update["request"]["oldObject"] = update["request"]["object"].take();
+    update["request"]["object"] = update["request"]["oldObject"].clone();
+    for (old_image, decision) in [
+        ("nginx", "uncovered"),
+        ("myregistry.azurecr.io/app:1", "not-applicable"),
+    ] {
+        update["request"]["oldObject"]["spec"]["containers"][0]["image"] = json!(old_image);
+        let body = serde_json::to_vec(&update).unwrap();
+        assert!(body.len() > (32 << 20) - 3_000, "{}", body.len());
+        let answer = client.review(&body).await;
+        assert_eq!(answer["response"]["auditAnnotations"]["decision"], decision);
+    }
+}
+
 #[tokio::test]
 async fn a_larger_body_is_refused_before_it_is_sent() {
     let fixture = Fixture::start(Limits::default());
