@@ -4,6 +4,7 @@
 pub mod demand;
 pub mod denials;
 mod drops;
+mod echo;
 pub mod json;
 mod lookups;
 pub mod patch;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout_at;
 
+use self::echo::with_echo;
 use self::lookups::{FoundNamespace, Lookups, Wait};
 use self::patch::pull_secrets_patch;
 use self::written::Written;
@@ -346,12 +348,13 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
     };
     let (injected, violations) = (decision.secrets.join(","), listed(&decision.violations));
     let refusal = decision.refusal();
+    let warnings = with_echo(request, &decision.warnings);
     ReviewResponse {
         uid: &request.uid,
         allowed: refusal.is_none(),
         denial: refusal.as_deref(),
         patch: patch.as_deref(),
-        warnings: &decision.warnings,
+        warnings: &warnings,
         audit_annotations: AuditAnnotations {
             decision: decision.outcome.as_str(),
             injected: &injected,

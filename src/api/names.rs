@@ -127,9 +127,17 @@ pub fn is_own_secret(name: &str) -> bool {
 pub const WEBHOOK_CONFIGURATION: &str = "pullpass";
 /// The webhook in it that Pods with images on ACR are sent to.
 pub const PODS_WEBHOOK: &str = "pods.pullpass.dev";
+/// The webhook in it that all other Pods of some namespaces are sent to.
+pub const ALWAYS_WEBHOOK: &str = "always.pullpass.dev";
 
 /// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
 pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";
+
+/// The image by which `pullpass check` asks, in a dry run, whether pullpass answers. No registry has this host: a name of one has
+/// letters and digits, and a hyphen only before 16 characters of Azure's choosing.
+pub const ECHO_IMAGE: &str = "pullpass-check.azurecr.io/echo";
+/// What the warning begins with that pullpass answers that question with; its version follows.
+pub const ECHO_WARNING: &str = "pullpass.dev/echo: ";
 
 /// The Service that the API server calls the webhook by.
 pub const SERVICE: &str = "pullpass";
