@@ -1,20 +1,15 @@
 //! The serving certificate.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use jiff::Timestamp;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::parse_x509_certificate;
 
 use super::authority::{is_key_of, unix_lines};
+use super::trust::accept;
 use super::{Authority, AuthorityCertificate, Flaw, LEAF_LIFETIME, Validity};
 use crate::base::secret_text::SecretText;
 
@@ -100,22 +95,7 @@ impl Leaf {
         host: &str,
         at: Timestamp,
     ) -> Result<(), rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        for authority in trusted {
-            roots.add(authority.der().clone())?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let name = ServerName::try_from(host).map_err(|error| rustls::Error::General(error.to_string()))?;
-        let seconds = u64::try_from(at.as_second()).unwrap_or(0);
-        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        match self.chain.as_slice() {
-            [first, others @ ..] => verifier
-                .verify_server_cert(first, others, &name, &[], at)
-                .map(drop),
-            [] => Err(rustls::Error::NoCertificatesPresented),
-        }
+        let trusted = trusted.into_iter().map(|authority| authority.der().clone());
+        accept(trusted, &self.chain, host, at)
     }
 }

@@ -15,6 +15,7 @@ mod state;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod validity;
 
 pub use authority::{Authority, AuthorityCertificate};
@@ -24,6 +25,7 @@ pub use live::{Live, LiveWebhook};
 pub use plan::{CertificateAction, CertificateChange, RotationPlan, plan};
 pub use state::{CertificateState, Next, Previous};
 pub use stored::Held;
+pub use trust::accept_pem;
 pub use validity::Validity;
 
 use jiff::SignedDuration;

@@ -46,9 +46,14 @@ pub enum CheckStep {
     CustomDomains,
 }
 
-impl CheckStep {
+/// What a finding is about.
+pub trait Step: Copy + Serialize {
     /// What a person reads.
-    pub fn title(self) -> &'static str {
+    fn title(self) -> &'static str;
+}
+
+impl Step for CheckStep {
+    fn title(self) -> &'static str {
         match self {
             Self::Dns => "DNS",
             Self::Tls => "TCP and TLS",
@@ -111,6 +116,42 @@ pub enum Code {
     Policy,
     /// A custom domain has no effect.
     CustomDomain,
+    /// A `CustomResourceDefinition` is not there.
+    CrdMissing,
+    /// A `CustomResourceDefinition` is older than this program.
+    CrdOutdated,
+    /// pullpass runs in another namespace than the one that its objects name.
+    NamespaceMoved,
+    /// pullpass lacks a right.
+    RightsMissing,
+    /// A policy that keeps pullpass off foreign Secrets and tokens is not there.
+    FenceMissing,
+    /// Such a policy is not bound.
+    FenceUnbound,
+    /// The webhook is not registered.
+    WebhookMissing,
+    /// The API server has no authority to trust the webhook by.
+    CaMissing,
+    /// It trusts another one than the one that signed the webhook's certificate.
+    CaWrong,
+    /// No replica is behind the Service.
+    NoEndpoints,
+    /// The API server does not reach the webhook.
+    Unreachable,
+    /// No replica leads.
+    NoLeader,
+    /// Several versions run, or another one than this program's.
+    VersionSkew,
+    /// The namespace is not injected.
+    NotInjected,
+    /// Kubernetes is too old.
+    KubernetesVersion,
+    /// The API server lacks a resource that pullpass needs.
+    ApiMissing,
+    /// The user lacks a right that installing needs.
+    InstallRights,
+    /// There is an installation in another namespace.
+    OtherInstallation,
 }
 
 impl Code {
@@ -134,6 +175,24 @@ impl Code {
             Self::PullSecret => "PULL_SECRET_ERROR",
             Self::Policy => "ADMISSION_POLICY_ERROR",
             Self::CustomDomain => "CUSTOM_DOMAIN_ERROR",
+            Self::CrdMissing => "CRD_MISSING_ERROR",
+            Self::CrdOutdated => "CRD_OUTDATED_ERROR",
+            Self::NamespaceMoved => "NAMESPACE_MOVED_ERROR",
+            Self::RightsMissing => "RIGHTS_MISSING_ERROR",
+            Self::FenceMissing => "FENCE_MISSING_ERROR",
+            Self::FenceUnbound => "FENCE_UNBOUND_ERROR",
+            Self::WebhookMissing => "WEBHOOK_MISSING_ERROR",
+            Self::CaMissing => "WEBHOOK_CA_MISSING_ERROR",
+            Self::CaWrong => "WEBHOOK_CA_WRONG_ERROR",
+            Self::NoEndpoints => "WEBHOOK_NO_ENDPOINTS_ERROR",
+            Self::Unreachable => "WEBHOOK_UNREACHABLE_ERROR",
+            Self::NoLeader => "NO_LEADER_ERROR",
+            Self::VersionSkew => "VERSION_SKEW_ERROR",
+            Self::NotInjected => "NAMESPACE_NOT_INJECTED_ERROR",
+            Self::KubernetesVersion => "KUBERNETES_VERSION_ERROR",
+            Self::ApiMissing => "API_MISSING_ERROR",
+            Self::InstallRights => "INSTALL_RIGHTS_ERROR",
+            Self::OtherInstallation => "OTHER_INSTALLATION_ERROR",
         }
     }
 }
@@ -195,16 +254,16 @@ pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> StepOutcome
 
 /// A step and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct Finding<S = CheckStep> {
     /// The step.
-    pub step: CheckStep,
+    pub step: S,
     /// How long it took; none where nothing was asked.
     pub took: Option<Duration>,
     /// What came of it.
     pub outcome: StepOutcome,
 }
 
-impl Finding {
+impl<S> Finding<S> {
     /// Why it failed, if it did.
     pub fn failure(&self) -> Option<&StepFailure> {
         match &self.outcome {

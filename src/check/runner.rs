@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::Uri;
 use jiff::Timestamp;
 
-use super::finding::{CheckStep, Finding, StepOutcome};
+use super::finding::{CheckStep, Finding, Step, StepOutcome};
 use super::judge::{ClockReading, Layers, Observation, judge};
 use super::subject::{Subject, SubjectIdentity, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, BlobSource, Manifest};

@@ -8,5 +8,6 @@ mod bad_input;
 mod cluster;
 mod failures;
 mod identities;
+mod installation;
 mod output;
 mod world;

@@ -70,7 +70,7 @@ fn in_use<'a>(
             Err(format!("{there:?}"))
         }
     })?;
-    let proof = commands("Prove it", 0)?.replace("mycontainerregistry", &login.name);
+    let proof = commands("Prove it", 1)?.replace("mycontainerregistry", &login.name);
     let expected = block("docs/install.md", "Prove it", "text", 0)?;
     assert_eq!(
         run(cluster, checkout, &proof)?,

@@ -161,7 +161,7 @@ pub(super) async fn facts(
 }
 
 /// An API server that does not answer is told of in time.
-async fn in_time<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let done = within(CHECK_TIMEOUT, work).await;
     done.map_err(|error| CliError::Cluster(error.to_string()))?
 }

@@ -38,6 +38,17 @@ pub(super) enum Given {
 }
 
 impl CheckedIdentity {
+    /// Without a registry there is nobody to check.
+    pub(super) fn refuse_without_registry(&self) -> Result<(), CliError> {
+        let flags = &self.flags;
+        if flags.who().is_none() && flags.tenant_id.is_none() && flags.client_id.is_none() {
+            return Ok(());
+        }
+        Err(CliError::Input(
+            "an identity is checked at a registry: name one, as in `pullpass check myregistry`".to_owned(),
+        ))
+    }
+
     /// Who was named, if somebody was.
     pub(super) fn given(&self) -> Result<Option<Given>, CliError> {
         let Some(who) = self.flags.who() else {

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod identity;
+mod installation;
+mod printer;
 mod report;
 
 use std::process::ExitCode;
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 
 use self::cluster::Named;
 use self::identity::CheckedIdentity;
+use self::installation::InstallationFlags;
 use self::report::{About, Report};
 use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
@@ -22,12 +25,15 @@ use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
 use crate::cli::{CliError, block_on};
 
-/// Say what stands between an identity and the images of a registry, and what to do about it.
+/// Say whether pullpass is well, or what stands between an identity and the images of a registry, and what to do about it.
 ///
-/// Goes from DNS to a pull token, step by step, as the identity of an AcrRegistry or of the flags; with --repository on to
-/// a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the cluster can't be read; 2 for bad input.
+/// Without a registry, looks at the installation. With one, goes from DNS to a pull token, step by step, as the identity of an
+/// AcrRegistry or of the flags; with --repository on to a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the
+/// cluster can't be read; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+    pullpass check --wait 2m\n  \
+    pullpass check --pre\n  \
     pullpass check myregistry\n  \
     pullpass check myregistry --repository team/app:v1\n  \
     pullpass check myregistry --in-cluster\n  \
@@ -35,14 +41,21 @@ use crate::cli::{CliError, block_on};
     pullpass check myregistry.azurecr.io --tenant-id TENANT --client-id ID --client-secret-file secret.txt\n  \
     pullpass check myregistry --output json | jq -r .code")]
 pub(super) struct CheckArgs {
-    /// The registry: an AcrRegistry by its name, or a login server
+    /// The registry: an AcrRegistry by its name, or a login server; without it the installation of pullpass is checked
     #[arg(value_name = "NAME|LOGIN-SERVER")]
-    registry: String,
+    registry: Option<String>,
+    #[command(flatten, next_help_heading = "The installation, without a registry")]
+    installation: InstallationFlags,
     /// Go on to a manifest of this repository; without a tag or digest to its first tag
-    #[arg(long, value_name = "REPOSITORY[:TAG]", conflicts_with = "in_cluster")]
+    #[arg(
+        long,
+        value_name = "REPOSITORY[:TAG]",
+        requires = "registry",
+        conflicts_with = "in_cluster"
+    )]
     repository: Option<String>,
     /// Say how the running pullpass stands with the registry, by what it has left in the cluster, and ask nobody else
-    #[arg(long, conflicts_with_all = ["kind", "tenant_id", "client_id"])]
+    #[arg(long, requires = "registry", conflicts_with_all = ["kind", "tenant_id", "client_id"])]
     in_cluster: bool,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
@@ -51,14 +64,7 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
     /// The namespace that pullpass runs in
-    #[arg(
-        short = 'n',
-        long,
-        visible_alias = "namespace",
-        value_name = "NAME",
-        default_value = OWN_NAMESPACE,
-        env = "PULLPASS_NAMESPACE"
-    )]
+    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
     own_namespace: String,
     #[command(
         flatten,
@@ -81,25 +87,32 @@ enum CheckOutput {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
-    let report = block_on(async {
-        if args.in_cluster {
-            in_cluster(args).await
-        } else {
-            Box::pin(from_here(args)).await
+    let is_well = match &args.registry {
+        None => {
+            args.identity.refuse_without_registry()?;
+            let (flags, own_namespace) = (&args.installation, &args.own_namespace);
+            block_on(installation::run(
+                flags,
+                args.output,
+                own_namespace,
+                &args.cluster,
+            ))??
         }
-    })??;
-    Ok(if report.finish()? {
+        Some(registry) if args.in_cluster => block_on(in_cluster(args, registry))??.finish()?,
+        Some(registry) => block_on(Box::pin(from_here(args, registry)))??.finish()?,
+    };
+    Ok(if is_well {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-async fn from_here(args: &CheckArgs) -> Result<Report, CliError> {
+async fn from_here(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
     // The shortest mistakes to make are told of before anybody is asked.
     let http = args.azure.http_within(args.timeout)?;
     let minter = args.azure.minter_by(http.clone());
-    let subject = subject(args).await?;
+    let subject = subject(args, registry).await?;
     // Who may write AcrRegistries chooses no host that a secret is sent to.
     let asks_entra = matches!(subject.identity, SubjectIdentity::Mint(_));
     let other_cloud = args.azure.other_cloud();
@@ -118,8 +131,8 @@ async fn from_here(args: &CheckArgs) -> Result<Report, CliError> {
     Ok(report)
 }
 
-async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
-    let named = Named::parse(&args.registry)?;
+async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> {
+    let named = Named::parse(registry)?;
     let given = args.identity.given()?;
     let mut subject = match (named, given) {
         (Named::LoginServer(login_server), Some(given)) => Subject {
@@ -174,8 +187,8 @@ async fn subject(args: &CheckArgs) -> Result<Subject, CliError> {
     Ok(subject)
 }
 
-async fn in_cluster(args: &CheckArgs) -> Result<Report, CliError> {
-    let named = Named::parse(&args.registry)?;
+async fn in_cluster(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
+    let named = Named::parse(registry)?;
     let (facts, events) = cluster::facts(&args.cluster, &args.own_namespace, &named).await?;
     let mut report = Report::begin(args.output, About::in_cluster(&facts));
     for finding in facts.findings() {

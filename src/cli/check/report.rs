@@ -1,28 +1,14 @@
 //! What `pullpass check` prints: a line when a step has ended, and what to do at the end.
 
-use std::io::{self, Write};
-use std::time::Duration;
-
-use anstream::AutoStream;
-use anstyle::{AnsiColor, Style};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::CheckOutput;
 use super::cluster::RegistryEvent;
+use super::printer::{GOOD, Printer, failures, step};
 use crate::check::in_cluster::Facts;
-use crate::check::{CheckStep, Finding, StepFailure, StepOutcome, Subject, SubjectIdentity};
+use crate::check::{CheckStep, Finding, Step, StepOutcome, Subject, SubjectIdentity};
 use crate::cli::{CliError, table};
-
-/// The width of the longest title.
-const TITLE: usize = 14;
-/// The width of a time.
-const TIME: usize = 8;
-
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
-const FAINT: Style = Style::new().dimmed();
-const BOLD: Style = Style::new().bold();
 
 /// What is checked, in words.
 pub(super) struct About {
@@ -81,33 +67,28 @@ impl About {
 
 /// What has been found so far.
 pub(super) struct Report {
-    output: CheckOutput,
     about: About,
     findings: Vec<Finding>,
     events: Option<Result<Vec<RegistryEvent>, String>>,
-    terminal: AutoStream<io::Stdout>,
-    /// The first line that could not be written.
-    broken: Option<io::Error>,
+    printer: Printer,
 }
 
 impl Report {
     pub(super) fn begin(output: CheckOutput, about: About) -> Self {
         let mut report = Self {
-            output,
             about,
             findings: Vec::new(),
             events: None,
-            terminal: anstream::stdout(),
-            broken: None,
+            printer: Printer::new(output),
         };
         let headline = report.about.headline();
-        report.say(&format!("{BOLD}{headline}{BOLD:#}\n\n"));
+        report.printer.headline(&headline);
         report
     }
 
     /// Takes what came of a step, and shows it at once.
     pub(super) fn add(&mut self, finding: Finding) {
-        self.say(&line(&finding));
+        self.printer.finding(&finding);
         self.findings.push(finding);
     }
 
@@ -116,37 +97,12 @@ impl Report {
     }
 
     /// Says what to do; whether all is well.
-    pub(super) fn finish(mut self) -> Result<bool, CliError> {
+    pub(super) fn finish(self) -> Result<bool, CliError> {
         let is_well = self.findings.iter().all(|finding| finding.failure().is_none());
-        match self.output {
-            CheckOutput::Text => {
-                let verdict = self.verdict();
-                let events = self.event_table();
-                self.say(&format!("\n{verdict}{events}"));
-            }
-            CheckOutput::Json => {
-                let text = serde_json::to_string_pretty(&self.json(is_well))
-                    .map_err(|error| CliError::Output(error.into()))?;
-                self.write(&(text + "\n"));
-            }
-        }
-        match self.broken {
-            Some(error) => Err(CliError::Output(error)),
-            None => Ok(is_well),
-        }
-    }
-
-    fn say(&mut self, text: &str) {
-        if self.output == CheckOutput::Text {
-            self.write(text);
-        }
-    }
-
-    fn write(&mut self, text: &str) {
-        if self.broken.is_none() {
-            let written = self.terminal.write_all(text.as_bytes());
-            self.broken = written.and_then(|()| self.terminal.flush()).err();
-        }
+        let text = format!("\n{}{}", self.verdict(), self.event_table());
+        let report = self.json(is_well);
+        self.printer.end(&text, &report)?;
+        Ok(is_well)
     }
 
     /// The steps that were left out for want of an identity.
@@ -161,11 +117,7 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let failures = self
-            .findings
-            .iter()
-            .filter_map(|finding| Some(failure_text(finding.step, finding.failure()?)));
-        let text: String = failures.collect();
+        let text = failures(&self.findings);
         if !text.is_empty() {
             return text;
         }
@@ -223,53 +175,4 @@ impl Report {
         }
         report
     }
-}
-
-fn failure_text(step: CheckStep, failure: &StepFailure) -> String {
-    let (code, cause) = (failure.code.as_str(), failure.cause.trim_end_matches('.'));
-    let headline = format!("{BAD}{code}{BAD:#}: {}: {cause}.\n", step.title());
-    let cures = failure.cures.iter().map(|cure| {
-        let command = cure.command.as_ref();
-        let command = command.map(|command| format!("      {BOLD}{command}{BOLD:#}\n"));
-        format!("  * {}\n{}", cure.text, command.unwrap_or_default())
-    });
-    std::iter::once(headline).chain(cures).collect()
-}
-
-fn line(finding: &Finding) -> String {
-    let time = finding.took.map(time).unwrap_or_default();
-    let title = finding.step.title();
-    let (style, mark, detail) = match &finding.outcome {
-        StepOutcome::Passed { detail } => (GOOD, '✓', detail.as_str()),
-        StepOutcome::Failed(failure) => (BAD, '✗', failure.code.as_str()),
-        StepOutcome::Skipped { why } => (FAINT, '-', why.as_str()),
-    };
-    format!("{style}{mark}{style:#} {title:<TITLE$} {time:>TIME$}  {style}{detail}{style:#}\n")
-}
-
-fn time(took: Duration) -> String {
-    if took < Duration::from_secs(1) {
-        format!("{} ms", took.as_millis())
-    } else {
-        format!("{:.1} s", took.as_secs_f64())
-    }
-}
-
-fn step(finding: &Finding) -> Value {
-    let (status, detail) = match &finding.outcome {
-        StepOutcome::Passed { detail } => ("ok", Some(detail)),
-        StepOutcome::Failed(_) => ("failed", None),
-        StepOutcome::Skipped { why } => ("skipped", Some(why)),
-    };
-    let failure = finding.failure();
-    let millis = finding.took.map(|took| took.as_millis());
-    json!({
-        "step": finding.step,
-        "status": status,
-        "millis": millis.and_then(|millis| u64::try_from(millis).ok()),
-        "detail": detail,
-        "code": failure.map(|failure| failure.code.as_str()),
-        "cause": failure.map(|failure| &failure.cause),
-        "cures": failure.map(|failure| failure.cures.as_slice()).unwrap_or_default(),
-    })
 }

@@ -1,0 +1,94 @@
+//! What a dry run shows: a Pod that is never created, with an image that pullpass answers with a warning.
+
+use super::{Facts, StepOutcome, fault, judged, skipped, well};
+use crate::api::names::{ECHO_WARNING, PODS_WEBHOOK};
+use crate::check::advice::kubectl;
+use crate::check::finding::Code;
+
+/// What came of a dry run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// pullpass answered.
+    Answered {
+        /// The version of the replica that did.
+        version: String,
+    },
+    /// The Pod would be admitted, and pullpass did not answer.
+    Silence,
+    /// The API server says that it can't call the webhook.
+    NotCalled {
+        /// Its words.
+        message: String,
+    },
+    /// Something else refused the Pod, so that nothing is known.
+    Refused {
+        /// Its words.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// What the warnings of an answer show, and the API server's words where it refused.
+    pub fn of<'a>(warnings: impl IntoIterator<Item = &'a str>, refusal: Option<&str>) -> Self {
+        // Each is `299 - "TEXT"`.
+        let echo = warnings.into_iter().find_map(|warning| {
+            let (_, version) = warning.split_once(ECHO_WARNING)?;
+            Some(version.trim_end_matches('"').to_owned())
+        });
+        let message = refusal.map(str::to_owned);
+        match (echo, message) {
+            (Some(version), _) => Self::Answered { version },
+            (None, None) => Self::Silence,
+            (None, Some(message))
+                if message.contains(&format!("failed calling webhook \"{PODS_WEBHOOK}\"")) =>
+            {
+                Self::NotCalled { message }
+            }
+            (None, Some(message)) => Self::Refused { message },
+        }
+    }
+}
+
+impl Facts {
+    pub(super) fn answer(&self) -> StepOutcome {
+        judged(&self.answer, |answer| {
+            let words = match answer {
+                Answer::Answered { version } => {
+                    return well(format!("pullpass {version} answered the API server"));
+                }
+                Answer::Refused { message } => {
+                    return skipped(format!("the dry run was refused: {message}"));
+                }
+                Answer::Silence => None,
+                Answer::NotCalled { message } => Some(message),
+            };
+            let said = words.map_or_else(String::new, |message| format!(" ({message})"));
+            if let Ok(Err(reason)) = &self.trust {
+                return fault(
+                    Code::CaWrong,
+                    format!(
+                        "the API server does not trust the certificate of pullpass by its caBundle: {reason}{said}"
+                    ),
+                    vec![self.leaders_log(), self.certificates_secret()],
+                );
+            }
+            fault(
+                Code::Unreachable,
+                format!(
+                    "the API server has not got an answer from pullpass in a dry run, though replicas are ready{said}"
+                ),
+                vec![
+                    kubectl(
+                        "Let the API servers reach the webhook's port, 8443, of the Pods: docs/install.md says how on EKS and GKE. See \
+                         what limits it in the cluster:",
+                        "kubectl get networkpolicy --all-namespaces".to_owned(),
+                    ),
+                    self.own(
+                        "See whether reviews come, and what became of them:",
+                        "logs --selector app.kubernetes.io/name=pullpass --tail 20",
+                    ),
+                ],
+            )
+        })
+    }
+}

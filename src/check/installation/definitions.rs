@@ -1,0 +1,95 @@
+//! The `CustomResourceDefinitions`: whether the cluster has every field that this program knows.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Cure, Facts, StepOutcome, counted, fault, judged, well};
+use crate::check::advice::kubectl;
+use crate::check::finding::Code;
+
+/// How many fields are named.
+const MAX_FIELDS: usize = 3;
+
+impl Facts {
+    pub(super) fn definitions(&self) -> StepOutcome {
+        judged(&self.definitions, |live| {
+            let mut lacking = Vec::new();
+            for (name, expected) in &self.expected_definitions {
+                let Some(definition) = live.get(name) else {
+                    return fault(
+                        Code::CrdMissing,
+                        format!("there is no CustomResourceDefinition {name}"),
+                        vec![apply()],
+                    );
+                };
+                let known = fields(definition);
+                let missing: Vec<_> = fields(expected).difference(&known).cloned().collect();
+                if !missing.is_empty() {
+                    lacking.push(format!("{name} lacks {}", listed(&missing)));
+                }
+            }
+            if lacking.is_empty() {
+                let count = self.expected_definitions.len();
+                return well(format!(
+                    "{}, with every field",
+                    counted(count, "CustomResourceDefinition", "CustomResourceDefinitions")
+                ));
+            }
+            fault(
+                Code::CrdOutdated,
+                format!(
+                    "the CustomResourceDefinitions are of an older version: {}",
+                    lacking.join("; ")
+                ),
+                vec![apply()],
+            )
+        })
+    }
+}
+
+fn apply() -> Cure {
+    kubectl(
+        "Apply the definitions of this version:",
+        "pullpass crd | kubectl apply --server-side --force-conflicts -f -".to_owned(),
+    )
+}
+
+fn listed(fields: &[String]) -> String {
+    let named: Vec<_> = fields.iter().take(MAX_FIELDS).map(String::as_str).collect();
+    let rest = fields.len().saturating_sub(MAX_FIELDS);
+    let named = named.join(", ");
+    if rest == 0 {
+        named
+    } else {
+        format!("{named} and {rest} more")
+    }
+}
+
+/// Every field of every version, as in `v1alpha1: spec.loginServer`.
+fn fields(definition: &Value) -> BTreeSet<String> {
+    let mut fields = BTreeSet::new();
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    for version in versions.into_iter().flatten() {
+        let name = version.get("name").and_then(Value::as_str).unwrap_or_default();
+        if let Some(schema) = version.pointer("/schema/openAPIV3Schema") {
+            collect(schema, &format!("{name}:"), &mut fields);
+        }
+    }
+    fields
+}
+
+fn collect(schema: &Value, path: &str, fields: &mut BTreeSet<String>) {
+    let separator = if path.ends_with(':') { " " } else { "." };
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, property) in properties.into_iter().flatten() {
+        let path = format!("{path}{separator}{name}");
+        collect(property, &path, fields);
+        fields.insert(path);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get(inner) {
+            collect(inner, &format!("{path}[]"), fields);
+        }
+    }
+}

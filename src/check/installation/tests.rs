@@ -1,0 +1,444 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::NAMESPACE_NAME_LABEL;
+
+const OWN: &str = "pullpass-system";
+
+fn configuration() -> Value {
+    let entry = |name: &str| {
+        json!({
+            "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"caBundle": "UEVNCg==", "service": {"namespace": OWN, "name": "pullpass"}},
+            "namespaceSelector": {"matchExpressions": [
+                {"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": ["kube-system", OWN]},
+            ]},
+        })
+    };
+    json!({"metadata": {"name": "pullpass"}, "webhooks": [entry("pods.pullpass.dev"), entry("always.pullpass.dev")]})
+}
+
+fn webhook(value: Value) -> MutatingWebhookConfiguration {
+    serde_json::from_value(value).unwrap()
+}
+
+fn pod(image: &str) -> Pod {
+    let pod = json!({"metadata": {"name": "pullpass-0"}, "spec": {"containers": [{"name": "pullpass", "image": image}]}});
+    serde_json::from_value(pod).unwrap()
+}
+
+fn policy(name: &str) -> FencePolicy {
+    let condition = format!("request.userInfo.username == 'system:serviceaccount:{OWN}:pullpass'");
+    FencePolicy {
+        name: name.to_owned(),
+        conditions: Some(vec![condition]),
+        is_enforced: true,
+    }
+}
+
+fn in_namespace(membership: Membership) -> LookedAt {
+    let name = "apps".to_owned();
+    LookedAt { name, membership }
+}
+
+fn definitions() -> BTreeMap<String, Value> {
+    let definition = serde_json::to_value(AcrRegistry::crd()).unwrap();
+    [("acrregistries.pullpass.dev".to_owned(), definition)].into()
+}
+
+fn healthy() -> Facts {
+    Facts {
+        own_namespace: OWN.to_owned(),
+        expected_definitions: definitions(),
+        definitions: Ok(definitions()),
+        deployed_in: Ok(vec![OWN.to_owned()]),
+        missing_rights: Ok(Vec::new()),
+        fence: Ok(FENCES.map(policy).into()),
+        webhook: Ok(Some(webhook(configuration()))),
+        trust: Err("not looked at".to_owned()),
+        replicas: Ok(vec![pod("registry.example:5000/pullpass@sha256:00")]),
+        endpoints: Ok(2),
+        leader: Ok(Leader::Leads {
+            holder: "pullpass-0".to_owned(),
+        }),
+        looked_at: Ok(Some(in_namespace(Membership::Injected { always: false }))),
+        answer: Ok(Answer::Answered {
+            version: Facts::CLIENT_VERSION.to_owned(),
+        }),
+    }
+}
+
+/// The codes of what failed.
+fn codes(change: impl FnOnce(&mut Facts)) -> Vec<&'static str> {
+    let mut facts = healthy();
+    change(&mut facts);
+    let findings = facts.findings();
+    let failures = findings.iter().filter_map(Finding::failure);
+    failures
+        .map(|failure| {
+            let has_command = failure.cures.iter().any(|cure| cure.command.is_some());
+            assert!(has_command, "{failure:?}");
+            failure.code.as_str()
+        })
+        .collect()
+}
+
+fn changed(change: impl FnOnce(&mut Value)) -> MutatingWebhookConfiguration {
+    let mut value = configuration();
+    change(&mut value);
+    webhook(value)
+}
+
+#[test]
+fn a_healthy_installation_has_no_fault() {
+    let findings = healthy().findings();
+    let is_passed = |finding: &Finding<_>| matches!(finding.outcome, StepOutcome::Passed { .. });
+    assert!(findings.iter().all(is_passed), "{findings:#?}");
+}
+
+/// What was expected of a fault, and the codes that were found.
+type Case = (&'static str, Vec<&'static str>);
+
+fn assert_found(cases: impl IntoIterator<Item = Case>) {
+    for (expected, found) in cases {
+        assert_eq!(found, [expected]);
+    }
+}
+
+#[test]
+fn each_fault_of_an_object_has_a_code_of_its_own() {
+    assert_found([
+        (
+            "CRD_MISSING_ERROR",
+            codes(|facts| facts.definitions = Ok(BTreeMap::new())),
+        ),
+        (
+            "CRD_OUTDATED_ERROR",
+            codes(|facts| {
+                let mut older = definitions();
+                let definition = older.values_mut().next().unwrap();
+                let schema = definition
+                    .pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
+                    .unwrap();
+                schema["properties"]["spec"]["properties"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("customDomains");
+                facts.definitions = Ok(older);
+            }),
+        ),
+        (
+            "RIGHTS_MISSING_ERROR",
+            codes(|facts| facts.missing_rights = Ok(RIGHTS.to_vec())),
+        ),
+        (
+            "FENCE_MISSING_ERROR",
+            codes(|facts| facts.fence.as_mut().unwrap()[1].conditions = None),
+        ),
+        (
+            "FENCE_UNBOUND_ERROR",
+            codes(|facts| facts.fence.as_mut().unwrap()[1].is_enforced = false),
+        ),
+    ]);
+}
+
+#[test]
+fn each_fault_of_the_webhook_has_a_code_of_its_own() {
+    let refusal = "failed calling webhook \"pods.pullpass.dev\": x509";
+    assert_found([
+        ("WEBHOOK_MISSING_ERROR", codes(|facts| facts.webhook = Ok(None))),
+        (
+            "WEBHOOK_MISSING_ERROR",
+            codes(|facts| {
+                facts.webhook = Ok(Some(changed(|value| {
+                    drop(value["webhooks"].as_array_mut().unwrap().pop());
+                })));
+            }),
+        ),
+        (
+            "WEBHOOK_CA_MISSING_ERROR",
+            codes(|facts| {
+                facts.webhook = Ok(Some(changed(|value| {
+                    value["webhooks"][1]["clientConfig"]["caBundle"] = Value::Null;
+                })));
+            }),
+        ),
+        (
+            "WEBHOOK_CA_WRONG_ERROR",
+            codes(|facts| {
+                facts.answer = Ok(Answer::of([], Some(refusal)));
+                facts.trust = Ok(Err("invalid peer certificate: UnknownIssuer".to_owned()));
+            }),
+        ),
+        (
+            "WEBHOOK_NO_ENDPOINTS_ERROR",
+            codes(|facts| facts.endpoints = Ok(0)),
+        ),
+        (
+            "WEBHOOK_UNREACHABLE_ERROR",
+            codes(|facts| {
+                facts.answer = Ok(Answer::Silence);
+                facts.trust = Ok(Ok(()));
+            }),
+        ),
+        (
+            "WEBHOOK_UNREACHABLE_ERROR",
+            codes(|facts| facts.answer = Ok(Answer::of([], Some(refusal)))),
+        ),
+    ]);
+}
+
+#[test]
+fn each_fault_of_replicas_and_namespaces_has_a_code() {
+    assert_found([
+        ("NO_LEADER_ERROR", codes(|facts| facts.leader = Ok(Leader::Never))),
+        (
+            "NO_LEADER_ERROR",
+            codes(|facts| facts.leader = Ok(Leader::Nobody)),
+        ),
+        (
+            "VERSION_SKEW_ERROR",
+            codes(|facts| facts.replicas = Ok(vec![pod("pullpass:v9.1.0")])),
+        ),
+        (
+            "VERSION_SKEW_ERROR",
+            codes(|facts| facts.replicas = Ok(["a", "b"].map(pod).into())),
+        ),
+        (
+            "VERSION_SKEW_ERROR",
+            codes(|facts| {
+                let version = "9.0.0".to_owned();
+                facts.answer = Ok(Answer::Answered { version });
+            }),
+        ),
+        (
+            "NAMESPACE_MOVED_ERROR",
+            codes(|facts| facts.deployed_in = Ok(vec!["elsewhere".to_owned()])),
+        ),
+        (
+            "NAMESPACE_MOVED_ERROR",
+            codes(|facts| {
+                facts.own_namespace = "elsewhere".to_owned();
+                facts.deployed_in = Ok(vec!["elsewhere".to_owned()]);
+                facts.webhook = Err("unknown".to_owned());
+                facts.answer = Err("unknown".to_owned());
+            }),
+        ),
+    ]);
+    let excluded = [Membership::Excluded, Membership::OptedOut, Membership::NotOptedIn];
+    let not_injected = excluded.map(|membership| {
+        let codes = codes(|facts| facts.looked_at = Ok(Some(in_namespace(membership))));
+        ("NAMESPACE_NOT_INJECTED_ERROR", codes)
+    });
+    assert_found(not_injected);
+}
+
+#[test]
+fn an_older_definition_is_told_by_its_missing_fields() {
+    let mut facts = healthy();
+    let definition = json!({"spec": {"versions": [{"name": "v1alpha1"}]}});
+    facts.definitions = Ok([("acrregistries.pullpass.dev".to_owned(), definition)].into());
+    let findings = facts.findings();
+    let cause = &findings[0].failure().unwrap().cause;
+    assert!(
+        cause.contains("v1alpha1: spec, v1alpha1: spec.audience"),
+        "{cause}"
+    );
+    assert!(cause.contains(" more"), "{cause}");
+}
+
+#[test]
+fn patch_releases_and_unknown_versions_are_no_skew() {
+    let client = Facts::CLIENT_VERSION;
+    let (release, _) = client.rsplit_once('.').unwrap();
+    let later = format!("pullpass:v{release}.99");
+    assert!(codes(|facts| facts.replicas = Ok(vec![pod(&later)])).is_empty());
+    assert!(codes(|facts| facts.replicas = Ok(Vec::new())).is_empty());
+}
+
+#[test]
+fn versions_are_read_from_tags_alone() {
+    for (image, version) in [
+        ("pullpass:0.1.0", Some("0.1.0")),
+        (
+            "registry:5000/a/pullpass:v1.20.3-rc.1@sha256:00",
+            Some("1.20.3-rc.1"),
+        ),
+        ("registry:5000/pullpass", None),
+        ("pullpass:latest", None),
+        ("pullpass:1.2", None),
+        ("pullpass:1.2.3.4", None),
+        ("pullpass:1..3", None),
+        ("pullpass@sha256:00", None),
+    ] {
+        assert_eq!(version_of_image(image), version, "{image}");
+    }
+}
+
+#[test]
+fn what_can_not_be_read_is_not_checked() {
+    let unknown = || "you may not".to_owned();
+    let facts = Facts {
+        definitions: Err(unknown()),
+        deployed_in: Err(unknown()),
+        missing_rights: Err(unknown()),
+        fence: Err(unknown()),
+        webhook: Err(unknown()),
+        replicas: Err(unknown()),
+        endpoints: Err(unknown()),
+        leader: Err(unknown()),
+        looked_at: Err(unknown()),
+        answer: Err(unknown()),
+        ..healthy()
+    };
+    for finding in facts.findings() {
+        assert_eq!(finding.outcome, skipped(unknown()), "{:?}", finding.step);
+    }
+}
+
+#[test]
+fn an_answer_shows_by_its_warning_even_where_the_pod_is_refused() {
+    let echo = "299 - \"pullpass.dev/echo: 0.1.0\"";
+    let answered = Answer::Answered {
+        version: "0.1.0".to_owned(),
+    };
+    assert_eq!(Answer::of(["299 - \"other\"", echo], None), answered);
+    assert_eq!(Answer::of([echo], Some("denied by a policy")), answered);
+    assert_eq!(Answer::of(["299 - \"other\""], None), Answer::Silence);
+    assert_eq!(
+        Answer::of([], Some("exceeded quota")),
+        Answer::Refused {
+            message: "exceeded quota".to_owned()
+        }
+    );
+}
+
+/// The words of a list in a rule; where there is no such list, none.
+fn words<'a>(rule: &'a Value, key: &str) -> Vec<Option<&'a str>> {
+    let words = rule.get(key).and_then(Value::as_array);
+    words.map_or_else(|| vec![None], |words| words.iter().map(Value::as_str).collect())
+}
+
+/// The rights of `manifests/base/rbac.yaml`, as text.
+fn shipped_rights() -> BTreeSet<String> {
+    let objects: Vec<Value> =
+        serde_saphyr::from_multiple(include_str!("../../../manifests/base/rbac.yaml")).unwrap();
+    let mut rights = BTreeSet::new();
+    for object in &objects {
+        let own_namespace = object["kind"] == "Role";
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            let (groups, resources) = (words(rule, "apiGroups"), words(rule, "resources"));
+            let (names, verbs) = (words(rule, "resourceNames"), words(rule, "verbs"));
+            let pairs = groups
+                .iter()
+                .flat_map(|group| resources.iter().map(move |resource| (group, resource)));
+            for (group, resource) in pairs {
+                for (name, verb) in names
+                    .iter()
+                    .flat_map(|name| verbs.iter().map(move |verb| (name, verb)))
+                {
+                    rights.insert(format!(
+                        "{verb:?} {group:?} {resource:?} {name:?} {own_namespace}"
+                    ));
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[test]
+fn the_rights_are_those_that_are_shipped() {
+    let rights = RIGHTS.iter().chain(OWN_CERTIFICATE).map(|right| {
+        let Right {
+            verb,
+            group,
+            resource,
+            name,
+            own_namespace,
+        } = right;
+        format!(
+            "{:?} {:?} {:?} {name:?} {own_namespace}",
+            Some(verb),
+            Some(group),
+            Some(resource)
+        )
+    });
+    assert_eq!(rights.collect::<BTreeSet<_>>(), shipped_rights());
+}
+
+#[test]
+fn the_fence_is_the_one_that_is_shipped() {
+    let objects: Vec<Value> =
+        serde_saphyr::from_multiple(include_str!("../../../manifests/base/fence.yaml")).unwrap();
+    for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] {
+        let named = objects.iter().filter(|object| object["kind"] == kind);
+        let found: Vec<_> = named.map(|object| &object["metadata"]["name"]).collect();
+        assert_eq!(found, FENCES);
+    }
+}
+
+fn before() -> PreFacts {
+    PreFacts {
+        own_namespace: OWN.to_owned(),
+        kubernetes: ("1".to_owned(), "30+".to_owned()),
+        missing_apis: Ok(Vec::new()),
+        missing_rights: Ok(Vec::new()),
+        registered_in: Ok(None),
+    }
+}
+
+#[test]
+fn before_an_installation_each_obstacle_has_its_code() {
+    let codes = |facts: PreFacts| -> Vec<_> {
+        let findings = facts.findings();
+        let failures = findings.iter().filter_map(Finding::failure);
+        failures.map(|failure| failure.code.as_str()).collect()
+    };
+    assert!(codes(before()).is_empty());
+    let version = |minor: &str| ("1".to_owned(), minor.to_owned());
+    let registered = |namespace: &str| Ok(Some(namespace.to_owned()));
+    for (facts, expected) in [
+        (
+            PreFacts {
+                kubernetes: version("29"),
+                ..before()
+            },
+            vec!["KUBERNETES_VERSION_ERROR"],
+        ),
+        (
+            PreFacts {
+                missing_apis: Ok(vec!["leases"]),
+                ..before()
+            },
+            vec!["API_MISSING_ERROR"],
+        ),
+        (
+            PreFacts {
+                missing_rights: Ok(vec!["namespaces"]),
+                ..before()
+            },
+            vec!["INSTALL_RIGHTS_ERROR"],
+        ),
+        (
+            PreFacts {
+                registered_in: registered("elsewhere"),
+                ..before()
+            },
+            vec!["OTHER_INSTALLATION_ERROR"],
+        ),
+        (
+            PreFacts {
+                registered_in: registered(OWN),
+                ..before()
+            },
+            vec![],
+        ),
+    ] {
+        assert_eq!(codes(facts), expected);
+    }
+}

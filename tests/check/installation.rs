@@ -1,0 +1,326 @@
+//! The installation itself, on a real control plane: as it is shipped, and with each fault injected.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON without what is indexed gives null, which fails the test"
+)]
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use pullpass_test_support::{
+    Authority, ControlPlane, Installation, Scratch, end_to_end_wanted, free_port, shipped, wait_for,
+};
+use serde_json::{Value, json};
+
+use crate::world::{Test, assert_text, pullpass, run};
+
+/// Only bounds how long a broken test takes.
+const SOON: Duration = Duration::from_mins(1);
+const OWN: &str = "pullpass-system";
+const SCHEMA: &str = include_str!("../../docs/schemas/installation-check.json");
+/// What is registered already, or stands in for what is in the cluster.
+const REGISTERED: [&str; 4] = [
+    "Namespace",
+    "CustomResourceDefinition",
+    "MutatingWebhookConfiguration",
+    "Service",
+];
+
+fn check(kubeconfig: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    run(pullpass().env("KUBECONFIG", kubeconfig).args(arguments))
+}
+
+/// The report in JSON, which fits its schema and agrees with the exit code.
+fn report(kubeconfig: &Path, arguments: &[&str]) -> Result<Value, Box<dyn Error>> {
+    let output = check(kubeconfig, &[arguments, &["--output=json"]].concat())?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA)?)?;
+    let flaws: Vec<_> = schema
+        .iter_errors(&report)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(flaws.is_empty(), "{flaws:?}: {report:#}");
+    assert_eq!(output.status.success(), report["ok"] == true, "{report:#}");
+    Ok(report)
+}
+
+/// The codes of the steps that failed. Each of them names a command.
+fn codes(report: &Value) -> Vec<&str> {
+    let steps = report["steps"].as_array().into_iter().flatten();
+    let failed = steps.filter(|step| step["status"] == "failed");
+    failed
+        .map(|step| {
+            let mut cures = step["cures"].as_array().into_iter().flatten();
+            assert!(cures.any(|cure| cure["command"].is_string()), "{step:#}");
+            step["code"].as_str().unwrap_or_default()
+        })
+        .collect()
+}
+
+/// A pullpass outside of the cluster, and in the cluster all that is shipped, with objects that stand for its replica.
+struct World<'a> {
+    cluster: &'a ControlPlane,
+    _pullpass: Installation<'a>,
+    /// What is shipped, but for what is registered.
+    shipped: Value,
+    stand_ins: Value,
+    webhook: Value,
+}
+
+impl<'a> World<'a> {
+    fn start(cluster: &'a ControlPlane) -> Result<Self, Box<dyn Error>> {
+        let pullpass = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
+            .whole_cluster("apps")
+            .start()?;
+        let mut objects = shipped(cluster, "cluster-wide")?;
+        objects.retain(|object| !REGISTERED.contains(&object["kind"].as_str().unwrap_or_default()));
+        let webhook = cluster.get_json(&["mutatingwebhookconfiguration", "pullpass"])?;
+        let world = Self {
+            cluster,
+            shipped: json!({"apiVersion": "v1", "kind": "List", "items": objects}),
+            stand_ins: stand_ins(&pullpass)?,
+            webhook: json!({
+                "apiVersion": webhook["apiVersion"], "kind": webhook["kind"],
+                "metadata": {"name": "pullpass"}, "webhooks": webhook["webhooks"],
+            }),
+            _pullpass: pullpass,
+        };
+        world.repair()?;
+        Ok(world)
+    }
+
+    /// Makes everything as it is shipped.
+    fn repair(&self) -> Test {
+        for objects in [&self.shipped, &self.stand_ins, &self.webhook] {
+            let apply = ["apply", "--server-side", "--force-conflicts", "--filename", "-"];
+            self.cluster.run_with_input(&apply, &objects.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn set_webhook(&self, change: impl FnOnce(&mut Value)) -> Test {
+        let mut webhooks = self.webhook["webhooks"].clone();
+        change(&mut webhooks);
+        self.patch(
+            &["mutatingwebhookconfiguration", "pullpass"],
+            &json!({"webhooks": webhooks}),
+        )
+    }
+
+    fn patch(&self, what: &[&str], patch: &Value) -> Test {
+        let patch = format!("--patch={patch}");
+        self.cluster
+            .run(&[&["patch"], what, &["--type=merge", &patch]].concat())?;
+        Ok(())
+    }
+
+    fn delete(&self, what: &[&str]) -> Test {
+        self.cluster.run(&[&["delete"], what].concat())?;
+        Ok(())
+    }
+
+    /// Waits until the check finds this fault and no other, and, once it is repaired, that all is well.
+    fn assert_found(&self, code: &str, arguments: &[&str]) -> Test {
+        let kubeconfig = self.cluster.kubeconfig();
+        // The API server acts on a configuration a moment after it changed.
+        wait_for(&format!("the check to find {code}"), SOON, || {
+            let report = report(kubeconfig, arguments).map_err(|error| error.to_string())?;
+            let found = codes(&report);
+            if found == [code] && report["code"] == code {
+                Ok(())
+            } else {
+                Err(format!("{report:#}"))
+            }
+        })?;
+        self.repair()?;
+        let well = check(kubeconfig, &["--wait=1m"])?;
+        let said = String::from_utf8_lossy(&well.stdout);
+        assert_eq!(well.status.code(), Some(0), "{code}: {said}");
+        Ok(())
+    }
+}
+
+/// A replica, as the cluster would have it: its Pod, its endpoint, its Lease, and the Secret with its certificate.
+fn stand_ins(pullpass: &Installation<'_>) -> Result<Value, Box<dyn Error>> {
+    let certificate = pullpass.authority().server(&[pullpass.host()])?;
+    let metadata = |name: &str| json!({"name": name, "namespace": OWN});
+    let labels = json!({"app.kubernetes.io/name": "pullpass"});
+    let restricted = json!({
+        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata("pullpass-0"),
+        "spec": {"serviceAccountName": "pullpass", "containers": [{
+            "name": "pullpass", "securityContext": restricted,
+            "image": concat!("pullpass:", env!("CARGO_PKG_VERSION")),
+        }]},
+    });
+    pod["metadata"]["labels"] = labels;
+    let mut slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata("pullpass-0"),
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
+    });
+    slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": "pullpass"});
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata("pullpass"),
+        "spec": {"holderIdentity": "pullpass-0", "leaseDurationSeconds": 15, "renewTime": "2999-01-01T00:00:00.000000Z"},
+    });
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata("webhook-certificate"),
+        "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key},
+    });
+    Ok(json!({"apiVersion": "v1", "kind": "List", "items": [pod, slice, lease, secret]}))
+}
+
+/// What the webhook's configuration can lack.
+fn inject_into_the_webhook(world: &World<'_>) -> Test {
+    world.set_webhook(|webhooks| webhooks[1]["clientConfig"]["caBundle"] = Value::Null)?;
+    world.assert_found("WEBHOOK_CA_MISSING_ERROR", &[])?;
+
+    let other = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        Authority::new()?.pem(),
+    );
+    world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["caBundle"] = json!(other))?;
+    world.assert_found("WEBHOOK_CA_WRONG_ERROR", &[])?;
+
+    let closed = free_port()?;
+    world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["service"]["port"] = json!(closed))?;
+    world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;
+    world.set_webhook(|webhooks| {
+        webhooks[0]["clientConfig"]["service"]["port"] = json!(closed);
+        webhooks[0]["failurePolicy"] = json!("Fail");
+    })?;
+    world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;
+
+    world.delete(&["mutatingwebhookconfiguration", "pullpass"])?;
+    world.assert_found("WEBHOOK_MISSING_ERROR", &[])
+}
+
+/// What else can be gone, cut or old.
+fn inject_into_the_rest(world: &World<'_>) -> Test {
+    let own = format!("--namespace={OWN}");
+    world.delete(&["endpointslice", "pullpass-0", &own])?;
+    world.assert_found("WEBHOOK_NO_ENDPOINTS_ERROR", &[])?;
+    world.delete(&["validatingadmissionpolicy", "pullpass-secrets"])?;
+    world.assert_found("FENCE_MISSING_ERROR", &[])?;
+    world.delete(&["validatingadmissionpolicybinding", "pullpass-own-secrets"])?;
+    world.assert_found("FENCE_UNBOUND_ERROR", &[])?;
+    world.delete(&["clusterrolebinding", "pullpass"])?;
+    world.assert_found("RIGHTS_MISSING_ERROR", &[])?;
+
+    let definition = ["customresourcedefinition", "acrregistries.pullpass.dev"];
+    let newest = world.cluster.get_json(&definition)?;
+    let remove = json!([{"op": "remove",
+        "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/provision"}]);
+    let patch = format!("--patch={remove}");
+    world
+        .cluster
+        .run(&[&["patch"], &definition[..], &["--type=json", &patch]].concat())?;
+    let older = report(world.cluster.kubeconfig(), &[])?;
+    assert_eq!(codes(&older), ["CRD_OUTDATED_ERROR"]);
+    let cause = older["steps"][0]["cause"].as_str().unwrap_or_default();
+    assert!(cause.contains("lacks v1alpha1: spec.provision"), "{cause}");
+    world.patch(
+        &definition,
+        &json!({"spec": {"versions": newest["spec"]["versions"]}}),
+    )?;
+
+    let replica = ["pod", "pullpass-0", &own];
+    let image = |image: &str| json!({"spec": {"containers": [{"name": "pullpass", "image": image}]}});
+    let patch = format!("--patch={}", image("pullpass:v9.0.0"));
+    world
+        .cluster
+        .run(&[&["patch"], &replica[..], &[&patch]].concat())?;
+    world.assert_found("VERSION_SKEW_ERROR", &[])?;
+    world.patch(
+        &["lease", "pullpass", &own],
+        &json!({"spec": {"holderIdentity": null}}),
+    )?;
+    world.assert_found("NO_LEADER_ERROR", &[])?;
+    let long_ago = json!({"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}});
+    world.patch(&["lease", "pullpass", &own], &long_ago)?;
+    world.assert_found("NO_LEADER_ERROR", &[])?;
+
+    world
+        .cluster
+        .run(&["label", "namespace", "apps", "pullpass.dev/inject=disabled"])?;
+    world.assert_found("NAMESPACE_NOT_INJECTED_ERROR", &["-n", "apps"])?;
+    world.assert_found("NAMESPACE_NOT_INJECTED_ERROR", &["--namespace=kube-system"])
+}
+
+/// `namespace:` in a kustomization, which moves the Deployment and leaves the names inside objects.
+fn move_by_kustomize(world: &World<'_>) -> Test {
+    let scratch = Scratch::new()?;
+    let up = "../".repeat(scratch.path().components().count());
+    let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/overlays/cluster-wide");
+    let kustomization = format!("namespace: elsewhere\nresources: [{up}{}]\n", &overlay[1..]);
+    fs::write(scratch.path().join("kustomization.yaml"), kustomization)?;
+    let moved = scratch.path().display().to_string();
+    world.delete(&["deployment", "pullpass", &format!("--namespace={OWN}")])?;
+    let apply = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--kustomize",
+        &moved,
+    ];
+    world.cluster.run(&apply)?;
+    for arguments in [&[][..], &["--own-namespace=elsewhere"]] {
+        let report = report(world.cluster.kubeconfig(), arguments)?;
+        assert_eq!(report["code"], "NAMESPACE_MOVED_ERROR", "{report:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_fault_of_an_installation_is_found() -> Test {
+    end_to_end_wanted()?;
+    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    let before = report(cluster.kubeconfig(), &["--pre"])?;
+    assert_eq!(
+        (&before["complete"], &before["before"]),
+        (&json!(true), &json!(true))
+    );
+
+    cluster.run(&["create", "serviceaccount", "default", "--namespace=default"])?;
+    let world = World::start(&cluster)?;
+    let upgrade = report(cluster.kubeconfig(), &["--pre"])?;
+    assert_eq!(
+        upgrade["steps"][3]["detail"],
+        "pullpass is installed in pullpass-system: this is an upgrade"
+    );
+    let other = report(cluster.kubeconfig(), &["--pre", "--own-namespace=elsewhere"])?;
+    assert_eq!(codes(&other), ["OTHER_INSTALLATION_ERROR"]);
+
+    let well = report(cluster.kubeconfig(), &["--wait=1m"])?;
+    assert_eq!(
+        (&well["complete"], &well["namespace"]),
+        (&json!(true), &json!("default"))
+    );
+    let said = String::from_utf8(check(cluster.kubeconfig(), &[])?.stdout)?;
+    assert_text(
+        "installation-well",
+        &said.replace(env!("CARGO_PKG_VERSION"), "VERSION"),
+    )?;
+
+    inject_into_the_webhook(&world)?;
+    inject_into_the_rest(&world)?;
+
+    let nobody = cluster.service_account_kubeconfig("default", "default")?;
+    let refused = check(&nobody, &[])?;
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{errors}");
+    assert!(
+        errors.contains("nothing of the installation may be looked at"),
+        "{errors}"
+    );
+
+    move_by_kustomize(&world)
+}
