@@ -9,5 +9,3 @@ pub const PULL_AUTHORIZED: &str = "PullAuthorized";
 /// Whether the webhook is asked about Pods with images on the custom domains, and on a login server of another cloud than
 /// Azure's own; only where there are such hosts.
 pub const CUSTOM_DOMAINS: &str = "CustomDomains";
-/// All of them.
-pub const CONDITIONS: [&str; 4] = [READY, DISTRIBUTED, PULL_AUTHORIZED, CUSTOM_DOMAINS];

@@ -109,6 +109,21 @@ pub(super) fn target(url: &Uri) -> String {
 }
 
 impl HttpFailure {
+    /// The failure in one word, as metrics have it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::Proxy(_) => "proxy",
+            Self::Tls(_) => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::TooLarge => "too-large",
+        }
+    }
+
     /// What kept the request from its host; none where it got there.
     pub fn barrier(&self) -> Option<Barrier> {
         match self {

@@ -8,6 +8,7 @@ mod advice;
 mod dialer;
 mod error;
 pub mod headers;
+mod observer;
 mod probe;
 mod proxy;
 mod resolve;
@@ -29,9 +30,11 @@ use thiserror::Error;
 
 use self::dialer::Dialer;
 pub use self::error::{Barrier, HttpError, HttpFailure};
+pub use self::observer::{RequestObserver, Service};
 pub use self::probe::Resolution;
 pub use self::proxy::{Proxy, ProxyError};
 pub use self::resolve::{ResolveOverride, ResolveOverrideError};
+use crate::base::clock::monotonic;
 
 /// The largest body that is read. Tokens are a few kilobytes.
 pub const MAX_BODY: usize = 1 << 20;
@@ -93,6 +96,7 @@ pub struct HttpClient {
     connector: HttpsConnector<Dialer>,
     dialer: Dialer,
     request_timeout: Duration,
+    observer: Option<Arc<dyn RequestObserver>>,
 }
 
 /// An answer, whatever its status.
@@ -124,11 +128,35 @@ impl HttpClient {
             connector,
             dialer,
             request_timeout: options.request_timeout,
+            observer: None,
         })
+    }
+
+    /// The same client, whose requests an observer is told of.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn RequestObserver>) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
     }
 
     /// Sends a request and reads its whole answer.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, HttpError> {
+        let service = request.extensions().get::<Service>().copied();
+        let begun = monotonic();
+        let sent = self.exchange(request).await;
+        if let Some((observer, service)) = self.observer.as_ref().zip(service) {
+            let outcome = sent
+                .as_ref()
+                .map(|response| response.status)
+                .map_err(HttpError::failure);
+            observer.ended(service, outcome, monotonic().saturating_duration_since(begun));
+        }
+        sent
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response, HttpError> {
         let target = error::target(request.uri());
         let failed = |failure| HttpError::new(target.clone(), failure);
         let mut request = request.map(Full::new);

@@ -211,3 +211,37 @@ async fn a_connection_and_the_proxys_consent_share_one_limit() {
         HttpFailure::ConnectTimeout
     );
 }
+
+#[derive(Default)]
+struct Ended(std::sync::Mutex<Vec<(Service, Result<u16, &'static str>)>>);
+
+impl RequestObserver for Ended {
+    fn ended(&self, service: Service, outcome: Result<StatusCode, &HttpFailure>, _: Duration) {
+        let outcome = outcome.map(|status| status.as_u16()).map_err(HttpFailure::word);
+        self.0.lock().unwrap().push((service, outcome));
+    }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_how_requests_to_services_end() {
+    let answers = answering("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n").await;
+    let closes = answering("").await;
+    let ended = Arc::new(Ended::default());
+    let observer: Arc<dyn RequestObserver> = ended.clone();
+    let client = client(HttpOptions::default()).observed_by(observer);
+    for (address, service) in [
+        (answers, Some(Service::Entra)),
+        (closes, Some(Service::Acr)),
+        (answers, None),
+    ] {
+        let mut request = get(&format!("http://{address}/"));
+        if let Some(service) = service {
+            request.extensions_mut().insert(service);
+        }
+        client.send(request).await.ok();
+    }
+    assert_eq!(
+        *ended.0.lock().unwrap(),
+        [(Service::Entra, Ok(429)), (Service::Acr, Err("reset"))]
+    );
+}

@@ -1,6 +1,8 @@
 //! Metrics in the Prometheus text format (`docs/operations.md`).
 
 mod audit_drops;
+pub mod azure;
+mod conditions;
 pub mod port;
 pub mod process;
 pub mod registries;
@@ -18,6 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::metrics::audit_drops::AuditDrops;
+use crate::metrics::azure::AzureMetrics;
 use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::metrics::registries::RegistryMetrics;
@@ -39,6 +42,8 @@ pub struct Metrics {
     pub port: PortMetrics,
     /// Credentials and pull secrets.
     pub registries: RegistryMetrics,
+    /// Requests to Azure.
+    pub azure: AzureMetrics,
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     duration: Histogram,
@@ -169,6 +174,7 @@ impl Metrics {
         registry.register_collector(Box::new(ProcessCollector));
         let port = PortMetrics::register(&mut registry);
         let registries = RegistryMetrics::register(&mut registry);
+        let azure = AzureMetrics::register(&mut registry);
         let dropped = added(
             &mut registry,
             "pullpass_queue_dropped_total",
@@ -214,6 +220,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             registries,
+            azure,
             leader: added(
                 to,
                 "pullpass_leader",

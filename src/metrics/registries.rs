@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,14 +11,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::conditions::ConditionMetrics;
 use super::{PullFailure, Word, added};
-use crate::api::condition::CONDITIONS;
+use crate::api::reason::Reason;
 
 /// Upper bounds of the histograms of Secrets, in seconds: a write takes milliseconds, and waits for seconds.
 const WRITE_BUCKETS: [f64; 11] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
-
-/// The statuses that a Kubernetes condition may have.
-const CONDITION_STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// What is measured of `AcrRegistries`.
 #[derive(Debug)]
@@ -25,8 +24,9 @@ pub struct RegistryMetrics {
     refreshes: Family<RefreshLabels, Counter>,
     credential_expiry: Family<RegistryLabels, Gauge>,
     credential_failing: Family<RegistryLabels, Gauge>,
-    conditions: Family<ConditionLabels, Gauge>,
+    conditions: ConditionMetrics,
     namespaces: Family<NamespaceLabels, Gauge>,
+    writes: Family<WriteLabels, Counter>,
     write_duration: Histogram,
     ready_lag: Histogram,
     rewrites: Family<RewriteLabels, Counter>,
@@ -42,6 +42,8 @@ struct RegistryLabels {
 struct RefreshLabels {
     registry: String,
     result: Word,
+    /// Why it failed; empty where it did not.
+    reason: Word,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,10 +53,8 @@ struct NamespaceLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConditionLabels {
-    registry: String,
-    r#type: String,
-    status: Word,
+struct WriteLabels {
+    result: Word,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,8 +62,59 @@ struct RewriteLabels {
     reason: Word,
 }
 
+/// How a write of a pull secret ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WriteOutcome {
+    /// It is written.
+    Written,
+    /// A Secret of somebody else has the name.
+    NameConflict,
+    /// The namespace is not there, or is about to go.
+    NamespaceGone,
+    /// The API server refused it.
+    Refused,
+    /// The API server could not be reached.
+    Unreachable,
+    /// The API server did not answer in time.
+    Timeout,
+}
+
+impl WriteOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [
+        Self::Written,
+        Self::NameConflict,
+        Self::NamespaceGone,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Timeout,
+    ];
+
+    /// The outcome's name, as metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::NameConflict => "name-conflict",
+            Self::NamespaceGone => "namespace-gone",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// The series of all outcomes, so that the first of each is an increase.
+fn writes_at_zero() -> Family<WriteLabels, Counter> {
+    let writes = Family::<WriteLabels, Counter>::default();
+    for outcome in WriteOutcome::ALL {
+        let result = Word(outcome.as_str());
+        let _ = writes.get_or_create(&WriteLabels { result });
+    }
+    writes
+}
+
 /// The series of all reasons, so that the first rewrite is an increase.
-fn at_zero() -> Family<RewriteLabels, Counter> {
+fn rewrites_at_zero() -> Family<RewriteLabels, Counter> {
     let rewrites = Family::<RewriteLabels, Counter>::default();
     for failure in [PullFailure::SecretMissing, PullFailure::PullFailed] {
         let reason = Word(failure.as_str());
@@ -72,9 +123,19 @@ fn at_zero() -> Family<RewriteLabels, Counter> {
     rewrites
 }
 
+fn refresh_labels(registry: &str, failure: Option<Reason>) -> RefreshLabels {
+    RefreshLabels {
+        registry: registry.to_owned(),
+        result: Word(if failure.is_none() { "success" } else { "failure" }),
+        reason: Word(failure.map_or("", Reason::as_str)),
+    }
+}
+
 impl RegistryMetrics {
     /// The metrics, at zero.
     pub(super) fn register(to: &mut Registry) -> Self {
+        let conditions = ConditionMetrics::default();
+        to.register_collector(Box::new(conditions.clone()));
         Self {
             refreshes: added(
                 to,
@@ -94,17 +155,18 @@ impl RegistryMetrics {
                 "Whether the last attempt to mint a credential failed, or none can be made",
                 Family::default(),
             ),
-            conditions: added(
-                to,
-                "pullpass_registry_condition",
-                "1 for the status that a condition of an AcrRegistry has, else 0 (leader only)",
-                Family::default(),
-            ),
+            conditions,
             namespaces: added(
                 to,
                 "pullpass_namespaces",
                 "Namespaces that should have the pull secret",
                 Family::default(),
+            ),
+            writes: added(
+                to,
+                "pullpass_secret_writes_total",
+                "Writes of pull secrets, by how they ended",
+                writes_at_zero(),
             ),
             write_duration: added(
                 to,
@@ -122,19 +184,15 @@ impl RegistryMetrics {
                 to,
                 "pullpass_secret_rewrites_total",
                 "Pull secrets that are written again because a kubelet could not pull",
-                at_zero(),
+                rewrites_at_zero(),
             ),
         }
     }
 
-    /// Counts an attempt to mint a credential.
-    pub fn count_refresh(&self, registry: &str, succeeded: bool) {
-        let result = Word(if succeeded { "success" } else { "failure" });
+    /// Counts an attempt to mint a credential, with the reason why it failed.
+    pub fn count_refresh(&self, registry: &str, failure: Option<Reason>) {
         self.refreshes
-            .get_or_create(&RefreshLabels {
-                registry: registry.to_owned(),
-                result,
-            })
+            .get_or_create(&refresh_labels(registry, failure))
             .inc();
     }
 
@@ -174,18 +232,9 @@ impl RegistryMetrics {
         }
     }
 
-    /// Takes the status of a condition of an AcrRegistry: its series is 1, those of the other statuses are 0.
-    pub fn condition(&self, registry: &str, kind: &str, status: &str) {
-        for known in CONDITION_STATUSES {
-            let labels = ConditionLabels {
-                registry: registry.to_owned(),
-                r#type: kind.to_owned(),
-                status: Word(known),
-            };
-            self.conditions
-                .get_or_create(&labels)
-                .set(i64::from(known == status));
-        }
+    /// Takes all conditions of a registry.
+    pub fn conditions(&self, registry: &str, conditions: &[Condition]) {
+        self.conditions.set(registry, conditions);
     }
 
     /// Ends the series of a registry that is not attached any more.
@@ -200,25 +249,16 @@ impl RegistryMetrics {
                 state: Word(state),
             });
         }
-        for kind in CONDITIONS {
-            for status in CONDITION_STATUSES {
-                self.conditions.remove(&ConditionLabels {
-                    registry: registry.to_owned(),
-                    r#type: kind.to_owned(),
-                    status: Word(status),
-                });
-            }
-        }
-        for result in ["success", "failure"] {
-            self.refreshes.remove(&RefreshLabels {
-                registry: registry.to_owned(),
-                result: Word(result),
-            });
+        self.conditions.remove(registry);
+        for failure in Reason::ALL.map(Some).into_iter().chain([None]) {
+            self.refreshes.remove(&refresh_labels(registry, failure));
         }
     }
 
-    /// Takes how long a write of a pull secret took.
-    pub fn secret_written(&self, took: Duration) {
+    /// Takes how a write of a pull secret ended, and how long it took.
+    pub fn secret_written(&self, outcome: WriteOutcome, took: Duration) {
+        let result = Word(outcome.as_str());
+        self.writes.get_or_create(&WriteLabels { result }).inc();
         self.write_duration.observe(took.as_secs_f64());
     }
 

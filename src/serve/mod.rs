@@ -1,5 +1,6 @@
 //! What runs in a cluster: the parts put together, and taken apart again in order. `docs/availability.md` is its page.
 
+mod azure_requests;
 pub mod leader;
 mod log_filter;
 mod options;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::ServeError;
+use super::azure_requests::AzureRequests;
 use super::log_filter::LogFilter;
 use super::options::{ClusterOptions, Options, Source};
 use super::replica::{Replica, ReplicaCertificate};
@@ -23,6 +24,7 @@ use crate::audit::AuditLog;
 use crate::base::causes::causes;
 use crate::base::readiness::Readiness;
 use crate::certificates::keeper::OwnCertificate;
+use crate::http::RequestObserver;
 use crate::kubernetes::client::inferred;
 use crate::metrics::Metrics;
 use crate::registry::other_cloud::OtherCloud;
@@ -118,6 +120,7 @@ impl Process {
                         denials,
                     })
                     .asking(client.clone());
+                let observer: Arc<dyn RequestObserver> = Arc::new(AzureRequests(Arc::clone(&shared.metrics)));
                 let replica = Replica {
                     client,
                     own_certificate,
@@ -126,7 +129,7 @@ impl Process {
                     view: Arc::clone(&shared.view),
                     metrics: Arc::clone(&shared.metrics),
                     readiness: Arc::clone(&shared.readiness),
-                    minter: cluster.minter,
+                    minter: cluster.minter.observed_by(&observer),
                     workload_identity: workload_identity_env(),
                     resync_interval: cluster.resync_interval,
                     emptied_interval: cluster.emptied_interval,

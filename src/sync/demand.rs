@@ -322,7 +322,8 @@ impl DemandWriter {
         let keys = self.watches.spellings.keys(pair, now());
         let client = &self.client;
         let written = pull_secret::write(client, namespace, registry, &domains, &credential, keys).await;
-        self.metrics.registries.secret_written(begun.elapsed());
+        let outcome = pull_secret::outcome(&written);
+        self.metrics.registries.secret_written(outcome, begun.elapsed());
         match written {
             Ok(version) => {
                 self.metrics

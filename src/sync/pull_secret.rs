@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::api::names::{EVERY_KEY_MANAGER, FENCE, MANAGER};
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
+use crate::metrics::registries::WriteOutcome;
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::custom_domain::CustomDomain;
 use crate::registry::docker_config::Keys;
@@ -57,6 +58,18 @@ impl WriteError {
             422 if is_of_a_fixed_field(status) => Self::Foreign,
             _ => Self::Api(status.message.clone()),
         }
+    }
+}
+
+/// How a write ended, as metrics have it.
+pub fn outcome<T>(written: &Result<T, WriteError>) -> WriteOutcome {
+    match written {
+        Ok(_) => WriteOutcome::Written,
+        Err(WriteError::Foreign) => WriteOutcome::NameConflict,
+        Err(WriteError::NamespaceGone) => WriteOutcome::NamespaceGone,
+        Err(WriteError::Api(_)) => WriteOutcome::Refused,
+        Err(WriteError::Unreachable(_)) => WriteOutcome::Unreachable,
+        Err(WriteError::Timeout) => WriteOutcome::Timeout,
     }
 }
 

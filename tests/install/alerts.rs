@@ -121,13 +121,14 @@ fn registered() -> Result<String, Box<dyn Error>> {
     let metrics = Metrics::new(|| 0);
     metrics.admission(Operation::Create, Outcome::Injected, Duration::ZERO);
     metrics.violation(Rule::Unattached, Action::Deny);
-    metrics.registries.count_refresh("registry", true);
+    metrics.registries.count_refresh("registry", None);
     metrics
         .registries
         .credential_expires("registry", Some(Timestamp::UNIX_EPOCH));
     metrics.registries.credential_fails("registry", true);
     metrics.registries.namespaces("registry", 1, 1);
-    metrics.registries.condition("registry", "Ready", "True");
+    metrics.registries.conditions("registry", &[]);
+    metrics.azure.requested("acr", Err("timeout"), Duration::ZERO);
     metrics.dropped(Queue::Demand, DropReason::Full, 1);
     Ok(metrics.encode()?)
 }

@@ -45,6 +45,18 @@ fn writes(world: &World) -> Result<f64, Box<dyn Error>> {
     Ok(f64::from(u32::try_from(count)?))
 }
 
+/// After two credentials that were minted, and one that was refused.
+fn assert_azure_was_asked(world: &World) -> Test {
+    let asked = |service: &str, code: u16| {
+        let series = format!("pullpass_azure_requests_total{{service=\"{service}\",code=\"{code}\"}}");
+        value(&world.pullpass, &series).map(Option::unwrap_or_default)
+    };
+    assert!((asked("entra", 200)? - 2.0).abs() < f64::EPSILON);
+    assert!(asked("entra", 401)? >= 1.0);
+    assert!(asked("acr", 200)? >= 2.0);
+    Ok(())
+}
+
 #[test]
 fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     let cluster = cluster_of_its_own()?;
@@ -90,6 +102,14 @@ fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     wait_for_value(&world.pullpass, "pullpass_secret_ready_lag_seconds_count", 2.0)?;
     let lag = value(&world.pullpass, "pullpass_secret_ready_lag_seconds_sum")?.unwrap_or_default();
     assert!(lag > 0.0 && lag < 60.0, "{lag}");
+    let writes_as = |result: &str| {
+        value(
+            &world.pullpass,
+            &format!("pullpass_secret_writes_total{{result=\"{result}\"}}"),
+        )
+    };
+    assert!(writes_as("written")?.is_some_and(|count| count >= 2.0));
+    assert!(writes_as("name-conflict")?.is_some_and(|count| count >= 1.0));
     // The third Pod gets its secret when the foreign one is gone.
     cluster.run(&["delete", "secret", &foreign, "--namespace", &taken])?;
     wait_for_value(&world.pullpass, &state("served"), 3.0)?;
@@ -97,20 +117,36 @@ fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     world.wait_for_reason(&login, "Minted")?;
 
     // A password that is refused, and one that is not.
-    let refreshes = |result: &str| {
-        format!("pullpass_credential_refresh_total{{registry=\"{name}\",result=\"{result}\"}}")
+    let refreshes = |result: &str, reason: &str| {
+        format!(
+            "pullpass_credential_refresh_total{{registry=\"{name}\",result=\"{result}\",reason=\"{reason}\"}}"
+        )
     };
-    wait_for_value(&world.pullpass, &refreshes("success"), 1.0)?;
-    assert_eq!(value(&world.pullpass, &refreshes("failure"))?, None);
+    let (success, failure) = (refreshes("success", ""), refreshes("failure", "EntraRejected"));
+    wait_for_value(&world.pullpass, &success, 1.0)?;
+    assert_eq!(value(&world.pullpass, &failure)?, None);
     world.cluster.apply(&login.secret("wrong").to_string())?;
     world.wait_for_reason(&login, "EntraRejected")?;
-    let failures = value(&world.pullpass, &refreshes("failure"))?.unwrap_or_default();
+    let failures = value(&world.pullpass, &failure)?.unwrap_or_default();
     assert!(failures >= 1.0, "{failures}");
+    let condition = |status: &str, reason: &str| {
+        format!(
+            "pullpass_registry_condition{{registry=\"{name}\",type=\"Ready\",status=\"{status}\",reason=\"{reason}\"}}"
+        )
+    };
+    wait_for_value(&world.pullpass, &condition("False", "EntraRejected"), 1.0)?;
+    wait_for_value(&world.pullpass, &condition("True", ""), 0.0)?;
     // The old one is in use until there is another.
     wait_for_value(&world.pullpass, &expiry, seconds)?;
     world.cluster.apply(&login.secret(&login.password).to_string())?;
     world.wait_for_reason(&login, "Minted")?;
-    wait_for_value(&world.pullpass, &refreshes("success"), 2.0)?;
+    wait_for_value(&world.pullpass, &success, 2.0)?;
+    wait_for_value(&world.pullpass, &condition("True", "Minted"), 1.0)?;
+    assert_eq!(
+        value(&world.pullpass, &condition("False", "EntraRejected"))?,
+        None
+    );
+    assert_azure_was_asked(&world)?;
     assert_eq!(world.azure.counts().calls_at(Step::Exchange, &login.host), 2);
 
     // Another replica does not lead, and says of registries nothing that it does not know.

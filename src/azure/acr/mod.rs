@@ -27,7 +27,7 @@ use crate::azure::jwt::{Claims, JwtError};
 use crate::azure::service_error::ServiceError;
 use crate::base::secret_text::SecretText;
 use crate::http::headers;
-use crate::http::{Barrier, HttpClient, HttpError, Response};
+use crate::http::{Barrier, HttpClient, HttpError, Response, Service};
 use crate::registry::login_server::LoginServer;
 
 /// The audience of Azure Container Registry itself.
@@ -335,7 +335,8 @@ fn request(login_server: &LoginServer, method: Method, path: &str) -> Builder {
 
 async fn answer(http: &HttpClient, request: Builder, body: Bytes) -> Result<Response, AcrError> {
     // A login server is a host by its type, so there is always a request.
-    let request = request.body(body).map_err(|_| AcrError::NoChallenge)?;
+    let request = request.extension(Service::Acr).body(body);
+    let request = request.map_err(|_| AcrError::NoChallenge)?;
     let answer = http.send(request).await;
     answer.map_err(|error| AcrError::ServiceError(ServiceError::NoAnswer(error)))
 }

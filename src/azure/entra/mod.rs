@@ -33,7 +33,7 @@ use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::azure::service_error::ServiceError;
 use crate::base::causes::causes;
 use crate::base::secret_text::SecretText;
-use crate::http::HttpClient;
+use crate::http::{HttpClient, RequestObserver};
 use crate::registry::cloud::Cloud;
 
 const NO_TOKEN: &str = "no token from Entra ID";
@@ -117,6 +117,12 @@ impl Entra {
     #[must_use]
     pub fn with_other_cloud(self, other_cloud: Option<OtherEntra>) -> Self {
         Self { other_cloud, ..self }
+    }
+
+    /// The same, whose requests an observer is told of.
+    pub(super) fn observed_by(self, observer: Arc<dyn RequestObserver>) -> Self {
+        let http = self.http.observed_by(observer);
+        Self { http, ..self }
     }
 
     /// The audience that registries of the other cloud take.

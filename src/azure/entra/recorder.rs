@@ -9,7 +9,7 @@ use azure_core::http::{AsyncRawResponse, Body, Request};
 use http::Uri;
 
 use crate::azure::endpoint::ImdsEndpoint;
-use crate::http::{HttpClient, HttpError, Response};
+use crate::http::{HttpClient, HttpError, Response, Service};
 
 /// The host of Azure's managed identity endpoint, which the library has no setting for.
 const IMDS_HOST: &str = "169.254.169.254";
@@ -40,8 +40,13 @@ impl Recorder {
 
     fn request(&self, request: &Request) -> Result<http::Request<Bytes>, http::Error> {
         let mut url: Uri = request.url().as_str().parse()?;
+        let service = if url.host() == Some(IMDS_HOST) {
+            Service::ManagedIdentity
+        } else {
+            Service::Entra
+        };
         if let Some(endpoint) = &self.imds_endpoint
-            && url.host() == Some(IMDS_HOST)
+            && service == Service::ManagedIdentity
         {
             url = endpoint.rebase(&url)?;
         }
@@ -55,7 +60,8 @@ impl Recorder {
             .fold(
                 http::Request::builder()
                     .method(request.method().as_str())
-                    .uri(url),
+                    .uri(url)
+                    .extension(service),
                 |builder, (name, value)| builder.header(name.as_str(), value.as_str()),
             )
             .body(body)

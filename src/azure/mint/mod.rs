@@ -6,6 +6,7 @@ mod error;
 mod password;
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -20,7 +21,7 @@ pub use crate::azure::identity::{Application, ManagedIdentity, MintIdentity};
 use crate::base::clock::Clock;
 use crate::base::guid::is_guid;
 use crate::base::secret_text::SecretText;
-use crate::http::HttpClient;
+use crate::http::{HttpClient, RequestObserver};
 use crate::registry::cloud::Cloud;
 use crate::registry::docker_config::{Keys, docker_config, for_every_host};
 use crate::registry::login_server::LoginServer;
@@ -101,6 +102,16 @@ impl Minter {
     /// A minter that asks `entra`, and registries by `http`.
     pub fn new(http: HttpClient, entra: Entra, clock: Clock) -> Self {
         Self { http, entra, clock }
+    }
+
+    /// The same, whose requests an observer is told of.
+    #[must_use]
+    pub fn observed_by(self, observer: &Arc<dyn RequestObserver>) -> Self {
+        Self {
+            http: self.http.observed_by(Arc::clone(observer)),
+            entra: self.entra.observed_by(Arc::clone(observer)),
+            ..self
+        }
     }
 
     /// Mints a credential.

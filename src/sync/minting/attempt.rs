@@ -122,7 +122,10 @@ impl RegistryController {
                 (credential, next.into_iter().chain([unnoted.wait]).min())
             }
             Err(failure) => {
-                self.parts.metrics.registries.count_refresh(name, false);
+                self.parts
+                    .metrics
+                    .registries
+                    .count_refresh(name, Some(failure.reason));
                 // A Secret or a spec that changes leads here again by itself; an API server that did not answer does not.
                 let retry = (failure.reason == Reason::Unreachable).then_some(RETRY_INTERVAL);
                 let withheld = self.withhold_where_missing(name, parsed, &failure).await;
@@ -302,10 +305,10 @@ impl RegistryController {
     ) -> (CredentialState, Option<Duration>) {
         let inputs = &resolved.inputs;
         let minted = self.mint(registry, resolved, held.as_deref(), kept).await;
-        self.parts
-            .metrics
-            .registries
-            .count_refresh(registry.name(), minted.is_ok());
+        self.parts.metrics.registries.count_refresh(
+            registry.name(),
+            minted.as_ref().err().map(|failure| failure.reason),
+        );
         let (held, failure, next_refresh, wait) = match minted {
             Ok(minted) => {
                 self.forget(registry.name());

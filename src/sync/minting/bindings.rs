@@ -237,10 +237,10 @@ impl BindingController {
         let keys = parts.watches.spellings.keys(&pair, monotonic());
         let begun = monotonic();
         let written = secrets::write(&parts.client, namespace, registry, &[], &credential, keys).await;
-        parts
-            .metrics
-            .registries
-            .secret_written(monotonic().saturating_duration_since(begun));
+        parts.metrics.registries.secret_written(
+            secrets::outcome(&written),
+            monotonic().saturating_duration_since(begun),
+        );
         let again = match written {
             Ok(_) => {
                 tally.served = 1;

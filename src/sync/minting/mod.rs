@@ -303,10 +303,8 @@ impl RegistryController {
         };
         let before = live.status().cloned().unwrap_or_default();
         let status = next_status(&before, object.meta().generation, facts, now);
-        for condition in &status.conditions {
-            let metrics = &self.parts.metrics.registries;
-            metrics.condition(facts.registry, &condition.type_, &condition.status);
-        }
+        let metrics = &self.parts.metrics.registries;
+        metrics.conditions(facts.registry, &status.conditions);
         if status == before {
             return Ok(());
         }

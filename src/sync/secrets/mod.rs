@@ -307,7 +307,8 @@ impl SecretsController {
                 let client = &self.client;
                 let written =
                     pull_secret::write(client, namespace, registry, &domains, &credential, keys).await;
-                self.metrics.registries.secret_written(begun.elapsed());
+                let outcome = pull_secret::outcome(&written);
+                self.metrics.registries.secret_written(outcome, begun.elapsed());
                 written.map(|_| credential.refreshed_at)
             }
             (Step::Delete, _) => pull_secret::delete(&self.client, namespace, &secret)
