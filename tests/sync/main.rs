@@ -28,6 +28,7 @@ mod pods;
 mod pull;
 mod pull_rights;
 mod refresh_times;
+mod refused_writes;
 mod rewrites;
 mod rights;
 mod scope;
