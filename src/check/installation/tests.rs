@@ -280,7 +280,7 @@ fn versions_are_read_from_tags_alone() {
 }
 
 #[test]
-fn what_can_not_be_read_is_not_checked() {
+fn facts_that_can_not_be_read_are_not_checked() {
     let unknown = || "you may not".to_owned();
     let facts = Facts {
         definitions: Err(unknown()),
@@ -301,7 +301,7 @@ fn what_can_not_be_read_is_not_checked() {
 }
 
 #[test]
-fn an_answer_shows_by_its_warning_even_where_the_pod_is_refused() {
+fn a_refused_pod_shows_an_answer_by_its_warning() {
     let echo = "299 - \"pullpass.dev/echo: 0.1.0\"";
     let answered = Answer::Answered {
         version: "0.1.0".to_owned(),
