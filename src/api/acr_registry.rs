@@ -364,15 +364,18 @@ pub enum Provision {
 /// What pullpass last saw and did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+// No tool takes an object for ready that nobody has looked at.
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct AcrRegistryStatus {
-    /// The generation of the spec that the rest speaks of.
+    /// The generation of the spec that the rest speaks of; -1 before pullpass has looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The registry's host, as it was given or as it came of the resource ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_server: Option<String>,
     /// `Ready`: whether the pull secrets hold a credential that works. `Distributed`: whether they are where they should be.
-    /// `PullAuthorized`: whether the credential may pull from repositories that Pods name.
+    /// `PullAuthorized`: whether the credential may pull from repositories that Pods name. `Stalled`: it becomes ready only
+    /// after somebody did something. `Reconciling`: it may become ready by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

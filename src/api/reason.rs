@@ -56,6 +56,11 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 
+    /// Whether it passes by itself: nobody has to do anything but wait.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unreachable)
+    }
+
     /// The word, as it stands in the condition.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -18,6 +18,7 @@ mod failed_pulls;
 mod failures;
 mod flood;
 mod handover;
+mod health;
 mod identities;
 mod keys;
 mod leadership;

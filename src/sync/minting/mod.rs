@@ -47,7 +47,7 @@ use self::refresh::{LastAttempt, fraction};
 use self::rewrites::ReadValues;
 use self::status::{StatusFacts, next_status};
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
-use crate::api::condition::{PULL_AUTHORIZED, READY};
+use crate::api::condition::{PULL_AUTHORIZED, READY, RECONCILING, STALLED};
 use crate::api::names::{MANAGER, binding_of_key, minted_credential, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
@@ -351,6 +351,8 @@ fn is_news(before: Option<&Condition>, condition: &Condition) -> bool {
     match before {
         // That nobody knows yet is no news, and neither is one more repository from which it may be pulled.
         _ if condition.status == "Unknown" => false,
+        // They say what `Ready` says.
+        _ if matches!(&*condition.type_, STALLED | RECONCILING) => false,
         Some(before) if condition.type_ == PULL_AUTHORIZED && is_good => {
             !matches!(&*before.status, "True" | "Unknown")
         }

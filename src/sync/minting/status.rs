@@ -10,7 +10,7 @@ use super::domains::Domains;
 use super::pull_right::PullRight;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
 use crate::api::advice::with_advice;
-use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
+use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY, RECONCILING, STALLED};
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
 use crate::base::abridged::abridged;
@@ -114,6 +114,13 @@ pub(super) fn next_status(
     let is_counted = facts.tally.is_settled || before.namespaces.is_none();
     let distributed = known(DISTRIBUTED).filter(|_| !is_counted).cloned();
     let distributed = distributed.unwrap_or_else(|| condition(DISTRIBUTED, distribution(facts).into()));
+    let health = health(&ready).map(|kind| Condition {
+        observed_generation: ready.observed_generation,
+        ..condition(
+            kind,
+            ConditionState::new(true, &ready.reason, ready.message.clone()),
+        )
+    });
     let mut conditions = vec![ready, distributed];
     conditions.extend(pull_authorized);
     conditions.extend(facts.domains.verdict().map(|(status, reason, message)| {
@@ -127,6 +134,7 @@ pub(super) fn next_status(
             },
         )
     }));
+    conditions.extend(health);
     AcrRegistryStatus {
         observed_generation: if credential.is_undecided {
             before.observed_generation
@@ -152,6 +160,15 @@ pub(super) fn next_status(
                 served: facts.tally.served,
                 failed: facts.tally.failed,
             })),
+    }
+}
+
+/// The condition that says what becomes of an object that is not ready.
+fn health(ready: &Condition) -> Option<&'static str> {
+    match &*ready.status {
+        "True" => None,
+        "False" if !Reason::named(&ready.reason).is_some_and(Reason::is_transient) => Some(STALLED),
+        _ => Some(RECONCILING),
     }
 }
 
@@ -403,6 +420,34 @@ mod tests {
                 (&*tried.conditions[0].status, tried.observed_generation),
                 ("True", Some(2))
             );
+        }
+    }
+
+    #[test]
+    fn a_failure_is_stalled_unless_it_passes_by_itself() {
+        for (failure, kind) in [
+            (None, None),
+            (Some(Reason::InvalidSpec), Some(STALLED)),
+            (Some(Reason::EntraRejected), Some(STALLED)),
+            (Some(Reason::NotGranted), Some(STALLED)),
+            (Some(Reason::Throttled), Some(RECONCILING)),
+            (Some(Reason::Unreachable), Some(RECONCILING)),
+        ] {
+            let credential = credential(failure, true);
+            let before = AcrRegistryStatus::default();
+            let status = next(&before, Some(1), &credential, &Tally::default(), at(1));
+            let said: Vec<_> = status
+                .conditions
+                .iter()
+                .filter(|known| matches!(&*known.type_, STALLED | RECONCILING))
+                .collect();
+            assert_eq!(said.len(), usize::from(kind.is_some()), "{failure:?}");
+            if let Some(condition) = said.first() {
+                assert_eq!(Some(&*condition.type_), kind, "{failure:?}");
+                let ready = &status.conditions[0];
+                assert_eq!((&*condition.status, &condition.reason), ("True", &ready.reason));
+                assert_eq!(condition.message, ready.message);
+            }
         }
     }
 

@@ -1,0 +1,126 @@
+//! What Flux and Argo CD make of the statuses: kstatus' own code, and the script that docs/install.md gives.
+
+use std::error::Error;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use pullpass_test_support::{ControlPlane, tool, wait_for};
+use serde_json::{Value, json};
+
+use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, text};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What kstatus and Argo CD say of an object.
+fn health(object: &Value) -> Result<(String, String), Box<dyn Error>> {
+    let mut child = Command::new(tool("health")?)
+        .arg(format!("{ROOT}/docs/health.lua"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [object]});
+    let mut stdin = child.stdin.take().ok_or("no standard input")?;
+    stdin.write_all(list.to_string().as_bytes())?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    Ok((
+        text(&said, "/kstatus").to_owned(),
+        text(&said, "/argoCD").to_owned(),
+    ))
+}
+
+fn get(cluster: &ControlPlane, object: &[&str]) -> Result<Value, Box<dyn Error>> {
+    let found = cluster.run(&[&["get", "--output=json"], object].concat())?;
+    Ok(serde_json::from_str(&found.stdout)?)
+}
+
+fn wait_for_health(cluster: &ControlPlane, object: &[&str], expected: (&str, &str)) -> Test {
+    wait_for(&format!("{object:?} to be {expected:?}"), SOON, || {
+        let live = get(cluster, object).map_err(|error| error.to_string())?;
+        let (kstatus, argo_cd) = health(&live).map_err(|error| error.to_string())?;
+        if (&*kstatus, &*argo_cd) == expected {
+            Ok(())
+        } else {
+            Err(format!("{kstatus}, {argo_cd}: {live:#}"))
+        }
+    })?;
+    Ok(())
+}
+
+const IN_PROGRESS: (&str, &str) = ("InProgress", "Progressing");
+const CURRENT: (&str, &str) = ("Current", "Healthy");
+const FAILED: (&str, &str) = ("Failed", "Degraded");
+
+#[test]
+fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
+    let cluster = cluster_of_its_own()?;
+    for file in [
+        "base/crd.yaml",
+        "components/bindings/crd.yaml",
+        "components/bindings/rbac.yaml",
+    ] {
+        let path = format!("{ROOT}/manifests/{file}");
+        cluster.run(&["apply", "--server-side", "--filename", &path])?;
+    }
+    cluster.run(&[
+        "wait",
+        "--for=condition=Established",
+        "customresourcedefinitions",
+        "--all",
+    ])?;
+    let binding = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+        "metadata": {"name": "app", "namespace": "default"},
+        "spec": {"loginServer": "myregistry.azurecr.io", "serviceAccountName": "puller"},
+    });
+    cluster.apply(&binding.to_string())?;
+    let early = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "early"},
+        "spec": {"loginServer": "earlyregistry.azurecr.io", "identity": {"anonymous": {}}},
+    });
+    cluster.apply(&early.to_string())?;
+    // Nobody has looked at them.
+    let binding = ["acrpullbinding", "app", "--namespace=default"];
+    let early = ["acrregistry", "early"];
+    wait_for_health(&cluster, &binding, IN_PROGRESS)?;
+    wait_for_health(&cluster, &early, IN_PROGRESS)?;
+
+    let world = World::with_pullpass(
+        &cluster,
+        2,
+        |_| {},
+        |builder| builder.flag(RESYNC).flag("--bindings"),
+    )?;
+    cluster.run(&[
+        "wait",
+        "--for=condition=Ready",
+        "acrregistry/early",
+        "--timeout=120s",
+    ])?;
+    wait_for_health(&cluster, &early, CURRENT)?;
+    // There is no such ServiceAccount.
+    wait_for_health(&cluster, &binding, FAILED)?;
+
+    let login = world.login()?;
+    let mine = ["acrregistry", &login.name];
+    world.attach(&login, "wrong", &json!({}))?;
+    wait_for_health(&cluster, &mine, FAILED)?;
+    world.attach(&login, &login.password, &json!({}))?;
+    cluster.run(&[
+        "wait",
+        "--for=condition=Ready",
+        &format!("acrregistry/{}", login.name),
+        "--timeout=120s",
+    ])?;
+    wait_for_health(&cluster, &mine, CURRENT)?;
+    let conditions = get(&cluster, &mine)?;
+    let conditions = conditions.pointer("/status/conditions").and_then(Value::as_array);
+    for condition in conditions.into_iter().flatten() {
+        assert!(
+            !matches!(text(condition, "/type"), "Stalled" | "Reconciling"),
+            "{condition}"
+        );
+    }
+    Ok(())
+}
