@@ -266,3 +266,34 @@ pub fn is_mirror(pod: &Pod) -> bool {
 pub fn inject_label(pod: &Pod) -> Option<&str> {
     pod.labels().get(INJECT_LABEL).map(String::as_str)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_phase_says_whether_a_pod_is_to_start_or_has_ended() {
+        let pod = |status: serde_json::Value| {
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {}, "status": status,
+            });
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        for (phase, is_to_start, is_over) in [
+            ("Pending", true, false),
+            ("Running", false, false),
+            ("Succeeded", false, true),
+            ("Failed", false, true),
+            ("Unknown", false, false),
+        ] {
+            let pod = pod(json!({"phase": phase}));
+            assert_eq!(
+                (is_pending(&pod), has_ended(&pod)),
+                (is_to_start, is_over),
+                "{phase}"
+            );
+        }
+        assert!(!is_pending(&pod(json!(null))));
+    }
+}

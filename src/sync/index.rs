@@ -110,12 +110,12 @@ impl IndexController {
     }
 }
 
-/// What became of an index that is as it should be now.
+/// Whether the index was there, which has what it should by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reconciled {
     /// There was none.
     Created,
-    /// It was there, and may have been changed.
+    /// It was there; its spec may have been replaced.
     Kept,
 }
 

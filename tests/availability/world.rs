@@ -295,10 +295,8 @@ impl Replica {
     /// How many reviews it has answered.
     pub fn answered(&self) -> Result<u64, Box<dyn Error>> {
         let metrics = self.webhook.metrics()?;
-        let of_reviews = |line: &&str| line.starts_with("pullpass_admission_requests_total{");
-        let counts = metrics.lines().filter(of_reviews);
-        let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        Ok(counts.sum())
+        let of_reviews = |line: &str| line.starts_with("pullpass_admission_requests_total{");
+        Ok(sum_of(&metrics, of_reviews))
     }
 
     pub fn wait_until_it_leads(&self) -> Test {
@@ -319,6 +317,13 @@ impl Replica {
         })?;
         Ok(())
     }
+}
+
+/// The sum of these series of counters.
+pub fn sum_of(metrics: &str, are_of_it: impl Fn(&str) -> bool) -> u64 {
+    let series = metrics.lines().filter(|line| are_of_it(line));
+    let counts = series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    counts.sum()
 }
 
 /// A Pod that pullpass is asked about.

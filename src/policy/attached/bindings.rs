@@ -244,4 +244,28 @@ mod tests {
         assert_eq!(with_uid("u"), with_uid("u"));
         assert_ne!(with_uid("u"), with_uid("v"));
     }
+
+    #[test]
+    fn a_binding_names_its_registry_as_an_acr_registry_does() {
+        let id = "/subscriptions/0b1f6471-1bf0-4dda-aec3-111122223333/resourceGroups/g/providers/\
+                  Microsoft.ContainerRegistry/registries/myregistry";
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": "z", "namespace": "shop", "uid": "u"},
+            "spec": {"resourceId": id, "cloud": "China", "serviceAccountName": "puller"},
+        });
+        let object: AcrPullBinding = serde_json::from_value(object).unwrap();
+        let binding = AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap();
+        assert_eq!(binding.login_server().as_str(), "myregistry.azurecr.cn");
+    }
+
+    #[test]
+    fn a_binding_is_told_from_an_acr_registry() {
+        let (binding, registry) = (binding("z", SHARED), registry("a", SHARED));
+        let owner = binding.owner().unwrap();
+        assert_eq!((&*owner.namespace, &*owner.name, &*owner.uid), ("shop", "z", "u"));
+        assert_eq!(binding.described(), "AcrPullBinding z");
+        assert_eq!(registry.owner(), None);
+        assert_eq!(registry.described(), "AcrRegistry a");
+    }
 }

@@ -354,6 +354,19 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_is_refreshed_at_half_its_life_or_as_its_spec_says() {
+        let spec = |fraction| CredentialSpec {
+            refresh_fraction: fraction,
+            ..CredentialSpec::default()
+        };
+        for (fraction, expected) in [(None, 0.5), (Some(0.2), 0.2)] {
+            let found = super::fraction(Some(&spec(fraction)));
+            assert!((found - expected).abs() < f64::EPSILON, "{found}");
+        }
+        assert!((super::fraction(None) - 0.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
     fn inputs_tried_often_have_no_others_forgotten() {
         let now = |seconds| clocks(seconds).steady;
         let first = LastAttempt::next(None, now(0), "a", false);

@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use super::pods::Pods;
 use super::{Pace, Setting, patch, wait_until_all_know};
 use crate::ask::injects;
-use crate::world::{NAMESPACE, OWN_NAMESPACE, Replica, SOON, Test, World, is_injected, text};
+use crate::world::{NAMESPACE, OWN_NAMESPACE, Replica, SOON, Test, World, is_injected, sum_of, text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -161,7 +161,7 @@ impl Conductor<'_, '_> {
     }
 
     fn cut_off(&mut self) -> Test {
-        let number = self.wait_for_asked()?;
+        let number = self.most_asked()?;
         let before = self.failed_reviews()?;
         self.fleet.replica(number)?.network.cut()?;
         // Until one that was sent to it has waited for its timeout.
@@ -184,19 +184,16 @@ impl Conductor<'_, '_> {
     /// How many reviews nobody answered, as the API server counts them.
     fn failed_reviews(&self) -> Result<u64, Box<dyn Error>> {
         let metrics = self.world.cluster.run(&["get", "--raw", "/metrics"])?.stdout;
-        let is_failure = |line: &&str| {
+        let is_failure = |line: &str| {
             line.starts_with("apiserver_admission_webhook_fail_open_count{")
                 || line.starts_with("apiserver_admission_webhook_rejection_count{")
                     && line.contains(r#"error_type="calling_webhook_error""#)
         };
-        let counts = metrics.lines().filter(is_failure);
-        Ok(counts
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-            .sum())
+        Ok(sum_of(&metrics, is_failure))
     }
 
-    /// Waits until the API server asks a replica, and says which: it keeps a connection, and others may have none.
-    fn wait_for_asked(&self) -> Result<usize, Box<dyn Error>> {
+    /// Which replica the API server asks, or asks most: it keeps a connection, and others may have none.
+    fn most_asked(&self) -> Result<usize, Box<dyn Error>> {
         let counts = || -> Result<Vec<u64>, Box<dyn Error>> {
             self.fleet.replicas.iter().map(Replica::answered).collect()
         };
