@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_refreshed_at_half_its_life_or_as_its_spec_says() {
+    fn a_credential_is_refreshed_at_half_its_life_or_as_set() {
         let spec = |fraction| CredentialSpec {
             refresh_fraction: fraction,
             ..CredentialSpec::default()
