@@ -43,8 +43,16 @@ pub fn client(config: Config) -> Result<Client, ClientError> {
     limited(config, READ_TIMEOUT)
 }
 
+/// The same, where each request may take no longer than this.
+pub fn client_within(timeout: Option<Duration>, config: Config) -> Result<Client, ClientError> {
+    limited(
+        config,
+        timeout.map_or(READ_TIMEOUT, |timeout| timeout.min(READ_TIMEOUT)),
+    )
+}
+
 fn limited(mut config: Config, read_timeout: Duration) -> Result<Client, ClientError> {
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.connect_timeout = Some(CONNECT_TIMEOUT.min(read_timeout));
     config.read_timeout = Some(read_timeout);
     // Otherwise the time that a connection was idle counts against the next answer on it.
     config.reset_reader_on_write = true;

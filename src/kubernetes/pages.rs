@@ -18,7 +18,15 @@ pub fn pages<K>(api: Api<K>) -> impl Stream<Item = Result<Vec<K>, CallError>>
 where
     K: Clone + Debug + DeserializeOwned,
 {
-    let first = Some(ListParams::default().limit(PAGE));
+    pages_of(api, ListParams::default())
+}
+
+/// The same, of the objects that the parameters select.
+pub fn pages_of<K>(api: Api<K>, parameters: ListParams) -> impl Stream<Item = Result<Vec<K>, CallError>>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let first = Some(parameters.limit(PAGE));
     try_unfold((api, first), async |(api, parameters)| {
         let Some(parameters) = parameters else {
             return Ok(None);

@@ -310,6 +310,12 @@ fn each_fault_of_an_installation_is_found() -> Test {
         &said.replace(env!("CARGO_PKG_VERSION"), "VERSION"),
     )?;
 
+    let yaml = check(cluster.kubeconfig(), &["--output=yaml"])?.stdout;
+    assert_eq!(
+        serde_saphyr::from_str::<Value>(std::str::from_utf8(&yaml)?)?,
+        well
+    );
+
     inject_into_the_webhook(&world)?;
     inject_into_the_rest(&world)?;
 

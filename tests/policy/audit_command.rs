@@ -102,6 +102,39 @@ fn after(cluster: &ControlPlane, open: &str) -> Test {
     Ok(())
 }
 
+/// What a user of kubectl types.
+fn assert_kubectls_habits(cluster: &ControlPlane) -> Test {
+    let said = |flags: &[&str]| -> Result<String, Box<dyn std::error::Error>> {
+        Ok(String::from_utf8(audit(cluster, flags)?.stdout)?)
+    };
+    let (_, without_headings) = TABLE.split_once('\n').ok_or("a table has a line")?;
+    assert_eq!(
+        said(&["-A", "--no-headers", "--request-timeout=30s"])?,
+        without_headings
+    );
+    assert_eq!(said(&["-n", "before", "-o", "name"])?, "pod/a\npod/b\npod/hand\n");
+    cluster.run(&["label", "pod", "hand", "--namespace=before", "tier=cache"])?;
+    assert_eq!(
+        said(&["-A", "-l", "tier in (cache,web)", "-o", "name"])?,
+        "pod/hand\n"
+    );
+    let yaml: Value = serde_saphyr::from_str(&said(&["-o", "yaml"])?)?;
+    let json: Value = serde_json::from_str(&said(&["-o", "json"])?)?;
+    assert_eq!(yaml, json);
+
+    let refused = audit(cluster, &["--as=jane"])?;
+    assert_eq!(refused.status.code(), Some(1));
+    let errors = String::from_utf8(refused.stderr)?;
+    assert!(errors.contains("User \"jane\" cannot"), "{errors}");
+    assert_eq!(
+        said(&["--as=jane", "--as-group=team-a", "--as-group=system:masters"])?,
+        TABLE
+    );
+    let both = audit(cluster, &["-A", "--namespace=before"])?;
+    assert_eq!(both.status.code(), Some(2));
+    Ok(())
+}
+
 #[test]
 fn it_says_which_pods_have_no_pull_secret_and_why() -> Test {
     let cluster = cluster()?;
@@ -137,6 +170,8 @@ fn it_says_which_pods_have_no_pull_secret_and_why() -> Test {
         "images": [open],
     });
     assert_eq!(*hand, expected);
+
+    assert_kubectls_habits(&cluster)?;
 
     let gauges = |expected: &[&str]| {
         wait_for("the leader's gauges", SOON, || {

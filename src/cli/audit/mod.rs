@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use self::report::{Findings, PodRow};
@@ -23,7 +24,7 @@ use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
-use crate::kubernetes::pages::pages;
+use crate::kubernetes::pages::{pages, pages_of};
 use crate::kubernetes::pods;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::coverage::{CoverageState, Summary, findings};
@@ -40,14 +41,23 @@ use crate::policy::scope::{Labels, Mode, Scope};
 )]
 pub(super) struct AuditArgs {
     /// Look at this namespace only; without it all are looked at, whichever the context names
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
+    /// Look at all namespaces, as without --namespace
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Look only at Pods whose labels match, for instance app=web,tier!=cache
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
     /// Leave out what is covered or left alone
     #[arg(long)]
     uncovered: bool,
     /// What to print
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: AuditOutput,
+    /// Leave out the headings of tables
+    #[arg(long)]
+    no_headers: bool,
     /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
     #[arg(long, value_parser = mode())]
     mode: Option<Mode>,
@@ -64,14 +74,20 @@ enum AuditOutput {
     Wide,
     /// Both, for scripts
     Json,
+    /// The same in YAML
+    Yaml,
+    /// The names of Pods, as kubectl takes them
+    Name,
 }
 
 pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
     let findings = block_on(look(args))??;
     let text = match args.output {
-        AuditOutput::Table => findings.table(args.uncovered),
-        AuditOutput::Wide => findings.wide(),
+        AuditOutput::Table => findings.table(args.uncovered, !args.no_headers),
+        AuditOutput::Wide => findings.wide(!args.no_headers),
         AuditOutput::Json => findings.json(args.uncovered)?,
+        AuditOutput::Yaml => findings.yaml(args.uncovered)?,
+        AuditOutput::Name => findings.names(),
     };
     io::stdout()
         .write_all(text.as_bytes())
@@ -99,7 +115,11 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
 
     let progress = ProgressBar::no_length().with_style(progress_style());
     let (mut summary, mut rows) = (Summary::default(), Vec::new());
-    let mut pages = std::pin::pin!(pages(pods::api(client, only)));
+    let selected = ListParams {
+        label_selector: args.selector.clone(),
+        ..ListParams::default()
+    };
+    let mut pages = std::pin::pin!(pages_of(pods::api(client, only), selected));
     while let Some(page) = pages
         .try_next()
         .await

@@ -1,9 +1,10 @@
 //! What `pullpass audit` prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::cli::{CliError, table};
@@ -74,7 +75,7 @@ impl Findings {
             .filter(move |(group, _)| !uncovered || matches!(group.state, CoverageState::Uncovered(_)))
     }
 
-    pub(super) fn table(&self, uncovered: bool) -> String {
+    pub(super) fn table(&self, uncovered: bool, with_header: bool) -> String {
         let rows: Vec<Vec<String>> = self
             .groups(uncovered)
             .map(|(group, pods)| {
@@ -89,10 +90,10 @@ impl Findings {
             })
             .collect();
         let header = ["NAMESPACE", "REGISTRY", "ACRREGISTRY", "STATE", "PODS", "REASON"];
-        self.with_notes(&header, &rows)
+        self.with_notes(&header, &rows, with_header)
     }
 
-    pub(super) fn wide(&self) -> String {
+    pub(super) fn wide(&self, with_header: bool) -> String {
         let rows: Vec<Vec<String>> = self
             .pods
             .iter()
@@ -108,11 +109,11 @@ impl Findings {
             })
             .collect();
         let header = ["NAMESPACE", "POD", "REGISTRY", "STATE", "SECRET", "REASON"];
-        self.with_notes(&header, &rows)
+        self.with_notes(&header, &rows, with_header)
     }
 
     /// A table, and what a reader should know or do.
-    fn with_notes(&self, header: &[&str], rows: &[Vec<String>]) -> String {
+    fn with_notes(&self, header: &[&str], rows: &[Vec<String>], with_header: bool) -> String {
         let Summary {
             covered,
             uncovered,
@@ -149,12 +150,31 @@ impl Findings {
         let table = if rows.is_empty() {
             String::new()
         } else {
-            table::render(header, rows) + "\n"
+            let table = table::render(header, rows);
+            let headings = usize::from(!with_header);
+            table.split_inclusive('\n').skip(headings).collect::<String>() + "\n"
         };
         table + &notes.join("\n") + "\n"
     }
 
+    /// Each Pod once.
+    pub(super) fn names(&self) -> String {
+        let pods: BTreeSet<_> = self.pods.iter().map(|row| (&row.namespace, &row.pod)).collect();
+        let names = pods.into_iter().flat_map(|(_, pod)| ["pod/", pod.as_str(), "\n"]);
+        names.collect()
+    }
+
     pub(super) fn json(&self, uncovered: bool) -> Result<String, CliError> {
+        serde_json::to_string_pretty(&self.report(uncovered))
+            .map(|text| text + "\n")
+            .map_err(|error| CliError::Input(error.to_string()))
+    }
+
+    pub(super) fn yaml(&self, uncovered: bool) -> Result<String, CliError> {
+        serde_saphyr::to_string(&self.report(uncovered)).map_err(|error| CliError::Input(error.to_string()))
+    }
+
+    fn report(&self, uncovered: bool) -> Value {
         let groups: Vec<_> = self
             .groups(uncovered)
             .map(|(group, pods)| {
@@ -164,7 +184,7 @@ impl Findings {
                 })
             })
             .collect();
-        let report = serde_json::json!({
+        serde_json::json!({
             "mode": self.mode,
             "installed": self.is_installed,
             "admissionPolicies": self.policies,
@@ -177,9 +197,6 @@ impl Findings {
             "pods": self.pods,
             "unreadyRegistries": self.unready,
             "undistributedRegistries": self.undistributed,
-        });
-        serde_json::to_string_pretty(&report)
-            .map(|text| text + "\n")
-            .map_err(|error| CliError::Input(error.to_string()))
+        })
     }
 }

@@ -84,6 +84,8 @@ enum CheckOutput {
     Text,
     /// The same, for scripts
     Json,
+    /// That in YAML
+    Yaml,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {

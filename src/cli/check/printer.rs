@@ -46,7 +46,7 @@ impl Printer {
         self.say(&line(finding));
     }
 
-    /// Ends with a text, or prints everything as JSON.
+    /// Ends with a text, or prints everything as JSON or YAML.
     pub(super) fn end(mut self, text: &str, report: &Value) -> Result<(), CliError> {
         match self.output {
             CheckOutput::Text => self.say(text),
@@ -54,6 +54,11 @@ impl Printer {
                 let text =
                     serde_json::to_string_pretty(report).map_err(|error| CliError::Output(error.into()))?;
                 self.write(&(text + "\n"));
+            }
+            CheckOutput::Yaml => {
+                let text =
+                    serde_saphyr::to_string(report).map_err(|error| CliError::Input(error.to_string()))?;
+                self.write(&text);
             }
         }
         self.broken.map_or(Ok(()), |error| Err(CliError::Output(error)))

@@ -3,19 +3,21 @@
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
-use http::Uri;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use http::{HeaderName, HeaderValue, Uri};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::api::advice::with_advice;
 use crate::api::names::{EDIT_ROLE, VIEW_ROLE};
 use crate::cli::CliError;
+use crate::cli::flags::seconds::seconds;
 use crate::http::{Proxy, ProxyError};
 use crate::kubernetes::call::CallError;
-use crate::kubernetes::client::client;
+use crate::kubernetes::client::client_within;
 use crate::kubernetes::words::{Words, words};
 
 #[derive(Debug, Clone, Default, Args)]
@@ -27,6 +29,21 @@ pub(in crate::cli) struct KubeFlags {
     /// The kubeconfig's context, instead of its current one
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(contexts))]
     context: Option<String>,
+    /// Act as this user, as far as you may impersonate them; a service account is
+    /// system:serviceaccount:NAMESPACE:NAME
+    #[arg(long = "as", value_name = "USER", value_parser = header)]
+    act_as: Option<HeaderValue>,
+    /// Act as a member of this group, with --as; may be repeated
+    #[arg(long = "as-group", value_name = "GROUP", requires = "act_as", value_parser = header)]
+    act_as_groups: Vec<HeaderValue>,
+    /// How long a request to the API server may take, where that is less than without it (10s); 0 changes nothing
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    request_timeout: Option<Duration>,
+}
+
+/// Text that a header can carry.
+fn header(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_| "it has characters that no HTTP header can carry".to_owned())
 }
 
 /// What --context can be, as far as the files that are read without --kubeconfig say.
@@ -60,7 +77,28 @@ impl KubeFlags {
             .map_err(|error| problem(&error))?;
         config.proxy_url = proxy_to(&config.cluster_url, own_proxy.as_deref(), Proxy::from_environment)
             .map_err(|error| CliError::Cluster(error.to_string()))?;
-        client(config).map_err(|error| problem(&error))
+        let impersonation = self.impersonation(&config.auth_info);
+        config.headers.extend(impersonation.map_err(CliError::Cluster)?);
+        let timeout = self.request_timeout.filter(|timeout| !timeout.is_zero());
+        client_within(timeout, config).map_err(|error| problem(&error))
+    }
+
+    /// The headers that say whose rights count: those of the flags, or else of the kubeconfig, which kube reads and leaves out.
+    fn impersonation(&self, user: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        let (name, groups) = match &self.act_as {
+            Some(name) => (Some(name.clone()), self.act_as_groups.clone()),
+            None => {
+                let groups = user.impersonate_groups.iter().flatten();
+                let groups: Result<_, _> = groups.map(|group| header(group)).collect();
+                let name = user.impersonate.as_deref().filter(|name| !name.is_empty());
+                (name.map(header).transpose()?, groups?)
+            }
+        };
+        let name = name.map(|name| (HeaderName::from_static("impersonate-user"), name));
+        let groups = groups
+            .into_iter()
+            .map(|group| (HeaderName::from_static("impersonate-group"), group));
+        Ok(name.into_iter().chain(groups).collect())
     }
 }
 
@@ -225,5 +263,38 @@ mod tests {
         assert_eq!(proxy_of(&kubeconfig, Some("to-a")), Some("http://p.example"));
         assert_eq!(proxy_of(&kubeconfig, Some("to-b")), None);
         assert_eq!(proxy_of(&kubeconfig, Some("to-c")), None);
+    }
+
+    #[test]
+    fn flags_say_whose_rights_count_before_the_kubeconfig_does() {
+        let user: AuthInfo =
+            serde_json::from_value(json!({"as": "jane", "as-groups": ["team-a", "team-b"]})).unwrap();
+        let said = |flags: &KubeFlags, user: &AuthInfo| -> Vec<_> {
+            let headers = flags.impersonation(user).unwrap().into_iter();
+            headers
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect()
+        };
+        let none = KubeFlags::default();
+        assert!(said(&none, &AuthInfo::default()).is_empty());
+        assert_eq!(
+            said(&none, &user),
+            [
+                "impersonate-user: jane",
+                "impersonate-group: team-a",
+                "impersonate-group: team-b"
+            ]
+        );
+        let flags = KubeFlags {
+            act_as: Some(HeaderValue::from_static("joe")),
+            act_as_groups: vec![HeaderValue::from_static("team-c")],
+            ..KubeFlags::default()
+        };
+        assert_eq!(
+            said(&flags, &user),
+            ["impersonate-user: joe", "impersonate-group: team-c"]
+        );
+        let broken: AuthInfo = serde_json::from_value(json!({"as": "two\nlines"})).unwrap();
+        assert!(none.impersonation(&broken).is_err());
     }
 }
