@@ -8,6 +8,7 @@ use pullpass_test_support::{Azure, ControlPlane, InstallationBuilder, Login, end
 use serde_json::{Value, json};
 
 use crate::client::pull;
+use crate::health::{CURRENT, wait_for_health};
 use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/components/bindings");
@@ -17,7 +18,7 @@ const BINDING: &str = "app";
 const PULL_SECRET: &str = "pullpass-binding-app";
 
 /// Installs what the component has beside the setting.
-fn install(cluster: &ControlPlane) -> Test {
+pub fn install(cluster: &ControlPlane) -> Test {
     for file in ["crd.yaml", "rbac.yaml"] {
         let path = format!("{COMPONENT}/{file}");
         cluster.run(&["apply", "--server-side", "--filename", &path])?;
@@ -188,6 +189,8 @@ fn teams_pull_as_themselves_and_nobody_else_does() -> Test {
     let world = world()?;
     let teams = [Team::bound(world)?, Team::bound(world)?];
     for (team, other) in [(&teams[0], &teams[1]), (&teams[1], &teams[0])] {
+        let binding = ["acrpullbinding", BINDING, "--namespace", &team.namespace];
+        wait_for_health(world.cluster, &binding, CURRENT)?;
         assert_eq!(team.injected_in(&team.namespace)?, [PULL_SECRET]);
         assert_eq!(
             team.injected_in(&other.namespace)?,

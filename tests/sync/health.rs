@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use pullpass_test_support::{ControlPlane, tool, wait_for};
 use serde_json::{Value, json};
 
+use crate::bindings;
 use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, text};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -30,14 +31,10 @@ fn health(object: &Value) -> Result<(String, String), Box<dyn Error>> {
     ))
 }
 
-fn get(cluster: &ControlPlane, object: &[&str]) -> Result<Value, Box<dyn Error>> {
-    let found = cluster.run(&[&["get", "--output=json"], object].concat())?;
-    Ok(serde_json::from_str(&found.stdout)?)
-}
-
-fn wait_for_health(cluster: &ControlPlane, object: &[&str], expected: (&str, &str)) -> Test {
+/// Waits until kstatus and Argo CD say that of an object.
+pub fn wait_for_health(cluster: &ControlPlane, object: &[&str], expected: (&str, &str)) -> Test {
     wait_for(&format!("{object:?} to be {expected:?}"), SOON, || {
-        let live = get(cluster, object).map_err(|error| error.to_string())?;
+        let live = cluster.get_json(object).map_err(|error| error.to_string())?;
         let (kstatus, argo_cd) = health(&live).map_err(|error| error.to_string())?;
         if (&*kstatus, &*argo_cd) == expected {
             Ok(())
@@ -49,20 +46,15 @@ fn wait_for_health(cluster: &ControlPlane, object: &[&str], expected: (&str, &st
 }
 
 const IN_PROGRESS: (&str, &str) = ("InProgress", "Progressing");
-const CURRENT: (&str, &str) = ("Current", "Healthy");
+pub const CURRENT: (&str, &str) = ("Current", "Healthy");
 const FAILED: (&str, &str) = ("Failed", "Degraded");
 
 #[test]
 fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     let cluster = cluster_of_its_own()?;
-    for file in [
-        "base/crd.yaml",
-        "components/bindings/crd.yaml",
-        "components/bindings/rbac.yaml",
-    ] {
-        let path = format!("{ROOT}/manifests/{file}");
-        cluster.run(&["apply", "--server-side", "--filename", &path])?;
-    }
+    let definitions = format!("{ROOT}/manifests/base/crd.yaml");
+    cluster.run(&["apply", "--server-side", "--filename", &definitions])?;
+    bindings::install(&cluster)?;
     cluster.run(&[
         "wait",
         "--for=condition=Established",
@@ -114,7 +106,7 @@ fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
         "--timeout=120s",
     ])?;
     wait_for_health(&cluster, &mine, CURRENT)?;
-    let conditions = get(&cluster, &mine)?;
+    let conditions = cluster.get_json(&mine)?;
     let conditions = conditions.pointer("/status/conditions").and_then(Value::as_array);
     for condition in conditions.into_iter().flatten() {
         assert!(
