@@ -167,9 +167,12 @@ fn stand_ins(pullpass: &Installation<'_>) -> Result<Value, Box<dyn Error>> {
         "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
     });
     slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": "pullpass"});
+    let renewed = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+        .to_string();
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata("pullpass"),
-        "spec": {"holderIdentity": "pullpass-0", "leaseDurationSeconds": 15, "renewTime": "2999-01-01T00:00:00.000000Z"},
+        "spec": {"holderIdentity": "pullpass-0", "leaseDurationSeconds": 3600, "renewTime": renewed},
     });
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata("webhook-certificate"),

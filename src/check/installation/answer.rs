@@ -5,6 +5,9 @@ use crate::api::names::{ECHO_WARNING, PODS_WEBHOOK};
 use crate::check::advice::kubectl;
 use crate::check::finding::Code;
 
+/// How a refusal of the component `enforce` can be told.
+const ENFORCED: &str = "ValidatingAdmissionPolicy 'pullpass-enforce'";
+
 /// What came of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -39,8 +42,10 @@ impl Answer {
         match (echo, message) {
             (Some(version), _) => Self::Answered { version },
             (None, None) => Self::Silence,
+            // The API server asks its policies after the webhooks: that one of them refuses says that pullpass has not answered.
             (None, Some(message))
-                if message.contains(&format!("failed calling webhook \"{PODS_WEBHOOK}\"")) =>
+                if message.contains(&format!("failed calling webhook \"{PODS_WEBHOOK}\""))
+                    || message.contains(ENFORCED) =>
             {
                 Self::NotCalled { message }
             }

@@ -15,7 +15,7 @@ pub const APIS: [(&str, &str); 3] = [
 ];
 
 /// What who installs pullpass creates: API groups and resources.
-pub const INSTALL_RIGHTS: [(&str, &str); 12] = [
+pub const INSTALL_RIGHTS: [(&str, &str); 15] = [
     ("", "namespaces"),
     ("", "serviceaccounts"),
     ("", "services"),
@@ -23,6 +23,9 @@ pub const INSTALL_RIGHTS: [(&str, &str); 12] = [
     ("apiextensions.k8s.io", "customresourcedefinitions"),
     ("rbac.authorization.k8s.io", "clusterroles"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("policy", "poddisruptionbudgets"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
     (

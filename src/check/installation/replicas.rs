@@ -158,9 +158,10 @@ pub fn version_of_image(image: &str) -> Option<&str> {
     (has_three && numbers.next().is_none()).then_some(version)
 }
 
-/// The image of pullpass in one of its Pods; none of a Pod that is on its way out.
+/// The image of pullpass in one of its Pods; none of a Pod that is on its way out, or has ended, as one that was evicted.
 fn image(pod: &Pod) -> Option<&str> {
-    if pod.metadata.deletion_timestamp.is_some() {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
         return None;
     }
     let containers = &pod.spec.as_ref()?.containers;

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
@@ -258,6 +259,10 @@ fn patch_releases_and_unknown_versions_are_no_skew() {
     let later = format!("pullpass:v{release}.99");
     assert!(codes(|facts| facts.replicas = Ok(vec![pod(&later)])).is_empty());
     assert!(codes(|facts| facts.replicas = Ok(Vec::new())).is_empty());
+    let mut evicted = pod("pullpass:v0.0.1");
+    evicted.status.get_or_insert_default().phase = Some("Failed".to_owned());
+    let current = pod(&format!("pullpass:v{client}"));
+    assert!(codes(|facts| facts.replicas = Ok(vec![current, evicted])).is_empty());
 }
 
 #[test]
@@ -309,6 +314,10 @@ fn a_refused_pod_shows_an_answer_by_its_warning() {
     assert_eq!(Answer::of(["299 - \"other\"", echo], None), answered);
     assert_eq!(Answer::of([echo], Some("denied by a policy")), answered);
     assert_eq!(Answer::of(["299 - \"other\""], None), Answer::Silence);
+    let enforced =
+        "ValidatingAdmissionPolicy 'pullpass-enforce' with binding 'pullpass-enforce' denied request: no";
+    let message = enforced.to_owned();
+    assert_eq!(Answer::of([], Some(enforced)), Answer::NotCalled { message });
     assert_eq!(
         Answer::of([], Some("exceeded quota")),
         Answer::Refused {
@@ -440,5 +449,27 @@ fn before_an_installation_each_obstacle_has_its_code() {
         ),
     ] {
         assert_eq!(codes(facts), expected);
+    }
+}
+
+#[test]
+fn who_installs_is_asked_for_every_kind_of_the_manifests() {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base");
+    for file in files.read_dir().unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            let word = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (group, kind) = (word("apiVersion").rsplit_once('/'), word("kind").to_lowercase());
+            if kind == "kustomization" {
+                continue;
+            }
+            let plural = match kind.strip_suffix('y') {
+                Some(stem) => format!("{stem}ies"),
+                None if kind.ends_with('s') => format!("{kind}es"),
+                None => format!("{kind}s"),
+            };
+            let right = (group.map_or("", |(group, _)| group), plural.as_str());
+            assert!(INSTALL_RIGHTS.contains(&right), "{right:?}");
+        }
     }
 }

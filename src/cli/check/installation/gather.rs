@@ -86,11 +86,11 @@ pub(super) async fn facts(
         None => facts.answer = Err("no namespace is known whose Pods are injected".to_owned()),
     }
     if matches!(&facts.answer, Ok(Answer::Silence | Answer::NotCalled { .. })) {
-        let secrets = if volumes.is_empty() {
-            vec![WEBHOOK_CERTIFICATE.to_owned()]
-        } else {
-            volumes
-        };
+        // Those that are mounted may be of something else.
+        let mut secrets = volumes;
+        if !secrets.iter().any(|secret| secret == WEBHOOK_CERTIFICATE) {
+            secrets.push(WEBHOOK_CERTIFICATE.to_owned());
+        }
         facts.trust = trust(client, own_namespace, &facts.webhook, &secrets).await?;
     }
     Ok(facts)
@@ -293,7 +293,8 @@ async fn leader(client: &Client, own_namespace: &str) -> Result<Known<Leader>, C
     };
     let duration = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or_default().into());
     let renewed = spec.renew_time.map(|time| time.0);
-    if renewed.is_some_and(|renewed| Timestamp::now().duration_since(renewed) <= duration) {
+    // The clock of this machine may be wrong, too.
+    if renewed.is_some_and(|renewed| Timestamp::now().duration_since(renewed).abs() <= duration) {
         return Ok(Ok(Leader::Leads { holder }));
     }
     tokio::time::sleep(LEASE_PAUSE).await;
