@@ -149,7 +149,7 @@ impl SecretsController {
                 // What no Pod needs now has the credential under their names still.
                 Step::Nothing
                     if (gives_up_domains || waits && !has_same_domains)
-                        && matches!(work.written.get(&pair), Some(Ok(_))) =>
+                        && (work.busy.contains(&pair) || matches!(work.written.get(&pair), Some(Ok(_)))) =>
                 {
                     work.rewrite(pair);
                 }

@@ -167,7 +167,7 @@ impl SecretsController {
             for registry in registries.all() {
                 let pair = work.pair(namespace.clone(), registry.name().to_owned());
                 match self
-                    .decide(&registries, &pair, labels.as_ref(), work.is_wanted(&pair))
+                    .decide(&registries, &pair, labels.as_ref(), work.is_due(&pair))
                     .0
                 {
                     Step::Nothing => {}
@@ -340,7 +340,7 @@ impl SecretsController {
             work.rewrite_later(&pair);
         } else {
             work.done(&pair);
-            if is_rewrite && step == Step::Nothing {
+            if is_rewrite && (is_failed_write || step == Step::Nothing) {
                 self.rewrite_when_minted(work, &registries, &pair);
             }
         }
@@ -365,6 +365,11 @@ impl SecretsController {
                 self.watches.recent_writes.remove(&pair);
                 let is_attached = registries.is_attached(&pair.1);
                 work.has_none(&pair, is_attached);
+                let is_wanted = work.is_wanted(&pair);
+                // What took it away was taken back since its turn began.
+                if step == Step::Delete && self.step_of(&registries, &pair, is_wanted) == Step::Write {
+                    work.enqueue(pair);
+                }
                 return;
             }
             (Step::Write, Ok(_)) => {

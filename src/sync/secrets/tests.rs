@@ -1060,6 +1060,65 @@ async fn only_a_rewrite_that_fails_is_tried_again_for_nobody() {
 }
 
 #[tokio::test]
+async fn a_right_that_comes_back_during_a_deletion_is_kept() {
+    let (controller, mut work) = fifty_teams();
+    controller.look_at_everything(&mut work);
+    let ask = |work: &mut Work, registry| edit(&controller, work, registry);
+    assert_eq!(ask(&mut work, selecting(7, "t7", "Eager")), (20, 0));
+    let only = |work: &mut Work, team| {
+        let view = &controller.watches.view;
+        let others = view.registries();
+        let others = others.all().into_iter().filter(|other| other.name() != "r7");
+        view.set_registries(others.cloned().chain([selecting(7, team, "Eager")]).collect());
+        controller.on_change(work, &Change::Registry("r7".to_owned()));
+    };
+    only(&mut work, "nobody");
+    let pair = work.next().unwrap();
+    only(&mut work, "t7");
+    // The API server deletes it just now.
+    controller.finish(
+        &mut work,
+        Arc::clone(&pair),
+        Step::Delete,
+        Ok(Timestamp::UNIX_EPOCH),
+    );
+    assert!(work.queued.contains(&pair), "it is written again");
+}
+
+#[tokio::test]
+async fn a_rewrite_that_fails_before_an_edit_waits_for_the_note() {
+    let (controller, mut work) = beside_a_domain();
+    let watches = &controller.watches;
+    let without = registry(&json!({}));
+    watches.view.set_registries(std::iter::once(without).collect());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    let pair = work.next().unwrap();
+    assert!(work.take_need(&pair));
+    let held = watches.credentials.of("mine").unwrap();
+    let withheld = HeldCredential {
+        namespaces: Some(String::new()),
+        ..HeldCredential::clone(&held)
+    };
+    watches.learn("mine", withheld, None, Seen::new());
+    controller.finish(
+        &mut work,
+        Arc::clone(&pair),
+        Step::Write,
+        Err(WriteError::Timeout),
+    );
+    assert!(work.is_to_be_rewritten(&pair));
+    watches.learn("mine", HeldCredential::clone(&held), None, Seen::new());
+    controller.finish(
+        &mut work,
+        Arc::clone(&pair),
+        Step::Nothing,
+        Ok(Timestamp::UNIX_EPOCH),
+    );
+    controller.look_at_everything(&mut work);
+    assert!(work.queued.contains(&pair), "also where the note was missed");
+}
+
+#[tokio::test]
 async fn a_rewrite_waits_for_a_credential_that_may_be_written() {
     let (controller, mut work) = beside_a_domain();
     let watches = &controller.watches;
