@@ -32,7 +32,8 @@ pub struct RegistryMetrics {
     rewrites: Family<RewriteLabels, Counter>,
 }
 
-/// An AcrRegistry's name: as many as there are objects, which only administrators make.
+/// The name of an AcrRegistry, or what an AcrPullBinding is known by: as many as there are objects. The series of one that is
+/// deleted end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RegistryLabels {
     registry: String,

@@ -165,6 +165,10 @@ impl BindingController {
                 Some(RETRY_INTERVAL)
             }
         };
+        if !view.is_attached(&key) {
+            // An attempt to mint that was under way when it was deleted brings its series back.
+            parts.metrics.registries.detached(&key);
+        }
         let next = next.unwrap_or(self.resync_interval).min(self.resync_interval);
         Action::requeue(next.max(MIN_REQUEUE_INTERVAL))
     }
