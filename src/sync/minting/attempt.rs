@@ -180,8 +180,9 @@ impl RegistryController {
         let parts = &self.parts;
         let (client, env) = (&parts.client, &parts.workload_identity);
         match resolve(client, &parts.own_namespace, registry, env).await {
+            Ok(resolved) => self.carry_over(registry, resolved).await.1,
             Err(failure) if is_missing(&failure) => self.withhold(registry).await,
-            Ok(_) | Err(_) => Ok(()),
+            Err(_) => Ok(()),
         }
     }
 

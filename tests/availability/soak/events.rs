@@ -202,7 +202,8 @@ impl Conductor<'_, '_> {
         let more = counts()?
             .into_iter()
             .zip(before)
-            .map(|(now, before)| now - before);
+            // A replica that came meanwhile counts from zero.
+            .map(|(now, before)| now.saturating_sub(before));
         let asked = more.enumerate().max_by_key(|(_, more)| *more);
         let asked = asked.filter(|(_, more)| *more > 0);
         Ok(asked.ok_or("no replica is asked")?.0)
