@@ -15,6 +15,7 @@ mod review;
 mod serve;
 mod table;
 mod target;
+mod version;
 mod waiting;
 
 use std::env;
@@ -58,6 +59,7 @@ enum Command {
     Detach(detach::DetachArgs),
     Audit(audit::AuditArgs),
     Check(Box<check::CheckArgs>),
+    Version(version::VersionArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
     Man(manual::ManArgs),
@@ -156,6 +158,7 @@ fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::Detach(args) => detach::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Version(args) => version::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => manual::run(&args),

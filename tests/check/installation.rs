@@ -21,6 +21,7 @@ use crate::world::{Test, assert_text, pullpass, run};
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(1);
 const OWN: &str = "pullpass-system";
+const VERSION_SCHEMA: &str = include_str!("../../docs/schemas/version.json");
 const SCHEMA: &str = include_str!("../../docs/schemas/installation-check.json");
 /// What is registered already, or stands in for what is in the cluster.
 const REGISTERED: [&str; 4] = [
@@ -258,6 +259,41 @@ fn inject_into_the_rest(world: &World<'_>) -> Test {
     world.assert_found("NAMESPACE_NOT_INJECTED_ERROR", &["--namespace=kube-system"])
 }
 
+/// What `pullpass version` prints of the cluster, and without it.
+fn assert_versions(cluster: &ControlPlane) -> Test {
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_pullpass"))
+            .arg("version")
+            .args(arguments)
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .output()
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let schema = jsonschema::validator_for(&serde_json::from_str(VERSION_SCHEMA)?)?;
+    let whole: Value = serde_json::from_slice(&run(&["--output=json"])?.stdout)?;
+    let client: Value =
+        serde_json::from_slice(&run(&["--client", "-o", "json", "--context=nowhere"])?.stdout)?;
+    assert!(schema.is_valid(&whole), "{whole:#}");
+    assert!(schema.is_valid(&client), "{client:#}");
+    assert_eq!(client["replicas"], Value::Null);
+    let replica = json!({"name": "pullpass-0", "image": format!("pullpass:{version}"), "version": version});
+    assert_eq!(whole["replicas"], json!([replica]));
+    let definition = |name: &str| json!({"name": name, "versions": ["v1alpha1"], "current": true});
+    assert_eq!(
+        whole["definitions"],
+        json!([
+            definition("acrindexes.pullpass.dev"),
+            definition("acrregistries.pullpass.dev")
+        ])
+    );
+    let said = String::from_utf8(run(&[])?.stdout)?;
+    assert!(
+        said.contains(&format!("replica      pullpass-0                   {version}\n")),
+        "{said}"
+    );
+    Ok(())
+}
+
 /// `namespace:` in a kustomization, which moves the Deployment and leaves the names inside objects.
 fn move_by_kustomize(world: &World<'_>) -> Test {
     let scratch = Scratch::new()?;
@@ -313,6 +349,7 @@ fn each_fault_of_an_installation_is_found() -> Test {
         &said.replace(env!("CARGO_PKG_VERSION"), "VERSION"),
     )?;
 
+    assert_versions(&cluster)?;
     let yaml = check(cluster.kubeconfig(), &["--output=yaml"])?.stdout;
     assert_eq!(
         serde_saphyr::from_str::<Value>(std::str::from_utf8(&yaml)?)?,

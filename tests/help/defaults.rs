@@ -39,6 +39,8 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("check", "--output", "text"),
     ("check", "--timeout", "10"),
     ("check", "--own-namespace", "pullpass-system"),
+    ("version", "--output", "text"),
+    ("version", "--own-namespace", "pullpass-system"),
     ("man", "--format", "roff"),
 ];
 

@@ -23,8 +23,7 @@ impl Facts {
                         vec![apply()],
                     );
                 };
-                let known = fields(definition);
-                let missing: Vec<_> = fields(expected).difference(&known).cloned().collect();
+                let missing = missing_fields(expected, definition);
                 if !missing.is_empty() {
                     lacking.push(format!("{name} lacks {}", listed(&missing)));
                 }
@@ -46,6 +45,15 @@ impl Facts {
             )
         })
     }
+}
+
+/// Whether a definition has every field that another one has.
+pub fn is_current(expected: &Value, live: &Value) -> bool {
+    missing_fields(expected, live).is_empty()
+}
+
+fn missing_fields(expected: &Value, live: &Value) -> Vec<String> {
+    fields(expected).difference(&fields(live)).cloned().collect()
 }
 
 fn apply() -> Cure {

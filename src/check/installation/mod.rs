@@ -19,9 +19,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::answer::Answer;
+pub use self::definitions::is_current;
 pub use self::fence::{FENCES, FencePolicy};
 pub use self::pre::{APIS, INSTALL_RIGHTS, PreFacts};
-pub use self::replicas::{Leader, version_of_image};
+pub use self::replicas::{Leader, image, version_of_image};
 pub use self::rights::{OWN_CERTIFICATE, RIGHTS, Right};
 use super::advice::kubectl;
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};

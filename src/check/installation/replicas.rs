@@ -159,7 +159,7 @@ pub fn version_of_image(image: &str) -> Option<&str> {
 }
 
 /// The image of pullpass in one of its Pods; none of a Pod that is on its way out, or has ended, as one that was evicted.
-fn image(pod: &Pod) -> Option<&str> {
+pub fn image(pod: &Pod) -> Option<&str> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
         return None;

@@ -2,7 +2,7 @@
 
 mod cluster;
 mod identity;
-mod installation;
+pub(super) mod installation;
 mod printer;
 mod report;
 

@@ -36,7 +36,7 @@ use crate::kubernetes::pages::pages;
 use crate::policy::scope::{Membership, Scope};
 
 /// The label of everything that pullpass consists of.
-const SELECTOR: &str = "app.kubernetes.io/name=pullpass";
+pub(in crate::cli) const SELECTOR: &str = "app.kubernetes.io/name=pullpass";
 /// The label by which an `EndpointSlice` says whose it is.
 const SLICES: &str = "kubernetes.io/service-name=pullpass";
 /// The namespace that is tried unless another is named.
@@ -115,7 +115,7 @@ pub(super) async fn webhook(
     )
 }
 
-async fn listed<K>(
+pub(in crate::cli) async fn listed<K>(
     client: &Client,
     namespace: &str,
     selector: &str,
@@ -154,7 +154,7 @@ fn secret_volumes(deployments: &[Deployment], own_namespace: &str) -> Vec<String
     secrets.collect()
 }
 
-fn expected_definitions() -> Result<BTreeMap<String, Value>, CliError> {
+pub(in crate::cli) fn expected_definitions() -> Result<BTreeMap<String, Value>, CliError> {
     let definitions = [AcrRegistry::crd(), AcrIndex::crd()];
     definitions.iter().map(named).collect()
 }
@@ -164,7 +164,7 @@ fn named(definition: &CustomResourceDefinition) -> Result<(String, Value), CliEr
     Ok((definition.name_any(), value))
 }
 
-async fn definitions(client: &Client) -> Result<Known<BTreeMap<String, Value>>, CliError> {
+pub(in crate::cli) async fn definitions(client: &Client) -> Result<Known<BTreeMap<String, Value>>, CliError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut found = BTreeMap::new();
     for name in [AcrRegistry::crd(), AcrIndex::crd()].map(|definition| definition.name_any()) {

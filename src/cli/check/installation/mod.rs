@@ -1,6 +1,6 @@
 //! `pullpass check` without a registry: whether the installation is well, or can be made.
 
-mod gather;
+pub(in crate::cli) mod gather;
 mod pre;
 
 use std::time::Duration;

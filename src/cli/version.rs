@@ -1,0 +1,138 @@
+//! `pullpass version`: the versions of this program, of the replicas and of the definitions.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::check::installation::gather::{SELECTOR, definitions, expected_definitions, listed};
+use crate::api::names::OWN_NAMESPACE;
+use crate::check::installation::{Facts, image, is_current, version_of_image};
+use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::output::print;
+use crate::cli::{CliError, block_on, table};
+
+/// What the report in JSON is called by.
+const SCHEMA: &str = "pullpass.dev/version/v1";
+
+/// Print the versions of this program, of the replicas in the cluster, and of the custom resources there.
+///
+/// A replica's version is the one that the tag of its image names; `pullpass check` asks a replica itself. Exit code: 0; 1 if the
+/// cluster can't be read.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  pullpass version\n  pullpass version --client\n  pullpass version --output json"
+)]
+pub(super) struct VersionArgs {
+    /// This program's version alone, without a look at a cluster
+    #[arg(long)]
+    client: bool,
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: VersionOutput,
+    /// The namespace that pullpass runs in
+    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    own_namespace: String,
+    #[command(flatten)]
+    cluster: KubeFlags,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum VersionOutput {
+    /// A table
+    #[default]
+    Text,
+    /// The same, for scripts
+    Json,
+    /// That in YAML
+    Yaml,
+}
+
+/// What a cluster has.
+struct Installed {
+    replicas: Vec<Pod>,
+    /// Names, served versions, and whether they have every field that this program knows.
+    definitions: Vec<(String, Vec<String>, bool)>,
+}
+
+pub(super) fn run(args: &VersionArgs) -> Result<ExitCode, CliError> {
+    let installed = if args.client {
+        None
+    } else {
+        Some(block_on(Box::pin(look(args)))??)
+    };
+    print(match args.output {
+        VersionOutput::Text => text(installed.as_ref()),
+        VersionOutput::Json => {
+            let report = serde_json::to_string_pretty(&report(installed.as_ref()));
+            report.map_err(|error| CliError::Output(error.into()))? + "\n"
+        }
+        VersionOutput::Yaml => serde_saphyr::to_string(&report(installed.as_ref()))
+            .map_err(|error| CliError::Input(error.to_string()))?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn look(args: &VersionArgs) -> Result<Installed, CliError> {
+    let client = args.cluster.client().await?;
+    let live = definitions(&client).await?.map_err(CliError::Cluster)?;
+    let expected = expected_definitions()?;
+    let definitions = live.iter().map(|(name, definition)| {
+        let is_current = expected
+            .get(name)
+            .is_some_and(|expected| is_current(expected, definition));
+        (name.clone(), served_versions(definition), is_current)
+    });
+    let replicas = listed(&client, &args.own_namespace, SELECTOR, "Pods").await?;
+    Ok(Installed {
+        definitions: definitions.collect(),
+        replicas: replicas.map_err(CliError::Cluster)?,
+    })
+}
+
+fn served_versions(definition: &Value) -> Vec<String> {
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let served = versions.into_iter().flatten();
+    let served = served.filter(|version| version.get("served") == Some(&Value::Bool(true)));
+    served
+        .filter_map(|version| version.get("name")?.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn text(installed: Option<&Installed>) -> String {
+    let client = vec![
+        "client".to_owned(),
+        "pullpass".to_owned(),
+        Facts::CLIENT_VERSION.to_owned(),
+    ];
+    let mut rows = vec![client];
+    for pod in installed.iter().flat_map(|installed| &installed.replicas) {
+        let version = image(pod).and_then(version_of_image).unwrap_or("unknown");
+        rows.push(vec!["replica".to_owned(), pod.name_any(), version.to_owned()]);
+    }
+    for (name, versions, is_current) in installed.iter().flat_map(|installed| &installed.definitions) {
+        let age = if *is_current { "" } else { " (older)" };
+        let versions = format!("{}{age}", versions.join(","));
+        rows.push(vec!["definition".to_owned(), name.clone(), versions]);
+    }
+    table::render(&["KIND", "NAME", "VERSION"], &rows)
+}
+
+fn report(installed: Option<&Installed>) -> Value {
+    let replica = |pod: &Pod| {
+        let image = image(pod);
+        json!({"name": pod.name_any(), "image": image, "version": image.and_then(version_of_image)})
+    };
+    let definition = |(name, versions, is_current): &(String, Vec<String>, bool)| json!({"name": name, "versions": versions, "current": is_current});
+    let replicas = installed.map(|installed| installed.replicas.iter().map(replica).collect::<Vec<_>>());
+    let definitions =
+        installed.map(|installed| installed.definitions.iter().map(definition).collect::<Vec<_>>());
+    json!({
+        "schema": SCHEMA,
+        "client": {"version": Facts::CLIENT_VERSION},
+        "replicas": replicas,
+        "definitions": definitions,
+    })
+}
