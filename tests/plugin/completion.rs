@@ -43,7 +43,10 @@ fn flags_and_their_values_are_completed() -> Test {
     let kubectl = kubectl()?;
     for (words, expected) in [
         (vec!["audit", "--kube"], vec!["--kubeconfig"]),
-        (vec!["audit", "--output", ""], vec!["table", "wide", "json"]),
+        (
+            vec!["audit", "--output", ""],
+            vec!["table", "wide", "json", "yaml", "name"],
+        ),
         (vec!["audit", "-o", "j"], vec!["json"]),
         // Of --flag=value the shell completes what comes after the sign.
         (vec!["audit", "--output=w"], vec!["wide"]),

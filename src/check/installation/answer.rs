@@ -8,7 +8,7 @@ use crate::check::finding::Code;
 /// How a refusal of the component `enforce` can be told.
 const ENFORCED: &str = "ValidatingAdmissionPolicy 'pullpass-enforce'";
 
-/// What came of a dry run.
+/// What a dry run showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// pullpass answered.

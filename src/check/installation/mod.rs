@@ -122,7 +122,7 @@ pub struct Facts {
     pub leader: Known<Leader>,
     /// The namespace that is looked at; none where no namespace is injected.
     pub looked_at: Known<Option<LookedAt>>,
-    /// What came of a dry run there.
+    /// What a dry run there showed.
     pub answer: Known<Answer>,
 }
 
