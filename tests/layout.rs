@@ -217,6 +217,62 @@ fn files_that_contributing_and_architecture_name_are_there() -> Result<()> {
     Ok(())
 }
 
+/// Runs `tests/files` on a folder, and gives what it says.
+fn people_look_for(folder: &Path) -> Result<(bool, String)> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    let output = Command::new(program).arg(folder).output()?;
+    Ok((output.status.success(), String::from_utf8(output.stderr)?))
+}
+
+#[test]
+fn files_that_people_look_for_are_missed_by_name() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (passed, said) = people_look_for(root)?;
+    assert!(passed, "{said}");
+    // Of an empty folder, it names each of them.
+    let tree = tempfile::tempdir()?;
+    let tree = tree.path();
+    fs::write(
+        tree.join("Cargo.toml"),
+        "[workspace.package]\nversion = \"1.2.3\"\n",
+    )?;
+    let (passed, said) = people_look_for(tree)?;
+    assert!(!passed, "{said}");
+    let files: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("files: ")?.strip_suffix(" is missing"))
+        .collect();
+    assert!(files.contains(&"SECURITY.md") && files.len() > 8, "{said}");
+    fs::create_dir_all(tree.join(".github/ISSUE_TEMPLATE"))?;
+    for file in &files {
+        fs::write(tree.join(file), "## [1.2.3] - 2026-11-28\n")?;
+    }
+    let (passed, said) = people_look_for(tree)?;
+    assert!(passed, "{said}");
+    for file in files {
+        fs::rename(tree.join(file), tree.join("moved"))?;
+        let (passed, said) = people_look_for(tree)?;
+        assert!(!passed && said.contains(&format!("{file} is missing")), "{said}");
+        fs::rename(tree.join("moved"), tree.join(file))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_version_without_a_section_of_the_changelog_is_named() -> Result<()> {
+    for version in ["1.2", "1.2.30", "1.2.3-rc.1", "1x2.3"] {
+        let tree = tempfile::tempdir()?;
+        let cargo = format!("[workspace.package]\nversion = \"{version}\"\n");
+        fs::write(tree.path().join("Cargo.toml"), cargo)?;
+        let changelog = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-11-28\n";
+        fs::write(tree.path().join("CHANGELOG.md"), changelog)?;
+        let (passed, said) = people_look_for(tree.path())?;
+        let section = format!("no section '## [{version}]'");
+        assert!(!passed && said.contains(&section), "{said}");
+    }
+    Ok(())
+}
+
 /// The Rust files below a folder.
 fn rust_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();
