@@ -453,7 +453,7 @@ fn before_an_installation_each_obstacle_has_its_code() {
 }
 
 #[test]
-fn who_installs_is_asked_for_every_kind_of_the_manifests() {
+fn rights_to_install_cover_every_kind_of_the_manifests() {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base");
     for file in files.read_dir().unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
