@@ -387,6 +387,49 @@ fn selectors_order_and_duplicates_are_as_in_the_webhook() -> Test {
 }
 
 #[test]
+fn images_in_every_place_are_injected_by_the_policy_alone() -> Test {
+    let hosts = ["init", "main", "data"].map(|place| format!("{place}registry.azurecr.io"));
+    let secret = |host: &String| format!("pullpass-{}", host.trim_end_matches(".azurecr.io"));
+    let of: serde_json::Map<_, _> = hosts
+        .iter()
+        .map(|host| (host.clone(), json!([secret(host)])))
+        .collect();
+    let secrets: serde_json::Map<_, _> = hosts
+        .iter()
+        .map(|host| (secret(host), json!({"registry": host, "namespaces": []})))
+        .collect();
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn", "hosts": of, "pullSecrets": secrets,
+    }))?;
+    namespace(&cluster, "apps", &json!({}))?;
+    let image = |host: &str| format!("{host}registry.azurecr.io/app:1");
+    let plain = json!({"name": "plain", "image": "nginx"});
+    for (spec, expected) in [
+        (
+            json!({"containers": [{"name": "main", "image": image("main")}]}),
+            "main",
+        ),
+        (
+            json!({"initContainers": [{"name": "init", "image": image("init")}], "containers": [plain]}),
+            "init",
+        ),
+        (
+            json!({"containers": [plain], "volumes": [{"name": "data", "image": {"reference": image("data")}}]}),
+            "data",
+        ),
+    ] {
+        let expected = [format!("pullpass-{expected}registry")];
+        wait_for("the policy to inject", SOON, || {
+            match injected(&cluster, &pod("apps", &spec)) {
+                Ok(names) if names == expected => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_large_pod_and_a_large_index_fit_the_budget() -> Test {
     let registries: Vec<String> = (0..2000).map(|number| format!("registry{number:04}")).collect();
     let hosts: serde_json::Map<_, _> = registries

@@ -654,6 +654,82 @@ fn the_two_policies_differ_by_their_action_alone() -> Test {
     Ok(())
 }
 
+/// A Pod with a container for each image.
+fn containers(images: Vec<String>) -> String {
+    let containers: Vec<_> = images
+        .into_iter()
+        .enumerate()
+        .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
+        .collect();
+    pod("none", &json!({"containers": containers}))
+}
+
+/// A login server with an AcrRegistry for each of 2,000 teams: only the last one is for the namespace, or none is.
+#[test]
+fn a_registry_of_many_teams_fits_the_budget() -> Test {
+    let names: Vec<String> = (0..2000)
+        .map(|number| format!("pullpass-team{number:04}"))
+        .collect();
+    let secrets: BTreeMap<_, _> = names
+        .iter()
+        .map(|name| {
+            let requirement = json!({"key": "team", "operator": "In", "values": [name, "another"]});
+            (name, json!({"registry": name, "namespaces": [requirement]}))
+        })
+        .collect();
+    let mut secrets = json!(secrets);
+    secrets["pullpass-all"] = json!({"registry": "all", "namespaces": []});
+    let open = [names.clone(), vec!["pullpass-all".to_owned()]].concat();
+    let cluster = enforced(&json!({
+        "mode": "cluster-wide", "unattached": "deny", "forbidden": "deny",
+        "hosts": {"open.azurecr.io": open, "closed.azurecr.io": names}, "pullSecrets": secrets,
+    }))?;
+    let of = |host: &str, count| {
+        (0..count)
+            .map(|number| format!("{host}.azurecr.io/app{number}:1"))
+            .collect()
+    };
+    for count in [1, 10, 100, 500] {
+        let said = create(&cluster, &containers(of("open", count)));
+        assert!(!said.refused, "{count}: {}", said.text);
+        let said = create(&cluster, &containers(of("closed", count)));
+        assert!(
+            refusal(&said).contains("(rule: forbidden)"),
+            "{count}: {}",
+            said.text
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_registry_is_a_stranger_until_the_index_has_it() -> Test {
+    let cluster = enforced(&index())?;
+    let new = pod(
+        "none",
+        &json!({"containers": [{"name": "main", "image": "justattached.azurecr.io/app:1"}]}),
+    );
+    assert!(refusal(&create(&cluster, &new)).contains("(rule: unattached)"));
+    let attached = json!({"spec": {
+        "hosts": {"justattached.azurecr.io": ["pullpass-just"]},
+        "pullSecrets": {"pullpass-just": {"registry": "just", "namespaces": []}},
+    }});
+    let patch = [
+        "patch",
+        "acrindex",
+        "pullpass",
+        "--type=merge",
+        "--patch",
+        &attached.to_string(),
+    ];
+    cluster.run(&patch)?;
+    wait_for("the API server to know the index", SOON, || {
+        let said = create(&cluster, &new);
+        if said.refused { Err(said.text) } else { Ok(()) }
+    })?;
+    Ok(())
+}
+
 /// 2,000 registries that are attached, and as many that are not.
 #[test]
 fn large_pods_fit_the_budget() -> Test {
@@ -675,14 +751,6 @@ fn large_pods_fit_the_budget() -> Test {
     let cluster = enforced(&json!({
         "mode": "cluster-wide", "unattached": "deny", "forbidden": "deny", "hosts": hosts, "pullSecrets": secrets,
     }))?;
-    let containers = |images: Vec<String>| {
-        let containers: Vec<_> = images
-            .into_iter()
-            .enumerate()
-            .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
-            .collect();
-        pod("none", &json!({"containers": containers}))
-    };
     let attached = |count| {
         let images = registries.iter().cycle().take(count);
         images
