@@ -188,11 +188,10 @@ impl DemandWriter {
                 recent.doubt(|pair| pair.0 == namespace.name);
                 Some(true)
             }
-            Ok(Change::Credential(_)) => {
+            Ok(Change::Credential(_) | Change::Noted(_)) => {
                 self.write_overtaken(open, demands);
                 Some(true)
             }
-            Ok(Change::Noted(_)) => Some(true),
             Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                 demands.forget_all();
                 recent.doubt(|_| true);

@@ -182,6 +182,10 @@ impl RegistryController {
         match resolve(client, &parts.own_namespace, registry, env).await {
             Ok(resolved) => self.carry_over(registry, resolved).await.1,
             Err(failure) if is_missing(&failure) => self.withhold(registry).await,
+            Err(failure) if failure.reason == Reason::Unreachable => Err(Unnoted {
+                failure: None,
+                wait: RETRY_INTERVAL,
+            }),
             Err(_) => Ok(()),
         }
     }

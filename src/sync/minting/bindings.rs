@@ -165,7 +165,10 @@ impl BindingController {
                 Some(RETRY_INTERVAL)
             }
         };
-        if !view.is_attached(&key) {
+        // One that can't be acted on, or came just now, is not in the view either.
+        let is_gone = !view.is_attached(&key)
+            && matches!(call(api.get_metadata_opt(&object.name_any())).await, Ok(None));
+        if is_gone {
             // An attempt to mint that was under way when it was deleted brings its series back.
             parts.metrics.registries.detached(&key);
         }

@@ -116,7 +116,8 @@ impl RegistryController {
         if !held.is_of(registry) {
             return Ok(());
         }
-        let note = if held.inputs == *before.unwrap_or(inputs) {
+        // A write whose answer was lost has renamed it already.
+        let note = if held.inputs == *inputs || before.is_some_and(|before| held.inputs == *before) {
             Note {
                 inputs: inputs.clone(),
                 namespaces: registry.namespaces_fingerprint().to_owned(),
@@ -314,6 +315,19 @@ mod tests {
         let (first, second) = (first.unwrap_err(), second.unwrap_err());
         assert_eq!(first.failure, second.failure);
         assert!(second.wait < first.wait, "it is the same wait");
+    }
+
+    #[tokio::test]
+    async fn a_rename_whose_answer_was_lost_is_known_by_its_inputs() {
+        let mine = registry("myregistry");
+        let controller = holding(&mine, "a/2", 200);
+        let mut values = ReadValues::default();
+        values.learn(&mine, &resolved("hunter2", "a/1"));
+        *controller.read_values.lock().unwrap() = values;
+        let (_, noted) = controller.carry_over(&mine, resolved("hunter2", "a/2")).await;
+        assert_eq!(noted, Ok(()));
+        let held = controller.parts.watches.credentials.of("mine").unwrap();
+        assert_eq!(held.namespaces.as_deref(), Some(mine.namespaces_fingerprint()));
     }
 
     #[tokio::test]

@@ -321,10 +321,12 @@ impl SecretsController {
 
     /// Keeps a rewrite whose turn found no credential that may be written, as after an edit of the spec.
     fn rewrite_when_minted(&self, work: &mut Work, registries: &AttachedRegistries, pair: &SharedPair) {
-        if self.step_of(registries, pair, true) == Step::Write {
-            work.rewrite(Arc::clone(pair));
-        } else if self.watches.view.knows(&pair.0) && registries.by_name(&pair.1).is_some() {
-            work.rewrite_when_minted(pair);
+        match self.step_of(registries, pair, true) {
+            Step::Write => work.rewrite(Arc::clone(pair)),
+            Step::Nothing if self.watches.view.knows(&pair.0) && registries.by_name(&pair.1).is_some() => {
+                work.rewrite_when_minted(pair);
+            }
+            Step::Nothing | Step::Delete => {}
         }
     }
 
