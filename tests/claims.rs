@@ -457,6 +457,30 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "unless it wrote the same one within the last 5 seconds",
     ),
     (
+        "src/sync/spellings.rs",
+        "SPELLING_INTERVAL: Duration = Duration::from_mins(15);",
+        "docs/limits.md",
+        "wait 15 minutes, in which pullpass still remembers it",
+    ),
+    (
+        "src/sync/repositories.rs",
+        "MAX_REPOSITORIES: usize = 8;",
+        "docs/operations.md",
+        "the first eight that it sees",
+    ),
+    (
+        "src/server/connections/mod.rs",
+        "MANY: usize = 64;",
+        "docs/security.md",
+        "where no peer has more than 8",
+    ),
+    (
+        "src/server/connections/mod.rs",
+        "SPARED: usize = 8;",
+        "docs/security.md",
+        "the 64 newest are spared for a second",
+    ),
+    (
         "src/sync/minting/pull_right.rs",
         "QUESTION_INTERVAL: Duration = Duration::from_hours(1);",
         "README.md",
@@ -758,7 +782,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "docs/benchmarks.md",
-        "| started anew: resident, peak | | | 37.6, 38.0 MiB |",
+        "| restarted: resident, peak | | | 37.6, 38.0 MiB |",
         "docs/operations.md",
         "38 MiB with 10,000 namespaces and one registry",
     ),

@@ -102,6 +102,26 @@ fn the_readme_installs_as_the_document_does() -> Test {
 }
 
 #[test]
+fn the_readme_shows_what_a_review_prints() -> Test {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .current_dir(ROOT)
+        .args([
+            "review",
+            "-f",
+            "examples/acr-nginx.yaml",
+            "--manifests",
+            "examples",
+        ])
+        .output()?;
+    assert!(output.status.success(), "{output:?}");
+    let shown = block("README.md", "Quick start", "text", 0)?;
+    assert_eq!(String::from_utf8(output.stdout)?.trim_end(), shown.trim_end());
+    let command = block("README.md", "Quick start", "sh", 1)?;
+    assert!(command.contains("pullpass review -f examples/acr-nginx.yaml --manifests examples"));
+    Ok(())
+}
+
+#[test]
 fn every_component_is_documented_and_tested() -> Test {
     let mut documented = BTreeSet::new();
     for (heading, nth) in [("kubectl", 0), ("Custom domains", 1)] {

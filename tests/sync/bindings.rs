@@ -45,7 +45,7 @@ fn world() -> Result<&'static World<'static>, Box<dyn Error>> {
 }
 
 /// A namespace with a registry that it may pull from, as a ServiceAccount there that nobody has made yet.
-struct Team<'a, 'w> {
+pub struct Team<'a, 'w> {
     world: &'a World<'w>,
     login: Login,
     namespace: String,
@@ -63,7 +63,7 @@ impl<'a, 'w> Team<'a, 'w> {
     }
 
     /// One that has done all that there is to do.
-    fn bound(world: &'a World<'w>) -> Result<Self, Box<dyn Error>> {
+    pub fn bound(world: &'a World<'w>) -> Result<Self, Box<dyn Error>> {
         let team = Self::new(world)?;
         team.trust()?;
         team.make_account()?;
@@ -153,7 +153,7 @@ impl<'a, 'w> Team<'a, 'w> {
     }
 
     /// Waits until the pull secret is there, or is not.
-    fn wait_for_secret(&self, is_there: bool) -> Result<Value, Box<dyn Error>> {
+    pub fn wait_for_secret(&self, is_there: bool) -> Result<Value, Box<dyn Error>> {
         let what = format!("the pull secret in {} to be there: {is_there}", self.namespace);
         Ok(wait_for(&what, SOON, || {
             let secret = self.world.secret(&self.namespace, PULL_SECRET);

@@ -14,6 +14,7 @@ use pullpass_test_support::{ControlPlane, Installation, Login};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
+use crate::bindings::{self, Team};
 use crate::world::{
     RESYNC, Test, World, cluster_of_its_own, federated_token_file, pull_secret, replica_builder, text,
 };
@@ -248,14 +249,16 @@ fn said_by(replica: &mut Installation<'_>) -> Result<Vec<(String, String)>, Box<
 #[test]
 fn no_secret_is_in_what_pullpass_says() -> Test {
     let cluster = cluster_of_its_own()?;
+    bindings::install(&cluster)?;
     let mut world = World::with_pullpass(
         &cluster,
-        7,
+        8,
         |_| {},
-        |builder| builder.flag(RESYNC).flag("--log=trace"),
+        |builder| builder.flag(RESYNC).flag("--bindings").flag("--log=trace"),
     )?;
     let mut second = replica_builder(&cluster, &world.azure)
         .flag(RESYNC)
+        .flag("--bindings")
         .flag("--log=trace")
         .flag("--log-format=json")
         .start()?;
@@ -271,6 +274,7 @@ fn no_secret_is_in_what_pullpass_says() -> Test {
             world.wait_for_secret(&namespace, login)?;
         }
     }
+    Team::bound(&world)?.wait_for_secret(true)?;
     secrets.add_all_of(&cluster)?;
 
     let login = logins.first().ok_or("nothing is attached")?;
@@ -291,7 +295,8 @@ fn no_secret_is_in_what_pullpass_says() -> Test {
     secrets.add_all_of(&cluster)?;
     assert!(secrets.0.len() > 40, "{} secrets are known", secrets.0.len());
 
-    let kinds = "acrregistries,events,events.events.k8s.io,pods,leases,configmaps,serviceaccounts";
+    let kinds =
+        "acrregistries,acrpullbindings,events,events.events.k8s.io,pods,leases,configmaps,serviceaccounts";
     let objects = cluster.get_json(&[kinds, "--all-namespaces"])?.to_string();
     for told in ["AADSTS7000215", "Unreachable", "NameConflict", "Minted"] {
         assert!(objects.contains(told), "nobody is told of {told}");
