@@ -1,6 +1,8 @@
 //! No Pod is so large, and no image's reference so long, that the API server admits it without asking pullpass.
 
-use pullpass_test_support::wait_for;
+use std::error::Error;
+
+use pullpass_test_support::{Installation, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{SOON, Test, attach, cluster, pullpass};
@@ -69,16 +71,21 @@ fn a_large_pod_does_not_escape_the_rules() -> Test {
     Ok(())
 }
 
+/// A namespace as most are, and one in which every Pod is asked about.
+fn both_kinds(pullpass: &Installation<'_>) -> Result<[String; 2], Box<dyn Error>> {
+    Ok([
+        pullpass.new_namespace(&[])?,
+        pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?,
+    ])
+}
+
 /// The review of an update has the Pod twice.
 #[test]
 fn an_update_of_a_large_pod_does_not_escape_the_rules() -> Test {
     let cluster = cluster()?;
     let pullpass = pullpass(&cluster).flag("--unattached=deny").start()?;
     attach(&cluster)?;
-    let namespaces = [
-        pullpass.new_namespace(&[])?,
-        pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?,
-    ];
+    let namespaces = both_kinds(&pullpass)?;
     for namespace in &namespaces {
         let images = [vec!["x".repeat(1024); 900], vec!["nginx".to_owned()]].concat();
         cluster.create(&pod(namespace, &images))?;
@@ -102,10 +109,7 @@ fn a_long_reference_does_not_escape_the_rules() -> Test {
     let cluster = cluster()?;
     let pullpass = pullpass(&cluster).flag("--unattached=deny").start()?;
     attach(&cluster)?;
-    let namespaces = [
-        pullpass.new_namespace(&[])?,
-        pullpass.new_namespace(&[("pullpass.dev/always-inject", "true")])?,
-    ];
+    let namespaces = both_kinds(&pullpass)?;
     let create = |namespace: &str, image: String| {
         let arguments = ["create", "--dry-run=server", "--filename", "-"];
         cluster.run_with_input(&arguments, &pod(namespace, &[image]))

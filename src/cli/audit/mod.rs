@@ -21,7 +21,7 @@ use crate::api::acr_registry::AcrRegistry;
 use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
-use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
+use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without, unlisted};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 use crate::kubernetes::pages::{pages, pages_of};
@@ -174,13 +174,7 @@ async fn attached(client: &Client) -> Result<(AttachedRegistries, Told, Told), C
     let api: Api<AcrRegistry> = Api::all(client.clone());
     let mut pages = std::pin::pin!(pages(api));
     let (mut registries, mut unready, mut undistributed) = (Vec::new(), Told::new(), Told::new());
-    while let Some(page) = pages.try_next().await.map_err(|error| {
-        refusal_without(
-            Role::View,
-            "AcrRegistries can't be listed; is pullpass installed",
-            &error,
-        )
-    })? {
+    while let Some(page) = pages.try_next().await.map_err(|error| unlisted(&error))? {
         for object in page {
             match AttachedRegistry::parse(&object) {
                 Ok(registry) => registries.push(registry),

@@ -20,7 +20,7 @@ use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
 use crate::cli::audit::{installed_scope, policies};
-use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
+use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without, unlisted};
 use crate::cli::target::{domain_of, has_domain};
 use crate::kubernetes::call::{call, within};
 use crate::kubernetes::pages::pages;
@@ -190,13 +190,7 @@ async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
 async fn by_domain(api: &Api<AcrRegistry>, domain: &CustomDomain) -> Result<Option<AcrRegistry>, CliError> {
     let mut pages = std::pin::pin!(pages(api.clone()));
     let mut found: Option<AcrRegistry> = None;
-    while let Some(page) = pages.try_next().await.map_err(|error| {
-        refusal_without(
-            Role::View,
-            "AcrRegistries can't be listed; is pullpass installed",
-            &error,
-        )
-    })? {
+    while let Some(page) = pages.try_next().await.map_err(|error| unlisted(&error))? {
         let named = page.into_iter().filter(|object| has_domain(object, domain));
         found = found.into_iter().chain(named).min_by_key(ResourceExt::name_any);
     }
@@ -210,13 +204,7 @@ async fn by_login_server(
     let api: Api<AcrRegistry> = Api::all(client.clone());
     let mut pages = std::pin::pin!(pages(api));
     let mut found: Vec<AcrRegistry> = Vec::new();
-    while let Some(page) = pages.try_next().await.map_err(|error| {
-        refusal_without(
-            Role::View,
-            "AcrRegistries can't be listed; is pullpass installed",
-            &error,
-        )
-    })? {
+    while let Some(page) = pages.try_next().await.map_err(|error| unlisted(&error))? {
         let has_it = |object: &AcrRegistry| {
             AttachedRegistry::parse(object).is_ok_and(|registry| registry.login_server() == login_server)
         };

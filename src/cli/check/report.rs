@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::CheckOutput;
 use super::cluster::RegistryEvent;
-use super::printer::{GOOD, Printer, failures, step};
+use super::printer::{Printer, step, verdict};
 use crate::check::in_cluster::Facts;
 use crate::check::{CheckStep, Finding, Step, StepOutcome, Subject, SubjectIdentity};
 use crate::cli::{CliError, table};
@@ -117,19 +117,11 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let text = failures(&self.findings);
-        if !text.is_empty() {
-            return text;
-        }
-        let unchecked = self.unchecked();
-        if unchecked.is_empty() {
-            format!("{GOOD}All is well.{GOOD:#}\n")
-        } else {
-            format!(
-                "{GOOD}What was checked is well.{GOOD:#} Not checked: {}. To go on, name an identity: see --help.\n",
-                unchecked.join(", ")
-            )
-        }
+        verdict(
+            &self.findings,
+            &self.unchecked(),
+            " To go on, name an identity: see --help.",
+        )
     }
 
     fn event_table(&self) -> String {

@@ -181,6 +181,12 @@ pub(in crate::cli) fn refusal_without(role: Role<'_>, what: &str, error: &CallEr
     CliError::Cluster(with_advice(&cause, advice.as_deref()))
 }
 
+/// Why the attached registries can't be listed.
+pub(in crate::cli) fn unlisted(error: &CallError) -> CliError {
+    let what = "AcrRegistries can't be listed; is pullpass installed";
+    refusal_without(Role::View, what, error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

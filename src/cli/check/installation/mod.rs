@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::CheckOutput;
 use super::cluster::in_time;
-use super::printer::{GOOD, Printer, failures, step};
+use super::printer::{Printer, step, verdict};
 use crate::check::installation::{Facts, InstallationStep};
 use crate::check::{Finding, Step, StepOutcome};
 use crate::cli::CliError;
@@ -149,19 +149,7 @@ impl Report {
     }
 
     fn verdict(&self) -> String {
-        let text = failures(&self.findings);
-        if !text.is_empty() {
-            return text;
-        }
-        let unchecked = self.unchecked();
-        if unchecked.is_empty() {
-            format!("{GOOD}All is well.{GOOD:#}\n")
-        } else {
-            format!(
-                "{GOOD}What was checked is well.{GOOD:#} Not checked: {}.\n",
-                unchecked.join(", ")
-            )
-        }
+        verdict(&self.findings, &self.unchecked(), "")
     }
 
     /// Why no step could be looked at, where that is so.
