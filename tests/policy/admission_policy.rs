@@ -324,25 +324,38 @@ fn selectors_order_and_duplicates_are_as_in_the_webhook() -> Test {
     };
     let cluster = with_index(&json!({
         "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
-        "hosts": {"shared.azurecr.io": ["pullpass-in", "pullpass-notin", "pullpass-exists", "pullpass-doesnotexist"]},
+        "hosts": {"shared.azurecr.io": ["pullpass-in", "pullpass-notin", "pullpass-exists", "pullpass-doesnotexist", "pullpass-both"]},
         "pullSecrets": {
             "pullpass-in": requirement("In", &["a", "c"]),
             "pullpass-notin": requirement("NotIn", &["a", "c"]),
             "pullpass-exists": requirement("Exists", &[]),
             "pullpass-doesnotexist": requirement("DoesNotExist", &[]),
+            "pullpass-both": {"registry": "both", "namespaces": [
+                {"key": "team", "operator": "In", "values": ["d"]}, {"key": "stage", "operator": "Exists", "values": []},
+            ]},
         },
     }))?;
     let image = |name: &str| json!({"name": name, "image": "shared.azurecr.io/app:1"});
     let plain = json!({"containers": [image("main")]});
+    let [isin, notin, exists, absent, both] =
+        ["in", "notin", "exists", "doesnotexist", "both"].map(|name| format!("pullpass-{name}"));
     for (name, labels, expected) in [
-        ("none", json!({}), ["pullpass-notin", "pullpass-doesnotexist"]),
-        ("a", json!({"team": "a"}), ["pullpass-in", "pullpass-exists"]),
-        ("b", json!({"team": "b"}), ["pullpass-notin", "pullpass-exists"]),
+        ("none", json!({}), vec![&notin, &absent]),
+        ("a", json!({"team": "a"}), vec![&isin, &exists]),
+        ("b", json!({"team": "b"}), vec![&notin, &exists]),
+        // Each requirement has to hold.
+        ("stage", json!({"stage": "test"}), vec![&notin, &absent]),
+        ("d", json!({"team": "d"}), vec![&notin, &exists]),
+        (
+            "both",
+            json!({"team": "d", "stage": "test"}),
+            vec![&notin, &exists, &both],
+        ),
     ] {
         namespace(&cluster, name, &labels)?;
         wait_for("the policy to inject", SOON, || {
             match injected(&cluster, &pod(name, &plain)) {
-                Ok(names) if names == expected => Ok(()),
+                Ok(names) if names.iter().eq(expected.iter().copied()) => Ok(()),
                 other => Err(format!("{other:?}")),
             }
         })?;

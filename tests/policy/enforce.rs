@@ -222,6 +222,7 @@ fn index() -> Value {
             "existsregistry.azurecr.io": ["pullpass-exists"],
             "notexistsregistry.azurecr.io": ["pullpass-doesnotexist"],
             "sharedregistry.azurecr.io": ["pullpass-in", "pullpass-exists"],
+            "bothregistry.azurecr.io": ["pullpass-both"],
             "freeregistry.azurecr.io": [],
             "teamregistry.azurecr.io": [],
             // As a version wrote it that had no list of registries without a credential.
@@ -233,6 +234,9 @@ fn index() -> Value {
             "pullpass-notin": requirement("NotIn", &["a", "c"]),
             "pullpass-exists": requirement("Exists", &[]),
             "pullpass-doesnotexist": requirement("DoesNotExist", &[]),
+            "pullpass-both": {"registry": "both", "namespaces": [
+                {"key": "team", "operator": "In", "values": ["b"]}, {"key": "stage", "operator": "Exists", "values": []},
+            ]},
         },
         "anonymous": {
             "freeregistry.azurecr.io": [{"registry": "free"}],
@@ -250,6 +254,8 @@ fn enforced(index: &Value) -> Result<ControlPlane, Box<dyn Error>> {
         ("none", json!({})),
         ("a", json!({"team": "a"})),
         ("b", json!({"team": "b"})),
+        ("stage", json!({"stage": "test"})),
+        ("both", json!({"team": "b", "stage": "test"})),
         ("excluded", json!({})),
         ("exempt", json!({"pullpass.dev/inject": "disabled"})),
     ] {
@@ -281,6 +287,10 @@ fn selectors_decide_as_in_the_webhook() -> Test {
         ("none", "team", Some("in")),
         ("b", "team", None),
         ("none", "former", None),
+        // Each requirement has to hold.
+        ("b", "both", Some("both")),
+        ("stage", "both", Some("both")),
+        ("both", "both", None),
     ] {
         let image = format!("{host}registry.azurecr.io/app:1");
         let spec = json!({"containers": [{"name": "main", "image": image}]});

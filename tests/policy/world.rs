@@ -92,18 +92,23 @@ pub fn attach(cluster: &ControlPlane) -> Test {
 pub fn registries() -> Vec<Value> {
     let nobody = json!({"matchLabels": {"team": "nobody"}});
     let token = json!({"basic": {"secretRef": {"name": "token"}}});
-    let azure = |name: &str| (format!("{name}.azurecr.io"), Value::Null);
-    let other = (OTHER_HOST.to_owned(), json!("Other"));
+    // One is named by its resource ID, the others by their hosts.
+    let resource = format!(
+        "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/apps/providers/Microsoft.ContainerRegistry/registries/{OPEN}"
+    );
+    let resource = ("resourceId", resource, Value::Null);
+    let azure = |name: &str| ("loginServer", format!("{name}.azurecr.io"), Value::Null);
+    let other = ("loginServer", OTHER_HOST.to_owned(), json!("Other"));
     [
-        (OPEN, azure(OPEN), &token, Value::Null),
+        (OPEN, resource, &token, Value::Null),
         (CLOSED, azure(CLOSED), &token, nobody.clone()),
         (OTHER, other, &token, nobody),
         (FREE, azure(FREE), &json!({"anonymous": {}}), Value::Null),
     ]
     .into_iter()
-    .map(|(name, (host, cloud), identity, namespaces)| {
+    .map(|(name, (field, registry, cloud), identity, namespaces)| {
         let mut spec = json!({
-            "loginServer": host,
+            field: registry,
             "cloud": cloud,
             "customDomains": [format!("{name}.contoso.com")],
             "identity": identity,
