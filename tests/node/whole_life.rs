@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use pullpass_test_support::{Azure, ControlPlane, Node, node_wanted, wait_for};
+use pullpass_test_support::{Azure, ControlPlane, KernelNamespace, Node, node_wanted, wait_for};
 use serde_json::{Value, json};
 
 use crate::pods::{ON_THE_NODE, pod_with};
@@ -16,41 +16,38 @@ use crate::world::{SOON, Test, namespace, text};
 struct Traces {
     state: PathBuf,
     cgroup: String,
-    processes: PathBuf,
-    networks: Vec<PathBuf>,
+    processes: KernelNamespace,
+    networks: Vec<KernelNamespace>,
 }
 
-/// The namespaces of a kind that processes are in.
-fn namespaces(kind: &str) -> Result<Vec<(PathBuf, PathBuf)>, Box<dyn Error>> {
-    Ok(fs::read_dir("/proc")?
-        .flatten()
-        .filter_map(|entry| {
-            let namespace = fs::read_link(entry.path().join("ns").join(kind)).ok()?;
-            Some((entry.path(), namespace))
-        })
-        .collect())
+/// The network namespaces that the node's Pods have to themselves.
+fn networks(node: &Node) -> Result<Vec<KernelNamespace>, Box<dyn Error>> {
+    let ours = fs::read_link("/proc/self/ns/net")?;
+    let mut networks: Vec<KernelNamespace> = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let cgroups = fs::read_to_string(entry.path().join("cgroup"));
+        if !cgroups.is_ok_and(|cgroups| cgroups.contains(node.cgroup())) {
+            continue;
+        }
+        // The process may be gone by now.
+        let Ok(network) = KernelNamespace::open(&entry.path().join("ns/net")) else {
+            continue;
+        };
+        if network.name() != ours && !networks.iter().any(|known| known.name() == network.name()) {
+            networks.push(network);
+        }
+    }
+    Ok(networks)
 }
 
 impl Traces {
     fn of(node: &Node) -> Result<Self, Box<dyn Error>> {
         let processes = format!("/proc/{}/ns/pid_for_children", node.pid());
-        let processes = fs::read_link(processes)?;
-        let ours = fs::read_link("/proc/self/ns/net")?;
-        let is_pods = |process: &Path| {
-            let cgroups = fs::read_to_string(process.join("cgroup"));
-            cgroups.is_ok_and(|cgroups| cgroups.contains(node.cgroup()))
-        };
-        let mut networks: Vec<_> = namespaces("net")?
-            .into_iter()
-            .filter(|(process, network)| is_pods(process) && *network != ours)
-            .map(|(_, network)| network)
-            .collect();
-        networks.dedup();
         Ok(Self {
             state: node.directory().to_path_buf(),
             cgroup: node.cgroup().to_owned(),
-            processes,
-            networks,
+            processes: KernelNamespace::open(Path::new(&processes))?,
+            networks: networks(node)?,
         })
     }
 
@@ -80,10 +77,14 @@ impl Traces {
                 .filter(|line| line.contains(&*state))
                 .map(str::to_owned),
         );
-        for (process, namespace) in namespaces("pid")?.into_iter().chain(namespaces("net")?) {
-            if namespace == self.processes || self.networks.contains(&namespace) {
-                left.push(format!("{} in {}", process.display(), namespace.display()));
-            }
+        for namespace in self.networks.iter().chain([&self.processes]) {
+            let name = namespace.name().display();
+            let processes = namespace.processes()?;
+            left.extend(
+                processes
+                    .iter()
+                    .map(|process| format!("{} in {name}", process.display())),
+            );
         }
         Ok(left)
     }
@@ -125,8 +126,8 @@ fn hold() -> Test {
         json!({
             "state": traces.state,
             "cgroup": traces.cgroup,
-            "processes": traces.processes,
-            "networks": traces.networks,
+            "processes": traces.processes.name(),
+            "networks": traces.networks.iter().map(KernelNamespace::name).collect::<Vec<_>>(),
         })
     );
     // Until standard input ends: then everything is dropped.
@@ -159,19 +160,22 @@ fn held() -> Result<Held, Box<dyn Error>> {
             continue;
         };
         let traces: Value = serde_json::from_str(traces)?;
-        let path = |name: &str| Path::new(text(&traces, name)).to_path_buf();
+        let namespace = |name: &Value| -> Result<KernelNamespace, Box<dyn Error>> {
+            let named = KernelNamespace::named(Path::new(name.as_str().unwrap_or_default()))?;
+            Ok(named.ok_or_else(|| format!("no process is in {name}"))?)
+        };
         let networks = traces.pointer("/networks").and_then(Value::as_array);
-        let networks: Vec<_> = networks
+        let networks = networks
             .into_iter()
             .flatten()
-            .filter_map(|network| Some(PathBuf::from(network.as_str()?)))
-            .collect();
+            .map(namespace)
+            .collect::<Result<Vec<_>, _>>()?;
         // The Pod has one; and what is looked for later is there now.
         assert!(!networks.is_empty());
         let traces = Traces {
-            state: path("/state"),
+            state: PathBuf::from(text(&traces, "/state")),
             cgroup: text(&traces, "/cgroup").to_owned(),
-            processes: path("/processes"),
+            processes: namespace(traces.pointer("/processes").unwrap_or(&Value::Null))?,
             networks,
         };
         assert!(

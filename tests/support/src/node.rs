@@ -15,6 +15,7 @@ use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::files::write;
 use crate::image::{self, Content};
+use crate::kernel_namespace::KernelNamespace;
 use crate::process::{Supervised, own_group, tail};
 use crate::scratch::Scratch;
 use crate::wait::{free_port, wait_for};
@@ -56,7 +57,7 @@ pub struct Node {
     // In the order in which they are to be dropped: a cgroup can be removed when its processes are gone.
     process: Supervised,
     /// The PID namespace of everything that the process has started.
-    processes: Option<PathBuf>,
+    processes: Option<KernelNamespace>,
     cgroups: Cgroups,
     binaries: PathBuf,
     scratch: Scratch,
@@ -132,7 +133,8 @@ impl Node {
             reason: error.reason,
             tail: node.logs(),
         })??;
-        node.processes = fs::read_link(format!("/proc/{}/ns/pid_for_children", node.pid())).ok();
+        let processes = format!("/proc/{}/ns/pid_for_children", node.pid());
+        node.processes = Some(KernelNamespace::open(Path::new(&processes))?);
         // The API server adds the taint to every new node, and the controller that removes it doesn't run here.
         let taint = "node.kubernetes.io/not-ready:NoSchedule-";
         control_plane.run(&["taint", "node", NAME, taint])?;
@@ -233,10 +235,7 @@ impl Drop for Node {
         let Some(processes) = &self.processes else { return };
         // The kernel kills the others after the first, and one that is busy takes a moment to end.
         let _ = wait_for("the end of the node's processes", END, || {
-            let left = fs::read_dir("/proc").into_iter().flatten().flatten();
-            !left
-                .filter_map(|process| fs::read_link(process.path().join("ns/pid")).ok())
-                .any(|namespace| namespace == *processes)
+            processes.processes().is_ok_and(|left| left.is_empty())
         });
     }
 }
