@@ -35,7 +35,7 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 	tests/tools/build helm >/dev/null
 	tests/tools/build resolver >/dev/null
 	cargo test --locked --workspace
-	cd tests/control-plane && go test ./...
+	source tests/go-environment && cd tests/control-plane && go test ./...
 
 .PHONY: test-oldest
 test-oldest: setup ## Run the tests of the manifests, the certificates, the secret sync and the component enforce on the oldest Kubernetes (docs/testing.md)
