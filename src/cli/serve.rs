@@ -34,19 +34,19 @@ pub(super) struct ServeArgs {
     /// Read AcrRegistry and Namespace objects from the YAML files in this directory, and use no cluster
     #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
     manifests: Option<PathBuf>,
-    /// Where the webhook listens
+    /// Where the webhook listens; [::] is every address, IPv4 ones too
     #[arg(
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:8443",
+        default_value = "[::]:8443",
         env = "PULLPASS_LISTEN"
     )]
     listen: SocketAddr,
-    /// Where health and metrics listen, without TLS
+    /// Where health and metrics listen, without TLS; [::] is every address, IPv4 ones too
     #[arg(
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:8080",
+        default_value = "[::]:8080",
         env = "PULLPASS_METRICS_LISTEN"
     )]
     metrics_listen: SocketAddr,

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::connection::{Serving, ended, protocols, serve_plain, serve_tls};
 use super::connections::{Connections, Place};
 use super::limits::Limits;
+use super::listener::listen;
 use super::refusals::Refusals;
 use super::tls::TlsConfig;
 use crate::metrics::Metrics;
@@ -50,10 +51,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on an address; port 0 takes a free one.
+    /// Listens on an address, which for `[::]` is every address of both families; port 0 takes a free one.
     pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self, ListenError> {
-        let bound = TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
+        let bound = listen(address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok((listener, address))
         });
@@ -145,6 +145,8 @@ impl Server {
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
                         continue;
                     };
+                    // A socket of both families has IPv4 addresses in IPv6 form.
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     let admitted = connections.admit(address.ip());
                     if let (Some(peer), Some(refusals)) = (admitted.refused, &refusals) {
                         refusals.count(Refusal::Connections, &peer);

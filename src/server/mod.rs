@@ -7,6 +7,7 @@ mod connections;
 mod health;
 mod limits;
 mod listen;
+mod listener;
 mod refusals;
 mod served;
 mod tls;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// What a flag is where nobody sets it; flags that have no default are not here.
 const DEFAULTS: &[(&str, &str, &str)] = &[
-    ("serve", "--listen", "0.0.0.0:8443"),
-    ("serve", "--metrics-listen", "0.0.0.0:8080"),
+    ("serve", "--listen", "[::]:8443"),
+    ("serve", "--metrics-listen", "[::]:8080"),
     ("serve", "--reload-interval", "15"),
     ("serve", "--max-concurrent", "128"),
     ("serve", "--shutdown-delay", "10"),

@@ -72,13 +72,10 @@ fn ports_change_where_they_are_listened_on_and_named() -> Test {
         json!([{"name": "webhook", "containerPort": 10250}, {"name": "metrics", "containerPort": 9102}])
     );
     assert_eq!(variable(&shipped, "PULLPASS_LISTEN"), None);
-    assert_eq!(
-        variable(&changed, "PULLPASS_LISTEN"),
-        Some(json!("0.0.0.0:10250"))
-    );
+    assert_eq!(variable(&changed, "PULLPASS_LISTEN"), Some(json!("[::]:10250")));
     assert_eq!(
         variable(&changed, "PULLPASS_METRICS_LISTEN"),
-        Some(json!("0.0.0.0:9102"))
+        Some(json!("[::]:9102"))
     );
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         assert_eq!(
