@@ -138,6 +138,8 @@ pub enum Code {
     NoEndpoints,
     /// The API server does not reach the webhook.
     Unreachable,
+    /// The network policy keeps replicas from API servers.
+    EgressBlocked,
     /// No replica leads.
     NoLeader,
     /// Several versions run, or another one than this program's.
@@ -186,6 +188,7 @@ impl Code {
             Self::CaWrong => "WEBHOOK_CA_WRONG_ERROR",
             Self::NoEndpoints => "WEBHOOK_NO_ENDPOINTS_ERROR",
             Self::Unreachable => "WEBHOOK_UNREACHABLE_ERROR",
+            Self::EgressBlocked => "EGRESS_BLOCKED_ERROR",
             Self::NoLeader => "NO_LEADER_ERROR",
             Self::VersionSkew => "VERSION_SKEW_ERROR",
             Self::NotInjected => "NAMESPACE_NOT_INJECTED_ERROR",

@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use pullpass_test_support::{
@@ -125,19 +125,43 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Waits until the check finds this fault and no other, and, once it is repaired, that all is well.
-    fn assert_found(&self, code: &str, arguments: &[&str]) -> Test {
-        let kubeconfig = self.cluster.kubeconfig();
+    /// Waits until the check finds this fault and no other, and says what it printed.
+    fn wait_for_fault(&self, code: &str, arguments: &[&str]) -> Result<Value, Box<dyn Error>> {
         // The API server acts on a configuration a moment after it changed.
-        wait_for(&format!("the check to find {code}"), SOON, || {
-            let report = report(kubeconfig, arguments).map_err(|error| error.to_string())?;
+        let report = wait_for(&format!("the check to find {code}"), SOON, || {
+            let report = report(self.cluster.kubeconfig(), arguments).map_err(|error| error.to_string())?;
             let found = codes(&report);
             if found == [code] && report["code"] == code {
-                Ok(())
+                Ok(report)
             } else {
                 Err(format!("{report:#}"))
             }
         })?;
+        Ok(report)
+    }
+
+    /// Runs the first command that a report names against the fault that it found.
+    fn run_first_cure(&self, report: &Value) -> Test {
+        let steps = report["steps"].as_array().into_iter().flatten();
+        let mut cures = steps.filter_map(|step| step["cures"][0]["command"].as_str());
+        let command = cures.next().ok_or("it names no command")?;
+        let kubectl = self.cluster.kubectl();
+        let directory = Path::new(kubectl.get_program())
+            .parent()
+            .ok_or("it has no directory")?;
+        let path = format!("{}:{}", directory.display(), std::env::var("PATH")?);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).env("PATH", path);
+        let done = run(shell.env("KUBECONFIG", self.cluster.kubeconfig()))?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{command}: {said}");
+        Ok(())
+    }
+
+    /// Waits until the check finds this fault and no other, and, once it is repaired, that all is well.
+    fn assert_found(&self, code: &str, arguments: &[&str]) -> Test {
+        let kubeconfig = self.cluster.kubeconfig();
+        self.wait_for_fault(code, arguments)?;
         self.repair()?;
         let well = check(kubeconfig, &["--wait=1m"])?;
         let said = String::from_utf8_lossy(&well.stdout);
@@ -211,6 +235,18 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
 fn inject_into_the_rest(world: &World<'_>) -> Test {
     let own = format!("--namespace={OWN}");
     world.delete(&["endpointslice", "pullpass-0", &own])?;
+    // What API servers write of themselves, unless they have a loopback address, as that of a test.
+    let api_servers = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+        "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}],
+    });
+    world.cluster.apply(&api_servers.to_string())?;
+    let blocked = world.wait_for_fault("EGRESS_BLOCKED_ERROR", &[])?;
+    world.run_first_cure(&blocked)?;
     world.assert_found("WEBHOOK_NO_ENDPOINTS_ERROR", &[])?;
     world.delete(&["validatingadmissionpolicy", "pullpass-secrets"])?;
     world.assert_found("FENCE_MISSING_ERROR", &[])?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pullpass::check::installation::SHIPPED_PORTS;
 use serde_json::{Value, json};
 
 use crate::render::{COMPONENTS, Choice, Test, chart, find};
@@ -79,7 +80,9 @@ fn hold(objects: &[Value]) -> Test {
             format!("{protocol} {}", port.get("port").unwrap_or(&Value::Null))
         })
         .collect();
-    for needed in ["UDP 53", "TCP 53", "TCP 443", "TCP 6443"] {
+    let api_servers = SHIPPED_PORTS.map(|port| format!("TCP {port}"));
+    let dns = ["UDP 53", "TCP 53"].map(str::to_owned);
+    for needed in dns.iter().chain(&api_servers) {
         assert!(let_out.contains(needed), "{needed}: {let_out:?}");
     }
     Ok(())

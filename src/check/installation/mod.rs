@@ -3,6 +3,7 @@
 
 mod answer;
 mod definitions;
+mod egress;
 mod fence;
 mod pre;
 mod replicas;
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 pub use self::answer::Answer;
 pub use self::definitions::is_current;
+pub use self::egress::{Egress, SHIPPED_PORTS};
 pub use self::fence::{FENCES, FencePolicy};
 pub use self::pre::{APIS, INSTALL_RIGHTS, PreFacts};
 pub use self::replicas::{Leader, image, version_of_image};
@@ -43,6 +45,8 @@ pub enum InstallationStep {
     InstallRights,
     /// Before the installation: no other one is there.
     Vacancy,
+    /// Before the installation: the ports of API servers.
+    Egress,
     /// The `CustomResourceDefinitions`.
     Definitions,
     /// Every object names the namespace that pullpass runs in.
@@ -72,6 +76,7 @@ impl Step for InstallationStep {
             Self::Apis => "APIs",
             Self::InstallRights => "Your rights",
             Self::Vacancy => "Vacancy",
+            Self::Egress => "Egress",
             Self::Definitions => "Definitions",
             Self::Namespace => "Namespace",
             Self::Rights => "Rights",
@@ -118,6 +123,8 @@ pub struct Facts {
     pub replicas: Known<Vec<Pod>>,
     /// How many of them the Service sends requests to.
     pub endpoints: Known<usize>,
+    /// The way from replicas to API servers, which is of interest where no replica is ready.
+    pub egress: Known<Egress>,
     /// Who leads.
     pub leader: Known<Leader>,
     /// The namespace that is looked at; none where no namespace is injected.
@@ -165,6 +172,11 @@ impl Facts {
         !outcomes
             .iter()
             .any(|outcome| matches!(outcome, StepOutcome::Failed(_)))
+    }
+
+    /// Whether the Service has no replica to send requests to, as far as it is known.
+    pub fn has_no_replica(&self) -> bool {
+        matches!(self.endpoints, Ok(0))
     }
 
     /// A command about pullpass' own namespace.

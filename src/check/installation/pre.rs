@@ -1,5 +1,8 @@
 //! What has to be so before pullpass is installed.
 
+use std::collections::BTreeSet;
+
+use super::egress::before;
 use super::{InstallationStep, Known, StepOutcome, fault, finding, judged, well};
 use crate::check::advice::kubectl;
 use crate::check::finding::{Code, Finding};
@@ -49,6 +52,8 @@ pub struct PreFacts {
     pub missing_rights: Known<Vec<&'static str>>,
     /// The namespace of the Service that a webhook configuration of this name calls, if there is one.
     pub registered_in: Known<Option<String>>,
+    /// The ports that API servers listen on.
+    pub api_server_ports: Known<BTreeSet<i32>>,
 }
 
 impl PreFacts {
@@ -59,6 +64,10 @@ impl PreFacts {
             finding(InstallationStep::Apis, self.apis()),
             finding(InstallationStep::InstallRights, self.rights()),
             finding(InstallationStep::Vacancy, self.vacancy()),
+            finding(
+                InstallationStep::Egress,
+                judged(&self.api_server_ports, |ports| well(before(ports))),
+            ),
         ]
     }
 

@@ -38,6 +38,9 @@ impl Facts {
                     counted(endpoints, "ready replica", "ready replicas")
                 ));
             }
+            if let Some(blocked) = self.blocked() {
+                return blocked;
+            }
             let cause = match &self.replicas {
                 Ok(pods) if pods.is_empty() => "no replica of pullpass is there".to_owned(),
                 Ok(pods) => {

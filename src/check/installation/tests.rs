@@ -61,6 +61,7 @@ fn healthy() -> Facts {
         fence: Ok(FENCES.map(policy).into()),
         webhook: Ok(Some(webhook(configuration()))),
         trust: Err("not looked at".to_owned()),
+        egress: Err("not looked at".to_owned()),
         replicas: Ok(vec![pod("registry.example:5000/pullpass@sha256:00")]),
         endpoints: Ok(2),
         leader: Ok(Leader::Leads {
@@ -178,6 +179,17 @@ fn each_fault_of_the_webhook_has_a_code_of_its_own() {
         (
             "WEBHOOK_NO_ENDPOINTS_ERROR",
             codes(|facts| facts.endpoints = Ok(0)),
+        ),
+        (
+            "EGRESS_BLOCKED_ERROR",
+            codes(|facts| {
+                facts.endpoints = Ok(0);
+                let policy = json!({"podSelector": {}, "egress": [{"ports": [{"port": 443}]}]});
+                facts.egress = Ok(Egress {
+                    ports: [7443].into(),
+                    policy: serde_json::from_value(policy).unwrap(),
+                });
+            }),
         ),
         (
             "WEBHOOK_UNREACHABLE_ERROR",
@@ -398,6 +410,7 @@ fn before() -> PreFacts {
         missing_apis: Ok(Vec::new()),
         missing_rights: Ok(Vec::new()),
         registered_in: Ok(None),
+        api_server_ports: Ok([443].into()),
     }
 }
 

@@ -133,7 +133,7 @@ impl Candidate {
         if let Err(error) = &seen
             && self.failures == 0
         {
-            tracing::warn!(%error, "nothing is known of the Lease; it is looked at again soon");
+            tracing::warn!(%error, advice = advice(error), "could not read the Lease; retrying");
         }
         self.failures = if seen.is_err() {
             self.failures.saturating_add(1)
@@ -236,6 +236,14 @@ impl Candidate {
         call_within(LEASE_TIMEOUT, self.leases.patch(MANAGER, &parameters, &patch)).await?;
         Ok(())
     }
+}
+
+/// What helps where the API server gives no answer at all, which is how a replica fares that a network policy holds back.
+fn advice(error: &CallError) -> Option<&'static str> {
+    error.code().is_none().then_some(
+        "if this goes on, see whether a NetworkPolicy lets Pods reach the port that the API server listens on: pullpass check, \
+         or kubectl get endpointslices --namespace default kubernetes",
+    )
 }
 
 /// Works until this one leads no longer, which is looked at before every step of the work: a machine that was suspended goes

@@ -13,6 +13,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
 use kube::core::Request;
@@ -26,7 +27,7 @@ use crate::api::names::{
 };
 use crate::certificates::{accept_pem, host};
 use crate::check::installation::{
-    Answer, FENCES, Facts, FencePolicy, Known, Leader, LookedAt, OWN_CERTIFICATE, RIGHTS, Right,
+    Answer, Egress, FENCES, Facts, FencePolicy, Known, Leader, LookedAt, OWN_CERTIFICATE, RIGHTS, Right,
 };
 use crate::cli::CliError;
 use crate::cli::audit::installed;
@@ -39,6 +40,9 @@ use crate::policy::scope::{Membership, Scope};
 pub(in crate::cli) const SELECTOR: &str = "app.kubernetes.io/name=pullpass";
 /// The label by which an `EndpointSlice` says whose it is.
 const SLICES: &str = "kubernetes.io/service-name=pullpass";
+/// The same of the Service of API servers, and its namespace.
+const API_SERVERS: &str = "kubernetes.io/service-name=kubernetes";
+const API_SERVERS_NAMESPACE: &str = "default";
 /// The namespace that is tried unless another is named.
 const USUAL_NAMESPACE: &str = "default";
 /// How long a Lease that seems to have run out is watched for a renewal: the clocks of two machines may differ.
@@ -75,10 +79,14 @@ pub(super) async fn facts(
         trust: Err("not looked at".to_owned()),
         replicas: listed(client, own_namespace, SELECTOR, "Pods").await?,
         endpoints: endpoints(client, own_namespace).await?,
+        egress: Err("not looked at".to_owned()),
         leader: leader(client, own_namespace).await?,
         looked_at: looked_at(client, scope.as_ref(), namespace).await?,
         answer: Err("not tried".to_owned()),
     };
+    if facts.has_no_replica() {
+        facts.egress = egress(client, own_namespace).await?;
+    }
     let looked_at = facts.looked_at.as_ref().ok().and_then(Option::as_ref);
     match looked_at.map(|looked_at| looked_at.name.clone()) {
         Some(name) if facts.can_be_asked() => facts.answer = answer(client, &name).await?,
@@ -276,6 +284,39 @@ async fn endpoints(client: &Client, own_namespace: &str) -> Result<Known<usize>,
             })
             .collect();
         names.len()
+    }))
+}
+
+/// The ports that API servers listen on, each behind the Service `kubernetes`.
+pub(super) async fn api_server_ports(client: &Client) -> Result<Known<BTreeSet<i32>>, CliError> {
+    let slices: Known<Vec<EndpointSlice>> = listed(
+        client,
+        API_SERVERS_NAMESPACE,
+        API_SERVERS,
+        "the API server's EndpointSlices",
+    )
+    .await?;
+    Ok(slices.map(|slices| {
+        let ports = slices
+            .into_iter()
+            .flat_map(|slice| slice.ports.unwrap_or_default());
+        ports.filter_map(|port| port.port).collect()
+    }))
+}
+
+async fn egress(client: &Client, own_namespace: &str) -> Result<Known<Egress>, CliError> {
+    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), own_namespace);
+    let policy = known(
+        "the NetworkPolicy pullpass",
+        call(policies.get_opt(MANAGER)).await,
+    )?;
+    let ports = api_server_ports(client).await?;
+    Ok(policy.and_then(|policy| {
+        let policy = policy.and_then(|policy| policy.spec);
+        Ok(Egress {
+            ports: ports?,
+            policy,
+        })
     }))
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::gather::{CONCURRENT_REVIEWS, known, webhook};
+use super::gather::{CONCURRENT_REVIEWS, api_server_ports, known, webhook};
 use crate::check::installation::{APIS, INSTALL_RIGHTS, Known, PreFacts};
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::refusal;
@@ -27,6 +27,7 @@ pub(super) async fn facts(client: &Client, own_namespace: &str) -> Result<PreFac
         missing_apis: missing_apis(client).await?,
         missing_rights: missing_rights(client).await?,
         registered_in,
+        api_server_ports: api_server_ports(client).await?,
     })
 }
 
