@@ -111,7 +111,20 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
         "workloadIdentity": {"clientId": "22222222-2222-2222-2222-222222222222", "projectedToken": true},
         "serviceAccount": {"annotations": {"some.test/key": "value"}},
         "networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]},
-        "monitoring": {"enabled": true, "labels": {"release": "prometheus"}, "runbookUrl": "https://docs.test/operations"},
+        "monitoring": {
+            "enabled": true,
+            "labels": {"release": "prometheus"},
+            "runbookUrl": "https://docs.test/operations",
+            "serviceMonitor": {
+                "annotations": {"some.test/key": "value"},
+                "interval": "1m",
+                "scrapeTimeout": "10s",
+                "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}],
+                "metricRelabelings": [{"action": "drop", "sourceLabels": ["__name__"], "regex": "process_.*"}],
+            },
+            "prometheusRule": {"disabledAlerts": ["PullpassDown"]},
+            "dashboard": {"annotations": {"grafana_folder": "Kubernetes"}},
+        },
         "priorityClass": {"name": "mine"},
         "podAnnotations": {"some.test/key": "value"},
         "podLabels": {"some.test/key": "value", "azure.workload.identity/use": "false"},
@@ -138,6 +151,12 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
         "extraContainers": [{"name": "shipper", "image": "images.test/shipper:1"}],
     }))?;
     objects.extend(chart(&json!({
+        "monitoring": {
+            "enabled": true,
+            "serviceMonitor": {"apiVersion": "azmonitoring.coreos.com/v1", "namespace": "default"},
+            "prometheusRule": {"namespace": "default"},
+            "dashboard": {"namespace": "default", "labels": {"grafana_dashboard": null}},
+        },
         "tls": {"source": "cert-manager", "certManager": {"issuerRef": {"kind": "ClusterIssuer", "name": "mine"}}},
         "networkPolicy": {"enabled": false},
         "crds": {"install": false},

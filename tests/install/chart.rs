@@ -49,6 +49,18 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"image": {"digest": "latest"}}), "digest"),
         (json!({"auditLog": "audit.log"}), "auditLog"),
         (json!({"rescue": "evict"}), "rescue"),
+        (
+            json!({"monitoring": {"serviceMonitor": {"apiVersion": "monitoring.coreos.com/v2"}}}),
+            "apiVersion",
+        ),
+        (
+            json!({"monitoring": {"serviceMonitor": {"interval": "often"}}}),
+            "interval",
+        ),
+        (
+            json!({"monitoring": {"prometheusRule": {"thresholds": {}}}}),
+            "thresholds",
+        ),
         (json!({"noSuchValue": true}), "noSuchValue"),
         (json!({"hostNetwork": "yes"}), "hostNetwork"),
         (json!({"ports": {"webhook": 443}}), "webhook"),
