@@ -10,6 +10,7 @@ use std::time::Duration;
 use pullpass_test_support::{ControlPlane, Scratch, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
+use crate::fitted::examples;
 use crate::render::{CHART, Choice, Test, chart, find, helm, succeeded};
 
 const SOON: Duration = Duration::from_mins(1);
@@ -93,7 +94,16 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
         "mode": "opt-in",
         "excludeNamespaces": ["one", "two"],
         "policy": {"unattached": "deny", "forbidden": "deny"},
-        "webhook": {"failurePolicy": "Fail", "timeoutSeconds": 10, "annotations": {"some.test/key": "value"}},
+        "webhook": {
+            "failurePolicy": "Fail",
+            "timeoutSeconds": 10,
+            "labels": {"some.test/key": "value"},
+            "annotations": {"some.test/key": "value"},
+        },
+        "commonLabels": {"some.test/team": "a"},
+        "global": {"imageRegistry": "mirror.test", "imagePullSecrets": ["global"]},
+        "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+        "extraObjects": ["{apiVersion: v1, kind: ConfigMap, metadata: {name: mine, namespace: '{{ .Release.Namespace }}'}}"],
         "replicas": 3,
         "shutdownDelay": 20,
         "terminationGracePeriodSeconds": 60,
@@ -157,6 +167,8 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
             "prometheusRule": {"namespace": "default"},
             "dashboard": {"namespace": "default", "labels": {"grafana_dashboard": null}},
         },
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["10.0.0.10"], "searches": ["contoso.com"]},
         "tls": {"source": "cert-manager", "certManager": {"issuerRef": {"kind": "ClusterIssuer", "name": "mine"}}},
         "networkPolicy": {"enabled": false},
         "crds": {"install": false},
@@ -188,6 +200,29 @@ fn the_api_server_accepts_every_object_of_kustomize_and_chart() -> Test {
         .collect::<Result<_, _>>()?;
     retain_takeable(&cluster, &mut objects)?;
     try_out(&cluster, &objects)
+}
+
+/// As Artifact Hub shows them.
+#[test]
+fn the_examples_in_the_charts_metadata_are_accepted() -> Test {
+    let cluster = cluster()?;
+    cluster.run(&["create", "namespace", "apps"])?;
+    let examples = examples()?;
+    let objects = chart(&json!({"bindings": {"enabled": true}}))?;
+    for object in &objects {
+        if object.get("kind") == Some(&json!("CustomResourceDefinition")) {
+            cluster.apply(&object.to_string())?;
+        }
+    }
+    cluster.run(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd",
+        "--all",
+    ])?;
+    assert_eq!(examples.len(), 2);
+    try_out(&cluster, &examples)
 }
 
 #[test]

@@ -50,6 +50,22 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"auditLog": "audit.log"}), "auditLog"),
         (json!({"rescue": "evict"}), "rescue"),
         (
+            json!({"commonLabels": {"app.kubernetes.io/name": "mine"}}),
+            "app.kubernetes.io/name",
+        ),
+        (
+            json!({"commonLabels": {"pullpass.dev/metrics": "true"}}),
+            "pullpass.dev/metrics",
+        ),
+        (json!({"commonLabels": {"team": "a team"}}), "team"),
+        (
+            json!({"global": {"imageRegistry": "mirror.test/"}}),
+            "imageRegistry",
+        ),
+        (json!({"dnsPolicy": "cluster"}), "dnsPolicy"),
+        (json!({"dnsConfig": {"ndots": 1}}), "ndots"),
+        (json!({"extraObjects": [1]}), "extraObjects"),
+        (
             json!({"monitoring": {"serviceMonitor": {"apiVersion": "monitoring.coreos.com/v2"}}}),
             "apiVersion",
         ),

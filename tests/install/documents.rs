@@ -219,6 +219,56 @@ fn the_rule_for_a_collector_is_one_of_the_charts_values() -> Test {
 }
 
 #[test]
+fn the_documented_values_fit_the_chart_in() -> Test {
+    let values: Value = serde_saphyr::from_str(&block(INSTALL, "Helm", "yaml", 0)?)?;
+    let objects = chart(&values)?;
+    for object in &objects {
+        assert_eq!(
+            object.pointer("/metadata/labels/cost-center"),
+            Some(&json!("42")),
+            "{object}"
+        );
+    }
+    let log = find(&objects, "ConfigMap", "pullpass-log")?;
+    assert_eq!(
+        log.pointer("/metadata/namespace"),
+        Some(&json!("pullpass-system"))
+    );
+    let pod = find(&objects, "Deployment", "pullpass")?.pointer("/spec/template/spec");
+    let pod = pod.ok_or("there is no Pod")?;
+    assert_eq!(
+        pod.pointer("/containers/0/image"),
+        Some(&json!("mirror.contoso.com/pullpass:0.1.0"))
+    );
+    assert_eq!(
+        pod.pointer("/imagePullSecrets"),
+        Some(&json!([{"name": "mirror"}]))
+    );
+    assert_eq!(pod.get("dnsConfig"), values.get("dnsConfig"));
+    Ok(())
+}
+
+#[test]
+fn the_documented_monitors_are_rendered() -> Test {
+    let written = |nth| -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+        let text = block("docs/operations.md", "What to look at", "yaml", nth)?;
+        chart(&serde_saphyr::from_str(&text)?)
+    };
+    let shipped = written(0)?;
+    find(&shipped, "ServiceMonitor", "pullpass")?;
+    let rule = find(&shipped, "PrometheusRule", "pullpass")?.to_string();
+    assert!(rule.contains("PullpassDown") && !rule.contains("PullpassAuditDrops"));
+    let azures = written(1)?;
+    let monitor = find(&azures, "ServiceMonitor", "pullpass")?;
+    assert_eq!(
+        monitor.get("apiVersion"),
+        Some(&json!("azmonitoring.coreos.com/v1"))
+    );
+    assert!(find(&azures, "PrometheusRule", "pullpass").is_err());
+    Ok(())
+}
+
+#[test]
 fn the_namespaces_of_node_agents_are_left_out() -> Test {
     let values: Value = serde_saphyr::from_str(&block(INSTALL, "failurePolicy", "yaml", 0)?)?;
     let listed = values.get("excludeNamespaces").and_then(Value::as_array);

@@ -8,6 +8,7 @@ mod accepted;
 mod alerts;
 mod chart;
 mod documents;
+mod fitted;
 mod monitoring;
 mod network;
 mod render;

@@ -8,7 +8,7 @@ as the values say, so that both ways of installing give the same.
 {{- .root.Files.Get (printf "files/%s" .file) | replace "pullpass-system" .root.Release.Namespace -}}
 {{- end }}
 
-{{/* An object with the labels that kustomize gives it, and Helm's own. */}}
+{{/* An object with the labels that kustomize gives it, Helm's own, and the user's for all objects. */}}
 {{- define "pullpass.object" -}}
 {{- $labels := dict
   "app.kubernetes.io/name" "pullpass"
@@ -17,7 +17,7 @@ as the values say, so that both ways of installing give the same.
   "app.kubernetes.io/version" .root.Chart.AppVersion
   "app.kubernetes.io/managed-by" .root.Release.Service
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
-{{- $_ := set .object.metadata "labels" (merge $labels (.object.metadata.labels | default dict)) -}}
+{{- $_ := set .object.metadata "labels" (merge $labels (.object.metadata.labels | default dict) (deepCopy .root.Values.commonLabels)) -}}
 ---
 {{ toYaml .object }}
 {{ end }}

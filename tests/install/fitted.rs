@@ -1,0 +1,196 @@
+//! What the chart is fitted into a cluster and an umbrella chart by: labels, registries of images, DNS, further objects.
+
+use std::error::Error;
+
+use serde_json::{Value, json};
+
+use crate::render::{CHART, Test, chart, find, objects, succeeded, template, template_with};
+
+fn at(object: &Value, pointer: &str) -> Value {
+    object.pointer(pointer).cloned().unwrap_or_default()
+}
+
+fn deployment(values: &Value) -> Result<Value, Box<dyn Error>> {
+    Ok(find(&chart(values)?, "Deployment", "pullpass")?.clone())
+}
+
+#[test]
+fn common_labels_are_on_every_object_and_pod() -> Test {
+    let values = json!({
+        "commonLabels": {"cost-center": "42", "team": "a", "pod-security.kubernetes.io/enforce": "baseline"},
+        "podLabels": {"team": "b"},
+        "mode": "opt-in",
+        "rescue": true,
+        "bindings": {"enabled": true},
+        "admissionPolicy": {"enabled": true},
+        "enforce": {"enabled": true},
+        "monitoring": {"enabled": true},
+        "tls": {"source": "cert-manager"},
+        "namespace": {"create": true},
+        "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "labels": {"team": "c"}}}],
+    });
+    let objects = chart(&values)?;
+    assert!(objects.len() > 30, "{}", objects.len());
+    for object in &objects {
+        assert_eq!(
+            at(object, "/metadata/labels/cost-center"),
+            json!("42"),
+            "{object}"
+        );
+    }
+    // They take no label's place.
+    let namespace = find(&objects, "Namespace", "pullpass-system")?;
+    assert_eq!(
+        at(namespace, "/metadata/labels/pod-security.kubernetes.io~1enforce"),
+        json!("restricted")
+    );
+    let mine = find(&objects, "ConfigMap", "mine")?;
+    assert_eq!(at(mine, "/metadata/labels/team"), json!("c"));
+    let deployment = find(&objects, "Deployment", "pullpass")?;
+    let pod = at(deployment, "/spec/template/metadata/labels");
+    assert_eq!((&pod["cost-center"], &pod["team"]), (&json!("42"), &json!("b")));
+    assert_eq!(
+        at(deployment, "/spec/selector/matchLabels"),
+        json!({"app.kubernetes.io/name": "pullpass"})
+    );
+    Ok(())
+}
+
+#[test]
+fn labels_of_the_webhook_are_the_users() -> Test {
+    let labels = json!({"admissions.enforcer/disabled": null, "some.test/key": "value"});
+    let objects = chart(&json!({"webhook": {"labels": labels}}))?;
+    let labels = at(
+        find(&objects, "MutatingWebhookConfiguration", "pullpass")?,
+        "/metadata/labels",
+    );
+    assert_eq!(labels.get("some.test/key"), Some(&json!("value")));
+    assert_eq!(labels.get("admissions.enforcer/disabled"), None);
+    Ok(())
+}
+
+#[test]
+fn images_come_from_the_registry_of_an_umbrella_chart() -> Test {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (image, global, expected) in [
+        (json!({}), json!({}), "pullpass:0.1.0"),
+        (json!({}), json!({"imageRegistry": null}), "pullpass:0.1.0"),
+        (
+            json!({}),
+            json!({"imageRegistry": "mirror.test"}),
+            "mirror.test/pullpass:0.1.0",
+        ),
+        (
+            json!({"repository": "tools/pullpass", "tag": "1"}),
+            json!({"imageRegistry": "mirror.test:5000/proxy"}),
+            "mirror.test:5000/proxy/tools/pullpass:1",
+        ),
+        (
+            json!({"repository": "contoso.azurecr.io/tools/pullpass", "digest": digest}),
+            json!({"imageRegistry": "mirror.test"}),
+            &format!("mirror.test/tools/pullpass:0.1.0@{digest}"),
+        ),
+        (
+            json!({"repository": "localhost/pullpass"}),
+            json!({"imageRegistry": "mirror.test"}),
+            "mirror.test/pullpass:0.1.0",
+        ),
+    ] {
+        let deployment = deployment(&json!({"image": image, "global": global}))?;
+        assert_eq!(
+            at(&deployment, "/spec/template/spec/containers/0/image"),
+            json!(expected),
+            "{image} {global}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn pull_secrets_of_an_umbrella_chart_are_added() -> Test {
+    let deployment = deployment(&json!({
+        "imagePullSecrets": [{"name": "own"}],
+        "global": {"imagePullSecrets": ["text", {"name": "object"}, "own"], "somebodyElses": true},
+    }))?;
+    assert_eq!(
+        at(&deployment, "/spec/template/spec/imagePullSecrets"),
+        json!([{"name": "own"}, {"name": "text"}, {"name": "object"}])
+    );
+    Ok(())
+}
+
+#[test]
+fn names_are_resolved_as_the_values_say() -> Test {
+    let config = json!({"nameservers": ["10.0.0.10"], "options": [{"name": "ndots", "value": "1"}]});
+    let deployment = deployment(&json!({"hostNetwork": true, "dnsPolicy": "None", "dnsConfig": config}))?;
+    assert_eq!(at(&deployment, "/spec/template/spec/dnsPolicy"), json!("None"));
+    assert_eq!(at(&deployment, "/spec/template/spec/dnsConfig"), config);
+    Ok(())
+}
+
+#[test]
+fn further_objects_are_rendered_as_templates() -> Test {
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: '{{ .Release.Name }}-text'\n---\n\n---\napiVersion: v1\n\
+                kind: ConfigMap\nmetadata: {name: last}\ndata:\n  key: |-\n    some\n    ---\n    text\n";
+    let objects = chart(&json!({"extraObjects": [map("{{ .Release.Namespace }}"), text]}))?;
+    for name in ["pullpass-system", "pullpass-text", "last"] {
+        find(&objects, "ConfigMap", name)?;
+    }
+    for (broken, said) in [
+        (
+            json!({"kind": "ConfigMap"}),
+            "needs apiVersion, kind and metadata",
+        ),
+        (json!("a: [b"), "needs apiVersion, kind and metadata"),
+        (json!("{{ .Values.nothing.there }}"), "nil pointer"),
+    ] {
+        let output = template("pullpass-system", &json!({"extraObjects": [broken]}))?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && error.contains(said),
+            "{broken}: {error}"
+        );
+    }
+    Ok(())
+}
+
+/// What Artifact Hub shows of the chart is what the chart has.
+#[test]
+fn the_metadata_names_every_definition_with_an_example() -> Test {
+    let metadata = std::fs::read_to_string(format!("{CHART}/Chart.yaml"))?;
+    let metadata: Value = serde_saphyr::from_str(&metadata)?;
+    let annotation = |key: &str| -> Result<Vec<Value>, Box<dyn Error>> {
+        let text = at(&metadata, &format!("/annotations/artifacthub.io~1{key}"));
+        let text = text.as_str().ok_or_else(|| format!("there is no {key}"))?;
+        Ok(serde_saphyr::from_str(text)?)
+    };
+    let named: Vec<_> = annotation("crds")?
+        .iter()
+        .map(|crd| ["name", "kind", "version"].map(|key| crd[key].clone()))
+        .collect();
+    let output = template_with("pullpass-system", &json!({"bindings": {"enabled": true}}), &[])?;
+    let there: Vec<_> = objects(&succeeded("helm template", &output)?)?
+        .iter()
+        .filter(|object| at(object, "/kind") == json!("CustomResourceDefinition"))
+        .map(|crd| {
+            ["/metadata/name", "/spec/names/kind", "/spec/versions/0/name"].map(|pointer| at(crd, pointer))
+        })
+        .collect();
+    let sorted = |mut crds: Vec<[Value; 3]>| {
+        crds.sort_by_key(|crd| crd[0].to_string());
+        crds
+    };
+    assert_eq!(sorted(named), sorted(there));
+    Ok(())
+}
+
+/// The examples for Artifact Hub, which `accepted` gives to an API server.
+pub fn examples() -> Result<Vec<Value>, Box<dyn Error>> {
+    let metadata = std::fs::read_to_string(format!("{CHART}/Chart.yaml"))?;
+    let metadata: Value = serde_saphyr::from_str(&metadata)?;
+    let text = at(&metadata, "/annotations/artifacthub.io~1crdsExamples");
+    Ok(serde_saphyr::from_str(
+        text.as_str().ok_or("there are no examples")?,
+    )?)
+}
