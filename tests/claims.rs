@@ -775,6 +775,18 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "more than 20 in five minutes",
     ),
     (
+        "src/api/pull_secret_metadata.rs",
+        "MAX_LABELS: usize = 64;",
+        "docs/operations.md",
+        "more than 64 labels or more than 65536 bytes of annotations",
+    ),
+    (
+        "src/api/pull_secret_metadata.rs",
+        "MAX_ANNOTATIONS: usize = 64 * 1024;",
+        "docs/operations.md",
+        "more than 64 labels or more than 65536 bytes of annotations",
+    ),
+    (
         "docs/image.md",
         "| idle memory | 13.6 MiB | | 10.4 MiB |",
         "docs/operations.md",

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::api::names::MANAGER;
+use pullpass::api::pull_secret_metadata::PullSecretMetadata;
 use pullpass::policy::attached::AttachedRegistry;
 use pullpass::registry::docker_config::Keys;
 use pullpass::sync::held_credential::HeldCredential;
@@ -61,9 +62,10 @@ impl Floor {
     pub(crate) async fn write(&self, namespace: &str) -> Result<()> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let name = self.registry.pull_secret();
+        let chosen = PullSecretMetadata::default();
         let manifest = self
             .credential
-            .pull_secret(namespace, &self.registry, &[], Keys::Hosts);
+            .pull_secret(namespace, &self.registry, &[], Keys::Hosts, &chosen);
         let parameters = PatchParams::apply(MANAGER).force();
         secrets
             .patch_metadata(name, &parameters, &Patch::Apply(manifest))

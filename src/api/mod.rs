@@ -7,6 +7,7 @@ pub mod advice;
 pub mod condition;
 pub mod identity;
 pub mod names;
+pub mod pull_secret_metadata;
 pub mod reason;
 mod registry_rules;
 pub(crate) mod undistributed;

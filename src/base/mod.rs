@@ -8,6 +8,7 @@ pub mod dns;
 pub mod encoding;
 pub mod guid;
 pub mod occasional;
+pub mod qualified_name;
 pub mod readiness;
 pub(crate) mod remedy;
 pub mod secret_text;

@@ -99,7 +99,7 @@ impl ServeArgs {
                 Some(directory) => Source::Manifests(directory),
                 None => Source::Cluster(Box::new(
                     self.cluster
-                        .options(self.azure.minter()?, self.azure.other_cloud()),
+                        .options(self.azure.minter()?, self.azure.other_cloud())?,
                 )),
             },
             audit,

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
 use super::LogFilter;
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::audit::AuditLog;
 use crate::azure::mint::Minter;
 use crate::policy::decision::Settings;
@@ -70,4 +72,6 @@ pub struct ClusterOptions {
     pub ca_overlap: SignedDuration,
     /// How long the emptied credential of a detached registry is kept.
     pub emptied_interval: Duration,
+    /// What every pull secret has besides what pullpass itself writes there.
+    pub pull_secret_metadata: Arc<PullSecretMetadata>,
 }

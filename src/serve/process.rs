@@ -133,6 +133,7 @@ impl Process {
                     workload_identity: workload_identity_env(),
                     resync_interval: cluster.resync_interval,
                     emptied_interval: cluster.emptied_interval,
+                    chosen: Arc::clone(&cluster.pull_secret_metadata),
                     has_bindings: cluster.has_bindings,
                     evicts_stuck_pods: cluster.evicts_stuck_pods,
                     demand,

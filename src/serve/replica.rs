@@ -15,6 +15,7 @@ use super::ServeError;
 use super::leader::Candidate;
 use crate::admission::demand::{DemandReceiver, DemandSender};
 use crate::admission::denials::DenialReceiver;
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::azure::mint::Minter;
 use crate::base::causes::causes;
 use crate::base::readiness::Readiness;
@@ -62,6 +63,7 @@ pub(super) struct Replica {
     pub(super) workload_identity: WorkloadIdentityEnv,
     pub(super) resync_interval: Duration,
     pub(super) emptied_interval: Duration,
+    pub(super) chosen: Arc<PullSecretMetadata>,
     pub(super) has_bindings: bool,
     pub(super) evicts_stuck_pods: bool,
     /// Where the leader says which pull secrets kubelets can't pull with.
@@ -85,6 +87,7 @@ impl Replica {
             client: self.client.clone(),
             watches: Arc::clone(&watches),
             scope: self.settings.scope.clone(),
+            chosen: Arc::clone(&self.chosen),
             metrics: Arc::clone(&self.metrics),
         };
         // Tasks of their own: what the leader does with all namespaces delays no pull secret that a kubelet is about to
@@ -162,6 +165,7 @@ impl Replica {
         let bindings = BindingController {
             mints: Arc::clone(&registries),
             scope: self.settings.scope.clone(),
+            chosen: Arc::clone(&self.chosen),
             resync_interval: self.resync_interval,
         };
         let pods = PodsController {
@@ -190,6 +194,7 @@ impl Replica {
             own_namespace: self.own_namespace.clone(),
             watches: Arc::clone(watches),
             scope: self.settings.scope.clone(),
+            chosen: Arc::clone(&self.chosen),
             metrics: Arc::clone(&self.metrics),
             tallies,
             note: Arc::clone(note),

@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep_until;
 
 use crate::admission::demand::{Demand, DemandReceiver};
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::base::clock::monotonic as now;
 use crate::metrics::{DropReason, Metrics};
 use crate::policy::scope::Scope;
@@ -43,6 +44,8 @@ pub struct DemandWriter {
     pub watches: Arc<Watches>,
     /// Which namespaces may have any.
     pub scope: Scope,
+    /// What every pull secret has besides what pullpass itself writes there.
+    pub chosen: Arc<PullSecretMetadata>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -320,7 +323,16 @@ impl DemandWriter {
         let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
         let keys = self.watches.spellings.keys(pair, now());
         let client = &self.client;
-        let written = pull_secret::write(client, namespace, registry, &domains, &credential, keys).await;
+        let written = pull_secret::write(
+            client,
+            namespace,
+            registry,
+            &domains,
+            &credential,
+            keys,
+            &self.chosen,
+        )
+        .await;
         let outcome = pull_secret::outcome(&written);
         self.metrics.registries.secret_written(outcome, begun.elapsed());
         match written {
@@ -396,6 +408,7 @@ mod tests {
             client: Client::new(unreachable, "default"),
             watches: Arc::new(Watches::new(Arc::new(View::default()))),
             scope: Scope::new(Mode::ClusterWide, "own", []),
+            chosen: Arc::default(),
             metrics: Arc::clone(&metrics),
         };
         for number in 0..MAX_UNKNOWN + 88 {
@@ -430,6 +443,7 @@ mod tests {
             client,
             watches,
             scope: Scope::new(Mode::ClusterWide, "own", []),
+            chosen: Arc::default(),
             metrics,
         };
         (writer, sender, receiver)

@@ -14,6 +14,7 @@ use crate::api::names::{
     FINGERPRINT_ANNOTATION, INPUTS_ANNOTATION, MANAGED_BY_LABEL, MANAGER, NAMESPACES_ANNOTATION,
     REFRESHED_AT_ANNOTATION, REGISTRY_LABEL, binding_of_key, minted_credential,
 };
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::azure::mint::Credential;
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::custom_domain::CustomDomain;
@@ -141,11 +142,13 @@ impl HeldCredential {
         registry: &AttachedRegistry,
         domains: &[CustomDomain],
         keys: Keys,
+        chosen: &PullSecretMetadata,
     ) -> Value {
         let every = for_every_host(&self.docker_config.0, registry.login_server(), domains, keys);
         let docker_config = ByteString(every);
         let (name, key) = (registry.pull_secret(), registry.name());
         let mut manifest = secret(name, namespace, key, &self.times(), &docker_config);
+        chosen.add_to(&mut manifest);
         // The garbage collector takes it when the binding is deleted, whichever replica leads.
         let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some((owner, metadata)) = registry.owner().zip(metadata) {

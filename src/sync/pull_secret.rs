@@ -3,12 +3,17 @@
 //! Server-side apply and delete need no right to read. A `ValidatingAdmissionPolicy` refuses both on a Secret that is
 //! not ours, before anything of it is returned, so that a foreign Secret of our name is neither seen nor overwritten.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::names::{EVERY_KEY_MANAGER, FENCE, MANAGER};
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::refusal::is_of_a_fixed_field;
 use crate::metrics::registries::WriteOutcome;
@@ -78,6 +83,9 @@ pub fn outcome<T>(written: &Result<T, WriteError>) -> WriteOutcome {
 ///
 /// A pull secret has every key for as long as it exists, once a Pod needed that. Its field manager says so: a write without
 /// those keys is not forced, conflicts with that manager, and is done with every key instead.
+///
+/// Chosen labels and annotations that are chosen no longer go with the same write, or with one more where the pull secret has
+/// every key.
 pub async fn write(
     client: &Client,
     namespace: &str,
@@ -85,19 +93,24 @@ pub async fn write(
     domains: &[CustomDomain],
     credential: &HeldCredential,
     keys: Keys,
+    chosen: &PullSecretMetadata,
 ) -> Result<Option<Version>, WriteError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let apply_as = async |manager: &str, manifest: Value, is_forced: bool| {
+        let parameters = PatchParams {
+            force: is_forced,
+            ..PatchParams::apply(manager)
+        };
+        let manifest = Patch::Apply(manifest);
+        call(secrets.patch_metadata(registry.pull_secret(), &parameters, &manifest)).await
+    };
+    let manifest = |keys: Keys| credential.pull_secret(namespace, registry, domains, keys, chosen);
     let apply = async |keys: Keys, is_forced: bool| {
         let manager = match keys {
             Keys::Hosts => MANAGER,
             Keys::Every => EVERY_KEY_MANAGER,
         };
-        let parameters = PatchParams {
-            force: is_forced,
-            ..PatchParams::apply(manager)
-        };
-        let manifest = Patch::Apply(credential.pull_secret(namespace, registry, domains, keys));
-        call(secrets.patch_metadata(registry.pull_secret(), &parameters, &manifest)).await
+        apply_as(manager, manifest(keys), is_forced).await
     };
     let written = match apply(keys, keys == Keys::Every).await {
         Err(error) => match conflicting(&error) {
@@ -107,8 +120,51 @@ pub async fn write(
         },
         written => written,
     };
-    let written = written.map_err(|error| WriteError::of(&error))?;
+    let mut written = written.map_err(|error| WriteError::of(&error))?;
+    let metadata = without_data(manifest(Keys::Hosts));
+    if has_leftovers(&written.metadata, &metadata) {
+        let applied = apply_as(MANAGER, metadata, true).await;
+        written = applied.map_err(|error| WriteError::of(&error))?;
+    }
     Ok(Version::parse(written.resource_version().as_deref()))
+}
+
+/// A pull secret's manifest without what it is for.
+fn without_data(mut manifest: Value) -> Value {
+    if let Some(manifest) = manifest.as_object_mut() {
+        manifest.remove("data");
+    }
+    manifest
+}
+
+/// Whether a Secret has labels or annotations that [`MANAGER`] once applied and that are not in this manifest. A write as
+/// that manager takes them away. One as [`EVERY_KEY_MANAGER`] does not: what two managers applied goes when both have left it
+/// out.
+fn has_leftovers(written: &ObjectMeta, manifest: &Value) -> bool {
+    let entries = written.managed_fields.iter().flatten();
+    let of_manager = entries.filter(|entry| {
+        entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply")
+    });
+    of_manager
+        .filter_map(|entry| entry.fields_v1.as_ref())
+        .any(|fields| {
+            ["labels", "annotations"].into_iter().any(|map| {
+                let applied = fields
+                    .0
+                    .pointer(&format!("/f:metadata/f:{map}"))
+                    .and_then(Value::as_object);
+                let meant = manifest
+                    .pointer(&format!("/metadata/{map}"))
+                    .and_then(Value::as_object);
+                let meant: BTreeSet<&str> =
+                    meant.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+                let keys = applied
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|(key, _)| key.strip_prefix("f:"));
+                keys.into_iter().any(|key| !meant.contains(key))
+            })
+        })
 }
 
 /// Whose fields a write would change.
@@ -161,6 +217,35 @@ mod tests {
             "details": {"name": "pullpass-mine", "kind": "secrets", "causes": causes},
         });
         kube::Error::Api(serde_json::from_value(status).unwrap()).into()
+    }
+
+    #[test]
+    fn only_own_metadata_that_is_not_meant_any_more_is_left_over() {
+        let manifest = json!({"metadata": {"labels": {"a": "1"}, "annotations": {"b": "2"}}});
+        let written = |manager: &str, operation: &str, fields: Value| -> ObjectMeta {
+            let entry =
+                json!({"manager": manager, "operation": operation, "fieldsV1": {"f:metadata": fields}});
+            serde_json::from_value(json!({"managedFields": [entry]})).unwrap()
+        };
+        let meant = json!({"f:labels": {"f:a": {}}, "f:annotations": {"f:b": {}}});
+        let label = json!({"f:labels": {"f:a": {}, "f:c": {}}});
+        let annotation = json!({"f:annotations": {".": {}, "f:c": {}}});
+        for (manager, operation, fields, expected) in [
+            (MANAGER, "Apply", &meant, false),
+            (MANAGER, "Apply", &label, true),
+            (MANAGER, "Apply", &annotation, true),
+            (MANAGER, "Update", &label, false),
+            (EVERY_KEY_MANAGER, "Apply", &label, false),
+            ("somebody", "Apply", &label, false),
+        ] {
+            let written = written(manager, operation, fields.clone());
+            assert_eq!(
+                has_leftovers(&written, &manifest),
+                expected,
+                "{manager} {operation} {fields}"
+            );
+        }
+        assert!(!has_leftovers(&ObjectMeta::default(), &manifest));
     }
 
     #[test]

@@ -50,6 +50,18 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"auditLog": "audit.log"}), "auditLog"),
         (json!({"rescue": "evict"}), "rescue"),
         (
+            json!({"pullSecrets": {"labels": {"pullpass.dev/registry": "mine"}}}),
+            "pullpass.dev/registry",
+        ),
+        (
+            json!({"pullSecrets": {"annotations": {"app.kubernetes.io/managed-by": "mine"}}}),
+            "app.kubernetes.io/managed-by",
+        ),
+        (
+            json!({"pullSecrets": {"annotations": {"note": "two\nlines"}}}),
+            "note",
+        ),
+        (
             json!({"commonLabels": {"app.kubernetes.io/name": "mine"}}),
             "app.kubernetes.io/name",
         ),
@@ -204,6 +216,10 @@ fn values_reach_the_program() -> Test {
         "auditLog": "/log/audit",
         "rescue": true,
         "bindings": {"enabled": true},
+        "pullSecrets": {
+            "labels": {"team": "a", "contoso.com/cost": "42"},
+            "annotations": {"contoso.com/note": "a=b, c", "contoso.com/other": ""},
+        },
         "extraEnv": [{"name": "PULLPASS_LOG", "value": "debug"}],
     }))?;
     for (name, value) in [
@@ -214,6 +230,11 @@ fn values_reach_the_program() -> Test {
         ("PULLPASS_AUDIT_LOG", "/log/audit"),
         ("PULLPASS_RESCUE", "evict"),
         ("PULLPASS_BINDINGS", "true"),
+        ("PULLPASS_PULL_SECRET_LABELS", "contoso.com/cost=42,team=a"),
+        (
+            "PULLPASS_PULL_SECRET_ANNOTATIONS",
+            "contoso.com/note=a=b, c\ncontoso.com/other=",
+        ),
         ("PULLPASS_LOG", "debug"),
     ] {
         assert!(
@@ -233,6 +254,7 @@ fn the_program_knows_every_variable_that_is_set() -> Test {
     let help = succeeded("pullpass serve --help", &help)?;
     let values = json!({
         "excludeNamespaces": ["one"],
+        "pullSecrets": {"labels": {"team": "a"}, "annotations": {"note": "b"}},
         "rescue": true,
         "tls": {"source": "cert-manager", "clientCA": {"secretName": "clients"}},
         "ports": {"webhook": 9443, "metrics": 9102},

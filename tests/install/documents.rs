@@ -268,6 +268,45 @@ fn the_documented_monitors_are_rendered() -> Test {
     Ok(())
 }
 
+/// The chart's value and the patch set the same variables.
+#[test]
+fn metadata_of_pull_secrets_is_set_by_value_or_patch() -> Test {
+    let written = |nth| {
+        block(
+            "docs/operations.md",
+            "Labels and annotations of pull secrets",
+            "yaml",
+            nth,
+        )
+    };
+    let variables = |objects: &[Value]| -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+        let env = find(objects, "Deployment", "pullpass")?
+            .pointer("/spec/template/spec/containers/0/env")
+            .and_then(Value::as_array)
+            .ok_or("there is no environment")?;
+        let is_chosen = |name: &str| name.starts_with("PULLPASS_PULL_SECRET_");
+        let mut chosen: Vec<Value> = env
+            .iter()
+            .filter(|variable| {
+                variable
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .is_some_and(is_chosen)
+            })
+            .cloned()
+            .collect();
+        chosen.sort_by_key(ToString::to_string);
+        Ok(chosen)
+    };
+    let by_chart = variables(&chart(&serde_saphyr::from_str(&written(0)?)?)?)?;
+    assert_eq!(by_chart.len(), 2);
+    let mut kustomization: Value = serde_saphyr::from_str(&written(1)?)?;
+    kustomization["resources"] = json!(["../manifests/overlays/cluster-wide"]);
+    let by_patch = variables(&kustomize(&kustomization)?)?;
+    assert_eq!(by_chart, by_patch);
+    Ok(())
+}
+
 #[test]
 fn the_namespaces_of_node_agents_are_left_out() -> Test {
     let values: Value = serde_saphyr::from_str(&block(INSTALL, "failurePolicy", "yaml", 0)?)?;

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, replica, shared, text};
 
 /// The keys of a pull secret, in order.
-fn keys(world: &World, namespace: &str, login: &Login) -> Result<Vec<String>, Box<dyn Error>> {
+pub fn keys(world: &World, namespace: &str, login: &Login) -> Result<Vec<String>, Box<dyn Error>> {
     let secret = world.wait_for_secret(namespace, login)?;
     let config: Value = serde_json::from_str(&World::docker_config(&secret)?)?;
     let auths = config.pointer("/auths").and_then(Value::as_object);
     Ok(auths.into_iter().flatten().map(|(key, _)| key.clone()).collect())
 }
 
-fn wait_for_keys(world: &World, namespace: &str, login: &Login, expected: &[String]) -> Test {
+pub fn wait_for_keys(world: &World, namespace: &str, login: &Login, expected: &[String]) -> Test {
     wait_for("the keys of the pull secret", SOON, || {
         let keys = keys(world, namespace, login).map_err(|error| error.to_string())?;
         if keys == expected {
@@ -28,7 +28,7 @@ fn wait_for_keys(world: &World, namespace: &str, login: &Login, expected: &[Stri
 }
 
 /// Every key of a registry with these hosts.
-fn every_key(login: &Login, domains: &[&str]) -> Vec<String> {
+pub fn every_key(login: &Login, domains: &[&str]) -> Vec<String> {
     let (name, suffix) = login.host.split_once('.').unwrap_or_default();
     let regional = format!("{name}.*.geo.{suffix}");
     let hosts = domains.iter().copied().chain([login.host.as_str(), &regional]);
@@ -40,7 +40,7 @@ fn every_key(login: &Login, domains: &[&str]) -> Vec<String> {
 }
 
 /// Creates a Pod with this image, and takes it away again.
-fn run(world: &World, namespace: &str, login: &Login, image: &str) -> Test {
+pub fn run(world: &World, namespace: &str, login: &Login, image: &str) -> Test {
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -8,6 +8,7 @@
 mod bindings;
 mod caches_behind;
 mod changed_specs;
+mod chosen_metadata;
 mod client;
 mod credential_secrets;
 mod custom_domains;

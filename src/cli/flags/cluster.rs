@@ -1,13 +1,16 @@
 //! Flags of a replica in a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::api::names::MANAGER;
+use crate::api::pull_secret_metadata::{ChosenEntries, PullSecretMetadata};
 use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
+use crate::cli::CliError;
 use crate::cli::flags::seconds::seconds;
 use crate::registry::other_cloud::OtherCloud;
 use crate::serve::ClusterOptions;
@@ -37,6 +40,12 @@ pub(in crate::cli) struct ClusterFlags {
     /// Carry out what each AcrPullBinding says: namespaces pull as identities of their own. It needs the component bindings
     #[arg(long, env = "PULLPASS_BINDINGS")]
     bindings: bool,
+    /// Labels of every pull secret besides pullpass' own, as policies of a cluster may demand
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = ChosenEntries::parse_labels, env = "PULLPASS_PULL_SECRET_LABELS")]
+    pull_secret_labels: Vec<ChosenEntries>,
+    /// Annotations of every pull secret besides pullpass' own, each on a line of its own or by a flag of its own
+    #[arg(long, value_name = "KEY=VALUE", value_parser = ChosenEntries::parse_annotations, env = "PULLPASS_PULL_SECRET_ANNOTATIONS")]
+    pull_secret_annotations: Vec<ChosenEntries>,
     /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
@@ -51,16 +60,28 @@ pub(in crate::cli) struct ClusterFlags {
 
 impl ClusterFlags {
     /// What a replica in a cluster is told.
-    pub(in crate::cli) fn options(&self, minter: Minter, other_cloud: OtherCloud) -> ClusterOptions {
+    pub(in crate::cli) fn options(
+        &self,
+        minter: Minter,
+        other_cloud: OtherCloud,
+    ) -> Result<ClusterOptions, CliError> {
         let Self {
             resync_interval,
             rescue,
             bindings,
+            pull_secret_labels,
+            pull_secret_annotations,
             webhook_configuration,
             ca_overlap,
             emptied_interval,
         } = self;
-        ClusterOptions {
+        let metadata = PullSecretMetadata::new(pull_secret_labels.clone(), pull_secret_annotations.clone());
+        let metadata = metadata.map_err(|error| {
+            CliError::Input(format!(
+                "--pull-secret-labels or --pull-secret-annotations: {error}"
+            ))
+        })?;
+        Ok(ClusterOptions {
             minter,
             other_cloud,
             resync_interval: *resync_interval,
@@ -69,6 +90,7 @@ impl ClusterFlags {
             webhook_configuration: webhook_configuration.clone(),
             ca_overlap: SignedDuration::try_from(*ca_overlap).unwrap_or(OVERLAP),
             emptied_interval: emptied_interval.unwrap_or(EMPTIED_INTERVAL),
-        }
+            pull_secret_metadata: Arc::new(metadata),
+        })
     }
 }

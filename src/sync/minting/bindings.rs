@@ -29,6 +29,7 @@ use crate::api::advice::with_advice;
 use crate::api::names::{
     INJECT_LABEL, binding_key, binding_of_key, minted_credential, namesake_of_binding, pull_secret,
 };
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::api::reason::Reason;
 use crate::base::clock::monotonic;
 use crate::kubernetes::call::call;
@@ -56,6 +57,8 @@ pub struct BindingController {
     pub mints: Arc<RegistryController>,
     /// Which namespaces may have pull secrets.
     pub scope: Scope,
+    /// What every pull secret has besides what pullpass itself writes there.
+    pub chosen: Arc<PullSecretMetadata>,
     /// How often every pull secret is written again.
     pub resync_interval: Duration,
 }
@@ -243,7 +246,8 @@ impl BindingController {
         let pair = (namespace.to_owned(), registry.name().to_owned());
         let keys = parts.watches.spellings.keys(&pair, monotonic());
         let begun = monotonic();
-        let written = secrets::write(&parts.client, namespace, registry, &[], &credential, keys).await;
+        let (client, chosen) = (&parts.client, &self.chosen);
+        let written = secrets::write(client, namespace, registry, &[], &credential, keys, chosen).await;
         parts.metrics.registries.secret_written(
             secrets::outcome(&written),
             monotonic().saturating_duration_since(begun),

@@ -28,6 +28,7 @@ pub use self::tally::{Tallies, Tally};
 pub use self::work::SharedPair;
 use self::work::Work;
 use crate::api::names::pull_secret as pull_secret_name;
+use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
@@ -58,6 +59,8 @@ pub struct SecretsController {
     pub watches: Arc<Watches>,
     /// Which namespaces may have any.
     pub scope: Scope,
+    /// What every pull secret has besides what pullpass itself writes there.
+    pub chosen: Arc<PullSecretMetadata>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where the result is told.
@@ -305,8 +308,16 @@ impl SecretsController {
                 let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
                 let keys = self.watches.spellings.keys(&pair, now());
                 let client = &self.client;
-                let written =
-                    pull_secret::write(client, namespace, registry, &domains, &credential, keys).await;
+                let written = pull_secret::write(
+                    client,
+                    namespace,
+                    registry,
+                    &domains,
+                    &credential,
+                    keys,
+                    &self.chosen,
+                )
+                .await;
                 let outcome = pull_secret::outcome(&written);
                 self.metrics.registries.secret_written(outcome, begun.elapsed());
                 written.map(|_| credential.refreshed_at)

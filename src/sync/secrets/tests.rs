@@ -89,6 +89,7 @@ pub(super) fn controller(
         own_namespace: "own".to_owned(),
         watches: Arc::new(watches),
         scope: Scope::new(crate::policy::scope::Mode::ClusterWide, "own", []),
+        chosen: Arc::default(),
         metrics: Arc::new(Metrics::new(|| 0)),
         tallies: Arc::default(),
         note: Arc::default(),
