@@ -11,6 +11,7 @@ mod documents;
 mod fitted;
 mod monitoring;
 mod network;
+mod registries;
 mod render;
 mod same;
 mod selectors;
