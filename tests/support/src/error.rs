@@ -133,6 +133,14 @@ pub enum Error {
     /// This machine can't have a node.
     #[error("NOT RUN: no kubelet pulls anything here, so nothing of what this test shows was shown: {0}")]
     NoNode(String),
+    /// This machine has no browser.
+    #[error(
+        "NOT RUN: there is no chromium here, so nothing of what this test shows was shown; make setup installs Debian's package"
+    )]
+    NoBrowser,
+    /// The browser did not do what it was told.
+    #[error("the browser: {0}")]
+    Browser(String),
     /// `PULLPASS_E2E` is set to something else.
     #[error("PULLPASS_E2E is {0}; it can be off, or not set")]
     Wanted(String),

@@ -18,6 +18,7 @@
 mod admissions;
 mod azure;
 mod binaries;
+mod browser;
 mod control_plane;
 mod error;
 mod files;
@@ -43,6 +44,7 @@ mod webhook;
 pub use admissions::{Admissions, kube_client};
 pub use azure::{Azure, Login};
 pub use binaries::{Binaries, Unavailable, tool};
+pub use browser::Browser;
 pub use control_plane::{Builder as ControlPlaneBuilder, ControlPlane};
 pub use error::Error;
 pub use installation::{Builder as InstallationBuilder, FailurePolicy, Installation, shipped};
