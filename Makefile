@@ -55,6 +55,10 @@ lint: ## Check formatting, lints, licences, advisories and generated files
 queries: ## Try the queries of docs/audit.md that need Loki's and Kusto's own parsers
 	@tests/audit/queries/run
 
+.PHONY: picture
+picture: setup ## Write the picture in docs/audit.md, of a page of `pullpass audit`
+	cargo test --locked --test policy -- --ignored --exact audit_page::picture
+
 .PHONY: bench
 bench: ## Measure the webhook, also while it is flooded, the secret sync and the API server's policies, each against a floor in the same run
 	tests/control-plane/build >/dev/null

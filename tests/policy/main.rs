@@ -4,6 +4,7 @@
 mod admission_policy;
 mod anonymous;
 mod audit_command;
+mod audit_page;
 mod denial_events;
 mod enforce;
 mod every_row;

@@ -1,32 +1,35 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
 pub mod installed;
+mod page;
 pub(super) mod policies;
+mod registries;
 mod report;
+mod workloads;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+use self::page::Subject;
 use self::report::{Findings, PodRow};
-use crate::api::acr_registry::AcrRegistry;
-use crate::api::condition::{DISTRIBUTED, READY};
+use self::workloads::Workloads;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
-use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without, unlisted};
+use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 use crate::kubernetes::pages::{pages, pages_of};
 use crate::kubernetes::pods;
-use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::coverage::{CoverageState, Summary, findings};
 use crate::policy::pod::has_ended;
 use crate::policy::scope::{Labels, Mode, Scope};
@@ -37,7 +40,7 @@ use crate::policy::scope::{Labels, Mode, Scope};
 /// input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json"
+    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html"
 )]
 pub(super) struct AuditArgs {
     /// Look at this namespace only; without it all are looked at, whichever the context names
@@ -78,6 +81,26 @@ enum AuditOutput {
     Yaml,
     /// The names of Pods, as kubectl takes them
     Name,
+    /// A page for a browser, which needs no network
+    Html,
+}
+
+impl AuditOutput {
+    /// Whether it tells of each Pod.
+    fn has_pods(self) -> bool {
+        match self {
+            Self::Wide | Self::Json | Self::Yaml | Self::Name => true,
+            Self::Table | Self::Html => false,
+        }
+    }
+
+    /// Whether it tells of workloads.
+    fn has_workloads(self) -> bool {
+        match self {
+            Self::Html => true,
+            Self::Table | Self::Wide | Self::Json | Self::Yaml | Self::Name => false,
+        }
+    }
 }
 
 pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
@@ -88,6 +111,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
         AuditOutput::Json => findings.json(args.uncovered)?,
         AuditOutput::Yaml => findings.yaml(args.uncovered)?,
         AuditOutput::Name => findings.names(),
+        AuditOutput::Html => page::render(&findings, &args.subject()),
     };
     io::stdout()
         .write_all(text.as_bytes())
@@ -97,6 +121,18 @@ pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+impl AuditArgs {
+    fn subject(&self) -> Subject {
+        Subject {
+            now: Timestamp::now(),
+            context: self.cluster.context_name(),
+            namespace: self.namespace.clone(),
+            selector: self.selector.clone(),
+            uncovered: self.uncovered,
+        }
+    }
 }
 
 async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
@@ -109,12 +145,12 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         Some(mode) => scope.with_mode(mode),
         None => scope,
     };
-    let (registries, unready, undistributed) = attached(&client).await?;
+    let (attached, registries) = registries::read(&client).await?;
     let only = args.namespace.as_deref();
     let namespaces = namespaces(&client, only).await?;
 
     let progress = ProgressBar::no_length().with_style(progress_style());
-    let (mut summary, mut rows) = (Summary::default(), Vec::new());
+    let (mut summary, mut rows, mut workloads) = (Summary::default(), Vec::new(), Workloads::new());
     let selected = ListParams {
         label_selector: args.selector.clone(),
         ..ListParams::default()
@@ -127,9 +163,12 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     {
         for pod in page.iter().filter(|pod| !has_ended(pod)) {
             let namespace = pod.namespace().unwrap_or_default();
-            let found = findings(pod, &namespace, &registries, namespaces.get(&namespace), &scope);
+            let found = findings(pod, &namespace, &attached, namespaces.get(&namespace), &scope);
             summary.add(&namespace, &found);
-            if args.output != AuditOutput::Table {
+            if args.output.has_workloads() {
+                workloads::add(&mut workloads, pod, &namespace, &found);
+            }
+            if args.output.has_pods() {
                 let wanted = found.iter().filter(|finding| {
                     !args.uncovered || matches!(finding.state, CoverageState::Uncovered(_))
                 });
@@ -144,8 +183,8 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         mode: scope.mode(),
         summary,
         pods: rows,
-        unready,
-        undistributed,
+        workloads,
+        registries,
         is_installed,
         policies,
     })
@@ -164,37 +203,6 @@ pub(super) async fn installed_scope(client: &Client) -> Result<Option<Scope>, Cl
         .await
         .map_err(|error| refusal_without(Role::View, "the webhook's configuration can't be read", &error))?;
     Ok(installed.as_ref().and_then(installed::scope))
-}
-
-/// What is told of an AcrRegistry's condition that is not met, by the AcrRegistry's name.
-type Told = BTreeMap<String, String>;
-
-/// The attached registries; what is wrong with those that are not ready, and why others have not all of their pull secrets.
-async fn attached(client: &Client) -> Result<(AttachedRegistries, Told, Told), CliError> {
-    let api: Api<AcrRegistry> = Api::all(client.clone());
-    let mut pages = std::pin::pin!(pages(api));
-    let (mut registries, mut unready, mut undistributed) = (Vec::new(), Told::new(), Told::new());
-    while let Some(page) = pages.try_next().await.map_err(|error| unlisted(&error))? {
-        for object in page {
-            match AttachedRegistry::parse(&object) {
-                Ok(registry) => registries.push(registry),
-                Err(error) => {
-                    unready.insert(object.name_any(), error.to_string());
-                }
-            }
-            for (kind, told) in [(READY, &mut unready), (DISTRIBUTED, &mut undistributed)] {
-                let conditions = object.status.iter().flat_map(|status| &status.conditions);
-                let unmet = conditions
-                    .into_iter()
-                    .find(|known| known.type_ == kind && known.status != "True");
-                told.extend(unmet.map(|known| {
-                    let why = format!("{}: {}", known.reason, known.message);
-                    (object.name_any(), why)
-                }));
-            }
-        }
-    }
-    Ok((registries.into_iter().collect(), unready, undistributed))
 }
 
 async fn namespaces(client: &Client, only: Option<&str>) -> Result<HashMap<String, Labels>, CliError> {

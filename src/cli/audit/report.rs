@@ -1,11 +1,14 @@
 //! What `pullpass audit` prints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::registries::{RegistryRow, Told, unmet};
+use super::workloads::Workloads;
+use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, Group, Summary};
@@ -35,10 +38,10 @@ pub(super) struct Findings {
     pub(super) mode: Mode,
     pub(super) summary: Summary,
     pub(super) pods: Vec<PodRow>,
-    /// What is wrong with registries that Pods lean on.
-    pub(super) unready: BTreeMap<String, String>,
-    /// Why some namespaces have not the pull secrets of registries.
-    pub(super) undistributed: BTreeMap<String, String>,
+    /// The same by workload, where the output tells of workloads.
+    pub(super) workloads: Workloads,
+    /// The attached registries.
+    pub(super) registries: Vec<RegistryRow>,
     /// Whether the cluster has the webhook at all.
     pub(super) is_installed: bool,
     /// What the API server does by itself.
@@ -67,6 +70,20 @@ fn or_dash(text: Option<&str>) -> String {
 }
 
 impl Findings {
+    /// What is wrong with registries that Pods lean on.
+    fn unready(&self) -> Told {
+        let invalid = self
+            .registries
+            .iter()
+            .filter_map(|row| Some((row.name.clone(), row.invalid.clone()?)));
+        invalid.chain(unmet(&self.registries, READY)).collect()
+    }
+
+    /// Why some namespaces have not the pull secrets of registries.
+    fn undistributed(&self) -> Told {
+        unmet(&self.registries, DISTRIBUTED)
+    }
+
     fn groups(&self, uncovered: bool) -> impl Iterator<Item = (&Group, u64)> {
         self.summary
             .groups
@@ -132,9 +149,11 @@ impl Findings {
         };
         let gaps = Gap::ALL.into_iter().filter(|gap| has(*gap));
         notes.extend(gaps.map(|gap| format!("{}: {}.", gap.as_str(), gap.advice())));
-        let unready = self.unready.iter();
+        let unready = self.unready();
+        let unready = unready.iter();
         notes.extend(unready.map(|(registry, why)| format!("AcrRegistry {registry} is not ready: {why}")));
-        let undistributed = self.undistributed.iter();
+        let undistributed = self.undistributed();
+        let undistributed = undistributed.iter();
         notes.extend(
             undistributed.map(|(registry, why)| {
                 format!("AcrRegistry {registry} has not all of its pull secrets: {why}")
@@ -195,8 +214,8 @@ impl Findings {
             },
             "groups": groups,
             "pods": self.pods,
-            "unreadyRegistries": self.unready,
-            "undistributedRegistries": self.undistributed,
+            "unreadyRegistries": self.unready(),
+            "undistributedRegistries": self.undistributed(),
         })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use http::{HeaderName, HeaderValue, Uri};
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::api::advice::with_advice;
@@ -66,11 +66,7 @@ impl KubeFlags {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let kubeconfig = match &self.kubeconfig {
-            Some(path) => Kubeconfig::read_from(path),
-            None => Kubeconfig::read(),
-        };
-        let kubeconfig = kubeconfig.map_err(|error| problem(&error))?;
+        let kubeconfig = self.read().map_err(|error| problem(&error))?;
         let own_proxy = proxy_of(&kubeconfig, self.context.as_deref()).map(str::to_owned);
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
@@ -81,6 +77,18 @@ impl KubeFlags {
         config.headers.extend(impersonation.map_err(CliError::Cluster)?);
         let timeout = self.request_timeout.filter(|timeout| !timeout.is_zero());
         client_within(timeout, config).map_err(|error| problem(&error))
+    }
+
+    /// The name of the context that is used, where the kubeconfig has one.
+    pub(in crate::cli) fn context_name(&self) -> Option<String> {
+        self.context.clone().or_else(|| self.read().ok()?.current_context)
+    }
+
+    fn read(&self) -> Result<Kubeconfig, KubeconfigError> {
+        match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        }
     }
 
     /// The headers that say whose rights count: those of the flags, or else of the kubeconfig, which kube reads and leaves out.
