@@ -210,10 +210,13 @@ impl SecretsController {
                     return;
                 }
                 let is_written = self.is_current(work, &pair);
+                let is_to_be_there =
+                    || self.step_of(&self.watches.view.registries(), &pair, true) == Step::Write;
                 // What a Pod names that it may not have is gone, until a replica that is behind writes it again.
-                let is_gone = work.is_known_absent(&pair)
-                    && self.step_of(&self.watches.view.registries(), &pair, true) != Step::Write;
-                let is_settled = is_written || work.waits(&pair) || is_gone;
+                let is_gone = work.is_known_absent(&pair) && !is_to_be_there();
+                // Another Pod of the namespace is no reason to write it twice: what changes meanwhile has it looked at again.
+                let is_next = work.is_under_way(&pair) && is_to_be_there();
+                let is_settled = is_written || work.waits(&pair) || is_gone || is_next;
                 if is_new || !is_settled {
                     let registries = self.watches.view.registries();
                     if is_new {

@@ -612,6 +612,24 @@ async fn a_pod_has_its_pair_looked_at_until_it_is_written() {
 }
 
 #[tokio::test]
+async fn pods_that_come_during_a_write_lead_to_no_other() {
+    let controller = controller(registry(&json!({})), &[("apps", None), ("out", Some("disabled"))]);
+    let mut work = Work::default();
+    for (namespace, is_seen_again) in [("apps", false), ("out", true)] {
+        controller.see(&mut work, needed(namespace));
+        controller.see(&mut work, needed(namespace));
+        let pair = work.next().unwrap();
+        controller.see(&mut work, needed(namespace));
+        work.done(&pair);
+        let next = work.next().is_some();
+        assert_eq!(
+            next, is_seen_again,
+            "{namespace}: what must not be there is deleted again"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_pair_that_changes_during_its_work_is_worked_on_again() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     let refused = || Err(WriteError::Api("no".to_owned()));
