@@ -37,6 +37,8 @@ pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
 pub const PULL_SECRETS_DELETED: &str = "deleted";
 /// On the Lease: what its holder has swept, for the next one.
 pub const SWEPT_ANNOTATION: &str = "pullpass.dev/swept";
+/// On the Lease: that an `AcrIndex` was written, so that the next holder knows of one that is gone. Its value is `true`.
+pub const INDEX_WRITTEN_ANNOTATION: &str = "pullpass.dev/index-written";
 /// Who manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.

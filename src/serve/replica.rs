@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::ServeError;
-use super::leader::Candidate;
+use super::leader::{Candidate, LeaseNotes};
 use crate::admission::demand::{DemandReceiver, DemandSender};
 use crate::admission::denials::DenialReceiver;
 use crate::api::pull_secret_metadata::PullSecretMetadata;
@@ -32,7 +32,7 @@ use crate::sync::minting::bindings::BindingController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
 use crate::sync::pods::PodsController;
 use crate::sync::rescue::Rescuer;
-use crate::sync::secrets::{SecretsController, SweptNote, Tallies};
+use crate::sync::secrets::{SecretsController, Tallies};
 use crate::sync::watches::Watches;
 use crate::view::View;
 
@@ -125,9 +125,9 @@ impl Replica {
             stood = self.stand() => stood,
             _ = &mut ended => return Ok(()),
         };
-        let (mut candidate, note) = stood;
+        let (mut candidate, notes) = stood;
         tokio::select! {
-            never = candidate.lead(|| self.lead(watches, own, &note), |leads| self.tell(leads)) => match never {},
+            never = candidate.lead(|| self.lead(watches, own, &notes), |leads| self.tell(leads)) => match never {},
             _ = ended => {}
         }
         candidate.release().await;
@@ -135,13 +135,13 @@ impl Replica {
     }
 
     /// Runs for the Lease once the caches are filled: who leads from empty caches would take everything away.
-    async fn stand(&self) -> (Candidate, Arc<SweptNote>) {
+    async fn stand(&self) -> (Candidate, LeaseNotes) {
         while !self.readiness.caches_filled() {
             tokio::time::sleep(FILL_INTERVAL).await;
         }
-        let note = Arc::<SweptNote>::default();
-        let candidate = Candidate::new(&self.client, &self.own_namespace, &identity(), Arc::clone(&note));
-        (candidate, note)
+        let notes = LeaseNotes::default();
+        let candidate = Candidate::new(&self.client, &self.own_namespace, &identity(), notes.clone());
+        (candidate, notes)
     }
 
     fn tell(&self, leads: bool) {
@@ -149,7 +149,7 @@ impl Replica {
         self.metrics.set_leader(leads);
     }
 
-    async fn lead(&self, watches: &Arc<Watches>, own: Option<&OwnCertificate>, note: &Arc<SweptNote>) {
+    async fn lead(&self, watches: &Arc<Watches>, own: Option<&OwnCertificate>, notes: &LeaseNotes) {
         let tallies = Arc::new(Tallies::default());
         let parts = Parts {
             client: self.client.clone(),
@@ -197,7 +197,7 @@ impl Replica {
             chosen: Arc::clone(&self.chosen),
             metrics: Arc::clone(&self.metrics),
             tallies,
-            note: Arc::clone(note),
+            note: Arc::clone(&notes.swept),
             resync_interval: self.resync_interval,
             emptied_interval: self.emptied_interval,
         };
@@ -211,6 +211,7 @@ impl Replica {
             watches: Arc::clone(watches),
             settings: self.settings.clone(),
             metrics: Arc::clone(&self.metrics),
+            written: Arc::clone(&notes.index),
             resync_interval: self.resync_interval,
         };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);

@@ -1,6 +1,7 @@
 //! The index controller: the `AcrIndex` has what the admission policies in the API server must know.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams, PostParams};
@@ -27,6 +28,22 @@ const WRITE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::fr
 /// How many registries the log names that had no room.
 const MAX_NAMED: usize = 5;
 
+/// Whether an index was ever written, by this leader or one before it: one that is missing after that was deleted.
+#[derive(Debug, Default)]
+pub struct IndexWritten(AtomicBool);
+
+impl IndexWritten {
+    /// Remembers that one was written. Nothing makes it forget.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one was written.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What keeps the index. One runs in the cluster: the leader's.
 pub struct IndexController {
     /// Where the index is written.
@@ -39,6 +56,8 @@ pub struct IndexController {
     pub resync_interval: Duration,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether there was one before.
+    pub written: Arc<IndexWritten>,
 }
 
 impl IndexController {
@@ -47,7 +66,6 @@ impl IndexController {
         let mut changes = self.watches.changes();
         let mut failures = 0_u32;
         let mut left_out = Vec::new();
-        let mut was_written = false;
         loop {
             let index = index(&self.watches.view.registries(), &self.settings);
             if index.left_out != left_out {
@@ -56,13 +74,15 @@ impl IndexController {
             }
             let written = self.reconcile(index.spec).await;
             self.metrics.set_index(written.is_err(), left_out.len());
-            if was_written && matches!(written, Ok(Reconciled::Created)) {
+            if self.written.get() && matches!(written, Ok(Reconciled::Created)) {
                 self.metrics.index_recreated();
                 tracing::warn!(
                     "somebody deleted the AcrIndex, which is written again: without it, admission policies did nothing"
                 );
             }
-            was_written |= written.is_ok();
+            if written.is_ok() {
+                self.written.set();
+            }
             if let Err(error) = written {
                 if failures == 0 {
                     tracing::warn!(
@@ -193,6 +213,7 @@ mod tests {
             settings: Settings::default(),
             resync_interval: Duration::from_secs(30),
             metrics: Arc::clone(&metrics),
+            written: Arc::default(),
         };
         let shows = async |value: u8| {
             let line = format!("\npullpass_index_failing {value}\n");

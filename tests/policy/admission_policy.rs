@@ -224,6 +224,17 @@ fn an_index_that_somebody_edits_is_written_again() -> Test {
     wait_for("it to be counted", SOON, || {
         recreated(1).unwrap_or_default().then_some(())
     })?;
+    // The next leader knows from the Lease that there was one.
+    drop(pullpass);
+    cluster.run(&["delete", "acrindex", "pullpass"])?;
+    let next = self::pullpass(&cluster).start()?;
+    wait_for("the next leader to count it", SOON, || {
+        let text = next.metrics().map_err(|error| error.to_string())?;
+        let counted = text
+            .lines()
+            .any(|line| line == "pullpass_index_recreated_total 1");
+        counted.then_some(()).ok_or(text)
+    })?;
     Ok(())
 }
 

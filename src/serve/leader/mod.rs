@@ -21,10 +21,11 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use self::lease::{HeldLease, LEASE_DURATION, ObservedLease, holder};
-use crate::api::names::{MANAGER, SWEPT_ANNOTATION};
+use crate::api::names::{INDEX_WRITTEN_ANNOTATION, MANAGER, SWEPT_ANNOTATION};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::base::clock::Instants;
 use crate::kubernetes::call::{CallError, call_within};
+use crate::sync::index::IndexWritten;
 use crate::sync::secrets::SweptNote;
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
@@ -35,12 +36,20 @@ const STANDBY_BACKOFF: Backoff = Backoff::new(POLL_INTERVAL, Duration::from_secs
 /// How long a call about the Lease may take: several fit into the time that a leader leads without a renewal.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What the leader before left on the Lease, and this one leaves to the next.
+#[derive(Debug, Clone, Default)]
+pub struct LeaseNotes {
+    /// What was swept.
+    pub swept: Arc<SweptNote>,
+    /// Whether an `AcrIndex` was written.
+    pub index: Arc<IndexWritten>,
+}
+
 /// A candidate for the Lease.
 pub struct Candidate {
     leases: Api<Lease>,
     identity: String,
-    /// What the leader before left on the Lease, and this one leaves to the next.
-    note: Arc<SweptNote>,
+    notes: LeaseNotes,
     /// While the Lease is known to be held here.
     held: Option<HeldLease>,
     /// While it is known to be held by somebody else.
@@ -51,11 +60,11 @@ pub struct Candidate {
 
 impl Candidate {
     /// One under a name that no other process has.
-    pub fn new(client: &Client, own_namespace: &str, identity: &str, note: Arc<SweptNote>) -> Self {
+    pub fn new(client: &Client, own_namespace: &str, identity: &str, notes: LeaseNotes) -> Self {
         Self {
             leases: Api::namespaced(client.clone(), own_namespace),
             identity: identity.to_owned(),
-            note,
+            notes,
             held: None,
             observed: ObservedLease::default(),
             failures: 0,
@@ -146,7 +155,7 @@ impl Candidate {
     async fn read_and_claim(&mut self) -> Result<(), CallError> {
         let began = Instants::now();
         let Some(lease) = call_within(LEASE_TIMEOUT, self.leases.get_opt(MANAGER)).await? else {
-            self.note.set(None);
+            self.notes.swept.set(None);
             let lease = self.claim(began, None);
             let parameters = PostParams::default();
             let created = self.leases.create(&parameters, &lease);
@@ -165,8 +174,11 @@ impl Candidate {
             // Whatever this process knew when it led before, the last leader knew better. The claim takes the note off the
             // Lease: under other rules, or where this leader ends before it renews, it says nothing to the next one.
             let annotations = lease.metadata.annotations.as_ref();
-            self.note
-                .set(annotations.and_then(|annotations| annotations.get(SWEPT_ANNOTATION).cloned()));
+            let note = |name| annotations.and_then(|annotations| annotations.get(name).cloned());
+            self.notes.swept.set(note(SWEPT_ANNOTATION));
+            if note(INDEX_WRITTEN_ANNOTATION).is_some() {
+                self.notes.index.set();
+            }
         }
         let claim = Patch::Merge(self.claim(began, Some(&lease)));
         let parameters = PatchParams::default();
@@ -215,10 +227,11 @@ impl Candidate {
     }
 
     fn annotations(&self) -> BTreeMap<String, String> {
-        let note = self.note.get();
-        note.map(|note| (SWEPT_ANNOTATION.to_owned(), note))
-            .into_iter()
-            .collect()
+        let swept = self.notes.swept.get();
+        let swept = swept.map(|note| (SWEPT_ANNOTATION.to_owned(), note));
+        let index = self.notes.index.get();
+        let index = index.then(|| (INDEX_WRITTEN_ANNOTATION.to_owned(), "true".to_owned()));
+        swept.into_iter().chain(index).collect()
     }
 
     async fn give_back(&self) -> Result<(), CallError> {
@@ -269,12 +282,12 @@ mod tests {
     use kube::client::Body;
     use serde_json::Value;
 
-    /// A candidate for a Lease that was given back with this note, and the bodies of its writes. Every write is lost on its way
+    /// A candidate for a Lease that was given back with these annotations, and the bodies of its writes. Every write is lost on its way
     /// back where answers are.
-    fn candidate(note: &str, answers: bool) -> (Candidate, Arc<SweptNote>, Arc<Mutex<Vec<Value>>>) {
+    fn candidate(annotations: &Value, answers: bool) -> (Candidate, LeaseNotes, Arc<Mutex<Vec<Value>>>) {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": "pullpass", "resourceVersion": "7", "annotations": {SWEPT_ANNOTATION: note}},
+            "metadata": {"name": "pullpass", "resourceVersion": "7", "annotations": annotations},
             "spec": {"leaseTransitions": 1},
         });
         let writes = Arc::<Mutex<Vec<Value>>>::default();
@@ -296,13 +309,9 @@ mod tests {
                 Ok::<_, std::io::Error>(Response::new(Body::from(body.into_bytes())))
             }
         });
-        let note = Arc::<SweptNote>::default();
+        let notes = LeaseNotes::default();
         let client = Client::new(server, "own");
-        (
-            Candidate::new(&client, "own", "me", Arc::clone(&note)),
-            note,
-            writes,
-        )
+        (Candidate::new(&client, "own", "me", notes.clone()), notes, writes)
     }
 
     fn note_in(write: &Value) -> Option<&str> {
@@ -314,25 +323,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_takes_the_note_off_the_lease() {
-        let (mut candidate, note, writes) = candidate("what was swept", true);
+        let (mut candidate, notes, writes) = candidate(&json!({SWEPT_ANNOTATION: "what was swept"}), true);
         candidate.poll().await;
         assert!(candidate.leads_for().is_some());
-        assert_eq!(note.get().as_deref(), Some("what was swept"));
+        assert_eq!(notes.swept.get().as_deref(), Some("what was swept"));
         let writes = writes.lock().unwrap();
         assert_eq!(writes.iter().map(note_in).collect::<Vec<_>>(), [Some("")]);
     }
 
     #[tokio::test]
     async fn a_claim_whose_answer_is_lost_knows_the_note_all_the_same() {
-        let (mut candidate, note, writes) = candidate("what was swept", false);
+        let (mut candidate, notes, writes) = candidate(&json!({SWEPT_ANNOTATION: "what was swept"}), false);
         // What it knew when it led before.
-        note.set(Some("long ago".to_owned()));
+        notes.swept.set(Some("long ago".to_owned()));
         candidate.poll().await;
         assert!(candidate.leads_for().is_none());
         candidate.poll().await;
         let writes = writes.lock().unwrap();
         let notes: Vec<_> = writes.iter().map(note_in).collect();
         assert_eq!(notes, [Some(""), Some("what was swept")]);
+    }
+
+    #[tokio::test]
+    async fn the_next_leader_knows_that_an_index_was_written() {
+        let (mut first, notes, writes) = candidate(&json!({}), true);
+        first.poll().await;
+        assert!(!notes.index.get());
+        notes.index.set();
+        first.release().await;
+        let left = writes.lock().unwrap().last().cloned().unwrap_or_default();
+        let left = left.pointer("/metadata/annotations").cloned().unwrap_or_default();
+        assert_eq!(left, json!({INDEX_WRITTEN_ANNOTATION: "true"}));
+
+        let (mut next, notes, _) = candidate(&left, true);
+        next.poll().await;
+        assert!(notes.index.get());
     }
 
     #[tokio::test]
