@@ -105,3 +105,6 @@ generate: ## Write the generated files anew
 	manifests/chart/generate
 	cargo run --locked --quiet -- man --format markdown > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
+	for chart in chart registries-chart; do \
+	  cargo run --locked --quiet -p pullpass-test-support --bin chart-readme -- manifests/$$chart > manifests/$$chart/README.md.new && \
+	  mv manifests/$$chart/README.md.new manifests/$$chart/README.md || exit 1; done

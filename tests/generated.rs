@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use pullpass_test_support::chart_readme;
+
 fn check(file: &str, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     let printed = Command::new(env!("CARGO_BIN_EXE_pullpass"))
         .args(arguments)
@@ -22,6 +24,21 @@ fn check(file: &str, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
 fn the_crd_in_the_manifests_is_the_one_that_the_program_prints() -> Result<(), Box<dyn Error>> {
     check("manifests/base/crd.yaml", &["crd"])?;
     check("manifests/components/bindings/crd.yaml", &["crd", "--bindings"])
+}
+
+#[test]
+fn readmes_of_the_charts_say_what_their_values_say() -> Result<(), Box<dyn Error>> {
+    for chart in ["chart", "registries-chart"] {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("manifests")
+            .join(chart);
+        assert!(
+            fs::read_to_string(chart.join("README.md"))? == chart_readme(&chart)?,
+            "{}/README.md is out of date: make generate",
+            chart.display()
+        );
+    }
+    Ok(())
 }
 
 #[test]

@@ -96,6 +96,9 @@ pub enum Error {
     /// What `manifests` ships is not what an installation is made of.
     #[error("manifests/base: {0}")]
     Shipped(String),
+    /// A Helm chart of `manifests` can't be described.
+    #[error("the chart's {0}")]
+    Chart(String),
     /// A line of pullpass' audit log is not JSON.
     #[error("a line of the audit log is not JSON ({source}): {line}")]
     Record {
