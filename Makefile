@@ -32,6 +32,7 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 	tests/control-plane/build >/dev/null
 	if [[ $$EUID == 0 ]]; then tests/node/build >/dev/null; fi
 	tests/tools/build health >/dev/null
+	tests/tools/crds >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build resolver >/dev/null
 	cargo test --locked --workspace
@@ -40,6 +41,7 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 .PHONY: test-oldest
 test-oldest: setup ## Run the tests of the manifests, the certificates, the secret sync and the component enforce on the oldest Kubernetes (docs/testing.md)
 	tests/tools/build health >/dev/null
+	tests/tools/crds >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build resolver >/dev/null
 	set -e; KUBEBUILDER_ASSETS=$$(tests/oldest/build); export KUBEBUILDER_ASSETS; failed=0; \

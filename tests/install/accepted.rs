@@ -11,29 +11,12 @@ use pullpass_test_support::{ControlPlane, Scratch, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
 use crate::fitted::examples;
+use crate::operators::define_operators;
 use crate::render::{CHART, Choice, Test, chart, find, helm, succeeded};
 
 const SOON: Duration = Duration::from_mins(1);
 const STRICT: [&str; 4] = ["apply", "--server-side", "--validate=strict", "--filename"];
-/// Not what those projects ship: see the file.
-const OPERATORS: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/install/testdata/operators.yaml"
-);
 const ACR_IMAGE: &str = "--image=myregistry.azurecr.io/web:1";
-
-/// Puts stand-ins for the operators' `CustomResourceDefinitions` into a cluster.
-pub fn define_operators(cluster: &ControlPlane) -> Test {
-    cluster.run(&["apply", "--filename", OPERATORS])?;
-    cluster.run(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "--filename",
-        OPERATORS,
-    ])?;
-    Ok(())
-}
 
 /// Whether an API server is of a version that has what the component `admission-policy` needs. Of one that is older, that
 /// is said, and the rest is tried.
@@ -226,7 +209,7 @@ fn the_examples_in_the_charts_metadata_are_accepted() -> Test {
 }
 
 #[test]
-fn a_field_that_does_not_exist_is_noticed_in_stand_ins_too() -> Test {
+fn a_field_that_does_not_exist_is_noticed_in_all_kinds() -> Test {
     let cluster = cluster()?;
     cluster.run(&["create", "namespace", "pullpass-system"])?;
     let choice = Choice {

@@ -11,6 +11,7 @@ mod documents;
 mod fitted;
 mod monitoring;
 mod network;
+mod operators;
 mod registries;
 mod render;
 mod same;

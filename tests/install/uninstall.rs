@@ -7,8 +7,9 @@ use std::time::Duration;
 use pullpass_test_support::{Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, wait_for};
 use serde_json::{Value, json};
 
-use crate::accepted::{define_operators, takes_admission_policies};
+use crate::accepted::takes_admission_policies;
 use crate::documents::{block, commands, installation, run};
+use crate::operators::define_operators;
 use crate::render::{Test, checkout};
 
 const SOON: Duration = Duration::from_mins(2);
