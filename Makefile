@@ -34,6 +34,7 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 	tests/tools/build health >/dev/null
 	tests/tools/crds >/dev/null
 	tests/tools/build helm >/dev/null
+	tests/tools/build reports >/dev/null
 	tests/tools/build resolver >/dev/null
 	cargo test --locked --workspace
 	source tests/go-environment && cd tests/control-plane && go test ./...

@@ -100,7 +100,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
         ),
         (
             vec!["audit", "--output=xml"],
-            "[possible values: table, wide, json, yaml, name, html]",
+            "[possible values: table, wide, json, yaml, name, html, openreports]",
         ),
         (vec!["review"], "--filename <FILE>"),
         (
@@ -234,7 +234,10 @@ fn a_shell_completes_commands_flags_and_values() {
     };
     assert_eq!(completed("au"), "audit");
     assert_eq!(completed("audit --unc"), "--uncovered");
-    assert_eq!(completed("audit --output ''"), "table wide json yaml name html");
+    assert_eq!(
+        completed("audit --output ''"),
+        "table wide json yaml name html openreports"
+    );
     for (shell, sign) in [
         ("zsh", "#compdef pullpass"),
         ("fish", "complete -c pullpass"),

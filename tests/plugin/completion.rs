@@ -45,7 +45,7 @@ fn flags_and_their_values_are_completed() -> Test {
         (vec!["audit", "--kube"], vec!["--kubeconfig"]),
         (
             vec!["audit", "--output", ""],
-            vec!["table", "wide", "json", "yaml", "name", "html"],
+            vec!["table", "wide", "json", "yaml", "name", "html", "openreports"],
         ),
         (vec!["audit", "-o", "j"], vec!["json"]),
         // Of --flag=value the shell completes what comes after the sign.

@@ -5,6 +5,8 @@ mod admission_policy;
 mod anonymous;
 mod audit_command;
 mod audit_page;
+mod audit_reports;
+mod audited;
 mod denial_events;
 mod enforce;
 mod every_row;

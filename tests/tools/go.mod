@@ -5,12 +5,14 @@ go 1.26.0
 tool (
 	helm.sh/helm/v4/cmd/helm
 	pullpass.dev/tools/cmd/health
+	pullpass.dev/tools/cmd/reports
 	pullpass.dev/tools/cmd/resolver
 )
 
 require (
 	github.com/google/go-containerregistry v0.22.1
 	github.com/google/go-containerregistry/pkg/authn/kubernetes v0.0.0-20260224031529-85f2bf5f7303
+	github.com/openreports/reports-api v0.2.1
 	github.com/yuin/gopher-lua v1.1.2
 	k8s.io/apimachinery v0.37.1
 	k8s.io/client-go v0.37.1

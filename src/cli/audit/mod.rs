@@ -1,6 +1,7 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
 pub mod installed;
+mod open_reports;
 mod page;
 pub(super) mod policies;
 mod registries;
@@ -32,6 +33,7 @@ use crate::kubernetes::pages::{pages, pages_of};
 use crate::kubernetes::pods;
 use crate::policy::coverage::{CoverageState, Summary, findings};
 use crate::policy::pod::has_ended;
+use crate::policy::rules::Policy;
 use crate::policy::scope::{Labels, Mode, Scope};
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
@@ -40,7 +42,7 @@ use crate::policy::scope::{Labels, Mode, Scope};
 /// input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html"
+    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply -f -"
 )]
 pub(super) struct AuditArgs {
     /// Look at this namespace only; without it all are looked at, whichever the context names
@@ -83,6 +85,9 @@ enum AuditOutput {
     Name,
     /// A page for a browser, which needs no network
     Html,
+    /// Reports of openreports.io for each workload, in YAML, for tools that show the results of policies
+    #[value(name = "openreports")]
+    OpenReports,
 }
 
 impl AuditOutput {
@@ -90,14 +95,14 @@ impl AuditOutput {
     fn has_pods(self) -> bool {
         match self {
             Self::Wide | Self::Json | Self::Yaml | Self::Name => true,
-            Self::Table | Self::Html => false,
+            Self::Table | Self::Html | Self::OpenReports => false,
         }
     }
 
     /// Whether it tells of workloads.
     fn has_workloads(self) -> bool {
         match self {
-            Self::Html => true,
+            Self::Html | Self::OpenReports => true,
             Self::Table | Self::Wide | Self::Json | Self::Yaml | Self::Name => false,
         }
     }
@@ -112,6 +117,9 @@ pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
         AuditOutput::Yaml => findings.yaml(args.uncovered)?,
         AuditOutput::Name => findings.names(),
         AuditOutput::Html => page::render(&findings, &args.subject()),
+        AuditOutput::OpenReports => {
+            report::yaml(&open_reports::list(&findings, Timestamp::now(), args.uncovered))?
+        }
     };
     io::stdout()
         .write_all(text.as_bytes())
@@ -140,6 +148,11 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     let installed = installed_scope(&client).await?;
     let is_installed = installed.is_some();
     let policies = policies::read(&client, installed.as_ref()).await;
+    let rules = if args.output == AuditOutput::OpenReports {
+        policies::rules(&client).await
+    } else {
+        Policy::default()
+    };
     let scope = installed.unwrap_or_else(|| Scope::new(Mode::default(), OWN_NAMESPACE, []));
     let scope = match args.mode {
         Some(mode) => scope.with_mode(mode),
@@ -187,6 +200,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         registries,
         is_installed,
         policies,
+        rules,
     })
 }
 

@@ -6,6 +6,7 @@ use kube::{Api, Client};
 use crate::api::acr_index::AcrIndex;
 use crate::api::names::INDEX;
 use crate::kubernetes::call::{CallError, call};
+use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::Scope;
 use crate::policy::server_policies::{ServerPolicies, disagreements};
 
@@ -31,6 +32,19 @@ pub(in crate::cli) async fn read(client: &Client, webhook: Option<&Scope>) -> Se
         Err(_) => Vec::new(),
     };
     policies
+}
+
+/// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; its defaults where that
+/// can't be read.
+pub(super) async fn rules(client: &Client) -> Policy {
+    let indexes: Api<AcrIndex> = Api::all(client.clone());
+    let index = call(indexes.get_opt(INDEX)).await.ok().flatten();
+    let named = |name: &str| Action::ALL.into_iter().find(|action| action.as_str() == name);
+    let default = Policy::default();
+    index.map_or(default, |index| Policy {
+        unattached: named(&index.spec.unattached).unwrap_or(default.unattached),
+        forbidden: named(&index.spec.forbidden).unwrap_or(default.forbidden),
+    })
 }
 
 /// Whether a binding is there; absent where that can't be read.

@@ -13,6 +13,7 @@ use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, Group, Summary};
 use crate::policy::pod::Pod;
+use crate::policy::rules::Policy;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
 
@@ -46,6 +47,8 @@ pub(super) struct Findings {
     pub(super) is_installed: bool,
     /// What the API server does by itself.
     pub(super) policies: ServerPolicies,
+    /// What pullpass does about images that no attached registry is there for, as far as that can be read.
+    pub(super) rules: Policy,
 }
 
 impl PodRow {
@@ -63,6 +66,11 @@ impl PodRow {
             images: finding.images.iter().map(|&image| image.to_owned()).collect(),
         }
     }
+}
+
+/// A value as YAML.
+pub(super) fn yaml(value: &Value) -> Result<String, CliError> {
+    serde_saphyr::to_string(value).map_err(|error| CliError::Input(error.to_string()))
 }
 
 fn or_dash(text: Option<&str>) -> String {
@@ -190,7 +198,7 @@ impl Findings {
     }
 
     pub(super) fn yaml(&self, uncovered: bool) -> Result<String, CliError> {
-        serde_saphyr::to_string(&self.report(uncovered)).map_err(|error| CliError::Input(error.to_string()))
+        yaml(&self.report(uncovered))
     }
 
     fn report(&self, uncovered: bool) -> Value {

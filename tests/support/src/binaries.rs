@@ -108,7 +108,7 @@ impl Binaries {
     }
 }
 
-/// Where a tool of `tests/tools` is: `health`, `helm` or `resolver`. Go builds it the first time, and keeps it in its own cache.
+/// Where a tool of `tests/tools` is: `health`, `helm`, `reports` or `resolver`. Go builds it the first time, and keeps it in its own cache.
 ///
 /// # Errors
 ///

@@ -8,6 +8,7 @@ use crate::cli::audit::registries::RegistryRow;
 use crate::cli::audit::workloads::{Standing, Tally, Workload};
 use crate::policy::coverage::{CoverageState, Gap, Group, Summary};
 use crate::policy::exemption::Exemption;
+use crate::policy::rules::Policy;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
 
@@ -49,6 +50,7 @@ fn nothing() -> Findings {
         registries: Vec::new(),
         is_installed: true,
         policies: ServerPolicies::default(),
+        rules: Policy::default(),
     }
 }
 

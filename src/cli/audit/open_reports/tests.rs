@@ -1,0 +1,186 @@
+use super::*;
+use crate::cli::audit::registries::RegistryRow;
+use crate::policy::coverage::Summary;
+use crate::policy::exemption::Exemption;
+use crate::policy::scope::Mode;
+use crate::policy::server_policies::ServerPolicies;
+
+const UID: &str = "7b795fb9-09d3-42f4-a494-38864f99ba3c";
+
+fn now() -> Timestamp {
+    "2026-11-28T12:00:00.5Z".parse().unwrap()
+}
+
+fn findings(standings: impl IntoIterator<Item = Standing>) -> Findings {
+    let tally = Tally {
+        pods: 3,
+        waiting: 1,
+        images: [
+            "shop.azurecr.io/api:1".to_owned(),
+            "shop.azurecr.io/web:1".to_owned(),
+        ]
+        .into(),
+        ..Tally::default()
+    };
+    Findings {
+        mode: Mode::ClusterWide,
+        summary: Summary::default(),
+        pods: Vec::new(),
+        workloads: standings
+            .into_iter()
+            .map(|standing| (standing, tally.clone()))
+            .collect(),
+        registries: Vec::new(),
+        is_installed: true,
+        policies: ServerPolicies::default(),
+        rules: Policy::default(),
+    }
+}
+
+fn standing(uid: &str, host: &str, state: CoverageState) -> Standing {
+    Standing {
+        namespace: "apps".to_owned(),
+        workload: Workload {
+            kind: "ReplicaSet".to_owned(),
+            name: "web-5d4f8c7b9".to_owned(),
+            api_version: "apps/v1".to_owned(),
+            uid: uid.to_owned(),
+            restarts_as: None,
+        },
+        host: format!("{host}.azurecr.io"),
+        registry: Some(host.to_owned()),
+        state,
+    }
+}
+
+#[test]
+fn a_workload_has_one_report_that_goes_with_it() {
+    let not_injected = CoverageState::Uncovered(Gap::NotInjected);
+    let found = findings([
+        standing(UID, "shop", not_injected),
+        standing(UID, "base", CoverageState::Covered),
+    ]);
+    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "uid": UID});
+    let result = |host: &str, rule: &str, result: &str, severity: &str, message: &str| {
+        json!({
+            "policy": "pull-secrets", "rule": rule, "category": "Image Pull Credentials", "severity": severity,
+            "result": result, "scored": true, "message": message, "timestamp": {"seconds": 1_795_867_200, "nanos": 0},
+            "properties": {
+                "host": format!("{host}.azurecr.io"), "acrRegistry": host, "pullSecret": format!("pullpass-{host}"),
+                "pods": "3", "waitingForImage": "1", "images": "shop.azurecr.io/api:1 shop.azurecr.io/web:1",
+            },
+        })
+    };
+    let expected = json!({
+        "apiVersion": "v1", "kind": "List",
+        "items": [{
+            "apiVersion": "openreports.io/v1alpha1", "kind": "Report",
+            "metadata": {
+                "name": UID, "namespace": "apps", "labels": {"app.kubernetes.io/managed-by": "pullpass"},
+                "ownerReferences": [owner],
+            },
+            "source": "pullpass",
+            "scope": {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "namespace": "apps", "uid": UID},
+            "summary": {"pass": 1, "fail": 1, "warn": 0, "error": 0, "skip": 0},
+            "results": [
+                result("shop", "not-injected", "fail", "high", Gap::NotInjected.advice()),
+                result("base", "covered", "pass", "info", "the Pods name the pull secret that their images need"),
+            ],
+        }],
+    });
+    assert_eq!(list(&found, now(), false), expected);
+    let only = list(&found, now(), true);
+    assert_eq!(only["items"][0]["summary"]["pass"], 0);
+    assert_eq!(only["items"][0]["results"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn results_follow_the_state_and_the_rules() {
+    let strict = Policy {
+        unattached: Action::Deny,
+        forbidden: Action::Deny,
+    };
+    let uncovered = CoverageState::Uncovered;
+    for (state, by_default, under_deny) in [
+        (CoverageState::Covered, "pass", "pass"),
+        (CoverageState::Skipped(Exemption::PodOptedOut), "skip", "skip"),
+        (uncovered(Gap::NotInjected), "fail", "fail"),
+        (uncovered(Gap::OtherRepository), "fail", "fail"),
+        (uncovered(Gap::Spelling), "fail", "fail"),
+        (uncovered(Gap::OtherSecret), "warn", "warn"),
+        (uncovered(Gap::OtherSecretSpelling), "warn", "warn"),
+        (uncovered(Gap::Unattached), "warn", "fail"),
+        (uncovered(Gap::Forbidden), "warn", "fail"),
+    ] {
+        for (rules, expected) in [(Policy::default(), by_default), (strict, under_deny)] {
+            let found = Findings {
+                rules,
+                ..findings([standing(UID, "shop", state)])
+            };
+            let list = list(&found, now(), false);
+            let report = &list["items"][0];
+            assert_eq!(report["results"][0]["result"], expected, "{state:?}");
+            assert_eq!(report["summary"][expected], 1, "{state:?}");
+        }
+    }
+}
+
+#[test]
+fn a_registry_without_credentials_has_no_pull_secret() {
+    let found = Findings {
+        registries: vec![RegistryRow {
+            name: "shop".to_owned(),
+            is_anonymous: true,
+            ..RegistryRow::default()
+        }],
+        ..findings([standing(UID, "shop", CoverageState::Covered)])
+    };
+    let list = list(&found, now(), false);
+    let properties = &list["items"][0]["results"][0]["properties"];
+    assert_eq!(
+        (&properties["acrRegistry"], &properties["pullSecret"]),
+        (&json!("shop"), &Value::Null)
+    );
+}
+
+#[test]
+fn a_node_is_in_no_namespace() {
+    let mut of_node = standing(UID, "shop", CoverageState::Skipped(Exemption::MirrorPod));
+    of_node.workload.kind = "Node".to_owned();
+    let list = list(&findings([of_node]), now(), false);
+    assert_eq!(list["items"][0]["scope"].get("namespace"), None);
+    assert_eq!(list["items"][0]["metadata"]["namespace"], "apps");
+}
+
+#[test]
+fn a_report_keeps_the_worst_results_and_counts_all() {
+    let covered = (0..150).map(|number| standing(UID, &format!("r{number:03}"), CoverageState::Covered));
+    let worst = standing(UID, "zlast", CoverageState::Uncovered(Gap::NotInjected));
+    let list = list(&findings(covered.chain([worst])), now(), false);
+    let report = &list["items"][0];
+    assert_eq!(report["results"].as_array().unwrap().len(), MAX_RESULTS);
+    assert_eq!(report["results"][0]["result"], "fail");
+    assert_eq!(
+        (&report["summary"]["pass"], &report["summary"]["fail"]),
+        (&json!(150), &json!(1))
+    );
+    assert_eq!(report["configuration"], json!({"limits": {"maxResults": 100}}));
+}
+
+#[test]
+fn a_uid_in_two_namespaces_gives_a_report_in_each() {
+    let mut elsewhere = standing(UID, "shop", CoverageState::Covered);
+    elsewhere.namespace = "other".to_owned();
+    let list = list(
+        &findings([elsewhere, standing(UID, "shop", CoverageState::Covered)]),
+        now(),
+        false,
+    );
+    let namespaces: Vec<_> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["metadata"]["namespace"])
+        .collect();
+    assert_eq!(namespaces, ["apps", "other"]);
+}

@@ -1,0 +1,110 @@
+//! `pullpass audit --output openreports`: Reports that the API server and the Go types of openreports.io take.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use pullpass_test_support::{ControlPlane, tool, wait_for};
+use serde_json::{Value, json};
+
+use crate::audited::{cluster, uid};
+use crate::world::{SOON, Test, items, text};
+
+const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
+const MODULE: &str = "github.com/openreports/reports-api";
+
+fn audit(cluster: &ControlPlane) -> Result<String, Box<dyn Error>> {
+    let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["audit", "--output", "openreports", "--kubeconfig"])
+        .arg(cluster.kubeconfig())
+        .output()?;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Gives a List to a program of Go that decodes it strictly.
+fn decode(program: &Path, list: &Value) -> Result<Output, std::io::Error> {
+    let mut child = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(list.to_string().as_bytes())?;
+    }
+    child.wait_with_output()
+}
+
+/// The `CustomResourceDefinition` that comes with the module.
+fn define(cluster: &ControlPlane) -> Test {
+    let listed = Command::new("go")
+        .args([
+            "list",
+            "-m",
+            "-f",
+            "{{.Dir}}/config/crd/openreports.io_reports.yaml",
+            MODULE,
+        ])
+        .env("GOWORK", "off")
+        .current_dir(TOOLS)
+        .output()?;
+    let file = String::from_utf8(listed.stdout)?;
+    cluster.run(&["apply", "--filename", file.trim()])?;
+    let definition = "crd/reports.openreports.io";
+    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", definition])?;
+    Ok(())
+}
+
+fn result<'a>(list: &'a Value, deployment: &str) -> Option<&'a str> {
+    let mut reports = items(list, "/items");
+    let report = reports.find(|report| text(report, "/metadata/name") == uid(deployment))?;
+    report.pointer("/results/0/result")?.as_str()
+}
+
+#[test]
+fn reports_are_what_the_api_server_and_readers_take() -> Test {
+    let cluster = cluster("Entra ID refuses the identity")?;
+    // The module comes with what is built of it.
+    let reader = tool("reports")?;
+    define(&cluster)?;
+
+    let printed = audit(&cluster)?;
+    let created = wait_for("the API server to serve Reports", SOON, || {
+        let dry_run = [
+            "create",
+            "--dry-run=server",
+            "--validate=strict",
+            "--filename",
+            "-",
+        ];
+        cluster.run_with_input(&dry_run, &printed)
+    })?;
+    assert_eq!(created.stdout.lines().count(), 8, "{}", created.stdout);
+    let list: Value = serde_saphyr::from_str(&printed)?;
+    for (deployment, expected) in [
+        ("cart", "pass"),
+        ("search", "pass"),
+        ("nightly", "fail"),
+        ("proxy", "warn"),
+    ] {
+        assert_eq!(result(&list, deployment), Some(expected), "{deployment}");
+    }
+    let decoded = decode(&reader, &list)?;
+    assert_eq!(String::from_utf8(decoded.stdout)?.trim(), "8");
+    let unknown =
+        json!({"apiVersion": "v1", "kind": "List", "items": [{"kind": "Report", "no-such-field": 1}]});
+    assert!(!decode(&reader, &unknown)?.status.success());
+
+    cluster.apply(&printed)?;
+    let columns = "--output=jsonpath={.summary.fail} {.scope.kind} {.scope.name}";
+    let kept = cluster.run(&["get", "report", &uid("nightly"), "--namespace=reports", columns])?;
+    assert_eq!(kept.stdout, "1 ReplicaSet nightly-5d4f8c7b9");
+
+    // What the rules refuse is no warning.
+    let deny = json!({"spec": {"unattached": "deny"}}).to_string();
+    cluster.run(&["patch", "acrindex", "pullpass", "--type=merge", "--patch", &deny])?;
+    let list: Value = serde_saphyr::from_str(&audit(&cluster)?)?;
+    assert_eq!(result(&list, "proxy"), Some("fail"));
+    Ok(())
+}
