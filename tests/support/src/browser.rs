@@ -51,11 +51,15 @@ impl Browser {
     ///
     /// If the machine has none, which no test takes for a pass.
     pub fn start() -> Result<Self, Error> {
+        Self::start_program("chromium")
+    }
+
+    fn start_program(program: &str) -> Result<Self, Error> {
         let scratch = Scratch::new()?;
         let log = File::create(scratch.path().join("log")).map_err(Error::io("creating a log"))?;
         let mut command = Command::new("sh");
         command
-            .args(["-c", PIPES, "sh", "chromium"])
+            .args(["-c", PIPES, "sh", program])
             .args(FLAGS)
             .arg(format!(
                 "--user-data-dir={}",
@@ -198,8 +202,11 @@ impl Browser {
 
     /// Why nothing comes from it.
     fn gone(&mut self) -> Error {
-        let missing = self.child.try_wait().ok().flatten();
-        if missing.is_some_and(|status| status.code() == Some(127)) {
+        // Its pipe can close a moment before its end is known.
+        let ended = wait_for("its end", Duration::from_secs(1), || {
+            self.child.try_wait().ok().flatten()
+        });
+        if ended.is_ok_and(|status| status.code() == Some(127)) {
             return Error::NoBrowser;
         }
         let log = tail(&self.scratch.path().join("log")).unwrap_or_default();
@@ -226,5 +233,22 @@ impl Drop for Browser {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_browser_fails_the_test() {
+        let missing = Browser::start_program("no-such-browser");
+        assert!(matches!(&missing, Err(Error::NoBrowser)), "{missing:?}");
+    }
+
+    #[test]
+    fn a_browser_that_ends_is_told_with_its_log() {
+        let ended = Browser::start_program("false");
+        assert!(matches!(&ended, Err(Error::Browser(_))), "{ended:?}");
     }
 }
