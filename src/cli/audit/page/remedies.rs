@@ -46,7 +46,7 @@ pub(super) fn of_gap(
     let edit = || registry.map(|name| format!("kubectl edit acrregistry {name}"));
     match gap {
         Gap::Unattached => vec![run(
-            "attach it, for example as the managed identity of the nodes; `pullpass attach --help` lists the other identities",
+            "attach it, for example as the managed identity of the nodes; pullpass attach --help lists the other identities",
             format!("pullpass attach {host} --managed-identity"),
         )],
         Gap::Forbidden => {
