@@ -11,7 +11,7 @@ use kube::{Api, Client, Config};
 use pullpass::api::names::{OWN_NAMESPACE, minted_credential, pull_secret};
 use pullpass::sync::held_credential::HeldCredential;
 use pullpass_emulator::Step;
-use pullpass_test_support::{Azure, ControlPlane, Installation, Login, wait_for};
+use pullpass_test_support::{Azure, ControlPlane, Installation, InstallationBuilder, Login, wait_for};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -35,11 +35,15 @@ pub(crate) fn login() -> Login {
 
 /// A pullpass for the whole cluster, under the shipped rights.
 pub(crate) fn start_pullpass<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>> {
-    let mut builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
-        .whole_cluster("first")
-        .in_cluster()
-        .flag(RESYNC)
-        .flag(EMPTIED);
+    start(
+        Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass")).whole_cluster("first"),
+        azure,
+    )
+}
+
+/// Starts a pullpass that does nothing now and then during a run.
+pub(crate) fn start<'a>(builder: InstallationBuilder<'a>, azure: &Azure) -> Result<Installation<'a>> {
+    let mut builder = builder.in_cluster().flag(RESYNC).flag(EMPTIED);
     for flag in azure.flags() {
         builder = builder.flag(flag);
     }
