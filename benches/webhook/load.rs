@@ -17,14 +17,27 @@ use tokio_rustls::TlsConnector;
 
 use crate::support::Result;
 
-/// Connections to a server. kube-apiserver opens another one when its streams are taken.
-const CONNECTIONS: usize = 4;
-/// Requests that are on the way at once on each of them.
-const STREAMS: usize = 16;
+/// How much a load asks for concurrently.
+#[derive(Clone, Copy)]
+pub(crate) struct Width {
+    /// Connections to a server. kube-apiserver opens another one when its streams are taken.
+    pub(crate) connections: usize,
+    /// Requests that are on the way concurrently on each of them.
+    pub(crate) streams: usize,
+}
+
+impl Width {
+    /// As much as an API server asks for when it has a lot to do.
+    pub(crate) const MANY: Self = Self {
+        connections: 4,
+        streams: 16,
+    };
+}
 
 /// Connections to one server, and what is sent over them.
 pub(crate) struct Load {
     connections: Vec<SendRequest<Full<Bytes>>>,
+    streams: usize,
     uri: String,
     body: Bytes,
 }
@@ -55,6 +68,7 @@ impl Load {
         address: SocketAddr,
         certificate: &CertificateDer<'static>,
         body: Bytes,
+        width: Width,
     ) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone())?;
@@ -63,8 +77,8 @@ impl Load {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let tls = TlsConnector::from(Arc::new(config));
-        let mut connections = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
+        let mut connections = Vec::with_capacity(width.connections);
+        for _ in 0..width.connections {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let stream = tls.connect(ServerName::from(address.ip()), stream).await?;
@@ -75,6 +89,7 @@ impl Load {
         }
         Ok(Self {
             connections,
+            streams: width.streams,
             uri: format!("https://{address}/mutate?timeout=5s"),
             body,
         })
@@ -91,7 +106,7 @@ impl Load {
         let begin = Instant::now();
         let mut clients = JoinSet::new();
         for connection in &self.connections {
-            for _ in 0..STREAMS {
+            for _ in 0..self.streams {
                 clients.spawn(
                     self.client(connection)
                         .send_until(begin + duration, expected.clone()),

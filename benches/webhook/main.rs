@@ -5,6 +5,7 @@ mod load;
 mod reading;
 mod report;
 mod review;
+mod rounds;
 mod servers;
 #[path = "../support/mod.rs"]
 mod support;
@@ -23,9 +24,10 @@ use pullpass_test_support::Scratch;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use load::Load;
-use report::{Report, Rounds, Row};
+use load::{Load, Width};
+use report::{Report, Row};
 use review::{PULL_SECRET, Size, review};
+use rounds::Rounds;
 use servers::{Process, audit_dropped, prepare, serve_floor, start_floor, start_pullpass};
 use support::{Output, Result};
 
@@ -117,12 +119,22 @@ fn measure(runtime: &Runtime, size: Size, rounds: u16, duration: Duration) -> Re
     let (pullpass, metrics) = start_pullpass(scratch.path())?;
     thread::sleep(SETTLE_INTERVAL);
     let idle = pullpass.memory("VmRSS")?;
-    let load = runtime.block_on(Load::connect(pullpass.address, &certificate, body.clone()))?;
+    let load = runtime.block_on(Load::connect(
+        pullpass.address,
+        &certificate,
+        body.clone(),
+        Width::MANY,
+    ))?;
     let answer = runtime.block_on(load.answer())?;
     check(&answer)?;
 
     let floor = start_floor(scratch.path(), &answer)?;
-    let floor_load = runtime.block_on(Load::connect(floor.address, &certificate, body.clone()))?;
+    let floor_load = runtime.block_on(Load::connect(
+        floor.address,
+        &certificate,
+        body.clone(),
+        Width::MANY,
+    ))?;
 
     let mut contenders = [
         (floor, floor_load, Rounds::default()),

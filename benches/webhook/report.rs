@@ -1,12 +1,10 @@
 //! What was measured, for people and for scripts.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use crate::load::Round;
 use crate::reading::Reading;
-use crate::support::{Output, median, percentile, table};
+use crate::rounds::{Measured, Rounds};
+use crate::support::{Output, median, table};
 
 /// Everything that was measured.
 #[derive(Serialize)]
@@ -34,59 +32,6 @@ pub(crate) struct Row {
     cpu_ratio: f64,
     /// Audit records that were lost.
     audit_dropped: u64,
-}
-
-/// What a server did.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Measured {
-    requests_per_second: f64,
-    p50_micros: f64,
-    p99_micros: f64,
-    cpu_micros_per_request: f64,
-    peak_memory_kib: f64,
-}
-
-/// A server's rounds, and the processor time of each.
-#[derive(Default)]
-pub(crate) struct Rounds {
-    rounds: Vec<(Round, f64)>,
-}
-
-impl Rounds {
-    /// Takes a round, with the seconds of processor time that the server used in it.
-    pub(crate) fn push(&mut self, round: Round, cpu: f64) {
-        self.rounds.push((round, cpu));
-    }
-
-    fn rates(&self) -> impl Iterator<Item = f64> {
-        self.rounds.iter().map(|(round, _)| round.rate())
-    }
-
-    /// Microseconds of processor time for a request, in each round.
-    fn costs(&self) -> impl Iterator<Item = f64> {
-        self.rounds
-            .iter()
-            .map(|(round, cpu)| cpu * 1e6 / (round.rate() * round.elapsed.as_secs_f64()))
-    }
-
-    fn measured(&self, peak_memory_kib: f64) -> Measured {
-        let mut latencies: Vec<_> = self
-            .rounds
-            .iter()
-            .flat_map(|(round, _)| &round.latencies)
-            .collect();
-        latencies.sort_unstable();
-        let percentile =
-            |percent| percentile(&latencies, percent).map_or(f64::NAN, |latency| micros(*latency));
-        Measured {
-            requests_per_second: median(self.rates()),
-            p50_micros: percentile(50),
-            p99_micros: percentile(99),
-            cpu_micros_per_request: median(self.costs()),
-            peak_memory_kib,
-        }
-    }
 }
 
 /// A server's rounds, and its peak memory in KiB.
@@ -185,8 +130,4 @@ fn line(head: [String; 3], measured: &Measured, tail: [String; 3]) -> [String; 1
         cpu_ratio,
         lost,
     ]
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }

@@ -19,6 +19,9 @@ metadata: {name: apps, labels: {kubernetes.io/metadata.name: apps}}
 /// The pull secret of that registry.
 pub(crate) const PULL_SECRET: &str = "pullpass-myregistry";
 
+/// Of how many containers an annotation of 200 KB tells.
+const APPLIED_CONTAINERS: usize = 30;
+
 /// How large a review is, in rounded kilobytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Size {
@@ -28,6 +31,9 @@ pub(crate) enum Size {
     /// 8 containers of 25 environment variables each
     #[value(name = "32k")]
     Medium,
+    /// One container, and an annotation that holds JSON
+    #[value(name = "32k-escaped")]
+    MediumEscaped,
     /// 16 containers of 96 environment variables each
     #[value(name = "200k")]
     Large,
@@ -42,6 +48,7 @@ impl Size {
         match self {
             Self::Small => "3 KB",
             Self::Medium => "32 KB",
+            Self::MediumEscaped => "32 KB, escaped",
             Self::Large => "200 KB",
             Self::Escaped => "200 KB, escaped",
         }
@@ -49,7 +56,7 @@ impl Size {
 
     fn containers_and_variables(self) -> (usize, usize) {
         match self {
-            Self::Small | Self::Escaped => (1, 0),
+            Self::Small | Self::MediumEscaped | Self::Escaped => (1, 0),
             Self::Medium => (8, 25),
             Self::Large => (16, 96),
         }
@@ -58,19 +65,23 @@ impl Size {
 
 /// An `AdmissionReview` of that size.
 pub(crate) fn review(size: Size) -> Vec<u8> {
-    let applied = (size == Size::Escaped).then(applied);
-    review_with(size, applied)
+    let containers = match size {
+        Size::Small | Size::Medium | Size::Large => None,
+        Size::MediumEscaped => Some(5),
+        Size::Escaped => Some(APPLIED_CONTAINERS),
+    };
+    review_with(size, containers.map(applied))
 }
 
 /// One as long as that with escapes, which has none.
 pub(crate) fn unescaped() -> Vec<u8> {
-    let length = Value::from(applied()).to_string().len() - "\"\"".len();
+    let length = Value::from(applied(APPLIED_CONTAINERS)).to_string().len() - "\"\"".len();
     review_with(Size::Escaped, Some("a".repeat(length)))
 }
 
 /// What `kubectl apply` leaves on the Pod.
-fn applied() -> String {
-    spec(30, 96).to_string()
+fn applied(containers: usize) -> String {
+    spec(containers, 96).to_string()
 }
 
 fn review_with(size: Size, applied: Option<String>) -> Vec<u8> {

@@ -25,9 +25,12 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// How long a server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-const CERTIFICATE: &str = "tls.crt";
-const KEY: &str = "tls.key";
-const ANSWER: &str = "answer.json";
+/// The certificate, in the directory of a run.
+pub(crate) const CERTIFICATE: &str = "tls.crt";
+/// Its key.
+pub(crate) const KEY: &str = "tls.key";
+/// What a floor answers.
+pub(crate) const ANSWER: &str = "answer.json";
 
 /// A server that runs.
 pub(crate) struct Process {
@@ -37,7 +40,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(name: &str, command: &Command, directory: &Path, address: SocketAddr) -> Result<Self> {
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(
+        name: &str,
+        command: &Command,
+        directory: &Path,
+        address: SocketAddr,
+    ) -> Result<Self> {
         let mut process = Supervised::spawn(name, command, directory)?;
         wait_for(name, START_TIMEOUT, || match process.check_running() {
             Ok(()) => TcpStream::connect(address)
@@ -81,13 +90,21 @@ pub(crate) fn prepare(directory: &Path) -> Result<CertificateDer<'static>> {
     Ok(cert.der().clone())
 }
 
-fn loopback() -> Result<SocketAddr> {
+/// Where nothing listens.
+pub(crate) fn loopback() -> Result<SocketAddr> {
     Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
 }
 
 /// The program itself; also where its metrics are.
 pub(crate) fn start_pullpass(directory: &Path) -> Result<(Process, SocketAddr)> {
     let (address, metrics) = (loopback()?, loopback()?);
+    let command = pullpass(directory, address, metrics);
+    let process = Process::start("pullpass", &command, directory, address)?;
+    Ok((process, metrics))
+}
+
+/// What starts it.
+pub(crate) fn pullpass(directory: &Path, address: SocketAddr, metrics: SocketAddr) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullpass"));
     command
         .arg("serve")
@@ -101,8 +118,7 @@ pub(crate) fn start_pullpass(directory: &Path) -> Result<(Process, SocketAddr)> 
         .arg(directory.join(KEY))
         .arg("--audit-log")
         .arg(directory.join("audit.log"));
-    let process = Process::start("pullpass", &command, directory, address)?;
-    Ok((process, metrics))
+    command
 }
 
 /// The floor, answering `answer`: this program once more.
