@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// The longest `Retry-After` that is honored: no service may silence a retry for longer.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
-/// How much shorter than the full delay a delay with jitter may be, as a fraction of it.
+/// How much shorter than the full delay a delay with jitter may be, and how much longer than what a server asks for, as a
+/// fraction of it.
 const JITTER: f64 = 0.25;
 /// The same of an interval.
 const SPREAD: f64 = 0.1;
@@ -28,7 +29,7 @@ impl Backoff {
     /// The delay after so many failures in a row; none without a failure.
     ///
     /// Jitter only shortens the delay, so the cap holds. A server that asks for a longer one with `Retry-After` gets it,
-    /// up to [`MAX_RETRY_AFTER`].
+    /// up to [`MAX_RETRY_AFTER`], and up to a quarter more: it asks all that it throttles for the same.
     pub fn delay(self, failures: u32, retry_after: Option<Duration>, jitter: Jitter) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else {
             return Duration::ZERO;
@@ -38,7 +39,7 @@ impl Backoff {
             .saturating_mul(2_u32.saturating_pow(doublings))
             .min(self.cap);
         let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        jitter.shorten(delay).max(asked)
+        jitter.shorten(delay).max(jitter.lengthen(asked))
     }
 }
 
@@ -86,6 +87,13 @@ impl Jitter {
             Self(_) => delay.mul_f64(1.0 - JITTER * self.fraction()),
         }
     }
+
+    fn lengthen(self, delay: Duration) -> Duration {
+        match self {
+            Self::NONE => delay,
+            Self(_) => delay.mul_f64(1.0 + JITTER * self.fraction()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +132,8 @@ mod tests {
             assert_eq!(BACKOFF.delay(1, Some(asked), Jitter::NONE), expected);
         }
         let asked = Duration::from_secs(77);
-        assert_eq!(BACKOFF.delay(1, Some(asked), Jitter::FULL), asked);
+        let longest = asked.mul_f64(1.25);
+        assert_eq!(BACKOFF.delay(1, Some(asked), Jitter::FULL), longest);
         assert_eq!(BACKOFF.delay(0, Some(asked), Jitter::NONE), Duration::ZERO);
     }
 
@@ -142,6 +151,13 @@ mod tests {
             let full = BACKOFF.delay(failures, None, Jitter::NONE);
             let delay = BACKOFF.delay(failures, None, Jitter::of(&what));
             prop_assert!(delay <= full && delay >= full.mul_f64(1.0 - JITTER), "{:?} of {:?}", delay, full);
+        }
+
+        #[test]
+        fn servers_are_asked_no_sooner_than_they_say(seconds in 300_u64..3_600, what: u64) {
+            let asked = Duration::from_secs(seconds);
+            let delay = BACKOFF.delay(1, Some(asked), Jitter::of(&what));
+            prop_assert!(delay >= asked && delay <= asked.mul_f64(1.0 + JITTER), "{:?} of {:?}", delay, asked);
         }
     }
 }

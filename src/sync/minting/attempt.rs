@@ -557,8 +557,9 @@ mod tests {
             ("b", 0, false),
             ("c", 0, true),
             ("a", 9, true),
-            ("c", 1, false),
-            ("a", 10, false),
+            // A wait is up to a quarter longer.
+            ("c", 2, false),
+            ("a", 13, false),
         ] {
             assert_eq!(
                 memories.of(inputs, minutes(at)).is_some(),
@@ -574,7 +575,7 @@ mod tests {
             memories.take(Some(of(&number.to_string(), Some(600))), begin.steady);
         }
         assert_eq!(memories.asked_to_wait.len(), MAX_ASKED);
-        memories.take(None, minutes(10));
+        memories.take(None, minutes(13));
         assert!(memories.asked_to_wait.is_empty());
     }
 

@@ -494,16 +494,20 @@ mod tests {
             assert!(*wait <= full && *wait >= full * 0.75, "{waits:?}");
         }
         let asked = |wait| failed(clocks(0), "a", None, Some(wait));
-        assert_eq!(asked(Duration::from_secs(77)).retry_at, at(77));
-        assert_eq!(asked(Duration::MAX).retry_at, at(3600));
+        let asked_for = |wait, least, most| {
+            let retry_at = asked(wait).retry_at;
+            assert!(at(least) <= retry_at && retry_at <= at(most), "{retry_at}");
+        };
+        asked_for(Duration::from_secs(77), 77, 97);
+        asked_for(Duration::MAX, 3_600, 4_500);
         let failures = asked(Duration::from_secs(77));
         let held = held(0, Some(1));
         let plan = |now| plan(now, "a", Some((&held, listed(0))), 0.5, Some(&failures));
-        assert_eq!(plan(clocks(76)), RefreshPlan::Wait(Some(Duration::from_secs(1))));
-        assert_eq!(plan(clocks(77)), RefreshPlan::Mint);
+        assert!(matches!(plan(clocks(76)), RefreshPlan::Wait(Some(left)) if left >= Duration::from_secs(1)));
+        assert_eq!(plan(clocks(97)), RefreshPlan::Mint);
         let set_back = Instants {
             wall: at(-100_000),
-            ..clocks(77)
+            ..clocks(97)
         };
         assert_eq!(
             plan(set_back),
