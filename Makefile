@@ -63,12 +63,16 @@ picture: setup ## Write the picture in docs/audit.md, of a page of `pullpass aud
 	cargo test --locked --test policy -- --ignored --exact audit_page::picture
 
 .PHONY: bench
-bench: ## Measure the webhook, also while it is flooded, the secret sync and the API server's policies, each against a floor in the same run
+bench: ## Measure the webhook, also while it is flooded and beside Go, the secret sync, 10,000 Pods and the API server's policies, each against a floor in the same run
 	tests/control-plane/build >/dev/null
 	cargo bench --locked --bench webhook
 	cargo bench --locked --bench flood
 	cargo bench --locked --bench sync
 	cargo bench --locked --bench policy
+	cargo bench --locked --bench coverage -- --pods 10000
+	benches/peers/build >/dev/null
+	cargo bench --locked --bench peers
+	cargo bench --locked --bench fleet
 
 .PHONY: soak
 soak: setup ## Create PODS Pods (default 100000, up to 20 minutes) while replicas die and much changes, and count those without a pull secret
@@ -97,7 +101,7 @@ image-check: ## Build the image's root twice for each architecture, compare, and
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
-	gofmt -w tests/control-plane tests/node tests/audit/queries
+	gofmt -w tests/control-plane tests/node tests/audit/queries benches/peers
 
 .PHONY: generate
 generate: ## Write the generated files anew

@@ -7,6 +7,42 @@ use std::path::Path;
 /// A definition in the sources or the manifests, and the words of a page that say the same.
 const CLAIMS: &[(&str, &str, &str, &str)] = &[
     (
+        "src/sync/demand.rs",
+        "CONCURRENCY: usize = 16;",
+        "docs/scale.md",
+        "16 written concurrently",
+    ),
+    (
+        "src/sync/secrets/mod.rs",
+        "CONCURRENCY: usize = 32;",
+        "docs/scale.md",
+        "32 written concurrently",
+    ),
+    (
+        "src/base/backoff.rs",
+        "JITTER: f64 = 0.25;",
+        "docs/scale.md",
+        "adds up to a quarter",
+    ),
+    (
+        "src/base/backoff.rs",
+        "SPREAD: f64 = 0.1;",
+        "docs/scale.md",
+        "up to a tenth early",
+    ),
+    (
+        "src/sync/pods/kept.rs",
+        "MAX_BYTES: usize = 64 << 20;",
+        "docs/scale.md",
+        "ends at 64 MiB",
+    ),
+    (
+        "tests/scale/fleet.rs",
+        "RETRY_AFTER: Duration = Duration::from_mins(1);",
+        "docs/scale.md",
+        "with `Retry-After: 60`",
+    ),
+    (
         "src/audit/record.rs",
         "MAX_LISTED: usize = 100;",
         "docs/audit.md",
