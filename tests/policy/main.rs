@@ -10,6 +10,7 @@ mod audited;
 mod denial_events;
 mod enforce;
 mod every_row;
+mod fetching_webhooks;
 mod intruder;
 mod mountable_secrets;
 mod oversized;
