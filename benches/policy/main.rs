@@ -26,7 +26,16 @@ const TURN: &str = "bench";
 const READY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Who looks at a Pod of a turn's namespace.
-const TURNS: [&str; 5] = ["nothing", "admission-policy", "enforce", "both", "webhook"];
+const TURNS: [&str; 6] = [
+    "nothing",
+    "admission-policy",
+    "always-inject",
+    "enforce",
+    "both",
+    "webhook",
+];
+/// The turn of the policy that looks at no image, and adds the names of all registries.
+const ALWAYS: &str = "always-inject";
 
 /// Measures what the API server's own policies cost the creation of a Pod
 #[derive(Debug, Parser)]
@@ -129,15 +138,17 @@ fn prepare(cluster: &ControlPlane, pullpass: &Installation<'_>, runtime: &Runtim
     for (policies, turn) in [(ADMISSION_POLICY, "admission-policy"), (ENFORCE, "enforce")] {
         for text in policies.split("\n---\n") {
             let mut object: Value = serde_saphyr::from_str(text)?;
-            // For namespaces that ask for the secrets of all registries; none of these does.
-            if object.pointer("/metadata/name").and_then(Value::as_str) == Some("pullpass-always") {
-                continue;
-            }
+            let name = object.pointer("/metadata/name").and_then(Value::as_str);
+            let turns = if name == Some("pullpass-always") {
+                vec![ALWAYS]
+            } else {
+                vec![turn, "both"]
+            };
             if let Some(constraints) = object
                 .pointer_mut("/spec/matchConstraints")
                 .and_then(Value::as_object_mut)
             {
-                let picked = json!({"key": TURN, "operator": "In", "values": [turn, "both"]});
+                let picked = json!({"key": TURN, "operator": "In", "values": turns});
                 constraints.insert(
                     "namespaceSelector".to_owned(),
                     json!({"matchExpressions": [picked]}),
@@ -198,12 +209,11 @@ fn wait_until_known(
             Err(format!("{known} of {registries}"))
         }
     })?;
-    let expected = usize::from(registries > 0);
     for (name, pods) in TURNS.into_iter().zip(turns) {
-        let expected = if ["nothing", "enforce"].contains(&name) {
-            0
-        } else {
-            expected
+        let expected = match name {
+            "nothing" | "enforce" => 0,
+            ALWAYS => registries,
+            _ => registries.min(1),
         };
         wait_for("everybody to know the registries", READY_TIMEOUT, || {
             let created = runtime
@@ -252,12 +262,13 @@ fn render(rows: &[Row], output: Output) -> Result<String> {
     if output == Output::Json {
         return Ok(serde_json::to_string_pretty(&json!({"turns": TURNS, "rows": rows}))? + "\n");
     }
-    let [nothing, policy, enforce, both, webhook] = TURNS.map(str::to_owned);
+    let [nothing, policy, always, enforce, both, webhook] = TURNS.map(str::to_owned);
     let mut lines = vec![[
         "AcrRegistries".to_owned(),
         "a Pod".to_owned(),
         nothing,
         policy,
+        always,
         enforce,
         both,
         webhook,
@@ -280,6 +291,7 @@ fn render(rows: &[Row], output: Output) -> Result<String> {
             cell(2),
             cell(3),
             cell(4),
+            cell(5),
         ]);
     }
     Ok(format!(
