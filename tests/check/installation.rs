@@ -245,6 +245,16 @@ fn inject_into_the_rest(world: &World<'_>) -> Test {
         "ports": [{"name": "https", "port": 7443, "protocol": "TCP"}],
     });
     world.cluster.apply(&api_servers.to_string())?;
+    let running = r#"--patch={"status": {"phase": "Running"}}"#;
+    world.cluster.run(&[
+        "patch",
+        "pod",
+        "pullpass-0",
+        &own,
+        "--subresource=status",
+        "--type=merge",
+        running,
+    ])?;
     let blocked = world.wait_for_fault("EGRESS_BLOCKED_ERROR", &[])?;
     world.run_first_cure(&blocked)?;
     world.assert_found("WEBHOOK_NO_ENDPOINTS_ERROR", &[])?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::{NetworkPolicyPort, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -63,28 +64,39 @@ fn lets_out(open: &NetworkPolicyPort, port: i32) -> bool {
 }
 
 impl Facts {
-    /// Why no replica is ready, where the network policy is why.
+    /// Why no replica is ready, where the network policy may be why: a replica runs in the network of Pods, and is not ready.
     pub(super) fn blocked(&self) -> Option<StepOutcome> {
         let egress = self.egress.as_ref().ok()?;
+        if !self.replicas.as_ref().ok()?.iter().any(runs_in_the_pods_network) {
+            return None;
+        }
         let closed = egress.closed_ports();
         if closed.is_empty() {
             return None;
         }
         let ports: Vec<_> = closed.iter().map(|port| format!("{{\"port\":{port}}}")).collect();
         let rule = format!("{{\"ports\":[{}]}}", ports.join(","));
+        // A list that is empty is not stored, and nothing can be added to it.
+        let has_rules = egress
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.egress.as_ref())
+            .is_some_and(|rules| !rules.is_empty());
+        let patch = if has_rules {
+            format!("[{{\"op\":\"add\",\"path\":\"/spec/egress/-\",\"value\":{rule}}}]")
+        } else {
+            format!("[{{\"op\":\"add\",\"path\":\"/spec/egress\",\"value\":[{rule}]}}]")
+        };
         Some(fault(
             Code::EgressBlocked,
             format!(
-                "no replica is ready, and the NetworkPolicy pullpass lets no replica reach the API server, which listens on {}",
+                "no replica is ready, and the NetworkPolicy pullpass does not let replicas reach the API server, which listens on {}",
                 listed(&closed)
             ),
             vec![
                 self.own(
                     "Let replicas out to it:",
-                    &format!(
-                        "patch networkpolicy pullpass --type json --patch \
-                         '[{{\"op\":\"add\",\"path\":\"/spec/egress/-\",\"value\":{rule}}}]'"
-                    ),
+                    &format!("patch networkpolicy pullpass --type json --patch '{patch}'"),
                 ),
                 Cure {
                     text: format!(
@@ -92,9 +104,19 @@ impl Facts {
                     ),
                     command: None,
                 },
+                self.own(
+                    "If that is not it, since another policy opens the port, or none is enforced, see what keeps the replicas from being ready:",
+                    "describe pods --selector app.kubernetes.io/name=pullpass",
+                ),
             ],
         ))
     }
+}
+
+fn runs_in_the_pods_network(pod: &Pod) -> bool {
+    let runs = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let is_the_nodes = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    runs && !is_the_nodes
 }
 
 /// What is said before an installation, where API servers listen on these ports. It is no fault: the cluster's network may

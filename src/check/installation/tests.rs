@@ -32,6 +32,49 @@ fn pod(image: &str) -> Pod {
     serde_json::from_value(pod).unwrap()
 }
 
+/// A Pod whose container has started, and is not ready.
+fn running(on_the_nodes_network: bool) -> Pod {
+    let pod = json!({
+        "metadata": {"name": "pullpass-0"}, "status": {"phase": "Running"},
+        "spec": {"hostNetwork": on_the_nodes_network, "containers": [{"name": "pullpass", "image": "pullpass:0.1.0"}]},
+    });
+    serde_json::from_value(pod).unwrap()
+}
+
+/// The command that opens the port, where the network policy is taken to be why no replica is ready.
+fn opened_by(replica: Pod, egress: &Value) -> Option<String> {
+    let mut facts = healthy();
+    facts.endpoints = Ok(0);
+    facts.replicas = Ok(vec![replica]);
+    let policy = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": egress});
+    facts.egress = Ok(Egress {
+        ports: [7443].into(),
+        policy: serde_json::from_value(policy).unwrap(),
+    });
+    let findings = facts.findings();
+    let failure = findings.iter().find_map(Finding::failure)?;
+    (failure.code == Code::EgressBlocked).then(|| failure.cures[0].command.clone().unwrap_or_default())
+}
+
+#[test]
+fn a_network_policy_is_blamed_where_it_can_be_at_fault() {
+    let rules = json!([{"ports": [{"port": 443}]}]);
+    let patch = opened_by(running(false), &rules).unwrap_or_default();
+    assert!(
+        patch.contains(r#""path":"/spec/egress/-","value":{"ports":[{"port":7443}]}"#),
+        "{patch}"
+    );
+    // An empty list is not stored.
+    let patch = opened_by(running(false), &Value::Null).unwrap_or_default();
+    assert!(
+        patch.contains(r#""path":"/spec/egress","value":[{"ports":[{"port":7443}]}]"#),
+        "{patch}"
+    );
+    // It is not in the network that the policy is about, or has not started.
+    assert_eq!(opened_by(running(true), &rules), None);
+    assert_eq!(opened_by(pod("pullpass:0.1.0"), &rules), None);
+}
+
 fn policy(name: &str) -> FencePolicy {
     let condition = format!("request.userInfo.username == 'system:serviceaccount:{OWN}:pullpass'");
     FencePolicy {
@@ -184,6 +227,7 @@ fn each_fault_of_the_webhook_has_a_code_of_its_own() {
             "EGRESS_BLOCKED_ERROR",
             codes(|facts| {
                 facts.endpoints = Ok(0);
+                facts.replicas = Ok(vec![running(false)]);
                 let policy = json!({"podSelector": {}, "egress": [{"ports": [{"port": 443}]}]});
                 facts.egress = Ok(Egress {
                     ports: [7443].into(),
