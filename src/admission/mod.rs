@@ -489,7 +489,7 @@ mod tests {
         let denied = told(&review).unwrap();
         assert_eq!(
             denied.message,
-            "A Pod is refused: no AcrRegistry has other.azurecr.io (rule: unattached). Whoever administers the cluster can \
+            "A Pod is refused: no AcrRegistry has other.azurecr.io (rule: unattached). An administrator of the cluster can \
              attach it: pullpass attach other.azurecr.io"
         );
         assert_eq!(denied.owner.uid.as_deref(), Some(UID));

@@ -13,7 +13,7 @@ use crate::api::registry_rules;
 use crate::registry::cloud::CloudName;
 
 /// Attaches an Azure Container Registry to this cluster: Pods that name its images get a pull secret. Delete it to
-/// detach the registry; every secret that came of it goes.
+/// detach the registry: pullpass then deletes every Secret that it created for it.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "pullpass.dev",
@@ -23,7 +23,7 @@ use crate::registry::cloud::CloudName;
     shortname = "acr",
     status = "AcrRegistryStatus",
     derive = "PartialEq",
-    doc = "Attaches an Azure Container Registry to this cluster. Delete it to detach the registry: every secret that came of it goes.",
+    doc = "Attaches an Azure Container Registry to this cluster. Delete it to detach the registry: pullpass then deletes every Secret that it created for it.",
     validation = Rule::new("size(self.metadata.name) <= 63")
         .message("metadata.name must be at most 63 characters: it becomes a label's value and a part of Secrets' names"),
     printcolumn(
@@ -370,7 +370,7 @@ pub struct AcrRegistryStatus {
     /// The generation of the spec that the rest speaks of; -1 before pullpass has looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The registry's host, as it was given or as it came of the resource ID.
+    /// The registry's host, as given or derived from the resource ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_server: Option<String>,
     /// `Ready`: whether the pull secrets hold a credential that works. `Distributed`: whether they are where they should be.

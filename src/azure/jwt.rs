@@ -42,7 +42,7 @@ pub enum JwtError {
     #[error("the token is not a JSON Web Token")]
     Malformed,
     /// No `exp`, or one that is no time.
-    #[error("the token does not say when it ends")]
+    #[error("the token does not say when it expires")]
     NoExpiry,
     /// The token has ended by its issuer's own clock.
     #[error("the token had already ended when it arrived")]

@@ -95,7 +95,7 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
         ))
     } else {
         print(format!(
-            "{host} is detached. pullpass takes the pull secrets away, which were in {served}.\n"
+            "{host} is detached. pullpass deletes the pull secrets, which were in {served}.\n"
         ))
     }
 }

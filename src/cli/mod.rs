@@ -38,8 +38,8 @@ use crate::view::manifests::ManifestsError;
     version,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Exit code: 0, it is done; 1, it failed; 2, the command line or the input is wrong; 3, something was found \
-                  that needs a person. COMMAND --help says which.\n\n\
+    after_help = "Exit codes: 0 success; 1 failure; 2 usage or input error; 3 findings that need attention. \
+                  COMMAND --help says which.\n\n\
                   Examples:\n  \
                   pullpass attach myregistry --help\n  \
                   pullpass audit\n  \

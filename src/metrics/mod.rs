@@ -230,7 +230,7 @@ impl Metrics {
             unfenced: added(
                 to,
                 "pullpass_unfenced",
-                "Whether the API server would take Secrets from pullpass that are not its own, as the leader last saw it; -1 where that is unknown",
+                "1 if the API server would let pullpass write Secrets that it does not own, 0 if not, -1 where that is unknown (leader only)",
                 Gauge::default(),
             ),
             index_failing: added(

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub enum Action {
     /// It is only recorded.
     Allow,
-    /// Whoever sent the request is told.
+    /// The sender of the request is warned.
     Warn,
     /// The request is refused.
     Deny,

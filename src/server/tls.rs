@@ -239,7 +239,7 @@ impl TlsReloader {
                     swapped(&certificate);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the serving certificate changed and can't be used; the old one is served on");
+                    tracing::error!(%error, "the serving certificate changed and is unusable; still serving the previous one");
                 }
             }
         }

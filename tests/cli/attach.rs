@@ -149,7 +149,7 @@ fn a_wrong_password_is_corrected_by_attaching_again() -> Test {
     // Ready is what the old password made it.
     let said = attach(world, &login, &["--client-secret-file=-"], "hunter3")?.failed(1)?;
     assert!(
-        said.contains("EntraRejected") && said.contains("Pods go on"),
+        said.contains("EntraRejected") && said.contains("Pods keep using"),
         "{said}"
     );
     Ok(())
@@ -248,7 +248,7 @@ fn an_identity_is_replaced_as_a_whole() -> Test {
     assert_eq!(
         plain(&said, &login),
         "secret/identity-REGISTRY configured\nacrregistry.pullpass.dev/REGISTRY configured\nREGISTRY.azurecr.io is \
-         ready: its credential does not say when it ends. Pods in injected namespaces with team=a get its pull secret. Whether it \
+         ready: its credential does not say when it expires. Pods in injected namespaces with team=a get its pull secret. Whether it \
          may pull is known when a Pod names an image (condition PullAuthorized), or by: pullpass check REGISTRY \
          --repository REPOSITORY\n"
     );

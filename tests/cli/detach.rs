@@ -136,7 +136,7 @@ fn users_who_may_not_look_for_secrets_are_told_so() -> Test {
     );
     assert_eq!(
         plain(&said.ok()?, &login),
-        "acrregistry.pullpass.dev/REGISTRY deleted\nREGISTRY.azurecr.io is detached. pullpass takes the pull secrets away, \
+        "acrregistry.pullpass.dev/REGISTRY deleted\nREGISTRY.azurecr.io is detached. pullpass deletes the pull secrets, \
          which were in no namespace.\n"
     );
     Ok(())

@@ -298,7 +298,7 @@ fn selectors_decide_as_in_the_webhook() -> Test {
         let expected = registry.map_or_else(String::new, |registry| {
             format!(
                 "pullpass: spec.containers[main] names {image}, and AcrRegistry {registry} is not for namespace {namespace} \
-                 (rule: forbidden). Whoever administers the cluster can change spec.namespaces of {registry} or the \
+                 (rule: forbidden). An administrator of the cluster can change spec.namespaces of {registry} or the \
                  namespace's labels"
             )
         });
@@ -320,7 +320,7 @@ fn every_place_and_spelling_of_an_image_is_judged() -> Test {
     let strange = |image: &str| json!({"containers": [{"name": "main", "image": image}]});
     let of = |path: &str, image: &str, host: &str| {
         Some(format!(
-            "pullpass: {path} names {image}, and no AcrRegistry has {host} (rule: unattached). Whoever administers the \
+            "pullpass: {path} names {image}, and no AcrRegistry has {host} (rule: unattached). An administrator of the \
              cluster can attach it: pullpass attach {host}"
         ))
     };

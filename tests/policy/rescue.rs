@@ -1,4 +1,4 @@
-//! Pods that were admitted while pullpass was away get their pull secret all the same, where that is asked for.
+//! Pods that were admitted while pullpass was unavailable get their pull secret all the same, where that is asked for.
 
 use std::collections::BTreeSet;
 use std::error::Error;

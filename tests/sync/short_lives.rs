@@ -59,7 +59,7 @@ fn credentials_are_refreshed_early_and_survive_an_outage() -> Test {
         .inject(Failure::new(Step::Exchange, Fault::status(503)).at(&login.host));
     let object = world.wait_for_reason(&login, "Unreachable")?;
     let message = text(&object, "/status/conditions/0/message");
-    assert!(message.contains("the credential of before"), "{message}");
+    assert!(message.contains("the previous credential"), "{message}");
     assert!(
         world
             .secret(&namespace, &format!("pullpass-{}", login.name))?

@@ -83,7 +83,7 @@ fn a_wrong_token_is_not_handed_out_and_the_right_one_is() -> Test {
     // One that is wrong leaves the last good one where it is.
     give(world, &login, "hunter3")?;
     let refused = world.wait_for_reason(&login, "ExchangeRejected")?;
-    assert!(message(&refused).contains("Pods go on"), "{refused:#}");
+    assert!(message(&refused).contains("Pods keep using"), "{refused:#}");
     wait_for_looks(world)?;
     let after = world.wait_for_secret(&namespace, &login)?;
     assert_eq!(after.get("data"), secret.get("data"));

@@ -132,7 +132,7 @@ impl OwnCertificate {
                 tracing::info!(ends = %state.leaf.validity().until, "a new serving certificate is served");
             }
             Err(error) => {
-                tracing::error!(%error, "the serving certificate can't be used; the old one is served on");
+                tracing::error!(%error, "the serving certificate is unusable; still serving the previous one");
             }
         }
     }

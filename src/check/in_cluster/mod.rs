@@ -176,7 +176,7 @@ impl Facts {
             return failed(
                 Code::Controller,
                 format!(
-                    "Secret {} in namespace {} is gone; a controller mints it anew",
+                    "Secret {} in namespace {} is gone; the leader mints it again",
                     minted_credential(&self.object.name_any()),
                     self.own_namespace
                 ),
@@ -221,7 +221,7 @@ impl Facts {
         };
         let ends = match expires_at {
             Some(end) => format!(", ends {end}"),
-            None => ", does not say when it ends".to_owned(),
+            None => ", does not say when it expires".to_owned(),
         };
         let unread = match &self.minted {
             Minted::Unreadable(why) => format!(" (by the status: {why})"),

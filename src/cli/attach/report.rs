@@ -39,7 +39,7 @@ pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
         .and_then(|status| status.credential.as_ref());
     let end = match credential.and_then(|credential| credential.expires_at.as_ref()) {
         Some(at) => format!("its credential ends at {at}, and is refreshed before"),
-        None => "its credential does not say when it ends".to_owned(),
+        None => "its credential does not say when it expires".to_owned(),
     };
     let namespaces = match spec.namespaces.clone().map(Selector::try_from) {
         Some(Ok(selector)) => format!("injected namespaces with {selector}"),

@@ -45,7 +45,7 @@ use crate::policy::scope::{Labels, Mode, Scope};
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply -f -"
 )]
 pub(super) struct AuditArgs {
-    /// Look at this namespace only; without it all are looked at, whichever the context names
+    /// Look at this namespace only; absent: at all namespaces, whatever the context names
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// Look at all namespaces, as without --namespace
@@ -72,7 +72,7 @@ pub(super) struct AuditArgs {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum AuditOutput {
-    /// A table of how many Pods stand how, by namespace and registry
+    /// A table of Pod counts by state, namespace and registry
     #[default]
     Table,
     /// A table of Pods

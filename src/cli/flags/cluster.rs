@@ -19,10 +19,10 @@ use crate::sync::stored::EMPTIED_INTERVAL;
 /// What is done about Pods that are stuck.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Rescue {
-    /// Nothing: they are counted
+    /// Only count them
     #[default]
     Off,
-    /// Eviction
+    /// Evict them
     Evict,
 }
 

@@ -65,7 +65,7 @@ fn action() -> impl TypedValueParser<Value = Action> {
     one_of(Action::ALL, |action| {
         PossibleValue::new(action.as_str()).help(match action {
             Action::Allow => "It is only recorded",
-            Action::Warn => "Whoever sent the request is told",
+            Action::Warn => "The sender of the request is warned",
             Action::Deny => "The request is refused",
         })
     })

@@ -79,7 +79,7 @@ impl Gap {
                 "the AcrRegistry is not for the namespace: change its spec.namespaces or the namespace's labels"
             }
             Self::NotInjected => {
-                "admitted before the registry was attached, or while pullpass was away: re-create the Pods (kubectl rollout restart)"
+                "admitted before the registry was attached, or while pullpass was unavailable: re-create the Pods (kubectl rollout restart)"
             }
             Self::OtherSecret => {
                 "they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does"

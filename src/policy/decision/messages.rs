@@ -76,11 +76,11 @@ fn why(breach: Breach<'_>, host: &str, namespace: &str) -> String {
     let rule = breach.rule().as_str();
     match breach {
         Breach::Unattached => format!(
-            "no AcrRegistry has {host} (rule: {rule}). Whoever administers the cluster can attach it: pullpass attach \
+            "no AcrRegistry has {host} (rule: {rule}). An administrator of the cluster can attach it: pullpass attach \
              {host}"
         ),
         Breach::Forbidden(registry) => format!(
-            "AcrRegistry {name} is not for namespace {namespace} (rule: {rule}). Whoever administers the cluster can \
+            "AcrRegistry {name} is not for namespace {namespace} (rule: {rule}). An administrator of the cluster can \
              change spec.namespaces of {name} or the namespace's labels",
             name = registry.name(),
         ),

@@ -198,14 +198,14 @@ fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, Strin
     if let Some(failure) = &credential.failure {
         let rest = match credential.held.as_ref().map(|held| held.expires_at) {
             None => String::new(),
-            Some(None) => ". Pods go on with the credential of before".to_owned(),
+            Some(None) => ". Pods keep using the previous credential".to_owned(),
             Some(Some(end)) if end > now => {
                 format!(
-                    ". Pods go on with the credential of before, until {}",
+                    ". Pods keep using the previous credential, which expires at {}",
                     whole_seconds(end)
                 )
             }
-            Some(Some(end)) => format!(". The credential of before ended at {}", whole_seconds(end)),
+            Some(Some(end)) => format!(". The previous credential expired at {}", whole_seconds(end)),
         };
         return (
             false,
@@ -215,7 +215,7 @@ fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, Strin
     }
     let message = match credential.held.as_deref() {
         Some(HeldCredential { expires_at: None, .. }) => {
-            "the registry takes the credential, which does not say when it ends"
+            "the registry takes the credential, which does not say when it expires"
         }
         _ => "the credential is fresh",
     };
@@ -490,12 +490,12 @@ mod tests {
         assert_eq!(told(false, 1).1, "AADSTS7000215");
         assert_eq!(told(true, 1).0, "Unreachable");
         assert!(
-            told(true, 1).1.ends_with("until 1970-01-01T03:00:00Z"),
+            told(true, 1).1.ends_with("expires at 1970-01-01T03:00:00Z"),
             "{}",
             told(true, 1).1
         );
         assert!(
-            told(true, 10_801).1.contains("ended at"),
+            told(true, 10_801).1.contains("expired at"),
             "{}",
             told(true, 10_801).1
         );
