@@ -15,7 +15,7 @@ use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Password;
 use crate::base::clock::whole_seconds;
-use crate::base::dns::MAX_SUBDOMAIN;
+use crate::base::dns::is_subdomain;
 use crate::check::in_cluster::{Facts, Minted};
 use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
@@ -42,7 +42,7 @@ const MAX_EVENTS: usize = 5;
 #[derive(Debug, Clone)]
 pub(super) enum Named {
     LoginServer(LoginServer),
-    /// An AcrRegistry, by name.
+    /// An AcrRegistry, by its name or by a host outside the zones of Azure's clouds.
     Registry(String),
 }
 
@@ -63,8 +63,7 @@ impl Named {
             Ok(login_server) => return Ok(Self::LoginServer(login_server)),
             Err(error) => error,
         };
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-        if (1..=MAX_SUBDOMAIN).contains(&text.len()) && text.bytes().all(fits) {
+        if is_subdomain(text) || domain_of(text).is_some() {
             Ok(Self::Registry(text.to_owned()))
         } else {
             Err(CliError::Input(format!(
@@ -168,13 +167,17 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, CliError>>) 
 
 async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
     let api: Api<AcrRegistry> = Api::all(client.clone());
-    let found = call(api.get_opt(name)).await.map_err(|error| {
-        refusal_without(
-            Role::View,
-            "the AcrRegistry can't be read; is pullpass installed",
-            &error,
-        )
-    })?;
+    let found = if is_subdomain(name) {
+        call(api.get_opt(name)).await.map_err(|error| {
+            refusal_without(
+                Role::View,
+                "the AcrRegistry can't be read; is pullpass installed",
+                &error,
+            )
+        })?
+    } else {
+        None
+    };
     let found = match (found, domain_of(name)) {
         (None, Some(domain)) => Box::pin(by_domain(&api, &domain)).await?,
         (found, _) => found,
@@ -334,5 +337,43 @@ fn told(event: Event) -> RegistryEvent {
         kind: event.type_.unwrap_or_default(),
         reason: event.reason.unwrap_or_default(),
         message: event.message.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_named_by_its_object_or_by_a_host_in_any_case() {
+        for text in [
+            "myregistry",
+            "team-a.prod",
+            "registry.contoso.com",
+            "Registry.contoso.com:443",
+        ] {
+            let named = Named::parse(text).map_err(|error| error.to_string());
+            assert!(
+                matches!(&named, Ok(Named::Registry(name)) if name == text),
+                "{named:?}"
+            );
+        }
+        let named = Named::parse("MyRegistry.azurecr.io:443");
+        assert!(
+            matches!(&named, Ok(Named::LoginServer(host)) if host.as_str() == "myregistry.azurecr.io"),
+            "{named:?}"
+        );
+        for text in [
+            "",
+            "My_Registry",
+            "MyRegistry",
+            "myregistry:443",
+            "a..b",
+            "registry.contoso.com:5000",
+            "registry.contoso.com/app",
+            "Registry.azurecr.io.",
+        ] {
+            assert!(Named::parse(text).is_err(), "{text}");
+        }
     }
 }
