@@ -216,6 +216,51 @@ fn assert_policies_are_told(cluster: &ControlPlane, azure: &Azure, admin: &Path,
     in_cluster(1, "there is no AcrIndex pullpass")
 }
 
+/// Hosts outside Azure's zones lead to an AcrRegistry as its login server does, unless several have them.
+fn assert_hosts_lead_to_registries(cluster: &ControlPlane, azure: &Azure, admin: &Path) -> Test {
+    let attach = |name: &str, mut spec: Value| {
+        if let Some(fields) = spec.as_object_mut() {
+            fields.insert("identity".to_owned(), json!({"anonymous": {}}));
+        }
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        });
+        cluster.apply(&object.to_string())
+    };
+    let (other, azures) = ("images.azurecr.contoso.com", "faraway.azurecr.io");
+    for name in ["team-a", "team-b"] {
+        attach(name, json!({"loginServer": other, "cloud": "Other"}))?;
+        attach(
+            &format!("{name}-far"),
+            json!({"loginServer": azures, "customDomains": ["far.contoso.com"]}),
+        )?;
+    }
+    attach(
+        "near",
+        json!({"loginServer": "nearby.azurecr.io", "customDomains": ["near.contoso.com"]}),
+    )?;
+    for (host, said) in [
+        (other, "name one of them: team-a, team-b"),
+        (
+            "Images.azurecr.contoso.com:443",
+            "name one of them: team-a, team-b",
+        ),
+        (azures, "name one of them: team-a-far, team-b-far"),
+        ("far.contoso.com", "name one of them: team-a-far, team-b-far"),
+    ] {
+        for arguments in [vec![host], vec![host, "--in-cluster"]] {
+            let output = check(admin, azure, &arguments)?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(errors.contains(said), "{arguments:?}: {errors}");
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        }
+    }
+    let output = check(admin, azure, &["Near.Contoso.com:443", "--in-cluster"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("nearby.azurecr.io"), "{text}");
+    Ok(())
+}
+
 #[test]
 fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     end_to_end_wanted()?;
@@ -297,6 +342,7 @@ fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
 
     assert_policies_are_told(&cluster, &azure, &admin, well)?;
 
+    assert_hosts_lead_to_registries(&cluster, &azure, &admin)?;
     let unknown = check(&admin, &azure, &["otherregistry"])?;
     assert_eq!(unknown.status.code(), Some(2));
     let errors = String::from_utf8(unknown.stderr)?;

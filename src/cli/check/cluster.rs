@@ -28,7 +28,6 @@ use crate::kubernetes::words::Words;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
-use crate::registry::custom_domain::CustomDomain;
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
 use crate::sync::minting::{CredentialSource, WorkloadIdentityEnv, resolve};
@@ -96,7 +95,8 @@ pub(super) async fn attached(
 ) -> Result<Option<Subject>, CliError> {
     in_time(async {
         let client = flags.client().await?;
-        match by_login_server(&client, login_server).await? {
+        let api = Api::all(client.clone());
+        match by_host(&api, login_server.as_str()).await? {
             Some(object) => subject(&client, own_namespace, &object, None).await.map(Some),
             None => Ok(None),
         }
@@ -136,7 +136,9 @@ pub(super) async fn facts(
         let object = match named {
             Named::Registry(name) => by_name(&client, name).await?,
             Named::LoginServer(login_server) => {
-                by_login_server(&client, login_server).await?.ok_or_else(|| {
+                let api = Api::all(client.clone());
+                let found = by_host(&api, login_server.as_str()).await?;
+                found.ok_or_else(|| {
                     CliError::Input(format!("no AcrRegistry has the login server {login_server}"))
                 })?
             }
@@ -179,7 +181,7 @@ async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
         None
     };
     let found = match (found, domain_of(name)) {
-        (None, Some(domain)) => Box::pin(by_domain(&api, &domain)).await?,
+        (None, Some(domain)) => Box::pin(by_host(&api, domain.as_str())).await?,
         (found, _) => found,
     };
     found.ok_or_else(|| {
@@ -189,38 +191,43 @@ async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
     })
 }
 
-/// The AcrRegistry that has a custom domain: the first by name.
-async fn by_domain(api: &Api<AcrRegistry>, domain: &CustomDomain) -> Result<Option<AcrRegistry>, CliError> {
+/// The AcrRegistry that images on a host are pulled by, if it is one.
+async fn by_host(api: &Api<AcrRegistry>, host: &str) -> Result<Option<AcrRegistry>, CliError> {
     let mut pages = std::pin::pin!(pages(api.clone()));
-    let mut found: Option<AcrRegistry> = None;
+    let mut matching: Vec<AcrRegistry> = Vec::new();
     while let Some(page) = pages.try_next().await.map_err(|error| unlisted(&error))? {
-        let named = page.into_iter().filter(|object| has_domain(object, domain));
-        found = found.into_iter().chain(named).min_by_key(ResourceExt::name_any);
+        matching.extend(page.into_iter().filter(|object| names_host(object, host)));
     }
-    Ok(found)
-}
-
-async fn by_login_server(
-    client: &Client,
-    login_server: &LoginServer,
-) -> Result<Option<AcrRegistry>, CliError> {
-    let api: Api<AcrRegistry> = Api::all(client.clone());
-    let mut pages = std::pin::pin!(pages(api));
-    let mut found: Vec<AcrRegistry> = Vec::new();
-    while let Some(page) = pages.try_next().await.map_err(|error| unlisted(&error))? {
-        let has_it = |object: &AcrRegistry| {
-            AttachedRegistry::parse(object).is_ok_and(|registry| registry.login_server() == login_server)
-        };
-        found.extend(page.into_iter().filter(has_it));
-    }
+    let mut found = having(matching, host);
     if found.len() > 1 {
         let names: Vec<_> = found.iter().map(ResourceExt::name_any).collect();
         return Err(CliError::Input(format!(
-            "several AcrRegistries have the login server {login_server}; name one of them: {}",
+            "several AcrRegistries have {host}; name one of them: {}",
             names.join(", ")
         )));
     }
     Ok(found.pop())
+}
+
+fn login_server_of(object: &AcrRegistry) -> Option<LoginServer> {
+    let registry = AttachedRegistry::parse(object).ok()?;
+    Some(registry.login_server().clone())
+}
+
+fn names_host(object: &AcrRegistry, host: &str) -> bool {
+    let is_domain = domain_of(host).is_some_and(|domain| has_domain(object, &domain));
+    is_domain || login_server_of(object).is_some_and(|own| own.as_str() == host)
+}
+
+/// Those that have a host, of all that name it, as admission decides it: a login server is no custom domain of another registry,
+/// and any other host belongs to the login server of the first by name. One with a mistake in its spec has it where no other does.
+fn having(mut named: Vec<AcrRegistry>, host: &str) -> Vec<AcrRegistry> {
+    named.sort_by_key(ResourceExt::name_any);
+    let all = || named.iter().filter_map(login_server_of);
+    if let Some(owner) = all().find(|own| own.as_str() == host).or_else(|| all().next()) {
+        named.retain(|object| login_server_of(object).as_ref() == Some(&owner));
+    }
+    named
 }
 
 async fn subject(
@@ -342,7 +349,50 @@ fn told(event: Event) -> RegistryEvent {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn object(name: &str, spec: &Value) -> AcrRegistry {
+        let mut spec = spec.clone();
+        spec["identity"] = json!({"managedIdentity": {}});
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_host_belongs_to_the_registries_that_admission_gives_it_to() {
+        let host = "images.azurecr.contoso.com";
+        let azures =
+            |name: &str| json!({"loginServer": format!("{name}.azurecr.io"), "customDomains": [host]});
+        let other = json!({"loginServer": host, "cloud": "Other"});
+        let broken = json!({"loginServer": "x", "customDomains": [host]});
+        for (specs, expected) in [
+            (vec![], vec![]),
+            (vec![&other, &other], vec!["a", "b"]),
+            (vec![&azures("myregistry"), &other, &other], vec!["b", "c"]),
+            (
+                vec![
+                    &broken,
+                    &azures("myregistry"),
+                    &azures("second"),
+                    &azures("myregistry"),
+                ],
+                vec!["b", "d"],
+            ),
+            (vec![&broken], vec!["a"]),
+        ] {
+            let objects = ["a", "b", "c", "d"].into_iter().zip(specs);
+            let mut objects: Vec<_> = objects.map(|(name, spec)| object(name, spec)).collect();
+            objects.reverse();
+            objects.push(object("e", &json!({"loginServer": "fifth.azurecr.io"})));
+            objects.retain(|object| names_host(object, host));
+            let names: Vec<_> = having(objects, host).iter().map(ResourceExt::name_any).collect();
+            assert_eq!(names, expected);
+        }
+    }
 
     #[test]
     fn a_registry_is_named_by_its_object_or_by_a_host_in_any_case() {
