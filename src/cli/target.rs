@@ -202,7 +202,7 @@ pub fn domain_of(text: &str) -> Option<CustomDomain> {
 }
 
 /// The login server of another cloud that a text names, in any case and with or without HTTPS' own port.
-fn other_host(text: &str) -> Option<LoginServer> {
+pub fn other_host(text: &str) -> Option<LoginServer> {
     LoginServer::of_other_cloud(domain_of(text)?.as_str()).ok()
 }
 

@@ -4,11 +4,11 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pullpass_emulator::{ManagedIdentity, RsaSigner, Step};
-use pullpass_test_support::Azure;
+use pullpass_emulator::{Cloud, ManagedIdentity, RsaSigner, Step};
+use pullpass_test_support::{Azure, Login};
 use serde_json::{Value, json};
 
-use crate::world::{Test, assert_said, login, pullpass, run};
+use crate::world::{Test, assert_said, identity, login, pullpass, run};
 
 const RESOURCE: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/puller";
 
@@ -81,6 +81,51 @@ fn a_token_of_the_registry_is_checked_by_its_password() -> Test {
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains("as user myregistry"), "{said}");
         assert!(said.ends_with(end), "{said}");
+    }
+    Ok(())
+}
+
+/// Without a cluster, like one of Azure's own.
+#[test]
+fn another_clouds_registry_is_checked_by_the_flags() -> Test {
+    let audience = "https://management.contoso.example";
+    let login = Login {
+        host: "myregistry.azurecr.contoso.example".to_owned(),
+        ..login()
+    };
+    let azure = Azure::with(std::slice::from_ref(&login), |config| {
+        config.tenants[0].cloud = Cloud::Other;
+        config.tenants[0].audiences = Some(vec![audience.to_owned()]);
+    })?;
+    let suffix = vec!["--other-cloud-suffix=azurecr.contoso.example".to_owned()];
+    let mut entra = suffix.clone();
+    entra.extend([
+        "--other-cloud-authority=https://login.contoso.example".to_owned(),
+        format!("--other-cloud-audience={audience}"),
+    ]);
+    let file = azure.directory().join("token-password");
+    fs::write(&file, "test-admin")?;
+    let token = vec![
+        format!("--token-name={}", login.name),
+        format!("--token-password-file={}", file.display()),
+    ];
+    let principal = identity(&azure, &login, &login.password)?;
+    for (settings, identity, says, code) in [
+        (&suffix, &token, "as user myregistry", 0),
+        (&entra, &principal, "as application", 0),
+        (&suffix, &principal, "set --other-cloud-authority", 2),
+        (&Vec::new(), &token, "the cluster can't be used", 1),
+    ] {
+        let host = login.host.to_ascii_uppercase();
+        let output = run(pullpass()
+            .arg(format!("{host}:443"))
+            .args(azure.flags())
+            .args(settings)
+            .args(identity))?;
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(says), "{says}: {said}");
+        assert_eq!(said.ends_with("All is well.\n"), code == 0, "{said}");
     }
     Ok(())
 }

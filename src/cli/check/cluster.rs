@@ -21,14 +21,16 @@ use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
 use crate::cli::audit::{installed_scope, policies};
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without, unlisted};
-use crate::cli::target::{domain_of, has_domain};
+use crate::cli::target::{domain_of, has_domain, other_host};
 use crate::kubernetes::call::{call, within};
 use crate::kubernetes::pages::pages;
 use crate::kubernetes::words::Words;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
+use crate::registry::cloud::{Cloud, CloudName};
 use crate::registry::login_server::LoginServer;
+use crate::registry::other_cloud::OtherCloud;
 use crate::registry::resource_id::ResourceId;
 use crate::sync::minting::{CredentialSource, WorkloadIdentityEnv, resolve};
 
@@ -40,8 +42,9 @@ const MAX_EVENTS: usize = 5;
 /// What the user calls the registry.
 #[derive(Debug, Clone)]
 pub(super) enum Named {
+    /// A host in one of Azure's clouds, or in the one that the flags describe.
     LoginServer(LoginServer),
-    /// An AcrRegistry, by its name or by a host outside the zones of Azure's clouds.
+    /// An AcrRegistry, by its name or by any other host.
     Registry(String),
 }
 
@@ -57,11 +60,16 @@ pub(super) struct RegistryEvent {
 }
 
 impl Named {
-    pub(super) fn parse(text: &str) -> Result<Self, CliError> {
+    pub(super) fn parse(text: &str, other_cloud: &OtherCloud) -> Result<Self, CliError> {
         let error = match LoginServer::of_host(text) {
             Ok(login_server) => return Ok(Self::LoginServer(login_server)),
             Err(error) => error,
         };
+        let suffix = other_cloud.suffix.as_ref();
+        let described = other_host(text).filter(|host| suffix.is_some_and(|suffix| suffix.has(host)));
+        if let Some(login_server) = described {
+            return Ok(Self::LoginServer(login_server));
+        }
         if is_subdomain(text) || domain_of(text).is_some() {
             Ok(Self::Registry(text.to_owned()))
         } else {
@@ -113,6 +121,7 @@ pub(super) async fn of_secret(
 ) -> Result<SubjectIdentity, CliError> {
     let spec = AcrRegistrySpec {
         login_server: Some(login_server.to_string()),
+        cloud: login_server.cloud().is_none().then_some(CloudName::Other),
         identity: *in_secret,
         ..AcrRegistrySpec::default()
     };
@@ -185,10 +194,24 @@ async fn by_name(client: &Client, name: &str) -> Result<AcrRegistry, CliError> {
         (found, _) => found,
     };
     found.ok_or_else(|| {
+        let advice = instead_of(name).map(|advice| format!(", or {advice}"));
         CliError::Input(format!(
-            "there is no AcrRegistry {name}: see `kubectl get acrregistries`, or name a login server, as in {name}.azurecr.io"
+            "there is no AcrRegistry {name}: see `kubectl get acrregistries`{}",
+            advice.unwrap_or_default()
         ))
     })
+}
+
+/// How a registry is checked that has no AcrRegistry.
+fn instead_of(name: &str) -> Option<String> {
+    if domain_of(name).is_some() {
+        return Some(
+            "name the registry by its login server; one of another cloud needs --other-cloud-suffix"
+                .to_owned(),
+        );
+    }
+    let host = LoginServer::of_registry(name, Cloud::Public).ok()?;
+    Some(format!("name a login server, as in {host}"))
 }
 
 /// The AcrRegistry that images on a host are pulled by, if it is one.
@@ -402,13 +425,13 @@ mod tests {
             "registry.contoso.com",
             "Registry.contoso.com:443",
         ] {
-            let named = Named::parse(text).map_err(|error| error.to_string());
+            let named = Named::parse(text, &OtherCloud::default()).map_err(|error| error.to_string());
             assert!(
                 matches!(&named, Ok(Named::Registry(name)) if name == text),
                 "{named:?}"
             );
         }
-        let named = Named::parse("MyRegistry.azurecr.io:443");
+        let named = Named::parse("MyRegistry.azurecr.io:443", &OtherCloud::default());
         assert!(
             matches!(&named, Ok(Named::LoginServer(host)) if host.as_str() == "myregistry.azurecr.io"),
             "{named:?}"
@@ -423,7 +446,48 @@ mod tests {
             "registry.contoso.com/app",
             "Registry.azurecr.io.",
         ] {
-            assert!(Named::parse(text).is_err(), "{text}");
+            assert!(Named::parse(text, &OtherCloud::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_under_the_suffix_is_a_login_server() {
+        let other_cloud = OtherCloud {
+            suffix: Some("azurecr.contoso.com".parse().unwrap()),
+            has_authority: false,
+        };
+        for (text, host) in [
+            (
+                "My-Registry.azurecr.Contoso.com:443",
+                Some("my-registry.azurecr.contoso.com"),
+            ),
+            ("azurecr.contoso.com", None),
+            ("myregistry.azurecr.contoso.com.evil.example", None),
+            ("registry.contoso.com", None),
+        ] {
+            let login_server = match Named::parse(text, &other_cloud) {
+                Ok(Named::LoginServer(login_server)) => Some(login_server.to_string()),
+                Ok(Named::Registry(_)) => None,
+                Err(error) => panic!("{text}: {error}"),
+            };
+            assert_eq!(login_server.as_deref(), host, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_name_with_two_suffixes_is_advised() {
+        for (name, advice) in [
+            ("myregistry", Some("as in myregistry.azurecr.io")),
+            ("myregistry.azurecr.contoso.com", Some("--other-cloud-suffix")),
+            ("Registry.contoso.com:443", Some("--other-cloud-suffix")),
+            ("abc.azurecr.io", None),
+            ("team-a.0", None),
+        ] {
+            let advised = instead_of(name);
+            match advice {
+                Some(advice) => assert!(advised.is_some_and(|text| text.contains(advice)), "{name}"),
+                None => assert_eq!(advised, None, "{name}"),
+            }
         }
     }
 }

@@ -134,7 +134,7 @@ async fn from_here(args: &CheckArgs, registry: &str) -> Result<Report, CliError>
 }
 
 async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> {
-    let named = Named::parse(registry)?;
+    let named = Named::parse(registry, &args.azure.other_cloud())?;
     let given = args.identity.given()?;
     let mut subject = match (named, given) {
         (Named::LoginServer(login_server), Some(given)) => Subject {
@@ -190,7 +190,7 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
 }
 
 async fn in_cluster(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
-    let named = Named::parse(registry)?;
+    let named = Named::parse(registry, &args.azure.other_cloud())?;
     let (facts, events) = cluster::facts(&args.cluster, &args.own_namespace, &named).await?;
     let mut report = Report::begin(args.output, About::in_cluster(&facts));
     for finding in facts.findings() {
