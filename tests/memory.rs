@@ -19,6 +19,7 @@ use pullpass::audit::{AuditLog, Destination};
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
 use pullpass::policy::scope::Picked;
+use pullpass::registry::other_cloud::OtherCloud;
 use pullpass::view::View;
 use pullpass::view::manifests::Manifests;
 use serde_json::json;
@@ -42,7 +43,7 @@ fn webhook(
     std::fs::create_dir(directory.join("cluster")).unwrap();
     std::fs::write(directory.join("cluster/registry.yaml"), registries).unwrap();
     let view = Arc::new(View::default());
-    let manifests = Manifests::read(&directory.join("cluster")).unwrap();
+    let manifests = Manifests::read(&directory.join("cluster"), &OtherCloud::default()).unwrap();
     manifests.publish(&view);
     let audit = Destination::File(directory.join("audit.log"));
     let audit = Arc::new(AuditLog::open(&audit).unwrap());

@@ -320,3 +320,31 @@ fn failures_to_start_are_said_on_one_line() {
         assert!(error.contains(message), "{flags:?}: {error}");
     }
 }
+
+#[test]
+fn settings_of_another_cloud_hold_without_a_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = "{cloud: Other, loginServer: myregistry.azurecr.contoso.com";
+    let other = REGISTRY.replace("{loginServer: myregistry.azurecr.io", host);
+    let serve = Serve::start(&[]);
+    fs::write(serve.path("cluster").join("registry.yaml"), &other).unwrap();
+    wait_for("the log to say that the cloud is unknown", SOON, || {
+        let log = fs::read_to_string(serve.path("log")).unwrap();
+        log.contains("without --other-cloud-suffix")
+            .then_some(())
+            .ok_or(log)
+    })
+    .unwrap();
+    fs::write(directory.path().join("registry.yaml"), &other).unwrap();
+    let output = command(directory.path())
+        .args(["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0"])
+        .arg(option("--tls-cert", serve.path("tls.crt")))
+        .arg(option("--tls-key", serve.path("tls.key")))
+        .arg("--other-cloud-suffix=azurecr.contoso.example")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    let message = "AcrRegistry mine: spec.loginServer does not end in .azurecr.contoso.example";
+    assert!(error.contains(message), "{error}");
+    assert_eq!(output.status.code(), Some(2), "{error}");
+}

@@ -52,8 +52,12 @@ spec:
 ";
 
 fn review(arguments: &[&str], input: &str) -> (Output, tempfile::TempDir) {
+    review_in(CLUSTER, arguments, input)
+}
+
+fn review_in(cluster: &str, arguments: &[&str], input: &str) -> (Output, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("cluster.yaml"), CLUSTER).unwrap();
+    fs::write(directory.path().join("cluster.yaml"), cluster).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_pullpass"))
         .args(["review", "-f", "-", "--manifests"])
         .arg(directory.path())
@@ -269,4 +273,22 @@ fn a_namespace_that_is_not_there_has_no_labels() {
         assert!(text.contains(&note), "{text}");
     }
     assert!(!text.contains("namespace quiet is not"), "{text}");
+}
+
+#[test]
+fn another_cloud_is_said_to_be_unknown() {
+    let other = CLUSTER.replace(
+        "loginServer: myregistry.azurecr.io",
+        "cloud: Other\n  loginServer: myregistry.azurecr.contoso.com",
+    );
+    let pods = WORKLOADS.replace("azurecr.io", "azurecr.contoso.com");
+    let note = "AcrRegistry mine is in another cloud and counts as attached";
+    let (output, _directory) = review_in(&other, &[], &pods);
+    let text = stdout(&output);
+    assert!(text.contains("pullpass-mine") && text.contains(note), "{text}");
+    let (output, _directory) = review_in(&other, &["-o", "json"], &pods);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(errors.matches(note).count(), 1, "{errors}");
+    let (output, _directory) = review(&[], WORKLOADS);
+    assert!(!stdout(&output).contains("another cloud"));
 }

@@ -97,11 +97,9 @@ impl ServeArgs {
             own_namespace: self.decisions.own_namespace,
             source: match self.manifests {
                 Some(directory) => Source::Manifests(directory),
-                None => Source::Cluster(Box::new(
-                    self.cluster
-                        .options(self.azure.minter()?, self.azure.other_cloud())?,
-                )),
+                None => Source::Cluster(Box::new(self.cluster.options(self.azure.minter()?)?)),
             },
+            other_cloud: self.azure.other_cloud(),
             audit,
             log,
         })

@@ -38,6 +38,8 @@ pub struct Options {
     pub own_namespace: String,
     /// Where registries and namespaces come from.
     pub source: Source,
+    /// What is known of another cloud than Azure's own: no secret is sent to a host of any further one.
+    pub other_cloud: OtherCloud,
     /// Where decisions are recorded.
     pub audit: AuditLog,
     /// What is logged.
@@ -58,8 +60,6 @@ pub enum Source {
 pub struct ClusterOptions {
     /// What mints credentials.
     pub minter: Minter,
-    /// What is known of another cloud than Azure's own: no secret is sent to a host of any further one.
-    pub other_cloud: OtherCloud,
     /// How often all Pods are read and every pull secret is written again.
     pub resync_interval: Duration,
     /// Whether `AcrPullBindings` are carried out.

@@ -70,14 +70,10 @@ impl Process {
             settings,
             own_namespace,
             source,
+            other_cloud,
             audit,
             log,
         } = options;
-        let other_cloud = match &source {
-            // No secret is sent anywhere.
-            Source::Manifests(_) => OtherCloud::default(),
-            Source::Cluster(cluster) => cluster.other_cloud.clone(),
-        };
         let shared = Shared::new(audit, other_cloud);
         let served = Arc::new(ServedTls::new(
             Arc::clone(&shared.metrics),
@@ -224,7 +220,7 @@ impl Shared {
         interval: Duration,
         ended: oneshot::Receiver<()>,
     ) -> Result<Feeding, ServeError> {
-        Manifests::read(&directory)?.publish(&self.view);
+        Manifests::read(&directory, self.view.other_cloud())?.publish(&self.view);
         self.readiness.fill_caches();
         let view = Arc::clone(&self.view);
         Ok(tokio::spawn(async move {

@@ -20,6 +20,7 @@ use crate::base::encoding::decode;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::Labels;
+use crate::registry::other_cloud::OtherCloud;
 use crate::view::View;
 
 /// What a directory holds.
@@ -75,8 +76,9 @@ pub enum ManifestsError {
 
 impl Manifests {
     /// Reads every `.yaml`, `.yml` and `.json` of a directory, in the order of their names. Objects of other kinds
-    /// are passed over.
-    pub fn read(directory: &Path) -> Result<Self, ManifestsError> {
+    /// are passed over. Without the suffix of another cloud, it is not known which hosts are there: each AcrRegistry in another
+    /// cloud is attached then.
+    pub fn read(directory: &Path, other_cloud: &OtherCloud) -> Result<Self, ManifestsError> {
         let mut registries: BTreeMap<String, AttachedRegistry> = BTreeMap::new();
         let mut namespaces = HashMap::new();
         for path in files(directory)? {
@@ -86,7 +88,11 @@ impl Manifests {
                 let twice = match (api_group(&object), kind.as_str()) {
                     (Some("pullpass.dev"), "AcrRegistry") => {
                         let registry: AcrRegistry = strictly(&path, &object)?;
-                        let registry = AttachedRegistry::parse(&registry)
+                        let registry = match other_cloud.suffix {
+                            Some(_) => AttachedRegistry::parse_for(&registry, other_cloud),
+                            None => AttachedRegistry::parse(&registry),
+                        };
+                        let registry = registry
                             .map_err(|error: InvalidSpec| invalid(&path, &object, error.to_string()))?;
                         registries.insert(name.clone(), registry).is_some()
                     }
@@ -109,8 +115,23 @@ impl Manifests {
         })
     }
 
+    /// The names of `AcrRegistries` in another cloud than Azure's own.
+    pub fn in_other_cloud(&self) -> Vec<&str> {
+        let registries = self.registries.all().into_iter();
+        let others = registries.filter(|registry| registry.login_server().cloud().is_none());
+        others.map(AttachedRegistry::name).collect()
+    }
+
     /// Puts what was read into the view.
     pub fn publish(self, view: &View) {
+        let others = self.in_other_cloud();
+        if view.other_cloud().suffix.is_none() && !others.is_empty() {
+            tracing::warn!(
+                registries = others.join(", "),
+                "these AcrRegistries are in another cloud and count as attached, whatever their hosts; in a cluster, pullpass takes \
+                 none of them without --other-cloud-suffix"
+            );
+        }
         view.set_registries(self.registries);
         let namespaces = self.namespaces.iter();
         view.set_namespaces(namespaces.map(|(name, labels)| (name.as_str(), labels)).collect());
@@ -146,7 +167,7 @@ pub async fn follow(directory: &Path, view: &View, interval: Duration) {
         if now == known {
             continue;
         }
-        match Manifests::read(directory) {
+        match Manifests::read(directory, view.other_cloud()) {
             Ok(manifests) => {
                 tracing::info!(
                     registries = manifests.registries.all().len(),
@@ -297,11 +318,15 @@ mod tests {
     use super::*;
 
     fn read(files: &[(&str, &str)]) -> Result<Manifests, String> {
+        read_for(files, &OtherCloud::default())
+    }
+
+    fn read_for(files: &[(&str, &str)], other_cloud: &OtherCloud) -> Result<Manifests, String> {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(directory.path().join(name), text).unwrap();
         }
-        Manifests::read(directory.path()).map_err(|error| {
+        Manifests::read(directory.path(), other_cloud).map_err(|error| {
             error
                 .to_string()
                 .replace(directory.path().to_str().unwrap(), "DIR")
@@ -329,6 +354,38 @@ mod tests {
         assert_eq!(manifests.labels("web").unwrap()[NAMESPACE_NAME_LABEL], "web");
         assert!(manifests.labels("other").is_none());
         assert_eq!(manifests.effective_labels("other")[NAMESPACE_NAME_LABEL], "other");
+    }
+
+    #[test]
+    fn settings_of_another_cloud_hold_where_they_are_known() {
+        let other = REGISTRY.replace(
+            "loginServer: myregistry.azurecr.io",
+            "cloud: Other\n  loginServer: myregistry.azurecr.contoso.com",
+        );
+        let files = [("a.yaml", other.as_str())];
+        let settings = |suffix: &str, has_authority| OtherCloud {
+            suffix: Some(suffix.parse().unwrap()),
+            has_authority,
+        };
+        for known in [OtherCloud::default(), settings("azurecr.contoso.com", true)] {
+            assert_eq!(read_for(&files, &known).unwrap().in_other_cloud(), ["mine"]);
+        }
+        for (known, message) in [
+            (
+                settings("contoso.example", true),
+                "does not end in .contoso.example",
+            ),
+            (settings("azurecr.contoso.com", false), "--other-cloud-authority"),
+        ] {
+            let error = read_for(&files, &known).unwrap_err();
+            assert!(
+                error.starts_with("DIR/a.yaml: AcrRegistry mine: spec."),
+                "{error}"
+            );
+            assert!(error.contains(message), "{error}");
+        }
+        let manifests = read_for(&[("a.yaml", REGISTRY)], &settings("contoso.example", false)).unwrap();
+        assert!(manifests.in_other_cloud().is_empty());
     }
 
     #[test]

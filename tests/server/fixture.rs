@@ -104,7 +104,9 @@ impl Fixture {
         fs::create_dir(path("cluster")).unwrap();
         fs::write(path("cluster/registry.yaml"), REGISTRY).unwrap();
         let view = Arc::new(View::default());
-        Manifests::read(&path("cluster")).unwrap().publish(&view);
+        Manifests::read(&path("cluster"), view.other_cloud())
+            .unwrap()
+            .publish(&view);
         let audit = Arc::new(AuditLog::open(&Destination::File(path("audit.log"))).unwrap());
         let metrics = Arc::new(Metrics::new(|| 0));
         metrics.certificate_expires(certificate.expires);

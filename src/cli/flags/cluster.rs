@@ -12,7 +12,6 @@ use crate::azure::mint::Minter;
 use crate::certificates::OVERLAP;
 use crate::cli::CliError;
 use crate::cli::flags::seconds::seconds;
-use crate::registry::other_cloud::OtherCloud;
 use crate::serve::ClusterOptions;
 use crate::sync::stored::EMPTIED_INTERVAL;
 
@@ -60,11 +59,7 @@ pub(in crate::cli) struct ClusterFlags {
 
 impl ClusterFlags {
     /// What a replica in a cluster is told.
-    pub(in crate::cli) fn options(
-        &self,
-        minter: Minter,
-        other_cloud: OtherCloud,
-    ) -> Result<ClusterOptions, CliError> {
+    pub(in crate::cli) fn options(&self, minter: Minter) -> Result<ClusterOptions, CliError> {
         let Self {
             resync_interval,
             rescue,
@@ -83,7 +78,6 @@ impl ClusterFlags {
         })?;
         Ok(ClusterOptions {
             minter,
-            other_cloud,
             resync_interval: *resync_interval,
             has_bindings: *bindings,
             evicts_stuck_pods: *rescue == Rescue::Evict,

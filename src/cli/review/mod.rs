@@ -21,6 +21,7 @@ use crate::cli::table;
 use crate::policy::decision::{Decision, Outcome, Settings, decide};
 use crate::policy::request::ReviewRequest;
 use crate::policy::scope::Mode;
+use crate::registry::other_cloud::OtherCloud;
 use crate::view::manifests::{Manifests, objects};
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.
@@ -68,7 +69,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     let manifests = args
         .manifests
         .as_deref()
-        .map(Manifests::read)
+        .map(|directory| Manifests::read(directory, &OtherCloud::default()))
         .transpose()?
         .unwrap_or_default();
     let text = read(&args.filename)?;
@@ -99,6 +100,12 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     for namespace in unknown {
         report.note(format!(
             "namespace {namespace} is not among the manifests and counts as having no labels: add its Namespace object"
+        ));
+    }
+    for registry in manifests.in_other_cloud() {
+        report.note(format!(
+            "AcrRegistry {registry} is in another cloud and counts as attached: whether pullpass takes its host depends on \
+             --other-cloud-suffix of `pullpass serve`, which is not known here"
         ));
     }
     for note in passed_over.notes() {
