@@ -13,7 +13,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use pullpass_test_support::{ControlPlane, end_to_end_wanted};
+use serde_json::{Value, json};
 
 const CLUSTER: &str = r"
 apiVersion: pullpass.dev/v1alpha1
@@ -245,6 +246,31 @@ fn objects_without_pods_are_no_error() {
     let (output, _directory) = review(&[], "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n");
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout(&output).ends_with("\n1 object makes no Pods: 1 Service\n"));
+}
+
+#[test]
+fn kinds_of_an_api_server_are_all_known() {
+    end_to_end_wanted().unwrap();
+    let cluster = ControlPlane::builder()
+        .controller_manager(false)
+        .api_server_argument("--runtime-config=api/all=true")
+        .start()
+        .unwrap();
+    let served = cluster.run(&["get", "--raw", "/apis"]).unwrap();
+    let served: Value = serde_json::from_str(&served.stdout).unwrap();
+    let groups: Vec<_> = served["groups"].as_array().unwrap().iter().collect();
+    assert!(groups.len() > 15, "{groups:?}");
+    for group in groups {
+        let object = json!({
+            "apiVersion": group["preferredVersion"]["groupVersion"], "kind": "Sample", "metadata": {"name": "one"},
+        });
+        let (output, _directory) = review(&[], &object.to_string());
+        let text = stdout(&output);
+        assert!(
+            text.ends_with("1 object makes no Pods: 1 Sample\n"),
+            "{group}: {text}"
+        );
+    }
 }
 
 #[test]

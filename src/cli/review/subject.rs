@@ -209,7 +209,7 @@ fn is_built_in(group: &str) -> bool {
 
 /// The groups under `k8s.io` that API servers have by themselves. Others there belong to projects of Kubernetes', some of
 /// which make Pods.
-const BUILT_IN: [&str; 16] = [
+const BUILT_IN: [&str; 19] = [
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
     "apiregistration.k8s.io",
@@ -220,12 +220,15 @@ const BUILT_IN: [&str; 16] = [
     "discovery.k8s.io",
     "events.k8s.io",
     "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
     "metrics.k8s.io",
     "networking.k8s.io",
     "node.k8s.io",
     "rbac.authorization.k8s.io",
+    "resource.k8s.io",
     "scheduling.k8s.io",
     "storage.k8s.io",
+    "storagemigration.k8s.io",
 ];
 
 /// Pod templates of kinds that are not Kubernetes' own: whatever is called a template, or `podTemplate`, and has a spec with
