@@ -8,10 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_registry::AcrRegistry;
+use crate::api::condition::READY;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::unlisted;
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::registry::cloud::CloudName;
 
 /// What an AcrRegistry says of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +26,8 @@ pub(super) struct RegistryRow {
     pub(super) conditions: Vec<Condition>,
     /// Whether it needs no credential.
     pub(super) is_anonymous: bool,
+    /// Whether it is in another cloud than Azure's own.
+    pub(super) is_in_other_cloud: bool,
     /// When the credential in use expires; absent where it does not say, as of a password.
     pub(super) expires_at: Option<Timestamp>,
     /// How many namespaces have the pull secret.
@@ -47,6 +51,7 @@ impl RegistryRow {
             invalid: parsed.err(),
             conditions: status.conditions,
             is_anonymous: object.spec.identity.anonymous.is_some(),
+            is_in_other_cloud: object.spec.cloud == Some(CloudName::Other),
             expires_at: credential.expires_at.and_then(|text| text.parse().ok()),
             served: namespaces.served,
             failed: namespaces.failed,
@@ -76,6 +81,13 @@ pub(super) fn unmet(rows: &[RegistryRow], kind: &str) -> Told {
         .collect()
 }
 
+/// The names of those in another cloud that are taken as attached although no pullpass has said whether its settings allow them.
+pub(super) fn unjudged(rows: &[RegistryRow]) -> impl Iterator<Item = &str> {
+    let is_unjudged =
+        |row: &&RegistryRow| row.is_in_other_cloud && row.invalid.is_none() && row.condition(READY).is_none();
+    rows.iter().filter(is_unjudged).map(|row| row.name.as_str())
+}
+
 /// Reads them all.
 pub(super) async fn read(client: &Client) -> Result<(AttachedRegistries, Vec<RegistryRow>), CliError> {
     let api: Api<AcrRegistry> = Api::all(client.clone());
@@ -92,4 +104,47 @@ pub(super) async fn read(client: &Client) -> Result<(AttachedRegistries, Vec<Reg
         }
     }
     Ok((registries.into_iter().collect(), rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn another_clouds_registry_is_unjudged_without_a_status() {
+        let row = |name: &str, spec: serde_json::Value, status: serde_json::Value| {
+            let object: AcrRegistry = serde_json::from_value(json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+                "spec": spec, "status": status,
+            }))
+            .unwrap();
+            let parsed = AttachedRegistry::parse(&object);
+            RegistryRow::of(&object, parsed.as_ref().map_err(ToString::to_string))
+        };
+        let identity = json!({"managedIdentity": {}});
+        let other =
+            json!({"cloud": "Other", "loginServer": "myregistry.azurecr.contoso.com", "identity": identity});
+        let refused = json!({"conditions": [{
+            "type": "Ready", "status": "False", "reason": "InvalidSpec", "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]});
+        let rows = [
+            row("new", other.clone(), json!({})),
+            row("refused", other, refused),
+            row(
+                "azures",
+                json!({"loginServer": "myregistry.azurecr.io", "identity": identity}),
+                json!({}),
+            ),
+            row(
+                "broken",
+                json!({"cloud": "Other", "identity": identity}),
+                json!({}),
+            ),
+        ];
+        assert_eq!(unjudged(&rows).collect::<Vec<_>>(), ["new"]);
+        assert!(unmet(&rows, READY).contains_key("refused"));
+    }
 }

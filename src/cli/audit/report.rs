@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::registries::{RegistryRow, Told, unmet};
+use super::registries::{RegistryRow, Told, unjudged, unmet};
 use super::workloads::Workloads;
 use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
@@ -160,6 +160,12 @@ impl Findings {
         let unready = self.unready();
         let unready = unready.iter();
         notes.extend(unready.map(|(registry, why)| format!("AcrRegistry {registry} is not ready: {why}")));
+        notes.extend(unjudged(&self.registries).map(|registry| {
+            format!(
+                "AcrRegistry {registry} is in another cloud and counts as attached: whether pullpass takes its host depends on \
+                 --other-cloud-suffix of `pullpass serve`, which is not known here"
+            )
+        }));
         let undistributed = self.undistributed();
         let undistributed = undistributed.iter();
         notes.extend(
@@ -225,5 +231,33 @@ impl Findings {
             "unreadyRegistries": self.unready(),
             "undistributedRegistries": self.undistributed(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_say_that_another_cloud_is_unknown() {
+        let row = RegistryRow {
+            name: "appliance".to_owned(),
+            is_in_other_cloud: true,
+            ..RegistryRow::default()
+        };
+        let findings = Findings {
+            mode: Mode::ClusterWide,
+            summary: Summary::default(),
+            pods: Vec::new(),
+            workloads: Workloads::default(),
+            registries: vec![row],
+            is_installed: true,
+            policies: ServerPolicies::default(),
+            rules: Policy::default(),
+        };
+        let note = "\nAcrRegistry appliance is in another cloud and counts as attached";
+        for table in [findings.table(false, true), findings.wide(true)] {
+            assert!(table.contains(note), "{table}");
+        }
     }
 }
