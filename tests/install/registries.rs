@@ -158,12 +158,48 @@ fn a_registry_in_a_hook_is_detached_by_each_upgrade() -> Test {
 }
 
 fn render(values: &Value) -> Result<Output, Box<dyn Error>> {
+    render_with(values, &[])
+}
+
+/// The same with these other arguments.
+fn render_with(values: &Value, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let scratch = Scratch::new()?;
     let file = scratch.path().join("values.json");
     fs::write(&file, values.to_string())?;
     let mut command = helm(&scratch)?;
     command.args(["template", "registries", REGISTRIES_CHART, "--values"]);
-    Ok(command.arg(file).output()?)
+    Ok(command.arg(file).args(arguments).output()?)
+}
+
+#[test]
+fn a_list_that_is_empty_by_accident_detaches_nothing() -> Test {
+    for arguments in [&[][..], &["--is-upgrade"]] {
+        for values in [
+            json!({}),
+            json!({"commonLabels": {"a": "b"}}),
+            json!({"registries": []}),
+            json!({"registries": null}),
+            json!({"registries": [], "allowEmpty": false}),
+        ] {
+            let output = render_with(&values, arguments)?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success()
+                    && error.contains("detach every registry")
+                    && error.contains("allowEmpty"),
+                "{values}: {error}"
+            );
+        }
+        for values in [
+            json!({"allowEmpty": true}),
+            json!({"allowEmpty": true, "registries": null}),
+        ] {
+            let output = render_with(&values, arguments)?;
+            let rendered = objects(&succeeded("helm template", &output)?)?;
+            assert_eq!(rendered, Vec::<Value>::new());
+        }
+    }
+    Ok(())
 }
 
 #[test]
