@@ -14,6 +14,7 @@ mod network;
 mod operators;
 mod registries;
 mod render;
+mod reused_values;
 mod same;
 mod selectors;
 mod uninstall;

@@ -158,12 +158,24 @@ pub fn template(namespace: &str, values: &Value) -> Result<Output, Box<dyn Error
 
 /// The same with these other arguments.
 pub fn template_with(namespace: &str, values: &Value, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    template_of(Path::new(CHART), namespace, values, arguments)
+}
+
+/// The same of another chart.
+pub fn template_of(
+    chart: &Path,
+    namespace: &str,
+    values: &Value,
+    arguments: &[&str],
+) -> Result<Output, Box<dyn Error>> {
     let scratch = Scratch::new()?;
     let file = scratch.path().join("values.json");
     fs::write(&file, values.to_string())?;
     let mut command = helm(&scratch)?;
     command
-        .args(["template", "pullpass", CHART, "--namespace", namespace])
+        .args(["template", "pullpass"])
+        .arg(chart)
+        .args(["--namespace", namespace])
         // What Helm takes a cluster for that it does not ask.
         .args(["--kube-version", "1.30.0", "--values"])
         .arg(file)

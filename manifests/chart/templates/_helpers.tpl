@@ -17,7 +17,7 @@ as the values say, so that both ways of installing give the same.
   "app.kubernetes.io/version" .root.Chart.AppVersion
   "app.kubernetes.io/managed-by" .root.Release.Service
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") -}}
-{{- $_ := set .object.metadata "labels" (merge $labels (.object.metadata.labels | default dict) (deepCopy .root.Values.commonLabels)) -}}
+{{- $_ := set .object.metadata "labels" (merge $labels (.object.metadata.labels | default dict) (deepCopy (.root.Values.commonLabels | default dict))) -}}
 ---
 {{ toYaml .object }}
 {{ end }}
