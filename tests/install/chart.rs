@@ -71,7 +71,7 @@ fn wrong_values_are_refused_by_name() -> Test {
         ),
         (json!({"commonLabels": {"team": "a team"}}), "team"),
         (
-            json!({"global": {"imageRegistry": "mirror.test/"}}),
+            json!({"global": {"imageRegistry": "mirror.test//"}}),
             "imageRegistry",
         ),
         (json!({"dnsPolicy": "cluster"}), "dnsPolicy"),

@@ -92,7 +92,7 @@ fn images_come_from_the_registry_of_an_umbrella_chart() -> Test {
         ),
         (
             json!({"repository": "localhost/pullpass"}),
-            json!({"imageRegistry": "mirror.test"}),
+            json!({"imageRegistry": "mirror.test/"}),
             "mirror.test/pullpass:0.1.0",
         ),
     ] {
@@ -110,7 +110,7 @@ fn images_come_from_the_registry_of_an_umbrella_chart() -> Test {
 fn pull_secrets_of_an_umbrella_chart_are_added() -> Test {
     let deployment = deployment(&json!({
         "imagePullSecrets": [{"name": "own"}],
-        "global": {"imagePullSecrets": ["text", {"name": "object"}, "own"], "somebodyElses": true},
+        "global": {"imagePullSecrets": ["text", {"name": "object", "somebodyElses": 1}, "own"], "somebodyElses": true},
     }))?;
     assert_eq!(
         at(&deployment, "/spec/template/spec/imagePullSecrets"),
