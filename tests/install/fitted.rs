@@ -155,6 +155,29 @@ fn further_objects_are_rendered_as_templates() -> Test {
     Ok(())
 }
 
+/// An object behind a marker that is not recognized would be missing without an error.
+#[test]
+fn every_object_of_a_text_is_rendered() -> Test {
+    let object = |name: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}}}");
+    for marker in [
+        "\n---\n",
+        "\n--- # second\n",
+        "\n---\t# second\n",
+        "\n---   \n\n",
+        "\r\n---\r\n",
+        "\n--- ",
+        "\n...\n---\n",
+        "\n... # end\n",
+    ] {
+        let text = format!("--- # first\n{}{marker}{}\n", object("first"), object("second"));
+        let objects = chart(&json!({"extraObjects": [text]}))?;
+        for name in ["first", "second"] {
+            find(&objects, "ConfigMap", name).map_err(|error| format!("{marker:?}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// What Artifact Hub shows of the chart is what the chart has.
 #[test]
 fn the_metadata_names_every_definition_with_an_example() -> Test {
