@@ -167,6 +167,46 @@ fn a_variable_that_is_there_is_replaced() -> Test {
     Ok(())
 }
 
+/// What a kubelet makes of a value where no other variable is known: `$$` is a dollar sign, `$(NAME)` may be a variable.
+fn expanded(value: &Value) -> Result<String, Box<dyn Error>> {
+    let text = value.as_str().ok_or("there is no value")?;
+    let without = text.replace("$$", "");
+    assert!(!without.contains("$("), "{text}");
+    Ok(text.replace("$$", "$"))
+}
+
+#[test]
+fn dollar_signs_in_values_reach_the_program() -> Test {
+    let note = "a $$5 $(PULLPASS_MODE) $";
+    let deployment = deployment(&json!({
+        "auditLog": "/log/$(PULLPASS_NAMESPACE)",
+        "otherCloud": {
+            "suffix": "azurecr.contoso.com",
+            "authority": "https://login.contoso.com",
+            "audience": "https://management.contoso.com/$(PULLPASS_MODE)",
+        },
+        "pullSecrets": {"annotations": {"contoso.com/note": note}},
+        "extraEnv": [{"name": "MINE", "value": "$(PULLPASS_MODE)"}],
+    }))?;
+    for (name, value) in [
+        ("PULLPASS_AUDIT_LOG", "/log/$(PULLPASS_NAMESPACE)"),
+        (
+            "PULLPASS_OTHER_CLOUD_AUDIENCE",
+            "https://management.contoso.com/$(PULLPASS_MODE)",
+        ),
+        (
+            "PULLPASS_PULL_SECRET_ANNOTATIONS",
+            &format!("contoso.com/note={note}"),
+        ),
+    ] {
+        let there = variable(&deployment, name).ok_or(name)?;
+        assert_eq!(expanded(&there)?, value, "{name}");
+    }
+    // These are a Pod's own.
+    assert_eq!(variable(&deployment, "MINE"), Some(json!("$(PULLPASS_MODE)")));
+    Ok(())
+}
+
 #[test]
 fn security_contexts_are_laid_over_the_shipped_ones() -> Test {
     let deployment = deployment(&json!({
