@@ -69,6 +69,23 @@ fn wrong_values_are_refused_by_name() -> Test {
             json!({"commonLabels": {"pullpass.dev/metrics": "true"}}),
             "pullpass.dev/metrics",
         ),
+        // The API server adds the rules of a ClusterRole with it to one that many people have.
+        (
+            json!({"commonLabels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"}}),
+            "rbac.authorization.k8s.io/aggregate-to-edit",
+        ),
+        (
+            json!({"commonLabels": {"pod-security.kubernetes.io/enforce-version": "v1.30"}}),
+            "pod-security.kubernetes.io/enforce-version",
+        ),
+        (
+            json!({"commonLabels": {"service.kubernetes.io/service-proxy-name": "mine"}}),
+            "service.kubernetes.io/service-proxy-name",
+        ),
+        (
+            json!({"commonLabels": {"kubernetes.io/cluster-service": "true"}}),
+            "kubernetes.io/cluster-service",
+        ),
         (json!({"commonLabels": {"team": "a team"}}), "team"),
         (
             json!({"global": {"imageRegistry": "mirror.test//"}}),

@@ -17,7 +17,7 @@ fn deployment(values: &Value) -> Result<Value, Box<dyn Error>> {
 #[test]
 fn common_labels_are_on_every_object_and_pod() -> Test {
     let values = json!({
-        "commonLabels": {"cost-center": "42", "team": "a", "pod-security.kubernetes.io/enforce": "baseline"},
+        "commonLabels": {"cost-center": "42", "team": "a", "app.kubernetes.io/component": "webhook", "azure.workload.identity/use": "false"},
         "podLabels": {"team": "b"},
         "mode": "opt-in",
         "rescue": true,
@@ -39,16 +39,12 @@ fn common_labels_are_on_every_object_and_pod() -> Test {
         );
     }
     // They take no label's place.
-    let namespace = find(&objects, "Namespace", "pullpass-system")?;
-    assert_eq!(
-        at(namespace, "/metadata/labels/pod-security.kubernetes.io~1enforce"),
-        json!("restricted")
-    );
     let mine = find(&objects, "ConfigMap", "mine")?;
     assert_eq!(at(mine, "/metadata/labels/team"), json!("c"));
     let deployment = find(&objects, "Deployment", "pullpass")?;
     let pod = at(deployment, "/spec/template/metadata/labels");
     assert_eq!((&pod["cost-center"], &pod["team"]), (&json!("42"), &json!("b")));
+    assert_eq!(pod["azure.workload.identity/use"], json!("true"));
     assert_eq!(
         at(deployment, "/spec/selector/matchLabels"),
         json!({"app.kubernetes.io/name": "pullpass"})
