@@ -58,6 +58,14 @@ fn wrong_values_are_refused_by_name() -> Test {
             "app.kubernetes.io/managed-by",
         ),
         (
+            json!({"pullSecrets": {"labels": {"contoso..com/team": "a"}}}),
+            "contoso..com/team",
+        ),
+        (
+            json!({"pullSecrets": {"annotations": {"contoso.-com/team": "a"}}}),
+            "contoso.-com/team",
+        ),
+        (
             json!({"pullSecrets": {"annotations": {"note": "two\nlines"}}}),
             "note",
         ),

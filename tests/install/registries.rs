@@ -216,6 +216,9 @@ fn fields_that_do_not_exist_are_refused_by_name() -> Test {
         (with("", "registry", json!([]))?, "registry"),
         (with("/registries/0", "kind", json!("a"))?, "kind"),
         (with("/registries/0", "name", json!("A"))?, "name"),
+        (with("/registries/0", "name", json!("a..b"))?, "name"),
+        (with("/registries/0", "name", json!("a.-b"))?, "name"),
+        (with("/registries/0", "name", json!("a".repeat(64)))?, "name"),
         (
             with("/registries/0/spec", "provison", json!("Eager"))?,
             "mycontainerregistry: spec.provison: there is no such field",
@@ -247,6 +250,7 @@ fn fields_that_do_not_exist_are_refused_by_name() -> Test {
 fn labels_and_annotations_of_registries_are_the_users() -> Test {
     let mut values = documented()?;
     values["commonLabels"] = json!({"team": "a", "cost": "1"});
+    values["registries"][0]["name"] = json!("my-registry.v1");
     values["registries"][0]["labels"] = json!({"team": "b"});
     values["registries"][0]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
     let rendered = objects(&succeeded("helm template", &render(&values)?)?)?;
