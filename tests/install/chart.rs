@@ -26,6 +26,19 @@ fn helm_has_nothing_to_say_against_the_chart() -> Test {
     Ok(())
 }
 
+/// The schema refuses these values, and names the one that is wrong.
+fn refused(values: &Value, named: &str) -> Test {
+    let output = template("pullpass-system", values)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{values}");
+    assert!(
+        said.contains("values don't meet the specifications"),
+        "{values}: {said}"
+    );
+    assert!(said.contains(named), "{values}: {said}");
+    Ok(())
+}
+
 #[test]
 fn wrong_values_are_refused_by_name() -> Test {
     for (values, named) in [
@@ -49,6 +62,57 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"image": {"digest": "latest"}}), "digest"),
         (json!({"auditLog": "audit.log"}), "auditLog"),
         (json!({"rescue": "evict"}), "rescue"),
+        (
+            json!({"global": {"imageRegistry": "mirror.test//"}}),
+            "imageRegistry",
+        ),
+        (json!({"dnsPolicy": "cluster"}), "dnsPolicy"),
+        (json!({"dnsConfig": {"ndots": 1}}), "ndots"),
+        (json!({"extraObjects": [1]}), "extraObjects"),
+        (
+            json!({"monitoring": {"serviceMonitor": {"apiVersion": "monitoring.coreos.com/v2"}}}),
+            "apiVersion",
+        ),
+        (
+            json!({"monitoring": {"serviceMonitor": {"interval": "often"}}}),
+            "interval",
+        ),
+        (
+            json!({"monitoring": {"prometheusRule": {"thresholds": {}}}}),
+            "thresholds",
+        ),
+        (json!({"noSuchValue": true}), "noSuchValue"),
+        (json!({"hostNetwork": "yes"}), "hostNetwork"),
+        (json!({"ports": {"webhook": 443}}), "webhook"),
+        (json!({"ports": {"https": 8443}}), "https"),
+        (json!({"shutdownDelay": -1}), "shutdownDelay"),
+        (json!({"priorityClass": {"name": ""}}), "priorityClass"),
+        (
+            json!({"workloadIdentity": {"projectedToken": "yes"}}),
+            "projectedToken",
+        ),
+        (
+            json!({"topologySpreadConstraints": {}}),
+            "topologySpreadConstraints",
+        ),
+        (
+            json!({"extraContainers": [{"image": "sidecar"}]}),
+            "extraContainers",
+        ),
+        // The Services would find no Pod.
+        (
+            json!({"podLabels": {"app.kubernetes.io/name": "mine"}}),
+            "podLabels",
+        ),
+    ] {
+        refused(&values, named)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn wrong_labels_and_annotations_are_refused_by_name() -> Test {
+    for (values, named) in [
         (
             json!({"pullSecrets": {"labels": {"pullpass.dev/registry": "mine"}}}),
             "pullpass.dev/registry",
@@ -95,57 +159,8 @@ fn wrong_values_are_refused_by_name() -> Test {
             "kubernetes.io/cluster-service",
         ),
         (json!({"commonLabels": {"team": "a team"}}), "team"),
-        (
-            json!({"global": {"imageRegistry": "mirror.test//"}}),
-            "imageRegistry",
-        ),
-        (json!({"dnsPolicy": "cluster"}), "dnsPolicy"),
-        (json!({"dnsConfig": {"ndots": 1}}), "ndots"),
-        (json!({"extraObjects": [1]}), "extraObjects"),
-        (
-            json!({"monitoring": {"serviceMonitor": {"apiVersion": "monitoring.coreos.com/v2"}}}),
-            "apiVersion",
-        ),
-        (
-            json!({"monitoring": {"serviceMonitor": {"interval": "often"}}}),
-            "interval",
-        ),
-        (
-            json!({"monitoring": {"prometheusRule": {"thresholds": {}}}}),
-            "thresholds",
-        ),
-        (json!({"noSuchValue": true}), "noSuchValue"),
-        (json!({"hostNetwork": "yes"}), "hostNetwork"),
-        (json!({"ports": {"webhook": 443}}), "webhook"),
-        (json!({"ports": {"https": 8443}}), "https"),
-        (json!({"shutdownDelay": -1}), "shutdownDelay"),
-        (json!({"priorityClass": {"name": ""}}), "priorityClass"),
-        (
-            json!({"workloadIdentity": {"projectedToken": "yes"}}),
-            "projectedToken",
-        ),
-        (
-            json!({"topologySpreadConstraints": {}}),
-            "topologySpreadConstraints",
-        ),
-        (
-            json!({"extraContainers": [{"image": "sidecar"}]}),
-            "extraContainers",
-        ),
-        // The Services would find no Pod.
-        (
-            json!({"podLabels": {"app.kubernetes.io/name": "mine"}}),
-            "podLabels",
-        ),
     ] {
-        let output = template("pullpass-system", &values)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{values}");
-        assert!(
-            said.contains("values don't meet the specifications"),
-            "{values}: {said}"
-        );
-        assert!(said.contains(named), "{values}: {said}");
+        refused(&values, named)?;
     }
     Ok(())
 }
