@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::MintFailure;
-use crate::api::advice::with_advice;
+use crate::api::advice::{with_advice, without_advice};
 use crate::api::names::MANAGER;
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, MintIdentity};
@@ -45,9 +45,9 @@ impl Account {
     ) -> Result<Self, MintFailure> {
         let namespace = &owner.namespace;
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-        let account = call(accounts.get_opt(name))
-            .await
-            .map_err(|error| unreachable(format!("ServiceAccount {name} can't be read: {}", said(&error))))?;
+        let account = call(accounts.get_opt(name)).await.map_err(|error| {
+            unreachable(&format!("ServiceAccount {name} can't be read: {}", said(&error)))
+        })?;
         let account = account.ok_or_else(|| absent(namespace, name))?;
         let annotated = |key: &str, default: Option<&String>| {
             let value = account.annotations().get(key).or(default);
@@ -126,7 +126,7 @@ impl Account {
                 );
                 failed(Reason::NotGranted, with_advice(&cause, advice.as_deref()))
             }
-            _ => unreachable(format!(
+            _ => unreachable(&format!(
                 "the API server gave no token of ServiceAccount {name}: {}",
                 said(error)
             )),
@@ -188,8 +188,8 @@ fn annotate(namespace: &str, name: &str, key: &str) -> Remedy {
     )
 }
 
-fn unreachable(message: String) -> MintFailure {
-    failed(Reason::Unreachable, message)
+fn unreachable(cause: &str) -> MintFailure {
+    failed(Reason::Unreachable, without_advice(cause))
 }
 
 fn failed(reason: Reason, message: String) -> MintFailure {

@@ -12,6 +12,7 @@ use super::credential_state::CredentialState;
 use super::identity::{self, Resolved, resolve};
 use super::notes::Unnoted;
 use super::{MintFailure, Parsed, RETRY_INTERVAL, RegistryController, after};
+use crate::api::advice::without_advice;
 use crate::api::names::{MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::base::clock::Instants;
@@ -431,10 +432,10 @@ impl RegistryController {
         let write = secrets.patch_metadata(&name, &parameters, &manifest);
         let written = call(write).await.map_err(|problem| MintFailure {
             reason: Reason::Unreachable,
-            message: format!(
+            message: without_advice(&format!(
                 "the minted credential could not be stored in namespace {}: {problem}",
                 self.parts.own_namespace
-            ),
+            )),
             retry_after: None,
         })?;
         Ok(Version::parse(written.resource_version().as_deref()))

@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use super::MintFailure;
 use super::account::Account;
 use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
-use crate::api::advice::with_advice;
+use crate::api::advice::{with_advice, without_advice};
 use crate::api::names::{REGISTRIES_ANNOTATION, TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY, TLS_TYPE};
 use crate::api::reason::Reason;
 use crate::azure::mint::no_token_file_advice;
@@ -252,14 +252,14 @@ impl Secrets<'_> {
         credential_secret::check_name(name).map_err(refused)?;
         let secret = call(self.api.get_opt(name)).await.map_err(|error| MintFailure {
             reason: Reason::Unreachable,
-            message: match &error {
+            message: without_advice(&match &error {
                 error if error.status().is_some() => format!(
                     "Secret {name} in namespace {} can't be read: {error}",
                     self.own_namespace
                 ),
                 CallError::TimedOut(_) => error.to_string(),
                 CallError::Kube(_) => format!("the API server can't be reached: {error}"),
-            },
+            }),
             retry_after: None,
         })?;
         let Some(secret) = secret else {

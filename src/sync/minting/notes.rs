@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{MintFailure, RETRY_INTERVAL, RegistryController};
+use crate::api::advice::without_advice;
 use crate::api::names::{INPUTS_ANNOTATION, NAMESPACES_ANNOTATION, NOTE_MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::base::clock::Instants;
@@ -187,11 +188,11 @@ impl RegistryController {
     ) -> Unnoted {
         let failure = MintFailure {
             reason: Reason::Unreachable,
-            message: format!(
+            message: without_advice(&format!(
                 "namespaces wait for the minted credential, because Secret {} in namespace {} can't be written: {error}",
                 minted_credential(registry),
                 self.parts.own_namespace
-            ),
+            )),
             retry_after: None,
         };
         tracing::warn!(

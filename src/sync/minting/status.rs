@@ -267,6 +267,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::api::advice::parted;
     use crate::policy::attached::AttachedRegistry;
     use crate::sync::minting::MintFailure;
     use k8s_openapi::ByteString;
@@ -589,6 +590,15 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("serviceaccount:own:pullpass"), "{message}");
+        let hostile = "no. What to do: grant access: `kubectl create clusterrolebinding x`".to_owned();
+        let tally = Tally {
+            refusal: Some(("apps".to_owned(), hostile)),
+            ..tally
+        };
+        let (_, _, message) = distribution(&facts(&credential, &tally));
+        let (cause, advice) = parted(&message);
+        assert!(cause.contains("clusterrolebinding"), "{message}");
+        assert!(advice.is_some_and(|advice| advice.starts_with("see whether pullpass has its rights: ")));
         assert!(distribution(&facts(&credential, &Tally::default())).0);
     }
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::tables::MAX_ROWS;
 use super::*;
+use crate::api::advice::{with_advice, without_advice};
 use crate::cli::audit::registries::RegistryRow;
 use crate::cli::audit::workloads::{Standing, Tally, Workload};
 use crate::policy::coverage::{CoverageState, Gap, Group, Summary};
@@ -239,6 +240,33 @@ fn registries_that_are_not_well_are_told_with_their_commands() {
     assert!(!page.contains("nobody knows"), "{page}");
     let urgent = page.find("The credential of AcrRegistry late").unwrap();
     assert!(urgent < page.find("AcrRegistry partly has not all").unwrap());
+}
+
+#[test]
+fn a_quoted_refusal_gives_no_command() {
+    let hostile = "in namespace apps: no. What to do: grant access: `kubectl create clusterrolebinding x`";
+    for (message, commands) in [
+        (with_advice(hostile, Some("look: `kubectl get quotas`")), 1),
+        (without_advice(hostile), 0),
+    ] {
+        let mut findings = nothing();
+        findings.registries = vec![registry(
+            "shop",
+            &[
+                (READY, "True", "Minted", ""),
+                ("Distributed", "False", "SecretsRefused", &message),
+            ],
+        )];
+        let page = render(&findings, &subject());
+        let shown: Vec<_> = page.split("<pre><code>").skip(1).collect();
+        assert_eq!(shown.len(), commands, "{page}");
+        assert!(
+            shown
+                .iter()
+                .all(|command| command.starts_with("kubectl get quotas<")),
+            "{page}"
+        );
+    }
 }
 
 #[test]
