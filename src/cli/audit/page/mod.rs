@@ -211,7 +211,7 @@ fn remedy_item(remedy: &Remedy) -> Markup {
         @match &remedy.command {
             Some(command) => {
                 p { (data(text.trim_end_matches('.'))) ":" }
-                div.command { pre { code { (text::plain(command)) } } }
+                div.command { pre { code { (text::command(command)) } } }
             }
             None => p { (data(&text)) },
         }

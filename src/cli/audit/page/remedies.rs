@@ -11,7 +11,9 @@ use crate::policy::coverage::Gap;
 /// How many namespaces have commands of their own.
 pub(super) const MAX_NAMESPACES: usize = 10;
 /// How many workloads a command names.
-pub(super) const MAX_WORKLOADS: usize = 20;
+const MAX_WORKLOADS: usize = 20;
+/// How many bytes their names have at most, so that a terminal takes the command as one line. One name is always shorter.
+const MAX_NAMES: usize = 2000;
 
 /// What a status advises: a cause, and what to do about it. The commands in the advice become commands again.
 pub(super) fn of_status(message: &str) -> (&str, Vec<Remedy>) {
@@ -96,7 +98,8 @@ fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
             is_abridged = true;
             continue;
         }
-        let text = match names.len().saturating_sub(MAX_WORKLOADS) {
+        let named = first(&names);
+        let text = match names.len().saturating_sub(named.len()) {
             0 => format!("restart what runs in namespace {namespace}"),
             more => {
                 is_abridged = true;
@@ -105,10 +108,9 @@ fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
                 )
             }
         };
-        let names: Vec<_> = names.into_iter().take(MAX_WORKLOADS).collect();
         let command = format!(
-            "kubectl rollout restart {} --namespace {namespace}",
-            names.join(" ")
+            "kubectl --namespace {namespace} rollout restart {}",
+            named.join(" ")
         );
         remedies.push(run(text, command));
     }
@@ -121,6 +123,21 @@ fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
     }
     remedies.extend(is_abridged.then(every_pod));
     remedies
+}
+
+/// The names that fit into a command.
+fn first<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
+    let mut length = 0;
+    let fits = |name: &&str| {
+        length += name.len() + 1;
+        length <= MAX_NAMES
+    };
+    names
+        .iter()
+        .copied()
+        .take(MAX_WORKLOADS)
+        .take_while(fits)
+        .collect()
 }
 
 fn every_pod() -> Remedy {
@@ -138,7 +155,7 @@ fn edits(workloads: &[(&Standing, &Tally)], host: &str) -> Vec<Remedy> {
             let namespace = &standing.namespace;
             Some(run(
                 format!("write {host} in the images of {workload}, and in its manifest"),
-                format!("kubectl edit {workload} --namespace {namespace}"),
+                format!("kubectl --namespace {namespace} edit {workload}"),
             ))
         })
         .take(MAX_NAMESPACES)

@@ -138,9 +138,9 @@ fn uncovered_pods_come_with_the_command_that_restarts_them() {
     assert!(page.contains("Pods lack the pull secret of shop"));
     assert!(page.contains("4 Pods in namespaces apps, shop."));
     assert!(
-        page.contains("<code>kubectl rollout restart deployment/api deployment/web --namespace apps</code>")
+        page.contains("<code>kubectl --namespace apps rollout restart deployment/api deployment/web</code>")
     );
-    assert!(page.contains("<code>kubectl rollout restart deployment/cart --namespace shop</code>"));
+    assert!(page.contains("<code>kubectl --namespace shop rollout restart deployment/cart</code>"));
     assert!(page.contains("Since <time datetime=\"2026-11-27T12:00:00Z\">"));
     assert!(!page.contains("deployment/fine"));
 }
@@ -155,17 +155,17 @@ fn each_gap_says_what_to_do() {
         (Gap::Forbidden, "kubectl edit acrregistry shop"),
         (
             Gap::NotInjected,
-            "kubectl rollout restart deployment/web --namespace apps",
+            "kubectl --namespace apps rollout restart deployment/web",
         ),
         (
             Gap::OtherSecret,
-            "kubectl rollout restart deployment/web --namespace apps",
+            "kubectl --namespace apps rollout restart deployment/web",
         ),
         (Gap::OtherRepository, "kubectl edit acrregistry shop"),
-        (Gap::Spelling, "kubectl edit deployment/web --namespace apps"),
+        (Gap::Spelling, "kubectl --namespace apps edit deployment/web"),
         (
             Gap::OtherSecretSpelling,
-            "kubectl edit deployment/web --namespace apps",
+            "kubectl --namespace apps edit deployment/web",
         ),
     ] {
         let mut findings = nothing();
@@ -379,7 +379,7 @@ fn a_large_cluster_leaves_a_page_that_says_what_is_left_out() {
     // What is uncovered or broken is there.
     assert!(page.contains("<bdi>team-04900</bdi>") && page.contains("<bdi>zbroken</bdi>"));
     assert!(page.contains("1,000 Pods in namespaces team-00000, "));
-    assert_eq!(page.matches("<code>kubectl rollout restart").count(), 10);
+    assert_eq!(page.matches(" rollout restart ").count(), 10);
     assert!(page.contains("pullpass audit --uncovered --output wide"));
 }
 
@@ -411,9 +411,28 @@ fn long_lists_of_workloads_are_cut_with_a_word() {
     }
     let page = render(&findings, &subject());
     assert!(page.contains("(10 more are left out here)"), "{page}");
-    assert!(page.contains("deployment/web-19 --namespace apps"));
+    assert!(page.contains("deployment/web-19</code>"));
     assert!(!page.contains("deployment/web-20"));
     assert!(page.contains("pullpass audit --uncovered --output wide"));
+}
+
+#[test]
+fn commands_with_long_names_are_whole() {
+    let mut findings = nothing();
+    for number in 0..20 {
+        let name = format!("{}-{number:02}", "w".repeat(240));
+        add(&mut findings, "apps", &name, NOT_INJECTED, 1);
+    }
+    let page = render(&findings, &subject());
+    let mut commands = page.split("<pre><code>").skip(1);
+    let (restart, _) = commands.next().unwrap().split_once("</code>").unwrap();
+    let names = restart
+        .strip_prefix("kubectl --namespace apps rollout restart ")
+        .unwrap();
+    assert_eq!(names.split(' ').count(), 7, "{restart}");
+    assert!(names.ends_with("-06"), "{restart}");
+    assert!(page.contains("(13 more are left out here)"), "{page}");
+    assert!(commands.next().unwrap().starts_with("pullpass audit --uncovered"));
 }
 
 #[test]

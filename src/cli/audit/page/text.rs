@@ -19,12 +19,20 @@ fn is_deceptive(c: char) -> bool {
 
 /// A text as it is shown: what can't be seen or reorders the rest is spelled out, and it is cut where it is long.
 pub(super) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(MAX_TEXT) + 4);
-    for (count, c) in text.chars().enumerate() {
-        if count == MAX_TEXT {
-            shown.push('…');
-            break;
-        }
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => spelled_out(text.get(..end).unwrap_or_default()) + "…",
+        None => spelled_out(text),
+    }
+}
+
+/// A command as it is shown. It is never cut: what is left of a command can be another one.
+pub(super) fn command(text: &str) -> String {
+    spelled_out(text)
+}
+
+fn spelled_out(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
         match c {
             '\n' | '\r' | '\t' => shown.push(' '),
             // Writing into a `String` can't fail.
@@ -113,7 +121,9 @@ mod tests {
         );
         assert_eq!(plain("größe 東京 e\u{301}"), "größe 東京 e\u{301}");
         assert_eq!(plain(&"x".repeat(MAX_TEXT)), "x".repeat(MAX_TEXT));
-        assert_eq!(plain(&"x".repeat(100_000)).chars().count(), MAX_TEXT + 1);
+        assert_eq!(plain(&"ö".repeat(100_000)).chars().count(), MAX_TEXT + 1);
+        assert_eq!(command(&"x".repeat(100_000)), "x".repeat(100_000));
+        assert_eq!(command("a\u{202e}\nb"), "a\\u{202e} b");
     }
 
     #[test]
