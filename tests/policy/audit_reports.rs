@@ -56,9 +56,13 @@ fn define(cluster: &ControlPlane) -> Test {
     Ok(())
 }
 
+fn report_name(deployment: &str) -> String {
+    format!("pullpass-{}", uid(deployment))
+}
+
 fn result<'a>(list: &'a Value, deployment: &str) -> Option<&'a str> {
     let mut reports = items(list, "/items");
-    let report = reports.find(|report| text(report, "/metadata/name") == uid(deployment))?;
+    let report = reports.find(|report| text(report, "/metadata/name") == report_name(deployment))?;
     report.pointer("/results/0/result")?.as_str()
 }
 
@@ -98,7 +102,13 @@ fn reports_are_what_the_api_server_and_readers_take() -> Test {
 
     cluster.apply(&printed)?;
     let columns = "--output=jsonpath={.summary.fail} {.scope.kind} {.scope.name}";
-    let kept = cluster.run(&["get", "report", &uid("nightly"), "--namespace=reports", columns])?;
+    let kept = cluster.run(&[
+        "get",
+        "report",
+        &report_name("nightly"),
+        "--namespace=reports",
+        columns,
+    ])?;
     assert_eq!(kept.stdout, "1 ReplicaSet nightly-5d4f8c7b9");
 
     // What the rules refuse is no warning.

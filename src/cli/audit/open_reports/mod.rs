@@ -1,7 +1,8 @@
 //! `pullpass audit --output openreports`: the findings as Reports of `openreports.io/v1alpha1`, which tools that show the
 //! results of policies read. A pure function of the findings.
 //!
-//! There is one Report for each workload: named by its UID, owned by it, and so deleted with it.
+//! There is one Report for each workload: named by its UID, owned by it, and so deleted with it. The name has a prefix, since
+//! other tools name their own Reports of the workload by the bare UID.
 
 use std::collections::BTreeMap;
 
@@ -119,7 +120,7 @@ fn report(
         "apiVersion": "openreports.io/v1alpha1",
         "kind": "Report",
         "metadata": {
-            "name": uid,
+            "name": format!("{MANAGER}-{uid}"),
             "namespace": namespace,
             "labels": {MANAGED_BY_LABEL: MANAGER},
             "ownerReferences": [owner],

@@ -76,7 +76,7 @@ fn a_workload_has_one_report_that_goes_with_it() {
         "items": [{
             "apiVersion": "openreports.io/v1alpha1", "kind": "Report",
             "metadata": {
-                "name": UID, "namespace": "apps", "labels": {"app.kubernetes.io/managed-by": "pullpass"},
+                "name": format!("pullpass-{UID}"), "namespace": "apps", "labels": {"app.kubernetes.io/managed-by": "pullpass"},
                 "ownerReferences": [owner],
             },
             "source": "pullpass",
