@@ -37,7 +37,7 @@ impl Workload {
         };
         let owner = controller(pod).filter(|owner| {
             is_subdomain(&owner.name)
-                && is_guid(&owner.uid)
+                && is_uid(&owner.uid)
                 && is_sound(&owner.api_version)
                 && !owner.kind.is_empty()
                 && owner.kind.len() <= 63
@@ -60,6 +60,11 @@ impl Workload {
             },
         }
     }
+}
+
+/// Whether the API server could have given it: in lower case, as names of objects are, which it becomes a part of.
+fn is_uid(text: &str) -> bool {
+    is_guid(text) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 /// A `ReplicaSet` with the hash of a template belongs to a Deployment, which can be restarted; without, nothing replaces its
@@ -183,6 +188,7 @@ mod tests {
         for (api_version, kind, name, uid) in [
             ("apps/v1", "ReplicaSet", "web; rm -rf ~", UID),
             ("apps/v1", "ReplicaSet", "web", "1"),
+            ("apps/v1", "ReplicaSet", "web", &UID.to_uppercase()),
             ("apps/v1", "<script>", "web", UID),
             ("apps/v1", "", "web", UID),
             ("apps v1", "ReplicaSet", "web", UID),
