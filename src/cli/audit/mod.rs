@@ -136,6 +136,7 @@ impl AuditArgs {
         Subject {
             now: Timestamp::now(),
             context: self.cluster.context_name(),
+            given_context: self.cluster.given_context().map(str::to_owned),
             namespace: self.namespace.clone(),
             selector: self.selector.clone(),
             uncovered: self.uncovered,

@@ -84,6 +84,11 @@ impl KubeFlags {
         self.context.clone().or_else(|| self.read().ok()?.current_context)
     }
 
+    /// The context that the flag names.
+    pub(in crate::cli) fn given_context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
     fn read(&self) -> Result<Kubeconfig, KubeconfigError> {
         match &self.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),

@@ -3,6 +3,7 @@
 //! Everything is written by maud, which escapes text and attributes; styles and script are constants, which a hash in the
 //! page's Content-Security-Policy names, so that a browser runs nothing else and asks nobody for anything.
 
+mod commands;
 mod problems;
 mod remedies;
 mod tables;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
+use self::commands::in_context;
 use self::problems::{Problem, problems};
 use self::text::{count, data, distance, grouped, sentence, time};
 use super::report::Findings;
@@ -33,12 +35,21 @@ pub(super) struct Subject {
     pub(super) now: Timestamp,
     /// The kubeconfig's name for the cluster.
     pub(super) context: Option<String>,
+    /// The same, where a flag named it: then commands name it too.
+    pub(super) given_context: Option<String>,
     /// The only namespace that was looked at.
     pub(super) namespace: Option<String>,
     /// The Pods that were looked at.
     pub(super) selector: Option<String>,
     /// Whether what is covered or left alone is left out.
     pub(super) uncovered: bool,
+}
+
+impl Subject {
+    /// A command as it is shown.
+    fn command(&self, command: &str) -> String {
+        text::command(&in_context(command, self.given_context.as_deref()))
+    }
 }
 
 /// The page.
@@ -61,9 +72,9 @@ pub(super) fn render(findings: &Findings, subject: &Subject) -> String {
                 (header(findings, subject, problems.len()))
                 main {
                     (summary(findings, &problems, subject.now))
-                    (wrong(&problems, subject.now))
-                    (tables::registries(findings, subject.now))
-                    (tables::namespaces(findings, subject.uncovered))
+                    (wrong(&problems, subject))
+                    (tables::registries(findings, subject))
+                    (tables::namespaces(findings, subject))
                 }
                 (footer())
                 script { (PreEscaped(SCRIPT)) }
@@ -90,7 +101,7 @@ fn header(findings: &Findings, subject: &Subject, problems: usize) -> Markup {
             p.product { "pullpass audit" }
             h1 { "Pull secrets for Azure Container Registry" }
             dl.about {
-                @if let Some(context) = &subject.context { div { dt { "Cluster" } dd { (data(context)) } } }
+                @if let Some(context) = &subject.context { div { dt { "Context" } dd { (data(context)) } } }
                 div { dt { "Namespaces" } dd { @match &subject.namespace { Some(name) => (data(name)), None => "all" } } }
                 @if let Some(selector) = &subject.selector { div { dt { "Pods with labels" } dd { (data(selector)) } } }
                 div { dt { "Read" } dd { time datetime=(subject.now.strftime("%Y-%m-%dT%H:%M:%SZ")) { (subject.now.strftime("%Y-%m-%d %H:%M UTC")) } } }
@@ -181,8 +192,9 @@ fn bar(parts: [u64; 3]) -> Markup {
     }
 }
 
-fn wrong(problems: &[Problem], now: Timestamp) -> Markup {
+fn wrong(problems: &[Problem], subject: &Subject) -> Markup {
     let left_out = problems.len().saturating_sub(MAX_PROBLEMS);
+    let every_problem = subject.command("pullpass audit --output json");
     html! {
         section aria-labelledby="wrong" {
             h2 #wrong tabindex="-1" { "What is wrong" }
@@ -190,28 +202,28 @@ fn wrong(problems: &[Problem], now: Timestamp) -> Markup {
             @for problem in problems.iter().take(MAX_PROBLEMS) {
                 article.problem.urgent[problem.is_urgent] {
                     h3 { (data(&problem.title)) }
-                    @if let Some(since) = problem.since { p.since { "Since " (time(since, now)) } }
+                    @if let Some(since) = problem.since { p.since { "Since " (time(since, subject.now)) } }
                     @for fact in &problem.facts { p { (data(fact)) } }
                     @if !problem.remedies.is_empty() {
                         h4 { "What to do" }
-                        ol { @for remedy in &problem.remedies { li { (remedy_item(remedy)) } } }
+                        ol { @for remedy in &problem.remedies { li { (remedy_item(remedy, subject)) } } }
                     }
                 }
             }
             @if left_out > 0 {
-                p.left-out { (count(left_out as u64, "more is", "more are")) " left out here: " code { "pullpass audit --output json" } " has all." }
+                p.left-out { (count(left_out as u64, "more is", "more are")) " left out here: " code { (every_problem) } " has all." }
             }
         }
     }
 }
 
-fn remedy_item(remedy: &Remedy) -> Markup {
+fn remedy_item(remedy: &Remedy, subject: &Subject) -> Markup {
     let text = sentence(&remedy.text);
     html! {
         @match &remedy.command {
             Some(command) => {
                 p { (data(text.trim_end_matches('.'))) ":" }
-                div.command { pre { code { (text::command(command)) } } }
+                div.command { pre { code { (subject.command(command)) } } }
             }
             None => p { (data(&text)) },
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
+use super::Subject;
 use super::text::{count, data, grouped, or_dash, time};
 use crate::api::condition::{PULL_AUTHORIZED, READY};
 use crate::cli::audit::registries::RegistryRow;
@@ -21,7 +22,8 @@ struct Pods {
     uncovered: u64,
 }
 
-pub(super) fn registries(findings: &Findings, now: Timestamp) -> Markup {
+pub(super) fn registries(findings: &Findings, subject: &Subject) -> Markup {
+    let now = subject.now;
     let mut pods: BTreeMap<&str, Pods> = BTreeMap::new();
     for (group, number) in &findings.summary.groups {
         let of_registry = pods
@@ -64,7 +66,7 @@ pub(super) fn registries(findings: &Findings, now: Timestamp) -> Markup {
                         }
                     }
                 }
-                (left_out_rows(left_out, "ready registry is", "ready registries are", "kubectl get acrregistries"))
+                (left_out_rows(left_out, "ready registry is", "ready registries are", &subject.command("kubectl get acrregistries")))
             }
         }
     }
@@ -107,7 +109,8 @@ fn condition(row: &RegistryRow, kind: &str) -> Markup {
     }
 }
 
-pub(super) fn namespaces(findings: &Findings, uncovered: bool) -> Markup {
+pub(super) fn namespaces(findings: &Findings, subject: &Subject) -> Markup {
+    let uncovered = subject.uncovered;
     let is_wanted = |group: &Group| !uncovered || matches!(group.state, CoverageState::Uncovered(_));
     let mut rows: Vec<(&Group, u64)> = findings
         .summary
@@ -149,7 +152,7 @@ pub(super) fn namespaces(findings: &Findings, uncovered: bool) -> Markup {
                 @let pods: u64 = left_out.iter().map(|(_, pods)| pods).sum();
                 @let what = format!("row is ({})", count(pods, "Pod", "Pods"));
                 @let whats = format!("rows are ({})", count(pods, "Pod", "Pods"));
-                (left_out_rows(left_out.len(), &what, &whats, "pullpass audit --output json"))
+                (left_out_rows(left_out.len(), &what, &whats, &subject.command("pullpass audit --output json")))
             }
         }
     }

@@ -19,6 +19,7 @@ fn subject() -> Subject {
     Subject {
         now: NOW.parse().unwrap(),
         context: Some("production".to_owned()),
+        given_context: None,
         namespace: None,
         selector: None,
         uncovered: false,
@@ -297,6 +298,7 @@ fn text_of_others_stays_text() {
     );
     let subject = Subject {
         context: Some(hostile.to_owned()),
+        given_context: Some(hostile.to_owned()),
         namespace: Some(hostile.to_owned()),
         selector: Some(hostile.to_owned()),
         ..subject()
@@ -306,6 +308,7 @@ fn text_of_others_stays_text() {
         &nothing(),
         &Subject {
             context: None,
+            given_context: None,
             ..subject.clone()
         },
     );
@@ -414,6 +417,39 @@ fn long_lists_of_workloads_are_cut_with_a_word() {
     assert!(page.contains("deployment/web-19</code>"));
     assert!(!page.contains("deployment/web-20"));
     assert!(page.contains("pullpass audit --uncovered --output wide"));
+}
+
+#[test]
+fn commands_are_for_the_given_context() {
+    let mut findings = nothing();
+    add(&mut findings, "apps", "web", NOT_INJECTED, 1);
+    let message = with_advice(
+        "no",
+        Some("look: `kubectl get quotas`; look there: `az account show`"),
+    );
+    findings.registries = vec![registry("shop", &[(READY, "False", "EntraRejected", &message)])];
+    let page = render(&findings, &subject());
+    assert!(
+        page.contains("<dt>Context</dt><dd><bdi>production</bdi>"),
+        "{page}"
+    );
+    assert!(!page.contains("--context"), "{page}");
+    let given = Subject {
+        given_context: Some("it's $HOME".to_owned()),
+        ..subject()
+    };
+    let page = render(&findings, &given);
+    for command in [
+        "kubectl --context 'it'\\''s $HOME' --namespace apps rollout restart deployment/web",
+        "kubectl --context 'it'\\''s $HOME' get quotas",
+        "az account show",
+        "pullpass check --context 'it'\\''s $HOME' shop",
+    ] {
+        assert!(
+            page.contains(&format!("<code>{command}</code>")),
+            "{command}: {page}"
+        );
+    }
 }
 
 #[test]
