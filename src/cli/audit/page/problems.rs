@@ -1,11 +1,12 @@
 //! What is wrong: everything that the page tells somebody to do something about, the most urgent first.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::remedies::{of_gap, of_status};
+use super::remedies::{every_pod, of_gap, of_status};
 use super::text::{count, sentence};
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
 use crate::api::names::WEBHOOK_CONFIGURATION;
@@ -18,6 +19,12 @@ use crate::policy::coverage::{CoverageState, Gap};
 
 /// How many names a fact lists.
 const MAX_NAMES: usize = 8;
+/// How many hosts that are not attached are problems of their own. Anybody who creates Pods names any number of hosts, which
+/// must not drive what else is wrong off the list.
+pub(super) const MAX_UNATTACHED: usize = 10;
+
+/// Workloads that are uncovered alike.
+type Workloads<'a> = Vec<(&'a Standing, &'a Tally)>;
 
 /// Something that is wrong.
 #[derive(Debug, PartialEq)]
@@ -135,26 +142,70 @@ fn of_condition(condition: &Condition, title: String, is_urgent: bool) -> Proble
 /// Pods that are uncovered for the same reason of the same registry.
 fn of_gaps(findings: &Findings) -> Vec<Problem> {
     type Key<'a> = (Gap, &'a str, Option<&'a str>);
-    let mut groups: BTreeMap<Key<'_>, Vec<(&Standing, &Tally)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key<'_>, Workloads<'_>> = BTreeMap::new();
     for (standing, tally) in &findings.workloads {
         if let CoverageState::Uncovered(gap) = standing.state {
             let key = (gap, standing.host.as_str(), standing.registry.as_deref());
             groups.entry(key).or_default().push((standing, tally));
         }
     }
-    groups
+    let (mut unattached, others): (Vec<_>, Vec<_>) = groups
         .into_iter()
+        .partition(|((gap, ..), _)| *gap == Gap::Unattached);
+    // First those that most namespaces use: the owner of one namespace can't put an invented host before them.
+    unattached.sort_by_key(|(_, workloads)| Reverse((namespaces(workloads).len(), pods(workloads))));
+    let more = unattached.split_off(unattached.len().min(MAX_UNATTACHED));
+    let more: BTreeMap<&str, Workloads<'_>> = more
+        .into_iter()
+        .map(|((_, host, _), workloads)| (host, workloads))
+        .collect();
+    unattached
+        .into_iter()
+        .chain(others)
         .map(|((gap, host, registry), workloads)| of_group(gap, host, registry, &workloads))
+        .chain((!more.is_empty()).then(|| of_more_unattached(&more)))
         .collect()
 }
 
-fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standing, &Tally)]) -> Problem {
-    let pods = workloads.iter().map(|(_, tally)| tally.pods).sum();
-    let waiting: u64 = workloads.iter().map(|(_, tally)| tally.waiting).sum();
-    let namespaces: BTreeSet<&str> = workloads
-        .iter()
-        .map(|(standing, _)| standing.namespace.as_str())
-        .collect();
+/// All further hosts that are not attached.
+fn of_more_unattached(hosts: &BTreeMap<&str, Workloads<'_>>) -> Problem {
+    let workloads: Workloads<'_> = hosts.values().flatten().copied().collect();
+    let mut facts = vec![format!("Hosts: {}.", abridged(hosts.keys(), MAX_NAMES))];
+    facts.extend(facts_of(Gap::Unattached, &workloads));
+    facts.push("A Pod with images of several of them counts for each.".to_owned());
+    Problem {
+        is_urgent: waiting(&workloads) > 0,
+        title: count(
+            hosts.len() as u64,
+            "more registry is not attached",
+            "more registries are not attached",
+        ),
+        since: since(&workloads),
+        facts,
+        remedies: vec![every_pod()],
+    }
+}
+
+fn pods(workloads: &[(&Standing, &Tally)]) -> u64 {
+    workloads.iter().map(|(_, tally)| tally.pods).sum()
+}
+
+fn waiting(workloads: &[(&Standing, &Tally)]) -> u64 {
+    workloads.iter().map(|(_, tally)| tally.waiting).sum()
+}
+
+fn since(workloads: &[(&Standing, &Tally)]) -> Option<Timestamp> {
+    workloads.iter().filter_map(|(_, tally)| tally.since).min()
+}
+
+fn namespaces<'a>(workloads: &[(&'a Standing, &Tally)]) -> BTreeSet<&'a str> {
+    let namespaces = workloads.iter().map(|(standing, _)| standing.namespace.as_str());
+    namespaces.collect()
+}
+
+fn facts_of(gap: Gap, workloads: &[(&Standing, &Tally)]) -> Vec<String> {
+    let waiting = waiting(workloads);
+    let namespaces = namespaces(workloads);
     let in_namespaces = if namespaces.len() == 1 {
         "in namespace"
     } else {
@@ -164,7 +215,7 @@ fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standin
         sentence(gap.advice()),
         format!(
             "{} {in_namespaces} {}.",
-            count(pods, "Pod", "Pods"),
+            count(pods(workloads), "Pod", "Pods"),
             abridged(&namespaces, MAX_NAMES)
         ),
     ];
@@ -181,9 +232,13 @@ fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standin
         let images: BTreeSet<_> = workloads.iter().flat_map(|(_, tally)| &tally.images).collect();
         facts.push(format!("Images: {}.", abridged(&images, MAX_NAMES)));
     }
+    facts
+}
+
+fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standing, &Tally)]) -> Problem {
     let registry_or_host = registry.unwrap_or(host);
     Problem {
-        is_urgent: waiting > 0,
+        is_urgent: waiting(workloads) > 0,
         title: match gap {
             Gap::Unattached => format!("{host} is not attached"),
             Gap::Forbidden => format!("AcrRegistry {registry_or_host} is not for all namespaces that use it"),
@@ -196,8 +251,8 @@ fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standin
             }
             Gap::Spelling | Gap::OtherSecretSpelling => format!("Pods write {host} with upper-case letters"),
         },
-        since: workloads.iter().filter_map(|(_, tally)| tally.since).min(),
-        facts,
+        since: since(workloads),
+        facts: facts_of(gap, workloads),
         remedies: of_gap(gap, host, registry, workloads),
     }
 }

@@ -140,7 +140,7 @@ fn first<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
         .collect()
 }
 
-fn every_pod() -> Remedy {
+pub(super) fn every_pod() -> Remedy {
     run(
         "see all Pods, also those that are left out here",
         "pullpass audit --uncovered --output wide",

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::problems::MAX_UNATTACHED;
 use super::tables::MAX_ROWS;
 use super::*;
 use crate::api::advice::{with_advice, without_advice};
@@ -384,6 +385,49 @@ fn a_large_cluster_leaves_a_page_that_says_what_is_left_out() {
     assert!(page.contains("1,000 Pods in namespaces team-00000, "));
     assert_eq!(page.matches(" rollout restart ").count(), 10);
     assert!(page.contains("pullpass audit --uncovered --output wide"));
+}
+
+#[test]
+fn unattached_hosts_leave_room_for_other_problems() {
+    let mut findings = nothing();
+    for number in 0..150 {
+        unattached(&mut findings, "tenant", &format!("fake{number:03}"), 1000);
+    }
+    for namespace in ["apps", "web"] {
+        unattached(&mut findings, namespace, "zreal", 1);
+    }
+    add(&mut findings, "apps", "web", NOT_INJECTED, 1);
+    let page = render(&findings, &subject());
+    for text in [
+        "<bdi>zreal.azurecr.io is not attached</bdi>",
+        "<bdi>fake008.azurecr.io is not attached</bdi>",
+        "<bdi>141 more registries are not attached</bdi>",
+        "Hosts: fake009.azurecr.io, ",
+        "141,000 Pods in namespace tenant.",
+        "Pods lack the pull secret of shop",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert_eq!(page.matches("<article").count(), MAX_UNATTACHED + 2);
+}
+
+/// Adds Pods of a registry that nobody attached, which wait for their images.
+fn unattached(findings: &mut Findings, namespace: &str, registry: &str, pods: u64) {
+    let mut others = nothing();
+    add(
+        &mut others,
+        namespace,
+        "web",
+        CoverageState::Uncovered(Gap::Unattached),
+        pods,
+    );
+    let added = others.workloads.into_iter().map(|(mut standing, mut tally)| {
+        standing.host = format!("{registry}.azurecr.io");
+        standing.registry = None;
+        tally.waiting = pods;
+        (standing, tally)
+    });
+    findings.workloads.extend(added);
 }
 
 #[test]
