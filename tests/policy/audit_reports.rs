@@ -100,7 +100,8 @@ fn reports_are_what_the_api_server_and_readers_take() -> Test {
         json!({"apiVersion": "v1", "kind": "List", "items": [{"kind": "Report", "no-such-field": 1}]});
     assert!(!decode(&reader, &unknown)?.status.success());
 
-    cluster.apply(&printed)?;
+    let apply = ["apply", "--server-side", "--filename", "-"];
+    cluster.run_with_input(&apply, &printed)?;
     let columns = "--output=jsonpath={.summary.fail} {.scope.kind} {.scope.name}";
     let kept = cluster.run(&[
         "get",
@@ -116,5 +117,24 @@ fn reports_are_what_the_api_server_and_readers_take() -> Test {
     cluster.run(&["patch", "acrindex", "pullpass", "--type=merge", "--patch", &deny])?;
     let list: Value = serde_saphyr::from_str(&audit(&cluster)?)?;
     assert_eq!(result(&list, "proxy"), Some("fail"));
+
+    // The Reports of before go by their label, and no others.
+    let uid = uid("nightly");
+    let of_others = json!({
+        "apiVersion": "openreports.io/v1alpha1", "kind": "Report", "summary": {}, "results": [],
+        "metadata": {"name": uid, "namespace": "reports"},
+    });
+    cluster.apply(&of_others.to_string())?;
+    let ours = "app.kubernetes.io/managed-by=pullpass";
+    cluster.run(&[
+        "delete",
+        "reports.openreports.io",
+        "--all-namespaces",
+        "--selector",
+        ours,
+    ])?;
+    let names = "--output=jsonpath={.items[*].metadata.name}";
+    let left = cluster.run(&["get", "reports.openreports.io", "--all-namespaces", names])?;
+    assert_eq!(left.stdout, uid);
     Ok(())
 }

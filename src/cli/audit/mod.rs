@@ -42,7 +42,7 @@ use crate::policy::scope::{Labels, Mode, Scope};
 /// input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply -f -"
+    after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply --server-side -f -"
 )]
 pub(super) struct AuditArgs {
     /// Look at this namespace only; absent: at all namespaces, whatever the context names
