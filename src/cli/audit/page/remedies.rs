@@ -98,8 +98,8 @@ fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
             is_abridged = true;
             continue;
         }
-        let named = first(&names);
-        let text = match names.len().saturating_sub(named.len()) {
+        let listed = first(&names);
+        let text = match names.len().saturating_sub(listed.len()) {
             0 => format!("restart what runs in namespace {namespace}"),
             more => {
                 is_abridged = true;
@@ -110,7 +110,7 @@ fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
         };
         let command = format!(
             "kubectl --namespace {namespace} rollout restart {}",
-            named.join(" ")
+            listed.join(" ")
         );
         remedies.push(run(text, command));
     }
