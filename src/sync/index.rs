@@ -73,7 +73,8 @@ impl IndexController {
                 tell_left_out(&left_out);
             }
             let written = self.reconcile(index.spec).await;
-            self.metrics.set_index(written.is_err(), left_out.len());
+            let fails = !matches!(written, Ok(Reconciled::Created | Reconciled::Kept));
+            self.metrics.set_index(fails, left_out.len());
             if self.written.get() && matches!(written, Ok(Reconciled::Created)) {
                 self.metrics.index_recreated();
                 tracing::warn!(
@@ -83,13 +84,9 @@ impl IndexController {
             if written.is_ok() {
                 self.written.set();
             }
-            if let Err(error) = written {
+            if fails {
                 if failures == 0 {
-                    tracing::warn!(
-                        %error,
-                        "could not write the AcrIndex: admission policies decide by its last state; is the \
-                         CustomResourceDefinition acrindexes.pullpass.dev of this version installed?"
-                    );
+                    tell_failure(&written);
                 }
                 failures = failures.saturating_add(1);
                 sleep(WRITE_BACKOFF.delay(failures, None, Jitter::random())).await;
@@ -113,8 +110,12 @@ impl IndexController {
                 field_manager: Some(MANAGER.to_owned()),
                 ..PostParams::default()
             };
-            call(indexes.create(&parameters, &wanted)).await?;
-            return Ok(Reconciled::Created);
+            let created = call(indexes.create(&parameters, &wanted)).await?;
+            return Ok(if created.spec == wanted.spec {
+                Reconciled::Created
+            } else {
+                Reconciled::Pruned
+            });
         };
         if present.spec == wanted.spec {
             return Ok(Reconciled::Kept);
@@ -125,8 +126,12 @@ impl IndexController {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        call(indexes.patch(INDEX, &parameters, &Patch::<AcrIndex>::Json(patch))).await?;
-        Ok(Reconciled::Kept)
+        let patched = call(indexes.patch(INDEX, &parameters, &Patch::<AcrIndex>::Json(patch))).await?;
+        Ok(if patched.spec == wanted.spec {
+            Reconciled::Kept
+        } else {
+            Reconciled::Pruned
+        })
     }
 }
 
@@ -137,6 +142,23 @@ enum Reconciled {
     Created,
     /// It was there; its spec may have been replaced.
     Kept,
+    /// It was written, and the API server kept another spec: its definition lacks fields, or a webhook changed it.
+    Pruned,
+}
+
+/// Says why the index is not what it should be.
+fn tell_failure(written: &Result<Reconciled, CallError>) {
+    match written {
+        Err(error) => tracing::warn!(
+            %error,
+            "could not write the AcrIndex: admission policies decide by its last state; is the \
+             CustomResourceDefinition acrindexes.pullpass.dev of this version installed?"
+        ),
+        Ok(_) => tracing::warn!(
+            "the API server did not keep the AcrIndex as it was written: admission policies decide by a part of it; apply \
+             the CustomResourceDefinition acrindexes.pullpass.dev of this version"
+        ),
+    }
 }
 
 /// Says which registries the index has no room for, where that is new.
@@ -188,6 +210,8 @@ mod tests {
     async fn an_index_that_is_refused_is_counted_until_it_is_written() {
         let refuses = Arc::new(AtomicBool::new(true));
         let is_refused = Arc::clone(&refuses);
+        let prunes = Arc::new(AtomicBool::new(false));
+        let is_pruned = Arc::clone(&prunes);
         let service = tower::service_fn(move |request: Request<Body>| {
             let (code, reason) = match (request.method().as_str(), is_refused.load(Ordering::Relaxed)) {
                 ("GET", _) => (404, "NotFound"),
@@ -197,7 +221,11 @@ mod tests {
             let answer = if code == 201 {
                 let settings = Settings::default();
                 let spec = index(&crate::policy::attached::AttachedRegistries::default(), &settings).spec;
-                serde_json::to_value(AcrIndex::new(INDEX, spec)).unwrap()
+                let mut index = serde_json::to_value(AcrIndex::new(INDEX, spec)).unwrap();
+                if is_pruned.load(Ordering::Relaxed) {
+                    index["spec"]["excludedNamespaces"] = json!(["of-another-spec"]);
+                }
+                index
             } else {
                 json!({"kind": "Status", "status": "Failure", "message": "no", "reason": reason, "code": code})
             };
@@ -237,6 +265,11 @@ mod tests {
             refuses.store(false, Ordering::Relaxed);
             shows(0).await;
             recreated(1);
+            // An API server that keeps another spec, as one whose definition is older.
+            prunes.store(true, Ordering::Relaxed);
+            shows(1).await;
+            prunes.store(false, Ordering::Relaxed);
+            shows(0).await;
         };
         tokio::select! {
             () = controller.run() => panic!("it ended"),

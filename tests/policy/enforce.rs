@@ -442,9 +442,16 @@ fn assert_exempt_by_namespace_or_mirror(cluster: &ControlPlane, spec: &Value) ->
         let own = object.pointer_mut("/metadata").and_then(Value::as_object_mut);
         let own = own.ok_or("there is no metadata")?;
         own.extend(metadata.as_object().cloned().unwrap_or_default());
+        if metadata.get("annotations").is_some() {
+            // Without a node the API server refuses a mirror Pod before any policy is asked.
+            let spec = object.pointer_mut("/spec").and_then(Value::as_object_mut);
+            let spec = spec.ok_or("there is no spec")?;
+            spec.insert("nodeName".to_owned(), json!("node-1"));
+        }
         let said = create(cluster, &object.to_string());
         let by_policy = said.text.contains("pullpass-enforce");
         assert_eq!(by_policy, refused, "{namespace} {metadata}: {}", said.text);
+        assert_eq!(said.refused, refused, "{namespace} {metadata}: {}", said.text);
     }
     Ok(())
 }
