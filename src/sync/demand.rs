@@ -17,10 +17,11 @@ use crate::base::clock::monotonic as now;
 use crate::metrics::{DropReason, Metrics};
 use crate::policy::scope::Scope;
 use crate::registry::docker_config::Keys;
+use crate::sync::counted_write::CountedWrites;
 use crate::sync::credentials::Version;
 use crate::sync::failures::Failures;
 use crate::sync::pair::Pair;
-use crate::sync::pull_secret::{self, WriteError};
+use crate::sync::pull_secret::WriteError;
 use crate::sync::recent_writes::Newest;
 use crate::sync::spellings::Noted;
 use crate::sync::waiting::{For, WAIT_TIMEOUT, Waiting};
@@ -319,22 +320,15 @@ impl DemandWriter {
         let Some(credential) = self.watches.credential(registry) else {
             return DemandState::Open(For::Credential);
         };
-        let begun = Instant::now();
-        let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
+        let writes = CountedWrites {
+            client: &self.client,
+            chosen: &self.chosen,
+            metrics: &self.metrics,
+        };
         let keys = self.watches.spellings.keys(pair, now());
-        let client = &self.client;
-        let written = pull_secret::write(
-            client,
-            namespace,
-            registry,
-            &domains,
-            &credential,
-            keys,
-            &self.chosen,
-        )
-        .await;
-        let outcome = pull_secret::outcome(&written);
-        self.metrics.registries.secret_written(outcome, begun.elapsed());
+        let written = writes
+            .write(namespace, registry, &registries, &credential, keys)
+            .await;
         match written {
             Ok(version) => {
                 self.metrics

@@ -5,6 +5,7 @@
 //! cluster: a new leader works it out again.
 
 mod bindings;
+mod counted_write;
 pub mod credentials;
 pub mod demand;
 pub mod denial_events;

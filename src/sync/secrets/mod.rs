@@ -12,7 +12,7 @@ mod work;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -33,6 +33,7 @@ use crate::base::clock::monotonic as now;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::scope::{Labels, Scope};
+use crate::sync::counted_write::CountedWrites;
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pods::Sighting;
 use crate::sync::pull_secret::{self, WriteError};
@@ -307,22 +308,15 @@ impl SecretsController {
         let secret = pull_secret_name(name);
         let result = match (step, registries.by_name(name).zip(credential)) {
             (Step::Write, Some((registry, credential))) => {
-                let begun = Instant::now();
-                let domains: Vec<_> = registries.domains_of(registry).cloned().collect();
+                let writes = CountedWrites {
+                    client: &self.client,
+                    chosen: &self.chosen,
+                    metrics: &self.metrics,
+                };
                 let keys = self.watches.spellings.keys(&pair, now());
-                let client = &self.client;
-                let written = pull_secret::write(
-                    client,
-                    namespace,
-                    registry,
-                    &domains,
-                    &credential,
-                    keys,
-                    &self.chosen,
-                )
-                .await;
-                let outcome = pull_secret::outcome(&written);
-                self.metrics.registries.secret_written(outcome, begun.elapsed());
+                let written = writes
+                    .write(namespace, registry, &registries, &credential, keys)
+                    .await;
                 written.map(|_| credential.refreshed_at)
             }
             (Step::Delete, _) => pull_secret::delete(&self.client, namespace, &secret)

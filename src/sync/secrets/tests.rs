@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::*;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::Membership;
