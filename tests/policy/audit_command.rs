@@ -295,5 +295,16 @@ fn it_says_what_the_api_server_does_by_itself() -> Test {
         table.contains("add pull secrets and judge the rules too"),
         "{table}"
     );
+    // A binding that refuses nothing, and one whose policy is gone, have the API server do nothing.
+    let audited = r#"--patch={"spec": {"validationActions": ["Audit"]}}"#;
+    let enforcing = "validatingadmissionpolicybinding/pullpass-enforce";
+    cluster.run(&["patch", enforcing, "--type=merge", audited])?;
+    cluster.run(&["delete", "mutatingadmissionpolicy", "pullpass"])?;
+    let found = policies()?;
+    assert_eq!(
+        (&found["inject"], &found["enforce"]),
+        (&json!(false), &json!(false)),
+        "{found}"
+    );
     Ok(())
 }
