@@ -295,13 +295,14 @@ impl fmt::Display for AttachedTarget {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::cli) mod tests {
     use super::*;
     use serde_json::json;
 
     const ID: &str = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/MyRegistry";
 
-    fn object(name: &str, spec: &serde_json::Value) -> AcrRegistry {
+    /// An `AcrRegistry` with this spec, and an identity.
+    pub(in crate::cli) fn object(name: &str, spec: &serde_json::Value) -> AcrRegistry {
         let mut spec = spec.clone();
         spec["identity"] = json!({"managedIdentity": {}});
         serde_json::from_value(json!({

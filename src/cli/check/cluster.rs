@@ -372,18 +372,10 @@ fn told(event: Event) -> RegistryEvent {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-
-    fn object(name: &str, spec: &Value) -> AcrRegistry {
-        let mut spec = spec.clone();
-        spec["identity"] = json!({"managedIdentity": {}});
-        serde_json::from_value(json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
-        }))
-        .unwrap()
-    }
+    use crate::cli::target::tests::object;
 
     #[test]
     fn a_host_belongs_to_the_registries_that_admission_gives_it_to() {
