@@ -119,3 +119,4 @@ generate: ## Write the generated files anew
 	for chart in chart registries-chart; do \
 	  cargo run --locked --quiet -p pullpass-test-support --bin chart-readme -- manifests/$$chart > manifests/$$chart/README.md.new && \
 	  mv manifests/$$chart/README.md.new manifests/$$chart/README.md || exit 1; done
+	UPDATE=1 cargo test --locked --quiet --test generated reference || cargo test --locked --quiet --test generated reference

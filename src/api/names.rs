@@ -6,24 +6,24 @@ pub const OWN_NAMESPACE: &str = "pullpass-system";
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
 /// On a namespace: `"true"` gives every Pod the secret of every registry that the namespace may use.
 pub const ALWAYS_INJECT_LABEL: &str = "pullpass.dev/always-inject";
-/// On a Secret: the AcrRegistry that it came of.
+/// On a Secret: the AcrRegistry that it was created for.
 pub const REGISTRY_LABEL: &str = "pullpass.dev/registry";
-/// On a Secret: the name of the AcrPullBinding that it came of.
+/// On a Secret: the name of the AcrPullBinding that it was created for.
 pub const BINDING_LABEL: &str = "pullpass.dev/binding";
 /// On the minted credential of an AcrPullBinding: the namespace that the binding is in.
 pub const BINDING_NAMESPACE_LABEL: &str = "pullpass.dev/binding-namespace";
-/// On a Secret: when its credential ends (RFC 3339).
+/// On a Secret: when its credential expires (RFC 3339).
 pub const EXPIRES_AT_ANNOTATION: &str = "pullpass.dev/expires-at";
 /// On a Secret: when its credential was minted (RFC 3339).
 pub const REFRESHED_AT_ANNOTATION: &str = "pullpass.dev/refreshed-at";
 /// On a minted credential: the audience that was accepted.
 pub const AUDIENCE_ANNOTATION: &str = "pullpass.dev/audience";
-/// On a minted credential: what it was minted from.
+/// On a minted credential: what it was minted from, such as the version of the identity's Secret.
 pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
 /// On a Secret of the own namespace that `AcrRegistries` name: the names of those that may use it, separated by commas, or
 /// `*` for all.
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
-/// On a minted credential: the fingerprint of the spec that it was made of.
+/// On a minted credential: the fingerprint of the spec that it was minted for.
 pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
 /// On a minted credential: the fingerprint of the selector of namespaces under which the leader last read that the spec's
 /// identity is the credential's. Empty where the identity's Secret is missing or refuses.
@@ -35,24 +35,24 @@ pub const EMPTIED_AT_ANNOTATION: &str = "pullpass.dev/emptied-at";
 pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
 /// The value of [`PULL_SECRETS_ANNOTATION`].
 pub const PULL_SECRETS_DELETED: &str = "deleted";
-/// On the Lease: what its holder has swept, for the next one.
+/// On the Lease: what its holder has cleaned up, for the next holder.
 pub const SWEPT_ANNOTATION: &str = "pullpass.dev/swept";
 /// On the Lease: that an `AcrIndex` was written, so that the next holder knows of one that is gone. Its value is `true`.
 pub const INDEX_WRITTEN_ANNOTATION: &str = "pullpass.dev/index-written";
-/// Who manages an object.
+/// On the Secrets that pullpass creates: `pullpass`.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
 pub const MANAGER: &str = "pullpass";
 /// The field manager of a pull secret that has keys with ports and wildcards. A write without them runs into a conflict that
 /// names it, which needs no right to read.
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
-/// The `ClusterRole` of people who look at what pullpass is told to do.
+/// The `ClusterRole` of people who read `AcrRegistries` and `AcrPullBindings`.
 pub const VIEW_ROLE: &str = "pullpass-view";
-/// The `ClusterRole` of people who change it.
+/// The `ClusterRole` of people who change them.
 pub const EDIT_ROLE: &str = "pullpass-edit";
 /// The field manager of what is noted on a minted credential, which is stored under [`MANAGER`].
 pub const NOTE_MANAGER: &str = "pullpass-note";
-/// The name of the `AcrIndex` that the admission policies read.
+/// The `AcrIndex` that the admission policies read.
 pub const INDEX: &str = "pullpass";
 /// The annotation of a Pod that stands for one that a kubelet runs from a file.
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -127,9 +127,9 @@ pub fn is_own_secret(name: &str) -> bool {
 
 /// The `MutatingWebhookConfiguration` that is shipped.
 pub const WEBHOOK_CONFIGURATION: &str = "pullpass";
-/// The webhook in it that Pods with images on ACR are sent to.
+/// The webhook of the `MutatingWebhookConfiguration` that Pods with images on ACR are sent to.
 pub const PODS_WEBHOOK: &str = "pods.pullpass.dev";
-/// The webhook in it that all other Pods of some namespaces are sent to.
+/// Its webhook that all other Pods of namespaces with [`ALWAYS_INJECT_LABEL`] are sent to.
 pub const ALWAYS_WEBHOOK: &str = "always.pullpass.dev";
 
 /// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
@@ -147,11 +147,11 @@ pub const SERVICE: &str = "pullpass";
 pub const WEBHOOK_CERTIFICATE: &str = "webhook-certificate";
 /// The Secret in the own namespace that the component `cert-manager` keeps the serving certificate in.
 pub const SERVING_CERTIFICATE: &str = "serving-certificate";
-/// The Secret in the own namespace with the authority that signs it there.
+/// The Secret in the own namespace with the authority that signs [`SERVING_CERTIFICATE`].
 pub const SERVING_AUTHORITY: &str = "serving-authority";
-/// On that Secret: since when the API server was told to trust the next authority (RFC 3339).
+/// On the Secret [`WEBHOOK_CERTIFICATE`]: since when the API server trusts the next authority (RFC 3339).
 pub const NEXT_CA_TRUSTED_SINCE_ANNOTATION: &str = "pullpass.dev/next-ca-trusted-since";
-/// On that Secret: when the previous authority signed no more (RFC 3339).
+/// On the Secret [`WEBHOOK_CERTIFICATE`]: when the previous authority stopped signing (RFC 3339).
 pub const PREVIOUS_CA_RETIRED_AT_ANNOTATION: &str = "pullpass.dev/previous-ca-retired-at";
 
 #[cfg(test)]

@@ -1,0 +1,137 @@
+//! The metrics, as a scrape has them, and the alerts that read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fs;
+use std::time::Duration;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use pullpass::metrics::{DropReason, Metrics, Queue};
+use pullpass::policy::coverage::{Gap, UncoveredGroup};
+use pullpass::policy::decision::{Outcome, WaitOutcome, Waited};
+use pullpass::policy::request::Operation;
+use pullpass::policy::rules::{Action, Rule};
+use serde_json::{Value, json};
+
+use crate::table::{code, head, table};
+use crate::{ROOT, Test, hold};
+
+const RULES: &str = "manifests/components/monitoring/rules.yaml";
+
+/// A scrape after all has happened that is counted, so that every metric has a series.
+fn scrape() -> Result<String, Box<dyn Error>> {
+    let metrics = Metrics::new(|| 0);
+    metrics.admission(Operation::Create, Outcome::Injected, Duration::ZERO);
+    metrics.violation(Rule::Unattached, Action::Deny);
+    metrics.dropped(Queue::Demand, DropReason::Full, 1);
+    metrics.waited(Waited {
+        registry: Some(WaitOutcome::Changed),
+        namespace: None,
+        pull_secret: None,
+    });
+    let group = UncoveredGroup {
+        namespace: "apps".into(),
+        registry: None,
+        gap: Gap::Unattached,
+    };
+    metrics.set_uncovered(1, [(group, 1)]);
+    let registries = &metrics.registries;
+    registries.count_refresh("registry", None);
+    registries.credential_expires("registry", Some(Timestamp::UNIX_EPOCH));
+    registries.credential_fails("registry", true);
+    registries.namespaces("registry", 1, 1);
+    let condition: Condition = serde_json::from_value(json!({
+        "type": "Ready", "status": "True", "reason": "Minted", "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }))?;
+    registries.conditions("registry", &[condition]);
+    metrics.azure.requested("acr", Ok(StatusCode::OK), Duration::ZERO);
+    Ok(metrics.encode()?)
+}
+
+/// The alerts that read each metric.
+fn readers() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>> {
+    let rules: Value = serde_saphyr::from_str(&fs::read_to_string(format!("{ROOT}/{RULES}"))?)?;
+    let rules = rules.pointer("/spec/groups/0/rules").and_then(Value::as_array);
+    let mut readers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in rules.ok_or("there are no alerts")? {
+        let text = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for word in text("expr").split(|c| !is_word(c)) {
+            let word = word.strip_suffix("_bucket").unwrap_or(word);
+            readers
+                .entry(word.to_owned())
+                .or_default()
+                .insert(text("alert").to_owned());
+        }
+    }
+    Ok(readers)
+}
+
+/// The names of the labels of a metric's series, but for the one of a histogram's buckets.
+fn labels(scrape: &str, name: &str) -> Option<Vec<String>> {
+    let series = scrape.lines().find(|line| {
+        let rest = line.strip_prefix(name).unwrap_or_default();
+        ["{", " ", "_count{", "_count "]
+            .iter()
+            .any(|begin| rest.starts_with(begin))
+    })?;
+    let inside = series.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let inside = inside.map(|(labels, _)| labels).unwrap_or_default();
+    // No value of the sample has a comma or a sign of equality.
+    let names = inside.split(',').filter_map(|label| label.split_once('='));
+    Some(names.map(|(name, _)| name.to_owned()).collect())
+}
+
+#[test]
+fn the_reference_has_the_metrics() -> Test {
+    let (scrape, readers) = (scrape()?, readers()?);
+    let mut rows = BTreeMap::new();
+    for line in scrape.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').ok_or("a metric has no help")?;
+        let kind = scrape
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+        let name = match kind.ok_or("a metric has no type")? {
+            "counter" => format!("{name}_total"),
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        };
+        let labels = labels(&scrape, &name);
+        let labels =
+            labels.ok_or_else(|| format!("{name} has no series: add it to the sample of this test"))?;
+        let labels: Vec<_> = labels.iter().map(|label| code(label)).collect();
+        let alerts = readers.get(&name).into_iter().flatten();
+        let alerts: Vec<_> = alerts
+            .map(|alert| format!("[{alert}](../operations.md#{})", alert.to_lowercase()))
+            .collect();
+        // The encoder ends each help text with a full stop.
+        let help = format!("{}.", help.trim_end_matches('.'));
+        rows.insert(
+            name.clone(),
+            [
+                code(&name),
+                kind.unwrap_or_default().to_owned(),
+                labels.join(", "),
+                help,
+                alerts.join(", "),
+            ],
+        );
+    }
+    assert!(rows.len() >= 30, "{scrape}");
+    let rows: Vec<_> = rows.into_values().collect();
+    let mut page = head(
+        "Metrics",
+        "the metrics in `src/metrics` and the alerts in `manifests/components/monitoring`",
+    );
+    page.push_str(
+        "Every replica serves these at `/metrics` of the port for metrics.\n\
+         [operations.md](../operations.md#what-to-look-at) says what to look at, what the values of labels mean, and what to do about an alert.\n\n",
+    );
+    page.push_str(&table(
+        ["metric", "type", "labels", "what it is", "alerts that read it"],
+        &rows,
+    ));
+    hold("docs/reference/metrics.md", &page)
+}
