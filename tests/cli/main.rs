@@ -11,6 +11,7 @@ mod dry_run;
 mod from_az;
 mod proxy;
 mod terminal;
+mod tutorial;
 #[path = "../sync/world.rs"]
 #[allow(dead_code, reason = "the sync tests' world, of which not all is needed here")]
 mod world;
