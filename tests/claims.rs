@@ -7,6 +7,12 @@ use std::path::Path;
 /// A definition in the sources or the manifests, and the words of a page that say the same.
 const CLAIMS: &[(&str, &str, &str, &str)] = &[
     (
+        "src/check/installation/pre.rs",
+        "OLDEST: (u32, u32) = (1, 30);",
+        "docs/kubernetes-versions.md",
+        "pullpass needs Kubernetes 1.30 or newer",
+    ),
+    (
         "src/sync/demand.rs",
         "CONCURRENCY: usize = 16;",
         "docs/scale.md",

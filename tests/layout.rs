@@ -340,3 +340,120 @@ fn continuous_integration_refuses_switches_that_weaken_tests() -> Result<()> {
     }
     Ok(())
 }
+
+/// The files in Markdown that people read.
+fn documents(root: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for folder in [
+        ".",
+        "docs",
+        "docs/reference",
+        "manifests/chart",
+        "manifests/registries-chart",
+    ] {
+        for entry in fs::read_dir(root.join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The lines outside blocks of code, without what is code in them.
+fn prose(text: &str) -> Vec<String> {
+    let mut in_block = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+}
+
+/// What a link to a heading has behind its `#`.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim().to_lowercase().replace(' ', "-");
+    words
+        .chars()
+        .filter(|c| c.is_alphanumeric() || ['-', '_'].contains(c))
+        .collect()
+}
+
+/// The targets of a line's links and pictures.
+fn targets(line: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (begin, end) in [("](", ')'), ("src=\"", '"'), ("srcset=\"", '"')] {
+        let parts = line.split(begin).skip(1);
+        found.extend(parts.filter_map(|part| part.split(end).next()));
+    }
+    found
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for document in documents(root)? {
+        let text = fs::read_to_string(&document)?;
+        for line in prose(&text) {
+            // Outside of backticks, every second piece is prose.
+            let plain: String = line.split('`').step_by(2).collect();
+            for target in targets(&plain) {
+                if target.contains("://") {
+                    continue;
+                }
+                let (file, wanted) = target.split_once('#').unwrap_or((target, ""));
+                let folder = document.parent().ok_or("a document without a folder")?;
+                let path = if file.is_empty() {
+                    document.clone()
+                } else {
+                    folder.join(file)
+                };
+                assert!(path.exists(), "{}: {target} is not there", document.display());
+                if !wanted.is_empty() {
+                    let headings = prose(&fs::read_to_string(&path)?);
+                    let mut anchors = headings
+                        .iter()
+                        .filter(|line| line.starts_with('#'))
+                        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '))
+                        .map(anchor);
+                    assert!(
+                        anchors.any(|anchor| anchor == wanted),
+                        "{}: {target} is no heading",
+                        document.display()
+                    );
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 200, "only {count} links were found");
+    Ok(())
+}
+
+#[test]
+fn the_pages_name_the_versions_of_kubernetes_that_are_built() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for modules in ["tests/control-plane/go.mod", "tests/oldest/go.mod"] {
+        let text = fs::read_to_string(root.join(modules))?;
+        let version = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+        let version = version
+            .ok_or("no version of Kubernetes")?
+            .split(' ')
+            .next()
+            .unwrap_or_default();
+        let page = fs::read_to_string(root.join("docs/kubernetes-versions.md"))?;
+        assert!(
+            page.contains(&format!("\n| {version} | ")),
+            "docs/kubernetes-versions.md lacks {version} of {modules}"
+        );
+    }
+    Ok(())
+}
