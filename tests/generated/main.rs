@@ -1,6 +1,7 @@
 //! What is generated and checked in is what the program generates now. `UPDATE=1` writes the pages of `docs/reference` and
 //! the picture that have changed, and the test that did so fails.
 
+mod diagram;
 mod exit_codes;
 mod fields;
 mod metrics;
