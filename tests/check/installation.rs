@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use pullpass_test_support::{
-    Authority, ControlPlane, Installation, Scratch, end_to_end_wanted, free_port, shipped, wait_for,
+    Authority, ControlPlane, Installation, Scratch, end_to_end_wanted, free_port, shipped, tool, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -21,6 +21,9 @@ use crate::world::{Test, assert_text, pullpass, run};
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(1);
 const OWN: &str = "pullpass-system";
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
+/// Where a Pod finds who it is.
+const SERVICE_ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 const VERSION_SCHEMA: &str = include_str!("../../docs/schemas/version.json");
 const SCHEMA: &str = include_str!("../../docs/schemas/installation-check.json");
 /// What is registered already, or stands in for what is in the cluster.
@@ -364,6 +367,73 @@ fn move_by_kustomize(world: &World<'_>) -> Test {
     Ok(())
 }
 
+/// `helm test`, as far as there is no node: the chart's test runs with the rights that the chart gives it, in a place that looks
+/// like a Pod, and nothing is kept from it but the certificate's Secret.
+fn run_the_charts_test(world: &World<'_>) -> Test {
+    let rendered = Command::new(tool("helm")?)
+        .args(["template", "pullpass", CHART, "--namespace", OWN])
+        .args(["--show-only", "templates/tests/check.yaml"])
+        .output()?;
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(std::str::from_utf8(&rendered.stdout)?)?;
+    objects.retain(|object| !object.is_null());
+    let (pods, rights): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object["kind"] == "Pod");
+    let pod = pods.first().ok_or("the test has no Pod")?;
+    let apply = ["apply", "--server-side", "--filename", "-"];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": rights});
+    world.cluster.run_with_input(&apply, &list.to_string())?;
+    // Its namespace lets the Pod in, and pullpass' Service does not select it.
+    let dry_run = ["create", "--dry-run=server", "--filename", "-"];
+    world.cluster.run_with_input(&dry_run, &pod.to_string())?;
+    assert_ne!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "pullpass");
+
+    let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+    let create_token = ["create", "token", account, "--namespace", OWN];
+    let token = world.cluster.run(&create_token)?.stdout;
+    let mounted = Scratch::new()?;
+    for (file, content) in [
+        ("token", token.trim()),
+        ("ca.crt", world.cluster.ca_pem()),
+        ("namespace", OWN),
+    ] {
+        fs::write(mounted.path().join(file), content)?;
+    }
+    let url = world.cluster.url();
+    let (host, port) = url
+        .trim_start_matches("https://")
+        .rsplit_once(':')
+        .ok_or("no port")?;
+    let arguments = pod["spec"]["containers"][0]["args"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let in_a_pod = format!(
+        "mount -t tmpfs none /run && mkdir -p {SERVICE_ACCOUNT} && cp {}/* {SERVICE_ACCOUNT} && exec \"$0\" \"$@\"",
+        mounted.path().display()
+    );
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-ec", &in_a_pod])
+        .arg(env!("CARGO_BIN_EXE_pullpass"))
+        .args(arguments.filter_map(Value::as_str))
+        .env_clear()
+        .env("PATH", std::env::var("PATH")?)
+        .env("KUBERNETES_SERVICE_HOST", host)
+        .env("KUBERNETES_SERVICE_PORT", port)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
+    assert!(
+        said.contains("All is well.") && !said.contains("can't be read"),
+        "{said}"
+    );
+    Ok(())
+}
+
 #[test]
 fn each_fault_of_an_installation_is_found() -> Test {
     end_to_end_wanted()?;
@@ -402,6 +472,7 @@ fn each_fault_of_an_installation_is_found() -> Test {
         well
     );
 
+    run_the_charts_test(&world)?;
     inject_into_the_webhook(&world)?;
     inject_into_the_rest(&world)?;
 

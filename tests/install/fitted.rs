@@ -4,7 +4,7 @@ use std::error::Error;
 
 use serde_json::{Value, json};
 
-use crate::render::{CHART, Test, chart, find, objects, succeeded, template, template_with};
+use crate::render::{CHART, Test, by_name, chart, find, objects, succeeded, template, template_with};
 
 fn at(object: &Value, pointer: &str) -> Value {
     object.pointer(pointer).cloned().unwrap_or_default()
@@ -212,4 +212,37 @@ pub fn examples() -> Result<Vec<Value>, Box<dyn Error>> {
     Ok(serde_saphyr::from_str(
         text.as_str().ok_or("there are no examples")?,
     )?)
+}
+
+#[test]
+fn the_charts_test_can_be_left_out_and_tries_where_it_is_told() -> Test {
+    let pod = |values: &Value| -> Result<Option<Value>, Box<dyn Error>> {
+        let objects = by_name(chart(values)?)?;
+        Ok(objects.get("Pod pullpass-system pullpass-test").cloned())
+    };
+    assert!(pod(&json!({"test": {"enabled": false}}))?.is_none());
+    let own = "--own-namespace=pullpass-system";
+    for (values, tried) in [
+        (json!({}), Some("--namespace=default")),
+        (json!({"mode": "opt-in"}), None),
+        (
+            json!({"mode": "opt-in", "test": {"namespace": "apps"}}),
+            Some("--namespace=apps"),
+        ),
+    ] {
+        let pod = pod(&values)?.ok_or("the test has no Pod")?;
+        let arguments: Vec<_> = ["check", "--wait=2m", own].into_iter().chain(tried).collect();
+        assert_eq!(
+            pod.pointer("/spec/containers/0/args"),
+            Some(&json!(arguments)),
+            "{values}"
+        );
+        let all = by_name(chart(&values)?)?;
+        let tries = |namespace: &str| all.contains_key(&format!("Role {namespace} pullpass-test"));
+        assert_eq!(
+            [tries("default"), tries("apps")],
+            ["default", "apps"].map(|name| tried.is_some_and(|tried| tried.ends_with(name)))
+        );
+    }
+    Ok(())
 }

@@ -72,6 +72,8 @@ impl Choice {
             "workloadIdentity": {"projectedToken": has("workload-identity")},
             // Helm makes it by --create-namespace; that it can render it is for those who use no helm install.
             "namespace": {"create": true},
+            // kustomize has none.
+            "test": {"enabled": false},
         })
     }
 

@@ -8,10 +8,11 @@ as the values say, so that both ways of installing give the same.
 {{- .root.Files.Get (printf "files/%s" .file) | replace "pullpass-system" .root.Release.Namespace -}}
 {{- end }}
 
-{{/* An object with the labels that kustomize gives it, Helm's own, and the user's for all objects. */}}
+{{/* An object with the labels that kustomize gives it, Helm's own, and the user's for all objects. `name` is another value for the
+label that pullpass' own selectors look for. */}}
 {{- define "pullpass.object" -}}
 {{- $labels := dict
-  "app.kubernetes.io/name" "pullpass"
+  "app.kubernetes.io/name" (.name | default "pullpass")
   "app.kubernetes.io/part-of" "pullpass"
   "app.kubernetes.io/instance" .root.Release.Name
   "app.kubernetes.io/version" .root.Chart.AppVersion
@@ -36,4 +37,26 @@ as the values say, so that both ways of installing give the same.
 {{- range $key, $value := .over -}}
 {{- if kindIs "invalid" $value }}{{ $_ := unset $under $key }}{{ else }}{{ $_ := set $under $key $value }}{{ end -}}
 {{- end -}}
+{{- end }}
+
+{{/* The image, for each container that runs it. */}}
+{{- define "pullpass.image" -}}
+{{- $repository := .Values.image.repository }}
+{{- with (.Values.global).imageRegistry }}
+{{- $parts := splitList "/" $repository }}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}{{ $parts = rest $parts }}{{ end }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) }}
+{{- end }}
+{{- $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* The pull secrets of that image, as a list under the key `secrets`. */}}
+{{- define "pullpass.imagePullSecrets" -}}
+{{- $secrets := .Values.imagePullSecrets }}
+{{- range (.Values.global).imagePullSecrets }}
+{{- $name := . }}
+{{- if not (kindIs "string" .) }}{{ $name = .name }}{{ end }}
+{{- $secrets = append $secrets (dict "name" $name) }}
+{{- end }}
+{{- dict "secrets" (uniq $secrets) | toYaml }}
 {{- end }}

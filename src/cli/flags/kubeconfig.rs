@@ -23,7 +23,7 @@ use crate::kubernetes::words::{Words, words};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(in crate::cli) struct KubeFlags {
-    /// The kubeconfig file, instead of $KUBECONFIG or ~/.kube/config
+    /// The kubeconfig file, instead of $KUBECONFIG or ~/.kube/config; in a Pod without one, its ServiceAccount is used
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context, instead of its current one
@@ -62,15 +62,23 @@ impl KubeFlags {
                 words(error)
             ))
         };
-        let options = KubeConfigOptions {
-            context: self.context.clone(),
-            ..KubeConfigOptions::default()
+        let mut own_proxy = None;
+        let mut config = match self.read() {
+            Ok(kubeconfig) => {
+                own_proxy = proxy_of(&kubeconfig, self.context.as_deref()).map(str::to_owned);
+                let options = KubeConfigOptions {
+                    context: self.context.clone(),
+                    ..KubeConfigOptions::default()
+                };
+                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+                config.map_err(|error| problem(&error))?
+            }
+            // As kubectl does in a Pod: it acts as the Pod's ServiceAccount. Elsewhere, the missing file is what to say.
+            Err(error) if self.is_unnamed() && is_missing(&error) => {
+                Config::incluster().map_err(|_| problem(&error))?
+            }
+            Err(error) => return Err(problem(&error)),
         };
-        let kubeconfig = self.read().map_err(|error| problem(&error))?;
-        let own_proxy = proxy_of(&kubeconfig, self.context.as_deref()).map(str::to_owned);
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(|error| problem(&error))?;
         config.proxy_url = proxy_to(&config.cluster_url, own_proxy.as_deref(), Proxy::from_environment)
             .map_err(|error| CliError::Cluster(error.to_string()))?;
         let impersonation = self.impersonation(&config.auth_info);
@@ -87,6 +95,11 @@ impl KubeFlags {
     /// The context that the flag names.
     pub(in crate::cli) fn given_context(&self) -> Option<&str> {
         self.context.as_deref()
+    }
+
+    /// Whether no flag names a file or a context.
+    fn is_unnamed(&self) -> bool {
+        self.kubeconfig.is_none() && self.context.is_none()
     }
 
     fn read(&self) -> Result<Kubeconfig, KubeconfigError> {
@@ -112,6 +125,15 @@ impl KubeFlags {
             .into_iter()
             .map(|group| (HeaderName::from_static("impersonate-group"), group));
         Ok(name.into_iter().chain(groups).collect())
+    }
+}
+
+/// Whether there is no kubeconfig, rather than a bad one.
+fn is_missing(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(error, _) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 
