@@ -7,6 +7,7 @@ mod fields;
 mod metrics;
 mod names;
 mod record;
+mod sample;
 mod schema;
 mod table;
 

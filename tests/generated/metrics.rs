@@ -3,52 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs;
-use std::time::Duration;
 
-use http::StatusCode;
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use pullpass::metrics::{DropReason, Metrics, Queue};
-use pullpass::policy::coverage::{Gap, UncoveredGroup};
-use pullpass::policy::decision::{Outcome, WaitOutcome, Waited};
-use pullpass::policy::request::Operation;
-use pullpass::policy::rules::{Action, Rule};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::sample::scrape;
 use crate::table::{code, head, table};
 use crate::{ROOT, Test, hold};
 
 const RULES: &str = "manifests/components/monitoring/rules.yaml";
-
-/// A scrape after all has happened that is counted, so that every metric has a series.
-fn scrape() -> Result<String, Box<dyn Error>> {
-    let metrics = Metrics::new(|| 0);
-    metrics.admission(Operation::Create, Outcome::Injected, Duration::ZERO);
-    metrics.violation(Rule::Unattached, Action::Deny);
-    metrics.dropped(Queue::Demand, DropReason::Full, 1);
-    metrics.waited(Waited {
-        registry: Some(WaitOutcome::Changed),
-        namespace: None,
-        pull_secret: None,
-    });
-    let group = UncoveredGroup {
-        namespace: "apps".into(),
-        registry: None,
-        gap: Gap::Unattached,
-    };
-    metrics.set_uncovered(1, [(group, 1)]);
-    let registries = &metrics.registries;
-    registries.count_refresh("registry", None);
-    registries.credential_expires("registry", Some(Timestamp::UNIX_EPOCH));
-    registries.credential_fails("registry", true);
-    registries.namespaces("registry", 1, 1);
-    let condition: Condition = serde_json::from_value(json!({
-        "type": "Ready", "status": "True", "reason": "Minted", "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z",
-    }))?;
-    registries.conditions("registry", &[condition]);
-    metrics.azure.requested("acr", Ok(StatusCode::OK), Duration::ZERO);
-    Ok(metrics.encode()?)
-}
 
 /// The alerts that read each metric.
 fn readers() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>> {
@@ -100,7 +62,7 @@ fn the_reference_has_the_metrics() -> Test {
         };
         let labels = labels(&scrape, &name);
         let labels =
-            labels.ok_or_else(|| format!("{name} has no series: add it to the sample of this test"))?;
+            labels.ok_or_else(|| format!("{name} has no series: add it to tests/generated/sample.rs"))?;
         let labels: Vec<_> = labels.iter().map(|label| code(label)).collect();
         let alerts = readers.get(&name).into_iter().flatten();
         let alerts: Vec<_> = alerts

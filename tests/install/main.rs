@@ -7,6 +7,7 @@
 mod accepted;
 mod alerts;
 mod chart;
+mod dashboard;
 mod documents;
 mod fitted;
 mod monitoring;
@@ -16,6 +17,8 @@ mod registries;
 mod render;
 mod reused_values;
 mod same;
+#[path = "../generated/sample.rs"]
+mod sample;
 mod selectors;
 mod uninstall;
 mod values;
