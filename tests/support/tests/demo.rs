@@ -34,6 +34,32 @@ fn demo(flags: &[&str]) -> Result<String, Box<dyn Error>> {
     }
 }
 
+/// The words of a line that are the same in each run: without times, ages, numbers and generated names.
+fn constant(line: &str) -> Vec<&str> {
+    let words = line.split_whitespace();
+    words
+        .filter(|word| !word.contains(|c: char| c.is_ascii_digit()))
+        .collect()
+}
+
+/// Each line of the session in README.md is one that was printed.
+fn is_as_in_readme(printed: &str) -> Result<(), Box<dyn Error>> {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"))?;
+    let session = readme
+        .split("```console\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let session = session.ok_or("README.md has no session")?;
+    assert!(session.lines().count() > 20, "{session}");
+    for line in session.lines() {
+        assert!(
+            printed.lines().any(|one| constant(one) == constant(line)),
+            "README.md shows what was not printed: {line}\n{printed}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn the_demo_shows_a_pull_on_a_control_plane() -> Result<(), Box<dyn Error>> {
     end_to_end_wanted()?;
@@ -56,6 +82,7 @@ fn the_demo_shows_a_pull_on_a_control_plane() -> Result<(), Box<dyn Error>> {
             "{printed}"
         );
         assert!(has("The kubelet says: "), "{printed}");
+        is_as_in_readme(&printed)?;
     } else {
         assert!(has("until it was pulled"), "{printed}");
     }
