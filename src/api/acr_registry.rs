@@ -304,7 +304,7 @@ pub const MAX_REPOSITORIES_LENGTH: usize = 2000;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialSpec {
-    /// Default: `RefreshToken`.
+    /// What a pull secret holds. Default: `RefreshToken`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CredentialKind>,
     /// For `AccessToken`: the repositories that the token is for, at most 16, with 2000 characters together. No wildcards.
@@ -321,7 +321,9 @@ pub struct CredentialSpec {
     pub refresh_fraction: Option<f64>,
 }
 
-/// What a pull secret holds.
+/// What a pull secret holds. `RefreshToken`, the default: an ACR refresh token, for about three hours and every repository that
+/// the identity may pull. `AccessToken`: an ACR access token, for about 75 minutes and the listed repositories only.
+/// `ServicePrincipalPassword`: the service principal's client ID and secret, as long-lived as the secret is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialKind {
     /// An ACR refresh token: about three hours, every repository that the identity may pull.
@@ -351,7 +353,8 @@ impl CredentialKind {
     }
 }
 
-/// When a namespace gets the secret.
+/// When a namespace gets the secret. `OnDemand`, the default: when a Pod there needs it. `Eager`: ahead of time, in every
+/// namespace that may use the registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Provision {
     /// When a Pod there needs it.

@@ -14,8 +14,8 @@ pub enum Cloud {
     China,
 }
 
-/// A cloud, as an AcrRegistry names it. `Other` is none of Azure's own: the settings of pullpass describe it
-/// (`--other-cloud-suffix`).
+/// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`. `Other` is the cloud that the
+/// settings of pullpass describe (`--other-cloud-suffix`), for a `loginServer` that ends in its suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CloudName {
     /// The worldwide cloud.

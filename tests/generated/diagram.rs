@@ -1,4 +1,4 @@
-//! The picture of how it works, in light and in dark, drawn of its source: a sequence diagram in the words of Mermaid.
+//! The picture of how it works, in light and in dark, drawn from its source: a sequence diagram in the words of Mermaid.
 
 use std::error::Error;
 use std::fs;
@@ -235,7 +235,7 @@ fn escaped(text: &str) -> String {
 }
 
 #[test]
-fn the_reference_picture_is_drawn_of_its_source() -> Test {
+fn the_reference_picture_is_drawn_from_its_source() -> Test {
     let source = fs::read_to_string(format!("{ROOT}/docs/how-it-works.mmd"))?;
     let diagram = Diagram::of(&source)?;
     assert!(

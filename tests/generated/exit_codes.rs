@@ -54,9 +54,7 @@ fn the_reference_has_the_exit_codes() -> Test {
     let mut page = head("Exit codes", "the help texts in `src/cli`");
     page.push_str("The codes mean the same for every command:\n\n");
     page.push_str(&table(["code", "meaning"], &general));
-    page.push_str(
-        "\nWith a wrong flag or argument, every command exits with 2. The commands say in addition:\n\n",
-    );
+    page.push_str("\nWith a wrong flag or argument, every command exits with 2. Each command adds:\n\n");
     page.push_str(&table(["command", "code", "when"], &rows));
     hold("docs/reference/exit-codes.md", &page)
 }

@@ -25,5 +25,5 @@ pub fn code(text: &str) -> String {
 
 /// The head of a page: its title and where its text comes from.
 pub fn head(title: &str, sources: &str) -> String {
-    format!("# {title}\n\n<!-- `make generate` writes this page, of {sources}: change that. -->\n\n")
+    format!("# {title}\n\n<!-- `make generate` writes this page from {sources}: change the sources. -->\n\n")
 }
