@@ -21,5 +21,6 @@ mod same;
 mod sample;
 mod selectors;
 mod uninstall;
+mod upgrade;
 mod values;
 mod who_may_ask;
