@@ -167,12 +167,12 @@ pub struct ServicePrincipal {
     /// The application's client ID.
     #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub client_id: String,
-    /// Where the client secret is: in a Secret whose annotation `pullpass.dev/registries` names the AcrRegistry.
+    /// The Secret with the client secret. Its annotation `pullpass.dev/registries` names the AcrRegistry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_ref: Option<SecretKeyRef>,
-    /// Where the client certificate and its private key are, both in PEM: in a Secret whose annotation
-    /// `pullpass.dev/registries` names the AcrRegistry. In any order; of a Secret of type `kubernetes.io/tls`, the key
-    /// `tls.crt` stands for both `tls.crt` and `tls.key`.
+    /// The Secret with the client certificate and its private key, both in PEM and in any order. Its annotation
+    /// `pullpass.dev/registries` names the AcrRegistry. In a Secret of type `kubernetes.io/tls`, the key `tls.crt` stands for
+    /// both `tls.crt` and `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<SecretKeyRef>,
 }
@@ -215,7 +215,7 @@ pub struct Anonymous {}
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Basic {
-    /// Where they are: in a Secret whose annotation `pullpass.dev/registries` names the AcrRegistry.
+    /// The Secret with the user name and the password. Its annotation `pullpass.dev/registries` names the AcrRegistry.
     pub secret_ref: BasicSecretRef,
 }
 
@@ -370,7 +370,7 @@ pub enum Provision {
 // No tool takes an object for ready that nobody has looked at.
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct AcrRegistryStatus {
-    /// The generation of the spec that the rest speaks of; -1 before pullpass has looked at it.
+    /// The generation of the spec that this status is about; -1 until pullpass has looked at the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The registry's host, as given or derived from the resource ID.
@@ -378,7 +378,7 @@ pub struct AcrRegistryStatus {
     pub login_server: Option<String>,
     /// `Ready`: whether the pull secrets hold a credential that works. `Distributed`: whether they are where they should be.
     /// `PullAuthorized`: whether the credential may pull from repositories that Pods name. `Stalled`: it becomes ready only
-    /// after somebody did something. `Reconciling`: it may become ready by itself.
+    /// after somebody changes something. `Reconciling`: it may become ready by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -400,7 +400,7 @@ pub struct CredentialStatus {
     /// When it was minted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<String>,
-    /// When it ends.
+    /// When it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// When the next one is minted.

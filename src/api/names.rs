@@ -25,11 +25,11 @@ pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
 /// On a minted credential: the fingerprint of the spec that it was minted for.
 pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
-/// On a minted credential: the fingerprint of the selector of namespaces under which the leader last read that the spec's
-/// identity is the credential's. Empty where the identity's Secret is missing or refuses.
+/// On a minted credential: the fingerprint of `spec.namespaces` when the leader last found that the credential belongs to the
+/// spec's identity. Empty where the identity's Secret is missing, or does not name the AcrRegistry.
 pub const NAMESPACES_ANNOTATION: &str = "pullpass.dev/namespaces-fingerprint";
-/// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339), for people. Nothing is
-/// decided by it but that it is there.
+/// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339). The time is for people;
+/// pullpass only looks whether it is there.
 pub const EMPTIED_AT_ANNOTATION: &str = "pullpass.dev/emptied-at";
 /// On the emptied credential of an AcrRegistry that is detached: [`PULL_SECRETS_DELETED`] once its pull secrets are.
 pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
@@ -43,8 +43,8 @@ pub const INDEX_WRITTEN_ANNOTATION: &str = "pullpass.dev/index-written";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
 pub const MANAGER: &str = "pullpass";
-/// The field manager of a pull secret that has keys with ports and wildcards. A write without them runs into a conflict that
-/// names it, which needs no right to read.
+/// The field manager of a pull secret that has keys with ports and wildcards. A write without them ends in a conflict
+/// that names it, so that pullpass needs no right to read pull secrets.
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
 /// The `ClusterRole` of people who read `AcrRegistries` and `AcrPullBindings`.
 pub const VIEW_ROLE: &str = "pullpass-view";
@@ -57,7 +57,7 @@ pub const INDEX: &str = "pullpass";
 /// The annotation of a Pod that stands for one that a kubelet runs from a file.
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// On a Pod: an admission policy in the API server added names of pull secrets to it. `manifests/components/admission-policy`
-/// writes it; so can the author of a Pod, and nothing is decided by it.
+/// writes it. The author of a Pod can write it too, so pullpass decides nothing by it.
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
 /// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other says nothing.
 pub const INJECTED_BY_POLICY: &str = "admission-policy";

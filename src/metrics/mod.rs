@@ -216,7 +216,7 @@ impl Metrics {
             certificate_expiry: added(
                 to,
                 "pullpass_webhook_certificate_expiry_timestamp_seconds",
-                "When the certificate that is served ends",
+                "When the certificate that is served expires",
                 Gauge::default(),
             ),
             registries,
