@@ -32,23 +32,28 @@ pub struct AcrIndexSpec {
     pub unattached: String,
     /// What is done about an image whose registry is not for the namespace: `allow`, `warn` or `deny`.
     pub forbidden: String,
-    /// The pull secrets of each host.
+    /// The pull secrets of each host. A host without any is attached all the same: its registries need none, or the index has no
+    /// room for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<String, Vec<String>>,
     /// The AcrRegistry of each pull secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pull_secrets: BTreeMap<String, IndexedRegistry>,
     /// The `AcrRegistries` of each host that need no credential: they have no pull secret, and allow images all the
-    /// same. Those whose selectors the index has no room for are there too, and allow every namespace: the webhook decides.
+    /// same. One without a name stands for those that the index has no room for, and allows every namespace: the webhook decides.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub anonymous: BTreeMap<String, Vec<IndexedRegistry>>,
+    /// Whether there was no room for the hosts of all `AcrRegistries`: then one that is not here is nobody's, and the webhook
+    /// decides whether it is attached.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub omits_hosts: bool,
 }
 
 /// An AcrRegistry in the index.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexedRegistry {
-    /// The AcrRegistry's name.
+    /// The AcrRegistry's name; empty where it stands for several.
     pub registry: String,
     /// What a namespace's labels must meet, every one of it; none means every namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -65,12 +65,12 @@ impl IndexController {
     pub async fn run(&self) {
         let mut changes = self.watches.changes();
         let mut failures = 0_u32;
-        let mut left_out = Vec::new();
+        let (mut left_out, mut omits_hosts) = (Vec::new(), false);
         loop {
             let index = index(&self.watches.view.registries(), &self.settings);
-            if index.left_out != left_out {
-                left_out = index.left_out;
-                tell_left_out(&left_out);
+            if (&index.left_out, index.spec.omits_hosts) != (&left_out, omits_hosts) {
+                (left_out, omits_hosts) = (index.left_out, index.spec.omits_hosts);
+                tell_left_out(&left_out, omits_hosts);
             }
             let written = self.reconcile(index.spec).await;
             let fails = !matches!(written, Ok(Reconciled::Created | Reconciled::Kept));
@@ -162,7 +162,7 @@ fn tell_failure(written: &Result<Reconciled, CallError>) {
 }
 
 /// Says which registries the index has no room for, where that is new.
-fn tell_left_out(names: &[String]) {
+fn tell_left_out(names: &[String], omits_hosts: bool) {
     if names.is_empty() {
         tracing::info!("the AcrIndex has room for every AcrRegistry again");
         return;
@@ -175,8 +175,10 @@ fn tell_left_out(names: &[String]) {
             .cloned()
             .collect::<Vec<_>>()
             .join(", "),
-        "the AcrIndex has no room for the AcrRegistries with the longest spec.namespaces: admission policies leave their \
-         Pods to the webhook"
+        omits_hosts,
+        "the AcrIndex has no room for the AcrRegistries with the longest spec.namespaces or the most spec.customDomains: \
+         admission policies leave their Pods to the webhook, and where hosts are omitted also each image whose registry may \
+         not be attached"
     );
 }
 

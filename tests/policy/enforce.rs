@@ -225,8 +225,9 @@ fn index() -> Value {
             "bothregistry.azurecr.io": ["pullpass-both"],
             "freeregistry.azurecr.io": [],
             "teamregistry.azurecr.io": [],
-            // As a version wrote it that had no list of registries without a credential.
-            "formerregistry.azurecr.io": [],
+            // As where the index has no room for the registries that have it, or for one that shares it.
+            "roomlessregistry.azurecr.io": [],
+            "crowdedregistry.azurecr.io": ["pullpass-in"],
         },
         "pullSecrets": {
             "pullpass-open": {"registry": "open"},
@@ -241,6 +242,7 @@ fn index() -> Value {
         "anonymous": {
             "freeregistry.azurecr.io": [{"registry": "free"}],
             "teamregistry.azurecr.io": [requirement("In", &["b"])],
+            "crowdedregistry.azurecr.io": [{"registry": ""}],
             "sharedregistry.azurecr.io": [{"registry": "a-first", "namespaces": [{"key": "team", "operator": "In", "values": ["z"]}]}],
         },
     })
@@ -286,7 +288,8 @@ fn selectors_decide_as_in_the_webhook() -> Test {
         ("none", "free", None),
         ("none", "team", Some("in")),
         ("b", "team", None),
-        ("none", "former", None),
+        ("none", "roomless", None),
+        ("none", "crowded", None),
         // Each requirement has to hold.
         ("b", "both", Some("both")),
         ("stage", "both", Some("both")),
@@ -744,6 +747,29 @@ fn a_registry_is_a_stranger_until_the_index_has_it() -> Test {
         let said = create(&cluster, &new);
         if said.refused { Err(said.text) } else { Ok(()) }
     })?;
+    Ok(())
+}
+
+/// Of an index without room for all login servers nobody can tell whose a host is that it does not have.
+#[test]
+fn an_index_that_omits_hosts_has_no_strangers() -> Test {
+    let cluster = enforced(&index())?;
+    let forbidden = with_image("inregistry.azurecr.io/app:1");
+    for action in ["deny", "warn"] {
+        set_rules(&cluster, action, action)?;
+        wait_for_action(&cluster, "none", action)?;
+        let omits = |omits: bool| {
+            let patch = json!({"spec": {"omitsHosts": omits}}).to_string();
+            cluster.run(&["patch", "acrindex", "pullpass", "--type=merge", "--patch", &patch])
+        };
+        omits(true)?;
+        wait_for_action(&cluster, "none", "allow")?;
+        let said = create(&cluster, &forbidden);
+        assert_eq!(said.refused, action == "deny", "{}", said.text);
+        assert!(said.text.contains("(rule: forbidden)"), "{}", said.text);
+        omits(false)?;
+        wait_for_action(&cluster, "none", action)?;
+    }
     Ok(())
 }
 
