@@ -151,10 +151,13 @@ impl Admission {
 
     /// Reads the review in `body`, which was sent since a selector picked its namespace.
     pub fn read<'a>(&self, body: &'a [u8], picked: Picked) -> Result<Review<'a>, AdmissionError> {
+        let decoded = ReviewRequest::decode(body)?;
+        let account = decoded.pod.service_account.as_deref();
         let request = ReviewRequest {
             // Without a cluster the manifests are all that there is to know of a namespace.
             picked: self.cluster.as_ref().map(|_| picked),
-            ..ReviewRequest::decode(body)?
+            mountable: self.view.mountable(&decoded.namespace, account),
+            ..decoded
         };
         Ok(Review {
             request,

@@ -15,19 +15,22 @@ pub struct Readiness {
     pub bindings: AtomicBool,
     /// The minted credentials were read once.
     pub credentials: AtomicBool,
+    /// The `ServiceAccounts` that enforce mountable secrets were read once.
+    pub service_accounts: AtomicBool,
     /// The process was told to end.
     pub ending: AtomicBool,
 }
 
 impl Readiness {
     /// Each check by name, and whether it holds.
-    pub fn checks(&self) -> [(&'static str, bool); 6] {
+    pub fn checks(&self) -> [(&'static str, bool); 7] {
         let Self {
             certificate,
             registries,
             namespaces,
             bindings,
             credentials,
+            service_accounts,
             ending,
         } = self;
         [
@@ -36,6 +39,7 @@ impl Readiness {
             ("namespaces", namespaces.load(Ordering::Acquire)),
             ("bindings", bindings.load(Ordering::Acquire)),
             ("credentials", credentials.load(Ordering::Acquire)),
+            ("service-accounts", service_accounts.load(Ordering::Acquire)),
             ("not-ending", !ending.load(Ordering::Acquire)),
         ]
     }
@@ -47,18 +51,19 @@ impl Readiness {
         }
     }
 
-    /// Whether registries, namespaces, bindings and minted credentials were read once. Without the last a leader would mint
-    /// what is there already.
+    /// Whether registries, namespaces, bindings, minted credentials and `ServiceAccounts` were read once. Without credentials a
+    /// leader would mint what is there already.
     pub fn caches_filled(&self) -> bool {
         self.caches().iter().all(|filled| filled.load(Ordering::Acquire))
     }
 
-    fn caches(&self) -> [&AtomicBool; 4] {
+    fn caches(&self) -> [&AtomicBool; 5] {
         [
             &self.registries,
             &self.namespaces,
             &self.bindings,
             &self.credentials,
+            &self.service_accounts,
         ]
     }
 
@@ -73,13 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caches_are_filled_when_all_four_are() {
+    fn caches_are_filled_when_all_of_them_are() {
         let readiness = Readiness::default();
         for filled in [
             &readiness.registries,
             &readiness.namespaces,
             &readiness.bindings,
             &readiness.credentials,
+            &readiness.service_accounts,
         ] {
             assert!(!readiness.caches_filled());
             filled.store(true, Ordering::Release);

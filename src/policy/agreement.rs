@@ -1,6 +1,7 @@
 //! What is said of a Pod that runs is what admission says of it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -8,6 +9,8 @@ use serde_json::{Value, json};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, findings};
 use crate::policy::decision::{Decision, Outcome, Settings, decide};
+use crate::policy::mountable::Mountable;
+use crate::policy::mountable::tests::listing;
 use crate::policy::pod::{Pod, inject_label};
 use crate::policy::request::{ImageField, Operation, PodImage, PodView, ReviewRequest};
 use crate::policy::rules::Rule;
@@ -75,7 +78,7 @@ fn pod(image: &str, secrets: &[&str], label: Option<&str>) -> Pod {
 }
 
 /// The request that brings the Pod's images.
-fn request(pod: &Pod, operation: Operation) -> ReviewRequest<'_> {
+fn request<'a>(pod: &'a Pod, operation: Operation, mountable: Option<&Arc<Mountable>>) -> ReviewRequest<'a> {
     let images = pod.spec.images().map(|image| PodImage {
         field: ImageField::Containers,
         name: Cow::Borrowed("main"),
@@ -99,6 +102,7 @@ fn request(pod: &Pod, operation: Operation) -> ReviewRequest<'_> {
         old_images: Vec::new(),
         picked: None,
         labels_are_read: false,
+        mountable: mountable.cloned(),
     }
 }
 
@@ -133,10 +137,19 @@ fn agree(finding: Option<&CoverageFinding<'_>>, created: &Decision<'_>, updated:
             // Before the Pod has the secret, and after.
             CoverageState::Uncovered(Gap::Spelling | Gap::OtherSecretSpelling) => {
                 let outcomes = [
+                    (Outcome::Uncovered, Outcome::Uncovered),
                     (Outcome::Uncovered, Outcome::Injected),
                     (Outcome::AlreadyPresent, Outcome::AlreadyPresent),
                 ];
                 outcomes.contains(&(updated.outcome, created.outcome)) && warned && rules.is_empty()
+            }
+            // It may be given another pull secret, which does not help.
+            CoverageState::Uncovered(Gap::MountableSecrets) => {
+                let outcomes = [Outcome::Uncovered, Outcome::Injected];
+                updated.outcome == Outcome::Uncovered
+                    && outcomes.contains(&created.outcome)
+                    && !created.warnings.is_empty()
+                    && rules.is_empty()
             }
             CoverageState::Covered => {
                 [Outcome::AlreadyPresent, Outcome::Skipped].contains(&updated.outcome)
@@ -163,26 +176,39 @@ fn coverage_says_what_admission_says() {
         Some(labelled(&[("team", "a")])),
         Some(labelled(&[("team", "a"), ("pullpass.dev/inject", "disabled")])),
     ];
+    let accounts = [
+        None,
+        Some(&[][..]),
+        Some(&["pullpass-open", "pullpass-shared-other"]),
+    ];
+    let accounts = accounts.map(|listed| listed.map(|listed| Arc::new(listing(listed))));
     for image in IMAGES {
         for chosen in 0..1_u32 << SECRETS.len() {
             let secrets: Vec<_> = (0..SECRETS.len())
                 .filter(|bit| chosen & (1 << bit) != 0)
                 .map(|bit| SECRETS[bit])
                 .collect();
-            for (labels, label) in namespaces
+            let pods = namespaces
                 .iter()
                 .flat_map(|labels| [(labels, None), (labels, Some("disabled"))])
-            {
+                .flat_map(|(labels, label)| {
+                    accounts
+                        .iter()
+                        .map(move |account| (labels, label, account.as_ref()))
+                });
+            for (labels, label, account) in pods {
                 let pod = pod(image, &secrets, label);
-                let findings = findings(&pod, "apps", &registries, labels.as_ref(), &settings.scope);
+                let mountable = account.map(AsRef::as_ref);
+                let scope = &settings.scope;
+                let findings = findings(&pod, "apps", &registries, labels.as_ref(), scope, mountable);
                 let requests =
-                    [Operation::Create, Operation::Update].map(|operation| request(&pod, operation));
+                    [Operation::Create, Operation::Update].map(|operation| request(&pod, operation, account));
                 let [created, updated] = requests
                     .each_ref()
                     .map(|request| decide(request, &registries, labels.as_ref(), &settings));
                 assert!(
                     findings.len() < 2 && agree(findings.first(), &created, &updated),
-                    "{image} {secrets:?} {labels:?} {label:?}: {findings:?} {updated:?}"
+                    "{image} {secrets:?} {labels:?} {label:?} {account:?}: {findings:?} {updated:?} {created:?}"
                 );
             }
         }

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod index;
 pub mod invalid_spec;
 pub mod listed;
+pub mod mountable;
 pub mod pod;
 pub mod request;
 pub mod rescue;

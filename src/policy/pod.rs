@@ -7,6 +7,7 @@ use kube::core::Object;
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::{INJECT_LABEL, MIRROR_POD_ANNOTATION};
+use crate::policy::mountable::DEFAULT_ACCOUNT;
 
 /// The part of a Pod that is read.
 pub type Pod = Object<PodSpec, PodStatus>;
@@ -20,6 +21,7 @@ pub struct PodSpec {
     ephemeral_containers: Vec<Container>,
     volumes: Vec<Volume>,
     image_pull_secrets: Vec<PullSecret>,
+    service_account_name: Option<String>,
 }
 
 /// The part of a Pod's status that is read.
@@ -147,6 +149,8 @@ pub struct PodNames<'a> {
     pub images: Vec<&'a str>,
     /// Its pull secrets.
     pub pull_secrets: Vec<&'a str>,
+    /// Its ServiceAccount, where that is not `default`.
+    pub service_account: Option<&'a str>,
     /// The value of its own inject label.
     pub inject_label: Option<&'a str>,
     /// Whether it mirrors a static Pod.
@@ -160,6 +164,7 @@ impl<'a> PodNames<'a> {
             namespace,
             images: pod.spec.images().collect(),
             pull_secrets: pod.spec.pull_secrets().collect(),
+            service_account: service_account(pod),
             inject_label: inject_label(pod),
             is_mirror: is_mirror(pod),
         }
@@ -260,6 +265,12 @@ pub fn failing_images(pod: &Pod) -> Vec<&str> {
 /// Whether the Pod mirrors a static Pod.
 pub fn is_mirror(pod: &Pod) -> bool {
     pod.annotations().contains_key(MIRROR_POD_ANNOTATION)
+}
+
+/// The Pod's ServiceAccount, where that is not `default`, which most have.
+pub fn service_account(pod: &Pod) -> Option<&str> {
+    let account = pod.spec.service_account_name.as_deref();
+    account.filter(|account| ![DEFAULT_ACCOUNT, ""].contains(account))
 }
 
 /// The value of the Pod's own inject label.

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
+use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
 use crate::policy::scope::Picked;
 
 /// What the API server is about to do.
@@ -58,6 +60,8 @@ pub struct ReviewRequest<'a> {
     pub picked: Option<Picked>,
     /// The labels of the namespace are read since that: they are newer than what the selector picked it by.
     pub labels_are_read: bool,
+    /// The pull secrets that the Pod's ServiceAccount lets it name; none where that is any.
+    pub mountable: Option<Arc<Mountable>>,
 }
 
 impl ReviewRequest<'_> {
@@ -88,6 +92,13 @@ pub struct PodView<'a> {
     pub images: Vec<PodImage<'a>>,
     /// The names in `spec.imagePullSecrets`, or none where there is no such list.
     pub pull_secrets: Option<Vec<Cow<'a, str>>>,
+}
+
+impl PodView<'_> {
+    /// The name of its ServiceAccount. The API server fills it in before it calls webhooks.
+    pub fn service_account(&self) -> &str {
+        self.service_account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
+    }
 }
 
 /// Who owns a Pod.

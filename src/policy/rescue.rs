@@ -46,7 +46,8 @@ fn lacks_a_secret(finding: &CoverageFinding<'_>) -> bool {
             | Gap::Forbidden
             | Gap::OtherRepository
             | Gap::Spelling
-            | Gap::OtherSecretSpelling => false,
+            | Gap::OtherSecretSpelling
+            | Gap::MountableSecrets => false,
         },
     }
 }

@@ -196,6 +196,7 @@ impl DemandWriter {
                 self.write_overtaken(open, demands);
                 Some(true)
             }
+            Ok(Change::ServiceAccounts(_)) => Some(false),
             Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                 demands.forget_all();
                 recent.doubt(|_| true);

@@ -191,6 +191,7 @@ async fn changed(changes: &mut Receiver<Change>) {
                 | Change::NamespaceGone(_)
                 | Change::Credential(_)
                 | Change::Noted(_)
+                | Change::ServiceAccounts(_)
                 | Change::Binding(_),
             ) => {}
             Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => return,

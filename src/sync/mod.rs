@@ -23,6 +23,7 @@ mod registries;
 mod repositories;
 pub mod rescue;
 pub mod secrets;
+mod service_accounts;
 mod spellings;
 pub mod stored;
 mod unwritten_events;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -27,6 +27,7 @@ use crate::sync::pair::Pair;
 use crate::sync::recent_writes::RecentWrites;
 use crate::sync::registries::{KnownRegistries, Unread};
 use crate::sync::repositories::Repositories;
+use crate::sync::service_accounts;
 use crate::sync::spellings::Spellings;
 use crate::sync::stored::Stored;
 use crate::sync::versions::{Listed, Versions};
@@ -47,6 +48,8 @@ pub enum Change {
     NamespaceGone(String),
     /// A credential was minted.
     Credential(String),
+    /// Pods of a ServiceAccount in this namespace may name other pull secrets than before.
+    ServiceAccounts(String),
     /// Something else is noted of a credential, which is the same as it was: it may go to other namespaces now.
     Noted(String),
 }
@@ -108,6 +111,15 @@ impl Watches {
             self.follow_credentials(
                 followed(watcher(Api::namespaced(client.clone(), own_namespace), ours)),
                 &readiness.credentials
+            ),
+            service_accounts::follow(
+                &self.view,
+                followed(watcher(
+                    Api::<ServiceAccount>::all(client.clone()),
+                    watcher::Config::default()
+                )),
+                &readiness.service_accounts,
+                |namespace| self.tell(Change::ServiceAccounts(namespace)),
             ),
         );
     }

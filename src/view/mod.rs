@@ -1,5 +1,6 @@
 //! What admission knows of the cluster: attached registries and namespaces' labels, in memory.
 
+mod accounts;
 pub mod manifests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,8 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
+pub use self::accounts::{StrictAccounts, Taken};
 use crate::api::names::binding_of_key;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
 use crate::policy::scope::Labels;
 use crate::registry::other_cloud::OtherCloud;
 
@@ -18,6 +21,7 @@ pub struct View {
     attached: ArcSwap<Attached>,
     other_cloud: OtherCloud,
     namespaces: RwLock<Namespaces>,
+    accounts: RwLock<StrictAccounts>,
 }
 
 /// What is attached.
@@ -231,6 +235,19 @@ impl View {
         let changes = namespaces.changes_since(&known);
         *known = namespaces;
         changes
+    }
+
+    /// What a Pod of this ServiceAccount may name, or of the one that a Pod has which names none; nothing where it may name any
+    /// pull secret.
+    pub fn mountable(&self, namespace: &str, account: Option<&str>) -> Option<Arc<Mountable>> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let account = account.unwrap_or(DEFAULT_ACCOUNT);
+        accounts.of(namespace, account).cloned()
+    }
+
+    /// The `ServiceAccounts` that enforce mountable secrets, to be changed.
+    pub fn strict_accounts(&self) -> RwLockWriteGuard<'_, StrictAccounts> {
+        self.accounts.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Namespaces> {

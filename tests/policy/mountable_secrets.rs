@@ -1,9 +1,11 @@
 //! `ServiceAccounts` that enforce mountable secrets: the API server validates pull secrets after every webhook.
 
+use std::process::Command;
+
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
-use crate::world::{OPEN, SOON, Test, attach, cluster, list, pull_secrets, pullpass};
+use crate::world::{OPEN, SOON, Test, attach, cluster, list, pull_secrets, pullpass, text};
 
 fn account(namespace: &str, name: &str, secrets: &Value) -> Value {
     json!({
@@ -32,34 +34,74 @@ fn pod(namespace: &str, account: &str) -> String {
 }
 
 #[test]
-fn a_strict_account_has_to_list_the_pull_secret() -> Test {
+fn a_strict_account_keeps_its_pods_admissible() -> Test {
     let cluster = cluster()?;
     let pullpass = pullpass(&cluster).start()?;
     attach(&cluster)?;
     let namespace = pullpass.new_namespace(&[])?;
     let secret = format!("pullpass-{OPEN}");
-    cluster.apply(&list(&[
-        account(&namespace, "strict", &Value::Null),
-        account(&namespace, "listed", &json!([{"name": secret}])),
-    ]))?;
     let create = |name: &str| {
         let arguments = ["create", "--output", "json", "--filename", "-"];
         cluster.run_with_input(&arguments, &pod(&namespace, name))
     };
+    wait_for("an injected Pod of another ServiceAccount", SOON, || {
+        let created = create("default").map_err(|error| error.to_string())?.stdout;
+        let created: Value = serde_json::from_str(&created).map_err(|error| error.to_string())?;
+        if pull_secrets(&created) == [secret.as_str()] {
+            return Ok(());
+        }
+        cluster
+            .run(&["delete", "pod", "default", "--namespace", &namespace, "--now"])
+            .map_err(|error| error.to_string())?;
+        Err(created.to_string())
+    })?;
+    cluster.apply(&list(&[
+        account(&namespace, "strict", &Value::Null),
+        account(&namespace, "listed", &json!([{"name": secret}])),
+    ]))?;
+    // Until the replica has heard of the ServiceAccount, the API server refuses the Pod.
     let message = format!(
         "imagePullSecrets[0].name=\"{secret}\" is not allowed because service account strict does not reference that \
          imagePullSecret"
     );
-    wait_for("the API server's refusal", SOON, || match create("strict") {
-        Err(error) if error.to_string().contains(&message) => Ok(()),
-        Err(error) => Err(error.to_string()),
-        Ok(_) => {
-            cluster
-                .run(&["delete", "pod", "strict", "--namespace", &namespace, "--now"])
-                .map_err(|error| error.to_string())?;
-            Err("pullpass does not know the registry yet".to_owned())
+    let created = wait_for("the Pod of the strict ServiceAccount", SOON, || {
+        match create("strict") {
+            Ok(created) => Ok(created),
+            Err(error) => {
+                assert!(error.to_string().contains(&message), "{error}");
+                Err(error.to_string())
+            }
         }
     })?;
+    let warning =
+        format!("ServiceAccount strict enforces mountable secrets: add {secret} to its imagePullSecrets");
+    assert!(created.stderr.contains(&warning), "{}", created.stderr);
+    let created: Value = serde_json::from_str(&created.stdout)?;
+    assert_eq!(pull_secrets(&created), [""; 0]);
+    wait_for("the record that says why", SOON, || {
+        let records = pullpass
+            .records_in(&namespace)
+            .map_err(|error| error.to_string())?;
+        let says_why = |record: &Value| {
+            text(record, "/decision") == "uncovered"
+                && text(record, "/reason").contains("enforces mountable secrets")
+        };
+        records
+            .iter()
+            .any(says_why)
+            .then_some(())
+            .ok_or(format!("{records:?}"))
+    })?;
+    let audit = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+        .args(["audit", "--uncovered", "--namespace", &namespace, "--kubeconfig"])
+        .arg(cluster.kubeconfig())
+        .output()?;
+    let table = String::from_utf8(audit.stdout)?;
+    assert!(
+        table.contains("mountable-secrets") && !table.contains("not-injected"),
+        "{table}"
+    );
+
     let created: Value = serde_json::from_str(&create("listed")?.stdout)?;
     assert_eq!(pull_secrets(&created), [secret.as_str()]);
     // The API server took the name from the account, and the namespace needs the Secret all the same.

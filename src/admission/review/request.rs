@@ -125,6 +125,7 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
         old_images: Vec::new(),
         picked: None,
         labels_are_read: false,
+        mountable: None,
     };
     reader.object(|reader, key| {
         match key {

@@ -98,6 +98,8 @@ pub const RIGHTS: &[Right] = &[
     on("patch", GROUP, "acrindexes", INDEX),
     anywhere("list", "", "events"),
     anywhere("watch", "", "events"),
+    anywhere("list", "", "serviceaccounts"),
+    anywhere("watch", "", "serviceaccounts"),
     own("get", "", "secrets"),
     own("list", "", "secrets"),
     own("watch", "", "secrets"),

@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
@@ -32,14 +32,16 @@ use crate::kubernetes::call::call;
 use crate::kubernetes::pages::{pages, pages_of};
 use crate::kubernetes::pods;
 use crate::policy::coverage::{CoverageState, Summary, findings};
-use crate::policy::pod::has_ended;
+use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
+use crate::policy::pod::{has_ended, service_account};
 use crate::policy::rules::Policy;
 use crate::policy::scope::{Labels, Mode, Scope};
+use crate::view::StrictAccounts;
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
 ///
-/// Reads Pods, Namespaces, `AcrRegistries` and the admission configuration, and no Secret. Exit code: 0; 1 if the cluster can't be read; 2 for bad
-/// input; 3 if some Pods are uncovered.
+/// Reads Pods, Namespaces, `ServiceAccounts`, `AcrRegistries` and the admission configuration, and no Secret. Exit code: 0; 1 if the
+/// cluster can't be read; 2 for bad input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply --server-side -f -"
@@ -162,6 +164,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     let (attached, registries) = registries::read(&client).await?;
     let only = args.namespace.as_deref();
     let namespaces = namespaces(&client, only).await?;
+    let accounts = strict_accounts(&client, only).await?;
 
     let progress = ProgressBar::no_length().with_style(progress_style());
     let (mut summary, mut rows, mut workloads) = (Summary::default(), Vec::new(), Workloads::new());
@@ -177,7 +180,15 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     {
         for pod in page.iter().filter(|pod| !has_ended(pod)) {
             let namespace = pod.namespace().unwrap_or_default();
-            let found = findings(pod, &namespace, &attached, namespaces.get(&namespace), &scope);
+            let account = service_account(pod).unwrap_or(DEFAULT_ACCOUNT);
+            let found = findings(
+                pod,
+                &namespace,
+                &attached,
+                namespaces.get(&namespace),
+                &scope,
+                accounts.of(&namespace, account).map(AsRef::as_ref),
+            );
             summary.add(&namespace, &found);
             if args.output.has_workloads() {
                 workloads::add(&mut workloads, pod, &namespace, &found);
@@ -203,6 +214,27 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         policies,
         rules,
     })
+}
+
+/// The `ServiceAccounts` that enforce mountable secrets.
+async fn strict_accounts(client: &Client, only: Option<&str>) -> Result<StrictAccounts, CliError> {
+    let api: Api<ServiceAccount> = match only {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let mut pages = std::pin::pin!(pages(api));
+    let mut accounts = StrictAccounts::default();
+    while let Some(page) = pages
+        .try_next()
+        .await
+        .map_err(|error| refusal_without(Role::Namespace(only), "ServiceAccounts can't be listed", &error))?
+    {
+        for account in page {
+            let (namespace, name) = (account.namespace().unwrap_or_default(), account.name_any());
+            accounts.take(&namespace, &name, Mountable::of(&account));
+        }
+    }
+    Ok(accounts)
 }
 
 /// It is drawn on a terminal alone.

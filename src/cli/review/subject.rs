@@ -59,6 +59,7 @@ impl ReviewSubject {
             old_images: Vec::new(),
             picked: None,
             labels_are_read: false,
+            mountable: None,
         };
         request.checked().map_err(|error| self.failed(&error))
     }

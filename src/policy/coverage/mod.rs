@@ -11,6 +11,7 @@ use crate::api::names::registry_of;
 use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::exemption::{Exemption, PodTraits, Treatment};
+use crate::policy::mountable::Mountable;
 use crate::policy::pod::{Pod, PodNames};
 use crate::policy::scope::{Labels, Scope};
 use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
@@ -44,11 +45,14 @@ pub enum Gap {
     Spelling,
     /// The same, but it names pull secrets that are not pullpass', by which it may pull.
     OtherSecretSpelling,
+    /// The Pod's ServiceAccount enforces mountable secrets, and does not list the pull secret: the API server would refuse the
+    /// Pod with it.
+    MountableSecrets,
 }
 
 impl Gap {
     /// Every gap.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Unattached,
         Self::Forbidden,
         Self::NotInjected,
@@ -56,6 +60,7 @@ impl Gap {
         Self::OtherRepository,
         Self::Spelling,
         Self::OtherSecretSpelling,
+        Self::MountableSecrets,
     ];
 
     /// The gap's name, as tables and metrics have it.
@@ -68,6 +73,7 @@ impl Gap {
             Self::OtherRepository => "other-repository",
             Self::Spelling => "spelling",
             Self::OtherSecretSpelling => "other-secret-spelling",
+            Self::MountableSecrets => "mountable-secrets",
         }
     }
 
@@ -92,6 +98,9 @@ impl Gap {
             }
             Self::OtherSecretSpelling => {
                 "they may pull by pull secrets that pullpass does not keep; the registry's name is written with upper-case letters, for which a kubelet does not find pullpass' pull secret: write it in lower case before you take the others away"
+            }
+            Self::MountableSecrets => {
+                "the Pods' ServiceAccount enforces mountable secrets and does not list the pull secret: add it to the ServiceAccount's imagePullSecrets, then re-create the Pods"
             }
         }
     }
@@ -130,15 +139,23 @@ pub struct CoverageFinding<'a> {
     pub images: Vec<&'a str>,
 }
 
-/// How a Pod stands to the registries of its images; empty where none of them is on ACR.
+/// How a Pod stands to the registries of its images; empty where none of them is on ACR. Its ServiceAccount may let it name only
+/// some pull secrets (`mountable`).
 pub fn findings<'a>(
     pod: &'a Pod,
     namespace: &'a str,
     registries: &'a AttachedRegistries,
     labels: Option<&Labels>,
     scope: &Scope,
+    mountable: Option<&Mountable>,
 ) -> Vec<CoverageFinding<'a>> {
-    findings_of(&PodNames::of(pod, namespace), registries, labels, scope)
+    findings_of(
+        &PodNames::of(pod, namespace),
+        registries,
+        labels,
+        scope,
+        mountable,
+    )
 }
 
 /// The same for a Pod of which only its names are known.
@@ -147,6 +164,7 @@ pub fn findings_of<'a>(
     registries: &'a AttachedRegistries,
     labels: Option<&Labels>,
     scope: &Scope,
+    mountable: Option<&Mountable>,
 ) -> Vec<CoverageFinding<'a>> {
     let traits = PodTraits {
         namespace: pod.namespace,
@@ -162,7 +180,7 @@ pub fn findings_of<'a>(
     let accesses = Accesses::new(registries, labels);
     for image in pod.images.iter().copied() {
         let verdict = Verdict::of(image, &accesses);
-        let Some((registry, gap)) = look_at(&verdict, &held) else {
+        let Some((registry, gap)) = look_at(&verdict, &held, mountable) else {
             continue;
         };
         let Some(host) = verdict.known_host() else {
@@ -197,14 +215,19 @@ fn state_of(gap: Option<Gap>, treatment: Treatment) -> CoverageState {
             | Gap::OtherSecret
             | Gap::OtherRepository
             | Gap::Spelling
-            | Gap::OtherSecretSpelling => CoverageState::Skipped(exemption),
+            | Gap::OtherSecretSpelling
+            | Gap::MountableSecrets => CoverageState::Skipped(exemption),
         },
         (Some(gap), Treatment::Injected { .. }) => CoverageState::Uncovered(gap),
     }
 }
 
 /// The AcrRegistry that an image's pull depends on, and what is amiss; none where the image is not on ACR.
-fn look_at<'a>(verdict: &Verdict<'a>, held: &HashSet<&str>) -> Option<(Option<&'a str>, Option<Gap>)> {
+fn look_at<'a>(
+    verdict: &Verdict<'a>,
+    held: &HashSet<&str>,
+    mountable: Option<&Mountable>,
+) -> Option<(Option<&'a str>, Option<Gap>)> {
     match verdict {
         Verdict::NoReference(_) | Verdict::Elsewhere(_) => None,
         Verdict::Refused(_, breach) => {
@@ -215,14 +238,21 @@ fn look_at<'a>(verdict: &Verdict<'a>, held: &HashSet<&str>) -> Option<(Option<&'
             Some((breach.registry(), Some(gap)))
         }
         Verdict::Granted(grant) => {
-            let (registry, gap) = gap(grant, held);
+            let (registry, gap) = gap(grant, held, mountable);
             Some((registry.map(AttachedRegistry::name), gap))
         }
     }
 }
 
-fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegistry>, Option<Gap>) {
+fn gap<'a>(
+    grant: &Grant<'a>,
+    held: &HashSet<&str>,
+    mountable: Option<&Mountable>,
+) -> (Option<&'a AttachedRegistry>, Option<Gap>) {
     let holds = |registry: &AttachedRegistry| held.contains(registry.pull_secret());
+    let may_have = |registry: &AttachedRegistry| {
+        holds(registry) || mountable.is_none_or(|mountable| mountable.allows(registry.pull_secret()))
+    };
     let (credential, registry) = grant.credential(holds);
     let gap = match credential {
         // Said before the Pod has the secret too: nobody should restart Pods to find that it does not help.
@@ -236,6 +266,9 @@ fn gap<'a>(grant: &Grant<'a>, held: &HashSet<&str>) -> (Option<&'a AttachedRegis
         }
         Credential::NotNeeded | Credential::Fits => None,
         Credential::OtherRepository => Some(Gap::OtherRepository),
+        Credential::Missing if grant.credential(may_have).0 == Credential::Missing => {
+            Some(Gap::MountableSecrets)
+        }
         Credential::Missing if held.is_empty() || grant.usable.iter().any(|usable| holds(usable)) => {
             Some(Gap::NotInjected)
         }

@@ -57,6 +57,7 @@ fn judged(pod: Value, labels: &[(&str, &str)], mode: Mode) -> Vec<(String, Optio
         &registries(),
         Some(&labels),
         &scope,
+        None,
     )
     .into_iter()
     .map(|finding| {
@@ -256,7 +257,7 @@ fn a_pod_counts_once_and_its_worst_state_tells() {
         let pod: Pod = serde_json::from_value(pod(images, secrets)).unwrap();
         summary.add(
             "apps",
-            &findings(&pod, "apps", &registries, Some(&Labels::new()), &scope),
+            &findings(&pod, "apps", &registries, Some(&Labels::new()), &scope, None),
         );
     }
     assert_eq!((summary.covered, summary.uncovered, summary.skipped), (1, 1, 0));
@@ -285,6 +286,7 @@ fn states_and_gaps_have_the_words_of_tables_and_metrics() {
         "other-repository",
         "spelling",
         "other-secret-spelling",
+        "mountable-secrets",
     ];
     assert_eq!(words.map(|(word, _)| word), expected);
     for (word, state) in words {

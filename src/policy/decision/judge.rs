@@ -48,6 +48,8 @@ struct Tally<'a> {
     needed: Needed<'a>,
     needing_every_key: BTreeSet<&'a str>,
     uncovered: Option<Cow<'a, str>>,
+    /// A pull secret that an image needs, and that the Pod's ServiceAccount does not let it name.
+    unlisted: Option<&'a str>,
     violations: Vec<Violation<'a>>,
     known: HashSet<(Rule, Cow<'a, str>)>,
     denials: Vec<Denial>,
@@ -112,6 +114,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
         let all = self.registries.all().into_iter();
         all.filter(|registry| registry.gives_secret_to(self.labels))
+            .filter(|registry| self.may_have(registry))
             .map(|registry| (registry.order(), registry))
             .collect()
     }
@@ -212,6 +215,14 @@ impl<'a, 'l> Judge<'a, 'l> {
             (Credential::OtherRepository, Some(registry)) => tally.warnings.push(
                 messages::other_repositories(image, &registry.described(), grant.repository),
             ),
+            (Credential::Missing, Some(registry)) if !self.is_live => {
+                let (account, secret) = (self.request.pod.service_account(), registry.pull_secret());
+                let host = LoginServer::known_host(&grant.host);
+                tally
+                    .warnings
+                    .push(messages::unlisted(image, &host, account, secret));
+                tally.unlisted = tally.unlisted.or(Some(secret));
+            }
             (Credential::Missing, _) => {
                 let host = LoginServer::known_host(&grant.host);
                 let debugging = self.request.is_ephemeral_containers();
@@ -227,7 +238,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
         let usable = grant.usable.iter().copied();
         let usable = usable.filter(|registry| !registry.is_anonymous());
-        let usable = usable.filter(|registry| !self.is_live || self.holds(registry));
+        let usable = usable.filter(|registry| self.may_have(registry));
         if needs_every_key {
             tally
                 .needing_every_key
@@ -240,8 +251,16 @@ impl<'a, 'l> Judge<'a, 'l> {
 
     /// Whether the image can be pulled with the pull secrets that the Pod has after this.
     fn credential(&self, grant: &Grant<'a>) -> (Credential, Option<&'a AttachedRegistry>) {
-        let is_injected = matches!(self.treatment, Treatment::Injected { .. }) && !self.is_live;
-        grant.credential(|registry| is_injected || self.holds(registry))
+        let is_injected = matches!(self.treatment, Treatment::Injected { .. });
+        grant.credential(|registry| self.holds(registry) || (is_injected && self.may_have(registry)))
+    }
+
+    /// Whether the Pod names the registry's pull secret, or can be given it: a live Pod can't, nor one whose ServiceAccount does
+    /// not let it.
+    fn may_have(&self, registry: &AttachedRegistry) -> bool {
+        let mountable = self.request.mountable.as_ref();
+        let is_allowed = || mountable.is_none_or(|mountable| mountable.allows(registry.pull_secret()));
+        self.holds(registry) || (!self.is_live && is_allowed())
     }
 
     fn named(&self, image: &'a PodImage<'a>, verdict: &Verdict<'a>) -> JudgedImage<'a> {
@@ -281,6 +300,10 @@ impl<'a, 'l> Judge<'a, 'l> {
                     Outcome::Injected,
                     "the namespace is labelled pullpass.dev/always-inject=true",
                 ),
+                (_, true) if tally.unlisted.is_some() => (
+                    Outcome::Uncovered,
+                    "the Pod's ServiceAccount enforces mountable secrets, and does not list a pull secret that the Pod needs",
+                ),
                 (false, true) if self.is_injected_by_policy() => (
                     Outcome::AlreadyPresent,
                     "the Pod has every pull secret that it needs: an admission policy in the API server added them, as the Pod's annotation says",
@@ -313,7 +336,8 @@ impl<'a, 'l> Judge<'a, 'l> {
             | Outcome::Uncovered
             | Outcome::Denied => None,
         };
-        let gets_its_secrets = matches!(outcome, Outcome::Injected | Outcome::AlreadyPresent);
+        let names_some = outcome == Outcome::Uncovered && tally.unlisted.is_some();
+        let gets_its_secrets = names_some || matches!(outcome, Outcome::Injected | Outcome::AlreadyPresent);
         let mut warnings = tally.warnings;
         if outcome != Outcome::NotApplicable {
             warnings.extend(label_warnings(self.request, self.labels));

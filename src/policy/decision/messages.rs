@@ -61,6 +61,14 @@ pub(super) fn uncovered(image: &PodImage<'_>, host: &str, debugging: bool) -> St
     )
 }
 
+pub(super) fn unlisted(image: &PodImage<'_>, host: &str, account: &str, secret: &str) -> String {
+    format!(
+        "pullpass: {} is on {host}, but ServiceAccount {} enforces mountable secrets: add {secret} to its imagePullSecrets",
+        quoted_path(image),
+        quoted(account),
+    )
+}
+
 pub(super) fn violation(image: &PodImage<'_>, breach: Breach<'_>, host: &str, namespace: &str) -> String {
     let what = format!("{} names {}", quoted_path(image), quoted(&image.reference));
     format!("pullpass: {what}, and {}", why(breach, host, namespace))

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::admission::patch::pull_secrets_patch;
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::AttachedRegistry;
+use crate::policy::mountable::tests::listing;
 use crate::policy::request::{ImageField, PodView};
 use crate::policy::scope::{Mode, Picked};
 use proptest::prelude::*;
@@ -207,6 +210,100 @@ fn a_port_or_a_region_asks_for_every_key() {
         seen(&create(&pod), Some(&[]), &Settings::default())
     };
     assert_eq!(declining.needing_every_key, [""; 0]);
+}
+
+#[test]
+fn a_strict_account_lets_a_pod_have_what_it_lists() {
+    let (mine, scoped) = ("myregistry.azurecr.io/app", "scopedregistry.azurecr.io/team/app");
+    let always = [("pullpass.dev/always-inject", "true")];
+    for (images, listed, labels, outcome, secrets, demanded, warned) in [
+        (
+            &[mine][..],
+            &[][..],
+            &[][..],
+            Outcome::Uncovered,
+            &[][..],
+            &[][..],
+            1,
+        ),
+        (
+            &[mine],
+            &["pullpass-mine"],
+            &[],
+            Outcome::Injected,
+            &["pullpass-mine"],
+            &["mine"],
+            0,
+        ),
+        (
+            &[mine, scoped],
+            &["pullpass-mine"],
+            &[],
+            Outcome::Injected,
+            &["pullpass-mine"],
+            &["mine"],
+            1,
+        ),
+        (
+            &["nginx"],
+            &["pullpass-mine"],
+            &always,
+            Outcome::Injected,
+            &["pullpass-mine"],
+            &["mine"],
+            0,
+        ),
+        (&["nginx"], &[], &always, Outcome::NotApplicable, &[], &[], 0),
+    ] {
+        let body = create(&pod(images)).to_string();
+        let request = ReviewRequest {
+            mountable: Some(Arc::new(listing(listed))),
+            ..ReviewRequest::decode(body.as_bytes()).unwrap()
+        };
+        let registries = registries();
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let decision = decide(
+            &request,
+            &registries,
+            Some(&labels.collect()),
+            &Settings::default(),
+        );
+        assert_eq!(decision.outcome, outcome, "{images:?} {listed:?}");
+        assert_eq!(
+            (&decision.secrets[..], &decision.demanded[..]),
+            (secrets, demanded)
+        );
+        assert_eq!(decision.warnings.len(), warned, "{:?}", decision.warnings);
+        if outcome == Outcome::Uncovered {
+            assert!(
+                decision.reason.contains("enforces mountable secrets"),
+                "{}",
+                decision.reason
+            );
+            let warning = &decision.warnings[0];
+            assert!(
+                warning.ends_with("add pullpass-mine to its imagePullSecrets"),
+                "{warning}"
+            );
+        }
+    }
+    // The API server has given the Pod what its ServiceAccount lists, and the Pod needs one more.
+    let mut pod = pod(&[mine, scoped]);
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
+    let body = create(&pod).to_string();
+    let request = ReviewRequest {
+        mountable: Some(Arc::new(listing(&["pullpass-mine"]))),
+        ..ReviewRequest::decode(body.as_bytes()).unwrap()
+    };
+    let registries = registries();
+    let decision = decide(&request, &registries, Some(&Labels::new()), &Settings::default());
+    assert_eq!(
+        (decision.outcome, &decision.demanded[..]),
+        (Outcome::Uncovered, &["mine"][..])
+    );
+    assert_eq!(decision.secrets, [""; 0]);
 }
 
 #[test]
@@ -713,6 +810,7 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
         old_images: Vec::new(),
         picked: None,
         labels_are_read: false,
+        mountable: None,
     };
     let (registries, settings) = (registries(), Settings::default());
     let begun = std::time::Instant::now();

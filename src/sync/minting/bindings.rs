@@ -102,7 +102,8 @@ impl BindingController {
                 | Change::Registry(_)
                 | Change::Binding(_)
                 | Change::NamespaceGone(_)
-                | Change::Noted(_) => Vec::new(),
+                | Change::Noted(_)
+                | Change::ServiceAccounts(_) => Vec::new(),
             };
             stream::iter(keys.iter().filter_map(|key| reference(key)).collect::<Vec<_>>())
         });
@@ -288,7 +289,8 @@ impl BindingController {
                     Ok(Change::Binding(key)) => vec![key],
                     Ok(
                         Change::Everything | Change::Registry(_) | Change::Credential(_)
-                        | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Noted(_),
+                        | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Noted(_)
+                        | Change::ServiceAccounts(_),
                     ) => continue,
                     Err(RecvError::Lagged(_)) => watches.credentials.registries(),
                     Err(RecvError::Closed) => return,

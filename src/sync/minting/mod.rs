@@ -178,7 +178,8 @@ impl RegistryController {
             | Change::Namespace(_)
             | Change::NamespaceGone(_)
             | Change::Credential(_)
-            | Change::Noted(_) => None,
+            | Change::Noted(_)
+            | Change::ServiceAccounts(_) => None,
         });
         Controller::for_stream(changed, reader)
             .watches(own_secrets, config, users_of)

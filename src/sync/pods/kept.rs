@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 64 << 20;
 /// What a Pod takes: its place in a map that is half full.
 const POD_BYTES: usize = 80;
 /// What a kind takes beside its lists: itself, and its place in a map.
-const KIND_BYTES: usize = 200;
+const KIND_BYTES: usize = 216;
 /// What a text takes beside its letters: its counts, and its place in a set that is half full.
 const TEXT_BYTES: usize = 56;
 /// How many texts more than after the last time there may be before those are dropped that nothing names any more.
@@ -65,6 +65,7 @@ pub(super) struct Kind {
     namespace: Text,
     images: Box<[Text]>,
     pull_secrets: Box<[Text]>,
+    service_account: Option<Text>,
     inject_label: Option<Text>,
     is_mirror: bool,
 }
@@ -75,6 +76,7 @@ impl Kind {
             namespace: &self.namespace,
             images: self.images.iter().map(|image| &**image).collect(),
             pull_secrets: self.pull_secrets.iter().map(|secret| &**secret).collect(),
+            service_account: self.service_account.as_deref(),
             inject_label: self.inject_label.as_deref(),
             is_mirror: self.is_mirror,
         }
@@ -86,6 +88,7 @@ impl Kind {
             namespace: namespace.into(),
             images: Box::default(),
             pull_secrets: Box::default(),
+            service_account: None,
             inject_label: None,
             is_mirror: false,
         }
@@ -323,6 +326,7 @@ impl KeptPods {
                 .iter()
                 .map(|secret| self.text(secret))
                 .collect(),
+            service_account: names.service_account.map(|account| self.text(account)),
             inject_label: names.inject_label.map(|label| self.text(label)),
             is_mirror: names.is_mirror,
         }

@@ -109,7 +109,7 @@ impl<'a> Look<'a> {
             Change::Namespace(change) => {
                 self.namespaces.insert(change.name);
             }
-            Change::NamespaceGone(name) => {
+            Change::NamespaceGone(name) | Change::ServiceAccounts(name) => {
                 self.namespaces.insert(name);
             }
             Change::Binding(key) => {
@@ -261,7 +261,17 @@ impl PodsController {
 
     fn standing(&self, names: &PodNames<'_>, registries: &AttachedRegistries) -> Standing {
         let labels = self.watches.view.labels(names.namespace);
-        let findings = findings_of(names, registries, labels.as_ref(), &self.scope);
+        let mountable = self
+            .watches
+            .view
+            .mountable(names.namespace, names.service_account);
+        let findings = findings_of(
+            names,
+            registries,
+            labels.as_ref(),
+            &self.scope,
+            mountable.as_deref(),
+        );
         let uncovered = findings.iter().filter_map(|finding| match finding.state {
             CoverageState::Uncovered(gap) => Some((finding.registry.map(str::to_owned), gap)),
             CoverageState::Covered | CoverageState::Skipped(_) => None,

@@ -19,7 +19,7 @@ use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::pods;
 use crate::policy::coverage::findings;
 use crate::policy::evictions::Evictions;
-use crate::policy::pod::{self, Pod};
+use crate::policy::pod::{self, Pod, service_account};
 use crate::policy::rescue::{was_injected, would_help};
 use crate::policy::scope::Scope;
 use crate::sync::watches::Watches;
@@ -215,7 +215,15 @@ impl Rescuer {
             return RescueStep::Leave;
         };
         let registries = self.watches.view.registries_in(&namespace);
-        let findings = findings(pod, &namespace, &registries, Some(&labels), &self.scope);
+        let mountable = self.watches.view.mountable(&namespace, service_account(pod));
+        let findings = findings(
+            pod,
+            &namespace,
+            &registries,
+            Some(&labels),
+            &self.scope,
+            mountable.as_deref(),
+        );
         if let (Some(injected), Some(created)) = (was_injected(&findings), pod.creation_timestamp()) {
             let (created, now) = (created.0, Timestamp::now());
             let uid = pod.uid().unwrap_or_default();

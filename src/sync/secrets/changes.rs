@@ -58,7 +58,7 @@ impl SecretsController {
                 self.watches.view.registries()
             }
             // Their controller writes their pull secrets.
-            Change::Binding(_) => return,
+            Change::Binding(_) | Change::ServiceAccounts(_) => return,
             Change::Credential(name) | Change::Noted(name) if binding_of_key(name).is_some() => return,
             Change::Everything
             | Change::Namespace(_)
@@ -71,7 +71,7 @@ impl SecretsController {
             Change::Registry(name) => self.registry_changed(work, &registries, name),
             Change::Namespace(change) => self.namespace_changed(work, &registries, change),
             // The next look at everything forgets it.
-            Change::NamespaceGone(_) | Change::Binding(_) => {}
+            Change::NamespaceGone(_) | Change::Binding(_) | Change::ServiceAccounts(_) => {}
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.

@@ -43,7 +43,7 @@ impl Outcome {
             CoverageState::Uncovered(gap) => match gap {
                 Gap::Unattached => by_rule(Rule::Unattached),
                 Gap::Forbidden => by_rule(Rule::Forbidden),
-                Gap::NotInjected | Gap::OtherRepository | Gap::Spelling => Self::Fail,
+                Gap::NotInjected | Gap::OtherRepository | Gap::Spelling | Gap::MountableSecrets => Self::Fail,
                 Gap::OtherSecret | Gap::OtherSecretSpelling => Self::Warn,
             },
         }

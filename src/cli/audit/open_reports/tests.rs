@@ -107,6 +107,7 @@ fn results_follow_the_state_and_the_rules() {
         (uncovered(Gap::NotInjected), "fail", "fail"),
         (uncovered(Gap::OtherRepository), "fail", "fail"),
         (uncovered(Gap::Spelling), "fail", "fail"),
+        (uncovered(Gap::MountableSecrets), "fail", "fail"),
         (uncovered(Gap::OtherSecret), "warn", "warn"),
         (uncovered(Gap::OtherSecretSpelling), "warn", "warn"),
         (uncovered(Gap::Unattached), "warn", "fail"),

@@ -250,6 +250,9 @@ fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standin
                 format!("The credential of {registry_or_host} is not for all repositories that Pods name")
             }
             Gap::Spelling | Gap::OtherSecretSpelling => format!("Pods write {host} with upper-case letters"),
+            Gap::MountableSecrets => {
+                format!("ServiceAccounts do not let their Pods name the pull secret of {registry_or_host}")
+            }
         },
         since: since(workloads),
         facts: facts_of(gap, workloads),

@@ -68,6 +68,7 @@ pub(super) fn of_gap(
             .into_iter()
             .collect(),
         Gap::Spelling | Gap::OtherSecretSpelling => edits(workloads, host),
+        Gap::MountableSecrets => listings(workloads),
     }
 }
 
@@ -78,6 +79,21 @@ fn by_namespace<'a>(workloads: &[(&'a Standing, &Tally)]) -> BTreeMap<&'a str, V
         namespaces.entry(&standing.namespace).or_default().push(standing);
     }
     namespaces
+}
+
+/// Shows which `ServiceAccounts` enforce mountable secrets.
+fn listings(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
+    let namespaces = by_namespace(workloads).into_keys().take(MAX_NAMESPACES);
+    let shown = namespaces.map(|namespace| {
+        run(
+            format!(
+                "find the ServiceAccounts that enforce mountable secrets in namespace {namespace}, and add the pull secret \
+                 to their imagePullSecrets"
+            ),
+            format!("kubectl --namespace {namespace} get serviceaccounts --output yaml"),
+        )
+    });
+    shown.collect()
 }
 
 fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {

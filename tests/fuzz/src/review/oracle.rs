@@ -336,7 +336,9 @@ impl Request {
             old_images,
             picked,
             labels_are_read,
+            mountable,
         } = decoded;
+        assert_eq!(*mountable, None);
         assert_eq!((*picked, *labels_are_read), (None, false));
         assert_eq!(*uid, self.uid);
         assert_eq!(Some(*decoded_operation), operation(&self.operation));

@@ -47,6 +47,10 @@ fn each_gap_says_what_to_do() {
             Gap::OtherSecretSpelling,
             "kubectl --namespace apps edit deployment/web",
         ),
+        (
+            Gap::MountableSecrets,
+            "kubectl --namespace apps get serviceaccounts --output yaml",
+        ),
     ] {
         let mut findings = nothing();
         add(&mut findings, "apps", "web", CoverageState::Uncovered(gap), 1);

@@ -1,0 +1,87 @@
+//! `ServiceAccounts` that enforce mountable secrets: a Pod of such a one may name only the pull secrets that it lists. The
+//! API server checks that after every webhook and policy, and refuses the Pod.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::ResourceExt;
+
+use crate::api::names::registry_of;
+
+/// The annotation by which a ServiceAccount enforces mountable secrets.
+const ENFORCE_ANNOTATION: &str = "kubernetes.io/enforce-mountable-secrets";
+/// The ServiceAccount of a Pod that names none.
+pub const DEFAULT_ACCOUNT: &str = "default";
+/// How many pull secrets of one ServiceAccount are remembered.
+const MAX_LISTED: usize = 256;
+
+/// The pull secrets that a ServiceAccount which enforces mountable secrets lets its Pods name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mountable(BTreeSet<Box<str>>);
+
+impl Mountable {
+    /// Those of a ServiceAccount, as far as they are pullpass'; none where it lets its Pods name any. The API server reads the
+    /// annotation with Go's `strconv.ParseBool`.
+    pub fn of(account: &ServiceAccount) -> Option<Self> {
+        let value = account.annotations().get(ENFORCE_ANNOTATION)?;
+        let enforces = ["1", "t", "T", "true", "TRUE", "True"].contains(&value.as_str());
+        let listed = account.image_pull_secrets.iter().flatten();
+        let listed = listed.map(|reference| reference.name.as_str());
+        let listed = listed.filter(|name| registry_of(name).is_some());
+        enforces.then(|| Self(listed.take(MAX_LISTED).map(Box::from).collect()))
+    }
+
+    /// Whether a Pod may name this pull secret.
+    pub fn allows(&self, pull_secret: &str) -> bool {
+        self.0.contains(pull_secret)
+    }
+
+    /// The pull secrets that a Pod may name.
+    pub fn listed(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Those of a ServiceAccount that lists these.
+    pub(crate) fn listing(secrets: &[&str]) -> Mountable {
+        let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+        let account = json!({
+            "metadata": {"name": "strict", "annotations": {ENFORCE_ANNOTATION: "true"}}, "imagePullSecrets": secrets,
+        });
+        Mountable::of(&serde_json::from_value(account).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_account_enforces_what_its_annotation_says_to_go() {
+        for (value, enforces) in [
+            (Some("true"), true),
+            (Some("True"), true),
+            (Some("1"), true),
+            (Some("t"), true),
+            (Some("false"), false),
+            (Some("yes"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            let mut account: ServiceAccount = serde_json::from_value(json!({
+                "metadata": {"name": "strict", "annotations": {"kubernetes.io/other": "true"}},
+                "imagePullSecrets": [{"name": "pullpass-a"}, {"name": "by-hand"}],
+            }))
+            .unwrap();
+            let annotation = value.map(|value| (ENFORCE_ANNOTATION.to_owned(), value.to_owned()));
+            account.annotations_mut().extend(annotation);
+            let mountable = Mountable::of(&account);
+            assert_eq!(mountable.is_some(), enforces, "{value:?}");
+            if let Some(mountable) = mountable {
+                assert_eq!(mountable.listed().collect::<Vec<_>>(), ["pullpass-a"]);
+                assert!(mountable.allows("pullpass-a") && !mountable.allows("pullpass-b"));
+            }
+        }
+    }
+}

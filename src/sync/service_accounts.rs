@@ -1,0 +1,134 @@
+//! Follows the `ServiceAccounts` that enforce mountable secrets. Of all others nothing is kept.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+
+use crate::policy::mountable::Mountable;
+use crate::view::{StrictAccounts, Taken, View};
+
+/// Keeps what the view knows of `ServiceAccounts`, and tells in which namespace that has changed.
+pub(super) async fn follow(
+    view: &View,
+    events: impl Stream<Item = Event<ServiceAccount>>,
+    filled: &AtomicBool,
+    mut tell: impl FnMut(String),
+) {
+    let mut listed = StrictAccounts::default();
+    let mut left_out = LeftOut::default();
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => listed = StrictAccounts::default(),
+            Event::InitApply(account) => left_out.note(take(&mut listed, &account)),
+            Event::InitDone => {
+                let changed = {
+                    let mut known = view.strict_accounts();
+                    let before = std::mem::replace(&mut *known, std::mem::take(&mut listed));
+                    known.changed_since(&before)
+                };
+                filled.store(true, Ordering::Release);
+                changed.into_iter().for_each(&mut tell);
+            }
+            Event::Apply(account) => {
+                let taken = take(&mut view.strict_accounts(), &account);
+                left_out.note(taken);
+                if taken != Taken::Same {
+                    tell(account.namespace().unwrap_or_default());
+                }
+            }
+            Event::Delete(account) => {
+                let namespace = account.namespace().unwrap_or_default();
+                let was_there = view.strict_accounts().remove(&namespace, &account.name_any());
+                if was_there {
+                    tell(namespace);
+                }
+            }
+        }
+    }
+}
+
+fn take(accounts: &mut StrictAccounts, account: &ServiceAccount) -> Taken {
+    let namespace = account.namespace().unwrap_or_default();
+    accounts.take(&namespace, &account.name_any(), Mountable::of(account))
+}
+
+/// Whether the log has said that there are too many.
+#[derive(Default)]
+struct LeftOut(bool);
+
+impl LeftOut {
+    fn note(&mut self, taken: Taken) {
+        if taken == Taken::LeftOut && !std::mem::replace(&mut self.0, true) {
+            tracing::warn!(
+                "there are more ServiceAccounts that enforce mountable secrets than are remembered: Pods of the others are \
+                 injected as if they enforced nothing, and the API server may refuse them"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn account(name: &str, enforces: bool, secrets: &[&str]) -> ServiceAccount {
+        let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "apps",
+                "annotations": {"kubernetes.io/enforce-mountable-secrets": enforces.to_string()},
+            },
+            "imagePullSecrets": secrets,
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn strict_accounts_are_followed_and_others_are_not() {
+        let (view, filled) = (View::default(), AtomicBool::default());
+        let mut told = Vec::new();
+        let list = [
+            Event::Init,
+            Event::InitApply(account("default", false, &["pullpass-a"])),
+            Event::InitApply(account("strict", true, &["pullpass-a", "by-hand"])),
+            Event::InitDone,
+        ];
+        follow(&view, futures::stream::iter(list.clone()), &filled, |namespace| {
+            told.push(namespace)
+        })
+        .await;
+        assert!(filled.load(Ordering::Acquire));
+        assert!(view.mountable("apps", None).is_none());
+        let strict = view.mountable("apps", Some("strict")).unwrap();
+        assert_eq!(strict.listed().collect::<Vec<_>>(), ["pullpass-a"]);
+        // The same list again is no change; nor is what enforces nothing.
+        let same = list
+            .into_iter()
+            .chain([Event::Apply(account("default", false, &[]))]);
+        follow(&view, futures::stream::iter(same), &filled, |namespace| {
+            told.push(namespace)
+        })
+        .await;
+        assert_eq!(told, ["apps"]);
+        for (event, is_strict) in [
+            (Event::Apply(account("default", true, &[])), true),
+            (Event::Apply(account("default", false, &[])), false),
+            (Event::Apply(account("default", true, &[])), true),
+            (Event::Delete(account("default", true, &[])), false),
+        ] {
+            told.clear();
+            follow(&view, futures::stream::iter([event]), &filled, |namespace| {
+                told.push(namespace)
+            })
+            .await;
+            assert_eq!(view.mountable("apps", None).is_some(), is_strict);
+            assert_eq!(told, ["apps"]);
+        }
+    }
+}
