@@ -221,6 +221,20 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
     world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["caBundle"] = json!(other))?;
     world.assert_found("WEBHOOK_CA_WRONG_ERROR", &[])?;
 
+    // What the shipped conditions do not name.
+    let registry = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "domains"},
+        "spec": {
+            "loginServer": "domainsregistry.azurecr.io", "identity": {"managedIdentity": {}},
+            "customDomains": ["registry.contoso.com"],
+        },
+    });
+    world.cluster.apply(&registry.to_string())?;
+    let report = world.wait_for_fault("CUSTOM_DOMAIN_ERROR", &[])?.to_string();
+    let named = "names registry.contoso.com (AcrRegistry domains)";
+    assert!(report.contains(named), "{report}");
+    world.delete(&["acrregistry", "domains"])?;
+
     let closed = free_port()?;
     world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["service"]["port"] = json!(closed))?;
     world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;

@@ -2,6 +2,7 @@
 //! and the command that repairs it. Who gathers the facts reads the cluster, and creates nothing but by dry run.
 
 mod answer;
+mod custom_domains;
 mod definitions;
 mod egress;
 mod fence;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::answer::Answer;
+pub use self::custom_domains::Unasked;
 pub use self::definitions::is_current;
 pub use self::egress::{Egress, SHIPPED_PORTS};
 pub use self::fence::{FENCES, FencePolicy};
@@ -57,6 +59,8 @@ pub enum InstallationStep {
     Fence,
     /// The webhook's configuration.
     Webhook,
+    /// The API server asks about Pods with images on custom domains.
+    CustomDomains,
     /// Ready replicas behind the Service.
     Replicas,
     /// One of them leads.
@@ -82,6 +86,7 @@ impl Step for InstallationStep {
             Self::Rights => "Rights",
             Self::Fence => "Fence",
             Self::Webhook => "Webhook",
+            Self::CustomDomains => "Custom domains",
             Self::Replicas => "Replicas",
             Self::Leader => "Leader",
             Self::Version => "Version",
@@ -117,6 +122,8 @@ pub struct Facts {
     pub fence: Known<Vec<FencePolicy>>,
     /// The webhook's configuration, if it is there.
     pub webhook: Known<Option<MutatingWebhookConfiguration>>,
+    /// The hosts of `AcrRegistries`, outside the zones of Azure's clouds, that the webhook's conditions do not name.
+    pub unasked: Known<Unasked>,
     /// Whether a client that trusts the `caBundle` accepts the serving certificate; else what it says.
     pub trust: Known<Result<(), String>>,
     /// The replicas.
@@ -145,6 +152,7 @@ impl Facts {
             finding(InstallationStep::Rights, self.rights()),
             finding(InstallationStep::Fence, self.fence()),
             finding(InstallationStep::Webhook, self.webhook()),
+            finding(InstallationStep::CustomDomains, self.custom_domains()),
             finding(InstallationStep::Replicas, self.replicas()),
             finding(InstallationStep::Leader, self.leader()),
             finding(InstallationStep::Version, self.version()),

@@ -103,6 +103,10 @@ fn healthy() -> Facts {
         missing_rights: Ok(Vec::new()),
         fence: Ok(FENCES.map(policy).into()),
         webhook: Ok(Some(webhook(configuration()))),
+        unasked: Ok(Unasked {
+            hosts: 1,
+            unasked: Vec::new(),
+        }),
         trust: Err("not looked at".to_owned()),
         egress: Err("not looked at".to_owned()),
         replicas: Ok(vec![pod("registry.example:5000/pullpass@sha256:00")]),
@@ -130,6 +134,31 @@ fn codes(change: impl FnOnce(&mut Facts)) -> Vec<&'static str> {
             failure.code.as_str()
         })
         .collect()
+}
+
+#[test]
+fn a_custom_domain_that_no_condition_names_is_found() {
+    let unasked = |count: usize| {
+        let hosts = (0..count).map(|number| (format!("r{number}.contoso.com"), "mine".to_owned()));
+        Ok(Unasked {
+            hosts: 7,
+            unasked: hosts.collect(),
+        })
+    };
+    assert_eq!(codes(|facts| facts.unasked = unasked(0)), [""; 0]);
+    assert_eq!(codes(|facts| facts.unasked = Ok(Unasked::default())), [""; 0]);
+    let facts = Facts {
+        unasked: unasked(6),
+        ..healthy()
+    };
+    let findings = facts.findings();
+    let failure = findings.iter().find_map(Finding::failure).unwrap();
+    assert_eq!(failure.code, Code::CustomDomain);
+    let named = "names r0.contoso.com (AcrRegistry mine), ";
+    assert!(
+        failure.cause.contains(named) && failure.cause.contains("and 1 more"),
+        "{failure:?}"
+    );
 }
 
 fn changed(change: impl FnOnce(&mut Value)) -> MutatingWebhookConfiguration {
@@ -349,6 +378,7 @@ fn facts_that_can_not_be_read_are_not_checked() {
         missing_rights: Err(unknown()),
         fence: Err(unknown()),
         webhook: Err(unknown()),
+        unasked: Err(unknown()),
         replicas: Err(unknown()),
         endpoints: Err(unknown()),
         leader: Err(unknown()),

@@ -28,12 +28,15 @@ use crate::api::names::{
 use crate::certificates::{accept_pem, host};
 use crate::check::installation::{
     Answer, Egress, FENCES, Facts, FencePolicy, Known, Leader, LookedAt, OWN_CERTIFICATE, RIGHTS, Right,
+    Unasked,
 };
 use crate::cli::CliError;
 use crate::cli::audit::installed;
 use crate::cli::flags::kubeconfig::refusal;
+use crate::kubernetes::asked::unasked;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::pages::pages;
+use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::{Membership, Scope};
 
 /// The label of everything that pullpass consists of.
@@ -75,6 +78,7 @@ pub(super) async fn facts(
         deployed_in: deployments.map(|found| found.iter().filter_map(ResourceExt::namespace).collect()),
         missing_rights: missing_rights(client, own_namespace, own_certificate).await?,
         fence: fence(client).await?,
+        unasked: unasked_hosts(client, &webhook).await?,
         webhook,
         trust: Err("not looked at".to_owned()),
         replicas: listed(client, own_namespace, SELECTOR, "Pods").await?,
@@ -102,6 +106,44 @@ pub(super) async fn facts(
         facts.trust = trust(client, own_namespace, &facts.webhook, &secrets).await?;
     }
     Ok(facts)
+}
+
+/// The hosts outside the zones of Azure's clouds that the API server does not ask about.
+async fn unasked_hosts(
+    client: &Client,
+    webhook: &Known<Option<MutatingWebhookConfiguration>>,
+) -> Result<Known<Unasked>, CliError> {
+    let configuration = match webhook {
+        Ok(Some(configuration)) => configuration,
+        Ok(None) => return Ok(Err("the webhook is not registered".to_owned())),
+        Err(why) => return Ok(Err(why.clone())),
+    };
+    let mut found = Unasked::default();
+    let mut pages = std::pin::pin!(pages(Api::<AcrRegistry>::all(client.clone())));
+    loop {
+        let page = match pages.try_next().await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(Ok(found)),
+            // Another step tells of it.
+            Err(error) if error.code() == Some(404) => {
+                return Ok(Err("the API server has no AcrRegistries".to_owned()));
+            }
+            Err(error) => return known("AcrRegistries", Err(error)),
+        };
+        for object in page {
+            // Of one that is invalid its own status tells.
+            let Ok(registry) = AttachedRegistry::parse(&object) else {
+                continue;
+            };
+            found.hosts += registry.other_hosts().count();
+            let unasked = unasked(configuration, registry.other_hosts());
+            found.unasked.extend(
+                unasked
+                    .into_iter()
+                    .map(|host| (host.to_owned(), registry.name().to_owned())),
+            );
+        }
+    }
 }
 
 /// What a call brought; a refusal for want of a right is a fact, and anything else ends the check.
