@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 use pullpass::admission::{Admission, ClusterSenders};
-use pullpass::admission::{demand, denials};
+use pullpass::admission::{demand, notices};
 use pullpass::audit::{AuditLog, Destination};
 use pullpass::metrics::Metrics;
 use pullpass::policy::decision::Settings;
@@ -48,9 +48,9 @@ fn webhook(
     let audit = Destination::File(directory.join("audit.log"));
     let audit = Arc::new(AuditLog::open(&audit).unwrap());
     let (demand, demands) = demand::channel(Arc::clone(metrics));
-    let (denials, _) = denials::channel(Arc::clone(metrics));
+    let (notices, _) = notices::channel(Arc::clone(metrics));
     let admission = Admission::new(view, Settings::default(), audit, Arc::clone(metrics))
-        .in_cluster(ClusterSenders { demand, denials });
+        .in_cluster(ClusterSenders { demand, notices });
     (admission, demands)
 }
 

@@ -50,8 +50,8 @@ fn consequence(queue: Queue) -> &'static str {
         Queue::Demand => {
             "demands for pull secrets were dropped: the leader writes them when it sees the Pods, which takes longer"
         }
-        Queue::DenialEvent => {
-            "denials were dropped before their Events were written: the audit log has all of them"
+        Queue::OwnerEvent => {
+            "Events for the owners of Pods were dropped: the audit log has what they were about"
         }
     }
 }
@@ -76,6 +76,6 @@ mod tests {
     #[test]
     fn a_drop_is_said_with_who_still_has_what_was_dropped() {
         assert!(consequence(Queue::Demand).contains("the leader writes them"));
-        assert!(consequence(Queue::DenialEvent).contains("the audit log has all of them"));
+        assert!(consequence(Queue::OwnerEvent).contains("the audit log has"));
     }
 }

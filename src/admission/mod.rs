@@ -2,11 +2,11 @@
 //! transport.
 
 pub mod demand;
-pub mod denials;
 mod drops;
 mod echo;
 pub mod json;
 mod lookups;
+pub mod notices;
 pub mod patch;
 pub mod review;
 mod turns;
@@ -27,13 +27,15 @@ use self::lookups::{FoundNamespace, Lookups, Wait};
 use self::patch::pull_secrets_patch;
 use self::written::Written;
 use crate::admission::demand::DemandSender;
-use crate::admission::denials::DenialSender;
+use crate::admission::notices::NoticeSender;
 use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record};
 use crate::base::clock::monotonic;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistries;
-use crate::policy::decision::{Decision, Denial, Fresher, Settings, Violation, WaitOutcome, Waited, decide};
+use crate::policy::decision::{
+    Decision, Denial, Fresher, Matter, Notice, Settings, Violation, WaitOutcome, Waited, decide,
+};
 use crate::policy::request::ReviewRequest;
 use crate::policy::scope::Picked;
 use crate::view::View;
@@ -97,8 +99,8 @@ pub enum Place<'a, T> {
 pub struct ClusterSenders {
     /// Takes which namespace needs which pull secrets.
     pub demand: DemandSender,
-    /// Takes whose Pods are refused.
-    pub denials: DenialSender,
+    /// Takes what the owners of Pods have to know.
+    pub notices: NoticeSender,
 }
 
 /// Why a review could not be answered.
@@ -208,7 +210,7 @@ impl Admission {
             let is_known = labels
                 .as_ref()
                 .is_some_and(|labels| scope.injects(&request.namespace, Some(labels)));
-            cluster.tell_denials(request, &decision, is_known);
+            cluster.tell_owner(request, &decision, is_known);
         }
         let results = Waited::of(review.asked, review.failed, decision.fresher, review.pull_secret);
         let took = monotonic().saturating_duration_since(arrived);
@@ -330,12 +332,16 @@ impl ClusterSenders {
         unwritten
     }
 
-    fn tell_denials(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
+    fn tell_owner(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>, is_known: bool) {
         // A namespace that the cache does not have, or has as not injected, may be of a forged review's making. A controller
         // tries again, and finds its namespace known.
         if let Some(owner) = request.pod.owner.as_ref().filter(|_| is_known) {
             for Denial { rule, event, .. } in &decision.denials {
-                self.denials.send(&request.namespace, owner, *rule, event);
+                let matter = Matter::Denied(*rule);
+                self.notices.send(&request.namespace, owner, matter, event);
+            }
+            for Notice { matter, message } in &decision.notices {
+                self.notices.send(&request.namespace, owner, *matter, message);
             }
         }
     }
@@ -384,7 +390,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::demand::Demand;
-    use super::denials::OwnerDenied;
+    use super::notices::OwnerNotice;
     use super::*;
     use crate::audit::Destination;
     use crate::policy::attached::AttachedRegistry;
@@ -436,7 +442,7 @@ mod tests {
     /// What is told and counted of reviews. The namespace apps is known, and may use one of two registries.
     struct Reports {
         demand: Option<Demand>,
-        denied: Option<OwnerDenied>,
+        told: Option<OwnerNotice>,
         metrics: String,
     }
 
@@ -461,9 +467,9 @@ mod tests {
         };
         let metrics = Arc::new(Metrics::new(|| 0));
         let (demand, mut demands) = demand::channel(Arc::clone(&metrics));
-        let (denials, mut denied) = denials::channel(Arc::clone(&metrics));
+        let (notices, mut told) = notices::channel(Arc::clone(&metrics));
         let admission = Admission::new(view, settings, Arc::new(audit), Arc::clone(&metrics))
-            .in_cluster(ClusterSenders { demand, denials });
+            .in_cluster(ClusterSenders { demand, notices });
         for review in reviews {
             let answer = answer(&admission, review, Picked::ByMode);
             assert_eq!(answer["response"]["uid"], "u", "{answer}");
@@ -471,7 +477,7 @@ mod tests {
         drop(admission);
         Reports {
             demand: demands.recv().now_or_never().flatten(),
-            denied: denied.recv().now_or_never().flatten(),
+            told: told.recv().now_or_never().flatten(),
             metrics: metrics.encode().unwrap(),
         }
     }
@@ -482,8 +488,8 @@ mod tests {
     };
 
     /// What whoever writes Events is told of a review.
-    fn told(review: &Value) -> Option<OwnerDenied> {
-        answered(std::slice::from_ref(review), DENY).denied
+    fn told(review: &Value) -> Option<OwnerNotice> {
+        answered(std::slice::from_ref(review), DENY).told
     }
 
     #[test]
@@ -507,7 +513,7 @@ mod tests {
             stored.demand.map(|demand| demand.registry).as_deref(),
             Some("mine")
         );
-        assert!(stored.denied.is_some());
+        assert!(stored.told.is_some());
         let dry = answered(
             &reviews.map(|mut review| {
                 review["request"]["dryRun"] = json!(true);
@@ -516,7 +522,7 @@ mod tests {
             DENY,
         );
         assert_eq!(dry.demand.map(|demand| demand.registry), None);
-        assert_eq!(dry.denied, None);
+        assert_eq!(dry.told, None);
     }
 
     #[test]
@@ -562,10 +568,10 @@ mod tests {
         view.set_registries(std::iter::once(attached(&json!({}))).collect());
         let metrics = Arc::new(Metrics::new(|| 0));
         let (demand, _demands) = demand::channel(Arc::clone(&metrics));
-        let (denials, _denied) = denials::channel(Arc::clone(&metrics));
+        let (notices, _notices) = notices::channel(Arc::clone(&metrics));
         let admission = Admission::new(view, Settings::default(), Arc::new(audit), metrics);
         let admission = if in_cluster {
-            admission.in_cluster(ClusterSenders { demand, denials })
+            admission.in_cluster(ClusterSenders { demand, notices })
         } else {
             admission
         };
@@ -606,10 +612,10 @@ mod tests {
             view.set_registries(std::iter::once(attached(&selector)).collect());
             let metrics = Arc::new(Metrics::new(|| 0));
             let (demand, _demands) = demand::channel(Arc::clone(&metrics));
-            let (denials, _denied) = denials::channel(Arc::clone(&metrics));
+            let (notices, _notices) = notices::channel(Arc::clone(&metrics));
             let audit = AuditLog::open(&Destination::File("/dev/null".into())).unwrap();
             let admission = Admission::new(view, Settings::default(), Arc::new(audit), metrics)
-                .in_cluster(ClusterSenders { demand, denials });
+                .in_cluster(ClusterSenders { demand, notices });
             let answer = answer(&admission, &review("apps", "main", theirs), picked);
             let decision = &answer["response"]["auditAnnotations"]["decision"];
             assert_eq!(decision, expected, "{label} {picked:?}");

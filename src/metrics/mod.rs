@@ -65,8 +65,8 @@ pub struct Metrics {
 pub enum Queue {
     /// Pull secrets that are to be written before the kubelet asks for them.
     Demand,
-    /// Denials that are to be told to the Pod's owner.
-    DenialEvent,
+    /// What is to be told to the owners of Pods.
+    OwnerEvent,
 }
 
 impl Queue {
@@ -74,7 +74,7 @@ impl Queue {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Demand => "demand",
-            Self::DenialEvent => "denial-event",
+            Self::OwnerEvent => "owner-event",
         }
     }
 }

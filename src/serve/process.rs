@@ -19,7 +19,7 @@ use super::log_filter::LogFilter;
 use super::options::{ClusterOptions, Options, Source};
 use super::replica::{Replica, ReplicaCertificate};
 use super::shutdown::{listen_for, shutdown_requested};
-use crate::admission::{Admission, ClusterSenders, demand, denials};
+use crate::admission::{Admission, ClusterSenders, demand, notices};
 use crate::audit::AuditLog;
 use crate::base::causes::causes;
 use crate::base::readiness::Readiness;
@@ -109,11 +109,11 @@ impl Process {
                     interval: reload_interval,
                 });
                 let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));
-                let (denials, denied) = denials::channel(Arc::clone(&shared.metrics));
+                let (notices, noticed) = notices::channel(Arc::clone(&shared.metrics));
                 let admission = admission
                     .in_cluster(ClusterSenders {
                         demand: demand.clone(),
-                        denials,
+                        notices,
                     })
                     .asking(client.clone());
                 let observer: Arc<dyn RequestObserver> = Arc::new(AzureRequests(Arc::clone(&shared.metrics)));
@@ -134,7 +134,10 @@ impl Process {
                     evicts_stuck_pods: cluster.evicts_stuck_pods,
                     demand,
                 };
-                (admission, tokio::spawn(replica.run(demands, denied, until_ended)))
+                (
+                    admission,
+                    tokio::spawn(replica.run(demands, noticed, until_ended)),
+                )
             }
         };
         let webhook = Webhook::new(admission, max_concurrent, Arc::clone(&shared.readiness));

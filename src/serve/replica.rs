@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::ServeError;
 use super::leader::{Candidate, LeaseNotes};
 use crate::admission::demand::{DemandReceiver, DemandSender};
-use crate::admission::denials::DenialReceiver;
+use crate::admission::notices::NoticeReceiver;
 use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::azure::mint::Minter;
 use crate::base::causes::causes;
@@ -24,12 +24,12 @@ use crate::metrics::Metrics;
 use crate::policy::decision::Settings;
 use crate::server::{ServedTls, TlsMaker};
 use crate::sync::demand::DemandWriter;
-use crate::sync::denial_events::write_events;
 use crate::sync::failed_pulls::FailedPulls;
 use crate::sync::fence::Fence;
 use crate::sync::index::IndexController;
 use crate::sync::minting::bindings::BindingController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
+use crate::sync::owner_events::write_events;
 use crate::sync::pods::PodsController;
 use crate::sync::rescue::Rescuer;
 use crate::sync::secrets::{SecretsController, Tallies};
@@ -75,7 +75,7 @@ impl Replica {
     pub(super) async fn run(
         mut self,
         demands: DemandReceiver,
-        denied: DenialReceiver,
+        notices: NoticeReceiver,
         ended: oneshot::Receiver<()>,
     ) -> Result<(), ServeError> {
         let certificate = self.own_certificate.take();
@@ -109,7 +109,7 @@ impl Replica {
                 Some(Err(error)) => Err(ServeError::Cluster(causes(&error))),
                 Some(Ok(())) | None => Ok(()),
             },
-            () = write_events(self.client.clone(), denied) => Ok(()),
+            () = write_events(self.client.clone(), notices) => Ok(()),
             () = follow_certificate(certificate) => Ok(()),
             led = self.stand_and_lead(&watches, own.as_deref(), ended) => led,
         }

@@ -304,7 +304,7 @@ mod tests {
 
     use super::super::connections::Connections;
     use super::*;
-    use crate::admission::{ClusterSenders, demand, denials};
+    use crate::admission::{ClusterSenders, demand, notices};
     use crate::audit::{AuditLog, Destination};
     use crate::metrics::Metrics;
     use crate::policy::decision::Settings;
@@ -338,13 +338,13 @@ mod tests {
         let metrics = Arc::new(Metrics::new(|| 0));
         let audit = Arc::new(AuditLog::open(&Destination::File("/dev/null".into())).unwrap());
         let (demand, _) = demand::channel(Arc::clone(&metrics));
-        let (denials, _) = denials::channel(Arc::clone(&metrics));
+        let (notices, _) = notices::channel(Arc::clone(&metrics));
         let stuck = tower::service_fn(async |_: http::Request<kube::client::Body>| {
             std::future::pending::<Result<http::Response<kube::client::Body>, io::Error>>().await
         });
         let view = Arc::new(View::default());
         let admission = Admission::new(view, Settings::default(), audit, metrics)
-            .in_cluster(ClusterSenders { demand, denials })
+            .in_cluster(ClusterSenders { demand, notices })
             .asking(kube::Client::new(stuck, "default"));
         let connections = Connections::new(1, None);
         let place = connections.admit(IpAddr::from(Ipv4Addr::LOCALHOST)).place;

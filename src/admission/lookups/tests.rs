@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::admission::demand::{self, DemandReceiver};
-use crate::admission::{Admission, ClusterSenders, ReviewStep, denials};
+use crate::admission::{Admission, ClusterSenders, ReviewStep, notices};
 use crate::audit::{AuditLog, Destination};
 use crate::metrics::Metrics;
 use crate::policy::decision::{Settings, WaitOutcome};
@@ -101,14 +101,14 @@ impl World {
         let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
         let (view, metrics) = (Arc::new(View::default()), Arc::new(Metrics::new(|| 0)));
         let (demand, demands) = demand::channel(Arc::clone(&metrics));
-        let (denials, _denied) = denials::channel(Arc::clone(&metrics));
+        let (notices, _denied) = notices::channel(Arc::clone(&metrics));
         let admission = Admission::new(
             Arc::clone(&view),
             Settings::default(),
             Arc::new(audit),
             Arc::clone(&metrics),
         )
-        .in_cluster(ClusterSenders { demand, denials })
+        .in_cluster(ClusterSenders { demand, notices })
         .asking(Client::new(service, "default"));
         Self {
             admission,

@@ -8,7 +8,7 @@ use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::fresher::Fresher;
 use crate::policy::decision::warnings::Warnings;
 use crate::policy::decision::{
-    Decision, Denial, Injector, JudgedImage, Outcome, Violation, label_warnings, messages,
+    Decision, Denial, Injector, JudgedImage, Matter, Notice, Outcome, Violation, label_warnings, messages,
 };
 use crate::policy::exemption::Treatment;
 use crate::policy::request::{Operation, PodImage, ReviewRequest};
@@ -53,7 +53,17 @@ struct Tally<'a> {
     violations: Vec<Violation<'a>>,
     known: HashSet<(Rule, Cow<'a, str>)>,
     denials: Vec<Denial>,
+    notices: Vec<Notice>,
     warnings: Warnings,
+}
+
+impl Tally<'_> {
+    /// Takes what the Pod's owner has to know, once for each matter.
+    fn notice(&mut self, matter: Matter, message: String) {
+        if self.notices.iter().all(|notice| notice.matter != matter) {
+            self.notices.push(Notice { matter, message });
+        }
+    }
 }
 
 impl<'a, 'l> Judge<'a, 'l> {
@@ -210,6 +220,9 @@ impl<'a, 'l> Judge<'a, 'l> {
             tally.is_anonymous = true;
         } else {
             tally.warnings.extend(messages::spelling(image, &grant.host));
+            if let Some(message) = messages::spelling_event(&grant.host) {
+                tally.notice(Matter::Spelling, message);
+            }
         }
         match credential {
             (Credential::OtherRepository, Some(registry)) => tally.warnings.push(
@@ -222,6 +235,8 @@ impl<'a, 'l> Judge<'a, 'l> {
                     .warnings
                     .push(messages::unlisted(image, &host, account, secret));
                 tally.unlisted = tally.unlisted.or(Some(secret));
+                let message = messages::unlisted_event(&host, secret);
+                tally.notice(Matter::MountableSecrets, message);
             }
             (Credential::Missing, _) => {
                 let host = LoginServer::known_host(&grant.host);
@@ -361,6 +376,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             violations: tally.violations,
             warnings: warnings.into_texts(),
             denials: tally.denials,
+            notices: tally.notices,
             fresher,
         }
     }

@@ -27,6 +27,15 @@ pub(super) fn not_a_reference(image: &PodImage<'_>, error: ImageReferenceError) 
 /// The kubelet compares a pull secret's host with the Pod's by case and its port as text, and not every spelling can be
 /// listed in a pull secret.
 pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<String> {
+    misspelled(host).map(|why| format!("pullpass: {} {why}", quoted_path(image)))
+}
+
+/// The same in an Event, on which nothing of the sender's is but the host.
+pub(super) fn spelling_event(host: &RegistryHost<'_>) -> Option<String> {
+    misspelled(host).map(|why| format!("A Pod {why}"))
+}
+
+fn misspelled(host: &RegistryHost<'_>) -> Option<String> {
     let lower = host.canonical();
     (!host.is_matched_by_kubelets()).then(|| {
         let (written, how) = match host.port() {
@@ -35,8 +44,7 @@ pub(super) fn spelling(image: &PodImage<'_>, host: &RegistryHost<'_>) -> Option<
         };
         let written = quoted(written);
         format!(
-            "pullpass: {} names {written}: write {lower}, since a kubelet matches credentials {how} and finds none for it",
-            quoted_path(image),
+            "names {written}: write {lower}, since a kubelet matches credentials {how} and finds none for it"
         )
     })
 }
@@ -66,6 +74,15 @@ pub(super) fn unlisted(image: &PodImage<'_>, host: &str, account: &str, secret: 
         "pullpass: {} is on {host}, but ServiceAccount {} enforces mountable secrets: add {secret} to its imagePullSecrets",
         quoted_path(image),
         quoted(account),
+    )
+}
+
+/// The same in an Event.
+pub(super) fn unlisted_event(host: &str, secret: &str) -> String {
+    format!(
+        "A Pod has an image on {}, but its ServiceAccount enforces mountable secrets: add {secret} to the imagePullSecrets of \
+         the ServiceAccount",
+        quoted(host)
     )
 }
 

@@ -107,6 +107,8 @@ pub struct Decision<'a> {
     pub warnings: Vec<String>,
     /// Why the request is refused: one for each rule that refuses it.
     pub denials: Vec<Denial>,
+    /// What else the Pod's owner has to know, since nobody reads the warnings that its controller gets: one for each matter.
+    pub notices: Vec<Notice>,
     /// What should be known better before this is final, where somebody can be asked.
     pub fresher: Fresher,
 }
@@ -120,6 +122,37 @@ pub struct Denial {
     pub message: String,
     /// What an Event says: nothing that the sender wrote, but for a host that was parsed.
     pub event: String,
+}
+
+/// What an Event tells the owner of a Pod: nothing that the sender wrote, but for a host that was parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub matter: Matter,
+    /// What it says.
+    pub message: String,
+}
+
+/// What an Event on the owner of a Pod is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Matter {
+    /// The Pod was refused by this rule.
+    Denied(Rule),
+    /// A kubelet does not find the pull secret, as the image's host is written.
+    Spelling,
+    /// The Pod's ServiceAccount does not let it name its pull secret.
+    MountableSecrets,
+}
+
+impl Matter {
+    /// A word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied(rule) => rule.as_str(),
+            Self::Spelling => "spelling",
+            Self::MountableSecrets => "mountable-secrets",
+        }
+    }
 }
 
 /// An image, and the attached registry that it is on.
@@ -229,6 +262,7 @@ impl<'a> Decision<'a> {
             violations: Vec::new(),
             warnings: Warnings::from_iter(warnings).into_texts(),
             denials: Vec::new(),
+            notices: Vec::new(),
             fresher: Fresher::default(),
         }
     }

@@ -276,6 +276,9 @@ fn a_strict_account_lets_a_pod_have_what_it_lists() {
             (secrets, demanded)
         );
         assert_eq!(decision.warnings.len(), warned, "{:?}", decision.warnings);
+        let notices = decision.notices.iter().map(|notice| notice.matter);
+        let expected = std::iter::repeat_n(Matter::MountableSecrets, warned);
+        assert!(notices.eq(expected), "{:?}", decision.notices);
         if outcome == Outcome::Uncovered {
             assert!(
                 decision.reason.contains("enforces mountable secrets"),

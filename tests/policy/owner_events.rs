@@ -1,9 +1,11 @@
 //! Who owns a Pod that was refused is told by an Event: its controller made the request, and nobody reads its answer.
 
-use pullpass_test_support::wait_for;
+use std::error::Error;
+
+use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
-use crate::world::{CLOSED, SOON, Test, attach, cluster, items, pullpass, text};
+use crate::world::{CLOSED, OPEN, SOON, Test, attach, cluster, items, pull_secrets, pullpass, text};
 
 fn pod(namespace: &str, name: &str, image: &str, owner: &Value) -> String {
     let reference = json!({
@@ -22,6 +24,77 @@ fn pod(namespace: &str, name: &str, image: &str, owner: &Value) -> String {
     .to_string()
 }
 
+/// A `ReplicaSet` that makes no Pods by itself.
+fn owner(cluster: &ControlPlane, namespace: &str, name: &str) -> Result<Value, Box<dyn Error>> {
+    let labels = json!({"app": name});
+    let object = json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "main", "image": "nginx"}]},
+            },
+        },
+    });
+    cluster.apply(&object.to_string())?;
+    Ok(cluster.get_json(&["replicaset", name, "--namespace", namespace])?)
+}
+
+#[test]
+fn an_owner_is_told_once_of_a_spelling() -> Test {
+    let cluster = cluster()?;
+    let pullpass = pullpass(&cluster).start()?;
+    attach(&cluster)?;
+    let namespace = pullpass.new_namespace(&[])?;
+    let (web, right) = (
+        owner(&cluster, &namespace, "web")?,
+        owner(&cluster, &namespace, "right")?,
+    );
+    let create = |name: &str, host: &str, owner: &Value| {
+        let pod = pod(&namespace, name, &format!("{host}.azurecr.io/app:v1"), owner);
+        cluster.run_with_input(&["create", "--output", "json", "--filename", "-"], &pod)
+    };
+    // The namespace is known, and the registry.
+    let mut number = 0;
+    wait_for("an injected Pod", SOON, || {
+        number += 1;
+        let created = create(&format!("right-{number}"), OPEN, &right).map_err(|error| error.to_string())?;
+        let created: Value = serde_json::from_str(&created.stdout).map_err(|error| error.to_string())?;
+        let is_injected = !pull_secrets(&created).is_empty();
+        is_injected.then_some(()).ok_or(created.to_string())
+    })?;
+    for number in 0..3 {
+        create(&format!("web-{number}"), "OpenRegistry", &web)?;
+    }
+    let of_spelling = || {
+        let events = cluster
+            .get_json(&["events", "--namespace", &namespace])
+            .map_err(|error| error.to_string())?;
+        let ours = items(&events, "/items").filter(|event| text(event, "/reason") == "ImageSpelling");
+        let ours: Vec<Value> = ours.cloned().collect();
+        if ours.is_empty() {
+            Err("there is none".to_owned())
+        } else {
+            Ok(ours)
+        }
+    };
+    let events = wait_for("the Event", SOON, of_spelling)?;
+    assert_eq!(events.len(), 1, "{events:#?}");
+    for event in &events {
+        assert_eq!(text(event, "/involvedObject/uid"), text(&web, "/metadata/uid"));
+        assert_eq!(
+            text(event, "/message"),
+            "A Pod names OpenRegistry.azurecr.io: write openregistry.azurecr.io, since a kubelet matches credentials by case and \
+             finds none for it"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn an_owner_is_told_once_for_each_rule() -> Test {
     let cluster = cluster()?;
@@ -31,24 +104,7 @@ fn an_owner_is_told_once_for_each_rule() -> Test {
         .start()?;
     attach(&cluster)?;
     let namespace = pullpass.new_namespace(&[])?;
-    let owner = |name: &str| {
-        let labels = json!({"app": name});
-        let object = json!({
-            "apiVersion": "apps/v1",
-            "kind": "ReplicaSet",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {
-                "replicas": 0,
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"containers": [{"name": "main", "image": "nginx"}]},
-                },
-            },
-        });
-        cluster.apply(&object.to_string())?;
-        cluster.get_json(&["replicaset", name, "--namespace", &namespace])
-    };
+    let owner = |name: &str| owner(&cluster, &namespace, name);
     let (web, dry, last) = (owner("web")?, owner("dry")?, owner("last")?);
     let strange = "strangeregistry.azurecr.io/app:v1";
     let closed = format!("{CLOSED}.azurecr.io/app:v1");

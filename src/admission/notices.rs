@@ -1,5 +1,5 @@
-//! What admission tells the writer of Events: whose Pods the policy refuses. The channel is bounded and never blocks an
-//! answer.
+//! What admission tells the writer of Events: whose Pods the policy refuses, or can't pull as they are. The channel is bounded and
+//! never blocks an answer.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::drops::Drops;
 use crate::base::dns::is_subdomain;
 use crate::kubernetes::events::note;
 use crate::metrics::{DropReason, Metrics, Queue};
+use crate::policy::decision::Matter;
 use crate::policy::request::Owner;
-use crate::policy::rules::Rule;
 
-/// How many denials may wait for their Events. More are in the audit log alone.
+/// How many notices may wait for their Events. More are in the audit log alone.
 pub const BACKLOG: usize = 256;
 
 /// The kinds that make Pods themselves. Of others, for instance those of custom resources, the audit log tells.
@@ -27,50 +27,50 @@ const OWNERS: [(&str, &str); 5] = [
 /// The form of a uid.
 const UUID: &str = "00000000-0000-0000-0000-000000000000";
 
-/// A Pod was refused that somebody owns.
+/// Something is to be known about a Pod that somebody owns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OwnerDenied {
+pub struct OwnerNotice {
     /// The Pod's namespace.
     pub namespace: String,
     /// Its owner.
     pub owner: ObjectReference,
-    /// The rule that refuses it.
-    pub rule: Rule,
-    /// Why, cut to what an Event can hold.
+    /// What about.
+    pub matter: Matter,
+    /// What, cut to what an Event can hold.
     pub message: String,
 }
 
-/// Takes denials from admission; it never blocks.
+/// Takes notices from admission; it never blocks.
 #[derive(Debug, Clone)]
-pub struct DenialSender(mpsc::Sender<OwnerDenied>, Arc<Drops>);
+pub struct NoticeSender(mpsc::Sender<OwnerNotice>, Arc<Drops>);
 
-/// What the writer reads denials from.
+/// What the writer reads notices from.
 #[derive(Debug)]
-pub struct DenialReceiver(mpsc::Receiver<OwnerDenied>, Arc<Drops>);
+pub struct NoticeReceiver(mpsc::Receiver<OwnerNotice>, Arc<Drops>);
 
 /// A way from admission to the writer. What is dropped on it is counted.
-pub fn channel(metrics: Arc<Metrics>) -> (DenialSender, DenialReceiver) {
+pub fn channel(metrics: Arc<Metrics>) -> (NoticeSender, NoticeReceiver) {
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    let drops = Arc::new(Drops::new(Queue::DenialEvent, metrics));
+    let drops = Arc::new(Drops::new(Queue::OwnerEvent, metrics));
     (
-        DenialSender(sender, Arc::clone(&drops)),
-        DenialReceiver(receiver, drops),
+        NoticeSender(sender, Arc::clone(&drops)),
+        NoticeReceiver(receiver, drops),
     )
 }
 
-impl DenialSender {
-    /// Says that a Pod of this owner was refused.
-    pub fn send(&self, namespace: &str, owner: &Owner<'_>, rule: Rule, message: &str) {
+impl NoticeSender {
+    /// Tells the owner of a Pod.
+    pub fn send(&self, namespace: &str, owner: &Owner<'_>, matter: Matter, message: &str) {
         let Some(owner) = reference(namespace, owner) else {
             return self.1.count(DropReason::OwnerInvalid, 1);
         };
-        let denied = OwnerDenied {
+        let notice = OwnerNotice {
             namespace: namespace.to_owned(),
             owner,
-            rule,
+            matter,
             message: note(message).to_owned(),
         };
-        if self.0.try_send(denied).is_err() {
+        if self.0.try_send(notice).is_err() {
             self.1.count(DropReason::Full, 1);
         }
     }
@@ -99,9 +99,9 @@ fn is_uid(uid: &str) -> bool {
         })
 }
 
-impl DenialReceiver {
-    /// The next denial; none once admission is gone.
-    pub async fn recv(&mut self) -> Option<OwnerDenied> {
+impl NoticeReceiver {
+    /// The next notice; none once admission is gone.
+    pub async fn recv(&mut self) -> Option<OwnerNotice> {
         self.0.recv().await
     }
 
@@ -115,6 +115,7 @@ impl DenialReceiver {
 mod tests {
     use super::*;
     use crate::base::dns::MAX_SUBDOMAIN;
+    use crate::policy::rules::Rule;
 
     const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
 
@@ -133,21 +134,21 @@ mod tests {
         }
     }
 
-    fn sent(owner: &Owner<'_>) -> Option<OwnerDenied> {
+    fn sent(owner: &Owner<'_>) -> Option<OwnerNotice> {
         let (sender, mut receiver) = channel(Arc::new(Metrics::new(|| 0)));
-        sender.send("apps", owner, Rule::Unattached, "why");
+        sender.send("apps", owner, Matter::Denied(Rule::Unattached), "why");
         receiver.0.try_recv().ok()
     }
 
     #[test]
     fn controllers_of_pods_are_told() {
         for (api_version, kind) in OWNERS {
-            let denied = sent(&owner(api_version, kind, "web-7d9f.v1", UID)).unwrap();
-            assert_eq!(denied.owner.api_version.as_deref(), Some(api_version));
-            assert_eq!(denied.owner.kind.as_deref(), Some(kind));
-            assert_eq!(denied.owner.name.as_deref(), Some("web-7d9f.v1"));
-            assert_eq!(denied.owner.namespace.as_deref(), Some("apps"));
-            assert_eq!(denied.owner.uid.as_deref(), Some(UID));
+            let notice = sent(&owner(api_version, kind, "web-7d9f.v1", UID)).unwrap();
+            assert_eq!(notice.owner.api_version.as_deref(), Some(api_version));
+            assert_eq!(notice.owner.kind.as_deref(), Some(kind));
+            assert_eq!(notice.owner.name.as_deref(), Some("web-7d9f.v1"));
+            assert_eq!(notice.owner.namespace.as_deref(), Some("apps"));
+            assert_eq!(notice.owner.uid.as_deref(), Some(UID));
         }
     }
 
@@ -204,7 +205,7 @@ mod tests {
             sender.send(
                 "apps",
                 &owner("apps/v1", "ReplicaSet", "web", UID),
-                Rule::Unattached,
+                Matter::Spelling,
                 "no",
             );
         }
@@ -212,7 +213,7 @@ mod tests {
         receiver.dropped(DropReason::Expired, 2);
         for reason in ["full", "expired"] {
             let counted =
-                format!("pullpass_queue_dropped_total{{queue=\"denial-event\",reason=\"{reason}\"}} 2\n");
+                format!("pullpass_queue_dropped_total{{queue=\"owner-event\",reason=\"{reason}\"}} 2\n");
             assert!(metrics.encode().unwrap().contains(&counted), "{reason}");
         }
     }
