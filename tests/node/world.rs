@@ -17,7 +17,7 @@ pub type Test = Result<(), Box<dyn Error>>;
 /// Only bounds how long a broken test takes.
 pub const SOON: Duration = Duration::from_mins(2);
 /// How many tests there can be that want a registry of their own.
-const LOGINS: usize = 24;
+const LOGINS: usize = 26;
 
 pub struct World<'a> {
     // In the order in which they are to be dropped.
@@ -66,9 +66,17 @@ pub fn shared() -> Result<&'static World<'static>, Box<dyn Error>> {
 
 /// Installs pullpass, as the only one of the cluster.
 fn install<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>, Box<dyn Error>> {
+    for file in ["crd.yaml", "rbac.yaml"] {
+        let component = format!(
+            "{}/manifests/components/bindings/{file}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        cluster.run(&["apply", "--server-side", "--filename", &component])?;
+    }
     let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .whole_cluster("apps")
-        .in_cluster();
+        .in_cluster()
+        .flag("--bindings");
     let flags = azure.flags().into_iter();
     Ok(flags.fold(builder, InstallationBuilder::flag).start()?)
 }
@@ -103,14 +111,16 @@ impl<'a> World<'a> {
         install(self.cluster, &self.azure)
     }
 
-    /// A registry that nobody else has, with an image that runs until it is asked to end.
-    pub fn registry(&self) -> Result<Registry, Box<dyn Error>> {
+    /// A registry that nobody else has.
+    pub fn login(&self) -> Result<Login, Box<dyn Error>> {
         let number = self.given.fetch_add(1, Ordering::Relaxed);
-        let login = self
-            .logins
-            .get(number)
-            .cloned()
-            .ok_or("there are no registries left")?;
+        let login = self.logins.get(number).cloned();
+        Ok(login.ok_or("there are no registries left")?)
+    }
+
+    /// The same, with an image that runs until it is asked to end.
+    pub fn registry(&self) -> Result<Registry, Box<dyn Error>> {
+        let login = self.login()?;
         let program = Node::program()?;
         // One docker-registry holds the images of all, by their repositories.
         let repository = format!("team/{}", login.name);

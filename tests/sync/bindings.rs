@@ -1,192 +1,18 @@
 //! What an AcrPullBinding does: a namespace pulls as the identity of a ServiceAccount of its own, which its owner grants.
 
-use std::error::Error;
-use std::sync::OnceLock;
-
-use pullpass_emulator::{FederatedCredential, Jwks, Principal, Step};
-use pullpass_test_support::{Azure, ControlPlane, InstallationBuilder, Login, end_to_end_wanted, wait_for};
+use pullpass_emulator::{Lifetimes, Registry, Role, RoleAssignment, Step};
+use pullpass_test_support::{Azure, Login, wait_for};
 use serde_json::{Value, json};
 
-use crate::client::pull;
+use crate::bound_team::{ACCOUNT, BINDING, PULL_SECRET, Team};
+use crate::bound_world::{install_bindings, with_bindings};
+use crate::client::{assert_refused, pull};
 use crate::health::{CURRENT, wait_for_health};
 use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
 
-const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/components/bindings");
-const LOGINS: usize = 12;
-const ACCOUNT: &str = "puller";
-const BINDING: &str = "app";
-const PULL_SECRET: &str = "pullpass-binding-app";
-
-/// Installs what the component has beside the setting.
-pub fn install(cluster: &ControlPlane) -> Test {
-    for file in ["crd.yaml", "rbac.yaml"] {
-        let path = format!("{COMPONENT}/{file}");
-        cluster.run(&["apply", "--server-side", "--filename", &path])?;
-    }
-    Ok(())
-}
-
-/// A world of its own: the component is not installed in the others.
-fn world() -> Result<&'static World<'static>, Box<dyn Error>> {
-    static CLUSTER: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
-    static WORLD: OnceLock<Result<World<'static>, String>> = OnceLock::new();
-    end_to_end_wanted()?;
-    let started = CLUSTER.get_or_init(|| {
-        let cluster = ControlPlane::start().map_err(|error| error.to_string())?;
-        install(&cluster).map_err(|error| error.to_string())?;
-        Ok(cluster)
-    });
-    let cluster = started.as_ref().map_err(String::as_str)?;
-    let world = WORLD.get_or_init(|| {
-        let settle = |builder: InstallationBuilder<'static>| builder.flag(RESYNC).flag("--bindings");
-        World::with_pullpass(cluster, LOGINS, |_| {}, settle).map_err(|error| error.to_string())
-    });
-    Ok(world.as_ref().map_err(String::as_str)?)
-}
-
-/// A namespace with a registry that it may pull from, as a ServiceAccount there that nobody has made yet.
-pub struct Team<'a, 'w> {
-    world: &'a World<'w>,
-    login: Login,
-    namespace: String,
-}
-
-impl<'a, 'w> Team<'a, 'w> {
-    fn new(world: &'a World<'w>) -> Result<Self, Box<dyn Error>> {
-        let login = world.login()?;
-        world.azure.push_image(&login, "app")?;
-        Ok(Self {
-            world,
-            login,
-            namespace: world.pullpass.new_namespace(&[])?,
-        })
-    }
-
-    /// One that has done all that there is to do.
-    pub fn bound(world: &'a World<'w>) -> Result<Self, Box<dyn Error>> {
-        let team = Self::new(world)?;
-        team.trust()?;
-        team.make_account()?;
-        team.grant()?;
-        team.bind()?;
-        team.wait_for_reason("Minted")?;
-        Ok(team)
-    }
-
-    /// Has the identity trust the ServiceAccount.
-    fn trust(&self) -> Test {
-        let get = |path: &str| self.world.cluster.run(&["get", "--raw", path]);
-        let discovery: Value = serde_json::from_str(&get("/.well-known/openid-configuration")?.stdout)?;
-        let credential = FederatedCredential {
-            issuer: text(&discovery, "/issuer").to_owned(),
-            subject: format!("system:serviceaccount:{}:{ACCOUNT}", self.namespace),
-            audience: "api://AzureADTokenExchange".to_owned(),
-            jwks: serde_json::from_str::<Jwks>(&get("/openid/v1/jwks")?.stdout)?,
-        };
-        self.world.azure.put_principal(Principal {
-            federated_credentials: vec![credential],
-            ..Principal::new(&self.login.tenant, &self.login.client).with_secret(&self.login.password)
-        })?;
-        Ok(())
-    }
-
-    fn make_account(&self) -> Test {
-        let account = json!({
-            "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": {"name": ACCOUNT, "namespace": self.namespace, "annotations": {
-                "azure.workload.identity/client-id": self.login.client,
-                "azure.workload.identity/tenant-id": self.login.tenant,
-            }},
-        });
-        self.world.cluster.apply(&account.to_string())?;
-        Ok(())
-    }
-
-    fn grant(&self) -> Test {
-        for command in [
-            vec![
-                "role",
-                "pullpass",
-                "--verb=create",
-                "--resource=serviceaccounts/token",
-                "--resource-name=puller",
-            ],
-            vec![
-                "rolebinding",
-                "pullpass",
-                "--role=pullpass",
-                "--serviceaccount=pullpass-system:pullpass",
-            ],
-        ] {
-            let create = [&["create"], &command[..], &["--namespace", &self.namespace]].concat();
-            self.world.cluster.run(&create)?;
-        }
-        Ok(())
-    }
-
-    fn bind(&self) -> Test {
-        let binding = json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
-            "metadata": {"name": BINDING, "namespace": self.namespace},
-            "spec": {"loginServer": self.login.host, "serviceAccountName": ACCOUNT},
-        });
-        self.world.cluster.apply(&binding.to_string())?;
-        Ok(())
-    }
-
-    /// Waits for the reason of the condition `Ready`, and returns its message.
-    fn wait_for_reason(&self, reason: &str) -> Result<String, Box<dyn Error>> {
-        let what = format!("the binding in {} to be {reason}", self.namespace);
-        Ok(wait_for(&what, SOON, || {
-            let get = ["acrpullbinding", BINDING, "--namespace", &self.namespace];
-            let object = self
-                .world
-                .cluster
-                .get_json(&get)
-                .map_err(|error| error.to_string())?;
-            if text(&object, "/status/conditions/0/reason") == reason {
-                Ok(text(&object, "/status/conditions/0/message").to_owned())
-            } else {
-                Err(format!("{object:#}"))
-            }
-        })?)
-    }
-
-    /// Waits until the pull secret is there, or is not.
-    pub fn wait_for_secret(&self, is_there: bool) -> Result<Value, Box<dyn Error>> {
-        let what = format!("the pull secret in {} to be there: {is_there}", self.namespace);
-        Ok(wait_for(&what, SOON, || {
-            let secret = self.world.secret(&self.namespace, PULL_SECRET);
-            match secret.map_err(|error| error.to_string())? {
-                Some(secret) if is_there => Ok(secret),
-                None if !is_there => Ok(Value::Null),
-                other => Err(format!("{other:?}")),
-            }
-        })?)
-    }
-
-    /// The pull secrets that a new Pod with an image of the team's registry gets in a namespace.
-    fn injected_in(&self, namespace: &str) -> Result<Vec<String>, Box<dyn Error>> {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"generateName": "app-", "namespace": namespace},
-            "spec": {"containers": [{"name": "app", "image": format!("{}/app:v1", self.login.host)}]},
-        });
-        let create = ["create", "--output", "json", "--filename", "-"];
-        let created = self.world.cluster.run_with_input(&create, &pod.to_string())?;
-        let pod: Value = serde_json::from_str(&created.stdout)?;
-        let secrets = pod.pointer("/spec/imagePullSecrets").and_then(Value::as_array);
-        let names = secrets
-            .into_iter()
-            .flatten()
-            .map(|secret| text(secret, "/name").to_owned());
-        Ok(names.collect())
-    }
-}
-
 #[test]
 fn teams_pull_as_themselves_and_nobody_else_does() -> Test {
-    let world = world()?;
+    let world = with_bindings()?;
     let teams = [Team::bound(world)?, Team::bound(world)?];
     for (team, other) in [(&teams[0], &teams[1]), (&teams[1], &teams[0])] {
         let binding = ["acrpullbinding", BINDING, "--namespace", &team.namespace];
@@ -219,7 +45,7 @@ fn teams_pull_as_themselves_and_nobody_else_does() -> Test {
 
 #[test]
 fn each_thing_that_is_missing_is_told_and_made_good() -> Test {
-    let world = world()?;
+    let world = with_bindings()?;
     let team = Team::new(world)?;
     team.bind()?;
     let message = team.wait_for_reason("ServiceAccountMissing")?;
@@ -251,12 +77,7 @@ fn each_thing_that_is_missing_is_told_and_made_good() -> Test {
     team.make_account()?;
     let message = team.wait_for_reason("NotGranted")?;
     // What it says is what helps.
-    let commands: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    assert_eq!(commands.len(), 2, "{message}");
-    for command in commands {
-        let words: Vec<&str> = command.split(' ').skip(1).collect();
-        world.cluster.run(&words)?;
-    }
+    team.obey(&message)?;
 
     let message = team.wait_for_reason("EntraRejected")?;
     let subject = format!("--subject system:serviceaccount:{}:puller", team.namespace);
@@ -274,9 +95,138 @@ fn each_thing_that_is_missing_is_told_and_made_good() -> Test {
     Ok(())
 }
 
+/// One ABAC registry, with a repository and an identity for each of two teams.
+#[test]
+fn teams_of_one_abac_registry_pull_their_own_repository() -> Test {
+    let world = with_bindings()?;
+    let (first, second) = (world.login()?, world.login()?);
+    // Both applications are of the registry's tenant.
+    let second = Login {
+        host: first.host.clone(),
+        tenant: first.tenant.clone(),
+        ..second
+    };
+    world
+        .azure
+        .put_registry(Registry::abac(&first.tenant, &first.host).with_admin(&first.name, "test-admin"))?;
+    let mut teams = Vec::new();
+    for (login, repository) in [(first.clone(), "shop/app"), (second, "blog/app")] {
+        world.azure.push_image(&first, repository)?;
+        world.azure.grant(RoleAssignment {
+            repositories: vec![repository.to_owned()],
+            ..RoleAssignment::new(&login.client, &login.host, Role::RepositoryReader)
+        })?;
+        let team = Team::of(world, login)?;
+        team.do_all()?;
+        teams.push((team, repository));
+    }
+    for (team, own) in &teams {
+        let config = World::docker_config(&team.wait_for_secret(true)?)?;
+        for (_, repository) in &teams {
+            if repository == own {
+                pull(world, &team.login, repository, &config)?;
+            } else {
+                assert_refused(world, &team.login, repository, &config);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_trust_for_another_audience_is_told_and_corrected() -> Test {
+    let world = with_bindings()?;
+    let team = Team::new(world)?;
+    let others = "api://AzureADTokenExchangeChina";
+    world.trust_for(&team.login, &team.namespace, ACCOUNT, others)?;
+    team.make_account()?;
+    team.grant()?;
+    team.bind()?;
+    let message = team.wait_for_reason("EntraRejected")?;
+    assert!(message.contains("AADSTS700212"), "{message}");
+    assert!(
+        message.contains("--audiences api://AzureADTokenExchange`"),
+        "{message}"
+    );
+    team.trust()?;
+    team.wait_for_reason("Minted")?;
+    team.wait_for_secret(true)?;
+    Ok(())
+}
+
+/// Credentials live for so short a time that their refresh is seen. Nobody collects garbage here.
+#[test]
+fn what_a_team_takes_away_ends_refreshes_until_it_is_back() -> Test {
+    let cluster = cluster_of_its_own()?;
+    install_bindings(&cluster)?;
+    let short = Lifetimes {
+        entra_seconds: 3599,
+        // Half of it is more than the least time between two mints.
+        refresh_seconds: 70,
+        access_seconds: 70,
+    };
+    let world = World::with_pullpass(
+        &cluster,
+        2,
+        |config| config.lifetimes = short,
+        |builder| builder.flag(RESYNC).flag("--bindings"),
+    )?;
+    let (granting, naming) = (Team::bound(&world)?, Team::bound(&world)?);
+    let kept = [&granting, &naming].map(|team| team.wait_for_secret(true));
+    for (team, gone) in [
+        (&granting, ["role", "pullpass"]),
+        (&granting, ["rolebinding", "pullpass"]),
+        (&naming, ["serviceaccount", ACCOUNT]),
+    ] {
+        let in_namespace = ["--namespace", &team.namespace];
+        cluster.run(&[&["delete"], &gone[..], &in_namespace].concat())?;
+    }
+
+    let message = granting.wait_for_reason("NotGranted")?;
+    assert!(message.contains("the previous credential"), "{message}");
+    // The Pods that run need it, and it works until it expires.
+    let secret = granting.wait_for_secret(true)?;
+    assert_eq!(
+        secret.get("data"),
+        kept[0].as_ref().ok().and_then(|secret| secret.get("data"))
+    );
+    granting.obey(&message)?;
+    granting.wait_for_reason("Minted")?;
+    granting.wait_for_other_than(&secret)?;
+
+    let message = naming.wait_for_reason("ServiceAccountMissing")?;
+    assert!(
+        message.contains("kubectl create serviceaccount puller"),
+        "{message}"
+    );
+    let secret = naming.wait_for_secret(true)?;
+    naming.make_account()?;
+    naming.wait_for_reason("Minted")?;
+    naming.wait_for_other_than(&secret)?;
+    Ok(())
+}
+
+#[test]
+fn a_namespace_that_is_recreated_is_granted_nothing() -> Test {
+    let world = with_bindings()?;
+    let team = Team::bound(world)?;
+    team.wait_for_secret(true)?;
+    world.cluster.run(&["delete", "namespace", &team.namespace])?;
+    team.wait_until_forgotten()?;
+    world.cluster.run(&["create", "namespace", &team.namespace])?;
+    team.make_account()?;
+    team.bind()?;
+    team.wait_for_reason("NotGranted")?;
+    assert!(world.secret(&team.namespace, PULL_SECRET)?.is_none());
+    team.grant()?;
+    team.wait_for_reason("Minted")?;
+    team.wait_for_secret(true)?;
+    Ok(())
+}
+
 #[test]
 fn a_bindings_secret_comes_first_and_back() -> Test {
-    let world = world()?;
+    let world = with_bindings()?;
     let team = Team::bound(world)?;
     world.attach(&team.login, &team.login.password, &json!({}))?;
     world.wait_for_reason(&team.login, "Minted")?;
@@ -295,7 +245,7 @@ fn a_bindings_secret_comes_first_and_back() -> Test {
 
 #[test]
 fn nothing_is_left_of_a_binding_that_is_deleted() -> Test {
-    let world = world()?;
+    let world = with_bindings()?;
     let team = Team::bound(world)?;
     team.wait_for_secret(true)?;
     let delete = [
@@ -307,20 +257,14 @@ fn nothing_is_left_of_a_binding_that_is_deleted() -> Test {
     ];
     world.cluster.run(&delete)?;
     team.wait_for_secret(false)?;
-    let minted = format!("binding-credential-{}.{BINDING}", team.namespace);
-    wait_for("the minted credential to go", SOON, || {
-        match world.secret("pullpass-system", &minted) {
-            Ok(None) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })?;
+    team.wait_until_forgotten()?;
     assert_eq!(team.injected_in(&team.namespace)?, [""; 0]);
     Ok(())
 }
 
 #[test]
 fn a_namespace_that_opts_out_loses_its_pull_secret() -> Test {
-    let world = world()?;
+    let world = with_bindings()?;
     let team = Team::bound(world)?;
     team.wait_for_secret(true)?;
     let label = |value: &str| {
@@ -347,7 +291,7 @@ fn a_namespace_that_opts_out_loses_its_pull_secret() -> Test {
 #[test]
 fn the_next_leader_mints_nothing_and_deletes_what_is_gone() -> Test {
     let cluster = cluster_of_its_own()?;
-    install(&cluster)?;
+    install_bindings(&cluster)?;
     let mut world = World::with_pullpass(
         &cluster,
         1,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use pullpass_test_support::{ControlPlane, tool, wait_for};
 use serde_json::{Value, json};
 
-use crate::bindings;
+use crate::bound_world::install_bindings;
 use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, text};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -54,7 +54,7 @@ fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     let cluster = cluster_of_its_own()?;
     let definitions = format!("{ROOT}/manifests/base/crd.yaml");
     cluster.run(&["apply", "--server-side", "--filename", &definitions])?;
-    bindings::install(&cluster)?;
+    install_bindings(&cluster)?;
     cluster.run(&[
         "wait",
         "--for=condition=Established",

@@ -14,7 +14,8 @@ use pullpass_test_support::{ControlPlane, Installation, Login};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
-use crate::bindings::{self, Team};
+use crate::bound_team::Team;
+use crate::bound_world::install_bindings;
 use crate::world::{
     RESYNC, Test, World, cluster_of_its_own, federated_token_file, pull_secret, replica_builder, text,
 };
@@ -249,7 +250,7 @@ fn said_by(replica: &mut Installation<'_>) -> Result<Vec<(String, String)>, Box<
 #[test]
 fn no_secret_is_in_what_pullpass_says() -> Test {
     let cluster = cluster_of_its_own()?;
-    bindings::install(&cluster)?;
+    install_bindings(&cluster)?;
     let mut world = World::with_pullpass(
         &cluster,
         8,

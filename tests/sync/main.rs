@@ -6,6 +6,8 @@
 //! they fail without starting one.
 
 mod bindings;
+mod bound_team;
+mod bound_world;
 mod caches_behind;
 mod changed_specs;
 mod chosen_metadata;

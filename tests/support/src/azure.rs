@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use pullpass_emulator::{Config, Emulator, Principal, Registry, Role, RoleAssignment, Tenant};
+use pullpass_emulator::{
+    Config, Emulator, FederatedCredential, Principal, Registry, Role, RoleAssignment, Tenant,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::binaries::tool;
+use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::files::write;
 use crate::image::{self, Content};
@@ -158,6 +161,38 @@ impl Azure {
             .map(|resolve| format!("--resolve={resolve}"))
             .chain([authority, metadata])
             .collect()
+    }
+
+    /// Has an application trust a service account's tokens for this audience, and no others.
+    ///
+    /// # Errors
+    ///
+    /// If the cluster does not say who signs its tokens.
+    pub fn trust(
+        &self,
+        cluster: &ControlPlane,
+        login: &Login,
+        subject: &str,
+        audience: &str,
+    ) -> Result<(), Error> {
+        let keys = "/openid/v1/jwks";
+        let jwks = cluster.get_raw(keys)?;
+        let jwks = serde_json::from_value(jwks).map_err(|source| Error::NotJson {
+            arguments: format!("get --raw {keys}"),
+            source,
+        })?;
+        let credential = FederatedCredential {
+            issuer: cluster.issuer()?,
+            subject: subject.to_owned(),
+            audience: audience.to_owned(),
+            jwks,
+        };
+        let principal = Principal::new(&login.tenant, &login.client).with_secret(&login.password);
+        self.put_principal(Principal {
+            federated_credentials: vec![credential],
+            ..principal
+        })?;
+        Ok(())
     }
 
     /// Starts a docker-registry and pushes a small image as `REPOSITORY:v1`. It can be pulled, and not run.

@@ -254,6 +254,20 @@ impl ControlPlane {
         self.run_with_input(&["create", "--filename", "-"], yaml)
     }
 
+    /// What the API server says at a path.
+    pub fn get_raw(&self, path: &str) -> Result<Value, Error> {
+        let mut command = self.kubectl();
+        command.args(["get", "--raw", path]);
+        kubectl::json(command)
+    }
+
+    /// Who signs the tokens of service accounts.
+    pub fn issuer(&self) -> Result<String, Error> {
+        let discovery = self.get_raw("/.well-known/openid-configuration")?;
+        let issuer = discovery.get("issuer").and_then(Value::as_str);
+        Ok(issuer.unwrap_or_default().to_owned())
+    }
+
     /// What `kubectl get ARGUMENTS --output json` prints.
     pub fn get_json(&self, arguments: &[&str]) -> Result<Value, Error> {
         let mut command = self.kubectl();
