@@ -61,6 +61,23 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
 /// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other says nothing.
 pub const INJECTED_BY_POLICY: &str = "admission-policy";
+/// On a ServiceAccount: the client ID of its identity, as Azure Workload Identity has it.
+pub const CLIENT_ID_ANNOTATION: &str = "azure.workload.identity/client-id";
+/// On a ServiceAccount: the tenant of its identity, as Azure Workload Identity has it.
+pub const TENANT_ID_ANNOTATION: &str = "azure.workload.identity/tenant-id";
+/// Who a ServiceAccount's tokens say that they are.
+pub fn service_account_subject(namespace: &str, account: &str) -> String {
+    format!("{SUBJECT_PREFIX}{namespace}:{account}")
+}
+
+/// What [`service_account_subject`] begins with.
+pub const SUBJECT_PREFIX: &str = "system:serviceaccount:";
+
+/// The name of the Role and of the RoleBinding by which the owner of a namespace grants pullpass tokens of a ServiceAccount.
+pub fn token_grant(account: &str) -> String {
+    format!("{MANAGER}-{account}")
+}
+
 /// The label with its own name that the API server gives every namespace.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// The type of a Secret with a certificate, as Kubernetes names it.

@@ -2,6 +2,7 @@
 
 mod attach;
 mod audit;
+mod bind;
 mod check;
 mod completions;
 mod crd;
@@ -15,8 +16,10 @@ mod review;
 mod serve;
 mod table;
 mod target;
+mod unbind;
 mod version;
 mod waiting;
+mod written;
 
 use std::env;
 use std::io;
@@ -57,6 +60,8 @@ enum Command {
     Review(review::ReviewArgs),
     Attach(Box<attach::AttachArgs>),
     Detach(detach::DetachArgs),
+    Bind(Box<bind::BindArgs>),
+    Unbind(unbind::UnbindArgs),
     Audit(audit::AuditArgs),
     Check(Box<check::CheckArgs>),
     Version(version::VersionArgs),
@@ -156,6 +161,8 @@ fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
         Command::Review(args) => review::run(&args),
         Command::Attach(args) => attach::run(&args),
         Command::Detach(args) => detach::run(&args),
+        Command::Bind(args) => bind::run(&args),
+        Command::Unbind(args) => unbind::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Version(args) => version::run(&args),

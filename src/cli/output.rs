@@ -2,12 +2,90 @@
 
 use std::io::{self, Write};
 
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
 use crate::cli::CliError;
+use crate::view::manifests::kind_and_name;
 
 /// The kind of the custom resource, as `kubectl get --output name` has it.
 pub(super) const KIND: &str = "acrregistry.pullpass.dev";
+/// That of a namespace's own.
+pub(super) const BINDING_KIND: &str = "acrpullbinding.pullpass.dev";
 
 /// Writes to standard output.
 pub(super) fn print(output: impl AsRef<[u8]>) -> Result<(), CliError> {
     io::stdout().write_all(output.as_ref()).map_err(CliError::Output)
+}
+
+/// How objects are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ObjectOutput {
+    /// As YAML documents
+    Yaml,
+    /// As JSON
+    Json,
+    /// As kind/name, one a line
+    Name,
+}
+
+/// Objects in one of the formats.
+pub(super) fn render(objects: &[Value], output: ObjectOutput) -> Result<String, CliError> {
+    match output {
+        ObjectOutput::Yaml => {
+            let documents: Result<Vec<_>, _> = objects.iter().map(serde_saphyr::to_string).collect();
+            Ok(documents.map_err(unwritable)?.join("---\n"))
+        }
+        ObjectOutput::Json => {
+            let text = match objects {
+                [object] => serde_json::to_string_pretty(object),
+                _ => {
+                    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+                    serde_json::to_string_pretty(&list)
+                }
+            };
+            Ok(text.map_err(unwritable)? + "\n")
+        }
+        ObjectOutput::Name => Ok(objects.iter().map(|object| named(object) + "\n").collect()),
+    }
+}
+
+/// An object as kubectl names it: its kind with the group, and its name.
+pub(super) fn named(object: &Value) -> String {
+    let (kind, name) = kind_and_name(object);
+    let version = object.get("apiVersion").and_then(Value::as_str);
+    let group = version.and_then(|version| version.split_once('/'));
+    let group = group.map(|(group, _)| format!(".{group}")).unwrap_or_default();
+    format!("{}{group}/{name}", kind.to_ascii_lowercase())
+}
+
+/// An object can't be printed.
+pub(super) fn unwritable(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(format!("the object can't be printed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_named_as_kubectl_names_them() {
+        for (version, kind, expected) in [
+            ("v1", "ServiceAccount", "serviceaccount/a"),
+            (
+                "pullpass.dev/v1alpha1",
+                "AcrRegistry",
+                "acrregistry.pullpass.dev/a",
+            ),
+            (
+                "rbac.authorization.k8s.io/v1",
+                "RoleBinding",
+                "rolebinding.rbac.authorization.k8s.io/a",
+            ),
+        ] {
+            let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}});
+            assert_eq!(named(&object), expected);
+        }
+        assert_eq!(named(&json!({})), "/");
+    }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use kube::ResourceExt;
 use thiserror::Error;
 
+use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
 use crate::base::dns::{MAX_SUBDOMAIN, is_subdomain};
 use crate::policy::attached::AttachedRegistry;
@@ -79,19 +80,18 @@ impl RegistryTarget {
         LoginServer::of_registry(name, cloud)
     }
 
-    /// Whether an AcrRegistry is for it.
-    pub fn is_named_by(&self, object: &AcrRegistry) -> bool {
-        let Ok(registry) = AttachedRegistry::parse(object) else {
+    /// Whether an object attaches it.
+    pub fn is_named_by(&self, object: &impl Attaching) -> bool {
+        let Some(host) = object.login_server() else {
             return false;
         };
-        let host = registry.login_server();
         let is_azures = host.cloud().is_some();
         match self {
-            Self::LoginServer(wanted) => wanted == host,
+            Self::LoginServer(wanted) => *wanted == host,
             // In another cloud a registry of the same name is another registry, with another Entra ID.
             Self::Name(name) => is_azures && host.resource_name().eq_ignore_ascii_case(name),
             Self::ResourceId(id) => {
-                let known = object.spec.resource_id.as_deref().map(ResourceId::parse);
+                let known = object.resource_id().map(ResourceId::parse);
                 // A name is nobody else's in a cloud, wherever the resource was moved to, but with a domain name label.
                 let is_labelled = host.as_str().contains('-');
                 match known {
@@ -135,7 +135,7 @@ impl fmt::Display for RegistryTarget {
     }
 }
 
-/// The name of an AcrRegistry.
+/// The name of an AcrRegistry or an AcrPullBinding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectName(String);
 
@@ -164,6 +164,25 @@ impl FromStr for ObjectName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         subdomain(text, MAX_OBJECT_NAME).map(Self)
+    }
+}
+
+/// The name of a ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountName(String);
+
+impl AccountName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AccountName {
+    type Err = ObjectNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        subdomain(text, MAX_SUBDOMAIN).map(Self)
     }
 }
 
@@ -206,6 +225,49 @@ pub fn other_host(text: &str) -> Option<LoginServer> {
     LoginServer::of_other_cloud(domain_of(text)?.as_str()).ok()
 }
 
+/// An object that attaches a registry.
+pub trait Attaching: ResourceExt {
+    /// The registry's host; none where the spec can't be used.
+    fn login_server(&self) -> Option<LoginServer>;
+
+    /// The registry's resource ID, where the spec has it.
+    fn resource_id(&self) -> Option<&str>;
+
+    /// Whether the spec names a host outside the zones of Azure's clouds.
+    fn has_domain(&self, domain: &CustomDomain) -> bool;
+}
+
+impl Attaching for AcrRegistry {
+    fn login_server(&self) -> Option<LoginServer> {
+        let registry = AttachedRegistry::parse(self).ok()?;
+        Some(registry.login_server().clone())
+    }
+
+    fn resource_id(&self) -> Option<&str> {
+        self.spec.resource_id.as_deref()
+    }
+
+    fn has_domain(&self, domain: &CustomDomain) -> bool {
+        has_domain(self, domain)
+    }
+}
+
+impl Attaching for AcrPullBinding {
+    fn login_server(&self) -> Option<LoginServer> {
+        let binding = AttachedRegistry::parse_binding_of_any_cloud(self).ok()?;
+        Some(binding.login_server().clone())
+    }
+
+    fn resource_id(&self) -> Option<&str> {
+        self.spec.resource_id.as_deref()
+    }
+
+    fn has_domain(&self, domain: &CustomDomain) -> bool {
+        let spec = &self.spec;
+        spec.cloud == Some(CloudName::Other) && spec.login_server.as_deref() == Some(domain.as_str())
+    }
+}
+
 /// Whether the spec of an AcrRegistry names a host outside the zones of Azure's clouds: as a custom domain, or as its login
 /// server.
 pub fn has_domain(object: &AcrRegistry, domain: &CustomDomain) -> bool {
@@ -218,7 +280,7 @@ pub fn has_domain(object: &AcrRegistry, domain: &CustomDomain) -> bool {
     hosts.any(|named| named == domain.as_str())
 }
 
-/// An attached registry, as a person names it: also by its AcrRegistry's name, or by a custom domain.
+/// An attached registry, as a person names it: also by its object's name, or by a custom domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedTarget {
     text: String,
@@ -229,19 +291,19 @@ pub struct AttachedTarget {
 
 /// What an [`AttachedTarget`] leads to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Attached<'a> {
+pub enum Attached<'a, T> {
     /// Nothing has the name or the host.
     Nothing,
     /// This one.
-    One(&'a AcrRegistry),
+    One(&'a T),
     /// Several share the host: teams with an identity of their own each.
-    Several(Vec<&'a AcrRegistry>),
+    Several(Vec<&'a T>),
 }
 
 impl AttachedTarget {
-    /// The attached registry that is meant. The AcrRegistry's own name comes first.
-    pub fn find<'a>(&self, attached: &'a [AcrRegistry]) -> Attached<'a> {
-        let named = |object: &&AcrRegistry| {
+    /// The object that is meant. Its own name comes first.
+    pub fn find<'a, T: Attaching>(&self, attached: &'a [T]) -> Attached<'a, T> {
+        let named = |object: &&T| {
             self.object
                 .as_ref()
                 .is_some_and(|name| object.name_any() == name.as_str())
@@ -252,8 +314,8 @@ impl AttachedTarget {
         let mut matching: Vec<_> = attached
             .iter()
             .filter(|object| {
-                let is_registry = self.registry.as_ref().map(|target| target.is_named_by(object));
-                let has_domain = self.domain.as_ref().map(|domain| has_domain(object, domain));
+                let is_registry = self.registry.as_ref().map(|target| target.is_named_by(*object));
+                let has_domain = self.domain.as_ref().map(|domain| object.has_domain(domain));
                 is_registry.into_iter().chain(has_domain).any(|is_so| is_so)
             })
             .collect();

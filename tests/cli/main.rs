@@ -5,6 +5,9 @@
 //! plane can be had. With `PULLPASS_E2E=off` they fail without starting one.
 
 mod attach;
+mod bind;
+#[path = "../sync/bound_world.rs"]
+mod bound_world;
 mod command;
 mod detach;
 mod dry_run;

@@ -12,7 +12,10 @@ pub(crate) use self::connection::{of_data_endpoint, of_missing_repository, of_mi
 pub(crate) use self::fault::EntraFault;
 use self::login::token_name;
 use self::proof::issuer_with_rsa;
-pub(crate) use self::proof::{clock, of_given_certificate, of_no_token_file, of_secret};
+pub(crate) use self::proof::{
+    ISSUER, clock, federated_credential, of_given_certificate, of_no_token_file, of_secret,
+    token_exchange_audience,
+};
 use super::acr::{AcrError, AcrRefusal, REGISTRY_AUDIENCE};
 use super::entra::{EntraError, Refusal};
 use super::identity::{Application, ManagedIdentity, MintIdentity};

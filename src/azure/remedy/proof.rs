@@ -1,6 +1,7 @@
 //! What an identity proves itself by, and how another proof is made and given to pullpass.
 
 use super::{Handover, Puller, Situation};
+use crate::api::names::SUBJECT_PREFIX;
 use crate::azure::entra::CertificateError;
 use crate::azure::identity::{Application, MintIdentity};
 use crate::base::remedy::{Remedy, joined, run, say};
@@ -91,9 +92,36 @@ pub(crate) fn of_given_certificate(client_id: &str, error: CertificateError) -> 
 }
 
 /// The audience that service account tokens need; of another cloud nobody says, and it is the worldwide cloud's usually.
-pub(super) fn token_exchange_audience(login_server: &LoginServer) -> &'static str {
+pub(crate) fn token_exchange_audience(login_server: &LoginServer) -> &'static str {
     let cloud = login_server.cloud().unwrap_or(Cloud::Public);
     cloud.token_exchange_audience()
+}
+
+/// What stands for the cluster's issuer where it is not known.
+pub(crate) const ISSUER: &str = "ISSUER";
+/// How long the name of a federated credential may be.
+const MAX_CREDENTIAL_NAME: usize = 120;
+
+/// The command by which an identity trusts a ServiceAccount's tokens. A credential of the same name would be replaced, so each
+/// subject has its own.
+pub(crate) fn federated_credential(issuer: &str, subject: &str, audience: &str) -> String {
+    let account = subject.strip_prefix(SUBJECT_PREFIX).unwrap_or(subject);
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter
+        } else {
+            '-'
+        }
+    };
+    let name: String = format!("pullpass-{account}")
+        .chars()
+        .map(plain)
+        .take(MAX_CREDENTIAL_NAME)
+        .collect();
+    format!(
+        "az identity federated-credential create --name {name} --identity-name IDENTITY --resource-group GROUP --issuer \
+         {issuer} --subject {subject} --audiences {audience}"
+    )
 }
 
 /// About an application that trusts no token of the service account.
@@ -102,10 +130,7 @@ pub(super) fn of_trust(identity: &MintIdentity, client_id: &str, audience: &str)
         MintIdentity::FederatedToken { subject, .. } => run(
             "give the identity a federated credential with the cluster's issuer and this subject (of an application: az ad app \
              federated-credential create)",
-            format!(
-                "az identity federated-credential create --name pullpass --identity-name IDENTITY --resource-group GROUP \
-                 --issuer ISSUER --subject {subject} --audiences {audience}"
-            ),
+            federated_credential(ISSUER, subject, audience),
         ),
         MintIdentity::ClientSecret { .. }
         | MintIdentity::ClientCertificate { .. }

@@ -267,3 +267,18 @@ fn a_user_that_may_be_a_password_is_not_named() {
         }
     }
 }
+
+#[test]
+fn each_service_account_has_a_federated_credential_of_its_own() {
+    let named = |subject: &str| {
+        let command = federated_credential("https://issuer.example", subject, "api://x");
+        let words: Vec<_> = command.split(' ').map(str::to_owned).collect();
+        words.get(5).cloned().unwrap_or_default()
+    };
+    assert_eq!(named("system:serviceaccount:shop:puller"), "pullpass-shop-puller");
+    assert_eq!(named("system:serviceaccount:shop:a.b"), "pullpass-shop-a-b");
+    assert_eq!(
+        named(&format!("system:serviceaccount:shop:{}", "a".repeat(253))).len(),
+        120
+    );
+}

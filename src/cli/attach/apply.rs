@@ -5,39 +5,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::plan::{
-    AttachPlan, Content, FIELD_MANAGER, Write, identity_secret, is_ours, owner, secret_manifest, users,
-};
+use super::plan::{AttachPlan, Content, identity_secret, owner, secret_manifest, users};
 use super::readiness::{Evidence, is_minted_from};
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
 use crate::api::names::minted_credential;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::{Role, refusal, refusal_without};
 use crate::cli::target::ObjectName;
+use crate::cli::written::{FIELD_MANAGER, ObjectChange, Write, is_ours};
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::words::Words;
 use crate::policy::credential_secret::{Refused, Users, check_metadata, check_name};
 use crate::sync::credentials::Version;
-
-/// What became of an object, in kubectl's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ObjectChange {
-    Created,
-    Configured,
-    Unchanged,
-    Deleted,
-}
-
-impl ObjectChange {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Configured => "configured",
-            Self::Unchanged => "unchanged",
-            Self::Deleted => "deleted",
-        }
-    }
-}
 
 /// What was done.
 pub(super) struct Done {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::namespaces::NamespaceChoice;
 use crate::api::acr_registry::CredentialKind;
@@ -12,6 +12,7 @@ use crate::cli::flags::choice::one_of;
 use crate::cli::flags::identity::{IdentityFlags, word};
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
+use crate::cli::output::ObjectOutput;
 use crate::cli::target::{ObjectName, RegistryTarget};
 use crate::registry::cloud::CloudName;
 use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
@@ -44,7 +45,7 @@ pub(in crate::cli) struct AttachArgs {
     pub(super) dry_run: bool,
     /// Print the object: with --dry-run as it would be written, else as the server has it
     #[arg(short, long, value_enum)]
-    pub(super) output: Option<AttachOutput>,
+    pub(super) output: Option<ObjectOutput>,
     #[command(
         flatten,
         next_help_heading = "Identity: one of them; without any, an attached registry keeps its own"
@@ -56,17 +57,6 @@ pub(in crate::cli) struct AttachArgs {
     pub(super) waiting: WaitFlags,
     #[command(flatten)]
     pub(super) cluster: KubeFlags,
-}
-
-/// How objects are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum AttachOutput {
-    /// As YAML documents
-    Yaml,
-    /// As JSON
-    Json,
-    /// As kind/name, one a line
-    Name,
 }
 
 /// How long is waited.
@@ -141,7 +131,7 @@ impl AttachArgs {
     }
 }
 
-fn audience(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn audience(text: &str) -> Result<String, String> {
     text.strip_prefix("https://")
         .and_then(|host| word(host, b".-", "").ok())
         .map(|_| text.to_owned())
@@ -161,7 +151,7 @@ fn custom_domain(text: &str) -> Result<String, CustomDomainError> {
 }
 
 /// As the custom resource's schema has it.
-fn repository(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn repository(text: &str) -> Result<String, String> {
     let is_edge =
         |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let fits = text.len() <= 255

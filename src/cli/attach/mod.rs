@@ -10,12 +10,12 @@ mod secret_input;
 
 use std::process::ExitCode;
 
-pub(super) use self::flags::{AttachArgs, WaitFlags};
+pub(super) use self::flags::{AttachArgs, WaitFlags, audience, repository};
 pub(super) use self::plan::identity_secret;
+pub(super) use self::readiness::{Evidence, Problem, ReadyState, STALE_STATUS_TIMEOUT, judge};
 
 use self::apply::{Cluster, Done};
 use self::plan::{AttachPlan, Content, PlanError, Wanted};
-use self::readiness::{Problem, ReadyState, judge};
 use crate::api::acr_registry::AcrRegistry;
 use crate::cli::output::print;
 use crate::cli::target::ObjectName;

@@ -16,11 +16,11 @@ use crate::sync::minting::secret_version;
 
 /// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
 /// again is not written again, so it can't be told apart; pullpass itself tries at once.
-const STALE_STATUS_TIMEOUT: Duration = Duration::from_secs(15);
+pub(in crate::cli) const STALE_STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What of a status speaks of the present.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Evidence {
+pub(in crate::cli) enum Evidence {
     /// One of this generation, or a later one.
     Generation(i64),
     /// One that differs from this in its credential or its condition: the spec is the same, and the Secret is not.
@@ -29,7 +29,7 @@ pub(super) enum Evidence {
 
 /// How it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum ReadyState {
+pub(in crate::cli) enum ReadyState {
     /// A credential is minted.
     Ready,
     /// Waiting will not mend it.
@@ -40,9 +40,9 @@ pub(super) enum ReadyState {
 
 /// What a condition says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) reason: String,
-    pub(super) message: String,
+pub(in crate::cli) struct Problem {
+    pub(in crate::cli) reason: String,
+    pub(in crate::cli) message: String,
 }
 
 /// Whether the credential that a status speaks of was minted from the identity's Secret as it was written, or later, by the
@@ -68,7 +68,7 @@ pub(super) fn is_minted_from(
 }
 
 /// Judges a status, some time after the writing; `is_minted` is what [`is_minted_from`] says, where a Secret was written.
-pub(super) fn judge(
+pub(in crate::cli) fn judge(
     status: Option<&AcrRegistryStatus>,
     evidence: &Evidence,
     is_minted: Option<bool>,

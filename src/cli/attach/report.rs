@@ -4,10 +4,9 @@ use std::io::{self, IsTerminal};
 
 use kube::ResourceExt;
 use kube::core::Selector;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::apply::Done;
-use super::flags::AttachOutput;
 use super::plan::{AttachPlan, Content, identity_secret, secret_manifest, users};
 use super::readiness::Problem;
 use crate::api::acr_registry::AcrRegistry;
@@ -15,10 +14,9 @@ use crate::api::condition::{CUSTOM_DOMAINS, PULL_AUTHORIZED};
 use crate::api::identity::ManagedIdentity;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
-use crate::cli::output::KIND;
+use crate::cli::output::{KIND, ObjectOutput, render, unwritable};
 use crate::cli::target::ObjectName;
 use crate::policy::identity::AttachedIdentity;
-use crate::view::manifests::kind_and_name;
 
 /// What was done, an object a line.
 pub(super) fn written(done: &Done) -> String {
@@ -164,16 +162,16 @@ pub(super) fn objects(
     plan: &AttachPlan,
     own_namespace: &ObjectName,
     content: Option<&Content>,
-    output: AttachOutput,
+    output: ObjectOutput,
 ) -> Result<String, CliError> {
     let secret_name = identity_secret(&plan.object.name_any());
-    let hides = io::stdout().is_terminal() && output != AttachOutput::Name;
+    let hides = io::stdout().is_terminal() && output != ObjectOutput::Name;
     let secret = content.map(|content| {
         let shown = (!hides).then_some(content);
         let users = users(None, &plan.object.name_any());
         secret_manifest(&secret_name, own_namespace.as_str(), shown, &users, None)
     });
-    if secret.is_some() && output != AttachOutput::Name {
+    if secret.is_some() && output != ObjectOutput::Name {
         if hides {
             eprintln!(
                 "pullpass: the data of secret/{secret_name} is not shown on a terminal; write the output to a file or a pipe"
@@ -187,7 +185,7 @@ pub(super) fn objects(
 }
 
 /// An object as the server has it.
-pub(super) fn live(object: &AcrRegistry, output: AttachOutput) -> Result<String, CliError> {
+pub(super) fn live(object: &AcrRegistry, output: ObjectOutput) -> Result<String, CliError> {
     let mut object = object.clone();
     object.metadata.managed_fields = None;
     let object = serde_json::to_value(&object).map_err(unwritable)?;
@@ -197,35 +195,4 @@ pub(super) fn live(object: &AcrRegistry, output: AttachOutput) -> Result<String,
 /// An object without what only the server gives it.
 fn bare(object: &AcrRegistry) -> Result<Value, CliError> {
     serde_json::to_value(AcrRegistry::new(&object.name_any(), object.spec.clone())).map_err(unwritable)
-}
-
-fn render(objects: &[Value], output: AttachOutput) -> Result<String, CliError> {
-    match output {
-        AttachOutput::Yaml => {
-            let documents: Result<Vec<_>, _> = objects.iter().map(serde_saphyr::to_string).collect();
-            Ok(documents.map_err(unwritable)?.join("---\n"))
-        }
-        AttachOutput::Json => {
-            let text = match objects {
-                [object] => serde_json::to_string_pretty(object),
-                _ => {
-                    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-                    serde_json::to_string_pretty(&list)
-                }
-            };
-            Ok(text.map_err(unwritable)? + "\n")
-        }
-        AttachOutput::Name => {
-            let lines = objects.iter().map(|object| {
-                let (kind, name) = kind_and_name(object);
-                let kind = if kind == "Secret" { "secret" } else { KIND };
-                format!("{kind}/{name}\n")
-            });
-            Ok(lines.collect::<Vec<_>>().concat())
-        }
-    }
-}
-
-fn unwritable(error: impl std::fmt::Display) -> CliError {
-    CliError::Failed(format!("the object can't be printed: {error}"))
 }

@@ -161,7 +161,7 @@ pub(in crate::cli) fn word(text: &str, others: &[u8], says: &str) -> Result<Stri
     fits.then(|| text.to_owned()).ok_or_else(|| says.to_owned())
 }
 
-fn tenant(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn tenant(text: &str) -> Result<String, String> {
     word(
         text,
         b".-",
@@ -169,7 +169,7 @@ fn tenant(text: &str) -> Result<String, String> {
     )
 }
 
-fn client(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn client(text: &str) -> Result<String, String> {
     word(
         text,
         b"-",

@@ -92,6 +92,18 @@ impl KubeFlags {
         self.context.clone().or_else(|| self.read().ok()?.current_context)
     }
 
+    /// The namespace of the context that is used, as kubectl takes it.
+    pub(in crate::cli) fn context_namespace(&self) -> Option<String> {
+        let kubeconfig = self.read().ok()?;
+        let name = self.context.as_ref().or(kubeconfig.current_context.as_ref())?;
+        let mut contexts = kubeconfig.contexts.iter();
+        let context = contexts.find(|context| context.name == *name)?.context.as_ref()?;
+        context
+            .namespace
+            .clone()
+            .filter(|namespace| !namespace.is_empty())
+    }
+
     /// The context that the flag names.
     pub(in crate::cli) fn given_context(&self) -> Option<&str> {
         self.context.as_deref()
@@ -183,6 +195,10 @@ pub(in crate::cli) enum Role<'a> {
     View,
     /// It changes that.
     Edit,
+    /// It changes that for a namespace alone.
+    Bind(&'a str),
+    /// It changes who may do what in a namespace.
+    Owner(&'a str),
     /// It looks at a namespace; without its name, at all of them.
     Namespace(Option<&'a str>),
 }
@@ -197,6 +213,12 @@ impl Role<'_> {
                     EDIT_ROLE
                 };
                 format!("ask for a ClusterRoleBinding to the ClusterRole {role}")
+            }
+            Self::Bind(name) => {
+                format!("ask for a RoleBinding to the ClusterRole {EDIT_ROLE} in namespace {name}")
+            }
+            Self::Owner(name) => {
+                format!("ask for a RoleBinding to the ClusterRole admin in namespace {name}")
             }
             Self::Namespace(Some(name)) => {
                 format!("ask for a RoleBinding to the ClusterRole view in namespace {name}")
@@ -272,6 +294,8 @@ mod tests {
         for (role, named) in [
             (Role::View, "ClusterRole pullpass-view"),
             (Role::Edit, "ClusterRole pullpass-edit"),
+            (Role::Bind("apps"), "ClusterRole pullpass-edit in namespace apps"),
+            (Role::Owner("apps"), "ClusterRole admin in namespace apps"),
             (
                 Role::Namespace(Some("apps")),
                 "ClusterRole view in namespace apps",

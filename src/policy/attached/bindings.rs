@@ -29,6 +29,13 @@ pub struct BindingOwner {
 impl AttachedRegistry {
     /// Reads the spec of an AcrPullBinding, for a process that knows this of another cloud.
     pub fn parse_binding(object: &AcrPullBinding, other_cloud: &OtherCloud) -> Result<Self, InvalidSpec> {
+        let binding = Self::parse_binding_of_any_cloud(object)?;
+        other_cloud.check(&binding.login_server, binding.identity.asks_entra())?;
+        Ok(binding)
+    }
+
+    /// Reads the spec of an AcrPullBinding, whichever cloud it is in.
+    pub fn parse_binding_of_any_cloud(object: &AcrPullBinding) -> Result<Self, InvalidSpec> {
         let spec = &object.spec;
         let login_server = login_server(&AcrRegistrySpec {
             login_server: spec.login_server.clone(),
@@ -54,7 +61,6 @@ impl AttachedRegistry {
         let kind = credential.kind.unwrap_or_default();
         let identity = AttachedIdentity::ServiceAccount(account);
         identity.check_kind(kind)?;
-        other_cloud.check(&login_server, identity.asks_entra())?;
         Ok(Self {
             name: binding_key(&owner.namespace, &owner.name),
             pull_secret: pull_secret(&namesake_of_binding(&owner.name)),

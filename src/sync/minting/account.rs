@@ -8,7 +8,9 @@ use kube::{Api, Client, ResourceExt};
 
 use super::MintFailure;
 use crate::api::advice::{with_advice, without_advice};
-use crate::api::names::MANAGER;
+use crate::api::names::{
+    CLIENT_ID_ANNOTATION, MANAGER, TENANT_ID_ANNOTATION, service_account_subject, token_grant,
+};
 use crate::api::reason::Reason;
 use crate::azure::mint::{Application, MintIdentity};
 use crate::base::remedy::{Remedy, joined, run};
@@ -19,10 +21,6 @@ use crate::registry::login_server::LoginServer;
 
 /// How long a token lasts: the shortest time that the API server gives, which `manifests/base/fence.yaml` holds it to.
 const TOKEN_SECONDS: i64 = 600;
-/// On a ServiceAccount: the client ID of its identity, as Azure Workload Identity has it.
-const CLIENT_ID_ANNOTATION: &str = "azure.workload.identity/client-id";
-/// On a ServiceAccount: the tenant of its identity, as Azure Workload Identity has it.
-const TENANT_ID_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 /// How long such a value may be.
 const MAX_ID: usize = 255;
 
@@ -94,7 +92,7 @@ impl Account {
         Ok(MintIdentity::FederatedToken {
             app: self.app.clone(),
             token: token.into(),
-            subject: format!("system:serviceaccount:{}:{}", self.namespace, self.name),
+            subject: service_account_subject(&self.namespace, &self.name),
         })
     }
 
@@ -109,12 +107,13 @@ impl Account {
             Some(status) if status.code == 404 => absent(namespace, name),
             // A policy that refuses it says so, and the owner of the namespace can't help.
             Some(status) if status.code == 403 && !status.message.contains("AdmissionPolicy") => {
+                let grant = token_grant(name);
                 let role = format!(
-                    "kubectl create role {MANAGER}-{name} --namespace {namespace} --verb=create \
+                    "kubectl create role {grant} --namespace {namespace} --verb=create \
                      --resource=serviceaccounts/token --resource-name={name}"
                 );
                 let binding = format!(
-                    "kubectl create rolebinding {MANAGER}-{name} --namespace {namespace} --role={MANAGER}-{name} \
+                    "kubectl create rolebinding {grant} --namespace {namespace} --role={grant} \
                      --serviceaccount={own_namespace}:{MANAGER}"
                 );
                 let advice = joined(vec![

@@ -19,14 +19,12 @@ use crate::base::secret_text::SecretText;
 use crate::cli::flags::identity::{CERTIFICATE_KEY, PASSWORD_KEY, Proof, USERNAME_KEY, Who};
 use crate::cli::flags::secret_source::SecretSource;
 use crate::cli::target::{ObjectName, RegistryTarget};
+use crate::cli::written::{Write, merge_patch};
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::credential_secret::Users;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::registry::login_server::LoginServerError;
-
-/// The field manager of what the command line writes, by which it knows its own again.
-pub(super) const FIELD_MANAGER: &str = "pullpass-cli";
 
 /// Why nothing can be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -172,15 +170,6 @@ fn basic(secret: String) -> Basic {
             password_key: PASSWORD_KEY.to_owned(),
         },
     }
-}
-
-/// What is done about the AcrRegistry.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Write {
-    Create,
-    /// A JSON merge patch (RFC 7396).
-    Patch(Value),
-    Nothing,
 }
 
 /// What is to be done.
@@ -361,28 +350,6 @@ fn whole(identity: &Identity) -> Result<Value, PlanError> {
     Ok(patch)
 }
 
-/// The merge patch that makes one value of another; none where they are the same.
-fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
-    if before == after {
-        return None;
-    }
-    let (Some(old), Some(new)) = (before.as_object(), after.as_object()) else {
-        return Some(after.clone());
-    };
-    let gone = old
-        .keys()
-        .filter(|key| !new.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null));
-    let changed = new.iter().filter_map(|(key, value)| {
-        let patch = match old.get(key) {
-            Some(old) => merge_patch(old, value)?,
-            None => value.clone(),
-        };
-        Some((key.clone(), patch))
-    });
-    Some(Value::Object(gone.chain(changed).collect()))
-}
-
 /// What a Secret holds, by key.
 pub(super) type Content = BTreeMap<&'static str, SecretText>;
 
@@ -431,15 +398,6 @@ pub(super) fn owner(object: &AcrRegistry) -> Option<OwnerReference> {
         uid: object.metadata.uid.clone()?,
         ..OwnerReference::default()
     })
-}
-
-/// Whether attaching wrote an object.
-pub(super) fn is_ours(metadata: &ObjectMeta) -> bool {
-    metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
 #[cfg(test)]

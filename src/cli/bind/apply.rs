@@ -1,0 +1,185 @@
+//! Writing what was planned.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+
+use super::account::{AccountIds, decide, manifest};
+use super::grant::{Grant, named, not_installed};
+use super::plan::{BindPlan, Place};
+use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::cli::CliError;
+use crate::cli::flags::kubeconfig::{Role, refusal_without};
+use crate::cli::output::BINDING_KIND;
+use crate::cli::written::{FIELD_MANAGER, ObjectChange, Write};
+use crate::kubernetes::call::{CallError, call};
+use crate::kubernetes::words::Words;
+
+/// What was done.
+pub(super) struct Done {
+    /// What became of each object, as kubectl names it.
+    pub(super) changes: Vec<(String, ObjectChange)>,
+    pub(super) object: AcrPullBinding,
+    /// Whether the AcrPullBinding is new or another than before.
+    pub(super) is_changed: bool,
+}
+
+/// The cluster, for one AcrPullBinding.
+pub(super) struct Cluster<'a> {
+    pub(super) client: Client,
+    pub(super) own_namespace: &'a str,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Cluster<'a> {
+    pub(super) fn bindings(&self) -> Api<AcrPullBinding> {
+        Api::namespaced(self.client.clone(), self.place.namespace)
+    }
+
+    fn accounts(&self) -> Api<ServiceAccount> {
+        Api::namespaced(self.client.clone(), self.place.namespace)
+    }
+
+    fn grant(&self) -> Grant<'a> {
+        Grant {
+            namespace: self.place.namespace,
+            account: self.place.account,
+        }
+    }
+
+    /// The AcrPullBinding as it is, if it is there.
+    pub(super) async fn existing(&self) -> Result<Option<AcrPullBinding>, CliError> {
+        call(self.bindings().get_opt(self.place.name))
+            .await
+            .map_err(|error| self.refused("the AcrPullBinding can't be read", &error))
+    }
+
+    /// What is to be done about the ServiceAccount. Where it may not be read, pullpass says what is wrong with it.
+    pub(super) async fn account(&self, ids: Option<&AccountIds>) -> Result<Write, CliError> {
+        match call(self.accounts().get_opt(self.place.account)).await {
+            Ok(existing) => decide(self.place.namespace, self.place.account, ids, existing.as_ref())
+                .map_err(|error| CliError::Failed(error.to_string())),
+            Err(error) if error.code() == Some(403) && ids.is_none() => Ok(Write::Nothing),
+            Err(error) => Err(self.not_owner("the ServiceAccount can't be read", &error)),
+        }
+    }
+
+    /// Writes a plan: the AcrPullBinding last, so that pullpass never looks for the others in vain.
+    pub(super) async fn write(
+        &self,
+        plan: &BindPlan,
+        account: &Write,
+        ids: Option<&AccountIds>,
+        existing: Option<&AcrPullBinding>,
+    ) -> Result<Done, CliError> {
+        // The API server's own rules come before anything is written.
+        self.write_binding(plan, true).await?;
+        let mut changes = Vec::new();
+        if let Some(ids) = ids {
+            let change = self.write_account(account, ids).await?;
+            changes.push((format!("serviceaccount/{}", self.place.account), change));
+        }
+        let granted = self.grant().write(&self.client, self.own_namespace).await?;
+        let granted = granted.map(|(kind, change)| (named(kind, self.place.account), change));
+        changes.extend(granted);
+        let object = self.write_binding(plan, false).await?;
+        let change = match (existing, &plan.write) {
+            (None, _) => ObjectChange::Created,
+            (Some(_), Write::Nothing) => ObjectChange::Unchanged,
+            (Some(_), Write::Create | Write::Patch(_)) => ObjectChange::Configured,
+        };
+        changes.push((format!("{BINDING_KIND}/{}", self.place.name), change));
+        let before = existing.map(|object| object.spec.service_account_name.as_str());
+        if let Some(before) = before.filter(|before| *before != self.place.account) {
+            let grant = Grant {
+                account: before,
+                ..self.grant()
+            };
+            let deleted = grant.withdraw(&self.client).await?;
+            let deleted = deleted.into_iter().map(|kind| named(kind, before));
+            changes.extend(deleted.map(|name| (name, ObjectChange::Deleted)));
+        }
+        Ok(Done {
+            changes,
+            object,
+            is_changed: change != ObjectChange::Unchanged,
+        })
+    }
+
+    async fn write_account(&self, write: &Write, ids: &AccountIds) -> Result<ObjectChange, CliError> {
+        let accounts = self.accounts();
+        let field_manager = Some(FIELD_MANAGER.to_owned());
+        let (written, change) = match write {
+            Write::Nothing => return Ok(ObjectChange::Unchanged),
+            Write::Create => {
+                let parameters = PostParams {
+                    field_manager,
+                    ..PostParams::default()
+                };
+                let account = manifest(self.place.namespace, self.place.account, ids);
+                let created = call(accounts.create(&parameters, &account)).await;
+                (created, ObjectChange::Created)
+            }
+            Write::Patch(patch) => {
+                let parameters = PatchParams {
+                    field_manager,
+                    ..PatchParams::default()
+                };
+                let patch = Patch::Merge(patch);
+                let patched = call(accounts.patch(self.place.account, &parameters, &patch)).await;
+                (patched, ObjectChange::Configured)
+            }
+        };
+        match written {
+            Ok(_) => Ok(change),
+            Err(error) => Err(self.not_owner("the ServiceAccount can't be written", &error)),
+        }
+    }
+
+    async fn write_binding(&self, plan: &BindPlan, dry_run: bool) -> Result<AcrPullBinding, CliError> {
+        let bindings = self.bindings();
+        let field_manager = Some(FIELD_MANAGER.to_owned());
+        let written = match &plan.write {
+            Write::Nothing => Ok(plan.object.clone()),
+            Write::Create => {
+                let parameters = PostParams {
+                    dry_run,
+                    field_manager,
+                };
+                call(bindings.create(&parameters, &plan.object)).await
+            }
+            Write::Patch(patch) => {
+                let parameters = PatchParams {
+                    dry_run,
+                    field_manager,
+                    ..PatchParams::default()
+                };
+                call(bindings.patch(self.place.name, &parameters, &Patch::Merge(patch))).await
+            }
+        };
+        written.map_err(|error| self.refused("the AcrPullBinding can't be written", &error))
+    }
+
+    fn refused(&self, what: &str, error: &CallError) -> CliError {
+        let namespace = self.place.namespace;
+        match error.status() {
+            Some(status) if status.code == 422 => CliError::Input(error.words()),
+            Some(status) if status.code == 404 && is_of_namespace(status.message.as_str()) => {
+                CliError::Failed(format!(
+                    "there is no namespace {namespace}: `kubectl create namespace {namespace}`"
+                ))
+            }
+            Some(status) if status.code == 404 => not_installed(),
+            _ => refusal_without(Role::Bind(namespace), what, error),
+        }
+    }
+
+    fn not_owner(&self, what: &str, error: &CallError) -> CliError {
+        refusal_without(Role::Owner(self.place.namespace), what, error)
+    }
+}
+
+/// Whether the API server misses the namespace, and not the kind.
+fn is_of_namespace(message: &str) -> bool {
+    message.starts_with("namespaces ")
+}

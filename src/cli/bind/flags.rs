@@ -1,0 +1,149 @@
+//! The flags of `pullpass bind`.
+
+use clap::Args;
+
+use super::account::AccountIds;
+use crate::api::acr_registry::CredentialKind;
+use crate::api::names::OWN_NAMESPACE;
+use crate::cli::CliError;
+use crate::cli::attach::{WaitFlags, audience, repository};
+use crate::cli::flags::choice::one_of;
+use crate::cli::flags::identity::{client, tenant};
+use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::output::ObjectOutput;
+use crate::cli::target::{AccountName, ObjectName, RegistryTarget};
+use crate::registry::cloud::CloudName;
+
+/// The kinds of credentials that a ServiceAccount's identity can get.
+const KINDS: [CredentialKind; 2] = [CredentialKind::RefreshToken, CredentialKind::AccessToken];
+
+/// Bind a registry to a namespace: Pods there pull as the Entra identity of a ServiceAccount.
+///
+/// Writes the Role and the RoleBinding that let pullpass ask for tokens of the ServiceAccount, and the AcrPullBinding; waits
+/// until pullpass has minted a credential. It says by which command the identity is made to trust the ServiceAccount. Binding
+/// again changes only what is given. Exit code: 0; 1 if the binding did not become ready or the cluster refused; 2 for bad
+/// input.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    pullpass bind myregistry --namespace shop --service-account puller --create --client-id CLIENT --tenant-id TENANT\n  \
+    pullpass bind myregistry.azurecr.io --namespace shop --service-account puller --repository shop/app\n  \
+    pullpass bind myregistry --namespace shop --service-account puller --dry-run --output yaml")]
+pub(in crate::cli) struct BindArgs {
+    /// The registry: its name, its login server or its resource ID
+    #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
+    pub(super) target: RegistryTarget,
+    /// The namespace; absent: the context's, or else default
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<ObjectName>,
+    /// The ServiceAccount of the namespace as whose identity is pulled
+    #[arg(long, value_name = "NAME")]
+    pub(super) service_account: AccountName,
+    /// The AcrPullBinding's name, where it is not the registry's in lower case
+    #[arg(long)]
+    pub(super) name: Option<ObjectName>,
+    /// The namespace that pullpass runs in
+    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
+    pub(super) own_namespace: ObjectName,
+    /// Write nothing, and ask no cluster: say what would be written, or print it with --output
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print the object: with --dry-run as it would be written, else as the server has it
+    #[arg(short, long, value_enum)]
+    pub(super) output: Option<ObjectOutput>,
+    #[command(flatten)]
+    account: AccountFlags,
+    #[command(flatten)]
+    pub(super) spec: BindSpecFlags,
+    #[command(flatten)]
+    pub(super) waiting: WaitFlags,
+    #[command(flatten)]
+    pub(super) cluster: KubeFlags,
+}
+
+/// Which identity the ServiceAccount is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "ServiceAccount")]
+struct AccountFlags {
+    /// Create the ServiceAccount, or give it the annotations that say which identity it is
+    #[arg(long, requires = "client_id")]
+    create: bool,
+    /// The client ID of the identity
+    #[arg(long, value_name = "ID", requires = "create", value_parser = client)]
+    client_id: Option<String>,
+    /// The identity's Entra tenant: its GUID or one of its domains; absent: the tenant that pullpass is told
+    #[arg(long, value_name = "TENANT", requires = "create", value_parser = tenant)]
+    tenant_id: Option<String>,
+}
+
+/// The rest of the spec.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Registry: what is not given stays as it is")]
+pub(super) struct BindSpecFlags {
+    /// The Azure cloud, where the login server does not tell it; Other is the one that pullpass' --other-cloud-suffix tells of
+    #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]
+    pub(super) cloud: Option<CloudName>,
+    /// The audience to ask Entra ID for, where the usual ones do not work
+    #[arg(long, value_name = "URL", value_parser = audience)]
+    pub(super) audience: Option<String>,
+    /// What the pull secret holds
+    #[arg(long, ignore_case = true, value_parser = one_of(KINDS, |kind| kind.name().into()))]
+    pub(super) credential_kind: Option<CredentialKind>,
+    /// Only this repository, by an access token for it; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = repository)]
+    pub(super) repository: Vec<String>,
+}
+
+impl BindArgs {
+    /// The AcrPullBinding's name.
+    pub(super) fn object_name(&self) -> ObjectName {
+        self.name.clone().unwrap_or_else(|| self.target.default_name())
+    }
+
+    /// The namespace that is bound.
+    pub(super) fn namespace(&self) -> Result<ObjectName, CliError> {
+        namespace(self.namespace.as_ref(), &self.cluster)
+    }
+
+    /// Which identity the ServiceAccount is to be, where that is to be written.
+    pub(super) fn ids(&self) -> Option<AccountIds> {
+        let AccountFlags {
+            create,
+            client_id,
+            tenant_id,
+        } = self.account.clone();
+        create.then_some(())?;
+        Some(AccountIds {
+            client_id: client_id?,
+            tenant_id,
+        })
+    }
+
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        let kind = self.spec.credential_kind;
+        if !self.spec.repository.is_empty() && kind.is_some_and(|kind| kind != CredentialKind::AccessToken) {
+            return Err(CliError::Input(
+                "--repository goes with --credential-kind AccessToken alone: leave one of them out"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The namespace that is given, or that of the kubeconfig's context, as kubectl chooses it.
+pub(in crate::cli) fn namespace(
+    given: Option<&ObjectName>,
+    cluster: &KubeFlags,
+) -> Result<ObjectName, CliError> {
+    if let Some(given) = given {
+        return Ok(given.clone());
+    }
+    let named = cluster
+        .context_namespace()
+        .unwrap_or_else(|| "default".to_owned());
+    named.parse().map_err(|error| {
+        CliError::Input(format!(
+            "the context's namespace can't be used: {error}. Name one with --namespace"
+        ))
+    })
+}
