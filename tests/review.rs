@@ -318,3 +318,29 @@ fn another_cloud_is_said_to_be_unknown() {
     let (output, _directory) = review(&[], WORKLOADS);
     assert!(!stdout(&output).contains("another cloud"));
 }
+
+#[test]
+fn a_teams_binding_counts_beside_its_pods() {
+    let binding = "
+apiVersion: pullpass.dev/v1alpha1
+kind: AcrPullBinding
+metadata: {name: team, namespace: apps}
+spec: {loginServer: myregistry.azurecr.io, serviceAccountName: puller}
+---
+";
+    let (output, _directory) = review(&[], &format!("{binding}{WORKLOADS}"));
+    let said = stdout(&output);
+    assert!(said.contains("pullpass-binding-team,pullpass-mine"), "{said}");
+    assert!(
+        said.contains("\n1 object makes no Pods: 1 AcrPullBinding\n"),
+        "{said}"
+    );
+    // One of the directory is the same.
+    let cluster = format!("{CLUSTER}---{binding}");
+    let (output, _directory) = review_in(cluster.trim_end_matches("---\n"), &[], WORKLOADS);
+    let said = stdout(&output);
+    assert!(said.contains("pullpass-binding-team,pullpass-mine"), "{said}");
+    let elsewhere = binding.replace("apps", "other");
+    let (output, _directory) = review(&[], &format!("{elsewhere}{WORKLOADS}"));
+    assert!(!stdout(&output).contains("binding-team"));
+}

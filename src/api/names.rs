@@ -110,6 +110,14 @@ pub fn namesake_of_binding(binding: &str) -> String {
     format!("{BINDING_INFIX}{binding}")
 }
 
+/// The name of the pull secret of the AcrRegistry, or of the AcrPullBinding, that is known by this.
+pub fn pull_secret_of(key: &str) -> String {
+    match binding_of_key(key) {
+        Some((_, binding)) => pull_secret(&namesake_of_binding(binding)),
+        None => pull_secret(key),
+    }
+}
+
 /// What an AcrPullBinding is known by in the program, where an AcrRegistry is known by its name: no AcrRegistry can have it.
 pub fn binding_key(namespace: &str, binding: &str) -> String {
     format!("{namespace}/{binding}")
@@ -219,6 +227,8 @@ mod tests {
     fn a_pull_secret_names_its_registry_and_nothing_else_does() {
         assert_eq!(registry_of(&pull_secret("mine")), Some("mine"));
         assert_eq!(registry_of("mine"), None);
+        assert_eq!(pull_secret_of("mine"), "pullpass-mine");
+        assert_eq!(pull_secret_of("shop/mine"), "pullpass-binding-mine");
         assert_eq!(
             registry_of(&pull_secret("binding-mine")),
             Some(&*namesake_of_binding("mine"))

@@ -1,10 +1,11 @@
-//! AcrRegistry and Namespace objects out of a directory of YAML: the cluster, where there is none.
+//! AcrRegistry, AcrPullBinding and Namespace objects out of a directory of YAML: the cluster, where there is none.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::NAMESPACE_NAME_LABEL;
 use crate::base::encoding::decode;
@@ -21,12 +23,16 @@ use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::scope::Labels;
 use crate::registry::other_cloud::OtherCloud;
-use crate::view::View;
+use crate::view::{Bindings, View};
+
+/// The namespace of an AcrPullBinding that names none, as kubectl chooses it.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// What a directory holds.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
     registries: AttachedRegistries,
+    bindings: Bindings,
     namespaces: HashMap<String, Labels>,
 }
 
@@ -81,6 +87,7 @@ impl Manifests {
     pub fn read(directory: &Path, other_cloud: &OtherCloud) -> Result<Self, ManifestsError> {
         let mut registries: BTreeMap<String, AttachedRegistry> = BTreeMap::new();
         let mut namespaces = HashMap::new();
+        let mut bindings = Bindings::new();
         for path in files(directory)? {
             let text = read_file(&path)?;
             for object in objects(&path, &text)? {
@@ -95,6 +102,9 @@ impl Manifests {
                         let registry = registry
                             .map_err(|error: InvalidSpec| invalid(&path, &object, error.to_string()))?;
                         registries.insert(name.clone(), registry).is_some()
+                    }
+                    (Some("pullpass.dev"), "AcrPullBinding") => {
+                        bind(&mut bindings, &path, &object, DEFAULT_NAMESPACE, other_cloud)?
                     }
                     (None, "Namespace") => {
                         let namespace: Namespace = strictly(&path, &object)?;
@@ -111,13 +121,35 @@ impl Manifests {
         }
         Ok(Self {
             registries: registries.into_values().collect(),
+            bindings,
             namespaces,
         })
     }
 
-    /// The names of `AcrRegistries` in another cloud than Azure's own.
+    /// Takes the `AcrPullBindings` of another text, in place of those of the same names; those without a namespace are in the
+    /// default one.
+    pub fn bind(
+        &mut self,
+        path: &Path,
+        objects: &[Value],
+        default_namespace: &str,
+    ) -> Result<(), ManifestsError> {
+        for object in objects {
+            if (api_group(object), kind_and_name(object).0.as_str())
+                == (Some("pullpass.dev"), "AcrPullBinding")
+            {
+                let other_cloud = OtherCloud::default();
+                bind(&mut self.bindings, path, object, default_namespace, &other_cloud)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of `AcrRegistries`, and of `AcrPullBindings` as `NAMESPACE/NAME`, in another cloud than Azure's own.
     pub fn in_other_cloud(&self) -> Vec<&str> {
+        let bindings = self.bindings.values().flat_map(BTreeMap::values);
         let registries = self.registries.all().into_iter();
+        let registries = registries.chain(bindings.map(Arc::as_ref));
         let others = registries.filter(|registry| registry.login_server().cloud().is_none());
         others.map(AttachedRegistry::name).collect()
     }
@@ -133,13 +165,22 @@ impl Manifests {
             );
         }
         view.set_registries(self.registries);
+        view.set_bindings(&self.bindings);
         let namespaces = self.namespaces.iter();
         view.set_namespaces(namespaces.map(|(name, labels)| (name.as_str(), labels)).collect());
     }
 
-    /// The attached registries.
+    /// The registries that `AcrRegistries` attach.
     pub fn registries(&self) -> &AttachedRegistries {
         &self.registries
+    }
+
+    /// Those that are attached in a namespace: these, and before them the namespace's bindings.
+    pub fn registries_in(&self, namespace: &str) -> Cow<'_, AttachedRegistries> {
+        match self.bindings.get(namespace) {
+            Some(bindings) => Cow::Owned(self.registries.with_bindings(bindings.values())),
+            None => Cow::Borrowed(&self.registries),
+        }
     }
 
     /// The labels of a namespace, if the directory has it.
@@ -154,6 +195,29 @@ impl Manifests {
             None => Cow::Owned([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())].into()),
         }
     }
+}
+
+/// Adds an AcrPullBinding; says whether there was one of its name. Without the suffix of another cloud, it is attached whatever
+/// its cloud.
+fn bind(
+    bindings: &mut Bindings,
+    path: &Path,
+    object: &Value,
+    default_namespace: &str,
+    other_cloud: &OtherCloud,
+) -> Result<bool, ManifestsError> {
+    let mut binding: AcrPullBinding = strictly(path, object)?;
+    let namespace = binding
+        .metadata
+        .namespace
+        .get_or_insert_with(|| default_namespace.to_owned());
+    let here = bindings.entry(namespace.clone()).or_default();
+    let parsed = match other_cloud.suffix {
+        Some(_) => AttachedRegistry::parse_binding(&binding, other_cloud),
+        None => AttachedRegistry::parse_binding_of_any_cloud(&binding),
+    };
+    let parsed = parsed.map_err(|error: InvalidSpec| invalid(path, object, error.to_string()))?;
+    Ok(here.insert(parsed.name().to_owned(), Arc::new(parsed)).is_some())
 }
 
 /// Keeps a view at what a directory holds, until it is dropped. What can't be read leaves the view as it is.
@@ -388,9 +452,40 @@ mod tests {
         assert!(manifests.in_other_cloud().is_empty());
     }
 
+    const BINDING: &str = "apiVersion: pullpass.dev/v1alpha1\nkind: AcrPullBinding\nmetadata: {name: app, namespace: shop}\nspec:\n  loginServer: otherregistry.azurecr.io\n  serviceAccountName: puller\n";
+
+    #[test]
+    fn a_binding_is_attached_where_it_is() {
+        let mut manifests = read(&[("a.yaml", &format!("{REGISTRY}---\n{BINDING}"))]).unwrap();
+        let names = |manifests: &Manifests, namespace: &str| {
+            let registries = manifests.registries_in(namespace);
+            let mut names: Vec<_> = registries.names().map(str::to_owned).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names(&manifests, "shop"), ["mine", "shop/app"]);
+        assert_eq!(names(&manifests, "blog"), ["mine"]);
+        let beside = BINDING.replace(", namespace: shop", "");
+        let path = Path::new("-");
+        let beside = objects(path, &beside).unwrap();
+        manifests.bind(path, &beside, "blog").unwrap();
+        assert_eq!(names(&manifests, "blog"), ["blog/app", "mine"]);
+        let view = View::default();
+        manifests.publish(&view);
+        assert!(view.is_attached("shop/app") && view.is_attached("blog/app"));
+    }
+
     #[test]
     fn mistakes_are_said_with_their_place() {
         for (text, message) in [
+            (
+                BINDING.replace("serviceAccountName", "serviceAccount"),
+                "DIR/a.yaml: AcrPullBinding app: missing field `serviceAccountName`",
+            ),
+            (
+                format!("{BINDING}---\n{BINDING}"),
+                "DIR/a.yaml: AcrPullBinding app is there already",
+            ),
             (
                 REGISTRY.replace("identity", "namespace: {matchLabels: {}}\n  identity"),
                 "DIR/a.yaml: AcrRegistry mine: there is no field spec.namespace",

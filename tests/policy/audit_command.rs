@@ -308,3 +308,74 @@ fn it_says_what_the_api_server_does_by_itself() -> Test {
     );
     Ok(())
 }
+
+const BOUND: &str = "\
+NAMESPACE   REGISTRY                   ACRREGISTRY   STATE       PODS   REASON
+blog        teamregistry.azurecr.io    -             uncovered   1      unattached
+shop        otherregistry.azurecr.io   -             uncovered   1      unattached
+shop        teamregistry.azurecr.io    shop/team     uncovered   1      not-injected
+shop        teamregistry.azurecr.io    shop/team     covered     1      -
+";
+
+#[test]
+fn a_binding_is_attached_in_its_own_namespace() -> Test {
+    let cluster = cluster()?;
+    for definitions in ["base/crd.yaml", "components/bindings/crd.yaml"] {
+        let file = format!("{}/manifests/{definitions}", env!("CARGO_MANIFEST_DIR"));
+        cluster.run(&["apply", "--server-side", "--filename", &file])?;
+    }
+    let established = "--for=condition=Established";
+    cluster.run(&["wait", established, "customresourcedefinitions", "--all"])?;
+    for team in ["shop", "blog"] {
+        namespace(&cluster, team, &Value::Null)?;
+    }
+    let image = "teamregistry.azurecr.io/app:v1";
+    cluster.apply(&list(&[
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": "team", "namespace": "shop"},
+            "spec": {"loginServer": "teamregistry.azurecr.io", "serviceAccountName": "puller"},
+        }),
+        pod("shop", "covered", image, Some("pullpass-binding-team")),
+        pod("shop", "lacking", image, None),
+        pod("shop", "stranger", "otherregistry.azurecr.io/app:v1", None),
+        pod("blog", "lacking", image, None),
+    ]))?;
+    // As pullpass would say of it, which does not run here.
+    let told = json!({"status": {"conditions": [{
+        "type": "Ready", "status": "False", "reason": "NotGranted", "message": "it is not granted. What to do: grant it",
+        "lastTransitionTime": "2026-11-22T18:00:00Z",
+    }]}});
+    let patch = told.to_string();
+    let team = ["patch", "acrpullbinding", "team", "--namespace=shop"];
+    let as_pullpass = ["--subresource=status", "--type=merge", "--patch", &patch];
+    cluster.run(&[&team[..], &as_pullpass].concat())?;
+
+    let said = |flags: &[&str]| -> Result<String, Box<dyn std::error::Error>> {
+        let output = audit(&cluster, flags)?;
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let table = said(&[])?;
+    assert!(table.starts_with(BOUND), "{table}");
+    let note = "\nAcrPullBinding team in namespace shop is not ready: NotGranted: it is not granted";
+    assert!(table.contains(note), "{table}");
+    assert!(said(&["-n", "shop"])?.contains(note));
+    assert!(!said(&["-n", "blog"])?.contains(note));
+    let wide = said(&["-o", "wide"])?;
+    let covered = wide.lines().find(|line| line.contains(" covered "));
+    assert!(
+        covered.is_some_and(|line| line.contains("pullpass-binding-team")),
+        "{wide}"
+    );
+    let page = said(&["-o", "html"])?;
+    for part in [
+        "AcrPullBinding team in namespace shop is not ready",
+        "kubectl describe acrpullbinding team --namespace shop",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let reports = said(&["-o", "openreports"])?;
+    assert!(reports.contains("pullSecret: pullpass-binding-team"), "{reports}");
+    Ok(())
+}

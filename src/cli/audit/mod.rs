@@ -1,5 +1,6 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
+mod bindings;
 pub mod installed;
 mod open_reports;
 mod page;
@@ -21,6 +22,9 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+pub(super) use self::bindings::described;
+
+use self::bindings::Attached;
 use self::page::Subject;
 use self::report::{Findings, PodRow};
 use self::workloads::Workloads;
@@ -40,8 +44,8 @@ use crate::view::StrictAccounts;
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
 ///
-/// Reads Pods, Namespaces, `ServiceAccounts`, `AcrRegistries` and the admission configuration, and no Secret. Exit code: 0; 1 if the
-/// cluster can't be read; 2 for bad input; 3 if some Pods are uncovered.
+/// Reads Pods, Namespaces, `ServiceAccounts`, `AcrRegistries`, `AcrPullBindings` and the admission configuration, and no Secret.
+/// Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply --server-side -f -"
@@ -161,8 +165,11 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
         Some(mode) => scope.with_mode(mode),
         None => scope,
     };
-    let (attached, registries) = registries::read(&client).await?;
     let only = args.namespace.as_deref();
+    let (attached, mut registries) = registries::read(&client).await?;
+    let (bindings, bound) = bindings::read(&client, only).await?;
+    let attached = Attached::new(attached, bindings);
+    registries.extend(bound);
     let namespaces = namespaces(&client, only).await?;
     let accounts = strict_accounts(&client, only).await?;
 
@@ -180,11 +187,12 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     {
         for pod in page.iter().filter(|pod| !has_ended(pod)) {
             let namespace = pod.namespace().unwrap_or_default();
+            let here = attached.in_namespace(&namespace);
             let account = service_account(pod).unwrap_or(DEFAULT_ACCOUNT);
             let found = findings(
                 pod,
                 &namespace,
-                &attached,
+                here,
                 namespaces.get(&namespace),
                 &scope,
                 accounts.of(&namespace, account).map(AsRef::as_ref),

@@ -7,17 +7,20 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client, ResourceExt};
 
-use crate::api::acr_registry::AcrRegistry;
+use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
 use crate::api::condition::READY;
+use crate::api::names::binding_key;
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::unlisted;
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::registry::cloud::CloudName;
 
-/// What an AcrRegistry says of itself.
+/// What an AcrRegistry or an AcrPullBinding says of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct RegistryRow {
+    /// The AcrRegistry's name; of an AcrPullBinding `NAMESPACE/NAME`.
     pub(super) name: String,
     /// Its host; absent where neither the spec nor the status names it.
     pub(super) login_server: Option<String>,
@@ -36,22 +39,42 @@ pub(super) struct RegistryRow {
     pub(super) failed: i64,
 }
 
-/// What is told of `AcrRegistries`, by their names.
+/// What is told of them, by their names.
 pub(super) type Told = BTreeMap<String, String>;
 
 impl RegistryRow {
     fn of(object: &AcrRegistry, parsed: Result<&AttachedRegistry, String>) -> Self {
-        let status = object.status.clone().unwrap_or_default();
+        Self {
+            is_anonymous: object.spec.identity.anonymous.is_some(),
+            is_in_other_cloud: object.spec.cloud == Some(CloudName::Other),
+            ..Self::of_status(object.name_any(), object.status.clone(), parsed)
+        }
+    }
+
+    pub(super) fn of_binding(object: &AcrPullBinding, parsed: Result<&AttachedRegistry, String>) -> Self {
+        let name = binding_key(&object.namespace().unwrap_or_default(), &object.name_any());
+        Self {
+            is_in_other_cloud: object.spec.cloud == Some(CloudName::Other),
+            ..Self::of_status(name, object.status.clone(), parsed)
+        }
+    }
+
+    fn of_status(
+        name: String,
+        status: Option<AcrRegistryStatus>,
+        parsed: Result<&AttachedRegistry, String>,
+    ) -> Self {
+        let status = status.unwrap_or_default();
         let credential = status.credential.unwrap_or_default();
         let namespaces = status.namespaces.unwrap_or_default();
         let login_server = parsed.as_ref().ok().map(|known| known.login_server().to_string());
         Self {
-            name: object.name_any(),
+            name,
             login_server: login_server.or(status.login_server),
             invalid: parsed.err(),
             conditions: status.conditions,
-            is_anonymous: object.spec.identity.anonymous.is_some(),
-            is_in_other_cloud: object.spec.cloud == Some(CloudName::Other),
+            is_anonymous: false,
+            is_in_other_cloud: false,
             expires_at: credential.expires_at.and_then(|text| text.parse().ok()),
             served: namespaces.served,
             failed: namespaces.failed,

@@ -6,10 +6,11 @@ use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::bindings::described;
 use super::registries::{RegistryRow, Told, unjudged, unmet};
 use super::workloads::Workloads;
 use crate::api::condition::{DISTRIBUTED, READY};
-use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret};
+use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret_of};
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, Group, Summary};
 use crate::policy::pod::Pod;
@@ -61,7 +62,7 @@ impl PodRow {
             registry: finding.registry.map(str::to_owned),
             state: finding.state.as_str(),
             reason: finding.state.reason(),
-            secret: finding.registry.filter(|_| is_covered).map(pull_secret),
+            secret: finding.registry.filter(|_| is_covered).map(pull_secret_of),
             pull_secrets: pod.spec.pull_secrets().map(str::to_owned).collect(),
             images: finding.images.iter().map(|&image| image.to_owned()).collect(),
         }
@@ -159,20 +160,19 @@ impl Findings {
         notes.extend(gaps.map(|gap| format!("{}: {}.", gap.as_str(), gap.advice())));
         let unready = self.unready();
         let unready = unready.iter();
-        notes.extend(unready.map(|(registry, why)| format!("AcrRegistry {registry} is not ready: {why}")));
+        notes.extend(unready.map(|(registry, why)| format!("{} is not ready: {why}", described(registry))));
         notes.extend(unjudged(&self.registries).map(|registry| {
             format!(
-                "AcrRegistry {registry} is in another cloud and counts as attached: whether pullpass takes its host depends on \
-                 --other-cloud-suffix of `pullpass serve`, which is not known here"
+                "{} is in another cloud and counts as attached: whether pullpass takes its host depends on --other-cloud-suffix of \
+                 `pullpass serve`, which is not known here",
+                described(registry)
             )
         }));
         let undistributed = self.undistributed();
         let undistributed = undistributed.iter();
-        notes.extend(
-            undistributed.map(|(registry, why)| {
-                format!("AcrRegistry {registry} has not all of its pull secrets: {why}")
-            }),
-        );
+        notes.extend(undistributed.map(|(registry, why)| {
+            format!("{} has not all of its pull secrets: {why}", described(registry))
+        }));
         if !self.is_installed {
             notes.push(format!(
                 "There is no MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION}: new Pods get no pull secrets. Namespaces are judged as in mode {}.",

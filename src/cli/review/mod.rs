@@ -16,6 +16,7 @@ use crate::admission::encode;
 use crate::admission::patch::pull_secrets_patch;
 use crate::base::encoding::decode;
 use crate::cli::CliError;
+use crate::cli::audit::described;
 use crate::cli::flags::decisions::DecisionFlags;
 use crate::cli::table;
 use crate::policy::decision::{Decision, Outcome, Settings, decide};
@@ -26,8 +27,8 @@ use crate::view::manifests::{Manifests, objects};
 
 /// Say what the webhook would do with Pods and workloads, without a cluster.
 ///
-/// Which registries are attached, and how namespaces are labelled, comes from --manifests; without it no registry is
-/// attached. A namespace that is not there counts as having no labels. Pod templates are found in every kind; objects that
+/// Which registries are attached, and how namespaces are labelled, comes from --manifests; without it none is attached but by
+/// an AcrPullBinding beside the Pods. A namespace that is not there counts as having no labels. Pod templates are found in every kind; objects that
 /// make no Pods are passed over, and counted. Exit code: 0; 2 for bad input; 3 if something would be denied.
 #[derive(Debug, Args)]
 #[command(
@@ -37,7 +38,7 @@ pub(super) struct ReviewArgs {
     /// A file with Pods, workloads, Lists or an AdmissionReview, in YAML or JSON; - for standard input
     #[arg(short, long, value_name = "FILE")]
     filename: PathBuf,
-    /// Read AcrRegistry and Namespace objects from the YAML files in this directory
+    /// Read AcrRegistry, AcrPullBinding and Namespace objects from the YAML files in this directory
     #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
     manifests: Option<PathBuf>,
     /// What to print
@@ -66,7 +67,7 @@ enum ReviewOutput {
 }
 
 pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
-    let manifests = args
+    let mut manifests = args
         .manifests
         .as_deref()
         .map(|directory| Manifests::read(directory, &OtherCloud::default()))
@@ -81,6 +82,8 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
             args.filename.display()
         )));
     }
+    // A team has its AcrPullBinding beside what it is for.
+    manifests.bind(&args.filename, &objects, &args.default_namespace)?;
     for object in &objects {
         gather(object, &args.default_namespace, &mut subjects, &mut passed_over)?;
     }
@@ -91,7 +94,8 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
         let request = subject.request()?;
         // There is no API server whose selectors picked the namespace, so that nothing but the manifests can tell of it.
         let labels = manifests.effective_labels(&request.namespace);
-        let decision = decide(&request, manifests.registries(), Some(&labels), &settings);
+        let registries = manifests.registries_in(&request.namespace);
+        let decision = decide(&request, &registries, Some(&labels), &settings);
         if depends_on_labels(&manifests, &settings) && manifests.labels(&request.namespace).is_none() {
             unknown.insert(request.namespace.to_string());
         }
@@ -104,8 +108,9 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
     }
     for registry in manifests.in_other_cloud() {
         report.note(format!(
-            "AcrRegistry {registry} is in another cloud and counts as attached: whether pullpass takes its host depends on \
-             --other-cloud-suffix of `pullpass serve`, which is not known here"
+            "{} is in another cloud and counts as attached: whether pullpass takes its host depends on \
+             --other-cloud-suffix of `pullpass serve`, which is not known here",
+            described(registry)
         ));
     }
     for note in passed_over.notes() {

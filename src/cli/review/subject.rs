@@ -166,7 +166,7 @@ pub(super) fn gather(
         add(name, pod);
         return Ok(());
     }
-    if is_built_in(group) {
+    if is_built_in(group) || group == "pullpass.dev" {
         *passed_over.plain.entry(kind).or_default() += 1;
         return Ok(());
     }

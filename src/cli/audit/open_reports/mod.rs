@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::report::Findings;
 use super::workloads::{Standing, Tally, Workload};
-use crate::api::names::{MANAGED_BY_LABEL, MANAGER, pull_secret};
+use crate::api::names::{MANAGED_BY_LABEL, MANAGER, pull_secret_of};
 use crate::policy::coverage::{CoverageState, Gap};
 use crate::policy::rules::{Action, Policy, Rule};
 
@@ -173,7 +173,7 @@ fn result(
         properties.insert("acrRegistry", registry.clone());
         let mut anonymous = findings.registries.iter().filter(|row| row.is_anonymous);
         if !anonymous.any(|row| row.name == *registry) {
-            properties.insert("pullSecret", pull_secret(registry));
+            properties.insert("pullSecret", pull_secret_of(registry));
         }
     }
     json!({

@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::remedies::{every_pod, of_gap, of_status};
 use super::text::{count, sentence};
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
-use crate::api::names::WEBHOOK_CONFIGURATION;
+use crate::api::names::{WEBHOOK_CONFIGURATION, binding_of_key};
 use crate::base::abridged::abridged;
 use crate::base::remedy::{Remedy, run};
+use crate::cli::audit::bindings::{described, object};
 use crate::cli::audit::registries::RegistryRow;
 use crate::cli::audit::report::Findings;
 use crate::cli::audit::workloads::{Standing, Tally};
@@ -74,40 +75,35 @@ pub(super) fn problems(findings: &Findings, now: Timestamp) -> Vec<Problem> {
 
 fn of_registry(row: &RegistryRow, now: Timestamp) -> Vec<Problem> {
     let name = &row.name;
+    let what = described(name);
     let mut problems = Vec::new();
     let ready = row.unmet(READY);
     if let (None, Some(invalid)) = (ready, &row.invalid) {
         problems.push(Problem {
             is_urgent: true,
-            title: format!("AcrRegistry {name} is not ready"),
+            title: format!("{what} is not ready"),
             since: None,
             facts: vec![sentence(invalid)],
-            remedies: vec![run(
-                "correct its spec",
-                format!("kubectl edit acrregistry {name}"),
-            )],
+            remedies: vec![run("correct its spec", format!("kubectl edit {}", object(name)))],
         });
     }
     problems.extend(ready.map(|condition| {
-        let mut problem = of_condition(condition, format!("AcrRegistry {name} is not ready"), true);
-        problem.remedies.push(run(
-            "try its identity step by step",
-            format!("pullpass check {name}"),
-        ));
+        let mut problem = of_condition(condition, format!("{what} is not ready"), true);
+        problem.remedies.push(match binding_of_key(name) {
+            None => run("try its identity step by step", format!("pullpass check {name}")),
+            Some(_) => run(
+                "see what happened to it",
+                format!("kubectl describe {}", object(name)),
+            ),
+        });
         problem
     }));
     for (kind, title) in [
-        (
-            DISTRIBUTED,
-            format!("AcrRegistry {name} has not all of its pull secrets"),
-        ),
-        (
-            PULL_AUTHORIZED,
-            format!("AcrRegistry {name} may not pull what Pods name"),
-        ),
+        (DISTRIBUTED, format!("{what} has not all of its pull secrets")),
+        (PULL_AUTHORIZED, format!("{what} may not pull what Pods name")),
         (
             CUSTOM_DOMAINS,
-            format!("The webhook is not asked about all hosts of AcrRegistry {name}"),
+            format!("The webhook is not asked about all hosts of {what}"),
         ),
     ] {
         // What is not known yet is told by the table of registries, as far as it matters.
@@ -118,7 +114,7 @@ fn of_registry(row: &RegistryRow, now: Timestamp) -> Vec<Problem> {
     let expired = row.expires_at.filter(|at| *at <= now && ready.is_none());
     problems.extend(expired.map(|at| Problem {
         is_urgent: true,
-        title: format!("The credential of AcrRegistry {name} has expired"),
+        title: format!("The credential of {what} has expired"),
         since: Some(at),
         facts: vec![
             "Pods can't pull with it. A replica of pullpass that leads would have replaced it.".to_owned(),

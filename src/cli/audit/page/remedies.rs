@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::advice::parted;
 use crate::base::abridged::abridged;
 use crate::base::remedy::{Remedy, run, say};
+use crate::cli::audit::bindings::object;
 use crate::cli::audit::workloads::{Standing, Tally};
 use crate::policy::coverage::Gap;
 
@@ -45,7 +46,7 @@ pub(super) fn of_gap(
     registry: Option<&str>,
     workloads: &[(&Standing, &Tally)],
 ) -> Vec<Remedy> {
-    let edit = || registry.map(|name| format!("kubectl edit acrregistry {name}"));
+    let edit = || registry.map(|name| format!("kubectl edit {}", object(name)));
     match gap {
         Gap::Unattached => vec![run(
             "attach it, for example as the managed identity of the nodes; pullpass attach --help lists the other identities",
