@@ -149,12 +149,7 @@ impl<'a> Walk<'a> {
         let inner = items.as_ref().unwrap_or(schema);
         self.fields.push(Field {
             path: path.to_owned(),
-            kind: kind(schema, items.as_ref())
-                + if is_required && schema.is_nullable {
-                    " or null"
-                } else {
-                    ""
-                },
+            kind: kind(schema, items.as_ref(), is_required && schema.is_nullable),
             about: about(schema, inner, is_required),
         });
         if inner.foreign().is_some() {
@@ -184,8 +179,8 @@ impl<'a> Walk<'a> {
 }
 
 /// What a field is: its type, and the bounds that the schema sets.
-fn kind(schema: &Resolved, items: Option<&Resolved>) -> String {
-    let one = |schema: &Resolved| {
+fn kind(schema: &Resolved, items: Option<&Resolved>, may_be_null: bool) -> String {
+    let one = |schema: &Resolved, null: &str| {
         let name = match schema.foreign() {
             Some((name, page)) => {
                 format!("[{name}](https://kubernetes.io/docs/reference/{page})")
@@ -198,15 +193,15 @@ fn kind(schema: &Resolved, items: Option<&Resolved>) -> String {
             _ => String::new(),
         };
         let pattern = schema.text("pattern").map(|pattern| format!(", `{pattern}`"));
-        name + &length + &pattern.unwrap_or_default()
+        name + null + &length + &pattern.unwrap_or_default()
     };
     match items {
-        None => one(schema),
+        None => one(schema, if may_be_null { " or null" } else { "" }),
         Some(items) => {
             let most = schema
                 .number("maxItems")
                 .map(|most| format!("at most {most}, each "));
-            format!("list: {}{}", most.unwrap_or_default(), one(items))
+            format!("list: {}{}", most.unwrap_or_default(), one(items, ""))
         }
     }
 }
