@@ -770,9 +770,9 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "manifests/components/enforce/policy.yaml",
-        "image[3].size() <= 1024",
+        "image[3].size() > 1024",
         "docs/policy.md",
-        "unless more than 1,024 characters follow its first slash",
+        "each image with more than 1,024 characters after its first slash",
     ),
     (
         "manifests/components/monitoring/rules.yaml",
