@@ -10,6 +10,7 @@ mod audited;
 mod enforce;
 mod every_row;
 mod fetching_webhooks;
+mod generated;
 mod intruder;
 mod mountable_secrets;
 mod oversized;

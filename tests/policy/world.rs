@@ -72,9 +72,9 @@ fn azure() -> Result<&'static Azure, Box<dyn Error>> {
     Ok(azure.as_ref().map_err(String::as_str)?)
 }
 
-/// Attaches the registries.
-pub fn attach(cluster: &ControlPlane) -> Test {
-    let password = json!({
+/// The Secret with the token, which every AcrRegistry may name.
+pub fn token() -> Value {
+    json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
@@ -83,8 +83,12 @@ pub fn attach(cluster: &ControlPlane) -> Test {
             "annotations": {"pullpass.dev/registries": "*"},
         },
         "stringData": {"username": "token", "password": PASSWORD},
-    });
-    cluster.apply(&list(&[vec![password], registries()].concat()))?;
+    })
+}
+
+/// Attaches the registries.
+pub fn attach(cluster: &ControlPlane) -> Test {
+    cluster.apply(&list(&[vec![token()], registries()].concat()))?;
     Ok(())
 }
 
