@@ -36,6 +36,10 @@ const TURNS: [&str; 6] = [
 ];
 /// The turn of the policy that looks at no image, and adds the names of all registries.
 const ALWAYS: &str = "always-inject";
+/// The turns in which the rules are judged.
+const JUDGED: [&str; 3] = ["enforce", "both", "webhook"];
+/// An AcrRegistry that is for no namespace, by which it shows that they are.
+const CLOSED: &str = "closedregistry";
 
 /// Measures what the API server's own policies cost the creation of a Pod
 #[derive(Debug, Parser)]
@@ -85,6 +89,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
         .start()?;
     let runtime = Runtime::new()?;
     let turns = prepare(&cluster, &pullpass, &runtime)?;
+    cluster.create(&registry(CLOSED, &json!({"matchLabels": {TURN: "none"}})).to_string())?;
     let mut rows = Vec::new();
     let mut attached = 0;
     for registries in arguments.registries {
@@ -172,17 +177,21 @@ fn image(registries: usize) -> String {
     }
 }
 
+fn registry(name: &str, namespaces: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+        "spec": {
+            "loginServer": format!("{name}.azurecr.io"),
+            "identity": {"basic": {"secretRef": {"name": "token"}}},
+            "namespaces": namespaces,
+        },
+    })
+}
+
 fn attach(cluster: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<()> {
+    let every = Value::Null;
     let objects: Vec<_> = numbers
-        .map(|number| {
-            json!({
-                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": format!("registry{number}")},
-                "spec": {
-                    "loginServer": format!("registry{number}.azurecr.io"),
-                    "identity": {"basic": {"secretRef": {"name": "token"}}},
-                },
-            })
-        })
+        .map(|number| registry(&format!("registry{number}"), &every))
         .collect();
     if !objects.is_empty() {
         cluster.create(&list(&objects))?;
@@ -190,7 +199,8 @@ fn attach(cluster: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<()>
     Ok(())
 }
 
-/// Waits until both the policies and the webhook inject what the last of so many registries needs.
+/// Waits until both the policies and the webhook inject what the last of so many registries needs, and refuse what is
+/// forbidden.
 fn wait_until_known(
     cluster: &ControlPlane,
     runtime: &Runtime,
@@ -203,7 +213,7 @@ fn wait_until_known(
             .map_err(|error| error.to_string())?;
         let hosts = index.pointer("/spec/hosts").and_then(Value::as_object);
         let known = hosts.map_or(0, serde_json::Map::len);
-        if known == registries {
+        if known == registries + 1 {
             Ok(())
         } else {
             Err(format!("{known} of {registries}"))
@@ -227,6 +237,18 @@ fn wait_until_known(
                 Ok(())
             } else {
                 Err(format!("{name}: {secrets} pull secrets"))
+            }
+        })?;
+        let closed = format!("{CLOSED}.azurecr.io/team/app:1");
+        wait_for("the rules to be judged where they are", READY_TIMEOUT, || {
+            let refusal = match runtime.block_on(create(pods, &closed)) {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            if refusal.contains("(rule: forbidden)") == JUDGED.contains(&name) {
+                Ok(())
+            } else {
+                Err(format!("{name}: {refusal}"))
             }
         })?;
     }

@@ -175,6 +175,17 @@ fn the_webhook_demands_and_judges_after_the_policy() -> Test {
             .then_some(())
             .ok_or(format!("{records:?}"))
     })?;
+    // The leader would write the Secret of any Pod that it sees: this one was demanded by its review, which waited for it.
+    let records = pullpass.records_in(&namespace)?;
+    let of_pod = |name: &str| records.iter().find(|record| text(record, "/pod/name") == name);
+    let stored = of_pod("strange").ok_or("there is no record")?;
+    assert_eq!(text(stored, "/injectedBy"), "admission-policy", "{stored}");
+    assert!(
+        ["written", "failed"].contains(&text(stored, "/waited/pullSecret")),
+        "{stored}"
+    );
+    let refused = of_pod("forbidden").ok_or("there is no record")?;
+    assert_eq!(text(refused, "/waited/pullSecret"), "", "{refused}");
     Ok(())
 }
 
