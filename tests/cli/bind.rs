@@ -180,7 +180,7 @@ fn the_trust_that_is_missing_is_said_with_the_issuer() -> Test {
 }
 
 #[test]
-fn what_a_dry_run_prints_can_be_applied() -> Test {
+fn objects_of_a_dry_run_can_be_applied() -> Test {
     let team = Team::new()?;
     team.trust()?;
     let printed = team.bind(&[&team.create()[..], &["--dry-run", "--output=yaml"]].concat())?;
@@ -283,7 +283,7 @@ fn without_a_cluster_a_dry_run_says_what_is_written() -> Test {
 }
 
 #[test]
-fn what_is_somebody_elses_is_not_changed() -> Test {
+fn objects_of_others_are_not_changed() -> Test {
     let team = Team::new()?;
     let said = team.bind(&[])?.failed(1)?;
     assert!(

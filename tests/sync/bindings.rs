@@ -156,7 +156,7 @@ fn a_trust_for_another_audience_is_told_and_corrected() -> Test {
 
 /// Credentials live for so short a time that their refresh is seen. Nobody collects garbage here.
 #[test]
-fn what_a_team_takes_away_ends_refreshes_until_it_is_back() -> Test {
+fn a_right_that_is_taken_away_ends_refreshes() -> Test {
     let cluster = cluster_of_its_own()?;
     install_bindings(&cluster)?;
     let short = Lifetimes {
