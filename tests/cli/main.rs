@@ -13,6 +13,7 @@ mod detach;
 mod dry_run;
 mod from_az;
 mod proxy;
+mod teams;
 mod terminal;
 mod tutorial;
 #[path = "../sync/world.rs"]
