@@ -427,6 +427,18 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "Their login servers are, in 256 KiB more",
     ),
     (
+        "src/policy/index/bindings.rs",
+        "MAX_BYTES: usize = 1408 * 1024;",
+        "docs/operations.md",
+        "AcrPullBindings have what the AcrRegistries leave of 1,408 KiB",
+    ),
+    (
+        "src/policy/index/bindings.rs",
+        "assert_eq!(left_out(30_000, 6_000), 0);",
+        "docs/operations.md",
+        "room for 12,000 namespaces with one each, and for 6,000 where the AcrRegistries",
+    ),
+    (
         "src/sync/failed_pulls/gate.rs",
         "FAILED_BACKOFF: Backoff = Backoff::new(Duration::from_secs(30), MAX_BACKOFF);",
         "docs/availability.md",

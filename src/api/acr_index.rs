@@ -1,8 +1,8 @@
 //! The `AcrIndex` custom resource: what the admission policies in the API server need to know (`docs/policy.md`).
 //!
-//! It is derived from the `AcrRegistries` and from pullpass' own settings by the replica that leads, and has nothing that
-//! they do not have. Everything is a map by what the policies look up, so that a Pod costs the same however many
-//! registries there are.
+//! It is derived from the `AcrRegistries`, the `AcrPullBindings` and pullpass' own settings by the replica that leads, and has
+//! nothing that they do not have. Everything is a map by what the policies look up, so that a Pod costs the same however many
+//! registries there are, and namespaces with bindings.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
     kind = "AcrIndex",
     plural = "acrindexes",
     derive = "PartialEq",
-    doc = "What the admission policies of pullpass know: which hosts lead to which pull secrets, for which namespaces. pullpass derives the one named pullpass from the AcrRegistries; do not edit it."
+    doc = "What the admission policies of pullpass know: which hosts lead to which pull secrets, for which namespaces. pullpass derives the one named pullpass from the AcrRegistries and the AcrPullBindings; do not edit it."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AcrIndexSpec {
@@ -47,7 +47,19 @@ pub struct AcrIndexSpec {
     /// decides whether it is attached.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub omits_hosts: bool,
+    /// Of each namespace with `AcrPullBindings`, the hosts that they attach there, and their pull secrets. The host of a
+    /// namespace for whose `AcrPullBindings` the index has no room is `*`, without a pull secret: the webhook decides.
+    // As one value, so that the API server does not note once more who set each host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub bindings: BTreeMap<String, BoundHosts>,
 }
+
+/// The pull secrets of each host that `AcrPullBindings` attach in a namespace.
+pub type BoundHosts = BTreeMap<String, Vec<String>>;
+
+/// Stands for every host where the index has no room for those of a namespace. No image's host is called that.
+pub const EVERY_HOST: &str = "*";
 
 /// An AcrRegistry in the index.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 mod audit_drops;
 pub mod azure;
 mod conditions;
+pub mod index;
 pub mod port;
 pub mod process;
 pub mod registries;
@@ -21,6 +22,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::metrics::audit_drops::AuditDrops;
 use crate::metrics::azure::AzureMetrics;
+use crate::metrics::index::IndexMetrics;
 use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::metrics::registries::RegistryMetrics;
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub registries: RegistryMetrics,
     /// Requests to Azure.
     pub azure: AzureMetrics,
+    /// What the API server's own policies are told.
+    pub index: IndexMetrics,
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     duration: Histogram,
@@ -52,9 +56,6 @@ pub struct Metrics {
     certificate_expiry: Gauge,
     leader: Gauge,
     unfenced: Gauge,
-    index_failing: Gauge,
-    index_recreated: Counter,
-    index_left_out: Gauge,
     uncovered: Gauge,
     uncovered_by: Family<UncoveredLabels, Gauge>,
     dropped: Family<DropLabels, Counter>,
@@ -175,6 +176,7 @@ impl Metrics {
         let port = PortMetrics::register(&mut registry);
         let registries = RegistryMetrics::register(&mut registry);
         let azure = AzureMetrics::register(&mut registry);
+        let index = IndexMetrics::register(&mut registry);
         let dropped = added(
             &mut registry,
             "pullpass_queue_dropped_total",
@@ -233,24 +235,7 @@ impl Metrics {
                 "1 if the API server would let pullpass write Secrets that it does not own, 0 if not, -1 where that is unknown (leader only)",
                 Gauge::default(),
             ),
-            index_failing: added(
-                to,
-                "pullpass_index_failing",
-                "1 while the last write of the AcrIndex failed",
-                Gauge::default(),
-            ),
-            index_recreated: added(
-                to,
-                "pullpass_index_recreated_total",
-                "How often the AcrIndex was missing and was created again",
-                Counter::default(),
-            ),
-            index_left_out: added(
-                to,
-                "pullpass_index_registries_left_out",
-                "AcrRegistries for which the AcrIndex has no room",
-                Gauge::default(),
-            ),
+            index,
             uncovered: added(
                 to,
                 "pullpass_uncovered_pods",
@@ -320,7 +305,7 @@ impl Metrics {
             self.set_uncovered(0, []);
             self.uncovered_by.clear();
             self.set_unfenced(Some(false));
-            self.set_index(false, 0);
+            self.index.set(false, 0, 0);
             self.registries.clear();
         }
     }
@@ -328,18 +313,6 @@ impl Metrics {
     /// Takes whether the API server would take Secrets from pullpass that are not its own; nothing where that is unknown.
     pub fn set_unfenced(&self, is_open: Option<bool>) {
         self.unfenced.set(is_open.map_or(-1, i64::from));
-    }
-
-    /// Takes whether the last write of the AcrIndex failed, and how many registries it has no room for.
-    pub fn set_index(&self, fails: bool, left_out: usize) {
-        self.index_failing.set(i64::from(fails));
-        self.index_left_out
-            .set(i64::try_from(left_out).unwrap_or(i64::MAX));
-    }
-
-    /// Counts an AcrIndex that somebody deleted, and that is there again.
-    pub fn index_recreated(&self) {
-        self.index_recreated.inc();
     }
 
     /// Takes how many running Pods are uncovered, and how many are of the groups of which that changed.

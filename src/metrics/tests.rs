@@ -5,10 +5,11 @@ use super::*;
 use crate::api::reason::Reason;
 
 /// What a search for a metric's name in the source finds.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     include_str!("audit_drops.rs"),
     include_str!("azure.rs"),
     include_str!("conditions.rs"),
+    include_str!("index.rs"),
     include_str!("mod.rs"),
     include_str!("port.rs"),
     include_str!("process.rs"),

@@ -1,5 +1,6 @@
 //! The index controller: the `AcrIndex` has what the admission policies in the API server must know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,15 +18,18 @@ use crate::base::backoff::{Backoff, Jitter};
 use crate::kubernetes::call::{CallError, call};
 use crate::metrics::Metrics;
 use crate::policy::decision::Settings;
-use crate::policy::index::index;
+use crate::policy::index::bindings::indexed_bindings;
+use crate::policy::index::{Index, index};
 use crate::sync::watches::{Change, Watches};
 
 /// How long changes are gathered before they are written: an apply of many `AcrRegistries` is one write.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
+/// How much longer where only `AcrPullBindings` changed, which many people may write: the index can be large.
+const BINDINGS_INTERVAL: Duration = Duration::from_millis(900);
 /// How long the controller waits after a write that failed.
 const WRITE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
 
-/// How many registries the log names that had no room.
+/// How many registries, or namespaces with bindings, the log names that had no room.
 const MAX_NAMED: usize = 5;
 
 /// Whether an index was ever written, by this leader or one before it: one that is missing after that was deleted.
@@ -65,18 +69,18 @@ impl IndexController {
     pub async fn run(&self) {
         let mut changes = self.watches.changes();
         let mut failures = 0_u32;
-        let (mut left_out, mut omits_hosts) = (Vec::new(), false);
+        let mut left_out = LeftOut::default();
         loop {
-            let index = index(&self.watches.view.registries(), &self.settings);
-            if (&index.left_out, index.spec.omits_hosts) != (&left_out, omits_hosts) {
-                (left_out, omits_hosts) = (index.left_out, index.spec.omits_hosts);
-                tell_left_out(&left_out, omits_hosts);
-            }
-            let written = self.reconcile(index.spec).await;
+            let (spec, now_left_out) = self.derive();
+            left_out.tell_changes(&now_left_out);
+            left_out = now_left_out;
+            let written = self.reconcile(spec).await;
             let fails = !matches!(written, Ok(Reconciled::Created | Reconciled::Kept));
-            self.metrics.set_index(fails, left_out.len());
+            self.metrics
+                .index
+                .set(fails, left_out.registries.len(), left_out.namespaces.len());
             if self.written.get() && matches!(written, Ok(Reconciled::Created)) {
-                self.metrics.index_recreated();
+                self.metrics.index.recreated();
                 tracing::warn!(
                     "somebody deleted the AcrIndex, which is written again: without it, admission policies did nothing"
                 );
@@ -93,12 +97,30 @@ impl IndexController {
             } else {
                 failures = 0;
                 // Without a change it is compared all the same, in case somebody edited it.
-                let _ = timeout(self.resync_interval, changed(&mut changes)).await;
+                if let Ok(Changed::Bindings) = timeout(self.resync_interval, changed(&mut changes)).await {
+                    let _ = timeout(BINDINGS_INTERVAL, registries_changed(&mut changes)).await;
+                }
                 sleep(WRITE_INTERVAL).await;
             }
             // What follows reads everything.
             changes = changes.resubscribe();
         }
+    }
+
+    /// The index as it should be, and what has no room in it.
+    fn derive(&self) -> (AcrIndexSpec, LeftOut) {
+        let view = &self.watches.view;
+        let (registries, bindings) = (view.registries(), view.bindings());
+        let Index { mut spec, left_out } = index(&registries, &self.settings);
+        let bindings = bindings.values().flat_map(BTreeMap::values);
+        let bindings = indexed_bindings(&registries, bindings.map(Arc::as_ref), &spec);
+        spec.bindings = bindings.bindings;
+        let left_out = LeftOut {
+            registries: left_out,
+            omits_hosts: spec.omits_hosts,
+            namespaces: bindings.left_out,
+        };
+        (spec, left_out)
     }
 
     /// Writes the index where it is not what it should be. All of its spec is compared, so that what somebody added goes.
@@ -161,29 +183,70 @@ fn tell_failure(written: &Result<Reconciled, CallError>) {
     }
 }
 
-/// Says which registries the index has no room for, where that is new.
-fn tell_left_out(names: &[String], omits_hosts: bool) {
-    if names.is_empty() {
-        tracing::info!("the AcrIndex has room for every AcrRegistry again");
-        return;
-    }
-    tracing::warn!(
-        count = names.len(),
-        registries = names
-            .iter()
-            .take(MAX_NAMED)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", "),
-        omits_hosts,
-        "the AcrIndex has no room for the AcrRegistries with the longest spec.namespaces or the most spec.customDomains: \
-         admission policies leave their Pods to the webhook, and where hosts are omitted also each image whose registry may \
-         not be attached"
-    );
+/// What had no room in an index.
+#[derive(Debug, Default)]
+struct LeftOut {
+    /// The names of `AcrRegistries`.
+    registries: Vec<String>,
+    /// Whether the login servers of some of these had none either.
+    omits_hosts: bool,
+    /// Namespaces with `AcrPullBindings`.
+    namespaces: Vec<String>,
 }
 
-/// Waits for a change of the registries, or for so many changes that some were missed.
-async fn changed(changes: &mut Receiver<Change>) {
+impl LeftOut {
+    /// Says what has no room now, where that is something else.
+    fn tell_changes(&self, now: &Self) {
+        if (&self.registries, self.omits_hosts) != (&now.registries, now.omits_hosts) {
+            if now.registries.is_empty() {
+                tracing::info!("the AcrIndex has room for every AcrRegistry again");
+            } else {
+                tracing::warn!(
+                    count = now.registries.len(),
+                    registries = first(&now.registries),
+                    omits_hosts = now.omits_hosts,
+                    "the AcrIndex has no room for the AcrRegistries with the longest spec.namespaces or the most \
+                     spec.customDomains: admission policies leave their Pods to the webhook, and where hosts are omitted \
+                     also each image whose registry may not be attached"
+                );
+            }
+        }
+        if self.namespaces != now.namespaces {
+            if now.namespaces.is_empty() {
+                tracing::info!("the AcrIndex has room for the AcrPullBindings of every namespace again");
+            } else {
+                tracing::warn!(
+                    count = now.namespaces.len(),
+                    namespaces = first(&now.namespaces),
+                    "the AcrIndex has no room for the AcrPullBindings of the namespaces that have most: admission policies \
+                     leave their Pods to the webhook"
+                );
+            }
+        }
+    }
+}
+
+/// The first of some names.
+fn first(names: &[String]) -> String {
+    names
+        .iter()
+        .take(MAX_NAMED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// Bindings alone.
+    Bindings,
+    /// The registries, or so much that some changes were missed.
+    Registries,
+}
+
+/// Waits for a change of what the index is derived from.
+async fn changed(changes: &mut Receiver<Change>) -> Changed {
     loop {
         match changes.recv().await {
             Ok(
@@ -191,22 +254,32 @@ async fn changed(changes: &mut Receiver<Change>) {
                 | Change::NamespaceGone(_)
                 | Change::Credential(_)
                 | Change::Noted(_)
-                | Change::ServiceAccounts(_)
-                | Change::Binding(_),
+                | Change::ServiceAccounts(_),
             ) => {}
-            Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => return,
+            Ok(Change::Binding(_)) => return Changed::Bindings,
+            Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => {
+                return Changed::Registries;
+            }
             // The caches end with the replica, and this with them.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }
 
+/// The same, but for changes of bindings.
+async fn registries_changed(changes: &mut Receiver<Change>) {
+    while changed(changes).await == Changed::Bindings {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::attached::AttachedRegistry;
+    use crate::registry::other_cloud::OtherCloud;
     use crate::view::View;
     use http::{Request, Response};
     use kube::client::Body;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[tokio::test(start_paused = true)]
@@ -278,5 +351,98 @@ mod tests {
             () = controller.run() => panic!("it ended"),
             seen = timeout(Duration::from_hours(1), seen) => seen.unwrap(),
         }
+    }
+
+    /// An API server that keeps the index that it is given, and counts the writes.
+    fn keeping(kept: &Arc<Mutex<(Option<serde_json::Value>, usize)>>) -> Client {
+        let kept = Arc::clone(kept);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let kept = Arc::clone(&kept);
+            async move {
+                let method = request.method().clone();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+                let mut kept = kept.lock().unwrap();
+                match (method.as_str(), body) {
+                    ("POST", Some(created)) => *kept = (Some(created), kept.1 + 1),
+                    ("PATCH", Some(patch)) => {
+                        kept.0.as_mut().unwrap()["spec"] = patch[0]["value"].clone();
+                        kept.1 += 1;
+                    }
+                    _ => {}
+                }
+                let missing =
+                    json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404});
+                let (code, answer) = kept.0.as_ref().map_or((404, &missing), |index| (200, index));
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn binding(name: &str) -> AttachedRegistry {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": name, "namespace": "shop", "uid": "u"},
+            "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": "puller"},
+        });
+        AttachedRegistry::parse_binding(&serde_json::from_value(object).unwrap(), &OtherCloud::default())
+            .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bindings_are_written_together_and_soon() {
+        let kept = Arc::default();
+        let watches = Arc::new(Watches::new(Arc::new(View::default())));
+        let controller = IndexController {
+            client: keeping(&kept),
+            watches: Arc::clone(&watches),
+            settings: Settings::default(),
+            resync_interval: Duration::from_hours(1),
+            metrics: Arc::new(Metrics::new(|| 0)),
+            written: Arc::default(),
+        };
+        let bindings = || {
+            let (index, writes) = &*kept.lock().unwrap();
+            let spec = index.as_ref().map(|index| index["spec"]["bindings"].clone());
+            (spec, *writes)
+        };
+        let seen = async {
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(bindings(), (Some(serde_json::Value::Null), 1));
+            let mut all = crate::view::Bindings::default();
+            for number in 0..50 {
+                let binding = binding(&format!("b{number}"));
+                let here = all.entry("shop".to_owned()).or_default();
+                here.insert(binding.name().to_owned(), Arc::new(binding));
+                watches.view.set_bindings(&all);
+                watches.tell(Change::Binding(format!("shop/b{number}")));
+                sleep(Duration::from_millis(10)).await;
+            }
+            sleep(Duration::from_secs(1)).await;
+            let (spec, writes) = bindings();
+            let secrets = spec.unwrap()["shop"]["shared1.azurecr.io"]
+                .as_array()
+                .map(Vec::len);
+            assert_eq!((secrets, writes), (Some(50), 2));
+        };
+        tokio::select! {
+            () = controller.run() => panic!("it ended"),
+            seen = timeout(Duration::from_hours(1), seen) => seen.unwrap(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn registries_do_not_wait_for_bindings() {
+        let watches = Watches::new(Arc::new(View::default()));
+        let mut changes = watches.changes();
+        watches.tell(Change::Binding("shop/a".to_owned()));
+        watches.tell(Change::Binding("shop/b".to_owned()));
+        watches.tell(Change::Registry("mine".to_owned()));
+        assert_eq!(changed(&mut changes).await, Changed::Bindings);
+        let begun = tokio::time::Instant::now();
+        registries_changed(&mut changes).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

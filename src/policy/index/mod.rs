@@ -1,6 +1,8 @@
 //! What the API server's own admission policies are told of the attached registries, so that they decide as admission
 //! does while no replica answers.
 
+pub mod bindings;
+
 use std::collections::{BTreeSet, HashMap};
 
 use kube::core::Expression;
