@@ -62,7 +62,7 @@ fn set_rules(cluster: &ControlPlane, unattached: &str, forbidden: &str) -> Test 
 }
 
 /// Waits until a Pod with a stranger's image is treated by this action, and so that the API server follows.
-fn wait_for_action(cluster: &ControlPlane, namespace: &str, action: &str) -> Test {
+pub fn wait_for_action(cluster: &ControlPlane, namespace: &str, action: &str) -> Test {
     let probe = pod(
         namespace,
         &json!({"containers": [{"name": "probe", "image": STRANGE}]}),

@@ -7,6 +7,8 @@ mod audit_command;
 mod audit_page;
 mod audit_reports;
 mod audited;
+mod bindings;
+mod bindings_limits;
 mod enforce;
 mod every_row;
 mod fetching_webhooks;
