@@ -15,6 +15,7 @@ use crate::policy::pod::{Pod, inject_label};
 use crate::policy::request::{ImageField, Operation, PodImage, PodView, ReviewRequest};
 use crate::policy::rules::Rule;
 use crate::policy::scope::Labels;
+use crate::registry::other_cloud::OtherCloud;
 
 const IMAGES: [&str; 13] = [
     "nginx",
@@ -162,7 +163,64 @@ fn agree(finding: Option<&CoverageFinding<'_>>, created: &Decision<'_>, updated:
 
 #[test]
 fn coverage_says_what_admission_says() {
-    let registries = registries();
+    assert_agreement(&registries(), &IMAGES, &SECRETS);
+}
+
+#[test]
+fn coverage_agrees_with_admission_about_bindings() {
+    let binding = |name: &str, spec: Value| {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": name, "namespace": "apps", "uid": "u"}, "spec": spec,
+        });
+        let object = serde_json::from_value(object).unwrap();
+        Arc::new(AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap())
+    };
+    let on = |host: &str| json!({"loginServer": host, "serviceAccountName": "puller"});
+    let mut lists = on("ownlisted.azurecr.io");
+    lists["credential"] = json!({"kind": "AccessToken", "repositories": ["team/app"]});
+    let here = registries().with_bindings(&[
+        binding("own", on("ownreg.azurecr.io")),
+        binding("open", on("openreg.azurecr.io")),
+        binding("team", on("teams.azurecr.io")),
+        binding("listed", lists),
+    ]);
+    let images = [
+        "ownreg.azurecr.io/a",
+        "OwnReg.azurecr.io:443/a",
+        "openreg.westeurope.geo.azurecr.io/a",
+        "teams.azurecr.io/a",
+        "ownlisted.azurecr.io/team/app",
+        "ownlisted.azurecr.io/team/other",
+        "stranger.azurecr.io/a",
+    ];
+    let secrets = [
+        "pullpass-binding-own",
+        "pullpass-binding-open",
+        "pullpass-binding-team",
+        "pullpass-binding-listed",
+        "pullpass-open",
+        "by-hand",
+    ];
+    assert_agreement(&here, &images, &secrets);
+    for (secret, state) in [
+        (None, CoverageState::Uncovered(Gap::NotInjected)),
+        (Some("by-hand"), CoverageState::Uncovered(Gap::OtherSecret)),
+        (Some("pullpass-binding-own"), CoverageState::Covered),
+    ] {
+        let pod = pod("ownreg.azurecr.io/a", secret.as_slice(), None);
+        let labels = Labels::new();
+        let findings = findings(&pod, "apps", &here, Some(&labels), &Settings::default().scope, None);
+        let states: Vec<_> = findings
+            .iter()
+            .map(|finding| (finding.registry, finding.state))
+            .collect();
+        assert_eq!(states, [(Some("apps/own"), state)]);
+    }
+}
+
+/// What is said of every Pod with one of the images and some of the pull secrets.
+fn assert_agreement(registries: &AttachedRegistries, images: &[&str], all: &[&str]) {
     let settings = Settings::default();
     let labelled = |labels: &[(&str, &str)]| -> Labels {
         let owned = labels
@@ -182,11 +240,11 @@ fn coverage_says_what_admission_says() {
         Some(&["pullpass-open", "pullpass-shared-other"]),
     ];
     let accounts = accounts.map(|listed| listed.map(|listed| Arc::new(listing(listed))));
-    for image in IMAGES {
-        for chosen in 0..1_u32 << SECRETS.len() {
-            let secrets: Vec<_> = (0..SECRETS.len())
+    for image in images {
+        for chosen in 0..1_u32 << all.len() {
+            let secrets: Vec<_> = (0..all.len())
                 .filter(|bit| chosen & (1 << bit) != 0)
-                .map(|bit| SECRETS[bit])
+                .map(|bit| all[bit])
                 .collect();
             let pods = namespaces
                 .iter()
@@ -200,12 +258,12 @@ fn coverage_says_what_admission_says() {
                 let pod = pod(image, &secrets, label);
                 let mountable = account.map(AsRef::as_ref);
                 let scope = &settings.scope;
-                let findings = findings(&pod, "apps", &registries, labels.as_ref(), scope, mountable);
+                let findings = findings(&pod, "apps", registries, labels.as_ref(), scope, mountable);
                 let requests =
                     [Operation::Create, Operation::Update].map(|operation| request(&pod, operation, account));
                 let [created, updated] = requests
                     .each_ref()
-                    .map(|request| decide(request, &registries, labels.as_ref(), &settings));
+                    .map(|request| decide(request, registries, labels.as_ref(), &settings));
                 assert!(
                     findings.len() < 2 && agree(findings.first(), &created, &updated),
                     "{image} {secrets:?} {labels:?} {label:?} {account:?}: {findings:?} {updated:?} {created:?}"

@@ -140,6 +140,8 @@ mod tests {
     use super::*;
     use crate::api::acr_registry::AcrRegistry;
     use crate::policy::access::{Access, Accesses};
+    use crate::policy::decision::{Injector, Outcome, Settings, decide};
+    use crate::policy::request::ReviewRequest;
     use crate::policy::scope::Scope;
     use crate::registry::image::ImageReference;
 
@@ -219,6 +221,56 @@ mod tests {
         assert_eq!(named("pullpass-a"), Some("a"));
         assert_eq!(named("pullpass-binding-a"), None);
         assert_eq!(named("mine"), None);
+    }
+
+    /// What is decided about a new Pod of the bindings' namespace, with these pull secrets of somebody's.
+    fn decided(here: &AttachedRegistries, secrets: &[&str], by: &str) -> (Outcome, Vec<String>, Vec<String>) {
+        let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
+        let containers =
+            [SHARED, "stranger1.azurecr.io"].map(|host| json!({"name": "c", "image": format!("{host}/app")}));
+        let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "namespace": "shop",
+            "userInfo": {"username": "jane"}, "dryRun": false,
+            "object": {
+                "metadata": {"name": "web", "annotations": {"pullpass.dev/injected-by": by}},
+                "spec": {"containers": containers, "imagePullSecrets": secrets},
+            },
+        }});
+        let body = review.to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        let decision = decide(&request, here, None, &Settings::default());
+        let is_by_policy = decision.injected_by == Some(Injector::AdmissionPolicy);
+        assert_eq!(is_by_policy, decision.outcome == Outcome::AlreadyPresent);
+        assert_eq!(
+            decision.images.first().and_then(|image| image.registry),
+            Some("shop/m")
+        );
+        let rules: Vec<_> = decision
+            .violations
+            .iter()
+            .map(|violation| &*violation.host)
+            .collect();
+        assert_eq!(rules, ["stranger1.azurecr.io"], "the rules hold");
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        (
+            decision.outcome,
+            owned(&decision.secrets),
+            owned(&decision.demanded),
+        )
+    }
+
+    #[test]
+    fn bindings_that_a_policy_injected_are_demanded() {
+        let cluster: AttachedRegistries = [registry("a", SHARED)].into_iter().collect();
+        let here = cluster.with_bindings(&[binding("z", SHARED), binding("m", SHARED)]);
+        let all = ["pullpass-binding-m", "pullpass-binding-z", "pullpass-a"];
+        let demanded = ["shop/m", "shop/z", "a"].map(str::to_owned).to_vec();
+        let by_policy = decided(&here, &all, "admission-policy");
+        assert_eq!(by_policy, (Outcome::AlreadyPresent, Vec::new(), demanded.clone()));
+        // An index that does not have them yet leaves them to the webhook.
+        let without = decided(&here, &all[2..], "admission-policy");
+        let added = all[..2].iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(without, (Outcome::Injected, added, demanded));
     }
 
     #[test]
