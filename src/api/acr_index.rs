@@ -28,6 +28,12 @@ pub struct AcrIndexSpec {
     /// Namespaces that are never injected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_namespaces: Vec<String>,
+    /// By namespace, the `ServiceAccounts` that enforce mountable secrets, and the pull secrets that each lists: their Pods may
+    /// name no others.
+    // As one value, so that the API server does not note once more who set each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub strict_service_accounts: BTreeMap<String, StrictServiceAccounts>,
     /// What is done about an image whose registry is not attached: `allow`, `warn` or `deny`.
     pub unattached: String,
     /// What is done about an image whose registry is not for the namespace: `allow`, `warn` or `deny`.
@@ -60,6 +66,9 @@ pub type BoundHosts = BTreeMap<String, Vec<String>>;
 
 /// Stands for every host where the index has no room for those of a namespace. No image's host is called that.
 pub const EVERY_HOST: &str = "*";
+
+/// The pull secrets that `ServiceAccounts` of a namespace list.
+pub type StrictServiceAccounts = BTreeMap<String, Vec<String>>;
 
 /// An AcrRegistry in the index.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

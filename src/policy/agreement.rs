@@ -210,7 +210,14 @@ fn coverage_agrees_with_admission_about_bindings() {
     ] {
         let pod = pod("ownreg.azurecr.io/a", secret.as_slice(), None);
         let labels = Labels::new();
-        let findings = findings(&pod, "apps", &here, Some(&labels), &Settings::default().scope, None);
+        let findings = findings(
+            &pod,
+            "apps",
+            &here,
+            Some(&labels),
+            &Settings::default().scope,
+            None,
+        );
         let states: Vec<_> = findings
             .iter()
             .map(|finding| (finding.registry, finding.state))

@@ -19,7 +19,7 @@ use crate::kubernetes::call::{CallError, call};
 use crate::metrics::Metrics;
 use crate::policy::decision::Settings;
 use crate::policy::index::bindings::indexed_bindings;
-use crate::policy::index::{Index, index};
+use crate::policy::index::{Index, index, strict_accounts};
 use crate::sync::watches::{Change, Watches};
 
 /// How long changes are gathered before they are written: an apply of many `AcrRegistries` is one write.
@@ -115,10 +115,13 @@ impl IndexController {
         let bindings = bindings.values().flat_map(BTreeMap::values);
         let bindings = indexed_bindings(&registries, bindings.map(Arc::as_ref), &spec);
         spec.bindings = bindings.bindings;
+        let (accounts, accounts_left_out) = strict_accounts(view.strict_accounts().all());
+        spec.strict_service_accounts = accounts;
         let left_out = LeftOut {
             registries: left_out,
             omits_hosts: spec.omits_hosts,
             namespaces: bindings.left_out,
+            accounts: accounts_left_out,
         };
         (spec, left_out)
     }
@@ -192,6 +195,8 @@ struct LeftOut {
     omits_hosts: bool,
     /// Namespaces with `AcrPullBindings`.
     namespaces: Vec<String>,
+    /// How many `ServiceAccounts` that enforce mountable secrets.
+    accounts: usize,
 }
 
 impl LeftOut {
@@ -223,6 +228,13 @@ impl LeftOut {
                 );
             }
         }
+        if self.accounts != now.accounts {
+            tracing::warn!(
+                count = now.accounts,
+                "how many ServiceAccounts that enforce mountable secrets have no room in the AcrIndex: admission policies give \
+                 their Pods names that the API server may refuse"
+            );
+        }
     }
 }
 
@@ -241,7 +253,7 @@ fn first(names: &[String]) -> String {
 enum Changed {
     /// Bindings alone.
     Bindings,
-    /// The registries, or so much that some changes were missed.
+    /// The registries or `ServiceAccounts`, or so much that some changes were missed.
     Registries,
 }
 
@@ -250,16 +262,11 @@ async fn changed(changes: &mut Receiver<Change>) -> Changed {
     loop {
         match changes.recv().await {
             Ok(
-                Change::Namespace(_)
-                | Change::NamespaceGone(_)
-                | Change::Credential(_)
-                | Change::Noted(_)
-                | Change::ServiceAccounts(_),
+                Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) | Change::Noted(_),
             ) => {}
             Ok(Change::Binding(_)) => return Changed::Bindings,
-            Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => {
-                return Changed::Registries;
-            }
+            Ok(Change::Everything | Change::Registry(_) | Change::ServiceAccounts(_))
+            | Err(RecvError::Lagged(_)) => return Changed::Registries,
             // The caches end with the replica, and this with them.
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -5,7 +5,8 @@ use std::process::Command;
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
-use crate::world::{OPEN, SOON, Test, attach, cluster, list, pull_secrets, pullpass, text};
+use crate::admission_policy::{injected, with_index};
+use crate::world::{OPEN, SOON, Test, attach, cluster, list, namespace, pull_secrets, pullpass, text};
 
 fn account(namespace: &str, name: &str, secrets: &Value) -> Value {
     json!({
@@ -31,6 +32,49 @@ fn pod(namespace: &str, account: &str) -> String {
         },
     })
     .to_string()
+}
+
+#[test]
+fn the_policy_alone_keeps_pods_of_strict_accounts_admissible() -> Test {
+    let secret = format!("pullpass-{OPEN}");
+    let host = format!("{OPEN}.azurecr.io");
+    let cluster = with_index(&json!({
+        "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
+        "hosts": {host: [secret]}, "pullSecrets": {&secret: {"registry": OPEN}},
+        "strictServiceAccounts": {
+            "apps": {"strict": [], "listed": [secret]}, "always": {"strict": [], "listed": [secret]},
+        },
+    }))?;
+    for (name, labels) in [
+        ("apps", json!({})),
+        ("always", json!({"pullpass.dev/always-inject": "true"})),
+    ] {
+        namespace(&cluster, name, &labels)?;
+        cluster.apply(&list(&[
+            account(name, "strict", &Value::Null),
+            account(name, "unknown", &Value::Null),
+            // A Pod that names one of them is given no other by the API server.
+            account(name, "listed", &json!([{"name": secret}, {"name": "other"}])),
+        ]))?;
+        let created = |account: &str| injected(&cluster, &pod(name, account));
+        wait_for("the policy to inject", SOON, || match created("default") {
+            Ok(names) if names == [secret.as_str()] => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+        assert_eq!(created("strict")?, [""; 0], "{name}");
+        let mut with_another: Value = serde_json::from_str(&pod(name, "listed"))?;
+        let spec = with_another.get_mut("spec").and_then(Value::as_object_mut);
+        spec.ok_or("there is no spec")?
+            .insert("imagePullSecrets".to_owned(), json!([{"name": "other"}]));
+        let names = injected(&cluster, &with_another.to_string())?;
+        assert_eq!(names, ["other", secret.as_str()], "{name}");
+        let refused = created("unknown").err().ok_or("it was admitted")?.to_string();
+        assert!(
+            refused.contains("is not allowed because service account unknown"),
+            "{refused}"
+        );
+    }
+    Ok(())
 }
 
 #[test]
@@ -101,6 +145,15 @@ fn a_strict_account_keeps_its_pods_admissible() -> Test {
         table.contains("mountable-secrets") && !table.contains("not-injected"),
         "{table}"
     );
+
+    wait_for("the policies to be told", SOON, || {
+        let index = cluster
+            .get_json(&["acrindex", "pullpass"])
+            .map_err(|error| error.to_string())?;
+        let told = index.pointer("/spec/strictServiceAccounts").cloned();
+        let expected = json!({&namespace: {"strict": [], "listed": [secret]}});
+        (told == Some(expected)).then_some(()).ok_or(format!("{told:?}"))
+    })?;
 
     let created: Value = serde_json::from_str(&create("listed")?.stdout)?;
     assert_eq!(pull_secrets(&created), [secret.as_str()]);

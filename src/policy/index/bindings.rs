@@ -7,7 +7,7 @@ use crate::api::acr_index::{AcrIndexSpec, BoundHosts, EVERY_HOST};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::index::{MAX_INDEX_BYTES, MAX_LISTED_BYTES};
 
-/// How many bytes an index may take with its bindings: the object has a head besides, and 1.5 MiB at most.
+/// How many bytes an index may take with its bindings: the object has a head and `ServiceAccounts` besides, and 1.5 MiB at most.
 const MAX_BYTES: usize = 1408 * 1024;
 /// How many of these its registries may take.
 const MAX_OF_REGISTRIES: usize = MAX_INDEX_BYTES + MAX_LISTED_BYTES;

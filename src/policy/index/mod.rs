@@ -1,12 +1,14 @@
 //! What the API server's own admission policies are told of the attached registries, so that they decide as admission
 //! does while no replica answers.
 
+mod accounts;
 pub mod bindings;
 
 use std::collections::{BTreeSet, HashMap};
 
 use kube::core::Expression;
 
+pub use self::accounts::strict_accounts;
 use crate::api::acr_index::{AcrIndexSpec, IndexedRegistry, Requirement};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::Settings;
