@@ -213,6 +213,33 @@ fn the_policy_is_installed_where_its_kind_is_served() -> Test {
 
 /// What the schema does not know can be set by nobody.
 #[test]
+fn a_projected_token_has_the_audience_that_is_chosen() -> Test {
+    for (values, audience) in [
+        (json!({"projectedToken": true}), "api://AzureADTokenExchange"),
+        (
+            json!({"projectedToken": true, "audience": ""}),
+            "api://AzureADTokenExchange",
+        ),
+        (
+            json!({"projectedToken": true, "audience": "api://contoso"}),
+            "api://contoso",
+        ),
+    ] {
+        let objects = chart(&json!({"workloadIdentity": values}))?;
+        let deployment = find(&objects, "Deployment", "pullpass")?;
+        let volumes = deployment
+            .pointer("/spec/template/spec/volumes")
+            .and_then(Value::as_array);
+        let token = volumes
+            .into_iter()
+            .flatten()
+            .find_map(|volume| volume.pointer("/projected/sources/0/serviceAccountToken/audience"));
+        assert_eq!(token, Some(&json!(audience)));
+    }
+    Ok(())
+}
+
+#[test]
 fn the_schema_has_every_value() -> Test {
     let read = |name: &str| std::fs::read_to_string(format!("{CHART}/{name}"));
     let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
