@@ -1,4 +1,5 @@
-//! Who asks a registry before there is a Pod: with the pull secrets that a ServiceAccount names.
+//! Those who ask a registry and are no kubelets, by the library that they do it with: with the pull secrets that a ServiceAccount
+//! names, before there is a Pod, with a pull secret that an object of their own names, and with its content as a docker config.
 
 use pullpass_test_support::wait_for;
 use serde_json::json;
@@ -21,12 +22,13 @@ fn a_controller_resolves_an_image_before_there_is_a_pod() -> Test {
         "imagePullSecrets": [{"name": pull_secret(&login)}],
     });
     world.cluster.apply(&service_account.to_string())?;
-    let resolve = || {
+    let resolve_by = |by: &str, name: &str| {
         let kubeconfig = world.cluster.kubeconfig();
         world
             .azure
-            .resolve_digest(kubeconfig, &namespace, "functions", &image)
+            .resolve_digest(kubeconfig, &namespace, (by, name), &image)
     };
+    let resolve = || resolve_by("service-account", "functions");
     let refused = resolve().err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("UNAUTHORIZED"), "{refused}");
 
@@ -42,5 +44,8 @@ fn a_controller_resolves_an_image_before_there_is_a_pod() -> Test {
         resolve().map_err(|error| error.to_string())
     })?;
     assert!(digest.starts_with("sha256:"), "{digest}");
+    for by in ["pull-secret", "docker-config"] {
+        assert_eq!(resolve_by(by, &pull_secret(&login))?, digest, "{by}");
+    }
     Ok(())
 }

@@ -256,8 +256,8 @@ impl Azure {
         self.run_client(skopeo)
     }
 
-    /// Asks for an image's digest as controllers do that resolve images before there is a Pod: with the pull secrets that a
-    /// ServiceAccount names.
+    /// Asks for an image's digest as those do that are no kubelets: `by` the name of a `service-account`, of a `pull-secret`, or
+    /// of one whose content is their `docker-config`.
     ///
     /// # Errors
     ///
@@ -266,11 +266,15 @@ impl Azure {
         &self,
         kubeconfig: &Path,
         namespace: &str,
-        service_account: &str,
+        (by, name): (&str, &str),
         image: &str,
     ) -> Result<String, Error> {
+        let docker_config = Scratch::new()?;
         let mut resolver = Command::new(tool("resolver")?);
-        resolver.arg(kubeconfig).args([namespace, service_account, image]);
+        resolver
+            .arg(kubeconfig)
+            .args([namespace, by, name, image])
+            .env("DOCKER_CONFIG", docker_config.path());
         self.run_client(resolver)
     }
 

@@ -1,18 +1,23 @@
-// Command resolver asks a registry for an image's digest as controllers do that resolve images before there is a Pod:
-// with the pull secrets of a ServiceAccount, read from the API server.
+// Command resolver asks a registry for an image's digest as others do that are no kubelets, by the library that they do it with:
 //
-// Knative Serving and Tekton Pipelines do it with the library that this program uses.
+//   - service-account: with the pull secrets of a ServiceAccount, as Knative Serving and Tekton Pipelines do before there is a Pod.
+//   - pull-secret: with one Secret that an object of their own names, as Flux does.
+//   - docker-config: with a docker config in a file, which is the content of that Secret, as trivy, cosign and crane do.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/authn/kubernetes"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -21,13 +26,13 @@ import (
 const timeout = 30 * time.Second
 
 func main() {
-	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE SERVICE-ACCOUNT IMAGE")
+	if len(os.Args) != 6 {
+		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE service-account|pull-secret|docker-config NAME IMAGE")
 		os.Exit(2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	digest, err := resolve(ctx, os.Args[1], os.Args[2], os.Args[3], os.Args[4])
+	digest, err := resolve(ctx, os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "resolver:", err)
 		os.Exit(1)
@@ -35,7 +40,7 @@ func main() {
 	fmt.Println(digest)
 }
 
-func resolve(ctx context.Context, kubeconfig, namespace, serviceAccount, image string) (string, error) {
+func resolve(ctx context.Context, kubeconfig, namespace, by, object, image string) (string, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return "", err
@@ -46,10 +51,7 @@ func resolve(ctx context.Context, kubeconfig, namespace, serviceAccount, image s
 	if err != nil {
 		return "", err
 	}
-	keychain, err := kubernetes.New(ctx, api, kubernetes.Options{
-		Namespace:          namespace,
-		ServiceAccountName: serviceAccount,
-	})
+	keychain, err := keychainOf(ctx, api, namespace, by, object)
 	if err != nil {
 		return "", err
 	}
@@ -62,4 +64,26 @@ func resolve(ctx context.Context, kubeconfig, namespace, serviceAccount, image s
 		return "", err
 	}
 	return descriptor.Digest.String(), nil
+}
+
+func keychainOf(ctx context.Context, api client.Interface, namespace, by, object string) (authn.Keychain, error) {
+	if by == "service-account" {
+		return kubernetes.New(ctx, api, kubernetes.Options{Namespace: namespace, ServiceAccountName: object})
+	}
+	secret, err := api.CoreV1().Secrets(namespace).Get(ctx, object, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if by == "pull-secret" {
+		return kubernetes.NewFromPullSecrets(ctx, []corev1.Secret{*secret})
+	}
+	if by != "docker-config" {
+		return nil, fmt.Errorf("unknown way to read a pull secret: %s", by)
+	}
+	// The keychain reads the file when it is asked, and the directory is its caller's: DOCKER_CONFIG.
+	file := filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json")
+	if err := os.WriteFile(file, secret.Data[corev1.DockerConfigJsonKey], 0o600); err != nil {
+		return nil, err
+	}
+	return authn.DefaultKeychain, nil
 }
