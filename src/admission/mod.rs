@@ -37,7 +37,7 @@ use crate::policy::decision::{
     Decision, Denial, Fresher, Matter, Notice, Settings, Violation, WaitOutcome, Waited, decide,
 };
 use crate::policy::request::ReviewRequest;
-use crate::policy::scope::Picked;
+use crate::policy::scope::{Labels, Picked};
 use crate::view::View;
 
 /// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
@@ -189,6 +189,8 @@ impl Admission {
             Some(found) => found.0.clone(),
             None => self.view.labels(&request.namespace),
         };
+        // Without a cluster the manifests are all that there is to know: no selector has picked a namespace that is not there.
+        let labels = labels.or_else(|| (self.cluster.is_none() && self.lookups.is_none()).then(Labels::new));
         let decision = decide(request, &registries, labels.as_ref(), &self.settings);
         let wanted = decision.fresher.without(review.asked);
         if self.lookups.is_some() && wanted.is_wanted() {
@@ -395,7 +397,7 @@ mod tests {
     use crate::audit::Destination;
     use crate::policy::attached::AttachedRegistry;
     use crate::policy::rules::{Action, Policy, Rule};
-    use crate::policy::scope::{Labels, Mode, Scope};
+    use crate::policy::scope::{Mode, Scope};
 
     const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
 
@@ -592,6 +594,28 @@ mod tests {
         ] {
             let decision = decision_on_old_labels(in_cluster, picked, image);
             assert_eq!(decision, expected, "{in_cluster} {picked:?} {image}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_no_manifest_has_has_no_labels() {
+        for (mode, image, expected) in [
+            (Mode::ClusterWide, "mineregistry.azurecr.io/app", "injected"),
+            (Mode::ClusterWide, "theirsregistry.azurecr.io/app", "uncovered"),
+            (Mode::OptIn, "mineregistry.azurecr.io/app", "skipped"),
+        ] {
+            let view = Arc::new(View::default());
+            let selector = json!({"matchLabels": {"team": "a"}});
+            view.set_registries([attached(&json!({})), attached(&selector)].into_iter().collect());
+            let audit = AuditLog::open(&Destination::File("/dev/null".into())).unwrap();
+            let settings = Settings {
+                scope: Scope::new(mode, "pullpass-system", []),
+                ..Settings::default()
+            };
+            let admission = Admission::new(view, settings, Arc::new(audit), Arc::new(Metrics::new(|| 0)));
+            let answer = answer(&admission, &review("apps", "main", image), Picked::ByMode);
+            let decision = &answer["response"]["auditAnnotations"]["decision"];
+            assert_eq!(decision, expected, "{mode:?} {image}");
         }
     }
 
