@@ -79,6 +79,9 @@ pub struct IndexedRegistry {
     /// What a namespace's labels must meet, every one of it; none means every namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Requirement>,
+    /// Whether minting has failed so far: there is no pull secret, and only Pods with its images get the name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unminted: bool,
 }
 
 /// One requirement on a namespace's labels, as in a label selector's `matchExpressions`.

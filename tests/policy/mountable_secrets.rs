@@ -40,7 +40,9 @@ fn the_policy_alone_keeps_pods_of_strict_accounts_admissible() -> Test {
     let host = format!("{OPEN}.azurecr.io");
     let cluster = with_index(&json!({
         "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
-        "hosts": {host: [secret]}, "pullSecrets": {&secret: {"registry": OPEN}},
+        "hosts": {host: [secret]},
+        // No Pod gets the name of a Secret that can't be there for its label alone.
+        "pullSecrets": {&secret: {"registry": OPEN}, "pullpass-broken": {"registry": "broken", "unminted": true}},
         "strictServiceAccounts": {
             "apps": {"strict": [], "listed": [secret]}, "always": {"strict": [], "listed": [secret]},
         },

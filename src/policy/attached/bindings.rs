@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{AttachedRegistries, AttachedRegistry, login_server};
+use super::{AttachedRegistries, AttachedRegistry, is_unminted, login_server};
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::{AcrRegistrySpec, Provision};
 use crate::api::names::{binding_key, namesake_of_binding, pull_secret, registry_of};
@@ -75,6 +75,7 @@ impl AttachedRegistry {
             identity,
             fingerprint,
             namespaces_fingerprint: fingerprint::of_namespaces(None),
+            is_unminted: object.status.as_ref().is_some_and(is_unminted),
         })
     }
 

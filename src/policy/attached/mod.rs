@@ -9,7 +9,8 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 pub use self::bindings::BindingOwner;
-use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, CredentialKind, Provision};
+use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, AcrRegistryStatus, CredentialKind, Provision};
+use crate::api::condition::READY;
 use crate::api::names::pull_secret;
 use crate::policy::fingerprint;
 use crate::policy::identity::AttachedIdentity;
@@ -38,6 +39,14 @@ pub struct AttachedRegistry {
     identity: AttachedIdentity,
     fingerprint: String,
     namespaces_fingerprint: String,
+    is_unminted: bool,
+}
+
+/// Whether a status says that a credential was tried for, and that there never was one.
+fn is_unminted(status: &AcrRegistryStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    let has_failed = conditions.any(|condition| condition.type_ == READY && condition.status == "False");
+    status.credential.is_none() && has_failed
 }
 
 impl AttachedRegistry {
@@ -69,6 +78,7 @@ impl AttachedRegistry {
             owner: None,
             fingerprint: fingerprint::of(spec, &login_server),
             namespaces_fingerprint: fingerprint::of_namespaces(spec.namespaces.as_ref()),
+            is_unminted: object.status.as_ref().is_some_and(is_unminted),
             login_server,
             custom_domains: custom_domains.into_iter().collect(),
             namespaces,
@@ -143,6 +153,12 @@ impl AttachedRegistry {
     /// Whether pulls need no credential: there is no pull secret then.
     pub fn is_anonymous(&self) -> bool {
         self.identity == AttachedIdentity::Anonymous
+    }
+
+    /// Whether minting has failed so far, so that there is no pull secret. Not before it was tried: a Pod is admitted sooner than
+    /// a credential is minted, and its kubelet tries again.
+    pub fn is_unminted(&self) -> bool {
+        self.is_unminted
     }
 
     /// The repositories that its tokens are asked for; none means all of the registry.

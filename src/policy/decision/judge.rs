@@ -125,6 +125,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         let all = self.registries.all().into_iter();
         all.filter(|registry| registry.gives_secret_to(self.labels))
             .filter(|registry| self.may_have(registry))
+            .filter(|registry| !registry.is_unminted())
             .map(|registry| (registry.order(), registry))
             .collect()
     }

@@ -418,6 +418,56 @@ fn always_inject_adds_every_registry_of_the_namespace() {
 }
 
 #[test]
+fn always_inject_leaves_out_what_could_not_be_minted() {
+    let registry = |name: &str, status: &Value| {
+        let object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+            "spec": {"loginServer": format!("{name}registry.azurecr.io"), "identity": {"managedIdentity": {}}},
+            "status": status,
+        });
+        AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap()
+    };
+    let ready = |status: &str| {
+        json!([{
+            "type": "Ready", "status": status, "reason": "Because", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }])
+    };
+    let registries: AttachedRegistries = [
+        registry("untried", &json!({"observedGeneration": -1})),
+        registry("waiting", &json!({"conditions": ready("Unknown")})),
+        registry("broken", &json!({"conditions": ready("False")})),
+        // It has one that expires, and pull secrets.
+        registry(
+            "failing",
+            &json!({"conditions": ready("False"), "credential": {"issuedAt": "2026-01-01T00:00:00Z"}}),
+        ),
+    ]
+    .into_iter()
+    .collect();
+    let always = [("pullpass.dev/always-inject".to_owned(), "true".to_owned())].into();
+    for (image, secrets) in [
+        (
+            "nginx",
+            &["pullpass-failing", "pullpass-untried", "pullpass-waiting"][..],
+        ),
+        (
+            "brokenregistry.azurecr.io/app",
+            &[
+                "pullpass-broken",
+                "pullpass-failing",
+                "pullpass-untried",
+                "pullpass-waiting",
+            ],
+        ),
+    ] {
+        let body = create(&pod(&[image])).to_string();
+        let request = ReviewRequest::decode(body.as_bytes()).unwrap();
+        let decision = decide(&request, &registries, Some(&always), &Settings::default());
+        assert_eq!(decision.secrets, secrets, "{image}");
+    }
+}
+
+#[test]
 fn every_row_of_the_policy() {
     let actions = [Action::Allow, Action::Warn, Action::Deny];
     for (rule, image) in [

@@ -195,6 +195,7 @@ fn indexed(registry: &AttachedRegistry) -> IndexedRegistry {
     IndexedRegistry {
         registry: registry.name().to_owned(),
         namespaces: selector.map(requirement).collect(),
+        unminted: registry.is_unminted(),
     }
 }
 
