@@ -101,6 +101,7 @@ pub(super) fn registry(subject: &Subject, step: CheckStep, error: &AcrError) -> 
         CheckStep::Dns
         | CheckStep::Tls
         | CheckStep::Challenge
+        | CheckStep::Endpoint
         | CheckStep::Entra
         | CheckStep::Clock
         | CheckStep::Spec

@@ -16,6 +16,8 @@ pub enum CheckStep {
     Tls,
     /// `/v2/` asks for a token of the registry itself.
     Challenge,
+    /// The regional endpoint that was named, if one was: it has an address, and a connection.
+    Endpoint,
     /// A token of Entra ID.
     Entra,
     /// The registry exchanges it for a refresh token.
@@ -58,6 +60,7 @@ impl Step for CheckStep {
             Self::Dns => "DNS",
             Self::Tls => "TCP and TLS",
             Self::Challenge => "Challenge",
+            Self::Endpoint => "Endpoint",
             Self::Entra => "Entra ID token",
             Self::Exchange => "Exchange",
             Self::AccessToken => "Access token",

@@ -25,6 +25,8 @@ pub enum Observation {
     Resolved(Result<Resolution, HttpError>),
     /// Whether there is a connection, and its version of TLS.
     Connected(Result<&'static str, HttpError>),
+    /// The same of the endpoint that was named.
+    Endpoint(Result<&'static str, HttpError>),
     /// What `/v2/` asks for.
     Challenged(Result<(), AcrError>),
     /// Entra ID or the registry gave what was asked for.
@@ -89,7 +91,13 @@ pub fn judge(subject: &Subject, step: CheckStep, observation: &Observation) -> S
             }
         }),
         Observation::Connected(Ok(version)) => passed(format!("{version}, the certificate is trusted")),
-        Observation::Resolved(Err(error)) | Observation::Connected(Err(error)) => unreached(subject, error),
+        Observation::Resolved(Err(error))
+        | Observation::Connected(Err(error))
+        | Observation::Endpoint(Err(error)) => unreached(subject, error),
+        Observation::Endpoint(Ok(version)) => passed(format!(
+            "{}: {version}, the certificate is trusted",
+            subject.endpoint.as_deref().unwrap_or_default()
+        )),
         Observation::Challenged(Ok(())) => passed("asks for a token of its own".to_owned()),
         Observation::Challenged(Err(error)) | Observation::LoggedIn(Err(error)) => {
             refused(subject, step, error)
@@ -104,6 +112,7 @@ pub fn judge(subject: &Subject, step: CheckStep, observation: &Observation) -> S
             CheckStep::Dns
             | CheckStep::Tls
             | CheckStep::Challenge
+            | CheckStep::Endpoint
             | CheckStep::AccessToken
             | CheckStep::Manifest
             | CheckStep::Layers
@@ -194,6 +203,7 @@ fn code_of_step(step: CheckStep) -> Code {
         CheckStep::Dns
         | CheckStep::Tls
         | CheckStep::Challenge
+        | CheckStep::Endpoint
         | CheckStep::Clock
         | CheckStep::Spec
         | CheckStep::Controller

@@ -88,6 +88,7 @@ impl Runner<'_> {
         };
         let mut reading = None;
         let token = if self.reach(&mut log, &mut reading).await {
+            self.reach_endpoint(&mut log).await;
             self.token(&mut log).await
         } else {
             None
@@ -115,13 +116,7 @@ impl Runner<'_> {
 
     /// Everything that needs no identity.
     async fn reach(&self, log: &mut Log<'_>, reading: &mut Option<ClockReading>) -> bool {
-        // A login server is a host by its type.
-        let url = Uri::builder()
-            .scheme("https")
-            .authority(self.subject.login_server.as_str())
-            .path_and_query("/v2/")
-            .build()
-            .unwrap_or_default();
+        let url = greeting_of(self.subject.login_server.as_str());
         let resolved = self.http.resolve(&url).await;
         if !log.observed(CheckStep::Dns, &Observation::Resolved(resolved)) {
             return false;
@@ -142,6 +137,19 @@ impl Runner<'_> {
             acr::challenge_in(&answer, &self.subject.login_server, local).map(drop)
         });
         log.observed(CheckStep::Challenge, &Observation::Challenged(challenged))
+    }
+
+    /// The endpoint that was named: what is asked of the registry itself says nothing of it.
+    async fn reach_endpoint(&self, log: &mut Log<'_>) {
+        let Some(endpoint) = &self.subject.endpoint else {
+            return;
+        };
+        let url = greeting_of(endpoint);
+        let reached = match self.http.resolve(&url).await {
+            Ok(_) => self.http.connect(&url).await,
+            Err(error) => Err(error),
+        };
+        log.observed(CheckStep::Endpoint, &Observation::Endpoint(reached));
     }
 
     /// The token that the identity is given in the end.
@@ -263,12 +271,11 @@ impl Runner<'_> {
             (None, SubjectIdentity::Nobody { why }) => why.clone(),
             (None, _) => return,
         };
-        let mut steps = vec![
-            CheckStep::Tls,
-            CheckStep::Challenge,
-            CheckStep::Entra,
-            CheckStep::Exchange,
-        ];
+        let mut steps = vec![CheckStep::Tls, CheckStep::Challenge];
+        if self.subject.endpoint.is_some() {
+            steps.push(CheckStep::Endpoint);
+        }
+        steps.extend([CheckStep::Entra, CheckStep::Exchange]);
         if self.subject.target.is_some() {
             steps.extend([CheckStep::AccessToken, CheckStep::Manifest, CheckStep::Layers]);
         }
@@ -283,6 +290,16 @@ impl Runner<'_> {
     }
 }
 
+/// Where a registry greets its clients. A login server is a host by its type, and so is an endpoint of one.
+fn greeting_of(host: &str) -> Uri {
+    Uri::builder()
+        .scheme("https")
+        .authority(host)
+        .path_and_query("/v2/")
+        .build()
+        .unwrap_or_default()
+}
+
 /// The step of minting that follows one that passed.
 fn step_after(step: CheckStep) -> CheckStep {
     match step {
@@ -291,6 +308,7 @@ fn step_after(step: CheckStep) -> CheckStep {
         CheckStep::Dns
         | CheckStep::Tls
         | CheckStep::Challenge
+        | CheckStep::Endpoint
         | CheckStep::AccessToken
         | CheckStep::Manifest
         | CheckStep::Layers

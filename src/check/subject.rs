@@ -15,6 +15,8 @@ use crate::registry::resource_id::ResourceId;
 pub struct Subject {
     /// The registry.
     pub login_server: LoginServer,
+    /// The regional endpoint that it was named by, if it was.
+    pub endpoint: Option<String>,
     /// The AcrRegistry that it was found by, if it was.
     pub registry: Option<String>,
     /// The registry's resource ID, where it is known.

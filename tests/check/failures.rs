@@ -67,6 +67,41 @@ fn a_data_endpoint_that_is_barred_is_named() -> Test {
 }
 
 #[test]
+fn a_regional_endpoint_that_is_barred_is_named() -> Test {
+    let login = login();
+    let azure = Azure::start(std::slice::from_ref(&login))?;
+    let endpoint = "myregistry.westeurope.geo.azurecr.io";
+    let identity = identity(&azure, &login, &login.password)?;
+    let others: Vec<_> = azure
+        .flags()
+        .into_iter()
+        .filter(|flag| !flag.contains(endpoint))
+        .collect();
+    let at = |address: &str| -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+        let resolve = format!("--resolve={endpoint}:443:{address}");
+        let output = run(pullpass()
+            .args([
+                "MyRegistry.westeurope.geo.azurecr.io:443",
+                "--output=json",
+                &resolve,
+            ])
+            .args(&others)
+            .args(&identity))?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    let report = at(&azure.addr().to_string())?;
+    assert_eq!(report["steps"][3]["step"], "endpoint", "{report:#}");
+    assert_eq!(report["steps"][3]["status"], "ok", "{report:#}");
+    let report = at(&format!("127.0.0.1:{}", free_port()?))?;
+    assert_eq!(report["code"], "CONNECTIVITY_TCP_ERROR", "{report:#}");
+    let cause = report["steps"][3]["cause"].as_str().unwrap_or_default();
+    assert!(cause.contains(endpoint), "{cause}");
+    // The registry itself is asked all the same.
+    assert_eq!(report["steps"][5]["status"], "ok", "{report:#}");
+    Ok(())
+}
+
+#[test]
 fn a_redirect_to_the_registry_is_followed_with_the_token() -> Test {
     let login = login();
     let azure = Azure::start(std::slice::from_ref(&login))?;

@@ -281,6 +281,7 @@ async fn subject(
         registry: Some(name),
         resource_id: resource_id.and_then(|text| ResourceId::parse(text).ok()),
         identity,
+        endpoint: None,
         target: None,
     })
 }

@@ -24,6 +24,7 @@ use crate::cli::flags::azure::AzureFlags;
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::seconds::seconds;
 use crate::cli::{CliError, block_on};
+use crate::registry::login_server::LoginServer;
 
 /// Say whether pullpass is well, or what stands between an identity and the images of a registry, and what to do about it.
 ///
@@ -153,6 +154,7 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
             login_server,
             registry: None,
             resource_id: None,
+            endpoint: None,
             target: None,
         },
         (Named::LoginServer(login_server), None) => {
@@ -171,6 +173,7 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
                     login_server,
                     registry: None,
                     resource_id: None,
+                    endpoint: None,
                     target: None,
                 },
                 Err(error) => return Err(error),
@@ -180,6 +183,7 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
             cluster::named(&args.cluster, &args.own_namespace, &name, given).await?
         }
     };
+    subject.endpoint = endpoint_of(registry, &subject.login_server);
     subject.target = args
         .repository
         .as_deref()
@@ -187,6 +191,13 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
         .transpose()
         .map_err(|error| CliError::Input(format!("--repository: {error}")))?;
     Ok(subject)
+}
+
+/// The regional endpoint of the registry that a text is, if it is one.
+fn endpoint_of(text: &str, login_server: &LoginServer) -> Option<String> {
+    let host = text.strip_suffix(":443").unwrap_or(text).to_ascii_lowercase();
+    let is_its = LoginServer::of_host(&host).is_ok_and(|known| known == *login_server);
+    (is_its && host != login_server.as_str()).then_some(host)
 }
 
 async fn in_cluster(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
