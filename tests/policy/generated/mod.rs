@@ -19,6 +19,8 @@ use crate::world::{
 
 /// The namespace that a flag excludes. As all of them it has no hyphen, up to which a part's name is its row's.
 const EXCLUDED: &str = "excluded";
+/// One that is injected in both modes.
+const OPTED_IN: &str = "optedin";
 const NAMESPACES: usize = 8;
 /// How many Pods there are in each namespace.
 const PODS: usize = 30;
@@ -75,7 +77,7 @@ fn generate(seed: u8) -> Result<Vec<Rows>, String> {
     // Some rows are of no use if their namespaces are not injected.
     let opted_in = json!({"pullpass.dev/inject": "enabled", "team": "a"});
     let excluded = json!({"pullpass.dev/inject": "enabled"});
-    let more = [("optedin".to_owned(), opted_in), (EXCLUDED.to_owned(), excluded)];
+    let more = [(OPTED_IN.to_owned(), opted_in), (EXCLUDED.to_owned(), excluded)];
     named
         .chain(more)
         .map(|(namespace, labels)| {
@@ -103,7 +105,8 @@ struct Answers {
 fn in_mode(mode: &str, seed: u8) -> Test {
     let all = generate(seed)?;
     let cluster = cluster()?;
-    namespace(&cluster, "default", &json!({"pullpass.dev/inject": "enabled"}))?;
+    let always = json!({"pullpass.dev/inject": "enabled", "pullpass.dev/always-inject": "true"});
+    namespace(&cluster, "default", &always)?;
     for rows in &all {
         namespace(&cluster, &rows.namespace, &rows.labels)?;
         let live: Vec<_> = (0..CHANGED).map(|number| live(rows, number)).collect();
@@ -115,19 +118,21 @@ fn in_mode(mode: &str, seed: u8) -> Test {
     };
     let apply = |component| cluster.run(&["apply", "--filename", component]);
     apply(admission_policy::COMPONENT)?;
-    let probe = |image: &str| {
+    let probe = |namespace: &str, image: &str| {
         let spec = json!({"containers": [{"name": "probe", "image": image}]});
-        admission_policy::pod("default", &spec)
+        admission_policy::injected(&cluster, &admission_policy::pod(namespace, &spec))
     };
-    wait_for("the policy to inject", SOON, || {
-        let names = admission_policy::injected(&cluster, &probe("openregistry.azurecr.io/probe"));
-        let names = names.map_err(|error| error.to_string())?;
-        (!names.is_empty()).then_some(()).ok_or("no names".to_owned())
-    })?;
+    // One of them looks at images, and the other one at namespaces.
+    for (namespace, image) in [(OPTED_IN, "openregistry.azurecr.io/probe"), ("default", "nginx")] {
+        wait_for("the policies to inject", SOON, || {
+            let names = probe(namespace, image).map_err(|error| error.to_string())?;
+            (!names.is_empty()).then_some(()).ok_or("no names".to_owned())
+        })?;
+    }
     let names = names(&cluster, &all)?;
     apply(enforce::COMPONENT)?;
     wait_for("the policy to refuse", SOON, || {
-        admission_policy::injected(&cluster, &probe("strangeregistry.azurecr.io/probe")).is_err()
+        probe(OPTED_IN, "strangeregistry.azurecr.io/probe").is_err()
     })?;
     let by_policies = Answers {
         names,
