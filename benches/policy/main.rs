@@ -1,5 +1,5 @@
 //! What the API server's own policies cost the creation of a Pod, beside the webhook and beside nothing, with few and many
-//! registries. All take turns, since a machine is never quiet. A dry run is measured: the same admission, and no write.
+//! registries, and with namespaces that have bindings. All take turns, since a machine is never quiet. A dry run is measured: the same admission, and no write.
 
 #[expect(dead_code, reason = "other benchmarks share the rest of it")]
 #[path = "../support/mod.rs"]
@@ -24,6 +24,13 @@ const ENFORCE: &str = include_str!("../../manifests/components/enforce/policy.ya
 /// The label by which the policies pick the namespaces of their turns.
 const TURN: &str = "bench";
 const READY_TIMEOUT: Duration = Duration::from_mins(3);
+/// What the component bindings has beside the setting.
+const BINDINGS: [&str; 2] = [
+    include_str!("../../manifests/components/bindings/crd.yaml"),
+    include_str!("../../manifests/components/bindings/rbac.yaml"),
+];
+/// The host of the binding that each turn's namespace has.
+const BOUND: &str = "boundregistry.azurecr.io";
 
 /// Who looks at a Pod of a turn's namespace.
 const TURNS: [&str; 6] = [
@@ -47,6 +54,9 @@ struct Arguments {
     /// How many registries are attached, from few to many
     #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 10, 50, 200, 1_000])]
     registries: Vec<usize>,
+    /// How many namespaces have an AcrPullBinding, beside those of the turns
+    #[arg(long, default_value_t = 0)]
+    bindings: usize,
     /// How many Pods of each kind are created in each turn
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pods: u32,
@@ -85,22 +95,36 @@ fn run(mut arguments: Arguments) -> Result<()> {
     // Of the rules one is in force, so that every Pod is judged.
     let pullpass = Installation::builder(&cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
-        .flag("--forbidden=deny")
-        .start()?;
+        .flag("--forbidden=deny");
+    let has_bindings = arguments.bindings > 0;
+    let pullpass = if has_bindings {
+        for part in BINDINGS {
+            cluster.apply(part)?;
+        }
+        pullpass.flag("--bindings").start()?
+    } else {
+        pullpass.start()?
+    };
     let runtime = Runtime::new()?;
     let turns = prepare(&cluster, &pullpass, &runtime)?;
     cluster.create(&registry(CLOSED, &json!({"matchLabels": {TURN: "none"}})).to_string())?;
+    if has_bindings {
+        bind(&cluster, arguments.bindings)?;
+    }
     let mut rows = Vec::new();
     let mut attached = 0;
     for registries in arguments.registries {
         eprintln!("{registries} AcrRegistries");
         attach(&cluster, attached..registries)?;
         attached = registries;
-        let images = [
+        let mut images = vec![
             ("without an image on ACR", "nginx".to_owned()),
             ("with one", image(registries)),
         ];
-        wait_until_known(&cluster, &runtime, &turns, registries)?;
+        if has_bindings {
+            images.push(("with one of a binding", format!("{BOUND}/team/app:1")));
+        }
+        wait_until_known(&cluster, &runtime, &turns, registries, has_bindings)?;
         for (pod, image) in images {
             let milliseconds = measure(&runtime, &turns, &image, arguments.pods)?;
             rows.push(Row {
@@ -199,6 +223,37 @@ fn attach(cluster: &ControlPlane, numbers: std::ops::Range<usize>) -> Result<()>
     Ok(())
 }
 
+/// Binds every turn's namespace and so many others, and waits until the index has that.
+fn bind(cluster: &ControlPlane, others: usize) -> Result<()> {
+    let binding = |namespace: &str, host: &str| {
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": "app", "namespace": namespace},
+            "spec": {"loginServer": host, "serviceAccountName": "puller"},
+        })
+    };
+    let mut objects: Vec<_> = TURNS.iter().map(|turn| binding(turn, BOUND)).collect();
+    for number in 0..others {
+        let namespace = format!("team-{number}");
+        objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
+        objects.push(binding(&namespace, &format!("teamregistry{number}.azurecr.io")));
+    }
+    cluster.create(&list(&objects))?;
+    wait_for("the bindings in the index", READY_TIMEOUT, || {
+        let index = cluster
+            .get_json(&["acrindex", "pullpass"])
+            .map_err(|error| error.to_string())?;
+        let bindings = index.pointer("/spec/bindings").and_then(Value::as_object);
+        let known = bindings.map_or(0, serde_json::Map::len);
+        if known == TURNS.len() + others {
+            Ok(())
+        } else {
+            Err(format!("{known} of {others}"))
+        }
+    })?;
+    Ok(())
+}
+
 /// Waits until both the policies and the webhook inject what the last of so many registries needs, and refuse what is
 /// forbidden.
 fn wait_until_known(
@@ -206,6 +261,7 @@ fn wait_until_known(
     runtime: &Runtime,
     turns: &[Api<Pod>],
     registries: usize,
+    has_bindings: bool,
 ) -> Result<()> {
     wait_for("the index", READY_TIMEOUT, || {
         let index = cluster
@@ -222,7 +278,7 @@ fn wait_until_known(
     for (name, pods) in TURNS.into_iter().zip(turns) {
         let expected = match name {
             "nothing" | "enforce" => 0,
-            ALWAYS => registries,
+            ALWAYS => registries + usize::from(has_bindings),
             _ => registries.min(1),
         };
         wait_for("everybody to know the registries", READY_TIMEOUT, || {
