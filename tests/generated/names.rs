@@ -8,12 +8,13 @@ use crate::{Test, hold};
 const SOURCE: &str = include_str!("../../src/api/names.rs");
 
 /// Constants that are no names of labels, annotations or objects: parts of texts, values, and names of Kubernetes' own.
-const LEFT_OUT: [&str; 10] = [
+const LEFT_OUT: [&str; 11] = [
     "ECHO_IMAGE",
     "ECHO_WARNING",
     "FENCE",
     "INJECTED_BY_POLICY",
     "PULL_SECRETS_DELETED",
+    "SUBJECT_PREFIX",
     "TLS_CERTIFICATE_KEY",
     "TLS_PRIVATE_KEY_KEY",
     "TLS_TYPE",
@@ -22,7 +23,13 @@ const LEFT_OUT: [&str; 10] = [
 ];
 
 /// What users write; pullpass writes the others.
-const WRITTEN_BY_USERS: [&str; 3] = ["INJECT_LABEL", "ALWAYS_INJECT_LABEL", "REGISTRIES_ANNOTATION"];
+const WRITTEN_BY_USERS: [&str; 5] = [
+    "INJECT_LABEL",
+    "ALWAYS_INJECT_LABEL",
+    "REGISTRIES_ANNOTATION",
+    "CLIENT_ID_ANNOTATION",
+    "TENANT_ID_ANNOTATION",
+];
 
 /// A constant of text, with its value and what is said of it.
 struct Name {
