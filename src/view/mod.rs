@@ -28,25 +28,19 @@ pub struct View {
 #[derive(Debug, Clone, Default)]
 struct Attached {
     registries: Arc<AttachedRegistries>,
-    bindings: Bindings,
-    /// Of namespaces with bindings: what is attached there.
-    by_namespace: HashMap<String, Arc<AttachedRegistries>>,
+    bindings: Arc<Bindings>,
 }
 
 /// `AcrPullBindings`, by namespace and by what each is known by.
 pub type Bindings = HashMap<String, BTreeMap<String, Arc<AttachedRegistry>>>;
 
 impl Attached {
-    fn new(registries: Arc<AttachedRegistries>, bindings: Bindings) -> Self {
-        let here = |bindings: &BTreeMap<_, _>| Arc::new(registries.with_bindings(bindings.values()));
-        let by_namespace = bindings
-            .iter()
-            .map(|(namespace, bindings)| (namespace.clone(), here(bindings)))
-            .collect();
-        Self {
-            registries,
-            bindings,
-            by_namespace,
+    /// What is attached in a namespace, where these are by `AcrRegistries`. It is put together for each question: kept, it would
+    /// be derived for every namespace again whenever an `AcrRegistry` or a binding changes.
+    fn in_namespace(&self, namespace: &str, registries: &Arc<AttachedRegistries>) -> Arc<AttachedRegistries> {
+        match self.bindings.get(namespace) {
+            Some(bindings) => Arc::new(AttachedRegistries::in_namespace(registries, bindings.values())),
+            None => Arc::clone(registries),
         }
     }
 }
@@ -157,8 +151,7 @@ impl View {
     /// The registries that are attached in a namespace, as of now: those, and before them the namespace's bindings.
     pub fn registries_in(&self, namespace: &str) -> Arc<AttachedRegistries> {
         let attached = self.attached.load();
-        let here = attached.by_namespace.get(namespace);
-        Arc::clone(here.unwrap_or(&attached.registries))
+        attached.in_namespace(namespace, &attached.registries)
     }
 
     /// The same where these are attached by `AcrRegistries`.
@@ -167,10 +160,7 @@ impl View {
         namespace: &str,
         registries: &Arc<AttachedRegistries>,
     ) -> Arc<AttachedRegistries> {
-        match self.attached.load().bindings.get(namespace) {
-            Some(bindings) => Arc::new(registries.with_bindings(bindings.values())),
-            None => Arc::clone(registries),
-        }
+        self.attached.load().in_namespace(namespace, registries)
     }
 
     /// The registries among which the one is that is known by a key: those of the namespace of a binding, or those of all.
@@ -187,8 +177,8 @@ impl View {
     }
 
     /// The bindings, as of now.
-    pub fn bindings(&self) -> Bindings {
-        self.attached.load().bindings.clone()
+    pub fn bindings(&self) -> Arc<Bindings> {
+        Arc::clone(&self.attached.load().bindings)
     }
 
     /// The labels of a namespace; none where it is not known (yet). The lock is held for the look-up alone.
@@ -209,14 +199,19 @@ impl View {
     /// Takes a new set of registries.
     pub fn set_registries(&self, registries: AttachedRegistries) {
         let registries = Arc::new(registries);
-        self.attached
-            .rcu(|before| Attached::new(Arc::clone(&registries), before.bindings.clone()));
+        self.attached.rcu(|before| Attached {
+            registries: Arc::clone(&registries),
+            bindings: Arc::clone(&before.bindings),
+        });
     }
 
     /// Takes a new set of bindings.
     pub fn set_bindings(&self, bindings: &Bindings) {
-        self.attached
-            .rcu(|before| Attached::new(Arc::clone(&before.registries), bindings.clone()));
+        let bindings = Arc::new(bindings.clone());
+        self.attached.rcu(|before| Attached {
+            registries: Arc::clone(&before.registries),
+            bindings: Arc::clone(&bindings),
+        });
     }
 
     /// Takes a namespace's labels; returns what changed, if anything did.

@@ -102,19 +102,30 @@ impl AttachedRegistries {
     /// The same in a namespace that has these bindings. One whose pull secret is an AcrRegistry's by its name is left out.
     #[must_use]
     pub fn with_bindings<'a>(&self, bindings: impl IntoIterator<Item = &'a Arc<AttachedRegistry>>) -> Self {
-        let mut here = self.clone();
+        Self::in_namespace(&Arc::new(self.clone()), bindings)
+    }
+
+    /// The same where they are shared: it costs what the bindings do, however many registries there are.
+    #[must_use]
+    pub fn in_namespace<'a>(
+        cluster: &Arc<Self>,
+        bindings: impl IntoIterator<Item = &'a Arc<AttachedRegistry>>,
+    ) -> Self {
+        let mut here = Self {
+            cluster: Some(Arc::clone(cluster)),
+            ..Self::default()
+        };
         let mut bindings: Vec<_> = bindings.into_iter().collect();
         bindings.sort_unstable_by_key(|binding| Reverse(binding.name()));
         for binding in bindings {
-            if self.namesake_of(binding).is_some() {
+            if cluster.namesake_of(binding).is_some() {
                 continue;
             }
             here.by_name.insert(binding.name.clone(), Arc::clone(binding));
-            let host = binding.login_server.as_str().to_owned();
-            here.by_host
-                .entry(host)
-                .or_default()
-                .insert(0, Arc::clone(binding));
+            let host = binding.login_server.as_str();
+            let sharing = here.by_host.entry(host.to_owned());
+            let sharing = sharing.or_insert_with(|| cluster.having(host).to_vec());
+            sharing.insert(0, Arc::clone(binding));
         }
         here
     }
@@ -200,6 +211,32 @@ mod tests {
         );
         assert_eq!(granted(&cluster), ["a"], "elsewhere nothing is new");
         assert_eq!(granted(&AttachedRegistries::default()), [""; 0]);
+    }
+
+    #[test]
+    fn namespaces_with_bindings_share_the_registries() {
+        let cluster = [registry("a", SHARED), registry("b", "other1.azurecr.io")];
+        let cluster: AttachedRegistries = cluster.into_iter().collect();
+        let cluster = Arc::new(cluster.with_unusable(["broken".to_owned()].into()));
+        let here = AttachedRegistries::in_namespace(&cluster, &[binding("z", SHARED)]);
+        assert_eq!(
+            (here.by_name.len(), here.by_host.len()),
+            (1, 1),
+            "what is its own"
+        );
+        let names: Vec<_> = here.all().iter().map(|registry| registry.name()).collect();
+        assert_eq!(names, ["a", "b", "shop/z"]);
+        let mut names: Vec<_> = here.names().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b", "broken", "shop/z"]);
+        assert!(
+            ["a", "broken", "shop/z"]
+                .iter()
+                .all(|name| here.is_attached(name))
+        );
+        assert!(!cluster.is_attached("shop/z"));
+        let other = here.having("other1.azurecr.io");
+        assert_eq!(other.first().map(|registry| registry.name()), Some("b"));
     }
 
     #[test]

@@ -245,8 +245,10 @@ pub struct TakenDomain<'a> {
 /// server share it; one for another login server does not get it, so that no credential is sent to a registry that it is not for.
 #[derive(Debug, Clone, Default)]
 pub struct AttachedRegistries {
+    /// What is attached in every namespace, where this is about one with bindings: thousands of these share it.
+    cluster: Option<Arc<AttachedRegistries>>,
     by_name: BTreeMap<String, Arc<AttachedRegistry>>,
-    /// By login server and custom domain; each list is ordered by name, bindings first.
+    /// By login server and custom domain; each list is ordered by name, bindings first. That of a binding's host has all of it.
     by_host: HashMap<String, Vec<Arc<AttachedRegistry>>>,
     unusable: BTreeSet<String>,
 }
@@ -258,15 +260,22 @@ impl AttachedRegistries {
         Self { unusable, ..self }
     }
 
+    /// This, and what is attached in every namespace.
+    fn layers(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.cluster.as_deref())
+    }
+
     /// The names of all `AcrRegistries` that there are.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let usable = self.by_name.keys().map(String::as_str);
-        usable.chain(self.unusable.iter().map(String::as_str))
+        self.layers().flat_map(|layer| {
+            let usable = layer.by_name.keys().map(String::as_str);
+            usable.chain(layer.unusable.iter().map(String::as_str))
+        })
     }
 
     /// Whether there is an `AcrRegistry` of that name, be it one that can't be acted on.
     pub fn is_attached(&self, name: &str) -> bool {
-        self.unusable.contains(name) || self.by_name(name).is_some()
+        self.layers().any(|layer| layer.unusable.contains(name)) || self.by_name(name).is_some()
     }
 
     /// The registries that share the host that an image names, ordered by name; empty when none is attached.
@@ -278,17 +287,24 @@ impl AttachedRegistries {
     }
 
     fn having(&self, host: &str) -> &[Arc<AttachedRegistry>] {
-        self.by_host.get(host).map_or(&[], Vec::as_slice)
+        let sharing = self.layers().find_map(|layer| layer.by_host.get(host));
+        sharing.map_or(&[], Vec::as_slice)
     }
 
     /// Every registry, ordered by name.
     pub fn all(&self) -> Vec<&AttachedRegistry> {
-        self.by_name.values().map(Arc::as_ref).collect()
+        let all = self.layers().flat_map(|layer| layer.by_name.values());
+        let mut all: Vec<_> = all.map(Arc::as_ref).collect();
+        if self.cluster.is_some() {
+            all.sort_unstable_by_key(|registry| registry.name());
+        }
+        all
     }
 
     /// The registry of that name.
     pub fn by_name(&self, name: &str) -> Option<&AttachedRegistry> {
-        self.by_name.get(name).map(Arc::as_ref)
+        let found = self.layers().find_map(|layer| layer.by_name.get(name));
+        found.map(Arc::as_ref)
     }
 
     /// The custom domains that a registry has, in order.
@@ -339,6 +355,7 @@ impl FromIterator<AttachedRegistry> for AttachedRegistries {
             }
         }
         Self {
+            cluster: None,
             by_name,
             by_host,
             unusable: BTreeSet::new(),
