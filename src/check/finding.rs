@@ -123,6 +123,8 @@ pub enum Code {
     CrdMissing,
     /// A `CustomResourceDefinition` is older than this program.
     CrdOutdated,
+    /// There are `AcrPullBindings` that nobody carries out.
+    BindingsOff,
     /// pullpass runs in another namespace than the one that its objects name.
     NamespaceMoved,
     /// pullpass lacks a right.
@@ -182,6 +184,7 @@ impl Code {
             Self::CustomDomain => "CUSTOM_DOMAIN_ERROR",
             Self::CrdMissing => "CRD_MISSING_ERROR",
             Self::CrdOutdated => "CRD_OUTDATED_ERROR",
+            Self::BindingsOff => "BINDINGS_OFF_ERROR",
             Self::NamespaceMoved => "NAMESPACE_MOVED_ERROR",
             Self::RightsMissing => "RIGHTS_MISSING_ERROR",
             Self::FenceMissing => "FENCE_MISSING_ERROR",

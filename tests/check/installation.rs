@@ -248,6 +248,54 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
     world.assert_found("WEBHOOK_MISSING_ERROR", &[])
 }
 
+/// What the component bindings can lack, while a part of it is there.
+fn inject_into_the_bindings(world: &World<'_>) -> Test {
+    let own = format!("--namespace={OWN}");
+    let apply = |file: &str| {
+        let path = format!(
+            "{}/manifests/components/bindings/{file}.yaml",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        world
+            .cluster
+            .run(&["apply", "--server-side", "--filename", &path])
+    };
+    let set = |value: &str| {
+        let variable = format!("PULLPASS_BINDINGS{value}");
+        world
+            .cluster
+            .run(&["set", "env", "deployment/pullpass", &variable, &own])
+    };
+    apply("rbac")?;
+    set("=true")?;
+    let report = world.wait_for_fault("CRD_MISSING_ERROR", &[])?;
+    let command = report["steps"][0]["cures"][0]["command"].as_str();
+    assert!(
+        command.is_some_and(|command| command.starts_with("pullpass crd --bindings | ")),
+        "{report:#}"
+    );
+    apply("crd")?;
+    world.delete(&["clusterrolebinding", "pullpass-bindings"])?;
+    world.wait_for_fault("RIGHTS_MISSING_ERROR", &[])?;
+    apply("rbac")?;
+    let well = check(world.cluster.kubeconfig(), &["--wait=1m"])?;
+    assert!(well.status.success(), "{well:?}");
+
+    let binding = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+        "metadata": {"name": "app", "namespace": "default"},
+        "spec": {"loginServer": "myregistry.azurecr.io", "serviceAccountName": "puller"},
+    });
+    world.cluster.apply(&binding.to_string())?;
+    set("-")?;
+    world.wait_for_fault("BINDINGS_OFF_ERROR", &[])?;
+    // Without one, the definition alone does no harm.
+    world.delete(&["acrpullbinding", "app", "--namespace=default"])?;
+    let well = check(world.cluster.kubeconfig(), &["--wait=1m"])?;
+    assert!(well.status.success(), "{well:?}");
+    world.delete(&["customresourcedefinition", "acrpullbindings.pullpass.dev"])
+}
+
 /// What else can be gone, cut or old.
 fn inject_into_the_rest(world: &World<'_>) -> Test {
     let own = format!("--namespace={OWN}");
@@ -488,6 +536,7 @@ fn each_fault_of_an_installation_is_found() -> Test {
 
     run_the_charts_test(&world)?;
     inject_into_the_webhook(&world)?;
+    inject_into_the_bindings(&world)?;
     inject_into_the_rest(&world)?;
 
     let nobody = cluster.service_account_kubeconfig("default", "default")?;

@@ -451,3 +451,58 @@ fn a_context_names_the_namespace() -> Test {
     assert_eq!(text(&object, "/metadata/namespace"), team.namespace);
     Ok(())
 }
+
+#[test]
+fn a_binding_is_checked_as_its_service_account() -> Test {
+    let team = Team::new()?;
+    let (world, login) = (team.world, &team.login);
+    world.azure.push_image(login, "app")?;
+    team.bind(&[&team.create()[..], &["--no-wait"]].concat())?.ok()?;
+    let azure = world.azure.flags();
+    let flags: Vec<&str> = azure
+        .iter()
+        .map(String::as_str)
+        .chain(["--repository=app"])
+        .collect();
+    let check = |kubeconfig: &Path| team.run_as(kubeconfig, "check", &login.name, &flags);
+    let admin = world.cluster.kubeconfig();
+    let failed = check(admin)?;
+    let said = team.plain(&failed.stdout);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    for part in [
+        "REGISTRY.azurecr.io (AcrPullBinding REGISTRY in namespace TEAM) as application CLIENT of tenant TENANT",
+        "AADSTS700211",
+        "--subject system:serviceaccount:TEAM:puller",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    team.trust()?;
+    let well = check(admin)?;
+    assert_eq!(well.code, Some(0), "{well:?}");
+
+    // One who may read it and may not have the tokens.
+    let in_team = ["--namespace", &team.namespace];
+    world
+        .cluster
+        .run(&[&["create", "serviceaccount", "reader"], &in_team[..]].concat())?;
+    let kubeconfig = world
+        .cluster
+        .service_account_kubeconfig(&team.namespace, "reader")?;
+    let subject = format!("--serviceaccount={}:reader", team.namespace);
+    let grant = ["create", "rolebinding", "reader", "--clusterrole=view", &subject];
+    world.cluster.run(&[&grant[..], &in_team].concat())?;
+    wait_for("the right to be known", SOON, || {
+        let ran = check(&kubeconfig).map_err(|error| error.to_string())?;
+        if ran
+            .stdout
+            .contains("you may not ask for tokens of the ServiceAccount")
+        {
+            Ok(())
+        } else {
+            Err(format!("{ran:?}"))
+        }
+    })?;
+    let other = team.run("check", "otherregistry", &[])?.failed(2)?;
+    assert!(other.contains("no AcrPullBinding of namespace"), "{other}");
+    Ok(())
+}

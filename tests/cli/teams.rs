@@ -21,6 +21,8 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
     let login = world.login()?;
     let namespace = world.pullpass.new_namespace(&[])?;
     world.trust(&login, &namespace, "puller")?;
+    world.azure.push_image(&login, "web")?;
+    let azure = world.azure.flags();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/teams.md");
     let page = fs::read_to_string(page)?;
     let (mut ran, mut in_commands, mut said) = (0, false, String::new());
@@ -49,6 +51,9 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
             _ => continue,
         };
         command.args(words.iter().skip(1));
+        if words.iter().any(|word| word == "check") {
+            command.args(&azure);
+        }
         let ended = finish(command, "")?;
         assert_eq!(ended.code, Some(0), "{line}: {ended:#?}");
         said.push_str(
@@ -59,7 +64,7 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
         );
         ran += 1;
     }
-    assert_eq!(ran, 8, "commands on the page");
+    assert_eq!(ran, 9, "commands on the page");
     // What the page shows is what was said, but for times, and with what stands on standard error left out.
     let shown = said
         .replace(&login.tenant, "TENANT")

@@ -371,7 +371,7 @@ fn a_binding_is_attached_in_its_own_namespace() -> Test {
     let page = said(&["-o", "html"])?;
     for part in [
         "AcrPullBinding team in namespace shop is not ready",
-        "kubectl describe acrpullbinding team --namespace shop",
+        "pullpass check team --namespace shop",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }

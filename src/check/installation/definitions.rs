@@ -8,27 +8,49 @@ use super::{Cure, Facts, StepOutcome, counted, fault, judged, well};
 use crate::check::advice::kubectl;
 use crate::check::finding::Code;
 
+/// The definition that the component bindings has.
+const BINDINGS: &str = "acrpullbindings.pullpass.dev";
 /// How many fields are named.
 const MAX_FIELDS: usize = 3;
 
 impl Facts {
     pub(super) fn definitions(&self) -> StepOutcome {
         judged(&self.definitions, |live| {
-            let mut lacking = Vec::new();
+            let (mut lacking, mut cures) = (Vec::new(), Vec::new());
             for (name, expected) in &self.expected_definitions {
                 let Some(definition) = live.get(name) else {
                     return fault(
                         Code::CrdMissing,
                         format!("there is no CustomResourceDefinition {name}"),
-                        vec![apply()],
+                        vec![apply(name)],
                     );
                 };
                 let missing = missing_fields(expected, definition);
                 if !missing.is_empty() {
                     lacking.push(format!("{name} lacks {}", listed(&missing)));
+                    let cure = apply(name);
+                    if !cures.contains(&cure) {
+                        cures.push(cure);
+                    }
                 }
             }
             if lacking.is_empty() {
+                if self.idle_bindings == Ok(true) {
+                    return fault(
+                        Code::BindingsOff,
+                        "AcrPullBindings are there, and pullpass is not told to carry them out: its setting --bindings is off",
+                        vec![
+                            kubectl(
+                                "See them:",
+                                "kubectl get acrpullbindings --all-namespaces".to_owned(),
+                            ),
+                            kubectl(
+                                "Add the component bindings (of the chart: bindings.enabled) and apply the manifests, or delete them:",
+                                "kubectl apply --server-side -k my-pullpass".to_owned(),
+                            ),
+                        ],
+                    );
+                }
                 let count = self.expected_definitions.len();
                 return well(format!(
                     "{}, with every field",
@@ -41,7 +63,7 @@ impl Facts {
                     "the CustomResourceDefinitions are of an older version: {}",
                     lacking.join("; ")
                 ),
-                vec![apply()],
+                cures,
             )
         })
     }
@@ -56,10 +78,11 @@ fn missing_fields(expected: &Value, live: &Value) -> Vec<String> {
     fields(expected).difference(&fields(live)).cloned().collect()
 }
 
-fn apply() -> Cure {
+fn apply(name: &str) -> Cure {
+    let flag = if name == BINDINGS { " --bindings" } else { "" };
     kubectl(
         "Apply the definitions of this version:",
-        "pullpass crd | kubectl apply --server-side --force-conflicts -f -".to_owned(),
+        format!("pullpass crd{flag} | kubectl apply --server-side --force-conflicts -f -"),
     )
 }
 

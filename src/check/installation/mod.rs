@@ -27,7 +27,7 @@ pub use self::egress::{Egress, SHIPPED_PORTS};
 pub use self::fence::{FENCES, FencePolicy};
 pub use self::pre::{APIS, INSTALL_RIGHTS, PreFacts};
 pub use self::replicas::{Leader, image, version_of_image};
-pub use self::rights::{OWN_CERTIFICATE, RIGHTS, Right};
+pub use self::rights::{BINDING_RIGHTS, OWN_CERTIFICATE, RIGHTS, Right};
 use super::advice::kubectl;
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use crate::policy::scope::Membership;
@@ -114,6 +114,8 @@ pub struct Facts {
     pub expected_definitions: BTreeMap<String, Value>,
     /// Those of the cluster.
     pub definitions: Known<BTreeMap<String, Value>>,
+    /// Whether `AcrPullBindings` are there that pullpass is not told to carry out.
+    pub idle_bindings: Known<bool>,
     /// The namespaces that have a Deployment of pullpass.
     pub deployed_in: Known<Vec<String>>,
     /// What the service account may not do that it needs to.

@@ -130,6 +130,15 @@ pub const OWN_CERTIFICATE: &[Right] = &[
     ),
 ];
 
+/// Those that one needs which carries `AcrPullBindings` out.
+pub const BINDING_RIGHTS: &[Right] = &[
+    anywhere("get", GROUP, "acrpullbindings"),
+    anywhere("list", GROUP, "acrpullbindings"),
+    anywhere("watch", GROUP, "acrpullbindings"),
+    anywhere("patch", GROUP, "acrpullbindings/status"),
+    anywhere("get", "", "serviceaccounts"),
+];
+
 impl Facts {
     pub(super) fn rights(&self) -> StepOutcome {
         judged(&self.missing_rights, |missing| {

@@ -99,6 +99,7 @@ fn healthy() -> Facts {
         own_namespace: OWN.to_owned(),
         expected_definitions: definitions(),
         definitions: Ok(definitions()),
+        idle_bindings: Ok(false),
         deployed_in: Ok(vec![OWN.to_owned()]),
         missing_rights: Ok(Vec::new()),
         fence: Ok(FENCES.map(policy).into()),
@@ -418,10 +419,9 @@ fn words<'a>(rule: &'a Value, key: &str) -> Vec<Option<&'a str>> {
     words.map_or_else(|| vec![None], |words| words.iter().map(Value::as_str).collect())
 }
 
-/// The rights of `manifests/base/rbac.yaml`, as text.
-fn shipped_rights() -> BTreeSet<String> {
-    let objects: Vec<Value> =
-        serde_saphyr::from_multiple(include_str!("../../../manifests/base/rbac.yaml")).unwrap();
+/// The rights of manifests, as text.
+fn shipped_rights(manifests: &str) -> BTreeSet<String> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(manifests).unwrap();
     let mut rights = BTreeSet::new();
     for object in &objects {
         let own_namespace = object["kind"] == "Role";
@@ -446,9 +446,8 @@ fn shipped_rights() -> BTreeSet<String> {
     rights
 }
 
-#[test]
-fn the_rights_are_those_that_are_shipped() {
-    let rights = RIGHTS.iter().chain(OWN_CERTIFICATE).map(|right| {
+fn as_text(rights: &[&Right]) -> BTreeSet<String> {
+    let rights = rights.iter().map(|right| {
         let Right {
             verb,
             group,
@@ -463,7 +462,38 @@ fn the_rights_are_those_that_are_shipped() {
             Some(resource)
         )
     });
-    assert_eq!(rights.collect::<BTreeSet<_>>(), shipped_rights());
+    rights.collect()
+}
+
+#[test]
+fn the_rights_are_those_that_are_shipped() {
+    let rights: Vec<_> = RIGHTS.iter().chain(OWN_CERTIFICATE).collect();
+    let shipped = shipped_rights(include_str!("../../../manifests/base/rbac.yaml"));
+    assert_eq!(as_text(&rights), shipped);
+    let rights: Vec<_> = BINDING_RIGHTS.iter().collect();
+    let shipped = shipped_rights(include_str!("../../../manifests/components/bindings/rbac.yaml"));
+    assert_eq!(as_text(&rights), shipped);
+}
+
+#[test]
+fn bindings_that_nobody_carries_out_are_a_fault() {
+    assert_eq!(
+        codes(|facts| facts.idle_bindings = Ok(true)),
+        ["BINDINGS_OFF_ERROR"]
+    );
+    assert_eq!(codes(|facts| facts.idle_bindings = Err("no".to_owned())), [""; 0]);
+}
+
+#[test]
+fn the_definition_of_bindings_has_a_command_of_its_own() {
+    let mut facts = healthy();
+    let name = "acrpullbindings.pullpass.dev".to_owned();
+    facts.expected_definitions.insert(name, json!({}));
+    let findings = facts.findings();
+    let failure = findings[0].failure().unwrap();
+    assert_eq!(failure.code.as_str(), "CRD_MISSING_ERROR");
+    let command = failure.cures[0].command.as_deref().unwrap();
+    assert!(command.starts_with("pullpass crd --bindings |"), "{command}");
 }
 
 #[test]

@@ -109,9 +109,11 @@ pub(super) fn with_issuer(message: &str, issuer: Option<&str>) -> String {
 
 /// Why it is not ready, and what to do next.
 pub(super) fn not_ready(login_server: &LoginServer, place: Place<'_>, problem: &Problem) -> CliError {
+    let Place { namespace, name, .. } = place;
     CliError::Failed(format!(
-        "{login_server} is bound to namespace {}, but not ready: {}: {}",
-        place.namespace, problem.reason, problem.message
+        "{login_server} is bound to namespace {namespace}, but not ready: {}: {}\nTo see which step fails: pullpass check \
+         {name} --namespace {namespace}",
+        problem.reason, problem.message
     ))
 }
 
@@ -127,7 +129,8 @@ pub(super) fn too_late(
     CliError::Failed(match problem {
         Some(problem) => format!(
             "{login_server} is bound to namespace {namespace}, but not ready after {seconds} s: {}: {}\npullpass tries again, \
-             every 5 minutes at least: kubectl get acrpullbinding {name} --namespace {namespace} --watch",
+             every 5 minutes at least: kubectl get acrpullbinding {name} --namespace {namespace} --watch. To see which step fails: pullpass check {name} \
+             --namespace {namespace}",
             problem.reason, problem.message
         ),
         None => format!(

@@ -1,5 +1,6 @@
 //! `pullpass check`: what stands between an identity and the images of a registry.
 
+mod bound;
 mod cluster;
 mod identity;
 pub(super) mod installation;
@@ -14,7 +15,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use self::cluster::Named;
-use self::identity::CheckedIdentity;
+use self::identity::{CheckedIdentity, Given};
 use self::installation::InstallationFlags;
 use self::report::{About, Report};
 use crate::api::names::OWN_NAMESPACE;
@@ -29,7 +30,7 @@ use crate::registry::login_server::LoginServer;
 /// Say whether pullpass is well, or what stands between an identity and the images of a registry, and what to do about it.
 ///
 /// Without a registry, looks at the installation. With one, goes from DNS to a pull token, step by step, as the identity of an
-/// AcrRegistry or of the flags; with --repository on to a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the
+/// AcrRegistry or of the flags, or with --namespace of the AcrPullBinding there; with --repository on to a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the
 /// cluster can't be read; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -38,6 +39,7 @@ use crate::registry::login_server::LoginServer;
     pullpass check myregistry\n  \
     pullpass check myregistry --repository team/app:v1\n  \
     pullpass check myregistry --in-cluster\n  \
+    pullpass check myregistry --namespace shop --repository web\n  \
     pullpass check myregistry.azurecr.io --anonymous\n  \
     pullpass check myregistry.azurecr.io --tenant-id TENANT --client-id ID --client-secret-file secret.txt\n  \
     pullpass check myregistry --output json | jq -r .code")]
@@ -135,9 +137,31 @@ async fn from_here(args: &CheckArgs, registry: &str) -> Result<Report, CliError>
 }
 
 async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> {
-    let named = Named::parse(registry, &args.azure.other_cloud())?;
     let given = args.identity.given()?;
-    let mut subject = match (named, given) {
+    let mut subject = if let Some(namespace) = &args.installation.namespace {
+        if given.is_some() {
+            return Err(CliError::Input(
+                "an AcrPullBinding is checked as its own ServiceAccount: leave --namespace or the identity out".to_owned(),
+            ));
+        }
+        bound::subject(&args.cluster, &args.own_namespace, namespace, registry).await?
+    } else {
+        of_cluster(args, registry, given).await?
+    };
+    subject.endpoint = endpoint_of(registry, &subject.login_server);
+    subject.target = args
+        .repository
+        .as_deref()
+        .map(|text| Target::parse(text, &subject.login_server))
+        .transpose()
+        .map_err(|error| CliError::Input(format!("--repository: {error}")))?;
+    Ok(subject)
+}
+
+/// A registry as the cluster knows it, or as nobody does.
+async fn of_cluster(args: &CheckArgs, registry: &str, given: Option<Given>) -> Result<Subject, CliError> {
+    let named = Named::parse(registry, &args.azure.other_cloud())?;
+    Ok(match (named, given) {
         (Named::LoginServer(login_server), Some(given)) => Subject {
             identity: match given.identity(&login_server, None) {
                 Ok(identity) => identity,
@@ -182,15 +206,7 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
         (Named::Registry(name), given) => {
             cluster::named(&args.cluster, &args.own_namespace, &name, given).await?
         }
-    };
-    subject.endpoint = endpoint_of(registry, &subject.login_server);
-    subject.target = args
-        .repository
-        .as_deref()
-        .map(|text| Target::parse(text, &subject.login_server))
-        .transpose()
-        .map_err(|error| CliError::Input(format!("--repository: {error}")))?;
-    Ok(subject)
+    })
 }
 
 /// The regional endpoint of the registry that a text is, if it is one.

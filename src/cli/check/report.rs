@@ -8,6 +8,7 @@ use super::cluster::RegistryEvent;
 use super::printer::{Printer, step, verdict};
 use crate::check::in_cluster::Facts;
 use crate::check::{CheckStep, Finding, Step, StepOutcome, Subject, SubjectIdentity};
+use crate::cli::audit::described;
 use crate::cli::{CliError, table};
 
 /// What is checked, in words.
@@ -58,7 +59,7 @@ impl About {
             None => "without an identity".to_owned(),
         };
         let named = match &self.registry {
-            Some(registry) => format!(" (AcrRegistry {registry})"),
+            Some(registry) => format!(" ({})", described(registry)),
             None => String::new(),
         };
         format!("{host}{named} {identity}, from this machine")

@@ -386,9 +386,7 @@ impl RegistryController {
                 self.parts.minter.mint(&request).await
             }
             identity::CredentialSource::Account(account) => {
-                let login_server = registry.login_server();
-                let identity = account.with_token(&self.parts.client, login_server).await?;
-                let mut request = identity::mint_request(registry, identity);
+                let mut request = identity::request_as(&self.parts.client, registry, account).await?;
                 request.remembered_audience = remembered;
                 self.parts.minter.mint(&request).await
             }

@@ -153,6 +153,16 @@ fn mint(registry: &AttachedRegistry, identity: MintIdentity) -> CredentialSource
     CredentialSource::Mint(Box::new(mint_request(registry, identity)))
 }
 
+/// What is asked for a registry as a ServiceAccount, with a token that this client gets.
+pub(crate) async fn request_as(
+    client: &Client,
+    registry: &AttachedRegistry,
+    account: &Account,
+) -> Result<MintRequest, MintFailure> {
+    let identity = account.with_token(client, registry.login_server()).await?;
+    Ok(mint_request(registry, identity))
+}
+
 /// What is asked for a registry as an identity.
 pub(super) fn mint_request(registry: &AttachedRegistry, identity: MintIdentity) -> MintRequest {
     MintRequest {

@@ -40,7 +40,7 @@ use self::attempt::Memories;
 use self::credential_state::CredentialState;
 use self::domains::{Domains, ReadConfiguration};
 pub use self::identity::WorkloadIdentityEnv;
-pub(crate) use self::identity::{CredentialSource, resolve, secret_version};
+pub(crate) use self::identity::{CredentialSource, request_as, resolve, secret_version};
 use self::notes::RefusedNotes;
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::{LastAttempt, fraction};

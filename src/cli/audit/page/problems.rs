@@ -89,13 +89,14 @@ fn of_registry(row: &RegistryRow, now: Timestamp) -> Vec<Problem> {
     }
     problems.extend(ready.map(|condition| {
         let mut problem = of_condition(condition, format!("{what} is not ready"), true);
-        problem.remedies.push(match binding_of_key(name) {
-            None => run("try its identity step by step", format!("pullpass check {name}")),
-            Some(_) => run(
-                "see what happened to it",
-                format!("kubectl describe {}", object(name)),
-            ),
-        });
+        let checked = match binding_of_key(name) {
+            Some((namespace, name)) => format!("{name} --namespace {namespace}"),
+            None => name.clone(),
+        };
+        problem.remedies.push(run(
+            "try its identity step by step",
+            format!("pullpass check {checked}"),
+        ));
         problem
     }));
     for (kind, title) in [

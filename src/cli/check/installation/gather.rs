@@ -75,6 +75,7 @@ pub(super) async fn facts(
         own_namespace: own_namespace.to_owned(),
         expected_definitions: expected_definitions()?,
         definitions: definitions(client).await?,
+        idle_bindings: Ok(false),
         deployed_in: deployments.map(|found| found.iter().filter_map(ResourceExt::namespace).collect()),
         missing_rights: missing_rights(client, own_namespace, own_certificate).await?,
         fence: fence(client).await?,
@@ -209,7 +210,7 @@ pub(in crate::cli) fn expected_definitions() -> Result<BTreeMap<String, Value>, 
     definitions.iter().map(named).collect()
 }
 
-fn named(definition: &CustomResourceDefinition) -> Result<(String, Value), CliError> {
+pub(super) fn named(definition: &CustomResourceDefinition) -> Result<(String, Value), CliError> {
     let value = serde_json::to_value(definition).map_err(|error| CliError::Failed(error.to_string()))?;
     Ok((definition.name_any(), value))
 }
@@ -248,7 +249,7 @@ async fn missing_rights(
 }
 
 /// Whether the service account has a right.
-async fn may(client: &Client, own_namespace: &str, right: &Right) -> Result<bool, CallError> {
+pub(super) async fn may(client: &Client, own_namespace: &str, right: &Right) -> Result<bool, CallError> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource)),
         None => (right.resource, None),

@@ -1,5 +1,6 @@
 //! `pullpass check` without a registry: whether the installation is well, or can be made.
 
+mod bindings;
 pub(in crate::cli) mod gather;
 mod pre;
 
@@ -31,9 +32,10 @@ pub(super) struct InstallationFlags {
     /// Look again until all is well, for so long
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "registry")]
     wait: Option<Duration>,
-    /// Try a Pod of this namespace, by dry run; absent: of `default`, or else of the first namespace that is injected
-    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["registry", "pre"])]
-    namespace: Option<String>,
+    /// Try a Pod of this namespace, by dry run; absent: of `default`, or else of the first namespace that is injected.
+    /// With a registry: check the AcrPullBinding of this namespace, as its ServiceAccount
+    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["pre", "in_cluster"])]
+    pub(super) namespace: Option<String>,
 }
 
 /// What was found in one look.
@@ -71,7 +73,8 @@ async fn look(
                 namespace: None,
             });
         }
-        let facts = gather::facts(&client, own_namespace, flags.namespace.as_deref()).await?;
+        let mut facts = gather::facts(&client, own_namespace, flags.namespace.as_deref()).await?;
+        bindings::add(&client, own_namespace, &mut facts).await?;
         let looked_at = facts.looked_at.as_ref().ok().and_then(Option::as_ref);
         Ok(Report {
             namespace: looked_at.map(|looked_at| looked_at.name.clone()),

@@ -1,0 +1,104 @@
+//! The AcrPullBinding of a namespace, and its ServiceAccount as whose identity it is checked.
+
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::cluster::in_time;
+use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::reason::Reason;
+use crate::check::{Subject, SubjectIdentity};
+use crate::cli::CliError;
+use crate::cli::bind::unlisted;
+use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::target::{Attached, AttachedTarget};
+use crate::kubernetes::call::call;
+use crate::policy::attached::AttachedRegistry;
+use crate::registry::resource_id::ResourceId;
+use crate::sync::minting::{CredentialSource, WorkloadIdentityEnv, request_as, resolve};
+
+/// The AcrPullBinding that has a registry, and who it pulls as. The token is one that the caller may ask for.
+pub(super) async fn subject(
+    flags: &KubeFlags,
+    own_namespace: &str,
+    namespace: &str,
+    registry: &str,
+) -> Result<Subject, CliError> {
+    let target: AttachedTarget = registry
+        .parse()
+        .map_err(|error| CliError::Input(format!("{registry}: {error}")))?;
+    in_time(Box::pin(async {
+        let client = flags.client().await?;
+        let bindings: Api<AcrPullBinding> = Api::namespaced(client.clone(), namespace);
+        let bound = call(bindings.list(&ListParams::default()))
+            .await
+            .map_err(|error| unlisted(namespace, &error))?;
+        let mut object = match target.find(&bound.items) {
+            Attached::One(object) => object.clone(),
+            Attached::Nothing => {
+                return Err(CliError::Input(format!(
+                    "no AcrPullBinding of namespace {namespace} has {registry}: see `kubectl get acrpullbindings --namespace \
+                     {namespace}`"
+                )));
+            }
+            Attached::Several(objects) => {
+                let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();
+                return Err(CliError::Input(format!(
+                    "several AcrPullBindings of namespace {namespace} have {registry}; name one of them: {}",
+                    names.join(", ")
+                )));
+            }
+        };
+        // Whatever the pull secret holds, tokens show whether the identity and its role are right.
+        object.spec.credential = None;
+        let name = object.name_any();
+        let registry = AttachedRegistry::parse_binding_of_any_cloud(&object)
+            .map_err(|error| CliError::Input(format!("LOGIN_SERVER_ERROR: AcrPullBinding {name}: {error}")))?;
+        let resource_id = object.spec.resource_id.as_deref();
+        Ok(Subject {
+            identity: identity(&client, own_namespace, namespace, &registry).await,
+            login_server: registry.login_server().clone(),
+            registry: Some(registry.name().to_owned()),
+            resource_id: resource_id.and_then(|text| ResourceId::parse(text).ok()),
+            endpoint: None,
+            target: None,
+        })
+    }))
+    .await
+}
+
+async fn identity(
+    client: &Client,
+    own_namespace: &str,
+    namespace: &str,
+    registry: &AttachedRegistry,
+) -> SubjectIdentity {
+    let env = WorkloadIdentityEnv::default();
+    let requested = match resolve(client, own_namespace, registry, &env).await {
+        Ok(resolved) => match resolved.source {
+            CredentialSource::Account(account) => request_as(client, registry, &account).await,
+            CredentialSource::Mint(request) => Ok(*request),
+            CredentialSource::Password(_) => {
+                return SubjectIdentity::Nobody {
+                    why: "an AcrPullBinding has no password".to_owned(),
+                };
+            }
+        },
+        Err(failure) => Err(failure),
+    };
+    match requested {
+        Ok(request) => SubjectIdentity::Mint(Box::new(request)),
+        // It is the caller who was refused here.
+        Err(failure) if failure.reason == Reason::NotGranted => SubjectIdentity::Nobody {
+            why: format!(
+                "you may not ask for tokens of the ServiceAccount: that takes create on serviceaccounts/token in namespace \
+                 {namespace}, as the ClusterRole admin has it there"
+            ),
+        },
+        Err(failure) if failure.reason == Reason::Unreachable => {
+            SubjectIdentity::Nobody { why: failure.message }
+        }
+        Err(failure) => SubjectIdentity::Broken {
+            message: failure.message,
+        },
+    }
+}
