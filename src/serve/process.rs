@@ -109,7 +109,7 @@ impl Process {
                     interval: reload_interval,
                 });
                 let (demand, demands) = demand::channel(Arc::clone(&shared.metrics));
-                let (notices, noticed) = notices::channel(Arc::clone(&shared.metrics));
+                let (notices, to_owners) = notices::channel(Arc::clone(&shared.metrics));
                 let admission = admission
                     .in_cluster(ClusterSenders {
                         demand: demand.clone(),
@@ -136,7 +136,7 @@ impl Process {
                 };
                 (
                     admission,
-                    tokio::spawn(replica.run(demands, noticed, until_ended)),
+                    tokio::spawn(replica.run(demands, to_owners, until_ended)),
                 )
             }
         };

@@ -100,7 +100,7 @@ mod tests {
             Event::InitDone,
         ];
         follow(&view, futures::stream::iter(list.clone()), &filled, |namespace| {
-            told.push(namespace)
+            told.push(namespace);
         })
         .await;
         assert!(filled.load(Ordering::Acquire));
@@ -112,7 +112,7 @@ mod tests {
             .into_iter()
             .chain([Event::Apply(account("default", false, &[]))]);
         follow(&view, futures::stream::iter(same), &filled, |namespace| {
-            told.push(namespace)
+            told.push(namespace);
         })
         .await;
         assert_eq!(told, ["apps"]);
@@ -124,7 +124,7 @@ mod tests {
         ] {
             told.clear();
             follow(&view, futures::stream::iter([event]), &filled, |namespace| {
-                told.push(namespace)
+                told.push(namespace);
             })
             .await;
             assert_eq!(view.mountable("apps", None).is_some(), is_strict);

@@ -87,18 +87,17 @@ mod tests {
     use super::*;
     use crate::policy::mountable::tests::listing;
 
-    fn lists(secrets: &[&str]) -> Option<Mountable> {
-        Some(listing(secrets))
-    }
-
     #[test]
     fn strict_accounts_come_change_and_go() {
         let mut accounts = StrictAccounts::default();
         assert_eq!(accounts.take("apps", "default", None), Taken::Same);
-        assert_eq!(accounts.take("apps", "strict", lists(&[])), Taken::Changed);
-        assert_eq!(accounts.take("apps", "strict", lists(&[])), Taken::Same);
         assert_eq!(
-            accounts.take("apps", "strict", lists(&["pullpass-a"])),
+            accounts.take("apps", "strict", Some(listing(&[]))),
+            Taken::Changed
+        );
+        assert_eq!(accounts.take("apps", "strict", Some(listing(&[]))), Taken::Same);
+        assert_eq!(
+            accounts.take("apps", "strict", Some(listing(&["pullpass-a"]))),
             Taken::Changed
         );
         assert!(accounts.of("apps", "strict").unwrap().allows("pullpass-a"));
@@ -114,13 +113,16 @@ mod tests {
         let mut accounts = StrictAccounts::default();
         for number in 0..MAX_ACCOUNTS {
             assert_eq!(
-                accounts.take("apps", &number.to_string(), lists(&[])),
+                accounts.take("apps", &number.to_string(), Some(listing(&[]))),
                 Taken::Changed
             );
         }
-        assert_eq!(accounts.take("apps", "more", lists(&[])), Taken::LeftOut);
-        assert_eq!(accounts.take("apps", "0", lists(&["pullpass-a"])), Taken::Changed);
+        assert_eq!(accounts.take("apps", "more", Some(listing(&[]))), Taken::LeftOut);
+        assert_eq!(
+            accounts.take("apps", "0", Some(listing(&["pullpass-a"]))),
+            Taken::Changed
+        );
         assert!(accounts.remove("apps", "0"));
-        assert_eq!(accounts.take("apps", "more", lists(&[])), Taken::Changed);
+        assert_eq!(accounts.take("apps", "more", Some(listing(&[]))), Taken::Changed);
     }
 }
