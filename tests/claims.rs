@@ -25,6 +25,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "32 written concurrently",
     ),
     (
+        "src/sync/minting/bindings.rs",
+        "CONCURRENT_BINDINGS: u16 = 32;",
+        "docs/scale.md",
+        "32 bindings concurrently",
+    ),
+    (
         "src/base/backoff.rs",
         "JITTER: f64 = 0.25;",
         "docs/scale.md",

@@ -9,7 +9,7 @@ use futures::{StreamExt, future, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use kube::core::ObjectMeta;
-use kube::runtime::controller::{Action, Controller};
+use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, ResourceExt};
@@ -42,6 +42,8 @@ use crate::sync::registries::{Unreadable, read};
 use crate::sync::secrets::Tally;
 use crate::sync::watches::Change;
 
+/// How many bindings are worked on concurrently: nothing bounds how many there are, and after a start all of them are due.
+const CONCURRENT_BINDINGS: u16 = 32;
 /// How soon what a namespace's owner may have put right is looked at again, and a write that failed is repeated.
 const LOOK_AGAIN_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -108,6 +110,7 @@ impl BindingController {
             stream::iter(keys.iter().filter_map(|key| reference(key)).collect::<Vec<_>>())
         });
         Controller::for_stream(changed, reader)
+            .with_config(controller::Config::default().concurrency(CONCURRENT_BINDINGS))
             .reconcile_on(concerned)
             .run(
                 async |object, controller: Arc<Self>| {
