@@ -132,11 +132,20 @@ impl<'a, 'w> Team<'a, 'w> {
     }
 
     pub fn bind(&self) -> Test {
-        let binding = json!({
+        self.bind_with(&json!({}))
+    }
+
+    /// Binds with these fields more in the spec.
+    pub fn bind_with(&self, more: &Value) -> Test {
+        let mut binding = json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
             "metadata": {"name": BINDING, "namespace": self.namespace},
             "spec": {"loginServer": self.login.host, "serviceAccountName": ACCOUNT},
         });
+        let spec = binding.pointer_mut("/spec").and_then(Value::as_object_mut);
+        if let (Some(spec), Some(more)) = (spec, more.as_object()) {
+            spec.extend(more.clone());
+        }
         self.world.cluster.apply(&binding.to_string())?;
         Ok(())
     }

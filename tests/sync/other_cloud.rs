@@ -7,7 +7,9 @@ use pullpass_emulator::{Cloud, Config, Principal, Registry, RepositoryScope, Sco
 use pullpass_test_support::{InstallationBuilder, Login, kubelet_tries};
 use serde_json::{Value, json};
 
-use crate::world::{Test, World, cluster_of_its_own, pull_secret, text};
+use crate::bound_team::Team;
+use crate::bound_world::install_bindings;
+use crate::world::{RESYNC, Test, World, cluster_of_its_own, pull_secret, text};
 
 const SUFFIX: &str = "azurecr.contoso.example";
 const AUDIENCE: &str = "https://management.contoso.example";
@@ -132,6 +134,45 @@ fn another_clouds_registry_is_minted_for_by_settings() -> Test {
     }
     assert_eq!(world.azure.counts(), calls);
     assert!(world.namespaces_with_secrets(&elsewhere)?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_teams_binding_is_minted_by_the_same_settings() -> Test {
+    let cluster = cluster_of_its_own()?;
+    install_bindings(&cluster)?;
+    let (one, elsewhere) = (
+        login("appliance", 200, SUFFIX),
+        login("elsewhere", 201, "azurecr.evil.example"),
+    );
+    let change = |config: &mut Config| {
+        add(config, &one);
+        add(config, &elsewhere);
+    };
+    let world = World::with_pullpass(&cluster, 1, change, |builder| {
+        let builder = SETTINGS.into_iter().fold(builder, InstallationBuilder::flag);
+        builder.flag(RESYNC).flag("--bindings")
+    })?;
+    let other = json!({"cloud": "Other"});
+    let team = Team::of(&world, one.clone())?;
+    let stranger = Team::of(&world, elsewhere)?;
+    for team in [&team, &stranger] {
+        team.trust()?;
+        team.make_account()?;
+        team.grant()?;
+    }
+    team.bind_with(&other)?;
+    team.wait_for_reason("Minted")?;
+    let secret = team.wait_for_secret(true)?;
+    let image = format!("{}/team/app:1", one.host);
+    assert_eq!(kubelet_tries(&image, &[secret])?.len(), 1);
+
+    // A team leads no token to a host of another suffix.
+    let calls = world.azure.counts();
+    stranger.bind_with(&other)?;
+    let message = stranger.wait_for_reason("InvalidSpec")?;
+    assert!(message.contains("--other-cloud-suffix"), "{message}");
+    assert_eq!(world.azure.counts(), calls);
     Ok(())
 }
 
