@@ -108,7 +108,7 @@ fmt: ## Format the sources
 	gofmt -w tests/control-plane tests/node tests/audit/queries benches/peers
 
 .PHONY: generate
-generate: ## Write the generated files anew
+generate: ## Write the generated files
 	cargo run --locked --quiet -- crd > manifests/base/crd.yaml.new
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 	cargo run --locked --quiet -- crd --bindings > manifests/components/bindings/crd.yaml.new

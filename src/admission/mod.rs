@@ -128,7 +128,7 @@ impl Admission {
         }
     }
 
-    /// The same, in a cluster: what is decided is told to whoever acts on it.
+    /// The same, in a cluster: what is decided is told to the controllers that act on it.
     #[must_use]
     pub fn in_cluster(self, cluster: ClusterSenders) -> Self {
         Self {
@@ -489,7 +489,7 @@ mod tests {
         forbidden: Action::Deny,
     };
 
-    /// What whoever writes Events is told of a review.
+    /// What the writer of Events is told of a review.
     fn told(review: &Value) -> Option<OwnerNotice> {
         answered(std::slice::from_ref(review), DENY).told
     }

@@ -1,7 +1,7 @@
 //! The `AcrRegistry` custom resource: its schema, and the rules that the API server itself enforces.
 //!
 //! The fields are kept as text here, so that what an older or laxer schema let in can be read and spoken of.
-//! [`crate::policy::attached::AttachedRegistry`] is what comes of a spec that holds.
+//! [`crate::policy::attached::AttachedRegistry`] is what a valid spec means.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, CustomResourceExt, KubeSchema};

@@ -9,7 +9,7 @@ pub const PULL_AUTHORIZED: &str = "PullAuthorized";
 /// Whether the webhook is asked about Pods with images on the custom domains, and on a login server of another cloud than
 /// Azure's own; only where there are such hosts.
 pub const CUSTOM_DOMAINS: &str = "CustomDomains";
-/// Whether it becomes ready only after somebody did something; only where that is so. Flux and kpt read it (kstatus).
+/// Whether it becomes ready only after a person acts; only where that is so. Flux and kpt read it (kstatus).
 pub const STALLED: &str = "Stalled";
 /// Whether it may become ready by itself; only while that is so. The same read it.
 pub const RECONCILING: &str = "Reconciling";

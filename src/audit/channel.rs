@@ -20,7 +20,7 @@ pub(super) const BUFFER: usize = 16 << 20;
 pub(super) const KEPT: usize = 256 << 10;
 /// How long the writer rests after what it wrote. Waking it for each line would cost more than the line does.
 const WRITE_INTERVAL: Duration = Duration::from_millis(5);
-/// How many bytes are delivered at once, and so how much is lost at most when that fails.
+/// How many bytes are delivered together, and so how much is lost at most when that fails.
 const CHUNK: usize = 64 << 10;
 
 /// The way to one destination. Nothing here blocks but [`Self::wait`].

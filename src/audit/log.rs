@@ -14,7 +14,7 @@ use super::stream::{Destination, StreamSink};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 thread_local! {
-    /// Where a line is made, before it is queued: memory that is not asked for anew for each.
+    /// Where a line is made, before it is queued: memory that is not allocated again for each.
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 

@@ -14,7 +14,7 @@ pub enum MintIdentity {
         app: Application,
         /// The secret's value.
         secret: SecretText,
-        /// Where the secret is kept, in words for whoever has to replace it: `Secret acr-sp, key password`.
+        /// Where the secret is kept, in words for the person who has to replace it: `Secret acr-sp, key password`.
         origin: String,
     },
     /// An application with a client certificate.
@@ -23,14 +23,14 @@ pub enum MintIdentity {
         app: Application,
         /// The certificate, its chain if need be, and its private key, all in PEM.
         pem: SecretText,
-        /// Where they are kept, in words for whoever has to replace them.
+        /// Where they are kept, in words for the person who has to replace them.
         origin: String,
     },
     /// An application that trusts a token which somebody else, mostly the cluster, has signed.
     WorkloadIdentity {
         /// The application.
         app: Application,
-        /// The file with the token, read anew each time since it is replaced while we run.
+        /// The file with the token, read each time, since it is replaced while we run.
         token_file: PathBuf,
     },
     /// An application that trusts a token which the cluster has signed for a ServiceAccount.

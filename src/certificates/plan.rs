@@ -26,11 +26,11 @@ pub enum CertificateChange {
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateAction {
-    /// Make everything anew: there is nothing to build on.
+    /// Create everything: there is nothing to build on.
     Create,
     /// Write what was held before, with this change if any.
     Restore(Box<CertificateState>, Option<CertificateChange>),
-    /// Keep the authority and make the rest anew.
+    /// Keep the authority and create the rest.
     Repair(Box<Authority>),
     /// Write the next state.
     Change(Box<CertificateState>, CertificateChange),
@@ -45,14 +45,14 @@ pub enum CertificateAction {
 pub struct RotationPlan {
     /// What to do.
     pub action: CertificateAction,
-    /// When there will be something else to do, by the clock on the wall.
+    /// When there will be something else to do, by the wall clock.
     pub again: Timestamp,
 }
 
 /// Decides on the next step from what the Secret holds, what is published (nothing, where there is no configuration or
 /// nothing is known of it), what the Secret held when it was good last, and the time.
 ///
-/// Whoever serves, serves what the Secret holds. So a certificate of another authority gets there only after that
+/// Every replica serves what the Secret holds. So a certificate of another authority gets there only after that
 /// authority was published for the time of `overlap`, and its predecessor stays published for as long.
 pub fn plan(
     held: &Held,
@@ -116,7 +116,7 @@ fn whole(
     let bundle = state.bundle();
     let published = live.is_some_and(|live| live.publishes(&bundle));
     if live.is_some() && !published {
-        // Whatever was seen before does not count: the time begins anew.
+        // Whatever was seen before does not count: the time begins again.
         return match &state.next {
             Some(Next {
                 trusted_since: Some(_),

@@ -1,4 +1,4 @@
-//! What comes of a step.
+//! The results of steps.
 
 use std::time::Duration;
 
@@ -236,7 +236,7 @@ pub struct StepFailure {
     pub cures: Vec<Cure>,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
     /// It is as it should be.
@@ -261,14 +261,14 @@ pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> StepOutcome
     StepOutcome::Failed(StepFailure { code, cause, cures })
 }
 
-/// A step and what came of it.
+/// A step and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding<S = CheckStep> {
     /// The step.
     pub step: S,
     /// How long it took; none where nothing was asked.
     pub took: Option<Duration>,
-    /// What came of it.
+    /// Its result.
     pub outcome: StepOutcome,
 }
 

@@ -13,7 +13,7 @@ use crate::registry::login_server::LoginServer;
 /// The fingerprint of a spec. What says who may use the credential, and when it is refreshed, is no part of it; neither
 /// are the versions of the Secrets that the spec names, so that a rotated password is still the same identity.
 ///
-/// Replicas of different releases compare it with each other's, and whoever may write an `AcrRegistry` chooses what goes
+/// Replicas of different releases compare it with each other's, and everyone who may write an `AcrRegistry` chooses what goes
 /// in: hence a cryptographic digest of a stable text, and not the standard library's hash.
 pub(super) fn of(spec: &AcrRegistrySpec, login_server: &LoginServer) -> String {
     of_parts(

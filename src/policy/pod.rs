@@ -221,7 +221,7 @@ pub fn is_pending(pod: &Pod) -> bool {
         .is_some_and(|status| status.phase == "Pending")
 }
 
-/// The controller that looks after the Pod.
+/// The controller that manages the Pod.
 pub fn controller(pod: &Pod) -> Option<&OwnerReference> {
     pod.owner_references()
         .iter()

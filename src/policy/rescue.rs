@@ -1,4 +1,4 @@
-//! Which Pods it would help to make anew: those that were admitted without their pull secret, while pullpass was away or
+//! Which Pods it would help to recreate: those that were admitted without their pull secret, while pullpass was unavailable or
 //! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod; what is
 //! remembered of earlier evictions is in [`evictions`](crate::policy::evictions).
 
@@ -52,7 +52,7 @@ fn lacks_a_secret(finding: &CoverageFinding<'_>) -> bool {
     }
 }
 
-/// Whether a controller makes another Pod for one that was evicted, and thinks nothing of it. A Job counts it as a failure;
+/// Whether a controller makes another Pod for one that was evicted, and does not count it as a failure. A Job does;
 /// workflow engines fail the step that it was.
 fn makes_again(controller: &OwnerReference) -> bool {
     let group = controller.api_version.split_once('/').map(|(group, _)| group);

@@ -155,7 +155,7 @@ impl Server {
                 }
             }
         }
-        // Whoever connects from now on is refused, and need not wait.
+        // A client that connects from now on is refused, and need not wait.
         drop(listener);
         let drained = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(self.limits.drain_timeout, drained)

@@ -43,7 +43,7 @@ impl ServedTls {
         self.tell(certificate);
     }
 
-    /// Serves this certificate to whoever connects from now on; connections that there are go on.
+    /// Serves this certificate to clients that connect from now on; connections that there are go on.
     pub fn swap(&self, certificate: &Certificate) {
         self.config.send_if_modified(|offer| match offer {
             Offer::Nothing => {

@@ -77,7 +77,7 @@ impl Seen {
         }
     }
 
-    /// The age of a credential that says that it was minted at that time, by the clock of whoever minted it. Other clocks
+    /// The age of a credential that says that it was minted at that time, by the clock of the leader that minted it. Other clocks
     /// are asked only where this process did not see it come; none where one of them is ahead of this machine's.
     pub fn age(&self, refreshed_at: Timestamp, now: Instants) -> Option<SignedDuration> {
         let mut before = SignedDuration::ZERO;

@@ -28,7 +28,7 @@ use crate::sync::waiting::{For, WAIT_TIMEOUT, Waiting};
 use crate::sync::waiting_reviews::WaitingReviews;
 use crate::sync::watches::{Change, Watches};
 
-/// How many writes are under way at once.
+/// How many writes are under way concurrently.
 const CONCURRENCY: usize = 16;
 /// How many of them are kept for Pods that are admitted now: what waits, and fails again and again, must not delay those.
 const FOR_NEW_DEMANDS: usize = 4;

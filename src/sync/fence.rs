@@ -39,7 +39,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Looks at it again and again, for as long as it is polled.
+    /// Looks at it again and again, until it is dropped.
     pub async fn watch(&self) {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

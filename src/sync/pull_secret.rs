@@ -193,7 +193,7 @@ fn conflicting(error: &CallError) -> Option<Conflict> {
     })
 }
 
-/// Takes a Secret away that came of a registry; one that is not there is as good.
+/// Deletes a Secret that was created for a registry; one that is not there is as good.
 pub async fn delete(client: &Client, namespace: &str, name: &str) -> Result<(), WriteError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     match bounded(secrets.delete(name, &DeleteParams::default())).await {

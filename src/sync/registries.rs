@@ -1,7 +1,7 @@
 //! Which registries are attached, as the events of a watch tell.
 //!
 //! An AcrRegistry that can't be acted on is attached all the same: what it meant before stays in force, and nothing that
-//! came of it is taken away. That is so for a spec that is wrong, and for one that a later version of the schema let in and
+//! resulted from it is taken away. That is so for a spec that is wrong, and for one that a later version of the schema let in and
 //! this version of the program can't read; neither keeps the others from being read.
 
 use std::collections::{BTreeSet, HashMap};
@@ -113,7 +113,7 @@ pub(super) struct Unreadable(pub(super) String);
 /// What makes the event of an object that could be read.
 type Made<K> = fn(K) -> Event<K>;
 
-/// Reads the object of an event, for whoever works on those that can be read.
+/// Reads the object of an event, for callers that work on those that can be read.
 pub(super) fn read<K: Resource>(
     event: watcher::Result<Event<DeserializeGuard<K>>>,
     nothing_of: fn(ObjectMeta) -> K,

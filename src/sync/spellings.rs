@@ -21,7 +21,7 @@ const MAX_SPELLINGS: usize = 16_384;
 /// there.
 const MAX_BEFORE_UNKNOWN: usize = 4_096;
 
-/// What became of a note.
+/// What was done with a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
     /// It was not known.

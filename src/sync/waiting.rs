@@ -1,6 +1,6 @@
 //! Demands that can't be met yet: few, of few bytes, and not for long.
 //!
-//! Whoever reaches the webhook's port can make demands. A demand's texts are bounded where a review is read (a namespace
+//! Every client that reaches the webhook's port can make demands. A demand's texts are bounded where a review is read (a namespace
 //! has 63 bytes at most) and where `AcrRegistries` are (a registry's name too); here the number of demands and their time
 //! are. The leader sees Pods themselves, so what is dropped here is only late.
 

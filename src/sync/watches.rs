@@ -33,7 +33,7 @@ use crate::sync::stored::Stored;
 use crate::sync::versions::{Listed, Versions};
 use crate::view::{NamespaceChange, Namespaces, View};
 
-/// What changed, for whoever acts on it.
+/// What changed, for the controllers that act on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// So much that everything is to be looked at, as when a cache is filled for the first time.
@@ -96,7 +96,7 @@ impl Watches {
         self.changes.subscribe()
     }
 
-    /// Keeps the caches, for as long as it is polled. A watch that breaks or expires is begun anew by itself.
+    /// Keeps the caches, until it is dropped. A watch that breaks or expires is restarted by itself.
     pub async fn run(&self, client: &Client, own_namespace: &str, readiness: &Readiness) {
         let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(

@@ -16,7 +16,7 @@ pub struct StrictAccounts {
     count: usize,
 }
 
-/// What became of a ServiceAccount that was taken.
+/// What was done with a ServiceAccount that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     /// Its Pods may name other pull secrets than before.

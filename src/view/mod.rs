@@ -15,7 +15,7 @@ use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
 use crate::policy::scope::Labels;
 use crate::registry::other_cloud::OtherCloud;
 
-/// The cluster as admission sees it. Whoever watches the cluster, or a directory, keeps it up to date.
+/// The cluster as admission sees it. What watches the cluster, or a directory, keeps it up to date.
 #[derive(Debug, Default)]
 pub struct View {
     attached: ArcSwap<Attached>,

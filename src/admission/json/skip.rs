@@ -153,7 +153,7 @@ impl Escapes {
     }
 }
 
-/// A block, as what can be compared at once.
+/// A block, as what can be compared in one operation.
 struct Lanes([u8x16; BLOCK / LANE]);
 
 impl Lanes {

@@ -30,7 +30,7 @@ pub struct ReviewResponse<'a> {
     /// A JSON Patch (RFC 6902), as JSON text.
     #[serde(flatten, skip_serializing_if = "Option::is_none", serialize_with = "as_patch")]
     pub patch: Option<&'a [u8]>,
-    /// What is said to whoever sent the request.
+    /// What the sender of the request is told.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub warnings: &'a [String],
     /// What goes into the cluster's own audit log.

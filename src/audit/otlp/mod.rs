@@ -34,7 +34,7 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf")
 #[derive(Debug)]
 pub struct OtlpSink {
     collector: Collector,
-    /// Its own, so that a collector that hangs takes nothing from whoever answers.
+    /// Its own, so that a collector that hangs takes nothing from the threads that answer.
     runtime: Runtime,
 }
 

@@ -50,7 +50,7 @@ impl Challenge {
         })
     }
 
-    /// Whoever follows a challenge sends a password along, so it must lead back to the registry itself, over TLS.
+    /// A client that follows a challenge sends a password along, so it must lead back to the registry itself, over TLS.
     pub(super) fn check(&self, login_server: &LoginServer) -> Result<(), AcrError> {
         let url: Option<Uri> = self.realm.parse().ok();
         let host = url.as_ref().and_then(Uri::host);

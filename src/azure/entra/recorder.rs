@@ -16,7 +16,7 @@ const IMDS_HOST: &str = "169.254.169.254";
 
 type Recorded = Result<Response, HttpError>;
 
-/// Sends a request by our client and keeps what came of it.
+/// Sends a request by our client and keeps the result.
 #[derive(Debug)]
 pub(super) struct Recorder {
     http: HttpClient,
@@ -33,7 +33,7 @@ impl Recorder {
         }
     }
 
-    /// What came of the last request, if one was made.
+    /// The result of the last request, if one was made.
     pub(super) fn take(&self) -> Option<Recorded> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

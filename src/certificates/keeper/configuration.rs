@@ -107,7 +107,7 @@ fn set(live: &watch::Sender<Option<Live>>, object: Option<MutatingWebhookConfigu
     });
 }
 
-/// Writes the bundle into every webhook that the configuration had when it was looked at. What comes of it is known at
+/// Writes the bundle into every webhook that the configuration had when it was looked at. The result is known at
 /// once, whatever becomes of the watch.
 pub(super) async fn publish(
     client: &Client,

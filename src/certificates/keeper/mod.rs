@@ -192,7 +192,7 @@ impl OwnCertificate {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     let wait = STEP_BACKOFF.delay(failures, None, Jitter::random());
-                    tracing::warn!(%error, again = ?wait, "the webhook's certificate could not be looked after");
+                    tracing::warn!(%error, again = ?wait, "could not manage the webhook's certificate; trying again");
                     // Nothing is asked for more often, whatever changes.
                     tokio::time::sleep(wait).await;
                     Duration::ZERO

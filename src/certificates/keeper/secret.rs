@@ -89,7 +89,7 @@ pub(super) async fn write(
             Some(status) if [404, 409].contains(&status.code) => theirs(&secrets).await,
             Some(status) if is_in_the_way(status) => {
                 if remove(&secrets, known).await? {
-                    // At once, since what it holds is nowhere else now.
+                    // Immediately, since what it holds is nowhere else now.
                     create(&secrets, namespace, state).await
                 } else {
                     theirs(&secrets).await

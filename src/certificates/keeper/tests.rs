@@ -95,7 +95,7 @@ async fn a_published_bundle_is_known_without_the_watch() {
 #[tokio::test]
 async fn a_secret_read_under_a_wrong_clock_is_served_once_it_is_set() {
     const WRONG: usize = 3;
-    // Two providers are compiled in; whoever is first installs one.
+    // Two providers are compiled in; the first test installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let now = Timestamp::now();
     let readings = Arc::new(AtomicUsize::new(0));

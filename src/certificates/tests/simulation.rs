@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// One replica does what it thinks is due; two may at once, when the Lease fails.
+    /// One replica does what it thinks is due; two may concurrently, when the Lease fails.
     fn act(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
         let now = self.now + replica.ahead;
@@ -314,7 +314,7 @@ proptest! {
         while world.now < end {
             world.step();
             if world.is_whole() {
-                // A Secret that is spoilt while the only ones who know it die can't be mended without a gap.
+                // A Secret that is spoilt while the only ones who know it die can't be repaired without a gap.
                 if world.chance.below(20) == 0 {
                     let index = usize::try_from(world.chance.below(2)).unwrap();
                     world.restart(index);

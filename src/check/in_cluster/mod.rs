@@ -38,7 +38,7 @@ pub enum Minted {
     },
     /// It is not there.
     Missing,
-    /// Whoever asks may not read it.
+    /// The user may not read it.
     Unreadable(String),
 }
 

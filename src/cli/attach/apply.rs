@@ -20,7 +20,7 @@ use crate::sync::credentials::Version;
 
 /// What was done.
 pub(super) struct Done {
-    /// The name of the identity's Secret, and what became of it; none where it was not touched.
+    /// The name of the identity's Secret, and what was done to it; none where it was not touched.
     pub(super) secret: Option<(String, ObjectChange)>,
     pub(super) registry: ObjectChange,
     pub(super) object: AcrRegistry,
@@ -73,7 +73,7 @@ impl Cluster<'_> {
         self.write_registry(plan, true).await?;
 
         let known_owner = existing.and_then(owner);
-        // As it is now: whoever was asked for a password may have taken their time.
+        // As it is now: a user who was asked for a password may have taken their time.
         let status = match given.and(existing) {
             Some(_) => self.existing().await?.and_then(|object| object.status),
             None => None,

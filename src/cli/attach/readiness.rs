@@ -15,7 +15,7 @@ use crate::sync::credentials::Version;
 use crate::sync::minting::secret_version;
 
 /// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
-/// again is not written again, so it can't be told apart; pullpass itself tries at once.
+/// again is not written again, so it can't be told apart; pullpass itself tries immediately.
 pub(in crate::cli) const STALE_STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What of a status speaks of the present.
@@ -32,7 +32,7 @@ pub(in crate::cli) enum Evidence {
 pub(in crate::cli) enum ReadyState {
     /// A credential is minted.
     Ready,
-    /// Waiting will not mend it.
+    /// Waiting does not help.
     Failed(Problem),
     /// It may still come.
     NotYet(Option<Problem>),

@@ -1,4 +1,4 @@
-//! What the cluster knows of a registry: its AcrRegistry, who that pulls as, and what came of it.
+//! What the cluster knows of a registry: its AcrRegistry, who that pulls as, and how its pull secrets stand.
 
 use std::time::Duration;
 

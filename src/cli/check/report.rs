@@ -87,7 +87,7 @@ impl Report {
         report
     }
 
-    /// Takes what came of a step, and shows it at once.
+    /// Takes the result of a step, and shows it immediately.
     pub(super) fn add(&mut self, finding: Finding) {
         self.printer.finding(&finding);
         self.findings.push(finding);

@@ -1,4 +1,4 @@
-//! Reading what nobody should see: from a file, from standard input, or from whoever sits at the terminal.
+//! Reading what nobody should see: from a file, from standard input, or from the user at the terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 512 * 1024;
 pub(in crate::cli) enum SecretSource {
     File(PathBuf),
     StandardInput,
-    /// Nothing was said: whoever sits at the terminal is asked.
+    /// Nothing was said: the user at the terminal is asked.
     Prompt,
 }
 
@@ -74,7 +74,7 @@ fn read_from(source: &SecretSource, what: &str, flag: &str) -> Result<SecretText
         SecretSource::File(path) => open(path)
             .and_then(limited)
             .map_err(|error| CliError::Input(format!("{} can't be read: {error}", path.display()))),
-        // Whoever types it there should not show it to the room.
+        // A user who types it there should not show it to the room.
         SecretSource::StandardInput | SecretSource::Prompt if may_ask => ask(&terminal, what)
             .map_err(|error| CliError::Input(format!("{what} can't be asked for: {error}"))),
         SecretSource::StandardInput => limited(io::stdin().lock())

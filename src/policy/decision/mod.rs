@@ -103,7 +103,7 @@ pub struct Decision<'a> {
     pub needing_every_key: Vec<&'a str>,
     /// The rules that were violated.
     pub violations: Vec<Violation<'a>>,
-    /// What is said to whoever sent the request.
+    /// What the sender of the request is told.
     pub warnings: Vec<String>,
     /// Why the request is refused: one for each rule that refuses it.
     pub denials: Vec<Denial>,
@@ -118,7 +118,7 @@ pub struct Decision<'a> {
 pub struct Denial {
     /// The rule.
     pub rule: Rule,
-    /// What whoever sent the request is told.
+    /// What the sender of the request is told.
     pub message: String,
     /// What an Event says: nothing that the sender wrote, but for a host that was parsed.
     pub event: String,
@@ -267,7 +267,7 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// What is said to whoever sent a request that is refused.
+    /// What the sender of a request that is refused is told.
     pub fn refusal(&self) -> Option<String> {
         let messages: Vec<_> = self
             .denials

@@ -722,7 +722,7 @@ fn a_live_pod_is_only_told() {
         warning.contains("spec.ephemeralContainers[debugger]"),
         "{warning}"
     );
-    // Whoever debugs a Pod can't have it re-created.
+    // A user who debugs a Pod can't have it recreated.
     assert!(warning.contains("before its Pods are created"), "{warning}");
     let image_changed = pod(&["myregistry.azurecr.io/app"]);
     let edited = seen(&update(&old, &image_changed, ""), Some(&[]), &Settings::default());

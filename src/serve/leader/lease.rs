@@ -1,7 +1,7 @@
 //! Who holds the Lease, by the clocks of one machine alone.
 //!
-//! Nobody's clock is compared with another one's. Whoever leads counts from before its last renewal, and stops after 10
-//! seconds; whoever stands by counts from after it first saw that renewal, and waits for 15. So however the clocks on the
+//! Nobody's clock is compared with another one's. The leader counts from before its last renewal, and stops after 10
+//! seconds; another replica counts from after it first saw that renewal, and waits for 15. So however the clocks on the
 //! wall are set, the one has stopped before the other begins.
 
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::base::clock::Instants;
 
 /// How long a Lease is good without being renewed.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long whoever can't renew it goes on leading. The rest is for clocks that do not run alike, and for what is under way.
+/// How long a leader that can't renew it goes on leading. The rest is for clocks that do not run alike, and for what is under way.
 const LEADING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the leader renews it.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(4);
@@ -80,7 +80,7 @@ mod tests {
     /// The clocks of one machine.
     struct Machine {
         began: Instant,
-        /// How far its clock on the wall is ahead, in seconds.
+        /// How far its wall clock is ahead, in seconds.
         ahead: i64,
     }
 
@@ -126,7 +126,7 @@ mod tests {
             !ObservedLease::default().held_by_other(Some(&spec), "other", machine.steady(100)),
             "it is its own"
         );
-        // Whoever had it before is back.
+        // The former holder is back.
         let renewed = held_by("other", Some(machine.at(117)));
         assert!(observed.held_by_other(Some(&renewed), "this", machine.steady(117)));
         assert!(observed.held_by_other(Some(&renewed), "this", machine.steady(132)));
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(held.left(machine.at(100)), Some(Duration::from_secs(10)));
         assert_eq!(held.left(machine.at(109)), Some(Duration::from_secs(1)));
         assert_eq!(held.left(machine.at(110)), None);
-        // It is set back by an hour: what counts is the steady clock.
+        // It is set back by an hour: what counts is the monotonic clock.
         let set_back = |second| Instants {
             wall: machine.at(100).wall - SignedDuration::from_hours(1),
             ..machine.at(second)
@@ -195,7 +195,7 @@ mod tests {
             held.is_due(set_back(104)),
             "the Lease would run out before the hour is over"
         );
-        // The machine was suspended: what counts is the clock on the wall.
+        // The machine was suspended: what counts is the wall clock.
         let resumed = Instants {
             wall: machine.at(100).wall + SignedDuration::from_hours(1),
             ..machine.at(101)

@@ -30,7 +30,7 @@ use crate::sync::secrets::SweptNote;
 
 /// How often everyone looks at it: so long nobody leads after the Lease was given back.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long one that does not lead waits after looks that failed. Whoever leads goes on at its pace, since it has to renew
+/// How long one that does not lead waits after looks that failed. The leader goes on at its pace, since it has to renew
 /// the Lease in time.
 const STANDBY_BACKOFF: Backoff = Backoff::new(POLL_INTERVAL, Duration::from_secs(4));
 /// How long a call about the Lease may take: several fit into the time that a leader leads without a renewal.
@@ -162,7 +162,7 @@ impl Candidate {
             return self.learn(began, call_within(LEASE_TIMEOUT, created).await);
         };
         let spec = lease.spec.as_ref();
-        // The time after the answer: whoever renewed it began before that.
+        // The time after the answer: the holder began the renewal before that.
         if self.observed.held_by_other(spec, &self.identity, Instant::now()) {
             self.held = None;
             return Ok(());

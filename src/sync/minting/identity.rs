@@ -144,7 +144,7 @@ pub(crate) async fn resolve(
     })
 }
 
-/// Where a secret is kept, in words for whoever has to replace it.
+/// Where a secret is kept, in words for the person who has to replace it.
 fn origin(reference: &SecretKeyRef) -> String {
     format!("Secret {}, key {}", reference.name, reference.key)
 }

@@ -112,7 +112,7 @@ struct KindState {
     standing: Box<[(Option<Text>, Gap)]>,
 }
 
-/// What became of a Pod that was seen.
+/// What was done with a Pod that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {
     /// It is kept, and new, or names other things than before.

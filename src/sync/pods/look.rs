@@ -76,7 +76,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Takes what became of a Pod.
+    /// Takes what was done with a Pod.
     pub(super) async fn take(&mut self, event: Event<Pod>) -> Result<(), Gone> {
         match event {
             Event::Init => {

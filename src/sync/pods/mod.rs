@@ -1,7 +1,7 @@
 //! What running Pods tell: which namespaces need which registries, and which Pods have no pull secret.
 //!
 //! One watch tells of every Pod, and what is needed of them is kept in little memory (`kept.rs`): nobody lists all Pods again
-//! to look at them again. Nothing of it is stored, so nothing is lost: a leader that begins reads it anew.
+//! to look at them again. Nothing of it is stored, so nothing is lost: a leader that begins reads it again.
 
 mod kept;
 mod look;

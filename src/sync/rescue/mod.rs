@@ -57,7 +57,7 @@ enum RescueStep {
     Rest(Notice),
 }
 
-/// What became of a Pod whose turn had come.
+/// What was done with a Pod whose turn had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Handled {
     Evicted,

@@ -311,8 +311,8 @@ async fn an_owner_that_eviction_does_not_help_is_told_and_paused() {
     rescuer.take_turn(&candidate).await;
     assert_eq!(server.evicted().len(), 1);
 
-    let mut mended = stuck("c", AFTER);
-    mended["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-open"}]);
-    assert_eq!(rescuer.judge(&read(&mended)), RescueStep::Leave);
+    let mut repaired = stuck("c", AFTER);
+    repaired["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-open"}]);
+    assert_eq!(rescuer.judge(&read(&repaired)), RescueStep::Leave);
     assert!(rescuer.evictions().allow("web", "b", Timestamp::now()));
 }

@@ -88,7 +88,7 @@ impl SecretsController {
             Change::Noted(name) => {
                 for namespace in self.watches.view.namespaces() {
                     let pair = work.pair(namespace, name.clone());
-                    // What is under way takes the credential as it is, or is looked at once more when it ends.
+                    // What is under way takes the credential as it is, or is looked at a second time when it ends.
                     let is_done = work.is_under_way(&pair)
                         || self.is_current(work, &pair) && !work.is_to_be_rewritten(&pair);
                     if !is_done && self.step_of(&registries, &pair, work.is_due(&pair)) == Step::Write {
@@ -160,7 +160,7 @@ impl SecretsController {
                     let might_before = before
                         .as_ref()
                         .is_some_and(|before| before.gives_secret_in(&self.scope, &pair.0, labels.as_ref()));
-                    // Nobody knows what a registry was that was not looked at, but maybe what became of it.
+                    // Nobody knows what a registry was that was not looked at, but its pull secrets may be known.
                     let is_written = work.written.contains_key(&pair);
                     let is_known = before.is_none() && work.is_wanted(&pair) || is_written;
                     // Without a credential there is most likely no pull secret where none was written or asked for.

@@ -68,7 +68,7 @@ pub struct SecretsController {
     pub tallies: Arc<Tallies>,
     /// What the leader before had swept, and what is by now.
     pub note: Arc<SweptNote>,
-    /// How often everything is written again, which mends what somebody deleted or edited.
+    /// How often everything is written again, which repairs what somebody deleted or edited.
     pub resync_interval: Duration,
     /// How long the emptied credential of a detached registry is kept, and how long after a namespace lost its right it is
     /// swept once more: [`EMPTIED_INTERVAL`](crate::sync::stored::EMPTIED_INTERVAL), but in tests.
