@@ -218,7 +218,7 @@ pub fn examples() -> Result<Vec<Value>, Box<dyn Error>> {
 fn the_charts_test_can_be_left_out_and_tries_where_it_is_told() -> Test {
     let pod = |values: &Value| -> Result<Option<Value>, Box<dyn Error>> {
         let objects = by_name(chart(values)?)?;
-        Ok(objects.get("Pod pullpass-system pullpass-test").cloned())
+        Ok(objects.get("Pod pullpass-system helm-test-pullpass").cloned())
     };
     assert!(pod(&json!({"test": {"enabled": false}}))?.is_none());
     let own = "--own-namespace=pullpass-system";
@@ -238,7 +238,7 @@ fn the_charts_test_can_be_left_out_and_tries_where_it_is_told() -> Test {
             "{values}"
         );
         let all = by_name(chart(&values)?)?;
-        let tries = |namespace: &str| all.contains_key(&format!("Role {namespace} pullpass-test"));
+        let tries = |namespace: &str| all.contains_key(&format!("Role {namespace} helm-test-pullpass"));
         assert_eq!(
             [tries("default"), tries("apps")],
             ["default", "apps"].map(|name| tried.is_some_and(|tried| tried.ends_with(name)))
