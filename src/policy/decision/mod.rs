@@ -194,7 +194,9 @@ pub fn decide<'a>(
         namespace: &request.namespace,
         labels,
         picked: request.picked,
-        is_mirror: request.pod.is_mirror,
+        // Who adds an ephemeral container can send any annotation, which the API server drops after the webhooks; and a mirror Pod
+        // takes no such containers.
+        is_mirror: request.pod.is_mirror && !request.is_ephemeral_containers(),
         inject_label: request.pod.inject_label.as_deref(),
     };
     match traits.treatment(&settings.scope) {

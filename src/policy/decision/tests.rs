@@ -357,6 +357,21 @@ fn exemptions_come_before_images() {
     );
 }
 
+/// The API server drops the annotation after the webhooks, where it is sent with an ephemeral container.
+#[test]
+fn an_ephemeral_container_is_judged_whatever_the_annotation_says() {
+    let mirrors = |subresource: &str| {
+        let old = pod(&["myregistry.azurecr.io/app"]);
+        let mut new = old.clone();
+        new["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        new["spec"]["ephemeralContainers"] =
+            json!([{"name": "d", "image": "strangerregistry.azurecr.io/app"}]);
+        outcome_of(&update(&old, &new, subresource)).0
+    };
+    assert_eq!(mirrors("ephemeralcontainers"), Outcome::Uncovered);
+    assert_eq!(mirrors(""), Outcome::Skipped);
+}
+
 #[test]
 fn a_pods_label_declines_secrets_and_not_rules() {
     for (action, outcome, warnings) in [
