@@ -173,7 +173,15 @@ impl View {
 
     /// Whether an AcrRegistry or a binding is attached that is known by this.
     pub fn is_attached(&self, key: &str) -> bool {
-        self.registries_with(key).is_attached(key)
+        let attached = self.attached.load();
+        let Some((namespace, _)) = binding_of_key(key) else {
+            return attached.registries.is_attached(key);
+        };
+        // Asked of each key that is remembered: it must not cost what is attached in the namespace.
+        let bindings = attached.bindings.get(namespace);
+        bindings
+            .and_then(|bindings| bindings.get(key))
+            .is_some_and(|binding| attached.registries.namesake_of(binding).is_none())
     }
 
     /// The bindings, as of now.

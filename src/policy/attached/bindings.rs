@@ -1,12 +1,11 @@
 //! Bindings: registries that are attached in one namespace alone, by an AcrPullBinding there.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{AttachedRegistries, AttachedRegistry, is_unminted, login_server};
+use super::{AttachedRegistries, AttachedRegistry, login_server};
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::{AcrRegistrySpec, Provision};
 use crate::api::names::{binding_key, namesake_of_binding, pull_secret, registry_of};
@@ -75,7 +74,8 @@ impl AttachedRegistry {
             identity,
             fingerprint,
             namespaces_fingerprint: fingerprint::of_namespaces(None),
-            is_unminted: object.status.as_ref().is_some_and(is_unminted),
+            // The admission policies are not told of it, and decide as the webhook does.
+            is_unminted: false,
         })
     }
 
@@ -116,16 +116,18 @@ impl AttachedRegistries {
             ..Self::default()
         };
         let mut bindings: Vec<_> = bindings.into_iter().collect();
-        bindings.sort_unstable_by_key(|binding| Reverse(binding.name()));
+        bindings.sort_unstable_by_key(|binding| binding.name());
         for binding in bindings {
             if cluster.namesake_of(binding).is_some() {
                 continue;
             }
             here.by_name.insert(binding.name.clone(), Arc::clone(binding));
             let host = binding.login_server.as_str();
-            let sharing = here.by_host.entry(host.to_owned());
-            let sharing = sharing.or_insert_with(|| cluster.having(host).to_vec());
-            sharing.insert(0, Arc::clone(binding));
+            let sharing = here.by_host.entry(host.to_owned()).or_default();
+            sharing.push(Arc::clone(binding));
+        }
+        for (host, sharing) in &mut here.by_host {
+            sharing.extend(cluster.having(host).iter().cloned());
         }
         here
     }
