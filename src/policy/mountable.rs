@@ -14,6 +14,8 @@ const ENFORCE_ANNOTATION: &str = "kubernetes.io/enforce-mountable-secrets";
 pub const DEFAULT_ACCOUNT: &str = "default";
 /// How many pull secrets of one ServiceAccount are remembered.
 const MAX_LISTED: usize = 256;
+/// How long the name of one may be: no Secret has a longer one, but the API server takes any in a ServiceAccount.
+const MAX_NAME: usize = 253;
 
 /// The pull secrets that a ServiceAccount which enforces mountable secrets lets its Pods name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,13 +29,18 @@ impl Mountable {
         let enforces = ["1", "t", "T", "true", "TRUE", "True"].contains(&value.as_str());
         let listed = account.image_pull_secrets.iter().flatten();
         let listed = listed.map(|reference| reference.name.as_str());
-        let listed = listed.filter(|name| registry_of(name).is_some());
+        let listed = listed.filter(|name| name.len() <= MAX_NAME && registry_of(name).is_some());
         enforces.then(|| Self(listed.take(MAX_LISTED).map(Box::from).collect()))
     }
 
     /// Whether a Pod may name this pull secret.
     pub fn allows(&self, pull_secret: &str) -> bool {
         self.0.contains(pull_secret)
+    }
+
+    /// About how much memory it takes.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|name| name.len() + size_of::<Box<str>>()).sum()
     }
 
     /// The pull secrets that a Pod may name.

@@ -229,11 +229,17 @@ impl LeftOut {
             }
         }
         if self.accounts != now.accounts {
-            tracing::warn!(
-                count = now.accounts,
-                "how many ServiceAccounts that enforce mountable secrets have no room in the AcrIndex: admission policies give \
-                 their Pods names that the API server may refuse"
-            );
+            if now.accounts == 0 {
+                tracing::info!(
+                    "the AcrIndex has room for every ServiceAccount that enforces mountable secrets again"
+                );
+            } else {
+                tracing::warn!(
+                    count = now.accounts,
+                    "the AcrIndex has no room for some ServiceAccounts that enforce mountable secrets: admission policies give \
+                     their Pods names that the API server may refuse"
+                );
+            }
         }
     }
 }
@@ -251,9 +257,9 @@ fn first(names: &[String]) -> String {
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Changed {
-    /// Bindings alone.
+    /// Bindings or `ServiceAccounts` alone, which many people may write.
     Bindings,
-    /// The registries or `ServiceAccounts`, or so much that some changes were missed.
+    /// The registries, or so much that some changes were missed.
     Registries,
 }
 
@@ -264,9 +270,10 @@ async fn changed(changes: &mut Receiver<Change>) -> Changed {
             Ok(
                 Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) | Change::Noted(_),
             ) => {}
-            Ok(Change::Binding(_)) => return Changed::Bindings,
-            Ok(Change::Everything | Change::Registry(_) | Change::ServiceAccounts(_))
-            | Err(RecvError::Lagged(_)) => return Changed::Registries,
+            Ok(Change::Binding(_) | Change::ServiceAccounts(_)) => return Changed::Bindings,
+            Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => {
+                return Changed::Registries;
+            }
             // The caches end with the replica, and this with them.
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -5,15 +5,22 @@ use std::sync::Arc;
 
 use crate::policy::mountable::Mountable;
 
-/// How many are remembered. Anybody who may create `ServiceAccounts` can fill it, at which Pods of the others are injected as
-/// if these enforced nothing.
+/// How many are remembered, and how much memory they may take. Anybody who may create `ServiceAccounts` can fill both, at which
+/// Pods of the others are injected as if these enforced nothing.
 const MAX_ACCOUNTS: usize = 4_096;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// What their Pods may name, by namespace and name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct StrictAccounts {
     accounts: HashMap<Box<str>, HashMap<Box<str>, Arc<Mountable>>>,
     count: usize,
+    bytes: usize,
+}
+
+/// About how much memory one takes.
+fn size(namespace: &str, name: &str, mountable: &Mountable) -> usize {
+    namespace.len() + name.len() + mountable.size()
 }
 
 /// What was done with a ServiceAccount that was seen.
@@ -42,10 +49,12 @@ impl StrictAccounts {
         let Some(mountable) = mountable else {
             return Taken::Changed;
         };
-        if self.count >= MAX_ACCOUNTS {
+        let bytes = self.bytes + size(namespace, name, &mountable);
+        if self.count >= MAX_ACCOUNTS || bytes > MAX_BYTES {
             return Taken::LeftOut;
         }
         self.count += 1;
+        self.bytes = bytes;
         let here = self.accounts.entry(namespace.into()).or_default();
         here.insert(name.into(), Arc::new(mountable));
         Taken::Changed
@@ -56,12 +65,15 @@ impl StrictAccounts {
         let Some(here) = self.accounts.get_mut(namespace) else {
             return false;
         };
-        let was_there = here.remove(name).is_some();
+        let removed = here.remove(name);
         if here.is_empty() {
             self.accounts.remove(namespace);
         }
-        self.count -= usize::from(was_there);
-        was_there
+        if let Some(mountable) = &removed {
+            self.count -= 1;
+            self.bytes -= size(namespace, name, mountable);
+        }
+        removed.is_some()
     }
 
     /// The namespaces in which something is other than before.
@@ -86,6 +98,25 @@ impl StrictAccounts {
 mod tests {
     use super::*;
     use crate::policy::mountable::tests::listing;
+
+    #[test]
+    fn strict_accounts_take_a_bounded_memory() {
+        let mut accounts = StrictAccounts::default();
+        let secrets: Vec<String> = (0..256)
+            .map(|number| format!("pullpass-{number:0>240}"))
+            .collect();
+        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+        let taken: Vec<_> = (0..100)
+            .map(|number| accounts.take("apps", &format!("strict-{number}"), Some(listing(&secrets))))
+            .collect();
+        let kept = taken.iter().filter(|taken| **taken == Taken::Changed).count();
+        assert!((1..100).contains(&kept) && accounts.bytes <= MAX_BYTES, "{kept}");
+        assert_eq!(accounts.all().count(), kept);
+        for number in 0..100 {
+            accounts.remove("apps", &format!("strict-{number}"));
+        }
+        assert_eq!((accounts.count, accounts.bytes), (0, 0));
+    }
 
     #[test]
     fn strict_accounts_come_change_and_go() {
