@@ -16,7 +16,6 @@ use kube::{Api, ResourceExt};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::credential_state::CredentialState;
-use super::domains::Domains;
 use super::pull_right::PullRight;
 use super::refresh::fraction;
 use super::status::StatusFacts;
@@ -155,6 +154,7 @@ impl BindingController {
             )
         };
         self.mints.measure(&key, &credential);
+        let domains = self.mints.domains(&parsed).await;
         let facts = StatusFacts {
             registry: &key,
             pull_secret: &pull_secret(&namesake_of_binding(&object.name_any())),
@@ -162,11 +162,11 @@ impl BindingController {
             credential: &credential,
             tally: &tally,
             pull_right: &PullRight::NotNeeded,
-            domains: &Domains::None,
+            domains: &domains,
         };
         let api: Api<AcrPullBinding> = Api::namespaced(parts.client.clone(), &namespace);
         let next = match self.mints.write_status_of(&api, object, &facts, now).await {
-            Ok(()) => next,
+            Ok(()) => next.into_iter().chain(domains.interval()).min(),
             Err(error) => {
                 tracing::warn!(binding = key, %error, "the status was not written");
                 Some(RETRY_INTERVAL)
