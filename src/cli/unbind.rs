@@ -81,18 +81,25 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     };
     let name = object.name_any();
     let secret = pull_secret(&namesake_of_binding(&name));
+    let account = object.spec.service_account_name.as_str();
+    let grant = Grant { namespace, account };
     if args.dry_run {
+        for kind in grant.withdrawable(&client, &name).await? {
+            print(format!(
+                "would delete {} in namespace {namespace}\n",
+                named(kind, account)
+            ))?;
+        }
         return print(format!(
             "would delete {BINDING_KIND}/{name} in namespace {namespace}, and with it secret/{secret} there\n"
         ));
     }
-    delete(&bindings, object, namespace).await?;
-    print(format!("{BINDING_KIND}/{name} deleted\n"))?;
-    let account = object.spec.service_account_name.as_str();
-    let grant = Grant { namespace, account };
-    for kind in grant.withdraw(&client).await? {
+    // Before the AcrPullBinding: where this fails, it is there to be unbound once more.
+    for kind in grant.withdraw(&client, &name).await? {
         print(format!("{} deleted\n", named(kind, account)))?;
     }
+    delete(&bindings, object, namespace).await?;
+    print(format!("{BINDING_KIND}/{name} deleted\n"))?;
     if args.waiting.no_wait {
         return Ok(());
     }

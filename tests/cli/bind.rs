@@ -76,7 +76,7 @@ role.rbac.authorization.k8s.io/pullpass-puller created
 rolebinding.rbac.authorization.k8s.io/pullpass-puller created
 acrpullbinding.pullpass.dev/REGISTRY created
 ";
-const READY: &str = "REGISTRY.azurecr.io is ready in namespace TEAM: its credential ends at TIME, and is refreshed before. New \
+const READY: &str = "REGISTRY.azurecr.io is ready in namespace TEAM: its credential expires at TIME, and is refreshed before. New \
                      Pods there with its images get the pull secret pullpass-binding-REGISTRY.\n";
 const GRANT: [&str; 2] = [
     "role.rbac.authorization.k8s.io/pullpass-puller",
@@ -133,11 +133,17 @@ fn binding_writes_what_is_needed_and_unbinding_deletes_it() -> Test {
     );
     assert_eq!(team.world.secret(&team.namespace, &secret)?, None);
     assert_eq!(team.objects("role,rolebinding")?, GRANT);
-    let said = team.run("unbind", "second", &[])?.ok()?;
     let [role, binding] = GRANT;
+    let said = team.run("unbind", "second", &["--dry-run"])?.ok()?;
+    let expected = format!(
+        "would delete {binding} in namespace TEAM\nwould delete {role} in namespace TEAM\nwould delete acr"
+    );
+    assert!(team.plain(&said).starts_with(&expected), "{said}");
+    assert_eq!(team.objects("role,rolebinding")?, GRANT);
+    let said = team.run("unbind", "second", &[])?.ok()?;
     assert!(
         said.starts_with(&format!(
-            "acrpullbinding.pullpass.dev/second deleted\n{binding} deleted\n{role} deleted\n"
+            "{binding} deleted\n{role} deleted\nacrpullbinding.pullpass.dev/second deleted\n"
         )),
         "{said}"
     );

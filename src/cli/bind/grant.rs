@@ -6,7 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -144,34 +144,59 @@ impl Grant<'_> {
         }
     }
 
-    /// Takes back what binding granted, unless an AcrPullBinding of the namespace needs it; gives what was deleted.
-    pub(in crate::cli) async fn withdraw(&self, client: &Client) -> Result<Vec<&'static str>, CliError> {
-        if self.is_needed(client).await? {
+    /// Takes back what binding granted, unless an AcrPullBinding of the namespace other than this one needs it; gives what was
+    /// deleted.
+    pub(in crate::cli) async fn withdraw(
+        &self,
+        client: &Client,
+        but: &str,
+    ) -> Result<Vec<&'static str>, CliError> {
+        self.take_back(client, but, false).await
+    }
+
+    /// What [`Self::withdraw`] would delete.
+    pub(in crate::cli) async fn withdrawable(
+        &self,
+        client: &Client,
+        but: &str,
+    ) -> Result<Vec<&'static str>, CliError> {
+        self.take_back(client, but, true).await
+    }
+
+    async fn take_back(
+        &self,
+        client: &Client,
+        but: &str,
+        dry_run: bool,
+    ) -> Result<Vec<&'static str>, CliError> {
+        if self.is_needed(client, but).await? {
             return Ok(Vec::new());
         }
         let roles: Api<Role> = Api::namespaced(client.clone(), self.namespace);
         let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), self.namespace);
         let mut deleted = Vec::new();
-        if self.delete(&bindings).await? {
+        if self.delete(&bindings, dry_run).await? {
             deleted.push("rolebinding");
         }
-        if self.delete(&roles).await? {
+        if self.delete(&roles, dry_run).await? {
             deleted.push("role");
         }
         Ok(deleted)
     }
 
-    /// Whether an AcrPullBinding names the ServiceAccount.
-    async fn is_needed(&self, client: &Client) -> Result<bool, CliError> {
+    /// Whether an AcrPullBinding other than this one names the ServiceAccount.
+    async fn is_needed(&self, client: &Client, but: &str) -> Result<bool, CliError> {
         let bindings: Api<AcrPullBinding> = Api::namespaced(client.clone(), self.namespace);
         let listed = call(bindings.list(&ListParams::default()))
             .await
             .map_err(|error| unlisted(self.namespace, &error))?;
         let mut listed = listed.items.iter();
-        Ok(listed.any(|binding| binding.spec.service_account_name == self.account))
+        Ok(listed
+            .any(|binding| binding.name_any() != but && binding.spec.service_account_name == self.account))
     }
 
-    async fn delete<K>(&self, api: &Api<K>) -> Result<bool, CliError>
+    /// Deletes what binding wrote; says whether it was there.
+    async fn delete<K>(&self, api: &Api<K>, dry_run: bool) -> Result<bool, CliError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -183,6 +208,9 @@ impl Grant<'_> {
             .map_err(|error| refused(&error))?;
         if !found.is_some_and(|found| is_ours(&found.metadata)) {
             return Ok(false);
+        }
+        if dry_run {
+            return Ok(true);
         }
         match call(api.delete(&name, &DeleteParams::default())).await {
             Ok(_) => Ok(true),
