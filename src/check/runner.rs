@@ -267,8 +267,9 @@ impl Runner<'_> {
     /// The steps that were not come to.
     fn leave_out(&self, log: &mut Log<'_>) {
         let why = match (log.failed, &self.subject.identity) {
+            // A failed endpoint keeps no other step from being tried.
+            (Some(CheckStep::Endpoint) | None, SubjectIdentity::Nobody { why }) => why.clone(),
             (Some(step), _) => format!("not tried, since this failed: {}", step.title()),
-            (None, SubjectIdentity::Nobody { why }) => why.clone(),
             (None, _) => return,
         };
         let mut steps = vec![CheckStep::Tls, CheckStep::Challenge];

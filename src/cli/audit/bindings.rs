@@ -8,7 +8,7 @@ use kube::{Api, Client};
 
 use super::registries::RegistryRow;
 use crate::api::acr_pull_binding::AcrPullBinding;
-use crate::api::names::binding_of_key;
+use crate::api::names::{VIEW_ROLE, binding_of_key};
 use crate::cli::CliError;
 use crate::cli::flags::kubeconfig::{Role, refusal_without};
 use crate::kubernetes::pages::pages;
@@ -62,6 +62,13 @@ pub(super) async fn read(
             Ok(Some(page)) => page,
             Ok(None) => break,
             Err(error) if error.code() == Some(404) => break,
+            // RBAC is asked before the API server knows whether there is such a kind: a role that is older than it would stop all.
+            Err(error) if error.code() == Some(403) => {
+                eprintln!(
+                    "pullpass: AcrPullBindings are left out, since they can't be listed: {error}. Ask for the ClusterRole {VIEW_ROLE}"
+                );
+                break;
+            }
             Err(error) => {
                 let what = "AcrPullBindings can't be listed";
                 return Err(refusal_without(Role::View, what, &error));

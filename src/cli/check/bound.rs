@@ -1,10 +1,12 @@
 //! The AcrPullBinding of a namespace, and its ServiceAccount as whose identity it is checked.
 
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::cluster::in_time;
 use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::names::TENANT_ID_ANNOTATION;
 use crate::api::reason::Reason;
 use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
@@ -13,6 +15,7 @@ use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::target::{Attached, AttachedTarget};
 use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
+use crate::policy::identity::AttachedIdentity;
 use crate::registry::resource_id::ResourceId;
 use crate::sync::minting::{CredentialSource, WorkloadIdentityEnv, request_as, resolve};
 
@@ -66,6 +69,22 @@ pub(super) async fn subject(
     .await
 }
 
+/// Why the identity can't be known here: without an annotation it is in the tenant that the running pullpass is told.
+async fn tenant_unknown(client: &Client, namespace: &str, registry: &AttachedRegistry) -> Option<String> {
+    let AttachedIdentity::ServiceAccount(account) = registry.identity() else {
+        return None;
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let found = call(accounts.get_opt(account)).await.ok()??;
+    let is_named = found.annotations().contains_key(TENANT_ID_ANNOTATION);
+    (!is_named).then(|| {
+        format!(
+            "ServiceAccount {account} names no tenant ({TENANT_ID_ANNOTATION}), and only the running pullpass knows the one that \
+             it is told; see the status of the AcrPullBinding"
+        )
+    })
+}
+
 async fn identity(
     client: &Client,
     own_namespace: &str,
@@ -73,6 +92,9 @@ async fn identity(
     registry: &AttachedRegistry,
 ) -> SubjectIdentity {
     let env = WorkloadIdentityEnv::default();
+    if let Some(why) = tenant_unknown(client, namespace, registry).await {
+        return SubjectIdentity::Nobody { why };
+    }
     let requested = match resolve(client, own_namespace, registry, &env).await {
         Ok(resolved) => match resolved.source {
             CredentialSource::Account(account) => request_as(client, registry, &account).await,

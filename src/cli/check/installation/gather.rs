@@ -37,6 +37,7 @@ use crate::kubernetes::asked::unasked;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::AttachedRegistry;
+use crate::policy::listed::Unread;
 use crate::policy::scope::{Membership, Scope};
 
 /// The label of everything that pullpass consists of.
@@ -120,7 +121,7 @@ async fn unasked_hosts(
         Err(why) => return Ok(Err(why.clone())),
     };
     let mut found = Unasked::default();
-    let mut pages = std::pin::pin!(pages(Api::<AcrRegistry>::all(client.clone())));
+    let mut pages = std::pin::pin!(pages(Api::<Unread>::all(client.clone())));
     loop {
         let page = match pages.try_next().await {
             Ok(Some(page)) => page,
@@ -132,8 +133,12 @@ async fn unasked_hosts(
             Err(error) => return known("AcrRegistries", Err(error)),
         };
         for object in page {
-            // Of one that is invalid its own status tells.
-            let Ok(registry) = AttachedRegistry::parse(&object) else {
+            // Of one that is invalid, or of a later version, its own status tells.
+            let Some(registry) = object
+                .0
+                .ok()
+                .and_then(|object| AttachedRegistry::parse(&object).ok())
+            else {
                 continue;
             };
             found.hosts += registry.other_hosts().count();
