@@ -37,7 +37,7 @@ use crate::policy::decision::{
     Decision, Denial, Fresher, Matter, Notice, Settings, Violation, WaitOutcome, Waited, decide,
 };
 use crate::policy::request::ReviewRequest;
-use crate::policy::scope::{Labels, Picked};
+use crate::policy::scope::{Picked, labels_by_name};
 use crate::view::View;
 
 /// How many violations the annotation lists at most: it is part of the answer, and of the API server's own audit log.
@@ -190,7 +190,8 @@ impl Admission {
             None => self.view.labels(&request.namespace),
         };
         // Without a cluster the manifests are all that there is to know: no selector has picked a namespace that is not there.
-        let labels = labels.or_else(|| (self.cluster.is_none() && self.lookups.is_none()).then(Labels::new));
+        let has_no_cluster = self.cluster.is_none() && self.lookups.is_none();
+        let labels = labels.or_else(|| has_no_cluster.then(|| labels_by_name(&request.namespace)));
         let decision = decide(request, &registries, labels.as_ref(), &self.settings);
         let wanted = decision.fresher.without(review.asked);
         if self.lookups.is_some() && wanted.is_wanted() {
@@ -397,6 +398,7 @@ mod tests {
     use crate::audit::Destination;
     use crate::policy::attached::AttachedRegistry;
     use crate::policy::rules::{Action, Policy, Rule};
+    use crate::policy::scope::Labels;
     use crate::policy::scope::{Mode, Scope};
 
     const UID: &str = "d9607e19-f88f-4be7-a2a1-5a5b8a2f2b1d";
@@ -598,14 +600,34 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_no_manifest_has_has_no_labels() {
-        for (mode, image, expected) in [
-            (Mode::ClusterWide, "mineregistry.azurecr.io/app", "injected"),
-            (Mode::ClusterWide, "theirsregistry.azurecr.io/app", "uncovered"),
-            (Mode::OptIn, "mineregistry.azurecr.io/app", "skipped"),
+    fn a_namespace_that_no_manifest_has_has_its_name_alone() {
+        let (team, name) = (
+            json!({"team": "a"}),
+            json!({"kubernetes.io/metadata.name": "apps"}),
+        );
+        for (mode, image, labels, expected) in [
+            (
+                Mode::ClusterWide,
+                "mineregistry.azurecr.io/app",
+                &team,
+                "injected",
+            ),
+            (
+                Mode::ClusterWide,
+                "theirsregistry.azurecr.io/app",
+                &team,
+                "uncovered",
+            ),
+            (
+                Mode::ClusterWide,
+                "theirsregistry.azurecr.io/app",
+                &name,
+                "injected",
+            ),
+            (Mode::OptIn, "mineregistry.azurecr.io/app", &team, "skipped"),
         ] {
             let view = Arc::new(View::default());
-            let selector = json!({"matchLabels": {"team": "a"}});
+            let selector = json!({"matchLabels": labels});
             view.set_registries([attached(&json!({})), attached(&selector)].into_iter().collect());
             let audit = AuditLog::open(&Destination::File("/dev/null".into())).unwrap();
             let settings = Settings {
@@ -615,7 +637,7 @@ mod tests {
             let admission = Admission::new(view, settings, Arc::new(audit), Arc::new(Metrics::new(|| 0)));
             let answer = answer(&admission, &review("apps", "main", image), Picked::ByMode);
             let decision = &answer["response"]["auditAnnotations"]["decision"];
-            assert_eq!(decision, expected, "{mode:?} {image}");
+            assert_eq!(decision, expected, "{mode:?} {image} {labels}");
         }
     }
 

@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::api::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, SYSTEM_NAMESPACES};
+use crate::api::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, NAMESPACE_NAME_LABEL, SYSTEM_NAMESPACES};
 
 /// Labels of a Kubernetes object.
 pub type Labels = BTreeMap<String, String>;
+
+/// The labels of a namespace of which nothing else is known: the API server gives every namespace one with its name.
+pub fn labels_by_name(namespace: &str) -> Labels {
+    [(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())].into()
+}
 
 /// Which namespaces are injected unless a label says otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

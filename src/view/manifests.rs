@@ -21,7 +21,7 @@ use crate::api::names::NAMESPACE_NAME_LABEL;
 use crate::base::encoding::decode;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::invalid_spec::InvalidSpec;
-use crate::policy::scope::Labels;
+use crate::policy::scope::{Labels, labels_by_name};
 use crate::registry::other_cloud::OtherCloud;
 use crate::view::{Bindings, View};
 
@@ -192,7 +192,7 @@ impl Manifests {
     pub fn effective_labels(&self, namespace: &str) -> Cow<'_, Labels> {
         match self.labels(namespace) {
             Some(labels) => Cow::Borrowed(labels),
-            None => Cow::Owned([(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned())].into()),
+            None => Cow::Owned(labels_by_name(namespace)),
         }
     }
 }
