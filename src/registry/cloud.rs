@@ -145,15 +145,23 @@ mod tests {
 
     #[test]
     fn match_conditions_know_every_cloud() {
-        // The API server's own policies look hosts up, and need no other port.
-        for (path, port) in [
-            ("manifests/base/webhook.yaml", "(:[0-9]+)?"),
-            ("manifests/chart/files/webhook.yaml", "(:[0-9]+)?"),
-            ("manifests/components/admission-policy/policy.yaml", "(:0*443)?"),
-            ("manifests/chart/files/admission-policy.yaml", "(:0*443)?"),
+        // The API server's own policies look hosts up, and need no other port, nor a region that is none.
+        for (path, region, port) in [
+            ("manifests/base/webhook.yaml", "+", "(:[0-9]+)?"),
+            ("manifests/chart/files/webhook.yaml", "+", "(:[0-9]+)?"),
+            (
+                "manifests/components/admission-policy/policy.yaml",
+                "{1,63}",
+                "(:0*443)?",
+            ),
+            (
+                "manifests/chart/files/admission-policy.yaml",
+                "{1,63}",
+                "(:0*443)?",
+            ),
         ] {
             let whole = format!(
-                "image.matches('(?i)^[a-z0-9-]+[.]([a-z0-9]+[.]geo[.])?{}{port}/')",
+                "image.matches('(?i)^[a-z0-9-]+[.]([a-z0-9]{region}[.]geo[.])?{}{port}/')",
                 pattern()
             );
             let text = read(path);

@@ -211,7 +211,6 @@ fn the_policy_is_installed_where_its_kind_is_served() -> Test {
     Ok(())
 }
 
-/// What the schema does not know can be set by nobody.
 #[test]
 fn a_projected_token_has_the_audience_that_is_chosen() -> Test {
     for (values, audience) in [
@@ -239,6 +238,7 @@ fn a_projected_token_has_the_audience_that_is_chosen() -> Test {
     Ok(())
 }
 
+/// What the schema does not know can be set by nobody.
 #[test]
 fn the_schema_has_every_value() -> Test {
     let read = |name: &str| std::fs::read_to_string(format!("{CHART}/{name}"));

@@ -10,6 +10,8 @@ use pullpass_test_support::{
 };
 use serde_json::{Value, json};
 
+use crate::generated::hosts;
+
 pub type Test = Result<(), Box<dyn Error>>;
 
 /// Only bounds how long a broken test takes.
@@ -57,7 +59,16 @@ fn azure() -> Result<&'static Azure, Box<dyn Error>> {
             host: OTHER_HOST.to_owned(),
             ..Login::new(OTHER, 3)
         };
-        let logins = [Login::new(OPEN, 1), Login::new(CLOSED, 2), other];
+        let mut logins = vec![Login::new(OPEN, 1), Login::new(CLOSED, 2), other];
+        // Always-inject leaves out registries for which nothing could be minted.
+        for host in hosts() {
+            if logins.iter().all(|login| login.host != host) {
+                logins.push(Login {
+                    host: host.to_owned(),
+                    ..Login::new(host, logins.len() + 1)
+                });
+            }
+        }
         let with_token = |config: &mut Config| {
             for registry in &mut config.registries {
                 registry.tokens = vec![ScopedToken {

@@ -50,6 +50,34 @@ fn an_anonymous_registry_has_a_host_and_no_secret() {
 }
 
 #[test]
+fn a_registry_that_was_never_minted_is_marked() {
+    for (status, unminted) in [
+        (json!(null), false),
+        (
+            json!({"conditions": [{"type": "Ready", "status": "False", "reason": "EntraRejected", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+            true,
+        ),
+        (
+            json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+            false,
+        ),
+    ] {
+        let mut object = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
+        });
+        if !status.is_null() {
+            object["status"] = status.clone();
+        }
+        let registry = AttachedRegistry::parse(&serde_json::from_value(object).unwrap()).unwrap();
+        let index = index(&std::iter::once(registry).collect(), &Settings::default()).spec;
+        assert_eq!(index.pull_secrets["pullpass-mine"].unminted, unminted, "{status}");
+    }
+}
+
+#[test]
 fn custom_domains_are_hosts_of_the_index() {
     let with = |name: &str, identity: &Value, domains: &[&str]| {
         let object = json!({

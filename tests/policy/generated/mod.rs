@@ -10,6 +10,7 @@ use std::fs;
 use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
+pub use self::rows::hosts;
 use self::rows::{Generator, Image, Path, Row};
 use crate::admission_policy;
 use crate::enforce;
@@ -187,6 +188,14 @@ fn with_webhook<T>(
         .start()?;
     cluster.apply(&list(&[vec![token()], rows::registries()].concat()))?;
     wait_for_index(cluster, &rows::with_secrets())?;
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "acrregistries",
+        "--all",
+        "--timeout=60s",
+    ];
+    cluster.run(&ready)?;
     wait_for("the index to have the rules", SOON, || {
         let index = cluster.get_json(&["acrindex", "pullpass"])?;
         if text(&index, "/spec/unattached") == action {

@@ -152,6 +152,11 @@ pub fn registries() -> Vec<Value> {
         .collect()
 }
 
+/// The hosts of the registries, each once.
+pub fn hosts() -> BTreeSet<&'static str> {
+    REGISTRIES.iter().map(|registry| registry.host).collect()
+}
+
 /// The names of the registries that have pull secrets.
 pub fn with_secrets() -> Vec<&'static str> {
     let with = REGISTRIES.iter().filter(|registry| !registry.is_anonymous);
