@@ -41,7 +41,7 @@ fn identity_secret(world: &World<'_>, login: &Login) -> Result<Option<Value>, Bo
 }
 
 const WAITING: &str = "Waiting for pullpass to mint a credential for REGISTRY.azurecr.io\n";
-const READY: &str = "REGISTRY.azurecr.io is ready: its credential ends at TIME, and is refreshed before. Pods in every \
+const READY: &str = "REGISTRY.azurecr.io is ready: its credential expires at TIME, and is refreshed before. Pods in every \
                      injected namespace get its pull secret. Whether it may pull is known when a Pod names an image \
                      (condition PullAuthorized), or by: pullpass check REGISTRY --repository REPOSITORY\n";
 

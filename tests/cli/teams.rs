@@ -80,7 +80,7 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
         } else {
             line
         };
-        let is_elsewhere = line.starts_with("Waiting for") || line.contains("its credential ends at");
+        let is_elsewhere = line.starts_with("Waiting for") || line.contains("its credential expires at");
         if in_output && !is_elsewhere && !line.is_empty() {
             assert!(shown.contains(line), "{line}: {shown}");
         }

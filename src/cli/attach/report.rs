@@ -36,7 +36,7 @@ pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
         .as_ref()
         .and_then(|status| status.credential.as_ref());
     let end = match credential.and_then(|credential| credential.expires_at.as_ref()) {
-        Some(at) => format!("its credential ends at {at}, and is refreshed before"),
+        Some(at) => format!("its credential expires at {at}, and is refreshed before"),
         None => "its credential does not say when it expires".to_owned(),
     };
     let namespaces = match spec.namespaces.clone().map(Selector::try_from) {

@@ -72,7 +72,7 @@ pub(super) fn ready(object: &AcrPullBinding, plan: &BindPlan, place: Place<'_>) 
     let status = object.status.as_ref();
     let credential = status.and_then(|status| status.credential.as_ref());
     let end = match credential.and_then(|credential| credential.expires_at.as_ref()) {
-        Some(at) => format!("its credential ends at {at}, and is refreshed before"),
+        Some(at) => format!("its credential expires at {at}, and is refreshed before"),
         None => "its credential does not say when it expires".to_owned(),
     };
     let BindPlan {
