@@ -461,7 +461,7 @@ fn a_certificate_is_attached_by_resource_id() -> Test {
     assert_eq!(
         plain(&said, &login),
         "secret/identity-REGISTRY created\nacrregistry.pullpass.dev/REGISTRY created\nREGISTRY.azurecr.io is ready: its \
-         credential ends at TIME, and is refreshed before. Pods in every injected namespace get its pull secret. The registry says that the credential may pull from \
+         credential expires at TIME, and is refreshed before. Pods in every injected namespace get its pull secret. The registry says that the credential may pull from \
          team/app.\n"
     );
     let object = world.registry(&login)?;

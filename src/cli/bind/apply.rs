@@ -95,7 +95,7 @@ impl<'a> Cluster<'a> {
                 account: before,
                 ..self.grant()
             };
-            let deleted = grant.withdraw(&self.client, &self.place.name).await?;
+            let deleted = grant.withdraw(&self.client, self.place.name).await?;
             let deleted = deleted.into_iter().map(|kind| named(kind, before));
             changes.extend(deleted.map(|name| (name, ObjectChange::Deleted)));
         }
