@@ -359,7 +359,7 @@ fn exemptions_come_before_images() {
 
 /// The API server drops the annotation after the webhooks, where it is sent with an ephemeral container.
 #[test]
-fn an_ephemeral_container_is_judged_whatever_the_annotation_says() {
+fn an_ephemeral_container_is_judged_despite_the_annotation() {
     let mirrors = |subresource: &str| {
         let old = pod(&["myregistry.azurecr.io/app"]);
         let mut new = old.clone();
