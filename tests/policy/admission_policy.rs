@@ -1,8 +1,9 @@
 //! The same rows, with no pullpass: the API server's own admission policy adds what the webhook would.
 
+use std::error::Error;
 use std::fs;
 
-use pullpass_test_support::{ControlPlane, wait_for};
+use pullpass_test_support::{ControlPlane, Installation, wait_for};
 use serde_json::{Value, json};
 
 use crate::intruder::Intruder;
@@ -18,6 +19,53 @@ pub const COMPONENT: &str = concat!(
 );
 /// The namespace that a flag excludes.
 const EXCLUDED: &str = "policy-excluded";
+
+/// A Pod with these images and as many pull secrets of its own.
+pub fn with_own(namespace: &str, images: impl IntoIterator<Item = impl Into<String>>, own: usize) -> String {
+    let containers = images.into_iter().enumerate();
+    let containers: Vec<_> = containers
+        .map(|(number, image)| json!({"name": format!("c{number}"), "image": image.into()}))
+        .collect();
+    let own: Vec<_> = (0..own)
+        .map(|number| json!({"name": format!("own-{number}")}))
+        .collect();
+    pod(
+        namespace,
+        &json!({"containers": containers, "imagePullSecrets": own}),
+    )
+}
+
+/// Waits until a Pod has so many names.
+pub fn wait_for_names(cluster: &ControlPlane, pod: &str, count: usize) -> Test {
+    wait_for("the policy to inject", SOON, || match injected(cluster, pod) {
+        Ok(names) if names.len() == count => Ok(()),
+        Ok(names) => Err(format!("{} names", names.len())),
+        Err(error) => Err(error.to_string()),
+    })?;
+    Ok(())
+}
+
+/// Waits until a Pod that is created there is recorded as injected by the policy, and gives the record.
+pub fn wait_for_record_by_policy(
+    cluster: &ControlPlane,
+    pullpass: &Installation<'_>,
+    namespace: &str,
+    pod: &str,
+) -> Result<Value, Box<dyn Error>> {
+    let record = wait_for("the policy to be asked before the webhook", SOON, || {
+        create(cluster, pod).map_err(|error| error.to_string())?;
+        let records = pullpass
+            .records_in(namespace)
+            .map_err(|error| error.to_string())?;
+        let by_policy = |record: &&Value| text(record, "/injectedBy") == "admission-policy";
+        records
+            .iter()
+            .find(by_policy)
+            .cloned()
+            .ok_or(format!("{records:?}"))
+    })?;
+    Ok(record)
+}
 
 #[test]
 fn every_row_is_injected_without_a_replica() -> Test {
@@ -65,18 +113,8 @@ fn the_webhook_records_what_the_policy_did() -> Test {
         label: None,
         image: Image::Attached,
     };
-    let record = wait_for("the policy to be asked before the webhook", SOON, || {
-        create(&cluster, &attached.object(&namespace).to_string()).map_err(|error| error.to_string())?;
-        let records = pullpass
-            .records_in(&namespace)
-            .map_err(|error| error.to_string())?;
-        let by_policy = |record: &&Value| text(record, "/injectedBy") == "admission-policy";
-        records
-            .iter()
-            .find(by_policy)
-            .cloned()
-            .ok_or(format!("{records:?}"))
-    })?;
+    let pod = attached.object(&namespace).to_string();
+    let record = wait_for_record_by_policy(&cluster, &pullpass, &namespace, &pod)?;
     assert_eq!(text(&record, "/decision"), "already-present", "{record}");
     assert!(text(&record, "/reason").contains("admission policy"), "{record}");
     let injected = record.get("injected").and_then(Value::as_array);

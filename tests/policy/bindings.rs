@@ -7,7 +7,7 @@ use std::error::Error;
 use pullpass_test_support::{ControlPlane, InstallationBuilder, wait_for};
 use serde_json::{Value, json};
 
-use crate::admission_policy::{COMPONENT, create, pod};
+use crate::admission_policy::{COMPONENT, create, pod, wait_for_record_by_policy};
 use crate::enforce;
 use crate::world::{
     CLOSED, FREE, OPEN, OTHER_HOST, SOON, Test, attach, cluster, items, list, namespace, pull_secrets,
@@ -332,16 +332,7 @@ fn the_webhook_records_a_binding_after_the_policy() -> Test {
     }
     attach_and_bind(&cluster)?;
     let on = |image: &str| containers_in("shop", vec![format!("{image}/app:1")]);
-    let record = wait_for("the policy to be asked before the webhook", SOON, || {
-        create(&cluster, &on(OWN)).map_err(|error| error.to_string())?;
-        let records = pullpass.records_in("shop").map_err(|error| error.to_string())?;
-        let by_policy = |record: &&Value| text(record, "/injectedBy") == "admission-policy";
-        records
-            .iter()
-            .find(by_policy)
-            .cloned()
-            .ok_or(format!("{records:?}"))
-    })?;
+    let record = wait_for_record_by_policy(&cluster, &pullpass, "shop", &on(OWN))?;
     assert_eq!(text(&record, "/decision"), "already-present", "{record}");
     assert_eq!(text(&record, "/images/0/registry"), "shop/own", "{record}");
     assert_eq!(items(&record, "/injected").count(), 0, "{record}");

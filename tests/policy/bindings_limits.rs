@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use pullpass_test_support::{ControlPlane, wait_for};
+use pullpass_test_support::ControlPlane;
 use serde_json::{Value, json};
 
-use crate::admission_policy::{injected, pod, with_index};
+use crate::admission_policy::{injected, wait_for_names, with_index, with_own};
 use crate::enforce;
-use crate::world::{SOON, Test, namespace, with_written_index};
+use crate::world::{Test, namespace, with_written_index};
 
 /// How many namespaces have a binding: with the rest, about as many as have room.
 const NAMESPACES: usize = 16_000;
@@ -53,33 +53,8 @@ fn large_index() -> Value {
     })
 }
 
-/// A Pod with these images and as many pull secrets of its own.
-fn with_own(namespace: &str, images: impl IntoIterator<Item = String>, own: usize) -> String {
-    let containers = images.into_iter().enumerate();
-    let containers: Vec<_> = containers
-        .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
-        .collect();
-    let own: Vec<_> = (0..own)
-        .map(|number| json!({"name": format!("own-{number}")}))
-        .collect();
-    pod(
-        namespace,
-        &json!({"containers": containers, "imagePullSecrets": own}),
-    )
-}
-
 fn bound(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("bound{:04}.azurecr.io/app:1", number % HOSTS))
-}
-
-/// Waits until a Pod has so many names.
-fn wait_for_names(cluster: &ControlPlane, pod: &str, count: usize) -> Test {
-    wait_for("the policy to inject", SOON, || match injected(cluster, pod) {
-        Ok(names) if names.len() == count => Ok(()),
-        Ok(names) => Err(format!("{} names", names.len())),
-        Err(error) => Err(error.to_string()),
-    })?;
-    Ok(())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use pullpass_test_support::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
-use crate::admission_policy::{COMPONENT, injected, pod, with_index};
+use crate::admission_policy::{COMPONENT, injected, wait_for_names, with_index, with_own};
 use crate::world::{SOON, Test, namespace};
 
 /// How many registries there are, each with a selector.
@@ -33,46 +33,20 @@ fn large_index(shared: &[&str]) -> Value {
     })
 }
 
-/// A Pod with these images and as many pull secrets of its own.
-fn with_own(namespace: &str, images: &[&str], own: usize) -> String {
-    let containers: Vec<_> = images
-        .iter()
-        .enumerate()
-        .map(|(number, image)| json!({"name": format!("c{number}"), "image": image}))
-        .collect();
-    let own: Vec<_> = (0..own)
-        .map(|number| json!({"name": format!("own-{number}")}))
-        .collect();
-    pod(
-        namespace,
-        &json!({"containers": containers, "imagePullSecrets": own}),
-    )
-}
-
-/// Waits until a Pod has so many names.
-fn wait_for_names(cluster: &ControlPlane, pod: &str, count: usize) -> Test {
-    wait_for("the policy to inject", SOON, || match injected(cluster, pod) {
-        Ok(names) if names.len() == count => Ok(()),
-        Ok(names) => Err(format!("{} names", names.len())),
-        Err(error) => Err(error.to_string()),
-    })?;
-    Ok(())
-}
-
 #[test]
 fn always_inject_fits_the_budget_with_a_large_index() -> Test {
     let cluster = with_index(&large_index(&[]))?;
     namespace(&cluster, "always", &json!({"pullpass.dev/always-inject": "true"}))?;
-    wait_for_names(&cluster, &with_own("always", &["nginx"], 0), MANY)?;
+    wait_for_names(&cluster, &with_own("always", ["nginx"], 0), MANY)?;
     // The policy is asked again once it has added names, when it has to find that all are there.
     for (own, expected) in [(1, MANY + 1), (125, MANY + 125)] {
-        let names = injected(&cluster, &with_own("always", &["nginx"], own))?;
+        let names = injected(&cluster, &with_own("always", ["nginx"], own))?;
         assert_eq!(names.len(), expected, "{own}");
     }
     // With more of its own it is left to the webhook, but for what its images need.
     let names = injected(
         &cluster,
-        &with_own("always", &["registry1999.azurecr.io/app:1"], 126),
+        &with_own("always", ["registry1999.azurecr.io/app:1"], 126),
     )?;
     assert_eq!(names.len(), 127);
     assert_eq!(names.last().map(String::as_str), Some("pullpass-registry1999"));
@@ -84,7 +58,7 @@ fn many_registries_of_one_host_fit_the_budget() -> Test {
     let cluster = with_index(&large_index(&["one.azurecr.io", "other.azurecr.io"]))?;
     namespace(&cluster, "apps", &json!({}))?;
     let one = "one.azurecr.io/app:1";
-    wait_for_names(&cluster, &with_own("apps", &[one, one], 0), MANY)?;
+    wait_for_names(&cluster, &with_own("apps", [one, one], 0), MANY)?;
     for (images, own, expected) in [
         (&[one][..], 125, MANY + 125),
         (&[one], 126, 126),
@@ -96,7 +70,7 @@ fn many_registries_of_one_host_fit_the_budget() -> Test {
             128,
         ),
     ] {
-        let names = injected(&cluster, &with_own("apps", images, own))?;
+        let names = injected(&cluster, &with_own("apps", images.iter().copied(), own))?;
         assert_eq!(names.len(), expected, "{images:?} {own}");
     }
     Ok(())
@@ -125,7 +99,7 @@ fn failures_of_policies_are_counted_as_the_alert_reads_them() -> Test {
         "pullSecrets": {"pullpass-one": {"registry": "one"}},
     }))?;
     namespace(&cluster, "apps", &json!({"pullpass.dev/always-inject": "true"}))?;
-    let pod = with_own("apps", &["r1.azurecr.io/app:1"], 0);
+    let pod = with_own("apps", ["r1.azurecr.io/app:1"], 0);
     wait_for_names(&cluster, &pod, 1)?;
     let shipped = fs::read_to_string(COMPONENT)?;
     let (mode, declines) = (

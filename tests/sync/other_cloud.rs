@@ -78,13 +78,18 @@ fn check(
     Ok((output.status.code(), texts.concat()))
 }
 
+/// One of the other cloud, and one of a cloud that nobody told of.
+fn logins() -> (Login, Login) {
+    (
+        login("appliance", 200, SUFFIX),
+        login("elsewhere", 201, "azurecr.evil.example"),
+    )
+}
+
 #[test]
 fn another_clouds_registry_is_minted_for_by_settings() -> Test {
     let cluster = cluster_of_its_own()?;
-    let (one, elsewhere) = (
-        login("appliance", 200, SUFFIX),
-        login("elsewhere", 201, "azurecr.evil.example"),
-    );
+    let (one, elsewhere) = logins();
     let change = |config: &mut Config| {
         add(config, &one);
         add(config, &elsewhere);
@@ -141,10 +146,7 @@ fn another_clouds_registry_is_minted_for_by_settings() -> Test {
 fn a_teams_binding_is_minted_by_the_same_settings() -> Test {
     let cluster = cluster_of_its_own()?;
     install_bindings(&cluster)?;
-    let (one, elsewhere) = (
-        login("appliance", 200, SUFFIX),
-        login("elsewhere", 201, "azurecr.evil.example"),
-    );
+    let (one, elsewhere) = logins();
     let change = |config: &mut Config| {
         add(config, &one);
         add(config, &elsewhere);
