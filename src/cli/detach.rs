@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_registry::AcrRegistry;
@@ -16,6 +16,7 @@ use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::output::{KIND, print};
 use crate::cli::target::{Attached, AttachedTarget, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
+use crate::cli::written::delete;
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 use crate::policy::attached::AttachedRegistry;
@@ -82,7 +83,7 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
             "would delete {KIND}/{name}, and with it the pull secrets in {served}\n"
         ));
     }
-    delete(&registries, object).await?;
+    delete(&registries, object, Role::Edit).await?;
     print(format!("{KIND}/{name} deleted\n"))?;
     if args.waiting.no_wait {
         return Ok(());
@@ -110,26 +111,6 @@ fn served(object: &AcrRegistry) -> String {
         0 => "no namespace".to_owned(),
         1 => "1 namespace".to_owned(),
         many => format!("{many} namespaces"),
-    }
-}
-
-/// Deletes this AcrRegistry, and not one that has its name by now.
-async fn delete(registries: &Api<AcrRegistry>, object: &AcrRegistry) -> Result<(), CliError> {
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: object.metadata.uid.clone(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match call(registries.delete(&object.name_any(), &parameters)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(404) => Ok(()),
-        Err(error) => Err(refusal_without(
-            Role::Edit,
-            "the AcrRegistry can't be deleted",
-            &error,
-        )),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use crate::api::acr_registry::AcrRegistryStatus;
 use crate::cli::CliError;
 use crate::view::manifests::kind_and_name;
 
@@ -47,6 +48,15 @@ pub(super) fn render(objects: &[Value], output: ObjectOutput) -> Result<String, 
             Ok(text.map_err(unwritable)? + "\n")
         }
         ObjectOutput::Name => Ok(objects.iter().map(|object| named(object) + "\n").collect()),
+    }
+}
+
+/// When the credential that a status speaks of expires.
+pub(super) fn expiry(status: Option<&AcrRegistryStatus>) -> String {
+    let credential = status.and_then(|status| status.credential.as_ref());
+    match credential.and_then(|credential| credential.expires_at.as_ref()) {
+        Some(at) => format!("its credential expires at {at}, and is refreshed before"),
+        None => "its credential does not say when it expires".to_owned(),
     }
 }
 

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::names::{OWN_NAMESPACE, namesake_of_binding, pull_secret};
 use crate::cli::attach::WaitFlags;
 use crate::cli::bind::{Grant, named, namespace, unlisted};
-use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
+use crate::cli::flags::kubeconfig::{KubeFlags, Role};
 use crate::cli::output::{BINDING_KIND, print};
 use crate::cli::target::{Attached, AttachedTarget, Attaching, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
+use crate::cli::written::delete;
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 
@@ -98,7 +99,7 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     for kind in grant.withdraw(&client, &name).await? {
         print(format!("{} deleted\n", named(kind, account)))?;
     }
-    delete(&bindings, object, namespace).await?;
+    delete(&bindings, object, Role::Bind(namespace)).await?;
     print(format!("{BINDING_KIND}/{name} deleted\n"))?;
     if args.waiting.no_wait {
         return Ok(());
@@ -109,30 +110,6 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
         print(format!("{unbound}: its pull secret is gone.\n"))
     } else {
         print(format!("{unbound}. pullpass deletes its pull secret.\n"))
-    }
-}
-
-/// Deletes this AcrPullBinding, and not one that has its name by now.
-async fn delete(
-    bindings: &Api<AcrPullBinding>,
-    object: &AcrPullBinding,
-    namespace: &str,
-) -> Result<(), CliError> {
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: object.metadata.uid.clone(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match call(bindings.delete(&object.name_any(), &parameters)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code() == Some(404) => Ok(()),
-        Err(error) => Err(refusal_without(
-            Role::Bind(namespace),
-            "the AcrPullBinding can't be deleted",
-            &error,
-        )),
     }
 }
 

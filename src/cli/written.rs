@@ -1,7 +1,16 @@
 //! What the command line writes into a cluster, and how it knows its own again.
 
+use std::fmt::Debug;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::cli::CliError;
+use crate::cli::flags::kubeconfig::{Role, refusal_without};
+use crate::kubernetes::call::call;
 
 /// The field manager of what the command line writes.
 pub(super) const FIELD_MANAGER: &str = "pullpass-cli";
@@ -29,6 +38,30 @@ impl ObjectChange {
             Self::Unchanged => "unchanged",
             Self::Deleted => "deleted",
         }
+    }
+}
+
+/// Deletes this object, and not one that has its name by now. One that is gone is as good; for a right that is missing, the
+/// error names this role.
+pub(super) async fn delete<K>(api: &Api<K>, object: &K, role: Role<'_>) -> Result<(), CliError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: object.meta().uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match call(api.delete(&object.name_any(), &parameters)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(404) => Ok(()),
+        Err(error) => Err(refusal_without(
+            role,
+            &format!("the {} can't be deleted", K::kind(&())),
+            &error,
+        )),
     }
 }
 

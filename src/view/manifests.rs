@@ -31,7 +31,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// What a directory holds.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
-    registries: AttachedRegistries,
+    registries: Arc<AttachedRegistries>,
     bindings: Bindings,
     namespaces: HashMap<String, Labels>,
 }
@@ -120,7 +120,7 @@ impl Manifests {
             }
         }
         Ok(Self {
-            registries: registries.into_values().collect(),
+            registries: Arc::new(registries.into_values().collect()),
             bindings,
             namespaces,
         })
@@ -164,7 +164,7 @@ impl Manifests {
                  none of them without --other-cloud-suffix"
             );
         }
-        view.set_registries(self.registries);
+        view.set_registries(Arc::unwrap_or_clone(self.registries));
         view.set_bindings(&self.bindings);
         let namespaces = self.namespaces.iter();
         view.set_namespaces(namespaces.map(|(name, labels)| (name.as_str(), labels)).collect());
@@ -178,7 +178,10 @@ impl Manifests {
     /// Those that are attached in a namespace: these, and before them the namespace's bindings.
     pub fn registries_in(&self, namespace: &str) -> Cow<'_, AttachedRegistries> {
         match self.bindings.get(namespace) {
-            Some(bindings) => Cow::Owned(self.registries.with_bindings(bindings.values())),
+            Some(bindings) => Cow::Owned(AttachedRegistries::in_namespace(
+                &self.registries,
+                bindings.values(),
+            )),
             None => Cow::Borrowed(&self.registries),
         }
     }

@@ -14,7 +14,7 @@ use crate::api::condition::{CUSTOM_DOMAINS, PULL_AUTHORIZED};
 use crate::api::identity::ManagedIdentity;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
-use crate::cli::output::{KIND, ObjectOutput, render, unwritable};
+use crate::cli::output::{KIND, ObjectOutput, expiry, render, unwritable};
 use crate::cli::target::ObjectName;
 use crate::policy::identity::AttachedIdentity;
 
@@ -31,14 +31,7 @@ pub(super) fn written(done: &Done) -> String {
 /// What there is now.
 pub(super) fn ready(object: &AcrRegistry, login_server: &str) -> String {
     let spec = &object.spec;
-    let credential = object
-        .status
-        .as_ref()
-        .and_then(|status| status.credential.as_ref());
-    let end = match credential.and_then(|credential| credential.expires_at.as_ref()) {
-        Some(at) => format!("its credential expires at {at}, and is refreshed before"),
-        None => "its credential does not say when it expires".to_owned(),
-    };
+    let end = expiry(object.status.as_ref());
     let namespaces = match spec.namespaces.clone().map(Selector::try_from) {
         Some(Ok(selector)) => format!("injected namespaces with {selector}"),
         _ => "every injected namespace".to_owned(),

@@ -16,7 +16,7 @@ use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 
 /// What is attached, and where.
 pub(super) struct Attached {
-    registries: AttachedRegistries,
+    registries: Arc<AttachedRegistries>,
     /// Of namespaces with bindings: these, and the others.
     by_namespace: HashMap<String, AttachedRegistries>,
 }
@@ -31,10 +31,12 @@ impl Attached {
                 here.push(Arc::new(binding));
             }
         }
+        let registries = Arc::new(registries);
+        let here = |bindings: &[_]| AttachedRegistries::in_namespace(&registries, bindings);
         let by_namespace = grouped.into_iter();
         Self {
             by_namespace: by_namespace
-                .map(|(namespace, bindings)| (namespace, registries.with_bindings(&bindings)))
+                .map(|(namespace, bindings)| (namespace, here(&bindings)))
                 .collect(),
             registries,
         }

@@ -11,7 +11,7 @@ use crate::api::names::service_account_subject;
 use crate::azure::remedy::{ISSUER, federated_credential, token_exchange_audience};
 use crate::cli::CliError;
 use crate::cli::attach::Problem;
-use crate::cli::output::{ObjectOutput, named, render, unwritable};
+use crate::cli::output::{ObjectOutput, expiry, named, render, unwritable};
 use crate::registry::login_server::LoginServer;
 
 /// The objects of a plan, in the order in which they are written.
@@ -69,12 +69,7 @@ pub(super) fn live(object: &AcrPullBinding, output: ObjectOutput) -> Result<Stri
 
 /// What there is now.
 pub(super) fn ready(object: &AcrPullBinding, plan: &BindPlan, place: Place<'_>) -> String {
-    let status = object.status.as_ref();
-    let credential = status.and_then(|status| status.credential.as_ref());
-    let end = match credential.and_then(|credential| credential.expires_at.as_ref()) {
-        Some(at) => format!("its credential expires at {at}, and is refreshed before"),
-        None => "its credential does not say when it expires".to_owned(),
-    };
+    let end = expiry(object.status.as_ref());
     let BindPlan {
         login_server,
         pull_secret,

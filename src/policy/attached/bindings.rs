@@ -99,13 +99,17 @@ impl AttachedRegistry {
 }
 
 impl AttachedRegistries {
-    /// The same in a namespace that has these bindings. One whose pull secret is an AcrRegistry's by its name is left out.
-    #[must_use]
-    pub fn with_bindings<'a>(&self, bindings: impl IntoIterator<Item = &'a Arc<AttachedRegistry>>) -> Self {
+    /// The same for a test, which shares nothing.
+    #[cfg(test)]
+    pub(crate) fn with_bindings<'a>(
+        &self,
+        bindings: impl IntoIterator<Item = &'a Arc<AttachedRegistry>>,
+    ) -> Self {
         Self::in_namespace(&Arc::new(self.clone()), bindings)
     }
 
-    /// The same where they are shared: it costs what the bindings do, however many registries there are.
+    /// What is attached in a namespace that has these bindings, beside those of the cluster. A binding whose pull secret is an
+    /// AcrRegistry's by its name is left out. It costs what the bindings do, however many registries there are.
     #[must_use]
     pub fn in_namespace<'a>(
         cluster: &Arc<Self>,
