@@ -1,5 +1,4 @@
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +14,7 @@ use crate::http;
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
 use crate::pki::Authority;
+use crate::probe::Probe;
 use crate::process::Supervised;
 use crate::scratch::Scratch;
 use crate::wait::free_port;
@@ -77,7 +77,8 @@ impl Builder {
         } else {
             None
         };
-        let kubeconfig = files.admin_kubeconfig(port)?;
+        let (kubeconfig, admin) = files.admin(port)?;
+        let probe = Probe::new(port, files.authority.pem(), &admin)?;
         let kubectl = Kubectl {
             binary: binaries.kubectl()?,
             cache: scratch.path().join("kubectl"),
@@ -92,6 +93,7 @@ impl Builder {
             api_server_command,
             kubectl,
             kubeconfig,
+            probe,
             authority: files.authority,
             port,
             etcd_port,
@@ -118,6 +120,7 @@ pub struct ControlPlane {
     api_server_command: Command,
     kubectl: Kubectl,
     kubeconfig: PathBuf,
+    probe: Probe,
     authority: Authority,
     port: u16,
     etcd_port: u16,
@@ -304,7 +307,6 @@ impl ControlPlane {
             *api_server = Some(process);
         }
         let begin = Instant::now();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         loop {
             self.etcd
                 .lock()
@@ -313,12 +315,9 @@ impl ControlPlane {
             if let Some(api_server) = &mut *api_server {
                 api_server.check_running()?;
             }
-            // A connection costs nothing, and kubectl a good part of what the API server starts with.
-            let probe = match TcpStream::connect(address) {
-                Ok(_) => self.run(&["get", "--raw", "/readyz"]).map(drop),
-                Err(error) => Err(Error::io(format!("connecting to {address}"))(error)),
+            let Err(error) = self.probe.look("/readyz") else {
+                return Ok(());
             };
-            let Err(error) = probe else { return Ok(()) };
             not_ready_yet(begin, api_server.as_ref(), &error)?;
         }
     }
@@ -377,8 +376,10 @@ impl ControlPlane {
         loop {
             process.check_running()?;
             // Pods are refused before this exists.
-            let probe = self.run(&["get", "--namespace", "default", "serviceaccount", "default"]);
-            let Err(error) = probe else { break };
+            let account = "/api/v1/namespaces/default/serviceaccounts/default";
+            let Err(error) = self.probe.look(account) else {
+                break;
+            };
             not_ready_yet(begin, Some(&process), &error)?;
         }
         self.controller_manager = Some(process);

@@ -148,10 +148,12 @@ impl<'a> Files<'a> {
         Ok(command)
     }
 
-    pub(crate) fn admin_kubeconfig(&self, port: u16) -> Result<PathBuf, Error> {
+    /// The kubeconfig of a cluster administrator, and who that is.
+    pub(crate) fn admin(&self, port: u16) -> Result<(PathBuf, Identity), Error> {
         const USER: &str = "admin";
         let identity = self.authority.client(USER, Some("system:masters"))?;
-        self.kubeconfig("admin.kubeconfig", port, USER, &identity)
+        let kubeconfig = self.kubeconfig("admin.kubeconfig", port, USER, &identity)?;
+        Ok((kubeconfig, identity))
     }
 
     fn kubeconfig(&self, name: &str, port: u16, user: &str, identity: &Identity) -> Result<PathBuf, Error> {

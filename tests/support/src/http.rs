@@ -21,8 +21,24 @@ fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<Str
 }
 
 fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    say(connect(address)?, address, method, path, body)
+}
+
+/// A connection on which nobody waits for long.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+/// One request and its answer, on a connection of its own.
+pub(crate) fn say(
+    mut stream: impl Read + Write,
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> io::Result<String> {
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",

@@ -35,6 +35,7 @@ mod node;
 mod pki;
 mod pod_network;
 mod pods;
+mod probe;
 mod process;
 mod scratch;
 mod trust;

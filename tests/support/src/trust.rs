@@ -2,14 +2,32 @@ use std::fmt::Display;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore};
 
 use crate::error::Error;
+use crate::pki::Identity;
 
 /// A TLS client that trusts the authorities of a bundle, in PEM, and no others: as the API server trusts a `caBundle`.
 pub fn trusting(bundle: &str) -> Result<Arc<ClientConfig>, Error> {
+    Ok(Arc::new(verifying(bundle)?.with_no_client_auth()))
+}
+
+/// The same, of a client that proves who it is.
+pub(crate) fn trusting_as(identity: &Identity, bundle: &str) -> Result<Arc<ClientConfig>, Error> {
+    let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| tls(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|error| tls(&error))?;
+    let config = verifying(bundle)?
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| tls(&error))?;
+    Ok(Arc::new(config))
+}
+
+fn verifying(bundle: &str) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         roots
@@ -17,12 +35,10 @@ pub fn trusting(bundle: &str) -> Result<Arc<ClientConfig>, Error> {
             .map_err(|error| tls(&error))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| tls(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .map_err(|error| tls(&error))?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// Connects as somebody who trusts a bundle, and returns the certificate that a host has after it was verified.
