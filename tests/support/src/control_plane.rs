@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
 use crate::error::Error;
-use crate::files::{Files, audit_log, url, write};
-use crate::http;
+use crate::etcd;
+use crate::files::{self, Files, audit_log, url, write};
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
 use crate::pki::Authority;
 use crate::probe::Probe;
 use crate::process::Supervised;
 use crate::scratch::Scratch;
+use crate::seed;
 use crate::wait::free_port;
 
 /// Generous, since it only bounds how long a broken start takes to be noticed.
@@ -31,6 +32,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Builder {
     binaries: Option<Binaries>,
     controller_manager: bool,
+    seeded: bool,
     api_server_arguments: Vec<String>,
 }
 
@@ -48,6 +50,14 @@ impl Builder {
     #[must_use]
     pub fn controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
+        self
+    }
+
+    /// Whether etcd begins with what an API server writes when it starts for the first time; it does by default, as that
+    /// is the same each time.
+    #[must_use]
+    pub fn seeded(mut self, wanted: bool) -> Self {
+        self.seeded = wanted;
         self
     }
 
@@ -84,6 +94,9 @@ impl Builder {
             cache: scratch.path().join("kubectl"),
         };
 
+        if self.seeded {
+            seed::plant(&binaries, &files::etcd_directory(scratch.path()))?;
+        }
         // The API server comes up while etcd does, and waits for it by itself.
         let etcd = Supervised::spawn("etcd", &files.etcd(binaries.etcd()?, &etcd_url)?, scratch.path())?;
         let mut control_plane = ControlPlane {
@@ -138,6 +151,7 @@ impl ControlPlane {
         Builder {
             binaries: None,
             controller_manager: true,
+            seeded: true,
             api_server_arguments: Vec::new(),
         }
     }
@@ -352,17 +366,24 @@ impl ControlPlane {
     /// Makes etcd forget all states but the present one: a watch that goes on from an earlier one has expired, but for
     /// what the API server itself still remembers.
     pub fn compact_etcd(&self) -> Result<(), Error> {
-        // Any read tells the present revision; a number of 64 bits is a string in the gRPC gateway's JSON.
-        let any_key = r#"{"key": "AA==", "limit": "1"}"#;
-        let answer = http::post(self.etcd_port, "/v3/kv/range", any_key)?;
-        let no_revision = || Error::io("reading etcd's revision")(std::io::Error::other(answer.clone()));
-        let parsed: Value = serde_json::from_str(&answer).map_err(|_| no_revision())?;
-        let revision = parsed
-            .pointer("/header/revision")
-            .and_then(Value::as_str)
-            .ok_or_else(no_revision)?;
-        let request = json!({"revision": revision, "physical": true});
-        http::post(self.etcd_port, "/v3/kv/compaction", &request.to_string()).map(drop)
+        etcd::compact(self.etcd_port)
+    }
+
+    /// The keys of all that etcd has, in order.
+    pub fn etcd_keys(&self) -> Result<Vec<String>, Error> {
+        etcd::keys(self.etcd_port)
+    }
+
+    /// Stops everything, and returns etcd's directory, where nothing is left of keys that begin so.
+    pub(crate) fn end_without(&mut self, prefixes: &[&str]) -> Result<PathBuf, Error> {
+        self.controller_manager = None;
+        self.stop_api_server()?;
+        for prefix in prefixes {
+            etcd::delete(self.etcd_port, prefix)?;
+        }
+        let process = self.etcd.get_mut().unwrap_or_else(PoisonError::into_inner);
+        process.stop(GRACE)?;
+        Ok(files::etcd_directory(self.scratch.path()))
     }
 
     fn lock_api_server(&self) -> MutexGuard<'_, Option<Supervised>> {

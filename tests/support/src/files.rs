@@ -80,7 +80,7 @@ impl<'a> Files<'a> {
         let peer_url = format!("http://127.0.0.1:{}", free_port()?);
         let mut command = Command::new(binary);
         command.arg("--name=test");
-        flag(&mut command, "data-dir", self.directory.join("etcd"));
+        flag(&mut command, "data-dir", etcd_directory(self.directory));
         flag(&mut command, "listen-client-urls", client_url);
         flag(&mut command, "advertise-client-urls", client_url);
         flag(&mut command, "listen-peer-urls", &peer_url);
@@ -175,6 +175,10 @@ pub(crate) fn url(port: u16) -> String {
 
 pub(crate) fn audit_log(directory: &Path) -> PathBuf {
     directory.join("audit.log")
+}
+
+pub(crate) fn etcd_directory(directory: &Path) -> PathBuf {
+    directory.join("etcd")
 }
 
 pub(crate) fn write(path: &Path, content: &str) -> Result<PathBuf, Error> {

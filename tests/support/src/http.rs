@@ -39,15 +39,16 @@ pub(crate) fn say(
     path: &str,
     body: &str,
 ) -> io::Result<String> {
+    // Since version 1.1, a server may send a body in chunks.
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
         _ => Err(io::Error::other(answer)),
     }
 }

@@ -1,5 +1,6 @@
 //! The control plane does what tests need of it, and leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -98,6 +99,46 @@ fn workloads_get_pods_and_nothing_is_left() -> Test {
     wait_for("its processes and files to go", SOON, || {
         nothing_left_of(&directory)
     })?;
+    Ok(())
+}
+
+#[test]
+fn a_seeded_etcd_has_what_the_first_start_writes() -> Test {
+    let keys = |control_plane: &ControlPlane| -> Result<BTreeSet<String>, String> {
+        let keys = control_plane.etcd_keys().map_err(|error| error.to_string())?;
+        Ok(keys.into_iter().collect())
+    };
+    let builder = || ControlPlane::builder().controller_manager(false);
+    let written = builder().seeded(false).start()?;
+    let (one, other) = (builder().start()?, builder().start()?);
+    // After a start of its own, an API server adds what is about itself a moment after it is ready.
+    wait_for("the same keys", SOON, || {
+        let written = keys(&written)?;
+        for seeded in [&one, &other] {
+            let seeded = keys(seeded)?;
+            let differences: Vec<_> = written.symmetric_difference(&seeded).collect();
+            if !differences.is_empty() {
+                return Err(format!("{differences:?}"));
+            }
+        }
+        Ok(())
+    })?;
+    let identity = |control_plane: &ControlPlane| -> Result<Value, Box<dyn Error>> {
+        let namespace = control_plane.get_json(&["namespace", "kube-system"])?;
+        Ok(namespace["metadata"]["uid"].clone())
+    };
+    assert_eq!(identity(&one)?, identity(&other)?, "they were not seeded");
+    assert_ne!(identity(&one)?, identity(&written)?);
+    let [mine, of_seeded] = [&written, &one].map(|control_plane| {
+        control_plane.get_json(&[
+            "configmap",
+            "extension-apiserver-authentication",
+            "--namespace=kube-system",
+        ])
+    });
+    for (control_plane, map) in [(&written, mine?), (&one, of_seeded?)] {
+        assert_eq!(map["data"]["client-ca-file"], control_plane.ca_pem());
+    }
     Ok(())
 }
 
