@@ -56,8 +56,12 @@ fn main() -> ExitCode {
     support::main("soak", || run(&Arguments::parse()))
 }
 
-/// All of them, in another order for each row, so that a slow machine leaves out others in each.
-fn events(row: usize) -> Vec<Event> {
+/// What happens in a row. Without `enforce` all of it, in another order for each row, so that a slow machine leaves out others
+/// in each. With it, what stops replicas from answering.
+fn events(row: usize, setting: Setting) -> Vec<Event> {
+    if setting.with_enforce {
+        return vec![Event::KillReplica, Event::Outage];
+    }
     let mut events = Event::ALL.to_vec();
     let last = events.len() - 1;
     if let Some(all_but_the_outage) = events.get_mut(..last) {
@@ -74,14 +78,21 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("soak: ended after {limit:?}; the lines above say how far it came");
         exit(1);
     });
-    // Those that have an aim come first, since a slow machine has less time for the last one.
-    let [ignore, ignore_with, fail, fail_with] = Setting::ALL;
-    let rows = [ignore_with, fail, fail_with, ignore].into_iter().enumerate();
-    let plans = rows.map(|(row, setting)| Plan {
+    // The row with the fewest aims is the last one, since a slow machine has less time for it.
+    let [ignore, ignore_with, fail, fail_with, enforce, both] = Setting::ALL;
+    let rows = [ignore_with, fail, fail_with, both, enforce, ignore]
+        .into_iter()
+        .enumerate();
+    let rows: Vec<_> = rows
+        .map(|(row, setting)| (setting, events(row, setting)))
+        .collect();
+    let all: usize = rows.iter().map(|(_, events)| events.len()).sum();
+    let plans = rows.into_iter().map(|(setting, events)| Plan {
         setting,
-        pods: arguments.pods / Setting::ALL.len(),
+        // As many as it has of the events.
+        pods: arguments.pods * events.len() / all,
         replicas: arguments.replicas.into(),
-        events: events(row),
+        events,
     });
     let mut rows = Vec::new();
     let limit = Some(limit.saturating_sub(REST));

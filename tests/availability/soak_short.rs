@@ -13,8 +13,8 @@ const PACE: Pace = Pace {
 };
 
 #[test]
-fn a_short_soak_loses_none_with_the_policy_or_fail() -> Test {
-    let [ignore, ignore_with, fail, fail_with] = Setting::ALL;
+fn a_short_soak_reaches_its_aims() -> Test {
+    let [ignore, ignore_with, fail, fail_with, enforce, both] = Setting::ALL;
     let plans = [
         (ignore, vec![Event::Outage]),
         (
@@ -37,10 +37,12 @@ fn a_short_soak_loses_none_with_the_policy_or_fail() -> Test {
             ],
         ),
         (fail_with, vec![Event::FreezeLeader, Event::Outage]),
+        (enforce, vec![Event::Outage]),
+        (both, vec![Event::Outage]),
     ]
     .map(|(setting, events)| Plan {
         setting,
-        pods: PODS / 4,
+        pods: PODS.div_ceil(Setting::ALL.len()),
         replicas: 2,
         events,
     });

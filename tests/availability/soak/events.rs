@@ -7,7 +7,7 @@ use pullpass_test_support::{Signal, wait_for};
 use serde_json::{Value, json};
 
 use super::fleet::Fleet;
-use super::pods::Pods;
+use super::pods::{Pods, is_by_a_rule};
 use super::{Pace, Setting, patch, wait_until_all_know};
 use crate::ask::injects;
 use crate::world::{NAMESPACE, OWN_NAMESPACE, Replica, SOON, Test, World, is_injected, sum_of, text};
@@ -233,10 +233,10 @@ impl Conductor<'_, '_> {
         self.wait()
     }
 
-    /// Another registry is attached, has Pods immediately, and is detached again; the first one is changed.
+    /// Another registry is attached while its Pods are created, and is detached again; the first one is changed.
     fn change_registries(&self) -> Test {
         let (first, second) = (self.world.login(1)?, self.world.login(2)?);
-        self.world.attach(second)?;
+        self.pods.race(NAMESPACE, second, || self.world.attach(second))?;
         // No replica needs to have heard of it yet: those that have not ask the API server.
         self.pods.take_up(second);
         self.wait()?;
@@ -276,12 +276,12 @@ impl Conductor<'_, '_> {
         self.wait()
     }
 
-    /// A namespace is made and has Pods immediately; its labels change, so that it gets the registry, and has Pods immediately
-    /// again; it opts out, and in again.
+    /// A namespace is made and has Pods immediately; its labels change while Pods are created, so that it gets the registry;
+    /// it opts out, and in again.
     fn change_labels(&self) -> Test {
         let setting = self.setting;
-        let with = if setting.with_policy { "-with" } else { "" };
-        let namespace = &format!("{}{with}", setting.failure_policy.to_lowercase());
+        let namespace = &format!("{}-{}", setting.failure_policy, setting.components()).to_lowercase();
+        let login = self.world.login(1)?;
         let label = |labels: &Value| {
             let labels = json!({"metadata": {"labels": labels}});
             patch(self.world, &["namespace", namespace], &labels)
@@ -289,7 +289,7 @@ impl Conductor<'_, '_> {
         self.world.add_namespace(namespace, &json!({}))?;
         self.pods.enter(namespace);
         self.wait()?;
-        let registry = ["acrregistry", self.world.login(1)?.name.as_str()];
+        let registry = ["acrregistry", login.name.as_str()];
         patch(
             self.world,
             &registry,
@@ -299,7 +299,8 @@ impl Conductor<'_, '_> {
             self.pods.leave(namespace)?;
             label(&json!({"team": "nobody"}))?;
             self.wait_until_injected(namespace, false)?;
-            label(&json!({"team": team}))?;
+            self.pods
+                .race(namespace, login, || label(&json!({"team": team})))?;
             self.pods.enter(namespace);
             self.wait()?;
         }
@@ -318,6 +319,7 @@ impl Conductor<'_, '_> {
             match self.world.create_pod(namespace, login) {
                 Ok(pod) if is_injected(&pod, login) == wanted => Ok(()),
                 Ok(pod) => Err(pod.to_string()),
+                Err(error) if !wanted && is_by_a_rule(&error.to_string()) => Ok(()),
                 Err(error) => Err(error.to_string()),
             }
         })?;
@@ -339,6 +341,7 @@ impl Conductor<'_, '_> {
         self.wait()?;
         self.world.publish(&[])?;
         self.wait()?;
+        self.pods.wait_for_strangers()?;
         self.fleet.replicas.clear();
         Ok(())
     }

@@ -9,11 +9,11 @@ use crate::world::{Replica, SOON, Test, World};
 pub struct Fleet<'a> {
     world: &'a World,
     pub replicas: Vec<Replica>,
-    flags: [String; 2],
+    flags: [String; 4],
 }
 
 impl<'a> Fleet<'a> {
-    /// So many replicas, all of them endpoints.
+    /// So many replicas, one of which leads. None is an endpoint yet.
     pub fn start(world: &'a World, count: usize, shutdown_delay: usize) -> Result<Self, Box<dyn Error>> {
         let mut fleet = Self {
             world,
@@ -22,13 +22,14 @@ impl<'a> Fleet<'a> {
                 format!("--shutdown-delay={shutdown_delay}"),
                 // An hour as shipped, which a rotation takes twice.
                 "--ca-overlap=2".to_owned(),
+                "--unattached=deny".to_owned(),
+                "--forbidden=deny".to_owned(),
             ],
         };
         for _ in 0..count {
             fleet.add()?;
         }
         fleet.wait_for_leader()?;
-        fleet.publish()?;
         Ok(fleet)
     }
 

@@ -1,13 +1,16 @@
 //! Many Pods, while replicas come and go, the certificate and registries change, and the API server restarts: how many are
-//! admitted without their pull secret, and how many are refused, by `failurePolicy` and with or without the component
-//! `admission-policy`.
+//! admitted without their pull secret, how many are refused, and how many of a stranger's registry are admitted, by
+//! `failurePolicy` and with or without the components `admission-policy` and `enforce`.
 //!
-//! Events begin when so many Pods are created, and not at a time. Each of the four rows has replicas of its own.
+//! Events begin when so many Pods are created, and not at a time. Each of the rows has replicas of its own, and both rules
+//! say `deny`: a Pod that a replica or `enforce` judged has its pull secret, or is refused.
 
 pub mod events;
 mod fleet;
 mod pods;
+mod race;
 pub mod report;
+mod strangers;
 
 use std::error::Error;
 use std::ops::Range;
@@ -22,18 +25,24 @@ use self::pods::Pods;
 use self::report::Row;
 use crate::world::{NAMESPACE, SOON, Test, World, is_injected};
 
-const COMPONENT: &str = concat!(
+const ADMISSION_POLICY: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/manifests/components/admission-policy/policy.yaml"
+);
+const ENFORCE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/manifests/components/enforce/policy.yaml"
 );
 /// What the policies write on a Pod.
 const BY_POLICY: &str = "/metadata/annotations/pullpass.dev~1injected-by";
 
-/// Who adds pull secrets in a row, and what happens when no replica answers.
+/// Who adds pull secrets and judges images in a row, and what happens when no replica answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub failure_policy: &'static str,
+    /// With `admission-policy`.
     pub with_policy: bool,
+    pub with_enforce: bool,
 }
 
 /// What is done in a row.
@@ -57,24 +66,36 @@ pub struct Pace {
 }
 
 impl Setting {
-    pub const ALL: [Self; 4] = [
-        Self::new("Ignore", false),
-        Self::new("Ignore", true),
-        Self::new("Fail", false),
-        Self::new("Fail", true),
+    pub const ALL: [Self; 6] = [
+        Self::new("Ignore", false, false),
+        Self::new("Ignore", true, false),
+        Self::new("Fail", false, false),
+        Self::new("Fail", true, false),
+        Self::new("Ignore", false, true),
+        Self::new("Ignore", true, true),
     ];
 
-    const fn new(failure_policy: &'static str, with_policy: bool) -> Self {
+    const fn new(failure_policy: &'static str, with_policy: bool, with_enforce: bool) -> Self {
         Self {
             failure_policy,
             with_policy,
+            with_enforce,
+        }
+    }
+
+    /// The components that the row has.
+    pub fn components(self) -> &'static str {
+        match (self.with_policy, self.with_enforce) {
+            (false, false) => "none",
+            (true, false) => "admission-policy",
+            (false, true) => "enforce",
+            (true, true) => "both",
         }
     }
 
     /// The row's name.
     pub fn name(self) -> String {
-        let policy = if self.with_policy { "with" } else { "without" };
-        format!("{}, {policy} admission-policy", self.failure_policy)
+        format!("{}, components: {}", self.failure_policy, self.components())
     }
 }
 
@@ -82,16 +103,18 @@ impl Setting {
 /// Pods, and in the end are left out, all but the last of a row. Rows that came to their end are there after an error, too.
 pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>, rows: &mut Vec<Row>) -> Test {
     let begun = Instant::now();
-    let mut left = u32::try_from(plans.len())?;
+    let mut events_left: usize = plans.iter().map(|plan| plan.events.len()).sum();
     let world = World::start(|_| {})?;
     world.attach(world.login(1)?)?;
     for plan in plans {
         let name = plan.setting.name();
         let say = |what: &str| eprintln!("[{:>4} s] {name}: {what}", begun.elapsed().as_secs());
         let now = Instant::now();
-        let time = limit.map(|limit| now..now + limit.saturating_sub(begun.elapsed()) / left);
+        // Of the time that is left, as much as the row has of the events.
+        let (events, all) = (u32::try_from(plan.events.len())?, u32::try_from(events_left)?);
+        let time = limit.map(|limit| now..now + limit.saturating_sub(begun.elapsed()) * events / all);
+        events_left -= plan.events.len();
         rows.push(row(&world, plan, pace, time.as_ref(), &say)?);
-        left -= 1;
     }
     Ok(())
 }
@@ -114,6 +137,10 @@ fn row(
     let mut fleet = Fleet::start(world, replicas, pace.shutdown_delay)?;
     let login = world.login(1)?;
     world.wait_until_minted(login)?;
+    if setting.with_enforce {
+        wait_until_enforced(world)?;
+    }
+    fleet.publish()?;
     wait_until_all_know(world, setting)?;
     let pods = Pods::begin(world.cluster.kubeconfig(), login, pace.streams)?;
     let mut conductor = Conductor {
@@ -141,9 +168,12 @@ fn row(
         say(&format!("after {} Pods: {}", before.admitted, event.name()));
         conductor.perform(event)?;
         let after = pods.counts();
-        let (lost, refused) = (after.lost - before.lost, after.refused - before.refused);
-        say(&format!("  lost {lost}, refused {refused}"));
-        seen.push((event, lost, refused));
+        let of_event = after.since(&before);
+        say(&format!(
+            "  lost {}, refused {}, strangers admitted {}",
+            of_event.lost, of_event.refused, of_event.strangers.admitted
+        ));
+        seen.push((event, of_event));
     }
     let (counts, texts) = pods.end()?;
     fleet.end()?;
@@ -162,16 +192,21 @@ fn row(
     Ok(row)
 }
 
-/// Sets the failure policy and the component, and waits until the API server acts on both: nobody answers it yet.
+/// Sets the failure policy and the components, and waits until the API server acts on both: nobody answers it yet.
 fn set(world: &World, setting: Setting) -> Test {
     world.publish(&[])?;
     world.set_failure_policy(setting.failure_policy)?;
-    let verb = if setting.with_policy { "apply" } else { "delete" };
-    let mut arguments = vec![verb, "--filename", COMPONENT];
-    if !setting.with_policy {
-        arguments.push("--ignore-not-found");
+    for (component, wanted) in [
+        (ADMISSION_POLICY, setting.with_policy),
+        (ENFORCE, setting.with_enforce),
+    ] {
+        if wanted {
+            world.cluster.run(&["apply", "--filename", component])?;
+        } else {
+            let delete = ["delete", "--ignore-not-found", "--filename", component];
+            world.cluster.run(&delete)?;
+        }
     }
-    world.cluster.run(&arguments)?;
     let login = world.login(1)?;
     wait_for("the failure policy to be acted on", SOON, || {
         let created = world.create_pod(NAMESPACE, login);
@@ -182,6 +217,18 @@ fn set(world: &World, setting: Setting) -> Test {
             (Ok(_), "Ignore") if setting.with_policy => Ok(()),
             (Ok(pod), _) => Err(pod.to_string()),
             (Err(error), _) => Err(error.to_string()),
+        }
+    })?;
+    Ok(())
+}
+
+/// Waits until the API server itself refuses a stranger's image: nobody answers it yet.
+fn wait_until_enforced(world: &World) -> Test {
+    wait_for("a stranger's image to be refused", SOON, || {
+        match world.create_pod(NAMESPACE, &strangers::login()) {
+            Err(error) if strangers::is_by_enforce(&error.to_string()) => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(pod) => Err(pod.to_string()),
         }
     })?;
     Ok(())

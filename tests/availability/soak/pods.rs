@@ -1,4 +1,4 @@
-//! Pods that are created in several streams, and deleted in batches behind them.
+//! Pods that are created in several streams, and deleted in batches behind them; a further stream has a stranger's images.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,20 +13,21 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::core::Status;
 use pullpass_test_support::{Login, kube_client, wait_for};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::strangers;
 use crate::world::{NAMESPACE, SOON, Test, is_injected};
 
 /// Before a Pod that was refused is tried again.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// Before one is on which the API server did not decide: many connections keep it from starting.
-const LONG_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const LONG_PAUSE: Duration = Duration::from_secs(2);
 /// More than an API server takes that waits for a webhook.
-const ANSWERS: Duration = Duration::from_secs(30);
+pub(super) const ANSWERS: Duration = Duration::from_secs(30);
 /// How many Pods are deleted together.
 const BATCH: usize = 500;
 const BATCH_LABEL: &str = "batch";
@@ -46,21 +47,40 @@ pub struct Counts {
     pub refused: usize,
     /// Attempts that the API server did not decide on, since it restarted or had too much to do.
     pub unanswered: usize,
+    /// Attempts that were under way while something was changed that decides what becomes of them. A rule may refuse them;
+    /// those that were admitted without their pull secret are lost, too.
+    pub raced: usize,
+    pub strangers: strangers::Counts,
+}
+
+impl Counts {
+    /// What came since then.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            admitted: self.admitted - before.admitted,
+            injected: self.injected - before.injected,
+            lost: self.lost - before.lost,
+            refused: self.refused - before.refused,
+            unanswered: self.unanswered - before.unanswered,
+            raced: self.raced - before.raced,
+            strangers: self.strangers.since(&before.strangers),
+        }
+    }
 }
 
 /// What was said of attempts that failed, and how often.
 pub type Texts = BTreeMap<String, usize>;
 
 pub struct Pods {
-    runtime: Runtime,
-    shared: Arc<Shared>,
+    pub(super) runtime: Runtime,
+    pub(super) shared: Arc<Shared>,
     streams: Vec<JoinHandle<()>>,
     cleaner: JoinHandle<()>,
 }
 
-struct Shared {
-    client: Client,
-    counts: Mutex<Counts>,
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) counts: Mutex<Counts>,
     texts: Mutex<Texts>,
     places: Mutex<Places>,
     next: AtomicUsize,
@@ -68,7 +88,7 @@ struct Shared {
     begun: Vec<AtomicUsize>,
     /// How many Pods of each batch that is not complete are done.
     done: Mutex<BTreeMap<usize, usize>>,
-    end: AtomicBool,
+    pub(super) end: AtomicBool,
 }
 
 /// Where Pods are created, and of whose images.
@@ -104,6 +124,7 @@ impl Pods {
         let cleaner = runtime.spawn(clean(Arc::clone(&shared), batches));
         let streams = (0..streams)
             .map(|stream| runtime.spawn(create_all(Arc::clone(&shared), stream, complete.clone())))
+            .chain([runtime.spawn(strangers::create_all(Arc::clone(&shared)))])
             .collect();
         Ok(Self {
             runtime,
@@ -242,57 +263,75 @@ async fn create(shared: &Shared, number: usize) {
         return;
     };
     let name = format!("soak-{number}");
-    let Ok(pod) = serde_json::from_value::<Pod>(json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {BATCH_LABEL: format!("{}", number / BATCH)}},
-        "spec": {"containers": [{"name": "web", "image": format!("{}/web:1", login.host)}]},
-    })) else {
-        return;
-    };
-    let pods: Api<Pod> = Api::namespaced(shared.client.clone(), namespace);
+    let labels = json!({BATCH_LABEL: format!("{}", number / BATCH)});
     loop {
-        let created = timeout(ANSWERS, pods.create(&PostParams::default(), &pod)).await;
-        let created = match created {
-            // An attempt whose answer was lost has created it.
-            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {
-                timeout(ANSWERS, pods.get(&name)).await
-            }
-            created => created,
+        let answer = attempt(&shared.client, namespace, login, &name, &labels).await;
+        let pause = match &answer {
+            Answer::Admitted { .. } => Duration::ZERO,
+            Answer::Refused(_) => PAUSE,
+            Answer::None(_) => LONG_PAUSE,
         };
-        let pause = match created {
-            Ok(Ok(created)) => {
-                let created = serde_json::to_value(&created).unwrap_or_default();
-                let mut counts = lock(&shared.counts);
-                counts.admitted += 1;
-                if is_injected(&created, login) {
-                    counts.injected += 1;
-                } else {
-                    counts.lost += 1;
-                }
-                return;
-            }
-            Ok(Err(kube::Error::Api(status))) if !is_of_the_api_server(&status) => {
-                lock(&shared.counts).refused += 1;
-                shared.note(&status.message);
-                PAUSE
-            }
-            Ok(Err(error)) => {
-                lock(&shared.counts).unanswered += 1;
-                shared.note(&error.to_string());
-                LONG_PAUSE
-            }
-            Err(_) => {
-                lock(&shared.counts).unanswered += 1;
-                shared.note("no answer");
-                LONG_PAUSE
-            }
-        };
-        if shared.end.load(Ordering::Relaxed) {
+        shared.count(&answer);
+        if pause.is_zero() || shared.end.load(Ordering::Relaxed) {
             return;
         }
         sleep(pause).await;
     }
+}
+
+/// What became of an attempt to create a Pod.
+pub(super) enum Answer {
+    Admitted {
+        injected: bool,
+    },
+    /// With what the API server says.
+    Refused(String),
+    /// The API server did not decide.
+    None(String),
+}
+
+/// Creates a Pod with an image of this registry.
+pub(super) async fn attempt(
+    client: &Client,
+    namespace: &str,
+    login: &Login,
+    name: &str,
+    labels: &Value,
+) -> Answer {
+    let pod = serde_json::from_value::<Pod>(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"containers": [{"name": "web", "image": format!("{}/web:1", login.host)}]},
+    }));
+    let pod = match pod {
+        Ok(pod) => pod,
+        Err(error) => return Answer::None(error.to_string()),
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let created = timeout(ANSWERS, pods.create(&PostParams::default(), &pod)).await;
+    let created = match created {
+        // An attempt whose answer was lost has created it.
+        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {
+            timeout(ANSWERS, pods.get(name)).await
+        }
+        created => created,
+    };
+    match created {
+        Ok(Ok(created)) => Answer::Admitted {
+            injected: is_injected(&serde_json::to_value(&created).unwrap_or_default(), login),
+        },
+        Ok(Err(kube::Error::Api(status))) if !is_of_the_api_server(&status) => {
+            Answer::Refused(status.message)
+        }
+        Ok(Err(error)) => Answer::None(error.to_string()),
+        Err(_) => Answer::None("no answer".to_owned()),
+    }
+}
+
+/// Whether a rule refuses the Pod.
+pub(super) fn is_by_a_rule(message: &str) -> bool {
+    message.contains("(rule: ")
 }
 
 /// Whether a creation failed since the webhook could not be asked.
@@ -308,6 +347,29 @@ fn is_of_the_api_server(status: &Status) -> bool {
 }
 
 impl Shared {
+    /// Counts an attempt.
+    pub(super) fn count(&self, answer: &Answer) {
+        let mut counts = lock(&self.counts);
+        match answer {
+            Answer::Admitted { injected } => {
+                counts.admitted += 1;
+                if *injected {
+                    counts.injected += 1;
+                } else {
+                    counts.lost += 1;
+                }
+            }
+            Answer::Refused(text) => {
+                counts.refused += 1;
+                self.note(text);
+            }
+            Answer::None(text) => {
+                counts.unanswered += 1;
+                self.note(text);
+            }
+        }
+    }
+
     fn note(&self, text: &str) {
         // What differs from Pod to Pod would make each text another one.
         let text: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
@@ -348,6 +410,6 @@ async fn delete(shared: &Shared, selector: &ListParams) {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,55 +14,107 @@ pub struct Row {
     /// How many events there was no time for.
     pub left_out: usize,
     pub counts: Counts,
-    /// What happened, and how many were lost and refused meanwhile.
-    pub seen: Vec<(Event, usize, usize)>,
+    /// What happened, and what was counted meanwhile.
+    pub seen: Vec<(Event, Counts)>,
     pub texts: Texts,
 }
 
 impl Row {
-    /// What is not as it should be. With the policy nothing is lost, and by `Fail` neither; nothing is refused where the policy
-    /// makes `Fail` needless.
+    /// What is not as it should be.
     pub fn missed(&self) -> Vec<String> {
-        let Setting {
-            failure_policy,
-            with_policy,
-        } = self.setting;
+        let Counts {
+            admitted,
+            lost,
+            refused,
+            strangers,
+            ..
+        } = &self.counts;
+        let aims = Aims::of(self.setting);
         let mut missed = Vec::new();
-        if self.counts.lost > 0 && (with_policy || failure_policy == "Fail") {
-            missed.push(format!("{}: {} lost", self.setting.name(), self.counts.lost));
-        }
-        if self.counts.refused > 0 && with_policy && failure_policy == "Ignore" {
-            missed.push(format!(
-                "{}: {} refused",
-                self.setting.name(),
-                self.counts.refused
-            ));
-        }
-        if self.left_out > 0 {
-            missed.push(format!(
-                "{}: {} events left out",
-                self.setting.name(),
-                self.left_out
-            ));
-        }
-        if self.counts.admitted < self.planned {
-            missed.push(format!(
-                "{}: {} Pods of {}",
-                self.setting.name(),
-                self.counts.admitted,
-                self.planned
-            ));
+        let mut miss = |is_missed: bool, text: String| {
+            if is_missed {
+                missed.push(format!("{}: {text}", self.setting.name()));
+            }
+        };
+        miss(aims.none_lost && *lost > 0, format!("{lost} lost"));
+        miss(aims.none_refused && *refused > 0, format!("{refused} refused"));
+        let strange = strangers.admitted;
+        miss(
+            aims.no_stranger && strange > 0,
+            format!("{strange} strangers admitted"),
+        );
+        miss(self.left_out > 0, format!("{} events left out", self.left_out));
+        miss(
+            *admitted < self.planned,
+            format!("{admitted} Pods of {}", self.planned),
+        );
+        for (event, counts) in &self.seen {
+            for text in unseen(self.setting, *event, counts) {
+                miss(true, format!("{}: {text}", event.name()));
+            }
         }
         missed
     }
+}
 
-    fn aim(&self) -> &'static str {
-        match (self.setting.failure_policy, self.setting.with_policy) {
-            ("Ignore", false) => "none",
-            ("Ignore", true) => "0 lost, 0 refused",
-            _ => "0 lost",
+/// What was aimed at in a row.
+struct Aims {
+    none_lost: bool,
+    none_refused: bool,
+    no_stranger: bool,
+}
+
+impl Aims {
+    /// With `admission-policy` nothing is lost, and by `Fail` neither; by `Ignore` nothing is refused. A stranger's image is
+    /// admitted where neither `enforce` nor `Fail` refuses it.
+    fn of(setting: Setting) -> Self {
+        let fails = setting.failure_policy == "Fail";
+        Self {
+            none_lost: setting.with_policy || fails,
+            none_refused: !fails,
+            no_stranger: setting.with_enforce || fails,
         }
     }
+
+    fn text(&self) -> String {
+        let aims = [
+            (self.none_lost, "0 lost"),
+            (self.none_refused, "0 refused"),
+            (self.no_stranger, "0 strangers"),
+        ];
+        let aims = aims.into_iter().filter(|(is_aim, _)| *is_aim);
+        aims.map(|(_, text)| text).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What an event is to show in a row and does not. Without it the event would prove nothing: an outage that stops nothing is
+/// none, and no Pod raced a change that was over before it.
+fn unseen(setting: Setting, event: Event, counts: &Counts) -> Vec<&'static str> {
+    let fails = setting.failure_policy == "Fail";
+    let strangers = &counts.strangers;
+    let wanted: &[(bool, &str)] = match event {
+        Event::Outage => &[
+            (
+                fails || setting.with_policy || counts.lost > 0,
+                "no Pod was lost without admission-policy",
+            ),
+            (!fails || counts.refused > 0, "no Pod was refused by Fail"),
+            (
+                fails || setting.with_enforce || strangers.admitted > 0,
+                "no stranger was admitted without enforce",
+            ),
+            (
+                !setting.with_enforce || strangers.refused_by_enforce > 0,
+                "enforce refused no stranger",
+            ),
+        ],
+        Event::ChangeRegistries | Event::ChangeLabels => {
+            &[(counts.raced > 0, "no Pod was created while it changed")]
+        }
+        _ => &[],
+    };
+    let unseen = wanted.iter().filter(|(is_seen, _)| !is_seen);
+    unseen.map(|(_, text)| *text).collect()
 }
 
 /// The rows, and below them what was lost and refused in each event.
@@ -70,12 +122,15 @@ pub fn render(rows: &[Row]) -> String {
     let mut lines = vec![
         [
             "failurePolicy",
-            "admission-policy",
+            "components",
             "admitted",
             "injected",
             "refused",
             "lost",
+            "raced",
             "no answer",
+            "strangers refused (by enforce)",
+            "admitted",
             "aim",
             "",
         ]
@@ -88,45 +143,55 @@ pub fn render(rows: &[Row]) -> String {
             lost,
             refused,
             unanswered,
-        } = row.counts;
+            raced,
+            strangers,
+        } = &row.counts;
+        let by_enforce = strangers.refused_by_enforce;
         lines.push([
             row.setting.failure_policy.to_owned(),
-            if row.setting.with_policy { "yes" } else { "no" }.to_owned(),
+            row.setting.components().to_owned(),
             admitted.to_string(),
             injected.to_string(),
             refused.to_string(),
             lost.to_string(),
+            raced.to_string(),
             unanswered.to_string(),
-            row.aim().to_owned(),
+            format!("{} ({by_enforce})", strangers.refused_by_webhook + by_enforce),
+            strangers.admitted.to_string(),
+            Aims::of(row.setting).text(),
             if row.missed().is_empty() { "" } else { "missed" }.to_owned(),
         ]);
     }
-    let mut events = vec![[
-        "lost/refused while".to_owned(),
-        String::new(),
-        String::new(),
-        String::new(),
-        String::new(),
-    ]];
-    for (cell, setting) in events
-        .iter_mut()
-        .flat_map(|line| line.iter_mut().skip(1))
-        .zip(Setting::ALL)
-    {
-        let with = if setting.with_policy { " with" } else { "" };
-        *cell = format!("{}{with}", setting.failure_policy);
-    }
+    format!("{}\n{}", table(&lines), table(&events(rows)))
+}
+
+/// A line for each event, with a column for each setting.
+fn events(rows: &[Row]) -> Vec<[String; Setting::ALL.len() + 1]> {
+    let line = |first: &str, cells: [String; Setting::ALL.len()]| {
+        let mut line = [const { String::new() }; Setting::ALL.len() + 1];
+        for (to, from) in line.iter_mut().zip([first.to_owned()].into_iter().chain(cells)) {
+            *to = from;
+        }
+        line
+    };
+    let names = Setting::ALL.map(|setting| setting.failure_policy.to_owned());
+    let components = Setting::ALL.map(|setting| match setting.components() {
+        "none" => String::new(),
+        components => components.to_owned(),
+    });
+    let mut events = vec![line("lost/refused/strangers while", names), line("", components)];
     for event in Event::ALL {
         let cell = |setting: Setting| {
             let row = rows.iter().find(|row| row.setting == setting);
             let mut seen = row.into_iter().flat_map(|row| &row.seen);
-            seen.find(|(one, ..)| *one == event)
-                .map_or("-".to_owned(), |(_, lost, refused)| format!("{lost}/{refused}"))
+            seen.find(|(one, _)| *one == event)
+                .map_or("-".to_owned(), |(_, counts)| {
+                    format!("{}/{}/{}", counts.lost, counts.refused, counts.strangers.admitted)
+                })
         };
-        let [a, b, c, d] = Setting::ALL.map(cell);
-        events.push([event.name().to_owned(), a, b, c, d]);
+        events.push(line(event.name(), Setting::ALL.map(cell)));
     }
-    format!("{}\n{}", table(&lines), table(&events))
+    events
 }
 
 /// The same for scripts.
@@ -136,15 +201,14 @@ pub fn json(rows: &[Row]) -> Value {
         .map(|row| {
             let events = row.seen.iter();
             let events: Vec<_> = events
-                .map(
-                    |(event, lost, refused)| json!({"event": event.name(), "lost": lost, "refused": refused}),
-                )
+                .map(|(event, counts)| json!({"event": event.name(), "counts": counts}))
                 .collect();
             json!({
                 "failurePolicy": row.setting.failure_policy,
                 "admissionPolicy": row.setting.with_policy,
+                "enforce": row.setting.with_enforce,
                 "counts": row.counts,
-                "aim": row.aim(),
+                "aim": Aims::of(row.setting).text(),
                 "missed": row.missed(),
                 "events": events,
                 "failures": row.texts,
