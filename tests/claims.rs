@@ -136,7 +136,13 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/admission/lookups/mod.rs",
         "READ_INTERVAL: Duration = Duration::from_millis(10);",
         "docs/availability.md",
-        "at most 100 namespaces a second",
+        "reads at most 100 namespaces, and lists the AcrPullBindings of at most 100 namespaces, a second",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "MAX_LISTED_BINDINGS: u32 = 256;",
+        "docs/availability.md",
+        "Where a namespace has more than 256 AcrPullBindings",
     ),
     (
         "src/admission/lookups/mod.rs",

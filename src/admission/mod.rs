@@ -32,7 +32,7 @@ use crate::admission::review::{AuditAnnotations, ReviewError, ReviewResponse};
 use crate::audit::{AuditLog, Record};
 use crate::base::clock::monotonic;
 use crate::metrics::Metrics;
-use crate::policy::attached::AttachedRegistries;
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::{
     Decision, Denial, Fresher, Matter, Notice, Settings, Violation, WaitOutcome, Waited, decide,
 };
@@ -62,6 +62,8 @@ pub struct Review<'a> {
     bytes: usize,
     /// The registries that the API server said are attached.
     registries: Option<Arc<AttachedRegistries>>,
+    /// The bindings that it said the namespace has.
+    bindings: Option<Arc<[Arc<AttachedRegistry>]>>,
     /// What the API server said of the namespace.
     namespace: Option<FoundNamespace>,
     /// What the API server was asked for.
@@ -137,11 +139,11 @@ impl Admission {
         }
     }
 
-    /// The same, where the API server is asked for what the caches may not have yet.
+    /// The same, where the API server is asked for what the caches may not have yet: for bindings where it has that resource.
     #[must_use]
-    pub fn asking(self, client: Client) -> Self {
+    pub fn asking(self, client: Client, has_bindings: bool) -> Self {
         Self {
-            lookups: Some(Lookups::new(client)),
+            lookups: Some(Lookups::new(client, has_bindings)),
             ..self
         }
     }
@@ -165,6 +167,7 @@ impl Admission {
             request,
             bytes: body.len(),
             registries: None,
+            bindings: None,
             namespace: None,
             asked: Fresher::default(),
             failed: Fresher::default(),
@@ -181,10 +184,10 @@ impl Admission {
         arrived: Instant,
     ) -> Result<ReviewStep, AdmissionError> {
         let request = &review.request;
-        let registries = match &review.registries {
-            Some(registries) => self.view.with_bindings_of(&request.namespace, registries),
-            None => self.view.registries_in(&request.namespace),
-        };
+        let (registries, bindings) = (review.registries.as_ref(), review.bindings.as_deref());
+        let registries = self
+            .view
+            .registries_in_with(&request.namespace, registries, bindings);
         let labels = match &review.namespace {
             Some(found) => found.0.clone(),
             None => self.view.labels(&request.namespace),
@@ -241,17 +244,19 @@ impl Admission {
         };
         drop(turn);
         let wait = Wait::new(arrived, timeout);
-        let (registries, namespace) = tokio::join!(
+        let here = &review.request.namespace;
+        let (registries, bindings, namespace) = tokio::join!(
             OptionFuture::from(wanted.registries.then(|| lookups.registries(wait, &self.view))),
             OptionFuture::from(
                 wanted
-                    .labels
-                    .then(|| lookups.labels(wait, &review.request.namespace))
+                    .registries
+                    .then(|| lookups.bindings(wait, here, &self.view))
             ),
+            OptionFuture::from(wanted.labels.then(|| lookups.labels(wait, here))),
         );
-        if let Some(Some(registries)) = registries {
-            review.failed.registries = false;
-            review.registries = Some(registries);
+        if wanted.registries {
+            (review.registries, review.bindings) = (registries.flatten(), bindings.flatten());
+            review.failed.registries = review.registries.is_none() || review.bindings.is_none();
         }
         if let Some(Some(found)) = namespace {
             review.failed.labels = false;
@@ -396,7 +401,6 @@ mod tests {
     use super::notices::OwnerNotice;
     use super::*;
     use crate::audit::Destination;
-    use crate::policy::attached::AttachedRegistry;
     use crate::policy::rules::{Action, Policy, Rule};
     use crate::policy::scope::Labels;
     use crate::policy::scope::{Mode, Scope};

@@ -1,26 +1,50 @@
-//! `AcrRegistries` as the API server lists them, whether or not they can be acted on.
+//! `AcrRegistries` and `AcrPullBindings` as the API server lists them, whether or not they can be acted on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 
+use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
+use crate::api::names::binding_key;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::registry::other_cloud::OtherCloud;
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.
 pub type Unread = DeserializeGuard<AcrRegistry>;
 
+/// The same of an AcrPullBinding.
+pub type UnreadBinding = DeserializeGuard<AcrPullBinding>;
+
 /// Reads one, for a process that knows this of another cloud; an error says why it can't be acted on.
 pub fn read(object: Unread, other_cloud: &OtherCloud) -> Result<AttachedRegistry, String> {
     match object.0 {
         Ok(object) => AttachedRegistry::parse_for(&object, other_cloud).map_err(|error| error.to_string()),
-        Err(unreadable) => Err(format!(
-            "this version of pullpass can't read it: {}",
-            unreadable.error
-        )),
+        Err(unreadable) => Err(unread(&unreadable.error)),
     }
+}
+
+/// The same of an AcrPullBinding.
+pub fn read_binding(object: UnreadBinding, other_cloud: &OtherCloud) -> Result<AttachedRegistry, String> {
+    match object.0 {
+        Ok(object) => {
+            AttachedRegistry::parse_binding(&object, other_cloud).map_err(|error| error.to_string())
+        }
+        Err(unreadable) => Err(unread(&unreadable.error)),
+    }
+}
+
+fn unread(error: &str) -> String {
+    format!("this version of pullpass can't read it: {error}")
+}
+
+/// The namespace of an AcrPullBinding, and what it is known by.
+pub fn key_of_binding(object: &UnreadBinding) -> (String, String) {
+    let namespace = object.namespace().unwrap_or_default();
+    let key = binding_key(&namespace, &object.name_any());
+    (namespace, key)
 }
 
 /// What a list comes to: one that can't be acted on is attached all the same, and stays what it was before.
@@ -42,6 +66,20 @@ pub fn read_all(
         })
         .collect();
     usable.with_unusable(unusable)
+}
+
+/// What a list of the bindings of one namespace comes to: one that can't be acted on stays what it was before.
+pub fn read_bindings(
+    objects: impl IntoIterator<Item = UnreadBinding>,
+    before: &BTreeMap<String, Arc<AttachedRegistry>>,
+    other_cloud: &OtherCloud,
+) -> Vec<Arc<AttachedRegistry>> {
+    let read = |object: UnreadBinding| {
+        let (_, key) = key_of_binding(&object);
+        let binding = read_binding(object, other_cloud).ok().map(Arc::new);
+        binding.or_else(|| before.get(&key).cloned())
+    };
+    objects.into_iter().filter_map(read).collect()
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ impl Process {
                         demand: demand.clone(),
                         notices,
                     })
-                    .asking(client.clone());
+                    .asking(client.clone(), cluster.has_bindings);
                 let observer: Arc<dyn RequestObserver> = Arc::new(AzureRequests(Arc::clone(&shared.metrics)));
                 let replica = Replica {
                     client,

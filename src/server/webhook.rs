@@ -345,7 +345,7 @@ mod tests {
         let view = Arc::new(View::default());
         let admission = Admission::new(view, Settings::default(), audit, metrics)
             .in_cluster(ClusterSenders { demand, notices })
-            .asking(kube::Client::new(stuck, "default"));
+            .asking(kube::Client::new(stuck, "default"), true);
         let connections = Connections::new(1, None);
         let place = connections.admit(IpAddr::from(Ipv4Addr::LOCALHOST)).place;
         let caller = Caller {

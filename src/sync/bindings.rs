@@ -3,18 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 
-use crate::api::acr_pull_binding::AcrPullBinding;
-use crate::api::names::binding_key;
 use crate::policy::attached::AttachedRegistry;
+pub(super) use crate::policy::listed::UnreadBinding;
+use crate::policy::listed::{key_of_binding as key_of, read_binding};
 use crate::registry::other_cloud::OtherCloud;
 use crate::view::Bindings;
-
-/// An `AcrPullBinding` as the API server has it, whether or not it can be read.
-pub(super) type UnreadBinding = DeserializeGuard<AcrPullBinding>;
 
 /// The bindings that can be acted on, or could be before.
 #[derive(Debug, Default)]
@@ -79,22 +74,11 @@ impl KnownBindings {
 
     fn read(&self, object: UnreadBinding) -> Option<Arc<AttachedRegistry>> {
         let (_, key) = key_of(&object);
-        let read = match object.0 {
-            Ok(object) => {
-                AttachedRegistry::parse_binding(&object, &self.other_cloud).map_err(|error| error.to_string())
-            }
-            Err(unreadable) => Err(unreadable.error),
-        };
-        read.inspect_err(|error| tracing::warn!(binding = key, %error, "an AcrPullBinding can't be acted on"))
+        read_binding(object, &self.other_cloud)
+            .inspect_err(|error| tracing::warn!(binding = key, %error, "an AcrPullBinding can't be acted on"))
             .ok()
             .map(Arc::new)
     }
-}
-
-fn key_of(object: &UnreadBinding) -> (String, String) {
-    let namespace = object.namespace().unwrap_or_default();
-    let key = binding_key(&namespace, &object.name_any());
-    (namespace, key)
 }
 
 /// The keys of those that are not the same in both.

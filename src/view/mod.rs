@@ -154,13 +154,19 @@ impl View {
         attached.in_namespace(namespace, &attached.registries)
     }
 
-    /// The same where these are attached by `AcrRegistries`.
-    pub fn with_bindings_of(
+    /// The same where these are attached by `AcrRegistries`, or these by the namespace's bindings, as the API server said.
+    pub fn registries_in_with(
         &self,
         namespace: &str,
-        registries: &Arc<AttachedRegistries>,
+        registries: Option<&Arc<AttachedRegistries>>,
+        bindings: Option<&[Arc<AttachedRegistry>]>,
     ) -> Arc<AttachedRegistries> {
-        self.attached.load().in_namespace(namespace, registries)
+        let attached = self.attached.load();
+        let registries = registries.unwrap_or(&attached.registries);
+        match bindings {
+            Some(bindings) => Arc::new(AttachedRegistries::in_namespace(registries, bindings)),
+            None => attached.in_namespace(namespace, registries),
+        }
     }
 
     /// The registries among which the one is that is known by a key: those of the namespace of a binding, or those of all.

@@ -15,6 +15,8 @@ use pullpass_test_support::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::bound_team::{ACCOUNT, BINDING, PULL_SECRET};
+use crate::bound_world::install_bindings;
 use crate::slow_watch::SlowWatch;
 use crate::world::{RESYNC, SOON, Test, World, pull_secret, replica_builder, text};
 
@@ -39,6 +41,7 @@ fn beside_a_slow_replica_that(
 ) -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
+    install_bindings(&cluster)?;
     let world = World::with_pullpass(&cluster, logins, |_| {}, |builder| settle(builder.flag(RESYNC)))?;
     let way = SlowWatch::start(&cluster)?;
     let slow = replica_builder(&cluster, &world.azure).flag(RESYNC);
@@ -138,6 +141,41 @@ fn an_acr_registry_and_its_deployment_come_in_one_apply() -> Test {
         }
         // The leader sees the Pods themselves.
         world.wait_for_secret(&namespace, &login)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_binding_and_its_pod_come_in_one_apply() -> Test {
+    fn with_bindings(builder: InstallationBuilder) -> InstallationBuilder {
+        builder.flag("--bindings")
+    }
+    beside_a_slow_replica_that(1, with_bindings, |world, way, slow| {
+        let login = world.login()?;
+        let (bound, other) = (slow.new_namespace(&[])?, slow.new_namespace(&[])?);
+        // It stays held up: nothing waits for it.
+        way.hold("acrpullbindings");
+        let binding = json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": BINDING, "namespace": bound},
+            "spec": {"loginServer": login.host, "serviceAccountName": ACCOUNT},
+        });
+        let pods = [&bound, &other].map(|namespace| pod(namespace, "web", &image(&login)));
+        apply(world, &[&[binding][..], &pods].concat())?;
+        for (namespace, expected, result) in [
+            (&bound, &[PULL_SECRET][..], "changed"),
+            (&other, &[], "unchanged"),
+        ] {
+            let pod = world
+                .cluster
+                .get_json(&["pod", "web", "--namespace", namespace])?;
+            assert_eq!(pull_secrets(&pod), expected, "{pod:#}");
+            for record in slow.wait_for_records(namespace, 1)? {
+                assert_eq!(record.pointer("/waited/registry"), Some(&json!(result)));
+            }
+        }
+        assert_eq!(waited(slow, "registry", "changed")?, 1);
+        way.wait_for_an_event()?;
         Ok(())
     })
 }

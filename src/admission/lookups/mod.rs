@@ -1,8 +1,10 @@
-//! What the API server is asked for where the caches may be behind it: the attached registries, and one namespace's labels.
+//! What the API server is asked for where the caches may be behind it: the attached registries, and one namespace's bindings
+//! and labels.
 //!
 //! A watch says nothing of how far behind it is: the version of a list is that of all that is stored, and an idle watch
 //! reaches it a minute later. So the API server is asked for the objects themselves, which helps where a watch is stuck, too.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +20,8 @@ use crate::admission::turns::Turns;
 use crate::base::clock::monotonic;
 use crate::base::occasional::Occasional;
 use crate::kubernetes::call::{CallError, call_within};
-use crate::policy::attached::AttachedRegistries;
-use crate::policy::listed::{Unread, read_all};
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::listed::{Unread, UnreadBinding, read_all, read_bindings};
 use crate::policy::scope::Labels;
 use crate::view::View;
 
@@ -36,6 +38,8 @@ const INTERVAL_PER_LIST: u64 = 4;
 const MAX_LIST_INTERVAL: Duration = Duration::from_millis(750);
 /// How far apart reads of namespaces begin at least.
 pub(super) const READ_INTERVAL: Duration = Duration::from_millis(10);
+/// How many bindings of a namespace are read at most. Where there are more, a review is answered from the caches.
+const MAX_LISTED_BINDINGS: u32 = 256;
 /// How much the bodies of reviews that wait may take, so that they leave room for those that do not.
 const WAITING_BYTES: usize = 8 << 20;
 /// What a small body counts as.
@@ -46,7 +50,9 @@ const LOG_INTERVAL: Duration = Duration::from_mins(5);
 /// Asks the API server, for all reviews together.
 pub(super) struct Lookups {
     client: Client,
+    has_bindings: bool,
     registries: Turns<(), Arc<AttachedRegistries>>,
+    bindings: Turns<String, Arc<[Arc<AttachedRegistry>]>>,
     namespaces: Turns<String, FoundNamespace>,
     room: Semaphore,
     /// The same for reviews that wait for pull secrets alone: they take no room from those that ask.
@@ -88,10 +94,12 @@ impl Wait {
 }
 
 impl Lookups {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, has_bindings: bool) -> Self {
         Self {
             client,
+            has_bindings,
             registries: Turns::default(),
+            bindings: Turns::default(),
             namespaces: Turns::default(),
             room: Semaphore::new(WAITING_BYTES),
             room_for_pull_secrets: Semaphore::new(WAITING_BYTES),
@@ -135,6 +143,40 @@ impl Lookups {
                         &view.registries(),
                         view.other_cloud(),
                     )))
+                }
+            })?;
+        timeout_at(wait.deadline, answer).await.ok().flatten()
+    }
+
+    /// The bindings that a namespace has now; nothing where the API server does not say in time, or there are too many. One that
+    /// can't be acted on is what it was in the view.
+    pub(super) async fn bindings(
+        &self,
+        wait: Wait,
+        namespace: &str,
+        view: &Arc<View>,
+    ) -> Option<Arc<[Arc<AttachedRegistry>]>> {
+        if !self.has_bindings {
+            return Some(Arc::default());
+        }
+        let key = namespace.to_owned();
+        let answer = self
+            .bindings
+            .join(&key, wait.since, wait.deadline, READ_INTERVAL, || {
+                let api = Api::<UnreadBinding>::namespaced(self.client.clone(), namespace);
+                let (key, view, failures) = (key.clone(), Arc::clone(view), Arc::clone(&self.failures));
+                async move {
+                    let limited = ListParams::default().limit(MAX_LISTED_BINDINGS);
+                    let listed = told(&failures, call_within(WAIT_TIMEOUT, api.list(&limited)).await)?;
+                    let is_whole = listed.metadata.continue_.is_none_or(|rest| rest.is_empty());
+                    let known = view.bindings();
+                    let before = known.get(&key);
+                    let read = read_bindings(
+                        listed.items,
+                        before.unwrap_or(&BTreeMap::new()),
+                        view.other_cloud(),
+                    );
+                    is_whole.then(|| read.into())
                 }
             })?;
         timeout_at(wait.deadline, answer).await.ok().flatten()

@@ -23,7 +23,7 @@ const IMAGE: &str = "mineregistry.azurecr.io/app";
 const CALL: Duration = Duration::from_millis(20);
 
 /// What an API server does.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
     /// It has the AcrRegistry mine, for the team a, and the namespace apps of that team.
     Answers,
@@ -31,6 +31,16 @@ enum Server {
     IsEmpty,
     IsStuck,
     Refuses,
+    /// It has a binding in the namespace apps alone.
+    HasBinding,
+    /// It has more of them than it says in one answer.
+    HasTooMany,
+}
+
+impl Server {
+    fn has_bindings(self) -> bool {
+        matches!(self, Self::HasBinding | Self::HasTooMany)
+    }
 }
 
 /// What receives nothing.
@@ -50,14 +60,30 @@ fn attached(selector: &Value) -> Value {
 fn answer_of(server: Server, path: &str) -> (u16, Value) {
     let is_list = path.ends_with("/acrregistries");
     let list = |items: Vec<Value>| json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistryList", "metadata": {"resourceVersion": "9"}, "items": items});
+    let binding = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+        "metadata": {"name": "app", "namespace": "apps", "uid": "u"},
+        "spec": {"loginServer": "mineregistry.azurecr.io", "serviceAccountName": "puller"},
+    });
     match server {
+        Server::HasBinding | Server::HasTooMany if path.ends_with("/namespaces/apps/acrpullbindings") => {
+            let mut bindings = list(vec![binding]);
+            if server == Server::HasTooMany {
+                bindings["metadata"]["continue"] = json!("more");
+            }
+            (200, bindings)
+        }
         Server::Answers if is_list => (200, list(vec![attached(&json!({"matchLabels": {"team": "a"}}))])),
         Server::Answers if path.ends_with("/namespaces/apps") => (
             200,
             json!({"apiVersion": "v1", "kind": "PartialObjectMetadata", "metadata": {"name": "apps", "labels": {"team": "a"}}}),
         ),
-        Server::IsEmpty if is_list => (200, list(Vec::new())),
-        Server::Answers | Server::IsEmpty => (
+        Server::IsEmpty | Server::HasBinding | Server::HasTooMany
+            if is_list || path.ends_with("/acrpullbindings") =>
+        {
+            (200, list(Vec::new()))
+        }
+        Server::Answers | Server::IsEmpty | Server::HasBinding | Server::HasTooMany => (
             404,
             json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "not found", "code": 404}),
         ),
@@ -109,7 +135,7 @@ impl World {
             Arc::clone(&metrics),
         )
         .in_cluster(ClusterSenders { demand, notices })
-        .asking(Client::new(service, "default"));
+        .asking(Client::new(service, "default"), server.has_bindings());
         Self {
             admission,
             view,
@@ -217,6 +243,37 @@ async fn facts_that_the_caches_lack_are_asked_for_before_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_binding_that_the_caches_lack_is_asked_for() {
+    for (server, namespace, expected, result) in [
+        (Server::HasBinding, "apps", "injected", "changed"),
+        (Server::HasBinding, "other", "uncovered", "unchanged"),
+        (Server::HasTooMany, "apps", "uncovered", "failed"),
+    ] {
+        let world = World::new(server);
+        world.view.set_namespace(namespace, &Labels::new());
+        assert_eq!(world.outcome(namespace, IMAGE).await, expected, "{server:?}");
+        let bindings = format!("/apis/pullpass.dev/v1alpha1/namespaces/{namespace}/acrpullbindings");
+        let asked = world.asked();
+        assert_eq!(asked, ["/apis/pullpass.dev/v1alpha1/acrregistries", &bindings]);
+        assert!(world.counts("registry", result, 1), "{server:?} {namespace}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bindings_of_many_namespaces_are_listed_at_a_bounded_rate() {
+    let world = World::new(Server::HasBinding);
+    let names: Vec<_> = (0..1_000).map(|number| format!("new-{number}")).collect();
+    for name in &names {
+        world.view.set_namespace(name, &Labels::new());
+    }
+    join_all(names.iter().map(|name| world.outcome(name, IMAGE))).await;
+    let lists = world.asked().into_iter();
+    let lists = lists.filter(|path| path.ends_with("/acrpullbindings")).count();
+    let most = WAIT_TIMEOUT.as_millis() / READ_INTERVAL.as_millis() + 1;
+    assert!(lists > 1 && lists <= usize::try_from(most).unwrap(), "{lists}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn labels_that_were_changed_just_now_are_read() {
     let world = World::new(Server::Answers);
     let selector = json!({"matchLabels": {"team": "a"}});
@@ -309,7 +366,7 @@ async fn strangers_namespaces_are_read_at_a_bounded_rate() {
 #[tokio::test(start_paused = true)]
 async fn reviews_that_wait_leave_room_for_others() {
     let world = World::new(Server::Answers);
-    let lookups = Lookups::new(world.admission.lookups.as_ref().unwrap().client.clone());
+    let lookups = Lookups::new(world.admission.lookups.as_ref().unwrap().client.clone(), true);
     let held: Vec<_> = std::iter::from_fn(|| lookups.enter(1)).collect();
     assert_eq!(held.len(), WAITING_BYTES / LEAST_BYTES);
     drop(held);
