@@ -139,6 +139,18 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "reads at most 100 namespaces, and lists the AcrPullBindings of at most 100 namespaces, a second",
     ),
     (
+        "src/policy/attached/bindings.rs",
+        "MAX_SERVED: usize = 32;",
+        "docs/teams.md",
+        "the namespace has more than 32 AcrPullBindings",
+    ),
+    (
+        "src/policy/attached/bindings.rs",
+        "MAX_SERVED: usize = 32;",
+        "docs/teams.md",
+        "the 32 oldest are served",
+    ),
+    (
         "src/admission/lookups/mod.rs",
         "MAX_LISTED_BINDINGS: u32 = 256;",
         "docs/availability.md",

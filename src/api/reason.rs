@@ -15,6 +15,8 @@ pub enum Reason {
     NotGranted,
     /// The namespace of an AcrPullBinding gets no pull secrets.
     NamespaceNotInjected,
+    /// The namespace of an AcrPullBinding has more of them than are served, and older ones.
+    TooManyBindings,
     /// Entra ID, or the managed identity endpoint, refuses the identity.
     EntraRejected,
     /// The registry refuses the identity.
@@ -35,12 +37,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidSpec,
         Self::CredentialSecretMissing,
         Self::ServiceAccountMissing,
         Self::NotGranted,
         Self::NamespaceNotInjected,
+        Self::TooManyBindings,
         Self::EntraRejected,
         Self::ExchangeRejected,
         Self::Throttled,
@@ -69,6 +72,7 @@ impl Reason {
             Self::ServiceAccountMissing => "ServiceAccountMissing",
             Self::NotGranted => "NotGranted",
             Self::NamespaceNotInjected => "NamespaceNotInjected",
+            Self::TooManyBindings => "TooManyBindings",
             Self::EntraRejected => "EntraRejected",
             Self::ExchangeRejected => "ExchangeRejected",
             Self::Throttled => "Throttled",

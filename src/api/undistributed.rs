@@ -14,6 +14,7 @@ pub(crate) fn of_undistributed(reason: Reason, pull_secret: &str, own_namespace:
         | Reason::ServiceAccountMissing
         | Reason::NotGranted
         | Reason::NamespaceNotInjected
+        | Reason::TooManyBindings
         | Reason::EntraRejected
         | Reason::ExchangeRejected
         | Reason::Throttled

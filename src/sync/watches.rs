@@ -141,7 +141,7 @@ impl Watches {
             let Some(changed) = known.take(event) else {
                 continue;
             };
-            self.view.set_bindings(known.current());
+            self.view.set_bindings(known.served());
             filled.store(true, Ordering::Release);
             for key in changed {
                 self.tell(Change::Binding(key));

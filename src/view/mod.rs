@@ -4,7 +4,7 @@ mod accounts;
 pub mod manifests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 
@@ -29,19 +29,39 @@ pub struct View {
 struct Attached {
     registries: Arc<AttachedRegistries>,
     bindings: Arc<Bindings>,
+    /// What is attached in each namespace with bindings, since the first question about it.
+    layers: Arc<HashMap<String, OnceLock<Arc<AttachedRegistries>>>>,
 }
 
 /// `AcrPullBindings`, by namespace and by what each is known by.
 pub type Bindings = HashMap<String, BTreeMap<String, Arc<AttachedRegistry>>>;
 
 impl Attached {
-    /// What is attached in a namespace, where these are by `AcrRegistries`. It is put together for each question: kept, it would
-    /// be derived for every namespace again whenever an `AcrRegistry` or a binding changes.
-    fn in_namespace(&self, namespace: &str, registries: &Arc<AttachedRegistries>) -> Arc<AttachedRegistries> {
-        match self.bindings.get(namespace) {
-            Some(bindings) => Arc::new(AttachedRegistries::in_namespace(registries, bindings.values())),
-            None => Arc::clone(registries),
+    fn new(registries: Arc<AttachedRegistries>, bindings: Arc<Bindings>) -> Self {
+        let layers = bindings
+            .keys()
+            .map(|namespace| (namespace.clone(), OnceLock::new()));
+        Self {
+            layers: Arc::new(layers.collect()),
+            registries,
+            bindings,
         }
+    }
+
+    /// What is attached in a namespace. It is put together at the first question: most namespaces are not asked about before
+    /// the next change, after which it is another.
+    fn in_namespace(&self, namespace: &str) -> Arc<AttachedRegistries> {
+        let layer = self.layers.get(namespace).zip(self.bindings.get(namespace));
+        let Some((layer, bindings)) = layer else {
+            return Arc::clone(&self.registries);
+        };
+        let put_together = || {
+            Arc::new(AttachedRegistries::in_namespace(
+                &self.registries,
+                bindings.values(),
+            ))
+        };
+        Arc::clone(layer.get_or_init(put_together))
     }
 }
 
@@ -150,8 +170,7 @@ impl View {
 
     /// The registries that are attached in a namespace, as of now: those, and before them the namespace's bindings.
     pub fn registries_in(&self, namespace: &str) -> Arc<AttachedRegistries> {
-        let attached = self.attached.load();
-        attached.in_namespace(namespace, &attached.registries)
+        self.attached.load().in_namespace(namespace)
     }
 
     /// The same where these are attached by `AcrRegistries`, or these by the namespace's bindings, as the API server said.
@@ -162,10 +181,14 @@ impl View {
         bindings: Option<&[Arc<AttachedRegistry>]>,
     ) -> Arc<AttachedRegistries> {
         let attached = self.attached.load();
+        if registries.is_none() && bindings.is_none() {
+            return attached.in_namespace(namespace);
+        }
         let registries = registries.unwrap_or(&attached.registries);
-        match bindings {
-            Some(bindings) => Arc::new(AttachedRegistries::in_namespace(registries, bindings)),
-            None => attached.in_namespace(namespace, registries),
+        match (bindings, attached.bindings.get(namespace)) {
+            (Some(bindings), _) => Arc::new(AttachedRegistries::in_namespace(registries, bindings)),
+            (None, Some(known)) => Arc::new(AttachedRegistries::in_namespace(registries, known.values())),
+            (None, None) => Arc::clone(registries),
         }
     }
 
@@ -213,19 +236,15 @@ impl View {
     /// Takes a new set of registries.
     pub fn set_registries(&self, registries: AttachedRegistries) {
         let registries = Arc::new(registries);
-        self.attached.rcu(|before| Attached {
-            registries: Arc::clone(&registries),
-            bindings: Arc::clone(&before.bindings),
-        });
+        self.attached
+            .rcu(|before| Attached::new(Arc::clone(&registries), Arc::clone(&before.bindings)));
     }
 
     /// Takes a new set of bindings.
     pub fn set_bindings(&self, bindings: &Bindings) {
         let bindings = Arc::new(bindings.clone());
-        self.attached.rcu(|before| Attached {
-            registries: Arc::clone(&before.registries),
-            bindings: Arc::clone(&bindings),
-        });
+        self.attached
+            .rcu(|before| Attached::new(Arc::clone(&before.registries), Arc::clone(&bindings)));
     }
 
     /// Takes a namespace's labels; returns what changed, if anything did.
@@ -271,6 +290,42 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn binding(name: &str) -> Arc<AttachedRegistry> {
+        let object = serde_json::json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": name, "namespace": "shop", "uid": "u"},
+            "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": "puller"},
+        });
+        let object = serde_json::from_value(object).unwrap();
+        Arc::new(AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap())
+    }
+
+    #[test]
+    fn reviews_of_a_namespace_share_what_is_attached_there() {
+        let view = View::default();
+        let mut all = Bindings::new();
+        let attached = |view: &View| {
+            let (one, other) = (view.registries_in("shop"), view.registries_in("shop"));
+            assert!(Arc::ptr_eq(&one, &other), "nothing is put together twice");
+            let mut names: Vec<_> = one.names().map(str::to_owned).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(attached(&view), [""; 0]);
+        for (name, expected) in [("a", vec!["shop/a"]), ("b", vec!["shop/a", "shop/b"])] {
+            let binding = binding(name);
+            let here = all.entry("shop".to_owned()).or_default();
+            here.insert(binding.name().to_owned(), binding);
+            view.set_bindings(&all);
+            assert_eq!(attached(&view), expected);
+        }
+        let before = view.registries_in("shop");
+        view.set_registries(AttachedRegistries::default());
+        assert!(!Arc::ptr_eq(&before, &view.registries_in("shop")));
+        view.set_bindings(&Bindings::new());
+        assert_eq!(attached(&view), [""; 0]);
+    }
 
     #[test]
     fn a_list_changes_what_differs_alone() {

@@ -8,7 +8,7 @@ use pullpass_test_support::{ControlPlane, InstallationBuilder, Login, end_to_end
 use crate::world::{RESYNC, Test, World};
 
 /// How many tests can have a registry of their own in it.
-const LOGINS: usize = 24;
+const LOGINS: usize = 32;
 
 /// The one that the tests of `AcrPullBindings` share: the component is not installed in that of the others.
 pub fn with_bindings() -> Result<&'static World<'static>, Box<dyn Error>> {

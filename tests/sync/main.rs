@@ -6,6 +6,7 @@
 //! they fail without starting one.
 
 mod bindings;
+mod bindings_limits;
 mod bound_team;
 mod bound_world;
 mod caches_behind;

@@ -16,9 +16,12 @@ pub(super) fn code_of(reason: Option<Reason>, fault: Option<MintFault>) -> Code 
             | Reason::NotGranted
             | Reason::EntraRejected,
         ) => Code::AadLogin,
-        Some(Reason::NameConflict | Reason::SecretsRefused | Reason::NamespaceNotInjected) => {
-            Code::PullSecret
-        }
+        Some(
+            Reason::NameConflict
+            | Reason::SecretsRefused
+            | Reason::NamespaceNotInjected
+            | Reason::TooManyBindings,
+        ) => Code::PullSecret,
         Some(Reason::PullDenied) => Code::AccessToken,
         Some(Reason::NotAsked) => Code::CustomDomain,
         Some(Reason::ExchangeRejected | Reason::Throttled) => fault.map_or(Code::RefreshToken, of_fault),

@@ -165,7 +165,12 @@ fn is_final(problem: &Problem, is_changed: bool, waited: Duration) -> bool {
     // The identity's owner may be about to do it, and Entra ID takes minutes to know of it.
     let awaits_trust = problem.message.contains("federated-credential create");
     let is_lasting = match Reason::named(&problem.reason) {
-        Some(Reason::InvalidSpec | Reason::NameConflict | Reason::NamespaceNotInjected) => true,
+        Some(
+            Reason::InvalidSpec
+            | Reason::NameConflict
+            | Reason::NamespaceNotInjected
+            | Reason::TooManyBindings,
+        ) => true,
         Some(Reason::EntraRejected) => !awaits_trust && is_changed,
         _ => false,
     };

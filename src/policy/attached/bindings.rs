@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -14,6 +15,9 @@ use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::registry::other_cloud::OtherCloud;
 
+/// How many bindings of a namespace are served: the oldest. However many its owner creates, a review costs what these do.
+pub const MAX_SERVED: usize = 32;
+
 /// The AcrPullBinding that attaches a registry for its own namespace alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindingOwner {
@@ -23,6 +27,8 @@ pub struct BindingOwner {
     pub name: String,
     /// Its UID: another binding of that name is another owner.
     pub uid: String,
+    /// When it was created, where an API server says so.
+    pub created: Option<Timestamp>,
 }
 
 impl AttachedRegistry {
@@ -48,6 +54,7 @@ impl AttachedRegistry {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
+            created: object.creation_timestamp().map(|time| time.0),
         };
         let fingerprint = fingerprint::of_parts(
             &login_server,
@@ -84,6 +91,12 @@ impl AttachedRegistry {
         self.owner.as_ref()
     }
 
+    /// By what the bindings of a namespace are served: the oldest first, and those of the same second by name.
+    pub fn seniority(&self) -> (Option<Timestamp>, &str) {
+        let created = self.owner.as_ref().and_then(|owner| owner.created);
+        (created, &self.name)
+    }
+
     /// What attaches it, in words.
     pub fn described(&self) -> String {
         match &self.owner {
@@ -98,6 +111,18 @@ impl AttachedRegistry {
     }
 }
 
+/// Those of the bindings of a namespace that are served, in any order.
+pub fn served<'a>(
+    bindings: impl IntoIterator<Item = &'a Arc<AttachedRegistry>>,
+) -> Vec<&'a Arc<AttachedRegistry>> {
+    let mut all: Vec<_> = bindings.into_iter().collect();
+    if all.len() > MAX_SERVED {
+        all.sort_unstable_by_key(|binding| binding.seniority());
+        all.truncate(MAX_SERVED);
+    }
+    all
+}
+
 impl AttachedRegistries {
     /// The same for a test, which shares nothing.
     #[cfg(test)]
@@ -108,8 +133,8 @@ impl AttachedRegistries {
         Self::in_namespace(&Arc::new(self.clone()), bindings)
     }
 
-    /// What is attached in a namespace that has these bindings, beside those of the cluster. A binding whose pull secret is an
-    /// AcrRegistry's by its name is left out. It costs what the bindings do, however many registries there are.
+    /// What is attached in a namespace that has these bindings, beside those of the cluster: those of them that are served, but
+    /// for one whose pull secret is an AcrRegistry's by its name. It costs what the bindings do, however many registries there are.
     #[must_use]
     pub fn in_namespace<'a>(
         cluster: &Arc<Self>,
@@ -119,7 +144,7 @@ impl AttachedRegistries {
             cluster: Some(Arc::clone(cluster)),
             ..Self::default()
         };
-        let mut bindings: Vec<_> = bindings.into_iter().collect();
+        let mut bindings = served(bindings);
         bindings.sort_unstable_by_key(|binding| binding.name());
         for binding in bindings {
             if cluster.namesake_of(binding).is_some() {
@@ -243,6 +268,33 @@ mod tests {
         assert!(!cluster.is_attached("shop/z"));
         let other = here.having("other1.azurecr.io");
         assert_eq!(other.first().map(|registry| registry.name()), Some("b"));
+    }
+
+    #[test]
+    fn the_oldest_bindings_of_a_namespace_are_served() {
+        let created = |name: String, second: usize| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+                "metadata": {
+                    "name": name, "namespace": "shop", "creationTimestamp": format!("2026-11-28T10:00:{second:02}Z"),
+                },
+                "spec": {"loginServer": SHARED, "serviceAccountName": "puller"},
+            });
+            let object: AcrPullBinding = serde_json::from_value(object).unwrap();
+            Arc::new(AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap())
+        };
+        let young = (0..10_000).map(|number| created(format!("a{number:05}"), 1));
+        let old = (0..MAX_SERVED - 1).map(|number| created(format!("z{number:05}"), 0));
+        let all: Vec<_> = young.chain(old).collect();
+        let cluster: AttachedRegistries = [registry("a", SHARED)].into_iter().collect();
+        let here = cluster.with_bindings(&all);
+        let mut expected: Vec<_> = (0..MAX_SERVED - 1)
+            .map(|number| format!("shop/z{number:05}"))
+            .collect();
+        expected.insert(0, "shop/a00000".to_owned());
+        expected.push("a".to_owned());
+        assert_eq!(granted(&here), expected);
+        assert_eq!((here.by_name.len(), here.by_host.len()), (MAX_SERVED, 1));
     }
 
     #[test]

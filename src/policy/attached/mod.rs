@@ -1,6 +1,6 @@
 //! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
 
-mod bindings;
+pub mod bindings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -34,6 +34,7 @@ use crate::base::clock::monotonic;
 use crate::kubernetes::call::call;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::AttachedRegistry;
+use crate::policy::attached::bindings::MAX_SERVED;
 use crate::policy::scope::Scope;
 use crate::sync::bindings::UnreadBinding;
 use crate::sync::pull_secret::{self as secrets, WriteError};
@@ -93,7 +94,7 @@ impl BindingController {
         let watches = Arc::clone(&parts.watches);
         let concerned = follow(watches.changes()).flat_map(move |change| {
             let keys: Vec<String> = match change {
-                Change::Credential(key) => vec![key],
+                Change::Credential(key) | Change::Binding(key) => vec![key],
                 Change::Namespace(change) => {
                     let bindings = watches.view.bindings();
                     let here = bindings.get(&change.name).into_iter().flatten();
@@ -101,7 +102,6 @@ impl BindingController {
                 }
                 Change::Everything
                 | Change::Registry(_)
-                | Change::Binding(_)
                 | Change::NamespaceGone(_)
                 | Change::Noted(_)
                 | Change::ServiceAccounts(_) => Vec::new(),
@@ -129,7 +129,7 @@ impl BindingController {
         let key = binding_key(&namespace, &object.name_any());
         let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
         let now = (parts.clock)();
-        let (credential, tally, next) = if let Some(failure) = self.obstacle(object, &namespace) {
+        let (credential, tally, next) = if let Some(failure) = self.obstacle(object, &namespace, &parsed) {
             let gone = self.withdraw(object, &namespace, &failure).await;
             (refused(&parsed, failure), Tally::default(), gone)
         } else {
@@ -172,11 +172,16 @@ impl BindingController {
                 Some(RETRY_INTERVAL)
             }
         };
+        let is_crowded_out =
+            (credential.failure.as_ref()).is_some_and(|failure| failure.reason == Reason::TooManyBindings);
         // One that can't be acted on, or came just now, is not in the view either.
-        let is_gone = !view.is_attached(&key)
-            && matches!(call(api.get_metadata_opt(&object.name_any())).await, Ok(None));
-        if is_gone {
-            // An attempt to mint that was under way when it was deleted brings its series back.
+        let is_gone = || async {
+            !view.is_attached(&key)
+                && matches!(call(api.get_metadata_opt(&object.name_any())).await, Ok(None))
+        };
+        if is_crowded_out || is_gone().await {
+            // An attempt to mint that was under way when it was deleted brings its series back, and those that are not served
+            // are without a bound.
             parts.metrics.registries.detached(&key);
         }
         let next = next.unwrap_or(self.resync_interval).min(self.resync_interval);
@@ -184,7 +189,7 @@ impl BindingController {
     }
 
     /// Why a binding gets no pull secret, whatever its spec says.
-    fn obstacle(&self, object: &AcrPullBinding, namespace: &str) -> Option<MintFailure> {
+    fn obstacle(&self, object: &AcrPullBinding, namespace: &str, parsed: &Parsed) -> Option<MintFailure> {
         let view = &self.mints.parts.watches.view;
         let name = object.name_any();
         let namesake = namesake_of_binding(&name);
@@ -202,12 +207,40 @@ impl BindingController {
             });
         }
         let labels = view.labels(namespace)?;
-        (!self.scope.injects(namespace, Some(&labels))).then(|| MintFailure {
+        let is_injected = self.scope.injects(namespace, Some(&labels));
+        if is_injected {
+            return parsed
+                .as_ref()
+                .ok()
+                .and_then(|binding| self.crowded_out(binding, namespace));
+        }
+        Some(MintFailure {
             reason: Reason::NamespaceNotInjected,
             message: with_advice(
                 &format!("namespace {namespace} is one that pullpass gives no pull secrets"),
                 Some(&format!(
                     "see its label {INJECT_LABEL}, and --mode and --exclude-namespaces of pullpass"
+                )),
+            ),
+            retry_after: None,
+        })
+    }
+
+    /// That a binding is one of more than are served in its namespace, if so.
+    fn crowded_out(&self, binding: &AttachedRegistry, namespace: &str) -> Option<MintFailure> {
+        let bindings = self.mints.parts.watches.view.bindings();
+        let served = bindings.get(namespace)?;
+        let is_older = |other: &Arc<AttachedRegistry>| other.seniority() < binding.seniority();
+        let is_crowded_out = served.len() >= MAX_SERVED && served.values().all(is_older);
+        is_crowded_out.then(|| MintFailure {
+            reason: Reason::TooManyBindings,
+            message: with_advice(
+                &format!(
+                    "namespace {namespace} has more than {MAX_SERVED} AcrPullBindings, of which the oldest are served"
+                ),
+                Some(&format!(
+                    "delete one that is not needed, and this one may be served: kubectl get acrpullbindings --namespace \
+                     {namespace} --sort-by .metadata.creationTimestamp"
                 )),
             ),
             retry_after: None,
@@ -221,7 +254,10 @@ impl BindingController {
         namespace: &str,
         failure: &MintFailure,
     ) -> Option<Duration> {
-        if failure.reason != Reason::NamespaceNotInjected {
+        if !matches!(
+            failure.reason,
+            Reason::NamespaceNotInjected | Reason::TooManyBindings
+        ) {
             return None;
         }
         let secret = pull_secret(&namesake_of_binding(&object.name_any()));
