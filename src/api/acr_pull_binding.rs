@@ -46,6 +46,11 @@ use crate::registry::cloud::CloudName;
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
     printcolumn(name = "EXPIRES", type_ = "string", json_path = ".status.credential.expiresAt"),
+    printcolumn(
+        name = "PULL AUTHORIZED",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="PullAuthorized")].status"#
+    ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod bindings_limits;
+mod bound_rights;
 mod bound_team;
 mod bound_world;
 mod caches_behind;

@@ -69,6 +69,11 @@ impl Account {
         &self.app
     }
 
+    /// The identity, for texts about it.
+    pub(super) fn without_token(&self) -> MintIdentity {
+        self.identity(String::new())
+    }
+
     /// The identity, with a token that the API server gives for this one exchange.
     pub(super) async fn with_token(
         &self,
@@ -89,11 +94,15 @@ impl Account {
         let asked = accounts.create_token_request(&self.name, &parameters, &request);
         let answer = call(asked).await.map_err(|error| self.refused(&error))?;
         let token = answer.status.map(|status| status.token).unwrap_or_default();
-        Ok(MintIdentity::FederatedToken {
+        Ok(self.identity(token))
+    }
+
+    fn identity(&self, token: String) -> MintIdentity {
+        MintIdentity::FederatedToken {
             app: self.app.clone(),
             token: token.into(),
             subject: service_account_subject(&self.namespace, &self.name),
-        })
+        }
     }
 
     fn refused(&self, error: &CallError) -> MintFailure {

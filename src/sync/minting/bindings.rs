@@ -92,6 +92,7 @@ impl BindingController {
             .applied_objects()
             .predicate_filter(predicates::generation, PredicateConfig::default());
         let watches = Arc::clone(&parts.watches);
+        let seen = follow(watches.repositories.changes()).filter_map(async |key| reference(&key));
         let concerned = follow(watches.changes()).flat_map(move |change| {
             let keys: Vec<String> = match change {
                 Change::Credential(key) | Change::Binding(key) => vec![key],
@@ -111,6 +112,7 @@ impl BindingController {
         Controller::for_stream(changed, reader)
             .with_config(controller::Config::default().concurrency(CONCURRENT_BINDINGS))
             .reconcile_on(concerned)
+            .reconcile_on(seen)
             .run(
                 async |object, controller: Arc<Self>| {
                     Ok::<_, Infallible>(controller.reconcile(&object).await)
@@ -161,12 +163,13 @@ impl BindingController {
             own_namespace: &parts.own_namespace,
             credential: &credential,
             tally: &tally,
-            pull_right: &PullRight::NotNeeded,
+            pull_right: &PullRight::Untold,
             domains: &domains,
         };
         let api: Api<AcrPullBinding> = Api::namespaced(parts.client.clone(), &namespace);
-        let next = match self.mints.write_status_of(&api, object, &facts, now).await {
-            Ok(()) => next.into_iter().chain(domains.interval()).min(),
+        let (written, asked_in) = self.mints.tell(&api, object, &parsed, facts, now).await;
+        let next = match written {
+            Ok(()) => next.into_iter().chain(asked_in).chain(domains.interval()).min(),
             Err(error) => {
                 tracing::warn!(binding = key, %error, "the status was not written");
                 Some(RETRY_INTERVAL)

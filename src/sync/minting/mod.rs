@@ -169,7 +169,8 @@ impl RegistryController {
                 .collect()
         };
         let tallied = follow(self.parts.tallies.changes()).map(|name| ObjectRef::new(&name));
-        let seen = follow(self.parts.watches.repositories.changes()).map(|name| ObjectRef::new(&name));
+        let seen = follow(self.parts.watches.repositories.changes())
+            .filter_map(async |name| binding_of_key(&name).is_none().then(|| ObjectRef::new(&name)));
         let minted = follow(self.parts.watches.changes()).filter_map(async |change| match change {
             Change::Credential(name) if binding_of_key(&name).is_none() => Some(ObjectRef::new(&name)),
             Change::Everything
@@ -208,23 +209,17 @@ impl RegistryController {
         let (credential, next) = self.reconcile_credential(&name, fraction, &parsed, now).await;
         self.measure(&name, &credential);
         let domains = self.domains(&parsed).await;
-        let (right, question) = self.pull_right(object, &parsed, &credential);
-        let mut written = self
-            .write_status(object, &credential, &right, &domains, now)
-            .await;
-        let mut asked_in = None;
-        if let Some(question) = question {
-            if self.question_waits(&question).is_none() {
-                self.ask(&question).await;
-                let (answer, _) = self.pull_right(object, &parsed, &credential);
-                if written.is_ok() && answer != right {
-                    written = self
-                        .write_status(object, &credential, &answer, &domains, now)
-                        .await;
-                }
-            }
-            asked_in = self.question_waits(&question);
-        }
+        let facts = StatusFacts {
+            registry: &name,
+            pull_secret: &pull_secret(&name),
+            own_namespace: &self.parts.own_namespace,
+            credential: &credential,
+            tally: &self.parts.tallies.of(&name),
+            pull_right: &PullRight::Untold,
+            domains: &domains,
+        };
+        let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
+        let (written, asked_in) = self.tell(&registries, object, &parsed, facts, now).await;
         let next = match written {
             Ok(()) => next.into_iter().chain(asked_in).chain(domains.interval()).min(),
             Err(error) => {
@@ -267,27 +262,31 @@ impl RegistryController {
         })
     }
 
-    /// Writes the status where it changed, and an Event where the condition did.
-    async fn write_status(
+    /// Writes the status, with what the credential may pull: its registry is asked where it is time to. Says also when the next
+    /// question is due.
+    async fn tell<K: StatusOwner>(
         &self,
-        object: &AcrRegistry,
-        credential: &CredentialState,
-        right: &PullRight,
-        domains: &Domains,
+        api: &Api<K>,
+        object: &K,
+        parsed: &Parsed,
+        facts: StatusFacts<'_>,
         now: Timestamp,
-    ) -> Result<(), CallError> {
-        let name = object.name_any();
-        let facts = StatusFacts {
-            registry: &name,
-            pull_secret: &pull_secret(&name),
-            own_namespace: &self.parts.own_namespace,
-            credential,
-            tally: &self.parts.tallies.of(&name),
-            pull_right: right,
-            domains,
+    ) -> (Result<(), CallError>, Option<Duration>) {
+        let named = (facts.registry, object.meta().generation);
+        let (right, question) = self.pull_right(named, parsed, facts.credential);
+        let with = |pull_right| StatusFacts { pull_right, ..facts };
+        let mut written = self.write_status_of(api, object, &with(&right), now).await;
+        let Some(question) = question else {
+            return (written, None);
         };
-        let registries: Api<AcrRegistry> = Api::all(self.parts.client.clone());
-        self.write_status_of(&registries, object, &facts, now).await
+        if self.question_waits(&question).is_none() {
+            self.ask(&question).await;
+            let (answer, _) = self.pull_right(named, parsed, facts.credential);
+            if written.is_ok() && answer != right {
+                written = self.write_status_of(api, object, &with(&answer), now).await;
+            }
+        }
+        (written, self.question_waits(&question))
     }
 
     /// Writes the status of an object where it changed, and an Event where a condition did.

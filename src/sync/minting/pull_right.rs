@@ -5,12 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
-
 use super::credential_state::CredentialState;
 use super::identity::{CredentialSource, resolve};
 use super::{Parsed, RegistryController};
-use crate::api::acr_registry::{AcrRegistry, CredentialKind};
+use crate::api::acr_registry::CredentialKind;
 use crate::api::advice::with_advice;
 use crate::api::reason::Reason;
 use crate::azure::mint::denied_pull_advice;
@@ -75,7 +73,7 @@ enum PullAnswer {
     Denied(String, String),
 }
 
-/// What this process asked, by AcrRegistry. Losing it costs one question for each.
+/// What this process asked, by AcrRegistry and by what an AcrPullBinding is known by. Losing it costs one question for each.
 #[derive(Debug, Default)]
 pub(super) struct PullRights(HashMap<String, Asked>);
 
@@ -166,10 +164,11 @@ impl Asked {
 }
 
 impl RegistryController {
-    /// What is known of a registry's credential, and what it would have to be asked.
+    /// What is known of the credential of an AcrRegistry, or of an AcrPullBinding by what it is known by, in this generation; and
+    /// what its registry would have to be asked.
     pub(super) fn pull_right(
         &self,
-        object: &AcrRegistry,
+        (name, generation): (&str, Option<i64>),
         parsed: &Parsed,
         state: &CredentialState,
     ) -> (PullRight, Option<Question>) {
@@ -180,10 +179,10 @@ impl RegistryController {
         if let Some(registry) = registry.filter(|registry| registry.kind() == CredentialKind::AccessToken) {
             return (of_access_token(registry, state), None);
         }
-        let question = registry.and_then(|registry| self.question(object, registry, state));
+        let question = registry.and_then(|registry| self.question(generation, registry, state));
         let right = match &question {
             Some(question) => self.pull_rights().answer(question),
-            None if self.parts.watches.repositories.has_none(&object.name_any()) => PullRight::NotNamed,
+            None if self.parts.watches.repositories.has_none(name) => PullRight::NotNamed,
             None => PullRight::Untold,
         };
         (right, question)
@@ -191,7 +190,7 @@ impl RegistryController {
 
     fn question(
         &self,
-        object: &AcrRegistry,
+        generation: Option<i64>,
         registry: &AttachedRegistry,
         state: &CredentialState,
     ) -> Option<Question> {
@@ -200,7 +199,7 @@ impl RegistryController {
         let is_asked = state.failure.is_none() && !repositories.is_empty();
         is_asked.then(|| Question {
             inputs: held.inputs.clone(),
-            generation: object.metadata.generation.unwrap_or_default(),
+            generation: generation.unwrap_or_default(),
             held: Arc::clone(held),
             repositories,
             registry: registry.clone(),
@@ -245,8 +244,8 @@ impl RegistryController {
         let identity = match resolved.map(|resolved| resolved.source) {
             Ok(CredentialSource::Mint(request)) => Some(request.identity),
             Ok(CredentialSource::Password(password)) => password.principal,
-            // Nobody asks what a binding's may pull.
-            Ok(CredentialSource::Account(_)) | Err(_) => None,
+            Ok(CredentialSource::Account(account)) => Some(account.without_token()),
+            Err(_) => None,
         };
         let login_server = question.registry.login_server();
         let advice = denied_pull_advice(login_server, identity.as_ref(), username, repository);
@@ -276,6 +275,7 @@ fn of_access_token(registry: &AttachedRegistry, state: &CredentialState) -> Pull
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::acr_registry::AcrRegistry;
     use crate::sync::minting::MintFailure;
     use crate::sync::minting::tests::controller;
     use jiff::Timestamp;
@@ -507,7 +507,8 @@ pub(super) mod tests {
         let controller = controller(&registry, 404, &serde_json::Value::Null);
         let state = minted(&registry);
         let right = |object: &AcrRegistry, state: &CredentialState| {
-            let (right, question) = controller.pull_right(object, &AttachedRegistry::parse(object), state);
+            let name = ("mine", object.metadata.generation);
+            let (right, question) = controller.pull_right(name, &AttachedRegistry::parse(object), state);
             (right, question.map(|question| question.repositories))
         };
         assert_eq!(
