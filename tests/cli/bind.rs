@@ -482,9 +482,29 @@ fn a_binding_is_checked_as_its_service_account() -> Test {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    let in_cluster = |kubeconfig: &Path| {
+        let registry = team.login.name.as_str();
+        team.run_as(kubeconfig, "check", registry, &["--in-cluster"])
+    };
+    let told = wait_for("what pullpass says", SOON, || {
+        let ran = in_cluster(admin).map_err(|error| error.to_string())?;
+        let said = team.plain(&ran.stdout);
+        let is_told = said.contains("AADSTS700211") && said.contains("Events:");
+        if is_told && ran.code == Some(1) {
+            Ok(said)
+        } else {
+            Err(format!("{ran:?}"))
+        }
+    })?;
+    let headline =
+        "AcrPullBinding REGISTRY in namespace TEAM (REGISTRY.azurecr.io), as the running pullpass sees it\n";
+    assert!(told.starts_with(headline), "{told}");
     team.trust()?;
     let well = check(admin)?;
     assert_eq!(well.code, Some(0), "{well:?}");
+    team.bind(&[])?.ok()?;
+    let well = in_cluster(admin)?.ok()?;
+    assert!(team.plain(&well).contains("in namespace TEAM"), "{well}");
 
     // One who may read it and may not have the tokens.
     let in_team = ["--namespace", &team.namespace];
@@ -508,6 +528,9 @@ fn a_binding_is_checked_as_its_service_account() -> Test {
             Err(format!("{ran:?}"))
         }
     })?;
+    // The status is enough.
+    let well = in_cluster(&kubeconfig)?.ok()?;
+    assert!(team.plain(&well).contains("by the status"), "{well}");
     let other = team.run("check", "otherregistry", &[])?.failed(2)?;
     assert!(other.contains("no AcrPullBinding of namespace"), "{other}");
     Ok(())

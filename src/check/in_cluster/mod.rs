@@ -1,19 +1,20 @@
-//! What the running pullpass says of a registry, by what it has left in the cluster: the status of the AcrRegistry and the
-//! metadata of the minted credential. Nothing is asked of pullpass itself, or of Azure.
+//! What the running pullpass says of a registry, by what it has left in the cluster: the status of the AcrRegistry, or of the
+//! AcrPullBinding, and the metadata of the minted credential. Nothing is asked of pullpass itself, or of Azure.
 
 mod code;
+mod object;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 
 use self::code::code_of;
+pub use self::object::AttachingObject;
 use super::advice::{kubectl, listed, new_secret, of_status};
 use super::finding::{CheckStep, Code, Cure, Finding, StepOutcome, failed, passed};
 use super::judge::span;
-use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus, CredentialStatus};
+use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
-use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential, pull_secret};
+use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential};
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
 use crate::azure::mint::MintFault;
@@ -23,7 +24,6 @@ use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
 use crate::policy::server_policies::ServerPolicies;
-use crate::registry::cloud::CloudName;
 
 /// How late a refresh may be: the leader may just have changed.
 const REFRESH_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
@@ -45,8 +45,8 @@ pub enum Minted {
 /// What was read.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The AcrRegistry.
-    pub object: AcrRegistry,
+    /// What attaches the registry.
+    pub object: AttachingObject,
     /// Its minted credential.
     pub minted: Minted,
     /// pullpass' own namespace.
@@ -60,8 +60,8 @@ pub struct Facts {
 impl Facts {
     /// How it stands.
     pub fn findings(&self) -> Vec<Finding> {
-        let status = self.object.status.clone().unwrap_or_default();
-        let parsed = AttachedRegistry::parse(&self.object);
+        let status = self.object.status().cloned().unwrap_or_default();
+        let parsed = self.object.parse();
         let registry = parsed.as_ref().ok();
         let finding = |step, outcome| Finding {
             step,
@@ -110,8 +110,8 @@ impl Facts {
     }
 
     fn controller(&self, status: &AcrRegistryStatus) -> StepOutcome {
-        let generation = self.object.metadata.generation.unwrap_or_default();
-        let is_seen = status.observed_generation == self.object.metadata.generation;
+        let generation = self.object.generation().unwrap_or_default();
+        let is_seen = status.observed_generation == self.object.generation();
         if is_seen && !status.conditions.is_empty() {
             return passed(format!("has seen generation {generation} of the spec"));
         }
@@ -177,7 +177,7 @@ impl Facts {
                 Code::Controller,
                 format!(
                     "Secret {} in namespace {} is gone; the leader mints it again",
-                    minted_credential(&self.object.name_any()),
+                    minted_credential(&self.object.key()),
                     self.own_namespace
                 ),
                 vec![self.logs()],
@@ -242,7 +242,13 @@ impl Facts {
             .find(|known| known.type_ == DISTRIBUTED && known.status == "False");
         let Some(condition) = condition else {
             if failures == 0 {
-                return passed(format!("in {served} namespaces"));
+                return match self.object.namespace() {
+                    Some(namespace) if served > 0 => passed(format!("in namespace {namespace}")),
+                    Some(_) => StepOutcome::Skipped {
+                        why: "there is no credential to write".to_owned(),
+                    },
+                    None => passed(format!("in {served} namespaces")),
+                };
             }
             return failed(Code::PullSecret, counted, vec![self.describe()]);
         };
@@ -253,8 +259,7 @@ impl Facts {
 
     /// Whether the hosts outside Azure's zones have an effect; nothing where there are none.
     fn custom_domains(&self, status: &AcrRegistryStatus) -> Option<StepOutcome> {
-        let spec = &self.object.spec;
-        if spec.custom_domains.is_empty() && spec.cloud != Some(CloudName::Other) {
+        if !self.object.has_other_hosts() {
             return None;
         }
         let mut conditions = status.conditions.iter();
@@ -282,9 +287,8 @@ impl Facts {
 
     /// What to do about pull secrets that are not where they should be.
     fn distribute(&self, reason: &str) -> Vec<Cure> {
-        let remedies = Reason::named(reason).map(|reason| {
-            of_undistributed(reason, &pull_secret(&self.object.name_any()), &self.own_namespace)
-        });
+        let remedies = Reason::named(reason)
+            .map(|reason| of_undistributed(reason, &self.object.pull_secret(), &self.own_namespace));
         match remedies {
             Some(remedies) if !remedies.is_empty() => listed(remedies),
             Some(_) | None => vec![self.describe()],
@@ -327,7 +331,7 @@ impl Facts {
     fn describe(&self) -> Cure {
         kubectl(
             "The condition Distributed and the Events name the namespaces:",
-            format!("kubectl describe acrregistry {}", self.object.name_any()),
+            format!("kubectl describe {}", self.object.for_kubectl()),
         )
     }
 
@@ -342,10 +346,7 @@ impl Facts {
     }
 
     fn edit(&self, text: &str) -> Cure {
-        kubectl(
-            text,
-            format!("kubectl edit acrregistry {}", self.object.name_any()),
-        )
+        kubectl(text, format!("kubectl edit {}", self.object.for_kubectl()))
     }
 }
 

@@ -1,6 +1,8 @@
 //! How a registry stands, by what is found in the cluster.
 
 use super::*;
+use crate::api::acr_registry::AcrRegistrySpec;
+use crate::registry::cloud::CloudName;
 use serde_json::{Value, json};
 
 fn facts(status: &Value) -> Facts {
@@ -11,7 +13,7 @@ fn facts(status: &Value) -> Facts {
         "status": status,
     });
     Facts {
-        object: serde_json::from_value(object).unwrap(),
+        object: AttachingObject::Registry(serde_json::from_value(object).unwrap()),
         minted: Minted::There { refreshed_at: None },
         own_namespace: "pullpass-system".to_owned(),
         policies: ServerPolicies {
@@ -20,6 +22,13 @@ fn facts(status: &Value) -> Facts {
             disagreements: Vec::new(),
         },
         now: "2026-11-22T18:00:00Z".parse().unwrap(),
+    }
+}
+
+fn spec(facts: &mut Facts) -> &mut AcrRegistrySpec {
+    match &mut facts.object {
+        AttachingObject::Registry(object) => &mut object.spec,
+        AttachingObject::Binding(_) => panic!("it is an AcrPullBinding"),
     }
 }
 
@@ -56,6 +65,59 @@ fn status(ready: &str, reason: &str, message: &str) -> Value {
     })
 }
 
+fn facts_of_binding(status: &Value) -> Facts {
+    let object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+        "metadata": {"name": "app", "namespace": "shop", "generation": 2},
+        "spec": {"loginServer": "myregistry.azurecr.io", "serviceAccountName": "puller"},
+        "status": status,
+    });
+    Facts {
+        object: AttachingObject::Binding(serde_json::from_value(object).unwrap()),
+        ..facts(status)
+    }
+}
+
+#[test]
+fn a_binding_stands_as_its_status_says() {
+    let mut well = status("True", "Minted", "the credential is fresh");
+    well["namespaces"] = json!({"served": 1, "failed": 0});
+    let known = facts_of_binding(&well);
+    assert_eq!(codes(&known), ["ok"; 7]);
+    let StepOutcome::Passed { detail } = &known.findings()[4].outcome else {
+        panic!("{known:?}")
+    };
+    assert_eq!(detail, "in namespace shop");
+    assert_eq!(codes(&facts_of_binding(&Value::Null))[1], "CONTROLLER_ERROR");
+
+    let mut gone = facts_of_binding(&well);
+    gone.minted = Minted::Missing;
+    let findings = gone.findings();
+    let cause = &findings[3].failure().unwrap().cause;
+    assert!(
+        cause.contains("Secret binding-credential-shop.app in namespace"),
+        "{cause}"
+    );
+    let mut refused = well.clone();
+    refused["conditions"] = json!([
+        well["conditions"][0],
+        {
+            "type": "Distributed", "status": "False", "reason": "NameConflict", "message": "said",
+            "lastTransitionTime": "2026-11-22T17:00:00Z",
+        },
+    ]);
+    let refused = facts_of_binding(&refused);
+    let findings = refused.findings();
+    let cures = format!("{:?}", findings[4].failure().unwrap().cures);
+    assert!(cures.contains("metadata.name=pullpass-binding-app"), "{cures}");
+    let wrong = facts_of_binding(&status("False", "InvalidSpec", "set one"));
+    let cures = format!("{:?}", wrong.findings()[2].failure().unwrap().cures);
+    assert!(
+        cures.contains("kubectl edit acrpullbinding app --namespace shop"),
+        "{cures}"
+    );
+}
+
 #[test]
 fn custom_domains_without_an_effect_are_a_failure() {
     let with_domains = |condition: Value| {
@@ -64,7 +126,7 @@ fn custom_domains_without_an_effect_are_a_failure() {
             told["conditions"].as_array_mut().unwrap().push(condition);
         }
         let mut facts = facts(&told);
-        facts.object.spec.custom_domains = vec!["registry.contoso.com".to_owned()];
+        spec(&mut facts).custom_domains = vec!["registry.contoso.com".to_owned()];
         facts
     };
     let condition = |status: &str| {
@@ -82,10 +144,10 @@ fn custom_domains_without_an_effect_are_a_failure() {
         assert_eq!(codes(&with_domains(condition))[6], expected);
     }
     let mut other_cloud = with_domains(condition("False"));
-    other_cloud.object.spec.custom_domains.clear();
+    spec(&mut other_cloud).custom_domains.clear();
     assert_eq!(codes(&other_cloud).len(), 7);
-    other_cloud.object.spec.login_server = Some("registry.contoso.com".to_owned());
-    other_cloud.object.spec.cloud = Some(CloudName::Other);
+    spec(&mut other_cloud).login_server = Some("registry.contoso.com".to_owned());
+    spec(&mut other_cloud).cloud = Some(CloudName::Other);
     assert_eq!(codes(&other_cloud)[6], "CUSTOM_DOMAIN_ERROR");
     let facts = with_domains(condition("False"));
     let findings = facts.findings();

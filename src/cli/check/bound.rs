@@ -4,10 +4,11 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::cluster::in_time;
+use super::cluster::{Found, facts_of, in_time};
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::names::TENANT_ID_ANNOTATION;
 use crate::api::reason::Reason;
+use crate::check::in_cluster::AttachingObject;
 use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
 use crate::cli::bind::unlisted;
@@ -26,36 +27,16 @@ pub(super) async fn subject(
     namespace: &str,
     registry: &str,
 ) -> Result<Subject, CliError> {
-    let target: AttachedTarget = registry
-        .parse()
-        .map_err(|error| CliError::Input(format!("{registry}: {error}")))?;
+    let target = target(registry)?;
     in_time(Box::pin(async {
         let client = flags.client().await?;
-        let bindings: Api<AcrPullBinding> = Api::namespaced(client.clone(), namespace);
-        let bound = call(bindings.list(&ListParams::default()))
-            .await
-            .map_err(|error| unlisted(namespace, &error))?;
-        let mut object = match target.find(&bound.items) {
-            Attached::One(object) => object.clone(),
-            Attached::Nothing => {
-                return Err(CliError::Input(format!(
-                    "no AcrPullBinding of namespace {namespace} has {registry}: see `kubectl get acrpullbindings --namespace \
-                     {namespace}`"
-                )));
-            }
-            Attached::Several(objects) => {
-                let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();
-                return Err(CliError::Input(format!(
-                    "several AcrPullBindings of namespace {namespace} have {registry}; name one of them: {}",
-                    names.join(", ")
-                )));
-            }
-        };
+        let mut object = find(&client, namespace, &target).await?;
         // Whatever the pull secret holds, tokens show whether the identity and its role are right.
         object.spec.credential = None;
         let name = object.name_any();
-        let registry = AttachedRegistry::parse_binding_of_any_cloud(&object)
-            .map_err(|error| CliError::Input(format!("LOGIN_SERVER_ERROR: AcrPullBinding {name}: {error}")))?;
+        let registry = AttachedRegistry::parse_binding_of_any_cloud(&object).map_err(|error| {
+            CliError::Input(format!("LOGIN_SERVER_ERROR: AcrPullBinding {name}: {error}"))
+        })?;
         let resource_id = object.spec.resource_id.as_deref();
         Ok(Subject {
             identity: identity(&client, own_namespace, namespace, &registry).await,
@@ -67,6 +48,49 @@ pub(super) async fn subject(
         })
     }))
     .await
+}
+
+/// What the running pullpass has left in the cluster of an AcrPullBinding, and the latest Events, if they may be read.
+pub(super) async fn facts(
+    flags: &KubeFlags,
+    own_namespace: &str,
+    namespace: &str,
+    registry: &str,
+) -> Result<Found, CliError> {
+    let target = target(registry)?;
+    in_time(Box::pin(async {
+        let client = flags.client().await?;
+        let object = find(&client, namespace, &target).await?;
+        let object = AttachingObject::Binding(Box::new(object));
+        Ok(facts_of(&client, own_namespace, object).await)
+    }))
+    .await
+}
+
+fn target(registry: &str) -> Result<AttachedTarget, CliError> {
+    let parsed = registry.parse();
+    parsed.map_err(|error| CliError::Input(format!("{registry}: {error}")))
+}
+
+/// The AcrPullBinding of a namespace that has a registry.
+async fn find(client: &Client, namespace: &str, target: &AttachedTarget) -> Result<AcrPullBinding, CliError> {
+    let bindings: Api<AcrPullBinding> = Api::namespaced(client.clone(), namespace);
+    let bound = call(bindings.list(&ListParams::default()))
+        .await
+        .map_err(|error| unlisted(namespace, &error))?;
+    match target.find(&bound.items) {
+        Attached::One(object) => Ok(object.clone()),
+        Attached::Nothing => Err(CliError::Input(format!(
+            "no AcrPullBinding of namespace {namespace} has {target}: see `kubectl get acrpullbindings --namespace {namespace}`"
+        ))),
+        Attached::Several(objects) => {
+            let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();
+            Err(CliError::Input(format!(
+                "several AcrPullBindings of namespace {namespace} have {target}; name one of them: {}",
+                names.join(", ")
+            )))
+        }
+    }
 }
 
 /// Why the identity can't be known here: without an annotation it is in the tenant that the running pullpass is told.

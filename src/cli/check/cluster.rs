@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::identity::Given;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, Identity as SpecIdentity};
-use crate::api::names::{REFRESHED_AT_ANNOTATION, minted_credential};
+use crate::api::names::{REFRESHED_AT_ANNOTATION, binding_of_key, minted_credential};
 use crate::api::reason::Reason;
 use crate::azure::mint::Password;
 use crate::base::clock::whole_seconds;
 use crate::base::dns::is_subdomain;
-use crate::check::in_cluster::{Facts, Minted};
+use crate::check::in_cluster::{AttachingObject, Facts, Minted};
 use crate::check::{Subject, SubjectIdentity};
 use crate::cli::CliError;
 use crate::cli::audit::{installed_scope, policies};
@@ -48,7 +48,7 @@ pub(super) enum Named {
     Registry(String),
 }
 
-/// An Event about an AcrRegistry.
+/// An Event about an AcrRegistry or an AcrPullBinding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RegistryEvent {
@@ -135,11 +135,10 @@ pub(super) async fn of_secret(
 }
 
 /// What the running pullpass has left in the cluster, and the latest Events, if they may be read.
-pub(super) async fn facts(
-    flags: &KubeFlags,
-    own_namespace: &str,
-    named: &Named,
-) -> Result<(Facts, Result<Vec<RegistryEvent>, String>), CliError> {
+pub(super) type Found = (Facts, Result<Vec<RegistryEvent>, String>);
+
+/// What is found of an AcrRegistry.
+pub(super) async fn facts(flags: &KubeFlags, own_namespace: &str, named: &Named) -> Result<Found, CliError> {
     in_time(async {
         let client = flags.client().await?;
         let object = match named {
@@ -152,22 +151,26 @@ pub(super) async fn facts(
                 })?
             }
         };
-        let name = object.name_any();
-        let minted = minted(&client, own_namespace, &name).await;
-        let events = events(&client, &name).await;
-        // The right to read AcrRegistries is enough for all other steps.
-        let webhook = installed_scope(&client).await.ok().flatten();
-        let policies = policies::read(&client, webhook.as_ref()).await;
-        let facts = Facts {
-            object,
-            minted,
-            own_namespace: own_namespace.to_owned(),
-            policies,
-            now: Timestamp::now(),
-        };
-        Ok((facts, events))
+        let object = AttachingObject::Registry(Box::new(object));
+        Ok(facts_of(&client, own_namespace, object).await)
     })
     .await
+}
+
+/// The same of an object. The right to read it is enough for most steps.
+pub(super) async fn facts_of(client: &Client, own_namespace: &str, object: AttachingObject) -> Found {
+    let minted = minted(client, own_namespace, &object.key()).await;
+    let events = events(client, &object).await;
+    let webhook = installed_scope(client).await.ok().flatten();
+    let policies = policies::read(client, webhook.as_ref()).await;
+    let facts = Facts {
+        object,
+        minted,
+        own_namespace: own_namespace.to_owned(),
+        policies,
+        now: Timestamp::now(),
+    };
+    (facts, events)
 }
 
 /// An API server that does not answer is told of in time.
@@ -345,11 +348,14 @@ async fn minted(client: &Client, own_namespace: &str, registry: &str) -> Minted 
     }
 }
 
-async fn events(client: &Client, registry: &str) -> Result<Vec<RegistryEvent>, String> {
-    let events: Api<Event> = Api::all(client.clone());
-    let about = ListParams::default().fields(&format!(
-        "involvedObject.kind=AcrRegistry,involvedObject.name={registry}"
-    ));
+async fn events(client: &Client, object: &AttachingObject) -> Result<Vec<RegistryEvent>, String> {
+    let key = object.key();
+    let (events, kind, name): (Api<Event>, _, _) = match binding_of_key(&key) {
+        Some((namespace, name)) => (Api::namespaced(client.clone(), namespace), "AcrPullBinding", name),
+        None => (Api::all(client.clone()), "AcrRegistry", &*key),
+    };
+    let about =
+        ListParams::default().fields(&format!("involvedObject.kind={kind},involvedObject.name={name}"));
     let found = call(events.list(&about)).await.map_err(|error| error.words())?;
     let mut told: Vec<_> = found.items.into_iter().map(told).collect();
     told.sort_by(|a, b| a.time.cmp(&b.time));

@@ -40,6 +40,7 @@ use crate::registry::login_server::LoginServer;
     pullpass check myregistry --repository team/app:v1\n  \
     pullpass check myregistry --in-cluster\n  \
     pullpass check myregistry --namespace shop --repository web\n  \
+    pullpass check myregistry --namespace shop --in-cluster\n  \
     pullpass check myregistry.azurecr.io --anonymous\n  \
     pullpass check myregistry.azurecr.io --tenant-id TENANT --client-id ID --client-secret-file secret.txt\n  \
     pullpass check myregistry --output json | jq -r .code")]
@@ -217,8 +218,14 @@ fn endpoint_of(text: &str, login_server: &LoginServer) -> Option<String> {
 }
 
 async fn in_cluster(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
-    let named = Named::parse(registry, &args.azure.other_cloud())?;
-    let (facts, events) = cluster::facts(&args.cluster, &args.own_namespace, &named).await?;
+    let (flags, own_namespace) = (&args.cluster, &args.own_namespace);
+    let (facts, events) = match &args.installation.namespace {
+        Some(namespace) => bound::facts(flags, own_namespace, namespace, registry).await?,
+        None => {
+            let named = Named::parse(registry, &args.azure.other_cloud())?;
+            cluster::facts(flags, own_namespace, &named).await?
+        }
+    };
     let mut report = Report::begin(args.output, About::in_cluster(&facts));
     for finding in facts.findings() {
         report.add(finding);

@@ -1,6 +1,5 @@
 //! What `pullpass check` prints: a line when a step has ended, and what to do at the end.
 
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::CheckOutput;
@@ -36,11 +35,11 @@ impl About {
     }
 
     pub(super) fn in_cluster(facts: &Facts) -> Self {
-        let status = facts.object.status.as_ref();
-        let login_server = facts.object.spec.login_server.clone();
+        let status = facts.object.status();
+        let login_server = facts.object.login_server().cloned();
         Self {
             login_server: login_server.or_else(|| status?.login_server.clone()),
-            registry: Some(facts.object.name_any()),
+            registry: Some(facts.object.key()),
             repository: None,
             identity: None,
             from_cluster: true,
@@ -52,7 +51,8 @@ impl About {
         let host = self.login_server.as_deref().unwrap_or("a registry");
         let registry = self.registry.as_deref().unwrap_or_default();
         if self.from_cluster {
-            return format!("AcrRegistry {registry} ({host}), as the running pullpass sees it");
+            let registry = described(registry);
+            return format!("{registry} ({host}), as the running pullpass sees it");
         }
         let identity = match &self.identity {
             Some(identity) => format!("as {identity}"),
