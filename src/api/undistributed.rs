@@ -5,10 +5,44 @@ use crate::api::reason::Reason;
 use crate::base::remedy::{Remedy, run};
 
 /// About the reason of `Distributed=False`; nothing about one that is none of it.
-pub(crate) fn of_undistributed(reason: Reason, pull_secret: &str, own_namespace: &str) -> Vec<Remedy> {
+pub(crate) fn of_undistributed(
+    reason: Reason,
+    pull_secret: &str,
+    own_namespace: &str,
+    namespace: Option<&str>,
+) -> Vec<Remedy> {
+    if let Some(namespace) = namespace {
+        return of_undistributed_in(namespace, reason, pull_secret);
+    }
     match reason {
         Reason::NameConflict => of_conflict(pull_secret),
         Reason::SecretsRefused => of_refusal(own_namespace),
+        Reason::InvalidSpec
+        | Reason::CredentialSecretMissing
+        | Reason::ServiceAccountMissing
+        | Reason::NotGranted
+        | Reason::NamespaceNotInjected
+        | Reason::TooManyBindings
+        | Reason::EntraRejected
+        | Reason::ExchangeRejected
+        | Reason::Throttled
+        | Reason::Unreachable
+        | Reason::PullDenied
+        | Reason::NotAsked => Vec::new(),
+    }
+}
+
+/// The same of an AcrPullBinding, for the owner of its namespace.
+fn of_undistributed_in(namespace: &str, reason: Reason, pull_secret: &str) -> Vec<Remedy> {
+    match reason {
+        Reason::NameConflict => vec![run(
+            "delete it, or create it again under another name; pullpass writes its own within a minute",
+            format!("kubectl delete secret {pull_secret} --namespace {namespace}"),
+        )],
+        Reason::SecretsRefused => vec![run(
+            "see whether a quota is used up; else ask who manages the cluster",
+            format!("kubectl describe resourcequotas --namespace {namespace}"),
+        )],
         Reason::InvalidSpec
         | Reason::CredentialSecretMissing
         | Reason::ServiceAccountMissing

@@ -287,8 +287,9 @@ impl Facts {
 
     /// What to do about pull secrets that are not where they should be.
     fn distribute(&self, reason: &str) -> Vec<Cure> {
+        let (secret, namespace) = (self.object.pull_secret(), self.object.namespace());
         let remedies = Reason::named(reason)
-            .map(|reason| of_undistributed(reason, &self.object.pull_secret(), &self.own_namespace));
+            .map(|reason| of_undistributed(reason, &secret, &self.own_namespace, namespace.as_deref()));
         match remedies {
             Some(remedies) if !remedies.is_empty() => listed(remedies),
             Some(_) | None => vec![self.describe()],

@@ -109,7 +109,10 @@ fn a_binding_stands_as_its_status_says() {
     let refused = facts_of_binding(&refused);
     let findings = refused.findings();
     let cures = format!("{:?}", findings[4].failure().unwrap().cures);
-    assert!(cures.contains("metadata.name=pullpass-binding-app"), "{cures}");
+    assert!(
+        cures.contains("kubectl delete secret pullpass-binding-app --namespace shop"),
+        "{cures}"
+    );
     let wrong = facts_of_binding(&status("False", "InvalidSpec", "set one"));
     let cures = format!("{:?}", wrong.findings()[2].failure().unwrap().cures);
     assert!(

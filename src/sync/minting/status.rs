@@ -11,6 +11,7 @@ use super::pull_right::PullRight;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus, NamespacesStatus};
 use crate::api::advice::with_advice;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY, RECONCILING, STALLED};
+use crate::api::names::binding_of_key;
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
 use crate::base::abridged::abridged;
@@ -230,8 +231,11 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
         let count = tally
             .failed
             .saturating_sub(i64::try_from(tally.conflicts.len()).unwrap_or(i64::MAX));
-        let cause =
-            format!("pull secrets could not be written in {count} namespaces, as in {namespace}: {said}");
+        let cause = if binding_of_key(facts.registry).is_some() {
+            format!("the pull secret could not be written: {said}")
+        } else {
+            format!("pull secrets could not be written in {count} namespaces, as in {namespace}: {said}")
+        };
         (Reason::SecretsRefused, cause)
     } else if tally.conflicts.is_empty() {
         let message = "the pull secrets are where they should be";
@@ -243,7 +247,9 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
         );
         (Reason::NameConflict, cause)
     };
-    let advice = joined(of_undistributed(reason, facts.pull_secret, facts.own_namespace));
+    let namespace = binding_of_key(facts.registry).map(|(namespace, _)| namespace);
+    let remedies = of_undistributed(reason, facts.pull_secret, facts.own_namespace, namespace);
+    let advice = joined(remedies);
     let message = with_advice(&cause, advice.as_deref());
     (false, reason.as_str().to_owned(), message)
 }
@@ -353,6 +359,42 @@ mod tests {
             ("True", "Anonymous")
         );
         assert_eq!(status.credential, None);
+    }
+
+    #[test]
+    fn a_bindings_owner_is_told_what_to_do_in_the_namespace() {
+        let credential = credential(None, true);
+        let told = |tally: &Tally| {
+            let facts = StatusFacts {
+                registry: "shop/app",
+                pull_secret: "pullpass-binding-app",
+                ..facts(&credential, tally)
+            };
+            let status = next_status(&AcrRegistryStatus::default(), Some(1), &facts, at(1));
+            status.conditions[1].message.clone()
+        };
+        let mut tally = Tally {
+            is_settled: true,
+            failed: 1,
+            ..Tally::default()
+        };
+        tally.conflicts.insert("shop".to_owned());
+        let said = told(&tally);
+        assert!(
+            said.ends_with("`kubectl delete secret pullpass-binding-app --namespace shop`"),
+            "{said}"
+        );
+        tally.conflicts.clear();
+        tally.refusal = Some(("shop".to_owned(), "exceeded quota".to_owned()));
+        let said = told(&tally);
+        assert!(
+            said.starts_with("the pull secret could not be written: exceeded quota."),
+            "{said}"
+        );
+        assert!(
+            said.ends_with("`kubectl describe resourcequotas --namespace shop`"),
+            "{said}"
+        );
     }
 
     #[test]
