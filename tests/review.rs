@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use pullpass_test_support::{ControlPlane, end_to_end_wanted};
+use pullpass_test_support::{ControlPlane, end_to_end_wanted, fits_schema};
 use serde_json::{Value, json};
 
 const CLUSTER: &str = r"
@@ -81,6 +81,13 @@ fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
+/// The decisions in JSON, which fit their schema.
+fn decisions(output: &Output) -> Vec<Value> {
+    let mut report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    fits_schema("review", &report).unwrap();
+    serde_json::from_value(report["decisions"].take()).unwrap()
+}
+
 #[test]
 fn a_table_of_decisions_is_the_default() {
     let (output, _directory) = review(&[], WORKLOADS);
@@ -119,8 +126,82 @@ fn patches_answers_and_pods_come_out() {
     );
     // What comes out is itself input, and needs nothing more.
     let (again, _directory) = review(&["-o", "json"], text);
-    let decisions: Value = serde_json::from_str(stdout(&again)).unwrap();
-    assert_eq!(decisions[0]["decision"], "already-present");
+    assert_eq!(decisions(&again)[0]["decision"], "already-present");
+}
+
+#[test]
+fn formats_are_those_of_kubectl() {
+    let (output, _directory) = review(&["-o", "name"], WORKLOADS);
+    assert_eq!(
+        stdout(&output),
+        "deployment.apps/web\ncronjob.batch/nightly\npod/bare\n"
+    );
+    let (output, _directory) = review(&["-o", "wide", "--no-headers", "-n", "jobs"], WORKLOADS);
+    let lines: Vec<_> = stdout(&output).lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines[0].starts_with("apps ") && lines[0].ends_with(" myregistry.azurecr.io/web:1"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].starts_with("jobs ") && lines[1].ends_with(" nginx"),
+        "{}",
+        lines[1]
+    );
+    let denied = WORKLOADS.replace("myregistry.azurecr.io/web:1", "otherregistry.azurecr.io/web:1");
+    let (output, _directory) = review(&["-o", "json", "--unattached=deny"], &denied);
+    assert_eq!(decisions(&output)[0]["violations"][0]["action"], "deny");
+}
+
+#[test]
+fn files_and_directories_are_read_together() {
+    let scratch = tempfile::tempdir().unwrap();
+    let deep = scratch.path().join("apps/deep");
+    fs::create_dir_all(&deep).unwrap();
+    let pod = |name: &str| {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: []}}\n")
+    };
+    fs::write(scratch.path().join("one.yaml"), pod("one")).unwrap();
+    fs::write(scratch.path().join("apps/two.yml"), pod("two")).unwrap();
+    fs::write(scratch.path().join("apps/README.md"), "kind: [").unwrap();
+    fs::write(deep.join("three.yaml"), pod("three")).unwrap();
+    let named = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+            .current_dir(scratch.path())
+            .args(["review", "-o", "name"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            errors,
+            output.status.code(),
+        )
+    };
+    let said = |arguments: &[&str]| named(arguments).0;
+    assert_eq!(said(&["-f", "one.yaml", "-f", "apps"]), "pod/one\npod/two\n");
+    assert_eq!(said(&["-f", "one.yaml,apps"]), "pod/one\npod/two\n");
+    assert_eq!(said(&["-R", "-f", "apps/"]), "pod/two\npod/three\n");
+    fs::remove_file(scratch.path().join("apps/two.yml")).unwrap();
+    let (_, errors, code) = named(&["-f", "apps"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        errors.contains("apps has no .yaml, .yml or .json file"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_directory_and_a_cluster_do_not_go_together() {
+    let (output, _directory) = review(&["--context=production"], WORKLOADS);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains("--manifests") && errors.contains("--context"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -232,8 +313,7 @@ fn a_rendered_chart_is_reviewed_as_it_is() {
          \nnot reviewed, since they have no Pod template that pullpass finds, and may make Pods all the same: Workflow nightly\n"
     );
     let (output, _directory) = review(&["-o", "json"], CHART);
-    let decisions: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(decisions.as_array().map(Vec::len), Some(4));
+    assert_eq!(decisions(&output).len(), 4);
     let notes = String::from_utf8_lossy(&output.stderr);
     assert!(notes.contains("Workflow nightly"), "{notes}");
     let denied = CHART.replace("myregistry.azurecr.io/web", "otherregistry.azurecr.io/web");
@@ -284,8 +364,7 @@ fn lists_of_kubectl_and_of_the_api_are_read() {
         ),
     ] {
         let (output, _directory) = review(&["-o", "json"], &format!("\u{feff}{list}"));
-        let decisions: Value = serde_json::from_str(stdout(&output)).unwrap();
-        assert_eq!(decisions[0]["decision"], "injected", "{list}");
+        assert_eq!(decisions(&output)[0]["decision"], "injected", "{list}");
     }
 }
 

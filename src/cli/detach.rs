@@ -10,11 +10,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::names::{OWN_NAMESPACE, PULL_SECRETS_ANNOTATION, PULL_SECRETS_DELETED, minted_credential};
+use crate::api::names::{PULL_SECRETS_ANNOTATION, PULL_SECRETS_DELETED, minted_credential};
 use crate::cli::attach::{WaitFlags, identity_secret};
+use crate::cli::flags::dry_run::{DryRun, DryRunFlag};
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
-use crate::cli::output::{KIND, print};
-use crate::cli::target::{Attached, AttachedTarget, ObjectName};
+use crate::cli::flags::own_namespace::{NoNamespace, OwnNamespace};
+use crate::cli::output::{KIND, ObjectOutput, live, print};
+use crate::cli::target::{Attached, AttachedTarget};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::written::delete;
 use crate::cli::{CliError, block_on};
@@ -34,12 +36,15 @@ pub(super) struct DetachArgs {
     /// The registry: the name of its AcrRegistry or its own, its login server or its resource ID
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     target: AttachedTarget,
-    /// The namespace that pullpass runs in
-    #[arg(short = 'n', long, visible_alias = "namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    own_namespace: ObjectName,
-    /// Delete nothing: say what would be deleted
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    own_namespace: OwnNamespace,
+    #[command(flatten)]
+    _namespace: NoNamespace,
+    #[command(flatten)]
+    dry_run: DryRunFlag,
+    /// Print the object that is deleted
+    #[arg(short, long, value_enum)]
+    output: Option<ObjectOutput>,
     #[command(flatten)]
     waiting: WaitFlags,
     #[command(flatten)]
@@ -78,24 +83,37 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
     };
     let name = object.name_any();
     let served = served(object);
-    if args.dry_run {
-        return print(format!(
-            "would delete {KIND}/{name}, and with it the pull secrets in {served}\n"
-        ));
+    let dry_run = args.dry_run.dry_run;
+    if dry_run != DryRun::Client {
+        delete(&registries, object, Role::Edit, dry_run).await?;
     }
-    delete(&registries, object, Role::Edit).await?;
-    print(format!("{KIND}/{name} deleted\n"))?;
+    if let Some(output) = args.output {
+        print(live(object, output)?)?;
+    }
+    let say = |text: String| match args.output {
+        None => print(text),
+        Some(_) => Ok(eprint!("{text}")),
+    };
+    match dry_run {
+        DryRun::None => say(format!("{KIND}/{name} deleted\n"))?,
+        DryRun::Client | DryRun::Server => {
+            let suffix = dry_run.suffix();
+            return say(format!(
+                "would delete {KIND}/{name}, and with it the pull secrets in {served}{suffix}\n"
+            ));
+        }
+    }
     if args.waiting.no_wait {
         return Ok(());
     }
     let host =
         AttachedRegistry::parse(object).map_or(name.clone(), |registry| registry.login_server().to_string());
     if until_gone(args, &client, object, &served).await? {
-        print(format!(
+        say(format!(
             "{host} is detached: its secrets are gone, its pull secrets were in {served}.\n"
         ))
     } else {
-        print(format!(
+        say(format!(
             "{host} is detached. pullpass deletes the pull secrets, which were in {served}.\n"
         ))
     }

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
+use kube::Resource;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::acr_registry::AcrRegistryStatus;
@@ -49,6 +51,17 @@ pub(super) fn render(objects: &[Value], output: ObjectOutput) -> Result<String, 
         }
         ObjectOutput::Name => Ok(objects.iter().map(|object| named(object) + "\n").collect()),
     }
+}
+
+/// An object as the server has it.
+pub(super) fn live<K>(object: &K, output: ObjectOutput) -> Result<String, CliError>
+where
+    K: Resource + Clone + Serialize,
+{
+    let mut object = object.clone();
+    object.meta_mut().managed_fields = None;
+    let object = serde_json::to_value(&object).map_err(unwritable)?;
+    render(&[object], output)
 }
 
 /// When the credential that a status speaks of expires.

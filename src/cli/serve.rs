@@ -94,7 +94,7 @@ impl ServeArgs {
             max_concurrent: usize::from(self.max_concurrent),
             shutdown_delay: self.shutdown_delay,
             settings: self.decisions.settings(),
-            own_namespace: self.decisions.own_namespace,
+            own_namespace: self.decisions.own_namespace.as_str().to_owned(),
             source: match self.manifests {
                 Some(directory) => Source::Manifests(directory),
                 None => Source::Cluster(Box::new(self.cluster.options(self.azure.minter()?)?)),

@@ -1,5 +1,12 @@
 //! Tables that align.
 
+/// A table with its headings, or without, as `--no-headers` has it; the columns are the same.
+pub(super) fn render_with(header: &[&str], rows: &[Vec<String>], with_header: bool) -> String {
+    let table = render(header, rows);
+    let headings = usize::from(!with_header);
+    table.split_inclusive('\n').skip(headings).collect()
+}
+
 /// Lays rows out in columns that are as wide as their widest cell; the last column is not padded.
 pub(super) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();

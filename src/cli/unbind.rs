@@ -10,11 +10,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::acr_pull_binding::AcrPullBinding;
-use crate::api::names::{OWN_NAMESPACE, namesake_of_binding, pull_secret};
+use crate::api::names::{namesake_of_binding, pull_secret};
 use crate::cli::attach::WaitFlags;
 use crate::cli::bind::{Grant, named, namespace, unlisted};
+use crate::cli::flags::dry_run::{DryRun, DryRunFlag};
 use crate::cli::flags::kubeconfig::{KubeFlags, Role};
-use crate::cli::output::{BINDING_KIND, print};
+use crate::cli::flags::own_namespace::OwnNamespace;
+use crate::cli::output::{BINDING_KIND, ObjectOutput, live, print};
 use crate::cli::target::{Attached, AttachedTarget, Attaching, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::written::delete;
@@ -37,12 +39,13 @@ pub(super) struct UnbindArgs {
     /// The namespace; absent: the context's, or else default
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<ObjectName>,
-    /// The namespace that pullpass runs in
-    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    own_namespace: ObjectName,
-    /// Delete nothing: say what would be deleted
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    own_namespace: OwnNamespace,
+    #[command(flatten)]
+    dry_run: DryRunFlag,
+    /// Print the object that is deleted
+    #[arg(short, long, value_enum)]
+    output: Option<ObjectOutput>,
     #[command(flatten)]
     waiting: WaitFlags,
     #[command(flatten)]
@@ -84,32 +87,49 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     let secret = pull_secret(&namesake_of_binding(&name));
     let account = object.spec.service_account_name.as_str();
     let grant = Grant { namespace, account };
-    if args.dry_run {
-        for kind in grant.withdrawable(&client, &name).await? {
-            print(format!(
-                "would delete {} in namespace {namespace}\n",
-                named(kind, account)
-            ))?;
-        }
-        return print(format!(
-            "would delete {BINDING_KIND}/{name} in namespace {namespace}, and with it secret/{secret} there\n"
-        ));
-    }
+    let dry_run = args.dry_run.dry_run;
+    let say = |text: String| match args.output {
+        None => print(text),
+        Some(_) => Ok(eprint!("{text}")),
+    };
     // Before the AcrPullBinding: where this fails, it is there to be unbound once more.
-    for kind in grant.withdraw(&client, &name).await? {
-        print(format!("{} deleted\n", named(kind, account)))?;
+    let withdrawn = grant.withdraw(&client, &name, dry_run).await?;
+    for kind in withdrawn {
+        let grant = named(kind, account);
+        say(match dry_run {
+            DryRun::None => format!("{grant} deleted\n"),
+            DryRun::Client | DryRun::Server => {
+                format!(
+                    "would delete {grant} in namespace {namespace}{}\n",
+                    dry_run.suffix()
+                )
+            }
+        })?;
     }
-    delete(&bindings, object, Role::Bind(namespace)).await?;
-    print(format!("{BINDING_KIND}/{name} deleted\n"))?;
+    if dry_run != DryRun::Client {
+        delete(&bindings, object, Role::Bind(namespace), dry_run).await?;
+    }
+    if let Some(output) = args.output {
+        print(live(object, output)?)?;
+    }
+    match dry_run {
+        DryRun::None => say(format!("{BINDING_KIND}/{name} deleted\n"))?,
+        DryRun::Client | DryRun::Server => {
+            return say(format!(
+                "would delete {BINDING_KIND}/{name} in namespace {namespace}, and with it secret/{secret} there{}\n",
+                dry_run.suffix()
+            ));
+        }
+    }
     if args.waiting.no_wait {
         return Ok(());
     }
     let host = object.login_server().map_or(name, |host| host.to_string());
     let unbound = format!("{host} is unbound from namespace {namespace}");
     if until_gone(args, &client, object, namespace, &secret).await? {
-        print(format!("{unbound}: its pull secret is gone.\n"))
+        say(format!("{unbound}: its pull secret is gone.\n"))
     } else {
-        print(format!("{unbound}. pullpass deletes its pull secret.\n"))
+        say(format!("{unbound}. pullpass deletes its pull secret.\n"))
     }
 }
 

@@ -8,9 +8,10 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::check::installation::gather::{SELECTOR, definitions, expected_definitions, listed};
-use crate::api::names::OWN_NAMESPACE;
 use crate::check::installation::{Facts, image, is_current, version_of_image};
 use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::flags::no_headers::NoHeaders;
+use crate::cli::flags::own_namespace::OwnNamespace;
 use crate::cli::output::print;
 use crate::cli::{CliError, block_on, table};
 
@@ -32,9 +33,10 @@ pub(super) struct VersionArgs {
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
     output: VersionOutput,
-    /// The namespace that pullpass runs in
-    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    own_namespace: String,
+    #[command(flatten)]
+    no_headers: NoHeaders,
+    #[command(flatten)]
+    own_namespace: OwnNamespace,
     #[command(flatten)]
     cluster: KubeFlags,
 }
@@ -64,7 +66,7 @@ pub(super) fn run(args: &VersionArgs) -> Result<ExitCode, CliError> {
         Some(block_on(Box::pin(look(args)))??)
     };
     print(match args.output {
-        VersionOutput::Text => text(installed.as_ref()),
+        VersionOutput::Text => text(installed.as_ref(), args.no_headers.with_header()),
         VersionOutput::Json => {
             let report = serde_json::to_string_pretty(&report(installed.as_ref()));
             report.map_err(|error| CliError::Output(error.into()))? + "\n"
@@ -85,7 +87,7 @@ async fn look(args: &VersionArgs) -> Result<Installed, CliError> {
             .is_some_and(|expected| is_current(expected, definition));
         (name.clone(), served_versions(definition), is_current)
     });
-    let replicas = listed(&client, &args.own_namespace, SELECTOR, "Pods").await?;
+    let replicas = listed(&client, args.own_namespace.as_str(), SELECTOR, "Pods").await?;
     Ok(Installed {
         definitions: definitions.collect(),
         replicas: replicas.map_err(CliError::Cluster)?,
@@ -101,7 +103,7 @@ fn served_versions(definition: &Value) -> Vec<String> {
         .collect()
 }
 
-fn text(installed: Option<&Installed>) -> String {
+fn text(installed: Option<&Installed>, with_header: bool) -> String {
     let client = vec![
         "client".to_owned(),
         "pullpass".to_owned(),
@@ -117,7 +119,7 @@ fn text(installed: Option<&Installed>) -> String {
         let versions = format!("{}{age}", versions.join(","));
         rows.push(vec!["definition".to_owned(), name.clone(), versions]);
     }
-    table::render(&["KIND", "NAME", "VERSION"], &rows)
+    table::render_with(&["KIND", "NAME", "VERSION"], &rows, with_header)
 }
 
 fn report(installed: Option<&Installed>) -> Value {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::CliError;
+use crate::cli::flags::dry_run::DryRun;
 use crate::cli::flags::kubeconfig::{Role, refusal_without};
 use crate::kubernetes::call::call;
 
@@ -41,13 +42,19 @@ impl ObjectChange {
     }
 }
 
-/// Deletes this object, and not one that has its name by now. One that is gone is as good; for a right that is missing, the
-/// error names this role.
-pub(super) async fn delete<K>(api: &Api<K>, object: &K, role: Role<'_>) -> Result<(), CliError>
+/// Deletes this object, and not one that has its name by now, or has the API server check that. One that is gone is as good;
+/// for a right that is missing, the error names this role.
+pub(super) async fn delete<K>(
+    api: &Api<K>,
+    object: &K,
+    role: Role<'_>,
+    dry_run: DryRun,
+) -> Result<(), CliError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let parameters = DeleteParams {
+        dry_run: dry_run.is_of_server(),
         preconditions: Some(Preconditions {
             uid: object.meta().uid.clone(),
             resource_version: None,

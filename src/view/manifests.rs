@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::names::NAMESPACE_NAME_LABEL;
+use crate::api::names::{NAMESPACE_NAME_LABEL, binding_of_key};
 use crate::base::encoding::decode;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::invalid_spec::InvalidSpec;
@@ -124,6 +124,26 @@ impl Manifests {
             bindings,
             namespaces,
         })
+    }
+
+    /// What was read elsewhere: in a cluster, by the names of its namespaces.
+    pub fn new(
+        registries: AttachedRegistries,
+        bindings: impl IntoIterator<Item = AttachedRegistry>,
+        namespaces: HashMap<String, Labels>,
+    ) -> Self {
+        let mut bound = Bindings::new();
+        for binding in bindings {
+            if let Some((namespace, _)) = binding_of_key(binding.name()) {
+                let here = bound.entry(namespace.to_owned()).or_default();
+                here.insert(binding.name().to_owned(), Arc::new(binding));
+            }
+        }
+        Self {
+            registries: Arc::new(registries),
+            bindings: bound,
+            namespaces,
+        }
     }
 
     /// Takes the `AcrPullBindings` of another text, in place of those of the same names; those without a namespace are in the
@@ -259,7 +279,8 @@ fn fingerprint(directory: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         .collect()
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>, ManifestsError> {
+/// The `.yaml`, `.yml` and `.json` files of a directory, in the order of their names.
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>, ManifestsError> {
     let failed = |error| ManifestsError::Read {
         path: directory.to_owned(),
         error,

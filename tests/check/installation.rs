@@ -12,7 +12,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use pullpass_test_support::{
-    Authority, ControlPlane, Installation, Scratch, end_to_end_wanted, free_port, shipped, tool, wait_for,
+    Authority, ControlPlane, Installation, Scratch, end_to_end_wanted, fits_schema, free_port, shipped, tool,
+    wait_for,
 };
 use serde_json::{Value, json};
 
@@ -24,8 +25,6 @@ const OWN: &str = "pullpass-system";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 /// Where a Pod finds who it is.
 const SERVICE_ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
-const VERSION_SCHEMA: &str = include_str!("../../docs/schemas/version.json");
-const SCHEMA: &str = include_str!("../../docs/schemas/installation-check.json");
 /// What is registered already, or stands in for what is in the cluster.
 const REGISTERED: [&str; 4] = [
     "Namespace",
@@ -43,12 +42,7 @@ fn report(kubeconfig: &Path, arguments: &[&str]) -> Result<Value, Box<dyn Error>
     let output = check(kubeconfig, &[arguments, &["--output=json"]].concat())?;
     let report: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
-    let schema = jsonschema::validator_for(&serde_json::from_str(SCHEMA)?)?;
-    let flaws: Vec<_> = schema
-        .iter_errors(&report)
-        .map(|error| error.to_string())
-        .collect();
-    assert!(flaws.is_empty(), "{flaws:?}: {report:#}");
+    fits_schema("installation-check", &report)?;
     assert_eq!(output.status.success(), report["ok"] == true, "{report:#}");
     Ok(report)
 }
@@ -380,12 +374,11 @@ fn assert_versions(cluster: &ControlPlane) -> Test {
             .output()
     };
     let version = env!("CARGO_PKG_VERSION");
-    let schema = jsonschema::validator_for(&serde_json::from_str(VERSION_SCHEMA)?)?;
     let whole: Value = serde_json::from_slice(&run(&["--output=json"])?.stdout)?;
     let client: Value =
         serde_json::from_slice(&run(&["--client", "-o", "json", "--context=nowhere"])?.stdout)?;
-    assert!(schema.is_valid(&whole), "{whole:#}");
-    assert!(schema.is_valid(&client), "{client:#}");
+    fits_schema("version", &whole)?;
+    fits_schema("version", &client)?;
     assert_eq!(client["replicas"], Value::Null);
     let replica = json!({"name": "pullpass-0", "image": format!("pullpass:{version}"), "version": version});
     assert_eq!(whole["replicas"], json!([replica]));
@@ -397,6 +390,8 @@ fn assert_versions(cluster: &ControlPlane) -> Test {
             definition("acrregistries.pullpass.dev")
         ])
     );
+    let bare = String::from_utf8(run(&["--no-headers"])?.stdout)?;
+    assert!(bare.starts_with("client "), "{bare}");
     let said = String::from_utf8(run(&[])?.stdout)?;
     assert!(
         said.contains(&format!("replica      pullpass-0                   {version}\n")),

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use pullpass_test_support::{Azure, Login};
+use pullpass_test_support::{Azure, Login, fits_schema};
+use serde_json::Value;
 
 pub type Test = Result<(), Box<dyn Error>>;
 
@@ -70,7 +71,7 @@ fn secret_file(directory: &Path, password: &str) -> Result<PathBuf, Box<dyn Erro
     Ok(file)
 }
 
-/// Runs a check, and sees that nothing secret is in what it says.
+/// Runs a check, and sees that nothing secret is in what it says, and that a report in JSON fits its schema.
 pub fn run(command: &mut Command) -> Result<Output, Box<dyn Error>> {
     let output = command.output()?;
     for printed in [&output.stdout, &output.stderr] {
@@ -78,6 +79,11 @@ pub fn run(command: &mut Command) -> Result<Output, Box<dyn Error>> {
         for secret in ["test-secret", "wrong~one", "old~one", "test-admin", "eyJ"] {
             assert!(!text.contains(secret), "{text}");
         }
+    }
+    if let Ok(report) = serde_json::from_slice::<Value>(&output.stdout)
+        && report["schema"] == "pullpass.dev/check/v1"
+    {
+        fits_schema("check-registry", &report)?;
     }
     Ok(output)
 }

@@ -49,6 +49,12 @@ const READY: &str = "REGISTRY.azurecr.io is ready: its credential expires at TIM
 fn attaching_a_service_principal_again_changes_nothing() -> Test {
     let world = shared()?;
     let login = world.login()?;
+    let tried = attach_with(world, &login, &login.password, &["--dry-run=server"])?.ok()?;
+    assert_eq!(
+        plain(&tried, &login),
+        "secret/identity-REGISTRY created (server dry run)\nacrregistry.pullpass.dev/REGISTRY created (server dry run)\n"
+    );
+    assert_eq!(identity_secret(world, &login)?, None);
     let attached = attach_with(world, &login, &login.password, &[])?;
     assert_eq!(plain(&attached.stderr, &login), WAITING);
     assert_eq!(

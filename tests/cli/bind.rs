@@ -199,6 +199,10 @@ fn objects_of_a_dry_run_can_be_applied() -> Test {
     );
     let yaml = printed.ok()?;
     assert_eq!(team.plain(&yaml), DRY_RUN);
+    let tried = team
+        .bind(&[&team.create()[..], &["--dry-run=server"]].concat())?
+        .ok()?;
+    assert_eq!(tried.matches(" created (server dry run)\n").count(), 4, "{tried}");
     assert_eq!(team.objects("role,rolebinding,acrpullbinding")?, [""; 0]);
     team.world.cluster.apply(&yaml)?;
     let bound = team.bind(&[])?.ok()?;

@@ -41,6 +41,10 @@ fn every_form_detaches_and_every_secret_is_gone() -> Test {
             plain(&said, &login),
             "would delete acrregistry.pullpass.dev/REGISTRY, and with it the pull secrets in 1 namespace\n"
         );
+        let said = detach(world, &target, &["--dry-run=server"])?.ok()?;
+        assert!(said.ends_with("namespace (server dry run)\n"), "{said}");
+        let name = detach(world, &target, &["--dry-run=server", "--output=name"])?.ok()?;
+        assert_eq!(plain(&name, &login), "acrregistry.pullpass.dev/REGISTRY\n");
         let said = detach(world, &target, &[])?;
         assert_eq!(
             plain(&said.stderr, &login),

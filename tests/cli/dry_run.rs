@@ -88,7 +88,7 @@ fn every_kind_of_identity_is_said() -> Test {
             "managed identity CLIENT",
         ),
         (
-            &["--basic=acr-token", "-n", "elsewhere"][..],
+            &["--basic=acr-token", "--own-namespace=elsewhere"][..],
             "a user name and a password of the registry",
         ),
     ] {
@@ -109,6 +109,43 @@ fn fails(flags: &[&str], input: &str) -> Result<String, Box<dyn Error>> {
     let said = attach(flags, input)?.failed(2)?;
     assert!(!said.contains("hunter2"), "{said}");
     Ok(said)
+}
+
+#[test]
+fn kubectls_values_of_the_flag_are_taken() -> Test {
+    for flag in ["--dry-run=client", "--dry-run"] {
+        let mut command = pullpass();
+        command.args([
+            "attach",
+            "myregistry",
+            "--managed-identity",
+            flag,
+            "--kubeconfig=nowhere",
+        ]);
+        let said = finish(command, "")?;
+        assert_eq!(
+            said.stderr,
+            "pullpass: nothing was written, and no cluster was asked\n"
+        );
+    }
+    let mut command = pullpass();
+    command.args([
+        "attach",
+        "myregistry",
+        "--managed-identity",
+        "--dry-run=none",
+        "--kubeconfig=nowhere",
+    ]);
+    let said = finish(command, "")?.failed(1)?;
+    assert!(said.contains("the cluster can't be used"), "{said}");
+    // A namespace could be taken for a limit of who may use the registry.
+    for (command, flag) in [("attach", "-n"), ("detach", "--namespace")] {
+        let mut refused = pullpass();
+        refused.args([command, "myregistry", flag, "apps", "--kubeconfig=nowhere"]);
+        let said = finish(refused, "")?.failed(2)?;
+        assert!(said.contains("an AcrRegistry is in no namespace"), "{said}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -26,18 +26,21 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
         "info,azure_identity=warn,typespec_client_core=warn",
     ),
     ("review", "--output", "table"),
-    ("review", "--default-namespace", "default"),
     ("review", "--mode", "cluster-wide"),
     ("review", "--own-namespace", "pullpass-system"),
     ("review", "--unattached", "allow"),
     ("review", "--forbidden", "warn"),
     ("attach", "--own-namespace", "pullpass-system"),
+    ("attach", "--dry-run", "none"),
     ("attach", "--timeout", "120"),
     ("detach", "--own-namespace", "pullpass-system"),
+    ("detach", "--dry-run", "none"),
     ("detach", "--timeout", "120"),
     ("bind", "--own-namespace", "pullpass-system"),
+    ("bind", "--dry-run", "none"),
     ("bind", "--timeout", "120"),
     ("unbind", "--own-namespace", "pullpass-system"),
+    ("unbind", "--dry-run", "none"),
     ("unbind", "--timeout", "120"),
     ("audit", "--output", "table"),
     ("check", "--output", "text"),
@@ -69,7 +72,7 @@ fn defaults_are_those_of_the_table() {
             continue;
         };
         let long = flag.find("--").and_then(|start| flag.get(start..)).unwrap();
-        let long = long.split([' ', '`']).next().unwrap();
+        let long = long.split([' ', '`', '[']).next().unwrap();
         found.push((command, long, default.split('`').next().unwrap()));
     }
     assert_eq!(found, DEFAULTS);

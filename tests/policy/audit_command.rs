@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use pullpass_test_support::{ControlPlane, wait_for};
+use pullpass_test_support::{ControlPlane, Scratch, fits_schema, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{
-    OPEN, SOON, Test, attach, cluster, items, list, namespace, pullpass, text, with_written_index,
+    CLOSED, OPEN, SOON, Test, attach, cluster, items, list, namespace, pullpass, text, with_written_index,
 };
 
 fn audit(cluster: &ControlPlane, flags: &[&str]) -> Result<Output, std::io::Error> {
@@ -121,17 +121,68 @@ fn assert_kubectls_habits(cluster: &ControlPlane) -> Test {
     let yaml: Value = serde_saphyr::from_str(&said(&["-o", "yaml"])?)?;
     let json: Value = serde_json::from_str(&said(&["-o", "json"])?)?;
     assert_eq!(yaml, json);
+    fits_schema("audit-report", &json)?;
 
     let refused = audit(cluster, &["--as=jane"])?;
     assert_eq!(refused.status.code(), Some(1));
     let errors = String::from_utf8(refused.stderr)?;
     assert!(errors.contains("User \"jane\" cannot"), "{errors}");
     assert_eq!(
-        said(&["--as=jane", "--as-group=team-a", "--as-group=system:masters"])?,
+        said(&[
+            "--as=jane",
+            "--as-group=team-a",
+            "--as-group=system:masters",
+            "--as-uid=7b79"
+        ])?,
         TABLE
     );
+    let nobody = audit(cluster, &["--as-group=team-a"])?;
+    assert_eq!(nobody.status.code(), Some(2));
     let both = audit(cluster, &["-A", "--namespace=before"])?;
     assert_eq!(both.status.code(), Some(2));
+    Ok(())
+}
+
+/// What `pullpass review` knows without a directory: registries, labels, and what the webhook is told to do.
+fn assert_a_review_asks_the_cluster(cluster: &ControlPlane) -> Test {
+    let review = |flags: &[&str]| -> Result<Value, Box<dyn std::error::Error>> {
+        let scratch = Scratch::new()?;
+        let file = scratch.path().join("pods.json");
+        let image = |name: &str| format!("{name}.azurecr.io/app:v1");
+        let pods = [
+            pod("after", "open", &image(OPEN), None),
+            pod("after", "closed", &image(CLOSED), None),
+            pod("nowhere", "lost", &image(OPEN), None),
+        ];
+        std::fs::write(&file, list(&pods))?;
+        let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
+            .args(["review", "-o", "json", "--kubeconfig"])
+            .arg(cluster.kubeconfig())
+            .arg("--filename")
+            .arg(&file)
+            .args(flags)
+            .output()?;
+        let notes = String::from_utf8(output.stderr)?;
+        assert!(notes.contains("namespace nowhere is not there"), "{notes}");
+        let report = serde_json::from_slice(&output.stdout)?;
+        fits_schema("review", &report)?;
+        Ok(report)
+    };
+    let outcomes = |report: &Value| -> Vec<String> {
+        items(report, "/decisions")
+            .map(|decision| text(decision, "/decision").to_owned())
+            .collect()
+    };
+    assert_eq!(outcomes(&review(&[])?), ["injected", "uncovered", "injected"]);
+    // Flags come before what the cluster says.
+    assert_eq!(
+        outcomes(&review(&["--mode=opt-in", "--forbidden=deny"])?),
+        ["skipped", "skipped", "skipped"]
+    );
+    assert_eq!(
+        outcomes(&review(&["--forbidden=deny", "--cluster=test"])?),
+        ["injected", "denied", "injected"]
+    );
     Ok(())
 }
 
@@ -172,6 +223,7 @@ fn it_says_which_pods_have_no_pull_secret_and_why() -> Test {
     assert_eq!(*hand, expected);
 
     assert_kubectls_habits(&cluster)?;
+    assert_a_review_asks_the_cluster(&cluster)?;
 
     let gauges = |expected: &[&str]| {
         wait_for("the leader's gauges", SOON, || {

@@ -241,13 +241,14 @@ fn review_says_the_same_without_a_cluster() -> Test {
                 .output()?;
             let expected_code = if policy == "deny" { 3 } else { 0 };
             assert_eq!(output.status.code(), Some(expected_code), "{output:?}");
-            let decisions: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+            let report: Value = serde_json::from_slice(&output.stdout)?;
+            let decisions: Vec<_> = items(&report, "/decisions").collect();
             let rows: Vec<_> = namespaces()
                 .into_iter()
                 .flat_map(|namespace| pods().into_iter().map(move |pod| (namespace, pod)))
                 .collect();
             assert_eq!(decisions.len(), rows.len());
-            for ((namespace, pod), decision) in rows.into_iter().zip(&decisions) {
+            for ((namespace, pod), decision) in rows.into_iter().zip(decisions) {
                 let said = say(mode, policy, namespace, pod);
                 let context = format!("{mode}, {policy}, {namespace:?}, {pod:?}: {decision}");
                 assert_eq!(text(decision, "/decision"), said.decision, "{context}");

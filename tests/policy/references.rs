@@ -77,12 +77,12 @@ fn reviewed(objects: &[Value]) -> Result<Vec<Vec<String>>, Box<dyn std::error::E
         .arg("--manifests")
         .arg(&manifests)
         .output()?;
-    let decisions: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
     let injected = |decision| {
         let names = items(decision, "/injected").filter_map(Value::as_str);
         names.map(str::to_owned).collect()
     };
-    Ok(decisions.iter().map(injected).collect())
+    Ok(items(&report, "/decisions").map(injected).collect())
 }
 
 /// What docs/policy.md says of image references: the same as the webhook of each that is one, by its host and port of each

@@ -35,6 +35,8 @@ pub(super) struct Cluster<'a> {
     pub(super) client: Client,
     pub(super) own_namespace: &'a ObjectName,
     pub(super) name: &'a ObjectName,
+    /// Whether the API server keeps nothing of what is written.
+    pub(super) is_dry_run: bool,
 }
 
 impl Cluster<'_> {
@@ -82,7 +84,7 @@ impl Cluster<'_> {
         if let Some((secret, content)) = given {
             version = secret.apply(content, known_owner.as_ref()).await?;
         }
-        let object = self.write_registry(plan, false).await?;
+        let object = self.write_registry(plan, self.is_dry_run).await?;
         if let Some((secret, content)) = given
             && known_owner.is_none()
         {
@@ -93,7 +95,10 @@ impl Cluster<'_> {
             (Some(secret), None) => secret.delete_ours().await?,
             (Some(secret), Some(_)) => Some(match &secret.before {
                 None => ObjectChange::Created,
-                Some(before) if before.resource_version == version => ObjectChange::Unchanged,
+                // What is not kept has no version of its own.
+                Some(before) if before.resource_version == version && !self.is_dry_run => {
+                    ObjectChange::Unchanged
+                }
                 Some(_) => ObjectChange::Configured,
             }),
         };
@@ -212,6 +217,7 @@ struct IdentitySecret<'a> {
     registry: &'a ObjectName,
     name: String,
     before: Option<ObjectMeta>,
+    is_dry_run: bool,
 }
 
 impl<'a> IdentitySecret<'a> {
@@ -227,6 +233,7 @@ impl<'a> IdentitySecret<'a> {
             registry: cluster.name,
             name,
             before: before.map(|secret| secret.metadata),
+            is_dry_run: cluster.is_dry_run,
         })
     }
 
@@ -258,7 +265,10 @@ impl<'a> IdentitySecret<'a> {
     ) -> Result<Option<String>, CliError> {
         let users = users(self.before.as_ref(), self.registry.as_str());
         let manifest = secret_manifest(&self.name, self.namespace.as_str(), Some(content), &users, owner);
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let parameters = PatchParams {
+            dry_run: self.is_dry_run,
+            ..PatchParams::apply(FIELD_MANAGER).force()
+        };
         let patch = Patch::Apply(manifest);
         let written = call(self.api.patch_metadata(&self.name, &parameters, &patch))
             .await
@@ -283,7 +293,11 @@ impl<'a> IdentitySecret<'a> {
         {
             return Ok(None);
         }
-        match call(self.api.delete(&self.name, &DeleteParams::default())).await {
+        let parameters = DeleteParams {
+            dry_run: self.is_dry_run,
+            ..DeleteParams::default()
+        };
+        match call(self.api.delete(&self.name, &parameters)).await {
             Ok(_) => Ok(Some(ObjectChange::Deleted)),
             Err(error) if error.code() == Some(404) => Ok(None),
             Err(error) => Err(refusal(&format!("Secret {} can't be deleted", self.name), &error)),

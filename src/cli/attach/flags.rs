@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::namespaces::NamespaceChoice;
 use crate::api::acr_registry::CredentialKind;
-use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
 use crate::cli::flags::choice::one_of;
+use crate::cli::flags::dry_run::DryRunFlag;
 use crate::cli::flags::identity::{IdentityFlags, word};
 use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::flags::own_namespace::{NoNamespace, OwnNamespace};
 use crate::cli::flags::seconds::seconds;
 use crate::cli::output::ObjectOutput;
 use crate::cli::target::{ObjectName, RegistryTarget};
@@ -37,13 +38,13 @@ pub(in crate::cli) struct AttachArgs {
     /// The AcrRegistry's name, where it is not the registry's in lower case
     #[arg(long)]
     pub(super) name: Option<ObjectName>,
-    /// The namespace that pullpass runs in
-    #[arg(short = 'n', long, visible_alias = "namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    pub(super) own_namespace: ObjectName,
-    /// Write nothing, and ask no cluster: say what would be written, or print it with --output
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Print the object: with --dry-run as it would be written, else as the server has it
+    #[command(flatten)]
+    pub(super) own_namespace: OwnNamespace,
+    #[command(flatten)]
+    _namespace: NoNamespace,
+    #[command(flatten)]
+    pub(super) dry_run: DryRunFlag,
+    /// Print the object: with --dry-run=client as it would be written, else as the server has it
     #[arg(short, long, value_enum)]
     pub(super) output: Option<ObjectOutput>,
     #[command(

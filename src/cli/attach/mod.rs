@@ -17,7 +17,8 @@ pub(super) use self::readiness::{Evidence, Problem, ReadyState, STALE_STATUS_TIM
 use self::apply::{Cluster, Done};
 use self::plan::{AttachPlan, Content, PlanError, Wanted};
 use crate::api::acr_registry::AcrRegistry;
-use crate::cli::output::print;
+use crate::cli::flags::dry_run::DryRun;
+use crate::cli::output::{live, print};
 use crate::cli::target::ObjectName;
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
@@ -32,10 +33,11 @@ impl From<PlanError> for CliError {
 pub(super) fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
     args.check()?;
     let name = args.object_name();
-    if args.dry_run {
-        return dry_run(args, &name);
+    match args.dry_run.dry_run {
+        DryRun::Client => return dry_run(args, &name),
+        DryRun::Server => block_on(dry_run_on_server(args, &name))??,
+        DryRun::None => block_on(attach(args, &name))??,
     }
-    block_on(attach(args, &name))??;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,12 +47,16 @@ fn dry_run(args: &AttachArgs, name: &ObjectName) -> Result<ExitCode, CliError> {
     match args.output {
         Some(output) => print(&report::objects(
             &plan,
-            &args.own_namespace,
+            args.own_namespace.name(),
             content.as_ref(),
             output,
         )?)?,
         None => {
-            print(report::would_write(&plan, &args.own_namespace, content.as_ref()))?;
+            print(report::would_write(
+                &plan,
+                args.own_namespace.name(),
+                content.as_ref(),
+            ))?;
             eprintln!("pullpass: nothing was written, and no cluster was asked");
         }
     }
@@ -73,11 +79,25 @@ fn decide(
     Ok((plan, wanted))
 }
 
-async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
+/// Has the API server check everything, and keep nothing.
+async fn dry_run_on_server(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
+    let (_, _, done) = write(args, name).await?;
+    match args.output {
+        Some(output) => print(&live(&done.object, output)?),
+        None => print(report::written(&done, args.dry_run.dry_run)),
+    }
+}
+
+/// Writes what is asked for, as far as `--dry-run` lets it.
+async fn write<'a>(
+    args: &'a AttachArgs,
+    name: &'a ObjectName,
+) -> Result<(Cluster<'a>, AttachPlan, Done), CliError> {
     let cluster = Cluster {
         client: args.cluster.client().await?,
-        own_namespace: &args.own_namespace,
+        own_namespace: args.own_namespace.name(),
         name,
+        is_dry_run: args.dry_run.dry_run.is_of_server(),
     };
     let existing = cluster.existing().await?;
     let (plan, wanted) = decide(args, name, existing.as_ref())?;
@@ -87,8 +107,13 @@ async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
         eprintln!("pullpass: {refused}");
     }
     let done = cluster.write(&plan, content.as_ref(), existing.as_ref()).await?;
+    Ok((cluster, plan, done))
+}
+
+async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
+    let (cluster, plan, done) = write(args, name).await?;
     if args.output.is_none() {
-        print(report::written(&done))?;
+        print(report::written(&done, DryRun::None))?;
     }
     let object = if args.waiting.no_wait {
         done.object
@@ -103,7 +128,7 @@ async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
         ready
     };
     match args.output {
-        Some(output) => print(&report::live(&object, output)?),
+        Some(output) => print(&live(&object, output)?),
         None => Ok(()),
     }
 }

@@ -14,17 +14,20 @@ use crate::api::condition::{CUSTOM_DOMAINS, PULL_AUTHORIZED};
 use crate::api::identity::ManagedIdentity;
 use crate::api::names::REGISTRIES_ANNOTATION;
 use crate::cli::CliError;
+use crate::cli::flags::dry_run::DryRun;
 use crate::cli::output::{KIND, ObjectOutput, expiry, render, unwritable};
 use crate::cli::target::ObjectName;
 use crate::policy::identity::AttachedIdentity;
 
 /// What was done, an object a line.
-pub(super) fn written(done: &Done) -> String {
+pub(super) fn written(done: &Done, dry_run: DryRun) -> String {
+    let suffix = dry_run.suffix();
     let secret = done
         .secret
         .iter()
-        .map(|(name, outcome)| format!("secret/{name} {}\n", outcome.as_str()));
-    let registry = format!("{KIND}/{} {}\n", done.object.name_any(), done.registry.as_str());
+        .map(|(name, outcome)| format!("secret/{name} {}{suffix}\n", outcome.as_str()));
+    let name = done.object.name_any();
+    let registry = format!("{KIND}/{name} {}{suffix}\n", done.registry.as_str());
     secret.chain([registry]).collect()
 }
 
@@ -175,14 +178,6 @@ pub(super) fn objects(
     }
     let objects: Vec<Value> = secret.into_iter().chain([bare(&plan.object)?]).collect();
     render(&objects, output)
-}
-
-/// An object as the server has it.
-pub(super) fn live(object: &AcrRegistry, output: ObjectOutput) -> Result<String, CliError> {
-    let mut object = object.clone();
-    object.metadata.managed_fields = None;
-    let object = serde_json::to_value(&object).map_err(unwritable)?;
-    render(&[object], output)
 }
 
 /// An object without what only the server gives it.

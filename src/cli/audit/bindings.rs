@@ -49,7 +49,7 @@ impl Attached {
 }
 
 /// Reads them all, or those of one namespace. A cluster without the component has none.
-pub(super) async fn read(
+pub(in crate::cli) async fn read(
     client: &Client,
     only: Option<&str>,
 ) -> Result<(Vec<AttachedRegistry>, Vec<RegistryRow>), CliError> {

@@ -1,11 +1,11 @@
 //! `pullpass audit`: which running Pods have the pull secrets that their images need.
 
-mod bindings;
+pub(super) mod bindings;
 pub mod installed;
 mod open_reports;
 mod page;
 pub(super) mod policies;
-mod registries;
+pub(super) mod registries;
 mod report;
 mod workloads;
 
@@ -31,6 +31,7 @@ use self::workloads::Workloads;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
+use crate::cli::flags::no_headers::NoHeaders;
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 use crate::kubernetes::pages::{pages, pages_of};
@@ -66,9 +67,8 @@ pub(super) struct AuditArgs {
     /// What to print
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: AuditOutput,
-    /// Leave out the headings of tables
-    #[arg(long)]
-    no_headers: bool,
+    #[command(flatten)]
+    no_headers: NoHeaders,
     /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
     #[arg(long, value_parser = mode())]
     mode: Option<Mode>,
@@ -117,8 +117,8 @@ impl AuditOutput {
 pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
     let findings = block_on(look(args))??;
     let text = match args.output {
-        AuditOutput::Table => findings.table(args.uncovered, !args.no_headers),
-        AuditOutput::Wide => findings.wide(!args.no_headers),
+        AuditOutput::Table => findings.table(args.uncovered, args.no_headers.with_header()),
+        AuditOutput::Wide => findings.wide(args.no_headers.with_header()),
         AuditOutput::Json => findings.json(args.uncovered)?,
         AuditOutput::Yaml => findings.yaml(args.uncovered)?,
         AuditOutput::Name => findings.names(),
@@ -225,7 +225,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
 }
 
 /// The `ServiceAccounts` that enforce mountable secrets.
-async fn strict_accounts(client: &Client, only: Option<&str>) -> Result<StrictAccounts, CliError> {
+pub(super) async fn strict_accounts(client: &Client, only: Option<&str>) -> Result<StrictAccounts, CliError> {
     let api: Api<ServiceAccount> = match only {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

@@ -37,7 +37,7 @@ pub(in crate::cli) async fn read(client: &Client, webhook: Option<&Scope>) -> Se
 
 /// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; its defaults where that
 /// can't be read.
-pub(super) async fn rules(client: &Client) -> Policy {
+pub(in crate::cli) async fn rules(client: &Client) -> Policy {
     let indexes: Api<AcrIndex> = Api::all(client.clone());
     let index = call(indexes.get_opt(INDEX)).await.ok().flatten();
     let named = |name: &str| Action::ALL.into_iter().find(|action| action.as_str() == name);

@@ -19,7 +19,7 @@ use crate::registry::cloud::CloudName;
 
 /// What an AcrRegistry or an AcrPullBinding says of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct RegistryRow {
+pub(in crate::cli) struct RegistryRow {
     /// The AcrRegistry's name; of an AcrPullBinding `NAMESPACE/NAME`.
     pub(super) name: String,
     /// Its host; absent where neither the spec nor the status names it.
@@ -112,7 +112,9 @@ pub(super) fn unjudged(rows: &[RegistryRow]) -> impl Iterator<Item = &str> {
 }
 
 /// Reads them all.
-pub(super) async fn read(client: &Client) -> Result<(AttachedRegistries, Vec<RegistryRow>), CliError> {
+pub(in crate::cli) async fn read(
+    client: &Client,
+) -> Result<(AttachedRegistries, Vec<RegistryRow>), CliError> {
     let api: Api<AcrRegistry> = Api::all(client.clone());
     let mut pages = std::pin::pin!(pages(api));
     let (mut registries, mut rows) = (Vec::new(), Vec::new());

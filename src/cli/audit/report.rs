@@ -18,6 +18,9 @@ use crate::policy::rules::Policy;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
 
+/// What the report in JSON is called by.
+const SCHEMA: &str = "pullpass.dev/audit-report/v1";
+
 /// A Pod and a registry.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -183,9 +186,7 @@ impl Findings {
         let table = if rows.is_empty() {
             String::new()
         } else {
-            let table = table::render(header, rows);
-            let headings = usize::from(!with_header);
-            table.split_inclusive('\n').skip(headings).collect::<String>() + "\n"
+            table::render_with(header, rows, with_header) + "\n"
         };
         table + &notes.join("\n") + "\n"
     }
@@ -218,6 +219,7 @@ impl Findings {
             })
             .collect();
         serde_json::json!({
+            "schema": SCHEMA,
             "mode": self.mode,
             "installed": self.is_installed,
             "admissionPolicies": self.policies,

@@ -9,6 +9,7 @@ use super::grant::{Grant, named, not_installed};
 use super::plan::{BindPlan, Place};
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::cli::CliError;
+use crate::cli::flags::dry_run::DryRun;
 use crate::cli::flags::kubeconfig::{Role, refusal_without};
 use crate::cli::output::BINDING_KIND;
 use crate::cli::written::{FIELD_MANAGER, ObjectChange, Write};
@@ -29,6 +30,8 @@ pub(super) struct Cluster<'a> {
     pub(super) client: Client,
     pub(super) own_namespace: &'a str,
     pub(super) place: Place<'a>,
+    /// Whether the API server keeps what is written.
+    pub(super) dry_run: DryRun,
 }
 
 impl<'a> Cluster<'a> {
@@ -79,10 +82,13 @@ impl<'a> Cluster<'a> {
             let change = self.write_account(account, ids).await?;
             changes.push((format!("serviceaccount/{}", self.place.account), change));
         }
-        let granted = self.grant().write(&self.client, self.own_namespace).await?;
+        let granted = self
+            .grant()
+            .write(&self.client, self.own_namespace, self.dry_run)
+            .await?;
         let granted = granted.map(|(kind, change)| (named(kind, self.place.account), change));
         changes.extend(granted);
-        let object = self.write_binding(plan, false).await?;
+        let object = self.write_binding(plan, self.dry_run.is_of_server()).await?;
         let change = match (existing, &plan.write) {
             (None, _) => ObjectChange::Created,
             (Some(_), Write::Nothing) => ObjectChange::Unchanged,
@@ -95,7 +101,9 @@ impl<'a> Cluster<'a> {
                 account: before,
                 ..self.grant()
             };
-            let deleted = grant.withdraw(&self.client, self.place.name).await?;
+            let deleted = grant
+                .withdraw(&self.client, self.place.name, self.dry_run)
+                .await?;
             let deleted = deleted.into_iter().map(|kind| named(kind, before));
             changes.extend(deleted.map(|name| (name, ObjectChange::Deleted)));
         }
@@ -108,13 +116,14 @@ impl<'a> Cluster<'a> {
 
     async fn write_account(&self, write: &Write, ids: &AccountIds) -> Result<ObjectChange, CliError> {
         let accounts = self.accounts();
+        let dry_run = self.dry_run.is_of_server();
         let field_manager = Some(FIELD_MANAGER.to_owned());
         let (written, change) = match write {
             Write::Nothing => return Ok(ObjectChange::Unchanged),
             Write::Create => {
                 let parameters = PostParams {
+                    dry_run,
                     field_manager,
-                    ..PostParams::default()
                 };
                 let account = manifest(self.place.namespace, self.place.account, ids);
                 let created = call(accounts.create(&parameters, &account)).await;
@@ -122,6 +131,7 @@ impl<'a> Cluster<'a> {
             }
             Write::Patch(patch) => {
                 let parameters = PatchParams {
+                    dry_run,
                     field_manager,
                     ..PatchParams::default()
                 };

@@ -4,12 +4,13 @@ use clap::Args;
 
 use super::account::AccountIds;
 use crate::api::acr_registry::CredentialKind;
-use crate::api::names::OWN_NAMESPACE;
 use crate::cli::CliError;
 use crate::cli::attach::{WaitFlags, audience, repository};
 use crate::cli::flags::choice::one_of;
+use crate::cli::flags::dry_run::DryRunFlag;
 use crate::cli::flags::identity::{client, tenant};
 use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::flags::own_namespace::OwnNamespace;
 use crate::cli::output::ObjectOutput;
 use crate::cli::target::{AccountName, ObjectName, RegistryTarget};
 use crate::registry::cloud::CloudName;
@@ -41,13 +42,11 @@ pub(in crate::cli) struct BindArgs {
     /// The AcrPullBinding's name, where it is not the registry's in lower case
     #[arg(long)]
     pub(super) name: Option<ObjectName>,
-    /// The namespace that pullpass runs in
-    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    pub(super) own_namespace: ObjectName,
-    /// Write nothing, and ask no cluster: say what would be written, or print it with --output
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Print the object: with --dry-run as it would be written, else as the server has it
+    #[command(flatten)]
+    pub(super) own_namespace: OwnNamespace,
+    #[command(flatten)]
+    pub(super) dry_run: DryRunFlag,
+    /// Print the object: with --dry-run=client as it would be written, else as the server has it
     #[arg(short, long, value_enum)]
     pub(super) output: Option<ObjectOutput>,
     #[command(flatten)]

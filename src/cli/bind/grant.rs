@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::names::{MANAGER, token_grant};
 use crate::cli::CliError;
+use crate::cli::flags::dry_run::DryRun;
 use crate::cli::flags::kubeconfig::{Role as NeededRole, refusal_without};
 use crate::cli::written::{FIELD_MANAGER, ObjectChange, is_ours};
 use crate::kubernetes::call::{CallError, call};
@@ -72,16 +73,17 @@ impl Grant<'_> {
         &self,
         client: &Client,
         own_namespace: &str,
+        dry_run: DryRun,
     ) -> Result<[(&'static str, ObjectChange); 2], CliError> {
         let roles = Api::namespaced(client.clone(), self.namespace);
         let role = self.role();
         let role_written = self
-            .ensure(&roles, &role, |found: &Role| found.rules == role.rules)
+            .ensure(&roles, &role, dry_run, |found: &Role| found.rules == role.rules)
             .await?;
         let bindings = Api::namespaced(client.clone(), self.namespace);
         let binding = self.role_binding(own_namespace);
         let binding_written = self
-            .ensure(&bindings, &binding, |found: &RoleBinding| {
+            .ensure(&bindings, &binding, dry_run, |found: &RoleBinding| {
                 let subjects = || found.subjects.iter().flatten();
                 let mut wanted = binding.subjects.iter().flatten();
                 found.role_ref == binding.role_ref
@@ -95,6 +97,7 @@ impl Grant<'_> {
         &self,
         api: &Api<K>,
         wanted: &K,
+        dry_run: DryRun,
         grants: impl Fn(&K) -> bool,
     ) -> Result<ObjectChange, CliError>
     where
@@ -115,8 +118,8 @@ impl Grant<'_> {
         match found {
             None => {
                 let parameters = PostParams {
+                    dry_run: dry_run.is_of_server(),
                     field_manager: Some(FIELD_MANAGER.to_owned()),
-                    ..PostParams::default()
                 };
                 let created = call(api.create(&parameters, wanted)).await;
                 created.map_err(|error| refused("created", &error))?;
@@ -125,6 +128,7 @@ impl Grant<'_> {
             Some(found) if grants(&found) => Ok(ObjectChange::Unchanged),
             Some(found) if is_ours(found.meta()) => {
                 let parameters = PatchParams {
+                    dry_run: dry_run.is_of_server(),
                     field_manager: Some(FIELD_MANAGER.to_owned()),
                     ..PatchParams::default()
                 };
@@ -145,29 +149,12 @@ impl Grant<'_> {
     }
 
     /// Takes back what binding granted, unless an AcrPullBinding of the namespace other than this one needs it; gives what was
-    /// deleted.
+    /// deleted, or would be.
     pub(in crate::cli) async fn withdraw(
         &self,
         client: &Client,
         but: &str,
-    ) -> Result<Vec<&'static str>, CliError> {
-        self.take_back(client, but, false).await
-    }
-
-    /// What [`Self::withdraw`] would delete.
-    pub(in crate::cli) async fn withdrawable(
-        &self,
-        client: &Client,
-        but: &str,
-    ) -> Result<Vec<&'static str>, CliError> {
-        self.take_back(client, but, true).await
-    }
-
-    async fn take_back(
-        &self,
-        client: &Client,
-        but: &str,
-        dry_run: bool,
+        dry_run: DryRun,
     ) -> Result<Vec<&'static str>, CliError> {
         if self.is_needed(client, but).await? {
             return Ok(Vec::new());
@@ -196,7 +183,7 @@ impl Grant<'_> {
     }
 
     /// Deletes what binding wrote; says whether it was there.
-    async fn delete<K>(&self, api: &Api<K>, dry_run: bool) -> Result<bool, CliError>
+    async fn delete<K>(&self, api: &Api<K>, dry_run: DryRun) -> Result<bool, CliError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -209,10 +196,14 @@ impl Grant<'_> {
         if !found.is_some_and(|found| is_ours(&found.metadata)) {
             return Ok(false);
         }
-        if dry_run {
+        if dry_run == DryRun::Client {
             return Ok(true);
         }
-        match call(api.delete(&name, &DeleteParams::default())).await {
+        let parameters = DeleteParams {
+            dry_run: dry_run.is_of_server(),
+            ..DeleteParams::default()
+        };
+        match call(api.delete(&name, &parameters)).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(404) => Ok(false),
             Err(error) => Err(refused(&error)),

@@ -21,7 +21,8 @@ use self::plan::{BindPlan, Place, PlanError, plan};
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::reason::Reason;
 use crate::cli::attach::{Evidence, Problem, ReadyState, STALE_STATUS_TIMEOUT, judge};
-use crate::cli::output::{print, render};
+use crate::cli::flags::dry_run::DryRun;
+use crate::cli::output::{live, print, render};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
@@ -40,10 +41,9 @@ pub(super) fn run(args: &BindArgs) -> Result<ExitCode, CliError> {
         name: name.as_str(),
         account: args.service_account.as_str(),
     };
-    if args.dry_run {
-        dry_run(args, place)?;
-    } else {
-        block_on(bind(args, place))??;
+    match args.dry_run.dry_run {
+        DryRun::Client => dry_run(args, place)?,
+        DryRun::Server | DryRun::None => block_on(bind(args, place))??,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,6 +68,7 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
         client: args.cluster.client().await?,
         own_namespace: args.own_namespace.as_str(),
         place,
+        dry_run: args.dry_run.dry_run,
     };
     let existing = cluster.existing().await?;
     let plan = plan(&args.target, place, &args.spec, existing.as_ref())?;
@@ -77,10 +78,10 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
         .write(&plan, &account, ids.as_ref(), existing.as_ref())
         .await?;
     if args.output.is_none() {
-        print(report::written(&done))?;
+        print(report::written(&done, cluster.dry_run))?;
     }
     let issuer = issuer(&cluster.client).await;
-    let object = if args.waiting.no_wait {
+    let object = if args.waiting.no_wait || cluster.dry_run.is_of_server() {
         eprint!("{}", report::trust(&plan.login_server, place, issuer.as_deref()));
         done.object
     } else {
@@ -94,7 +95,7 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
         ready
     };
     match args.output {
-        Some(output) => print(&report::live(&object, output)?),
+        Some(output) => print(&live(&object, output)?),
         None => Ok(()),
     }
 }

@@ -11,7 +11,8 @@ use crate::api::names::service_account_subject;
 use crate::azure::remedy::{ISSUER, federated_credential, token_exchange_audience};
 use crate::cli::CliError;
 use crate::cli::attach::Problem;
-use crate::cli::output::{ObjectOutput, expiry, named, render, unwritable};
+use crate::cli::flags::dry_run::DryRun;
+use crate::cli::output::{expiry, named, unwritable};
 use crate::registry::login_server::LoginServer;
 
 /// The objects of a plan, in the order in which they are written.
@@ -48,23 +49,11 @@ pub(super) fn would_write(objects: &[Value], place: Place<'_>) -> String {
 }
 
 /// What was done, an object a line.
-pub(super) fn written(done: &Done) -> String {
+pub(super) fn written(done: &Done, dry_run: DryRun) -> String {
+    let suffix = dry_run.suffix();
     let lines = done.changes.iter();
-    let lines = lines.map(|(name, change)| {
-        format!(
-            "{name} {}
-",
-            change.as_str()
-        )
-    });
+    let lines = lines.map(|(name, change)| format!("{name} {}{suffix}\n", change.as_str()));
     lines.collect::<Vec<_>>().concat()
-}
-
-/// An object as the server has it.
-pub(super) fn live(object: &AcrPullBinding, output: ObjectOutput) -> Result<String, CliError> {
-    let mut object = object.clone();
-    object.metadata.managed_fields = None;
-    render(&[serde_json::to_value(&object).map_err(unwritable)?], output)
 }
 
 /// What there is now.

@@ -18,11 +18,11 @@ use self::cluster::Named;
 use self::identity::{CheckedIdentity, Given};
 use self::installation::InstallationFlags;
 use self::report::{About, Report};
-use crate::api::names::OWN_NAMESPACE;
 use crate::check::runner::Runner;
 use crate::check::{Subject, SubjectIdentity, Target};
 use crate::cli::flags::azure::AzureFlags;
 use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::flags::own_namespace::OwnNamespace;
 use crate::cli::flags::seconds::seconds;
 use crate::cli::{CliError, block_on};
 use crate::registry::login_server::LoginServer;
@@ -67,9 +67,8 @@ pub(super) struct CheckArgs {
     /// How long a step may take
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
-    /// The namespace that pullpass runs in
-    #[arg(long, value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    own_namespace: String,
+    #[command(flatten)]
+    own_namespace: OwnNamespace,
     #[command(
         flatten,
         next_help_heading = "Identity, where it is not the AcrRegistry's: one of them"
@@ -96,7 +95,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let is_well = match &args.registry {
         None => {
             args.identity.refuse_without_registry()?;
-            let (flags, own_namespace) = (&args.installation, &args.own_namespace);
+            let (flags, own_namespace) = (&args.installation, args.own_namespace.as_str());
             block_on(installation::run(
                 flags,
                 args.output,
@@ -145,7 +144,7 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
                 "an AcrPullBinding is checked as its own ServiceAccount: leave --namespace or the identity out".to_owned(),
             ));
         }
-        bound::subject(&args.cluster, &args.own_namespace, namespace, registry).await?
+        bound::subject(&args.cluster, args.own_namespace.as_str(), namespace, registry).await?
     } else {
         of_cluster(args, registry, given).await?
     };
@@ -169,7 +168,7 @@ async fn of_cluster(args: &CheckArgs, registry: &str, given: Option<Given>) -> R
                 Err(identity) => {
                     Box::pin(cluster::of_secret(
                         &args.cluster,
-                        &args.own_namespace,
+                        args.own_namespace.as_str(),
                         &login_server,
                         identity,
                     ))
@@ -183,7 +182,7 @@ async fn of_cluster(args: &CheckArgs, registry: &str, given: Option<Given>) -> R
             target: None,
         },
         (Named::LoginServer(login_server), None) => {
-            match cluster::attached(&args.cluster, &args.own_namespace, &login_server).await {
+            match cluster::attached(&args.cluster, args.own_namespace.as_str(), &login_server).await {
                 Ok(Some(subject)) => subject,
                 // A registry can be looked at from where there is no cluster.
                 outcome @ (Ok(None) | Err(CliError::Cluster(_))) => Subject {
@@ -205,7 +204,7 @@ async fn of_cluster(args: &CheckArgs, registry: &str, given: Option<Given>) -> R
             }
         }
         (Named::Registry(name), given) => {
-            cluster::named(&args.cluster, &args.own_namespace, &name, given).await?
+            cluster::named(&args.cluster, args.own_namespace.as_str(), &name, given).await?
         }
     })
 }
@@ -218,7 +217,7 @@ fn endpoint_of(text: &str, login_server: &LoginServer) -> Option<String> {
 }
 
 async fn in_cluster(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
-    let (flags, own_namespace) = (&args.cluster, &args.own_namespace);
+    let (flags, own_namespace) = (&args.cluster, args.own_namespace.as_str());
     let (facts, events) = match &args.installation.namespace {
         Some(namespace) => bound::facts(flags, own_namespace, namespace, registry).await?,
         None => {

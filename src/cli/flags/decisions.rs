@@ -1,13 +1,25 @@
 //! Flags that several commands share.
 
-use clap::Args;
-use clap::builder::{PossibleValue, TypedValueParser};
+use std::collections::BTreeSet;
 
-use crate::api::names::OWN_NAMESPACE;
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
 use crate::cli::flags::choice::one_of;
+use crate::cli::flags::own_namespace::OwnNamespace;
 use crate::policy::decision::Settings;
 use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::{Mode, Scope};
+
+/// What the flags are called by that a cluster may answer in the place of.
+const DECISIONS: [&str; 5] = [
+    "mode",
+    "exclude_namespaces",
+    "own_namespace",
+    "unattached",
+    "forbidden",
+];
 
 /// What a decision depends on.
 #[derive(Debug, Clone, Args)]
@@ -24,9 +36,8 @@ pub(in crate::cli) struct DecisionFlags {
         env = "PULLPASS_EXCLUDE_NAMESPACES"
     )]
     pub(in crate::cli) exclude_namespaces: Vec<String>,
-    /// The namespace that pullpass runs in
-    #[arg(long, visible_alias = "namespace", value_name = "NAME", default_value = OWN_NAMESPACE, env = "PULLPASS_NAMESPACE")]
-    pub(in crate::cli) own_namespace: String,
+    #[command(flatten)]
+    pub(in crate::cli) own_namespace: OwnNamespace,
     /// What to do about an image on ACR whose registry is not attached
     #[arg(long, value_parser = action(), value_name = "ACTION", default_value = Action::Allow.as_str(), env = "PULLPASS_UNATTACHED")]
     pub(in crate::cli) unattached: Action,
@@ -40,7 +51,7 @@ impl DecisionFlags {
         Settings {
             scope: Scope::new(
                 self.mode,
-                &self.own_namespace,
+                self.own_namespace.as_str(),
                 self.exclude_namespaces.iter().cloned(),
             ),
             policy: Policy {
@@ -48,6 +59,79 @@ impl DecisionFlags {
                 forbidden: self.forbidden,
             },
         }
+    }
+}
+
+/// The same for a command that can ask a cluster: what no flag says, the cluster may say.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct ClusterDecisionFlags {
+    flags: DecisionFlags,
+    /// The flags that were given, or their environment variables.
+    given: BTreeSet<&'static str>,
+}
+
+impl ClusterDecisionFlags {
+    /// What the flags say, and their defaults.
+    pub(in crate::cli) fn settings(&self) -> Settings {
+        self.flags.settings()
+    }
+
+    /// What the flags say, and a cluster of what they don't.
+    pub(in crate::cli) fn settings_over(&self, cluster: Settings) -> Settings {
+        let own = self.settings();
+        let is_given = |name| self.given.contains(name);
+        let scope = if is_given("own_namespace") || is_given("exclude_namespaces") {
+            own.scope.with_mode(cluster.scope.mode())
+        } else {
+            cluster.scope
+        };
+        Settings {
+            scope: if is_given("mode") {
+                scope.with_mode(self.flags.mode)
+            } else {
+                scope
+            },
+            policy: Policy {
+                unattached: if is_given("unattached") {
+                    self.flags.unattached
+                } else {
+                    cluster.policy.unattached
+                },
+                forbidden: if is_given("forbidden") {
+                    self.flags.forbidden
+                } else {
+                    cluster.policy.forbidden
+                },
+            },
+        }
+    }
+}
+
+impl Args for ClusterDecisionFlags {
+    fn augment_args(command: Command) -> Command {
+        DecisionFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        DecisionFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for ClusterDecisionFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let is_given = |name: &&str| {
+            let source = matches.value_source(name);
+            source.is_some_and(|source| source != ValueSource::DefaultValue)
+        };
+        Ok(Self {
+            flags: DecisionFlags::from_arg_matches(matches)?,
+            given: DECISIONS.into_iter().filter(is_given).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
@@ -69,4 +153,45 @@ fn action() -> impl TypedValueParser<Value = Action> {
             Action::Deny => "The request is refused",
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str]) -> Settings {
+        let command = ClusterDecisionFlags::augment_args(Command::new("test"));
+        let matches = command.no_binary_name(true).get_matches_from(arguments);
+        let flags = ClusterDecisionFlags::from_arg_matches(&matches).unwrap();
+        let cluster = Settings {
+            scope: Scope::new(Mode::OptIn, "elsewhere", ["legacy".to_owned()]),
+            policy: Policy {
+                unattached: Action::Deny,
+                forbidden: Action::Deny,
+            },
+        };
+        flags.settings_over(cluster)
+    }
+
+    #[test]
+    fn flags_come_before_what_a_cluster_says() {
+        let of_cluster = settings(&[]);
+        assert_eq!(
+            of_cluster.scope,
+            Scope::new(Mode::OptIn, "elsewhere", ["legacy".to_owned()])
+        );
+        assert_eq!(of_cluster.policy.unattached, Action::Deny);
+        let given = settings(&["--mode=cluster-wide", "--unattached=allow"]);
+        assert_eq!(
+            given.scope,
+            Scope::new(Mode::ClusterWide, "elsewhere", ["legacy".to_owned()])
+        );
+        assert_eq!(
+            (given.policy.unattached, given.policy.forbidden),
+            (Action::Allow, Action::Deny)
+        );
+        let excluded = settings(&["--exclude-namespaces=a,b"]);
+        let names = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(excluded.scope, Scope::new(Mode::OptIn, "pullpass-system", names));
+    }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
-use http::{HeaderName, HeaderValue, Uri};
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use http::Uri;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::api::advice::with_advice;
 use crate::api::names::{EDIT_ROLE, VIEW_ROLE};
 use crate::cli::CliError;
+use crate::cli::flags::impersonation::ImpersonationFlags;
 use crate::cli::flags::seconds::seconds;
 use crate::http::{Proxy, ProxyError};
 use crate::kubernetes::call::CallError;
@@ -29,21 +30,17 @@ pub(in crate::cli) struct KubeFlags {
     /// The kubeconfig's context, instead of its current one
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(contexts))]
     context: Option<String>,
-    /// Act as this user, as far as you may impersonate them; a service account is
-    /// system:serviceaccount:NAMESPACE:NAME
-    #[arg(long = "as", value_name = "USER", value_parser = header)]
-    act_as: Option<HeaderValue>,
-    /// Act as a member of this group, with --as; may be repeated
-    #[arg(long = "as-group", value_name = "GROUP", requires = "act_as", value_parser = header)]
-    act_as_groups: Vec<HeaderValue>,
+    /// The kubeconfig's cluster, instead of the context's
+    #[arg(long = "cluster", value_name = "NAME")]
+    cluster_name: Option<String>,
+    /// The kubeconfig's user, instead of the context's
+    #[arg(long = "user", value_name = "NAME")]
+    user_name: Option<String>,
+    #[command(flatten)]
+    impersonation: ImpersonationFlags,
     /// How long a request to the API server may take, where that is less than without it (10s); 0 changes nothing
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     request_timeout: Option<Duration>,
-}
-
-/// Text that a header can carry.
-fn header(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(text).map_err(|_| "it has characters that no HTTP header can carry".to_owned())
 }
 
 /// What --context can be, as far as the files that are read without --kubeconfig say.
@@ -65,11 +62,12 @@ impl KubeFlags {
         let mut own_proxy = None;
         let mut config = match self.read() {
             Ok(kubeconfig) => {
-                own_proxy = proxy_of(&kubeconfig, self.context.as_deref()).map(str::to_owned);
                 let options = KubeConfigOptions {
                     context: self.context.clone(),
-                    ..KubeConfigOptions::default()
+                    cluster: self.cluster_name.clone(),
+                    user: self.user_name.clone(),
                 };
+                own_proxy = proxy_of(&kubeconfig, &options).map(str::to_owned);
                 let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
                 config.map_err(|error| problem(&error))?
             }
@@ -81,8 +79,8 @@ impl KubeFlags {
         };
         config.proxy_url = proxy_to(&config.cluster_url, own_proxy.as_deref(), Proxy::from_environment)
             .map_err(|error| CliError::Cluster(error.to_string()))?;
-        let impersonation = self.impersonation(&config.auth_info);
-        config.headers.extend(impersonation.map_err(CliError::Cluster)?);
+        let impersonation = self.impersonation.headers(&config.auth_info);
+        config.headers.extend(impersonation.map_err(CliError::Input)?);
         let timeout = self.request_timeout.filter(|timeout| !timeout.is_zero());
         client_within(timeout, config).map_err(|error| problem(&error))
     }
@@ -109,9 +107,10 @@ impl KubeFlags {
         self.context.as_deref()
     }
 
-    /// Whether no flag names a file or a context.
-    fn is_unnamed(&self) -> bool {
-        self.kubeconfig.is_none() && self.context.is_none()
+    /// Whether no flag names a cluster, or a file that would.
+    pub(in crate::cli) fn is_unnamed(&self) -> bool {
+        let names = [&self.context, &self.cluster_name, &self.user_name];
+        self.kubeconfig.is_none() && names.into_iter().all(Option::is_none)
     }
 
     fn read(&self) -> Result<Kubeconfig, KubeconfigError> {
@@ -119,24 +118,6 @@ impl KubeFlags {
             Some(path) => Kubeconfig::read_from(path),
             None => Kubeconfig::read(),
         }
-    }
-
-    /// The headers that say whose rights count: those of the flags, or else of the kubeconfig, which kube reads and leaves out.
-    fn impersonation(&self, user: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-        let (name, groups) = match &self.act_as {
-            Some(name) => (Some(name.clone()), self.act_as_groups.clone()),
-            None => {
-                let groups = user.impersonate_groups.iter().flatten();
-                let groups: Result<_, _> = groups.map(|group| header(group)).collect();
-                let name = user.impersonate.as_deref().filter(|name| !name.is_empty());
-                (name.map(header).transpose()?, groups?)
-            }
-        };
-        let name = name.map(|name| (HeaderName::from_static("impersonate-user"), name));
-        let groups = groups
-            .into_iter()
-            .map(|group| (HeaderName::from_static("impersonate-group"), group));
-        Ok(name.into_iter().chain(groups).collect())
     }
 }
 
@@ -149,11 +130,14 @@ fn is_missing(error: &KubeconfigError) -> bool {
     }
 }
 
-/// The proxy that a kubeconfig names for a context's cluster.
-fn proxy_of<'a>(kubeconfig: &'a Kubeconfig, context: Option<&str>) -> Option<&'a str> {
-    let name = context.or(kubeconfig.current_context.as_deref())?;
-    let context = kubeconfig.contexts.iter().find(|context| context.name == name)?;
-    let cluster = &context.context.as_ref()?.cluster;
+/// The proxy that a kubeconfig names for the cluster that is chosen.
+fn proxy_of<'a>(kubeconfig: &'a Kubeconfig, options: &'a KubeConfigOptions) -> Option<&'a str> {
+    let of_context = || {
+        let name = options.context.as_ref().or(kubeconfig.current_context.as_ref())?;
+        let context = kubeconfig.contexts.iter().find(|context| context.name == *name)?;
+        Some(&context.context.as_ref()?.cluster)
+    };
+    let cluster = options.cluster.as_ref().or_else(of_context)?;
     let named = kubeconfig.clusters.iter().find(|named| named.name == *cluster)?;
     let url = named.cluster.as_ref()?.proxy_url.as_deref()?;
     Some(url).filter(|url| !url.is_empty())
@@ -324,42 +308,20 @@ mod tests {
             "current-context": "to-a",
         }))
         .unwrap();
-        assert_eq!(proxy_of(&kubeconfig, None), Some("http://p.example"));
-        assert_eq!(proxy_of(&kubeconfig, Some("to-a")), Some("http://p.example"));
-        assert_eq!(proxy_of(&kubeconfig, Some("to-b")), None);
-        assert_eq!(proxy_of(&kubeconfig, Some("to-c")), None);
-    }
-
-    #[test]
-    fn flags_say_whose_rights_count_before_the_kubeconfig_does() {
-        let user: AuthInfo =
-            serde_json::from_value(json!({"as": "jane", "as-groups": ["team-a", "team-b"]})).unwrap();
-        let said = |flags: &KubeFlags, user: &AuthInfo| -> Vec<_> {
-            let headers = flags.impersonation(user).unwrap().into_iter();
-            headers
-                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-                .collect()
-        };
-        let none = KubeFlags::default();
-        assert!(said(&none, &AuthInfo::default()).is_empty());
-        assert_eq!(
-            said(&none, &user),
-            [
-                "impersonate-user: jane",
-                "impersonate-group: team-a",
-                "impersonate-group: team-b"
-            ]
-        );
-        let flags = KubeFlags {
-            act_as: Some(HeaderValue::from_static("joe")),
-            act_as_groups: vec![HeaderValue::from_static("team-c")],
-            ..KubeFlags::default()
-        };
-        assert_eq!(
-            said(&flags, &user),
-            ["impersonate-user: joe", "impersonate-group: team-c"]
-        );
-        let broken: AuthInfo = serde_json::from_value(json!({"as": "two\nlines"})).unwrap();
-        assert!(none.impersonation(&broken).is_err());
+        for (context, cluster, proxy) in [
+            (None, None, Some("http://p.example")),
+            (Some("to-a"), None, Some("http://p.example")),
+            (Some("to-b"), None, None),
+            (Some("to-c"), None, None),
+            (Some("to-a"), Some("b"), None),
+            (Some("to-b"), Some("a"), Some("http://p.example")),
+        ] {
+            let options = KubeConfigOptions {
+                context: context.map(str::to_owned),
+                cluster: cluster.map(str::to_owned),
+                user: None,
+            };
+            assert_eq!(proxy_of(&kubeconfig, &options), proxy, "{context:?} {cluster:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::base::abridged::abridged;
 use crate::cli::CliError;
+use crate::cli::output::named;
 use crate::policy::request::{Operation, PodView, ReviewRequest};
 use crate::view::manifests::{api_group, kind_and_name};
 
@@ -20,6 +21,8 @@ const MAX_NAMED: usize = 10;
 pub(super) struct ReviewSubject {
     pub(super) kind: String,
     pub(super) name: String,
+    /// The object as kubectl names it.
+    pub(super) object: String,
     asks: Asks,
     /// The object as JSON text.
     text: String,
@@ -40,6 +43,14 @@ impl ReviewSubject {
         match &self.asks {
             Asks::Review => ReviewRequest::decode(text).map_err(|error| self.failed(&error)),
             Asks::Creation { namespace } => self.creation(namespace),
+        }
+    }
+
+    /// The namespace of the Pod in question.
+    pub(super) fn namespace(&self) -> Result<String, CliError> {
+        match &self.asks {
+            Asks::Review => Ok(self.request()?.namespace.into_owned()),
+            Asks::Creation { namespace } => Ok(namespace.clone()),
         }
     }
 
@@ -135,6 +146,7 @@ pub(super) fn gather(
     if kind == "AdmissionReview" {
         subjects.push(ReviewSubject {
             name: "-".to_owned(),
+            object: named(object),
             kind,
             asks: Asks::Review,
             text: object.to_string(),
@@ -151,6 +163,7 @@ pub(super) fn gather(
         subjects.push(ReviewSubject {
             kind: kind.clone(),
             name,
+            object: named(object),
             asks: Asks::Creation {
                 namespace: namespace.to_owned(),
             },

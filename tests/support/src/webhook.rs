@@ -165,7 +165,7 @@ impl Webhook {
         {
             command.arg("--shutdown-delay=0");
         }
-        command.arg("--namespace").arg(own_namespace);
+        command.arg("--own-namespace").arg(own_namespace);
         if !matches!(source, Source::ClusterWithCertificate(_) | Source::Pod(..)) {
             command.arg("--tls-cert").arg(certificate.path(CERTIFICATE));
             command.arg("--tls-key").arg(certificate.path(KEY));
