@@ -1,8 +1,8 @@
 # Everything that one does with a checkout. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-# Tests that start a cluster wait more than they work: half as many again as there are processors.
-export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
+# Tests that start a cluster wait more than they work: twice as many as there are processors.
+export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
 KEEP ?=
 SECONDS ?= 60
 TARGETS ?=
@@ -31,8 +31,8 @@ demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
 test test-oldest: export GOGC = 400
 test test-oldest: export GOMEMLIMIT = 1GiB
 
-.PHONY: test
-test: setup ## Run all tests: unit, property, integration, and end to end on a real control plane
+.PHONY: components
+components: setup ## Build what the tests run against: a control plane, a node and tools
 	tests/control-plane/build >/dev/null
 	if [[ $$EUID == 0 ]]; then tests/node/build >/dev/null; fi
 	tests/tools/build health >/dev/null
@@ -40,6 +40,9 @@ test: setup ## Run all tests: unit, property, integration, and end to end on a r
 	tests/tools/build helm >/dev/null
 	tests/tools/build reports >/dev/null
 	tests/tools/build resolver >/dev/null
+
+.PHONY: test
+test: components ## Run all tests: unit, property, integration, and end to end on a real control plane
 	cargo test --locked --workspace
 	source tests/go-environment && cd tests/control-plane && go test ./...
 

@@ -1,11 +1,18 @@
 //! What runs, where, and how often it is compiled for that.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use pullpass_test_support::wait_for;
 
 use super::{Result, rust_files};
+
+/// Only bounds how long a broken test takes.
+const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn continuous_integration_refuses_switches_that_weaken_tests() -> Result<()> {
@@ -24,6 +31,52 @@ fn continuous_integration_refuses_switches_that_weaken_tests() -> Result<()> {
             assert!(said.contains(&format!("{switch} is set")), "{said}");
         }
     }
+    Ok(())
+}
+
+/// Runs `.ci/run` with a `make` and a `cargo` that only note what they are called with, and do what a line of shell says.
+/// Gives whether it passed, and what was noted.
+fn continuous_integration(behaviour: &str) -> Result<(bool, String)> {
+    let programs = tempfile::tempdir()?;
+    let notes = programs.path().join("notes");
+    for name in ["make", "cargo"] {
+        let program = programs.path().join(name);
+        let script = format!("#!/bin/sh\nwhat=\"{name} $*\"\n{behaviour}\necho \"$what\" >>\"$NOTES\"\n");
+        fs::write(&program, script)?;
+        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    }
+    let status = Command::new("/bin/bash")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run"))
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", programs.path().display()))
+        .env("NOTES", &notes)
+        .status()?;
+    Ok((status.success(), fs::read_to_string(notes)?))
+}
+
+#[test]
+fn continuous_integration_fails_with_each_of_its_parts() -> Result<()> {
+    let (passed, noted) = continuous_integration("")?;
+    let mut called: Vec<&str> = noted.lines().collect();
+    assert!(passed && called.pop() == Some("make test"), "{noted}");
+    assert!(
+        called.contains(&"make components") && called.contains(&"make lint"),
+        "{noted}"
+    );
+    for part in ["make components", "make lint", "make test"] {
+        let (passed, noted) = continuous_integration(&format!("[ \"$what\" != '{part}' ] || exit 1"))?;
+        assert!(!passed && !noted.contains("make test"), "{part}: {noted}");
+    }
+    // What is built beside a failure is ended.
+    let (passed, noted) = continuous_integration(
+        "case $what in
+           'make components') sleep 600 & echo $! >>\"$NOTES\"; wait ;;
+           'make lint') while ! [ -s \"$NOTES\" ]; do sleep 0.1; done; exit 1 ;;
+         esac",
+    )?;
+    let process = Path::new("/proc").join(noted.trim());
+    assert!(!passed, "{noted}");
+    wait_for("the end of what is built beside", SOON, || !process.exists())?;
     Ok(())
 }
 
