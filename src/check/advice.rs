@@ -6,8 +6,8 @@ use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
 use crate::azure::remedy::{
-    self, Handover, Puller, Request, Situation, of_data_endpoint, of_missing_repository, of_missing_tag,
-    of_secret, of_too_many_repositories, of_unusable_password,
+    self, Handover, Puller, Request, Situation, of_data_endpoint, of_foreign_endpoint, of_missing_repository,
+    of_missing_tag, of_secret, of_too_many_repositories, of_unusable_password,
 };
 use crate::azure::service_error::ServiceError;
 use crate::base::remedy::Remedy;
@@ -95,6 +95,10 @@ pub(super) fn unreached(subject: &Subject, error: &HttpError) -> Vec<Cure> {
 }
 
 pub(super) fn registry(subject: &Subject, step: CheckStep, error: &AcrError) -> Vec<Cure> {
+    let is_answer = !matches!(error, AcrError::ServiceError(_));
+    if step == CheckStep::Endpoint && is_answer {
+        return listed(of_foreign_endpoint(subject.host_of(step)));
+    }
     let asked = match step {
         CheckStep::Exchange => Request::Exchange,
         CheckStep::AccessToken | CheckStep::Manifest | CheckStep::Layers => Request::Pull,

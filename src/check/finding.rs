@@ -16,7 +16,7 @@ pub enum CheckStep {
     Tls,
     /// `/v2/` asks for a token of the registry itself.
     Challenge,
-    /// The regional endpoint that was named, if one was: it has an address, and a connection.
+    /// The regional endpoint or the custom domain that was named, if one was: it is the registry's.
     Endpoint,
     /// A token of Entra ID.
     Entra,

@@ -25,8 +25,8 @@ pub enum Observation {
     Resolved(Result<Resolution, HttpError>),
     /// Whether there is a connection, and its version of TLS.
     Connected(Result<&'static str, HttpError>),
-    /// The same of the endpoint that was named.
-    Endpoint(Result<&'static str, HttpError>),
+    /// Whether the endpoint that was named is the registry's, and its version of TLS.
+    Endpoint(Result<&'static str, EndpointFault>),
     /// What `/v2/` asks for.
     Challenged(Result<(), AcrError>),
     /// Entra ID or the registry gave what was asked for.
@@ -48,6 +48,15 @@ pub enum Observation {
     Layers(Layers),
     /// Times.
     Clock(ClockReading),
+}
+
+/// Why an endpoint is of no use.
+#[derive(Debug)]
+pub enum EndpointFault {
+    /// It has no address, or there is no connection.
+    Unreached(HttpError),
+    /// It does not answer as the registry does.
+    Answer(AcrError),
 }
 
 /// Where a registry has clients get layers, and whether they can.
@@ -93,10 +102,12 @@ pub fn judge(subject: &Subject, step: CheckStep, observation: &Observation) -> S
         Observation::Connected(Ok(version)) => passed(format!("{version}, the certificate is trusted")),
         Observation::Resolved(Err(error))
         | Observation::Connected(Err(error))
-        | Observation::Endpoint(Err(error)) => unreached(subject, error),
+        | Observation::Endpoint(Err(EndpointFault::Unreached(error))) => unreached(subject, error),
+        Observation::Endpoint(Err(EndpointFault::Answer(error))) => refused(subject, step, error),
         Observation::Endpoint(Ok(version)) => passed(format!(
-            "{}: {version}, the certificate is trusted",
-            subject.endpoint.as_deref().unwrap_or_default()
+            "{}: {version}, the certificate is trusted, and it is {}",
+            subject.host_of(step),
+            subject.login_server
         )),
         Observation::Challenged(Ok(())) => passed("asks for a token of its own".to_owned()),
         Observation::Challenged(Err(error)) | Observation::LoggedIn(Err(error)) => {
@@ -217,7 +228,10 @@ fn code_of_step(step: CheckStep) -> Code {
 }
 
 fn code_of(step: CheckStep, error: &AcrError) -> Code {
-    let is_early = matches!(step, CheckStep::Challenge | CheckStep::Exchange);
+    let is_early = matches!(
+        step,
+        CheckStep::Challenge | CheckStep::Endpoint | CheckStep::Exchange
+    );
     match error {
         AcrError::Refused(AcrRefusal {
             is_about_encryption: true,
@@ -240,9 +254,11 @@ fn code_of(step: CheckStep, error: &AcrError) -> Code {
 
 fn refused(subject: &Subject, step: CheckStep, error: &AcrError) -> StepOutcome {
     let code = code_of(step, error);
-    let host = &subject.login_server;
+    let host = subject.host_of(step);
     let cause = match (step, error) {
-        (CheckStep::Challenge, AcrError::Refused(refusal)) if code == Code::Forbidden => {
+        (CheckStep::Challenge | CheckStep::Endpoint, AcrError::Refused(refusal))
+            if code == Code::Forbidden =>
+        {
             format!(
                 "{host} keeps this machine out ({refusal}): its firewall does not know the address, or public access \
                  is off"

@@ -6,7 +6,7 @@ use http::Uri;
 use jiff::Timestamp;
 
 use super::finding::{CheckStep, Finding, Step, StepOutcome};
-use super::judge::{ClockReading, Layers, Observation, judge};
+use super::judge::{ClockReading, EndpointFault, Layers, Observation, judge};
 use super::subject::{Subject, SubjectIdentity, Target};
 use crate::azure::acr::{self, AcrError, AcrRefusal, BlobSource, Manifest};
 use crate::azure::jwt::Claims;
@@ -144,12 +144,20 @@ impl Runner<'_> {
         let Some(endpoint) = &self.subject.endpoint else {
             return;
         };
-        let url = greeting_of(endpoint);
-        let reached = match self.http.resolve(&url).await {
-            Ok(_) => self.http.connect(&url).await,
-            Err(error) => Err(error),
-        };
-        log.observed(CheckStep::Endpoint, &Observation::Endpoint(reached));
+        let found = self.endpoint(endpoint).await;
+        log.observed(CheckStep::Endpoint, &Observation::Endpoint(found));
+    }
+
+    /// No credential goes along: users who may write AcrRegistries choose the custom domains.
+    async fn endpoint(&self, host: &str) -> Result<&'static str, EndpointFault> {
+        let url = greeting_of(host);
+        self.http.resolve(&url).await.map_err(EndpointFault::Unreached)?;
+        let version = self.http.connect(&url).await.map_err(EndpointFault::Unreached)?;
+        let login_server = &self.subject.login_server;
+        acr::challenge_at(self.http, host, login_server, (self.clock)())
+            .await
+            .map_err(EndpointFault::Answer)?;
+        Ok(version)
     }
 
     /// The token that the identity is given in the end.

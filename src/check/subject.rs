@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::finding::CheckStep;
 use crate::azure::mint::{ManagedIdentity, MintIdentity, MintRequest};
 use crate::base::secret_text::SecretText;
 use crate::registry::image::{ImageReference, ImageReferenceError};
@@ -15,7 +16,7 @@ use crate::registry::resource_id::ResourceId;
 pub struct Subject {
     /// The registry.
     pub login_server: LoginServer,
-    /// The regional endpoint that it was named by, if it was.
+    /// The host that it was named by, where that is not the login server: a regional endpoint, or a custom domain.
     pub endpoint: Option<String>,
     /// The AcrRegistry that it was found by, if it was.
     pub registry: Option<String>,
@@ -25,6 +26,16 @@ pub struct Subject {
     pub identity: SubjectIdentity,
     /// What is pulled.
     pub target: Option<Target>,
+}
+
+impl Subject {
+    /// The host that a step is about.
+    pub(super) fn host_of(&self, step: CheckStep) -> &str {
+        match (step, &self.endpoint) {
+            (CheckStep::Endpoint, Some(endpoint)) => endpoint,
+            _ => self.login_server.as_str(),
+        }
+    }
 }
 
 /// Who pulls.
@@ -73,11 +84,17 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads `REPOSITORY[:TAG][@DIGEST]`, which may have the registry itself before it.
-    pub fn parse(text: &str, login_server: &LoginServer) -> Result<Self, TargetError> {
+    /// Reads `REPOSITORY[:TAG][@DIGEST]`, which may have the registry before it: its login server, or the host that it was
+    /// named by.
+    pub fn parse(
+        text: &str,
+        login_server: &LoginServer,
+        endpoint: Option<&str>,
+    ) -> Result<Self, TargetError> {
         let image = ImageReference::parse(text)?;
         if let Some(host) = image.registry()
             && LoginServer::known_host(&host) != login_server.as_str()
+            && endpoint != Some(host.as_str())
         {
             return Err(TargetError::Elsewhere(host.as_str().to_owned()));
         }
@@ -137,16 +154,21 @@ mod tests {
             ("MyRegistry.azurecr.io:443/app:v1", "app:v1".to_owned()),
             (&format!("app:v1@{digest}"), format!("app@{digest}")),
         ] {
-            assert_eq!(Target::parse(text, &login_server).unwrap().to_string(), shown);
+            let target = Target::parse(text, &login_server, None).unwrap();
+            assert_eq!(target.to_string(), shown);
         }
+        let domain = "registry.contoso.com/app:v1";
+        let target = Target::parse(domain, &login_server, Some("registry.contoso.com")).unwrap();
+        assert_eq!(target.to_string(), "app:v1");
         for text in [
             "",
             "App",
             "app:",
             "other.azurecr.io/app",
             "https://myregistry.azurecr.io/app",
+            domain,
         ] {
-            assert!(Target::parse(text, &login_server).is_err(), "{text}");
+            assert!(Target::parse(text, &login_server, None).is_err(), "{text}");
         }
     }
 }

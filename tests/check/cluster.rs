@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use pullpass_emulator::Step;
+use pullpass_emulator::{Registry, Step};
 use pullpass_test_support::{
-    Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, shipped, wait_for,
+    Azure, ControlPlane, Installation, Login, Scratch, end_to_end_wanted, free_port, shipped, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -261,6 +261,66 @@ fn assert_hosts_lead_to_registries(cluster: &ControlPlane, azure: &Azure, admin:
     Ok(())
 }
 
+/// A custom domain that is named is asked itself, and shown to be the registry's.
+fn assert_custom_domains_are_asked(
+    cluster: &ControlPlane,
+    azure: &Azure,
+    admin: &Path,
+    login: &Login,
+) -> Test {
+    let domains = ["registry.contoso.com", "stolen.contoso.com", "absent.contoso.com"];
+    let [own, stolen, absent] = domains;
+    let serve = |host: &str, domain: &str| {
+        azure.put_registry(Registry {
+            custom_domains: vec![domain.to_owned()],
+            ..Registry::new(&login.tenant, host)
+        })
+    };
+    azure.push_image(login, "app")?;
+    serve(&login.host, own)?;
+    serve("another.azurecr.io", stolen)?;
+    cluster.run(&[
+        "patch",
+        "acrregistry",
+        &login.name,
+        "--type=merge",
+        "--patch",
+        &json!({"spec": {"customDomains": domains}}).to_string(),
+    ])?;
+    let unserved = format!("--resolve={absent}:443:127.0.0.1:{}", free_port()?);
+    for (named, code, says) in [
+        ("Registry.Contoso.com:443", Value::Null, own),
+        (
+            stolen,
+            json!("CONNECTIVITY_CHALLENGE_ERROR"),
+            "its challenge sends credentials to another host (another.azurecr.io)",
+        ),
+        (absent, json!("CONNECTIVITY_TCP_ERROR"), absent),
+    ] {
+        let repository = format!("--repository={}/app", named.trim_end_matches(":443"));
+        let output = check(
+            admin,
+            azure,
+            &[named, "--output=json", &unserved, &repository.to_lowercase()],
+        )?;
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        assert_eq!(report["loginServer"], login.host.as_str(), "{named}: {report:#}");
+        assert_eq!(report["code"], code, "{named}: {report:#}");
+        let endpoint = &report["steps"][3];
+        assert_eq!(endpoint["step"], "endpoint", "{named}: {report:#}");
+        assert!(endpoint.to_string().contains(says), "{named}: {report:#}");
+        // The login server is asked all the same.
+        assert_eq!(report["steps"][5]["status"], "ok", "{named}: {report:#}");
+    }
+    // Named otherwise, no other host is asked.
+    for named in [&login.name, &login.host] {
+        let output = check(admin, azure, &[named, "--output=json"])?;
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        assert_ne!(report["steps"][3]["step"], "endpoint", "{named}: {report:#}");
+    }
+    Ok(())
+}
+
 #[test]
 fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     end_to_end_wanted()?;
@@ -343,6 +403,7 @@ fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     assert_policies_are_told(&cluster, &azure, &admin, well)?;
 
     assert_hosts_lead_to_registries(&cluster, &azure, &admin)?;
+    assert_custom_domains_are_asked(&cluster, &azure, &admin, well)?;
     let unknown = check(&admin, &azure, &["otherregistry"])?;
     assert_eq!(unknown.status.code(), Some(2));
     let errors = String::from_utf8(unknown.stderr)?;

@@ -3,7 +3,6 @@
 use http::Uri;
 
 use super::AcrError;
-use crate::registry::login_server::LoginServer;
 
 /// Where a registry sends clients for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +49,16 @@ impl Challenge {
         })
     }
 
-    /// A client that follows a challenge sends a password along, so it must lead back to the registry itself, over TLS.
-    pub(super) fn check(&self, login_server: &LoginServer) -> Result<(), AcrError> {
+    /// A client that follows a challenge sends a password along, so it must lead back to the registry itself, over TLS: to one
+    /// of these hosts.
+    pub(super) fn check(&self, hosts: &[&str]) -> Result<(), AcrError> {
         let url: Option<Uri> = self.realm.parse().ok();
         let host = url.as_ref().and_then(Uri::host);
         // The authority as it is written: a port that is no number, which a URL may have here, reads as no port.
         let is_own = url.as_ref().is_some_and(|url| {
             let authority = url.authority().map_or("", |authority| authority.as_str());
             let named = authority.strip_suffix(":443").unwrap_or(authority);
-            url.scheme_str() == Some("https") && named.eq_ignore_ascii_case(login_server.as_str())
+            url.scheme_str() == Some("https") && hosts.iter().any(|host| named.eq_ignore_ascii_case(host))
         });
         if is_own {
             return Ok(());
@@ -129,8 +129,9 @@ mod tests {
 
     #[test]
     fn a_realm_must_be_the_registry_itself() {
-        let login_server = LoginServer::parse("myregistry.azurecr.io").unwrap();
+        let hosts = ["myregistry.azurecr.io", "registry.contoso.com"];
         for (realm, named) in [
+            ("https://registry.contoso.com/oauth2/token", None),
             ("https://myregistry.azurecr.io/oauth2/token", None),
             ("https://MyRegistry.azurecr.io:443/oauth2/token", None),
             (
@@ -167,7 +168,7 @@ mod tests {
                     realm: realm.to_owned(),
                 })
             });
-            assert_eq!(challenge.check(&login_server), expected, "{realm}");
+            assert_eq!(challenge.check(&hosts), expected, "{realm}");
         }
     }
 

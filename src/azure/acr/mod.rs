@@ -178,6 +178,27 @@ pub fn challenge_in(
     login_server: &LoginServer,
     now: Timestamp,
 ) -> Result<Challenge, AcrError> {
+    let challenge = read_challenge(response, now)?;
+    challenge.check(&[login_server.as_str()])?;
+    Ok(challenge)
+}
+
+/// Asks `/v2/` of a host that is said to be the registry's too, without credentials, and holds the challenge against the
+/// registry: the host may send its clients to itself for a token, or to the login server.
+pub async fn challenge_at(
+    http: &HttpClient,
+    host: &str,
+    login_server: &LoginServer,
+    now: Timestamp,
+) -> Result<(), AcrError> {
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(format!("https://{host}/v2/"));
+    let response = answer(http, request, Bytes::new()).await?;
+    read_challenge(&response, now)?.check(&[login_server.as_str(), host])
+}
+
+fn read_challenge(response: &Response, now: Timestamp) -> Result<Challenge, AcrError> {
     if let Some(trouble) = ServiceError::of(response, now) {
         return Err(AcrError::ServiceError(trouble));
     }
@@ -189,13 +210,11 @@ pub fn challenge_in(
         });
     }
     let values = response.headers.get_all(WWW_AUTHENTICATE);
-    let challenge = values
+    values
         .iter()
         .filter_map(|value| value.to_str().ok())
         .find_map(Challenge::parse)
-        .ok_or(AcrError::NoChallenge)?;
-    challenge.check(login_server)?;
-    Ok(challenge)
+        .ok_or(AcrError::NoChallenge)
 }
 
 /// Exchanges an Entra token for a refresh token, which has every right that the identity has on the registry.

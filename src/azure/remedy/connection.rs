@@ -61,6 +61,14 @@ impl Situation<'_> {
     }
 }
 
+/// About a regional endpoint or a custom domain that does not answer as its registry does.
+pub(crate) fn of_foreign_endpoint(host: &str) -> Vec<Remedy> {
+    vec![run(
+        "see what answers there in the registry's place, and where it sends clients for a token",
+        format!("curl -sv https://{host}/v2/"),
+    )]
+}
+
 /// About the host that a registry has clients get layers from, which can't be reached or refuses them.
 pub(crate) fn of_data_endpoint(login_server: &LoginServer, host: &str) -> Vec<Remedy> {
     let registry = login_server.resource_name();

@@ -8,7 +8,9 @@ mod login;
 mod proof;
 
 use self::connection::of_entra_service;
-pub(crate) use self::connection::{of_data_endpoint, of_missing_repository, of_missing_tag};
+pub(crate) use self::connection::{
+    of_data_endpoint, of_foreign_endpoint, of_missing_repository, of_missing_tag,
+};
 pub(crate) use self::fault::EntraFault;
 use self::login::token_name;
 use self::proof::issuer_with_rsa;

@@ -90,7 +90,9 @@ pub(super) async fn named(
     in_time(async {
         let client = flags.client().await?;
         let object = by_name(&client, name).await?;
-        subject(&client, own_namespace, &object, given).await
+        let mut subject = subject(&client, own_namespace, &object, given).await?;
+        subject.endpoint = custom_domain(&object, name);
+        Ok(subject)
     })
     .await
 }
@@ -104,10 +106,12 @@ pub(super) async fn attached(
     in_time(async {
         let client = flags.client().await?;
         let api = Api::all(client.clone());
-        match by_host(&api, login_server.as_str()).await? {
-            Some(object) => subject(&client, own_namespace, &object, None).await.map(Some),
-            None => Ok(None),
-        }
+        let Some(object) = by_host(&api, login_server.as_str()).await? else {
+            return Ok(None);
+        };
+        let mut subject = subject(&client, own_namespace, &object, None).await?;
+        subject.endpoint = custom_domain(&object, login_server.as_str());
+        Ok(Some(subject))
     })
     .await
 }
@@ -233,6 +237,14 @@ async fn by_host(api: &Api<AcrRegistry>, host: &str) -> Result<Option<AcrRegistr
         )));
     }
     Ok(found.pop())
+}
+
+/// The custom domain of an AcrRegistry that a text is, if it is one.
+fn custom_domain(object: &AcrRegistry, text: &str) -> Option<String> {
+    let domain = domain_of(text)?;
+    let domains = &object.spec.custom_domains;
+    let own = domains.iter().find(|own| *own == domain.as_str())?;
+    Some(own.clone())
 }
 
 fn login_server_of(object: &AcrRegistry) -> Option<LoginServer> {

@@ -148,11 +148,13 @@ async fn subject(args: &CheckArgs, registry: &str) -> Result<Subject, CliError> 
     } else {
         of_cluster(args, registry, given).await?
     };
-    subject.endpoint = endpoint_of(registry, &subject.login_server);
+    subject.endpoint = subject
+        .endpoint
+        .or_else(|| regional_endpoint(registry, &subject.login_server));
     subject.target = args
         .repository
         .as_deref()
-        .map(|text| Target::parse(text, &subject.login_server))
+        .map(|text| Target::parse(text, &subject.login_server, subject.endpoint.as_deref()))
         .transpose()
         .map_err(|error| CliError::Input(format!("--repository: {error}")))?;
     Ok(subject)
@@ -210,7 +212,7 @@ async fn of_cluster(args: &CheckArgs, registry: &str, given: Option<Given>) -> R
 }
 
 /// The regional endpoint of the registry that a text is, if it is one.
-fn endpoint_of(text: &str, login_server: &LoginServer) -> Option<String> {
+fn regional_endpoint(text: &str, login_server: &LoginServer) -> Option<String> {
     let host = text.strip_suffix(":443").unwrap_or(text).to_ascii_lowercase();
     let is_its = LoginServer::of_host(&host).is_ok_and(|known| known == *login_server);
     (is_its && host != login_server.as_str()).then_some(host)

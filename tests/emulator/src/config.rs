@@ -230,6 +230,9 @@ pub struct Registry {
     /// What the token endpoint answers when nothing of the asked scope is granted.
     #[serde(default)]
     pub denied_scope: DeniedScope,
+    /// Further hosts, in lower case, under which it answers as under its login server, which its challenges name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_domains: Vec<String>,
 }
 
 impl Registry {
@@ -253,6 +256,7 @@ impl Registry {
             admin: None,
             tokens: Vec::new(),
             denied_scope: DeniedScope::default(),
+            custom_domains: Vec::new(),
         }
     }
 

@@ -171,19 +171,27 @@ impl Directory {
         self.registries.iter().find(|registry| registry.host == host)
     }
 
-    /// The login server of the registry that has a host: its own, or that of a regional endpoint. Others stay as they are.
+    /// The login server of the registry that has a host: its own, a regional endpoint or a custom domain. Others stay as they are.
     pub(crate) fn login_server(&self, host: String) -> String {
         let mut registries = self.registries.iter();
-        let regional = registries.find(|registry| registry.regional_endpoint().as_ref() == Some(&host));
-        regional.map_or(host, |registry| registry.host.clone())
+        let owner = registries.find(|registry| {
+            registry.regional_endpoint().as_ref() == Some(&host) || registry.custom_domains.contains(&host)
+        });
+        owner.map_or(host, |registry| registry.host.clone())
     }
 
-    /// Every host that is served: the authorities, the registries with their regional endpoints, and the storage account.
+    /// Every host that is served: the authorities, the registries with their regional endpoints and custom domains, and the
+    /// storage account.
     pub(crate) fn hosts(&self) -> Vec<String> {
         let authorities = Cloud::ALL.iter().map(|cloud| cloud.authority().to_owned());
         authorities
             .chain(self.registries.iter().map(|registry| registry.host.clone()))
             .chain(self.registries.iter().filter_map(Registry::regional_endpoint))
+            .chain(
+                self.registries
+                    .iter()
+                    .flat_map(|registry| registry.custom_domains.clone()),
+            )
             .chain([storage::HOST.to_owned()])
             .collect()
     }
