@@ -1,6 +1,7 @@
 // Command resolver asks a registry for an image's digest as others do that are no kubelets, by the library that they do it with:
 //
-//   - service-account: with the pull secrets of a ServiceAccount, as Knative Serving and Tekton Pipelines do before there is a Pod.
+//   - knative: by Knative Serving's own resolver, with the pull secrets of a ServiceAccount.
+//   - service-account: with the pull secrets of a ServiceAccount, as Tekton Pipelines does before there is a Pod.
 //   - pull-secret: with one Secret that an object of their own names, as Flux does.
 //   - docker-config: with a docker config in a file, which is the content of that Secret, as trivy, cosign and crane do.
 package main
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -20,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	client "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+	"pullpass.dev/tools/knative/revision"
 )
 
 // More than a registry on the same machine ever needs.
@@ -27,7 +30,7 @@ const timeout = 30 * time.Second
 
 func main() {
 	if len(os.Args) != 6 {
-		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE service-account|pull-secret|docker-config NAME IMAGE")
+		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE knative|service-account|pull-secret|docker-config NAME IMAGE")
 		os.Exit(2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -50,6 +53,11 @@ func resolve(ctx context.Context, kubeconfig, namespace, by, object, image strin
 	api, err := client.NewForConfig(config)
 	if err != nil {
 		return "", err
+	}
+	if by == "knative" {
+		resolved, err := revision.Resolve(ctx, api, namespace, object, nil, image)
+		_, digest, _ := strings.Cut(resolved, "@")
+		return digest, err
 	}
 	keychain, err := keychainOf(ctx, api, namespace, by, object)
 	if err != nil {
