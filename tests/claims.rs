@@ -151,6 +151,18 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "the 32 oldest are served",
     ),
     (
+        "src/sync/minting/bindings.rs",
+        "CONCURRENT_BINDINGS: u16 = 32;",
+        "docs/teams.md",
+        "works on 32 AcrPullBindings at a time",
+    ),
+    (
+        "src/sync/minting/shares.rs",
+        "MAX_OF_NAMESPACE: usize = 4;",
+        "docs/teams.md",
+        "of which 4 are of one namespace",
+    ),
+    (
         "src/admission/lookups/mod.rs",
         "MAX_LISTED_BINDINGS: u32 = 256;",
         "docs/availability.md",

@@ -1,16 +1,24 @@
 //! What bounds the `AcrPullBindings` of a namespace, and what keeps one namespace's from those of another.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
-use pullpass_test_support::wait_for;
+use pullpass_emulator::{Failure, Fault, Step};
+use pullpass_test_support::{Login, wait_for};
 use serde_json::{Value, json};
 
 use crate::bound_team::{ACCOUNT, Team};
-use crate::bound_world::with_bindings;
-use crate::world::{SOON, Test, World, text};
+use crate::bound_world::{install_bindings, with_bindings};
+use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, text};
 
 /// How many bindings of a namespace are served.
 const MAX_SERVED: usize = 32;
+
+/// How many of them are worked on concurrently, of one namespace and of all.
+const OF_NAMESPACE: u64 = 4;
+const OF_ALL: u64 = 32;
+/// How long a request to Entra ID is waited for.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Creates bindings of these names, for the host of a registry.
 fn bind(world: &World, namespace: &str, host: &str, names: impl Iterator<Item = String>) -> Test {
@@ -101,5 +109,84 @@ fn the_oldest_bindings_of_a_namespace_are_served() -> Test {
     let metrics = world.pullpass.metrics()?;
     let has_series = |name: &str| metrics.contains(&format!("registry=\"{namespace}/{name}\""));
     assert!(has_series("new0") && !has_series("new2"), "{metrics}");
+    Ok(())
+}
+
+/// Waits until so many requests for tokens of a tenant were begun, none of which is answered.
+fn wait_for_requests(world: &World, login: &Login, count: u64) -> Test {
+    let calls = || world.azure.counts().calls_at(Step::EntraToken, &login.tenant);
+    wait_for(&format!("{count} requests that hang"), SOON, || {
+        if calls() >= count {
+            Ok(())
+        } else {
+            Err(calls().to_string())
+        }
+    })?;
+    Ok(())
+}
+
+/// Fails where more were begun since then than so many at a time can have: each lasts until nobody waits for it any more.
+fn assert_concurrent(world: &World, login: &Login, most: u64, begun: Instant) {
+    let calls = world.azure.counts().calls_at(Step::EntraToken, &login.tenant);
+    let rounds = begun.elapsed().as_secs() / REQUEST_TIMEOUT.as_secs() + 1;
+    assert!(
+        calls <= most * rounds,
+        "{calls} requests in {rounds} rounds of {most}"
+    );
+}
+
+#[test]
+fn a_namespace_whose_bindings_hang_starves_no_other() -> Test {
+    let world = with_bindings()?;
+    let (stuck, well) = (Team::new(world)?, Team::new(world)?);
+    let hang = Failure::new(Step::EntraToken, Fault::Hang).at(&stuck.login.tenant);
+    world.azure.inject(hang);
+    stuck.make_account()?;
+    stuck.grant()?;
+    let begun = Instant::now();
+    let names = (0..MAX_SERVED).map(|number| format!("stuck{number:02}"));
+    bind(world, &stuck.namespace, &stuck.login.host, names)?;
+    wait_for_requests(world, &stuck.login, OF_NAMESPACE)?;
+    well.do_all()?;
+    well.wait_for_secret(true)?;
+    assert_concurrent(world, &stuck.login, OF_NAMESPACE, begun);
+    let delete = [
+        "delete",
+        "acrpullbindings",
+        "--all",
+        "--namespace",
+        &stuck.namespace,
+    ];
+    world.cluster.run(&delete)?;
+    Ok(())
+}
+
+#[test]
+fn no_more_than_32_bindings_are_worked_on_concurrently() -> Test {
+    let cluster = cluster_of_its_own()?;
+    install_bindings(&cluster)?;
+    let settle =
+        |builder: pullpass_test_support::InstallationBuilder| builder.flag(RESYNC).flag("--bindings");
+    let world = World::with_pullpass(&cluster, 2, |_| {}, settle)?;
+    let login = world.login()?;
+    world
+        .azure
+        .inject(Failure::new(Step::EntraToken, Fault::Hang).at(&login.tenant));
+    let mut teams = Vec::new();
+    for _ in 0..12 {
+        let team = Team::of(&world, login.clone())?;
+        team.make_account()?;
+        team.grant()?;
+        teams.push(team);
+    }
+    let begun = Instant::now();
+    for team in &teams {
+        let names = (0..OF_NAMESPACE).map(|number| format!("stuck{number}"));
+        bind(&world, &team.namespace, &login.host, names)?;
+    }
+    wait_for_requests(&world, &login, OF_ALL)?;
+    // What is minted for all namespaces does not wait for them.
+    world.attached(&json!({}))?;
+    assert_concurrent(&world, &login, OF_ALL, begun);
     Ok(())
 }

@@ -42,7 +42,8 @@ use crate::sync::registries::{Unreadable, read};
 use crate::sync::secrets::Tally;
 use crate::sync::watches::Change;
 
-/// How many bindings are worked on concurrently: nothing bounds how many there are, and after a start all of them are due.
+/// How many bindings are worked on concurrently: nothing bounds how many there are, and after a start all of them are due. How
+/// many of them are of one namespace, [`super::shares`] says.
 const CONCURRENT_BINDINGS: u16 = 32;
 /// How soon what a namespace's owner may have put right is looked at again, and a write that failed is repeated.
 const LOOK_AGAIN_INTERVAL: Duration = Duration::from_secs(30);
@@ -129,6 +130,9 @@ impl BindingController {
         let view = &parts.watches.view;
         let namespace = object.namespace().unwrap_or_default();
         let key = binding_key(&namespace, &object.name_any());
+        let Some(_share) = self.mints.shares.enter(&namespace) else {
+            return Action::requeue(MIN_REQUEUE_INTERVAL);
+        };
         let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
         let now = (parts.clock)();
         let (credential, tally, next) = if let Some(failure) = self.obstacle(object, &namespace, &parsed) {

@@ -11,6 +11,7 @@ mod notes;
 mod pull_right;
 pub mod refresh;
 mod rewrites;
+mod shares;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ use self::notes::RefusedNotes;
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::{LastAttempt, fraction};
 use self::rewrites::ReadValues;
+use self::shares::Shares;
 use self::status::{StatusFacts, next_status};
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
 use crate::api::condition::{PULL_AUTHORIZED, READY, RECONCILING, STALLED};
@@ -99,6 +101,7 @@ pub struct RegistryController {
     read_values: Mutex<ReadValues>,
     refused_notes: RefusedNotes,
     configuration: ReadConfiguration,
+    shares: Shares,
 }
 
 /// What the controller works with.
@@ -133,6 +136,7 @@ impl RegistryController {
             read_values: Mutex::default(),
             refused_notes: RefusedNotes::default(),
             configuration: ReadConfiguration::default(),
+            shares: Shares::default(),
         }
     }
 
