@@ -36,7 +36,7 @@ pub(super) struct UnbindArgs {
     /// The registry: the name of its AcrPullBinding or its own, its login server or its resource ID
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     target: AttachedTarget,
-    /// The namespace; absent: the context's, or else default
+    /// The namespace; absent: the context's, in a Pod the Pod's, or else default
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<ObjectName>,
     #[command(flatten)]
@@ -87,13 +87,13 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     let secret = pull_secret(&namesake_of_binding(&name));
     let account = object.spec.service_account_name.as_str();
     let grant = Grant { namespace, account };
-    let dry_run = args.dry_run.dry_run;
+    let (own_namespace, dry_run) = (args.own_namespace.as_str(), args.dry_run.dry_run);
     let say = |text: String| match args.output {
         None => print(text),
         Some(_) => Ok(eprint!("{text}")),
     };
     // Before the AcrPullBinding: where this fails, it is there to be unbound once more.
-    let withdrawn = grant.withdraw(&client, &name, dry_run).await?;
+    let withdrawn = grant.withdraw(&client, own_namespace, &name, dry_run).await?;
     for kind in withdrawn {
         let grant = named(kind, account);
         say(match dry_run {

@@ -76,6 +76,11 @@ impl AttachedIdentity {
         }
     }
 
+    /// Whether it is the ServiceAccount of this name.
+    pub fn is_account(&self, account: &str) -> bool {
+        matches!(self, Self::ServiceAccount(name) if name == account)
+    }
+
     fn service_principal(spec: &ServicePrincipal) -> Result<Self, InvalidSpec> {
         let proof = match (&spec.client_secret_ref, &spec.client_certificate_ref) {
             (Some(reference), None) => ClientProof::Secret(reference.clone()),

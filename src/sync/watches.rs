@@ -1,6 +1,6 @@
 //! What every replica watches: registries, namespaces and minted credentials.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +40,7 @@ pub enum Change {
     Everything,
     /// A registry was attached, changed or detached.
     Registry(String),
-    /// The same of an AcrPullBinding, by what it is known by.
+    /// The same of an AcrPullBinding, by what it is known by; or its ServiceAccount came, changed or went.
     Binding(String),
     /// A namespace came, or its labels changed.
     Namespace(NamespaceChange),
@@ -117,11 +117,26 @@ impl Watches {
                 followed(watcher(
                     Api::<ServiceAccount>::all(client.clone()),
                     watcher::Config::default()
-                )),
+                ))
+                .inspect(|event| self.tell_bindings_of(event)),
                 &readiness.service_accounts,
                 |namespace| self.tell(Change::ServiceAccounts(namespace)),
             ),
         );
+    }
+
+    /// Tells of the bindings whose ServiceAccount came, changed or went: it says which identity they pull as.
+    fn tell_bindings_of(&self, event: &Event<ServiceAccount>) {
+        let (Event::Apply(account) | Event::Delete(account)) = event else {
+            return;
+        };
+        let name = account.name_any();
+        let bindings = self.view.bindings();
+        let here = bindings.get(&account.namespace().unwrap_or_default());
+        let here = here.into_iter().flat_map(BTreeMap::values);
+        for binding in here.filter(|binding| binding.identity().is_account(&name)) {
+            self.tell(Change::Binding(binding.name().to_owned()));
+        }
     }
 
     /// Keeps the cache of bindings, until it is dropped.

@@ -331,7 +331,7 @@ fn objects_of_others_are_not_changed() -> Test {
     let said = team.bind(&[])?.failed(1)?;
     assert!(
         team.plain(&said)
-            .contains("Role pullpass-puller in namespace TEAM is there, was not written by pullpass bind"),
+            .contains("Role pullpass-puller in namespace TEAM is there, is not as pullpass bind writes it"),
         "{said}"
     );
     assert_eq!(team.objects("acrpullbinding")?, [""; 0]);
@@ -349,6 +349,73 @@ fn objects_of_others_are_not_changed() -> Test {
     let flags = ["--service-account=puller", "--name", &team.login.name];
     let said = team.run("bind", &other.name, &flags)?.failed(2)?;
     assert!(said.contains("is there for another registry"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_others_added_to_the_grant_is_kept() -> Test {
+    let team = Team::new()?;
+    team.trust()?;
+    team.bind(&team.create())?.ok()?;
+    let in_team = ["--namespace", &team.namespace];
+    let patch = |kind: &str, path: &str, value: Value| {
+        let patch = json!([{"op": "add", "path": path, "value": value}]).to_string();
+        let words = ["patch", kind, "pullpass-puller", "--type=json", "--patch", &patch];
+        team.world.cluster.run(&[&words[..], &in_team].concat())
+    };
+    let jane = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"});
+    patch("rolebinding", "/subjects/-", jane)?;
+    let pods = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]});
+    patch("role", "/rules/-", pods)?;
+    // It grants what is needed, and more.
+    let again = team.bind(&[])?.ok()?;
+    assert!(
+        again.contains("role.rbac.authorization.k8s.io/pullpass-puller unchanged"),
+        "{again}"
+    );
+    let unbound = team.run("unbind", &team.login.name, &[])?;
+    assert_eq!(unbound.code, Some(0), "{unbound:?}");
+    assert_eq!(team.objects("role,rolebinding")?, GRANT);
+    for kind in ["role", "rolebinding"] {
+        let edit = format!("`kubectl edit {kind} pullpass-puller --namespace TEAM`");
+        assert!(team.plain(&unbound.stderr).contains(&edit), "{unbound:?}");
+    }
+
+    // What is there then is somebody else's as well, and is not overwritten.
+    let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]);
+    patch("rolebinding", "/subjects", subjects)?;
+    let said = team.bind(&[])?.failed(1)?;
+    assert!(said.contains("is not as pullpass bind writes it"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn binding_again_waits_for_the_identity_that_it_wrote() -> Test {
+    let team = Team::new()?;
+    team.trust()?;
+    team.bind(&team.create())?.ok()?;
+    let in_team = ["--namespace", &team.namespace];
+    let binding = || {
+        let get = ["acrpullbinding", &team.login.name, "--namespace", &team.namespace];
+        team.world.cluster.get_json(&get)
+    };
+    let issued_at = |object: &Value| text(object, "/status/credential/issuedAt").to_owned();
+    let before = binding()?;
+    // Another identity, which the registry knows nothing of, in place of the first one: the AcrPullBinding stays as it is.
+    let delete = ["delete", "serviceaccount", "puller"];
+    team.world.cluster.run(&[&delete[..], &in_team].concat())?;
+    let other = team.world.login()?;
+    let flags = [
+        "--create",
+        "--client-id",
+        &other.client,
+        "--tenant-id",
+        &other.tenant,
+        "--timeout=20",
+    ];
+    let said = team.bind(&flags)?.failed(1)?;
+    assert!(said.contains("EntraRejected"), "{said}");
+    assert_eq!(issued_at(&binding()?), issued_at(&before));
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Done {
     pub(super) object: AcrPullBinding,
     /// Whether the AcrPullBinding is new or another than before.
     pub(super) is_changed: bool,
+    /// Whether the ServiceAccount is.
+    pub(super) is_account_changed: bool,
 }
 
 /// The cluster, for one AcrPullBinding.
@@ -78,8 +80,10 @@ impl<'a> Cluster<'a> {
         // The API server's own rules come before anything is written.
         self.write_binding(plan, true).await?;
         let mut changes = Vec::new();
+        let mut is_account_changed = false;
         if let Some(ids) = ids {
             let change = self.write_account(account, ids).await?;
+            is_account_changed = change != ObjectChange::Unchanged;
             changes.push((format!("serviceaccount/{}", self.place.account), change));
         }
         let granted = self
@@ -102,7 +106,7 @@ impl<'a> Cluster<'a> {
                 ..self.grant()
             };
             let deleted = grant
-                .withdraw(&self.client, self.place.name, self.dry_run)
+                .withdraw(&self.client, self.own_namespace, self.place.name, self.dry_run)
                 .await?;
             let deleted = deleted.into_iter().map(|kind| named(kind, before));
             changes.extend(deleted.map(|name| (name, ObjectChange::Deleted)));
@@ -111,6 +115,7 @@ impl<'a> Cluster<'a> {
             changes,
             object,
             is_changed: change != ObjectChange::Unchanged,
+            is_account_changed,
         })
     }
 

@@ -33,7 +33,7 @@ pub(in crate::cli) struct BindArgs {
     /// The registry: its name, its login server or its resource ID
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     pub(super) target: RegistryTarget,
-    /// The namespace; absent: the context's, or else default
+    /// The namespace; absent: the context's, in a Pod the Pod's, or else default
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<ObjectName>,
     /// The ServiceAccount of the namespace as whose identity is pulled

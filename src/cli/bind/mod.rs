@@ -19,6 +19,7 @@ pub(super) use self::grant::{Grant, named, unlisted};
 use self::apply::{Cluster, Done};
 use self::plan::{BindPlan, Place, PlanError, plan};
 use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::acr_registry::AcrRegistryStatus;
 use crate::api::reason::Reason;
 use crate::cli::attach::{Evidence, Problem, ReadyState, STALE_STATUS_TIMEOUT, judge};
 use crate::cli::flags::dry_run::DryRun;
@@ -85,7 +86,8 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
         eprint!("{}", report::trust(&plan.login_server, place, issuer.as_deref()));
         done.object
     } else {
-        let ready = until_ready(args, &cluster, &plan, &done, issuer.as_deref()).await?;
+        let before = existing.and_then(|object| object.status);
+        let ready = until_ready(args, &cluster, &plan, &done, before, issuer.as_deref()).await?;
         let text = report::ready(&ready, &plan, place);
         if args.output.is_none() {
             print(&text)?;
@@ -123,11 +125,14 @@ async fn until_ready(
     cluster: &Cluster<'_>,
     plan: &BindPlan,
     done: &Done,
+    before: Option<AcrRegistryStatus>,
     issuer: Option<&str>,
 ) -> Result<AcrPullBinding, CliError> {
     let (host, place) = (&plan.login_server, cluster.place);
     let begin = report::waiting(plan, place);
-    let evidence = Evidence::Generation(report::generation(done));
+    let of_spec = Evidence::Generation(report::generation(done));
+    // The spec is the same, and the identity may be another: pullpass looks at it within moments.
+    let of_account = (done.is_account_changed && !done.is_changed).then_some(Evidence::After(before));
     let mut last: Option<Problem> = None;
     let bindings = cluster.bindings();
     let waited = wait(
@@ -138,7 +143,9 @@ async fn until_ready(
                 Ok(object) => object,
                 Err(error) => return failed_look("the AcrPullBinding can't be read", &error),
             };
-            let problem = match judge(object.status.as_ref(), &evidence, None, waited) {
+            let of_account = of_account.as_ref().filter(|_| waited < STALE_STATUS_TIMEOUT);
+            let evidence = of_account.unwrap_or(&of_spec);
+            let problem = match judge(object.status.as_ref(), evidence, None, waited) {
                 ReadyState::Ready => return Ok(Look::Done(object)),
                 ReadyState::NotYet(None) => return Ok(Look::NotYet(begin.clone())),
                 ReadyState::Failed(problem) | ReadyState::NotYet(Some(problem)) => Problem {

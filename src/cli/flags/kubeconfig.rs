@@ -90,9 +90,22 @@ impl KubeFlags {
         self.context.clone().or_else(|| self.read().ok()?.current_context)
     }
 
-    /// The namespace of the context that is used, as kubectl takes it.
+    /// The namespace of the context that is used, as kubectl takes it: in a Pod without a kubeconfig, the Pod's.
     pub(in crate::cli) fn context_namespace(&self) -> Option<String> {
-        let kubeconfig = self.read().ok()?;
+        let of_pod = || Some(Config::incluster().ok()?.default_namespace);
+        self.namespace_of(self.read(), of_pod)
+    }
+
+    fn namespace_of(
+        &self,
+        read: Result<Kubeconfig, KubeconfigError>,
+        of_pod: impl FnOnce() -> Option<String>,
+    ) -> Option<String> {
+        let kubeconfig = match read {
+            Ok(kubeconfig) => kubeconfig,
+            Err(error) if self.is_unnamed() && is_missing(&error) => return of_pod(),
+            Err(_) => return None,
+        };
         let name = self.context.as_ref().or(kubeconfig.current_context.as_ref())?;
         let mut contexts = kubeconfig.contexts.iter();
         let context = contexts.find(|context| context.name == *name)?.context.as_ref()?;
@@ -322,6 +335,35 @@ mod tests {
                 user: None,
             };
             assert_eq!(proxy_of(&kubeconfig, &options), proxy, "{context:?} {cluster:?}");
+        }
+    }
+
+    #[test]
+    fn the_namespace_is_the_contexts_or_the_pods() {
+        let kubeconfig = |namespace: &str| -> Result<Kubeconfig, KubeconfigError> {
+            Ok(serde_json::from_value(json!({
+                "contexts": [{"name": "to-a", "context": {"cluster": "a", "namespace": namespace}}],
+                "current-context": "to-a",
+            }))
+            .unwrap())
+        };
+        let missing = || Err(KubeconfigError::FindPath);
+        let bad = || Err(KubeconfigError::CurrentContextNotSet);
+        let unnamed = KubeFlags::default();
+        let named = KubeFlags {
+            context: Some("to-b".to_owned()),
+            ..KubeFlags::default()
+        };
+        for (flags, read, expected) in [
+            (&unnamed, kubeconfig("shop"), Some("shop")),
+            (&unnamed, kubeconfig(""), None),
+            (&named, kubeconfig("shop"), None),
+            (&unnamed, missing(), Some("of-pod")),
+            (&named, missing(), None),
+            (&unnamed, bad(), None),
+        ] {
+            let namespace = flags.namespace_of(read, || Some("of-pod".to_owned()));
+            assert_eq!(namespace.as_deref(), expected);
         }
     }
 }
