@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use pullpass_test_support::wait_for;
 use serde_json::{Value, json};
 
+use crate::bound_team::Team;
+use crate::bound_world::with_bindings;
 use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, shared, text};
 
 const ACCOUNT: &str = "system:serviceaccount:pullpass-system:pullpass";
@@ -473,6 +475,92 @@ fn tokens_that_it_asks_for_are_of_no_use_here() -> Test {
         let answer = call_with(world, token, "GET", &secrets, "application/json", &json!({}))?;
         assert_eq!(answer.status, expected, "{}", answer.body);
     }
+    Ok(())
+}
+
+#[test]
+fn bindings_give_it_no_tokens_but_those_that_owners_grant() -> Test {
+    let world = with_bindings()?;
+    let (team, other) = (Team::new(world)?, Team::new(world)?);
+    let everywhere = ["--all-namespaces"];
+    for (verb, what, scope, expected) in [
+        ("list", "acrpullbindings", &everywhere[..], true),
+        ("watch", "acrpullbindings", &everywhere, true),
+        ("create", "acrpullbindings", &everywhere, false),
+        ("update", "acrpullbindings", &everywhere, false),
+        ("patch", "acrpullbindings", &everywhere, false),
+        ("delete", "acrpullbindings", &everywhere, false),
+        (
+            "patch",
+            "acrpullbindings",
+            &["--all-namespaces", "--subresource=status"],
+            true,
+        ),
+        (
+            "update",
+            "acrpullbindings",
+            &["--all-namespaces", "--subresource=status"],
+            false,
+        ),
+        ("get", "serviceaccounts", &everywhere, true),
+        ("create", "serviceaccounts", &everywhere, false),
+        ("patch", "serviceaccounts", &everywhere, false),
+        ("impersonate", "serviceaccounts", &everywhere, false),
+        (
+            "create",
+            "serviceaccounts",
+            &["--all-namespaces", "--subresource=token"],
+            false,
+        ),
+        (
+            "create",
+            "serviceaccounts",
+            &["--namespace", "pullpass-system", "--subresource=token"],
+            false,
+        ),
+        ("create", "roles", &everywhere, false),
+        ("bind", "roles", &everywhere, false),
+        ("create", "rolebindings", &everywhere, false),
+    ] {
+        let may = world.cluster.may(ACCOUNT, verb, what, scope)?;
+        assert_eq!(may, expected, "{verb} {what} {scope:?}");
+    }
+    let may_ask = |namespace: &str, account: &str| {
+        let what = format!("serviceaccounts/{account}");
+        let scope = ["--subresource=token", "--namespace", namespace];
+        world.cluster.may(ACCOUNT, "create", &what, &scope)
+    };
+    assert!(!may_ask(&team.namespace, "puller")?, "nobody granted it");
+
+    team.do_all()?;
+    // The same without the grant.
+    other.trust()?;
+    other.make_account()?;
+    other.bind()?;
+    other.wait_for_reason("NotGranted")?;
+    for (namespace, account, expected) in [
+        (&team.namespace, "puller", true),
+        (&team.namespace, "default", false),
+        (&other.namespace, "puller", false),
+    ] {
+        assert_eq!(may_ask(namespace, account)?, expected, "{account} in {namespace}");
+    }
+    // What it really asked for. Those of the tests in this program's other places are curl's.
+    let mut given = Vec::new();
+    for event in world.cluster.audit_events()? {
+        let is_own =
+            text(&event, "/user/username") == ACCOUNT && !text(&event, "/userAgent").starts_with("curl/");
+        if !is_own || text(&event, "/objectRef/subresource") != "token" {
+            continue;
+        }
+        let namespace = text(&event, "/objectRef/namespace");
+        assert_eq!(text(&event, "/objectRef/name"), "puller", "{event:#}");
+        if event.pointer("/responseStatus/code") == Some(&json!(201)) {
+            given.push(namespace.to_owned());
+        }
+    }
+    assert!(given.contains(&team.namespace), "{given:?}");
+    assert!(!given.contains(&other.namespace), "{given:?}");
     Ok(())
 }
 
