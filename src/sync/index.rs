@@ -1,6 +1,5 @@
 //! The index controller: the `AcrIndex` has what the admission policies in the API server must know.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -112,7 +111,7 @@ impl IndexController {
         let view = &self.watches.view;
         let (registries, bindings) = (view.registries(), view.bindings());
         let Index { mut spec, left_out } = index(&registries, &self.settings);
-        let bindings = bindings.values().flat_map(BTreeMap::values);
+        let bindings = bindings.iter().flat_map(|here| here.values());
         let bindings = indexed_bindings(&registries, bindings.map(Arc::as_ref), &spec);
         spec.bindings = bindings.bindings;
         let (accounts, accounts_left_out) = strict_accounts(view.strict_accounts().all());
@@ -430,7 +429,7 @@ mod tests {
                 let binding = binding(&format!("b{number}"));
                 let here = all.entry("shop".to_owned()).or_default();
                 here.insert(binding.name().to_owned(), Arc::new(binding));
-                watches.view.set_bindings(&all);
+                watches.view.set_bindings(all.clone());
                 watches.tell(Change::Binding(format!("shop/b{number}")));
                 sleep(Duration::from_millis(10)).await;
             }

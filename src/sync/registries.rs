@@ -5,6 +5,7 @@
 //! this version of the program can't read; neither keeps the others from being read.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -28,7 +29,8 @@ pub(super) struct KnownRegistries {
 
 #[derive(Debug, Default)]
 struct Known {
-    usable: HashMap<String, AttachedRegistry>,
+    /// Shared with what was told: one that stays the same is the same piece of memory.
+    usable: HashMap<String, Arc<AttachedRegistry>>,
     unusable: BTreeSet<String>,
     versions: HashMap<String, RegistryVersion>,
 }
@@ -72,7 +74,12 @@ impl KnownRegistries {
 
 impl Known {
     /// Takes an object; `before` is what it meant where it was known before.
-    fn insert(&mut self, object: Unread, before: Option<AttachedRegistry>, other_cloud: &OtherCloud) -> bool {
+    fn insert(
+        &mut self,
+        object: Unread,
+        before: Option<Arc<AttachedRegistry>>,
+        other_cloud: &OtherCloud,
+    ) -> bool {
         let name = object.name_any();
         let metadata = object.meta().clone();
         let parsed = listed::read(object, other_cloud);
@@ -81,8 +88,11 @@ impl Known {
         match parsed {
             Ok(registry) => {
                 let was_unusable = self.unusable.remove(&name);
-                let known = self.usable.insert(name, registry.clone());
-                was_unusable || known.is_none_or(|known| known != registry)
+                let known = self.usable.get(&name).or(before.as_ref());
+                let same = known.filter(|known| ***known == registry).cloned();
+                let registry = same.unwrap_or_else(|| Arc::new(registry));
+                let known = self.usable.insert(name, Arc::clone(&registry));
+                was_unusable || known.is_none_or(|known| !Arc::ptr_eq(&known, &registry))
             }
             Err(error) => {
                 tracing::warn!(registry = name, %error, "an AcrRegistry can't be acted on");
@@ -218,6 +228,33 @@ mod tests {
             let registries = attached.take(Event::Delete(bad())).unwrap();
             assert!(names(&registries).is_empty() && !registries.is_attached("registry1"));
         }
+    }
+
+    #[test]
+    fn an_edit_copies_the_registry_that_it_changes() {
+        let mut attached = KnownRegistries::default();
+        let all = || (0..100).map(|number| sound(&format!("registry{number}")));
+        let first = listed(&mut attached, all());
+        let copied = |before: &AttachedRegistries, after: &AttachedRegistries| {
+            let is_copied = |name: &&str| match (before.by_name(name), after.by_name(name)) {
+                (Some(before), Some(after)) => !std::ptr::eq(before, after),
+                _ => true,
+            };
+            after.names().filter(is_copied).count()
+        };
+        let edit = object(
+            "registry7",
+            &json!({"loginServer": "other1.azurecr.io", "identity": {"managedIdentity": {}}}),
+        );
+        let second = attached.take(Event::Apply(edit)).unwrap();
+        assert_eq!(copied(&first, &second), 1);
+        let third = listed(&mut attached, all());
+        assert_eq!(
+            copied(&second, &third),
+            1,
+            "a list brings it back, and 99 as they were"
+        );
+        assert_eq!(first.by_name("registry7"), third.by_name("registry7"));
     }
 
     #[test]

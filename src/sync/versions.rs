@@ -190,24 +190,76 @@ impl Versions {
         self.namespaces = listed;
     }
 
-    /// The registries are these by now.
-    pub(super) fn set_registries(&mut self, registries: &HashMap<String, RegistryVersion>) {
-        if self.registries == *registries {
+    /// A registry came, changed or went.
+    pub(super) fn set_registry(&mut self, name: &str, next: Option<&RegistryVersion>) {
+        let Some(next) = next else {
+            self.registries.remove(name);
+            self.unseen.remove(name);
+            self.doubts.registries.remove(name);
             return;
+        };
+        let known = self.registries.insert(name.to_owned(), next.clone());
+        let Some(known) = known.filter(|known| known != next) else {
+            return;
+        };
+        let is_unseen = !self.unseen.insert(name.to_owned());
+        if is_unseen || known.may_have_been_another_before(next) {
+            self.doubts.registries.insert(name.to_owned());
         }
+    }
+
+    /// A list has all registries.
+    pub(super) fn set_registries(&mut self, registries: &HashMap<String, RegistryVersion>) {
         for (name, next) in registries {
-            let Some(known) = self.registries.get(name).filter(|known| *known != next) else {
-                continue;
-            };
-            let is_unseen = !self.unseen.insert(name.clone());
-            if is_unseen || known.may_have_been_another_before(next) {
-                self.doubts.registries.insert(name.clone());
+            self.set_registry(name, Some(next));
+        }
+        let gone = self
+            .registries
+            .keys()
+            .filter(|name| !registries.contains_key(*name));
+        for name in gone.cloned().collect::<Vec<_>>() {
+            self.set_registry(&name, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn version((uid, generation): (u8, i64)) -> RegistryVersion {
+        let metadata = ObjectMeta {
+            uid: Some(uid.to_string()),
+            generation: Some(generation),
+            ..ObjectMeta::default()
+        };
+        RegistryVersion::of(&metadata, None)
+    }
+
+    proptest! {
+        #[test]
+        fn registries_one_by_one_are_those_of_a_list(
+            steps in proptest::collection::vec(
+                proptest::collection::hash_map("[a-d]", (0..2_u8, 0..5_i64), 0..4), 0..6
+            )
+        ) {
+            let (mut listed, mut single) = (Versions::default(), Versions::default());
+            let mut before: HashMap<String, RegistryVersion> = HashMap::new();
+            for step in steps {
+                let now: HashMap<_, _> = step.into_iter().map(|(name, of)| (name, version(of))).collect();
+                listed.set_registries(&now);
+                let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
+                for name in names.into_iter().filter(|name| before.get(*name) != now.get(*name)) {
+                    single.set_registry(name, now.get(name));
+                }
+                prop_assert_eq!(&listed.registries, &now);
+                prop_assert_eq!(&single.registries, &now);
+                prop_assert_eq!(&listed.unseen, &single.unseen);
+                prop_assert_eq!(&listed.doubts, &single.doubts);
+                before = now;
             }
         }
-        self.unseen.retain(|name| registries.contains_key(name));
-        self.doubts
-            .registries
-            .retain(|name| registries.contains_key(name));
-        self.registries.clone_from(registries);
     }
 }

@@ -1,6 +1,7 @@
 //! What every replica watches: registries, namespaces and minted credentials.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::api::names::{
     BINDING_LABEL, BINDING_NAMESPACE_LABEL, MANAGED_BY_LABEL, MANAGER, REGISTRY_LABEL, binding_key,
-    minted_credential,
+    binding_of_key, minted_credential,
 };
 use crate::base::clock::monotonic as now;
 use crate::base::readiness::Readiness;
@@ -131,9 +132,8 @@ impl Watches {
             return;
         };
         let name = account.name_any();
-        let bindings = self.view.bindings();
-        let here = bindings.get(&account.namespace().unwrap_or_default());
-        let here = here.into_iter().flat_map(BTreeMap::values);
+        let here = self.view.bindings_in(&account.namespace().unwrap_or_default());
+        let here = here.iter().flat_map(|here| here.values());
         for binding in here.filter(|binding| binding.identity().is_account(&name)) {
             self.tell(Change::Binding(binding.name().to_owned()));
         }
@@ -156,7 +156,10 @@ impl Watches {
             let Some(changed) = known.take(event) else {
                 continue;
             };
-            self.view.set_bindings(known.served());
+            for namespace in namespaces_of(&changed) {
+                let bindings = known.served().get(namespace);
+                self.view.set_bindings_of(namespace, bindings);
+            }
             filled.store(true, Ordering::Release);
             for key in changed {
                 self.tell(Change::Binding(key));
@@ -168,9 +171,18 @@ impl Watches {
         let mut attached = KnownRegistries::new(self.view.other_cloud().clone());
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
+            let one = match &event {
+                Event::Apply(object) | Event::Delete(object) => Some(object.name_any()),
+                Event::Init | Event::InitApply(_) | Event::InitDone => None,
+            };
+            let ends_list = matches!(event, Event::InitDone);
             let registries = attached.take(event);
             let mut versions = self.versions();
-            versions.set_registries(attached.versions());
+            match one {
+                Some(name) => versions.set_registry(&name, attached.versions().get(&name)),
+                None if ends_list => versions.set_registries(attached.versions()),
+                None => {}
+            }
             if let Some(registries) = registries {
                 let before = self.view.registries();
                 let changes = changed(&before, &registries).map(Change::Registry).collect();
@@ -232,7 +244,7 @@ impl Watches {
     }
 
     async fn follow_credentials(&self, events: impl Stream<Item = Event<Secret>>, filled: &AtomicBool) {
-        let mut listed = Vec::new();
+        let mut listed = HashSet::new();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
@@ -245,7 +257,7 @@ impl Watches {
                         .credentials
                         .registries()
                         .iter()
-                        .filter(|name| !listed.contains(name))
+                        .filter(|name| !listed.contains(*name))
                     {
                         self.forget(gone);
                     }
@@ -349,16 +361,27 @@ fn owner_of_credential(secret: &Secret) -> Option<String> {
     (secret.metadata.name.as_deref() == Some(&minted_credential(&key))).then_some(key)
 }
 
+/// The namespaces of the bindings with these keys.
+fn namespaces_of(keys: &[String]) -> BTreeSet<&str> {
+    let keys = keys.iter().filter_map(|key| binding_of_key(key));
+    keys.map(|(namespace, _)| namespace).collect()
+}
+
 /// The registries that are not the same in both.
 fn changed(before: &AttachedRegistries, after: &AttachedRegistries) -> impl Iterator<Item = String> {
     let names: BTreeSet<_> = before.names().chain(after.names()).collect();
     let differs = |name: &&str| {
         let (now, then) = (after.by_name(name), before.by_name(name));
+        // Most are the same piece of memory, and need not be compared.
+        let is_same = match (then, now) {
+            (Some(then), Some(now)) => ptr::eq(then, now) || then == now,
+            (then, now) => then == now,
+        };
         // A custom domain can come and go with another AcrRegistry that names it.
         let domains = |of: &AttachedRegistries, registry: Option<&AttachedRegistry>| -> Vec<_> {
             registry.map_or_else(Vec::new, |registry| of.domains_of(registry).cloned().collect())
         };
-        then != now
+        !is_same
             || domains(before, then) != domains(after, now)
             || before.is_attached(name) != after.is_attached(name)
     };

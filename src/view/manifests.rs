@@ -185,7 +185,7 @@ impl Manifests {
             );
         }
         view.set_registries(Arc::unwrap_or_clone(self.registries));
-        view.set_bindings(&self.bindings);
+        view.set_bindings(self.bindings);
         let namespaces = self.namespaces.iter();
         view.set_namespaces(namespaces.map(|(name, labels)| (name.as_str(), labels)).collect());
     }

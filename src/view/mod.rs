@@ -4,9 +4,9 @@ mod accounts;
 pub mod manifests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use self::accounts::{StrictAccounts, Taken};
 use crate::api::names::binding_of_key;
@@ -18,52 +18,45 @@ use crate::registry::other_cloud::OtherCloud;
 /// The cluster as admission sees it. What watches the cluster, or a directory, keeps it up to date.
 #[derive(Debug, Default)]
 pub struct View {
-    attached: ArcSwap<Attached>,
+    registries: ArcSwap<AttachedRegistries>,
+    bindings: RwLock<HashMap<String, Arc<Bound>>>,
     other_cloud: OtherCloud,
     namespaces: RwLock<Namespaces>,
     accounts: RwLock<StrictAccounts>,
 }
 
-/// What is attached.
-#[derive(Debug, Clone, Default)]
-struct Attached {
-    registries: Arc<AttachedRegistries>,
-    bindings: Arc<Bindings>,
-    /// What is attached in each namespace with bindings, since the first question about it.
-    layers: Arc<HashMap<String, OnceLock<Arc<AttachedRegistries>>>>,
+/// The `AcrPullBindings` of a namespace, by what each is known by.
+pub type BindingsHere = BTreeMap<String, Arc<AttachedRegistry>>;
+
+/// A namespace with bindings.
+#[derive(Debug, Default)]
+struct Bound {
+    bindings: Arc<BindingsHere>,
+    /// What is attached there, since the first question about it and until the `AcrRegistries` are others.
+    layer: ArcSwapOption<AttachedRegistries>,
 }
 
-/// `AcrPullBindings`, by namespace and by what each is known by.
-pub type Bindings = HashMap<String, BTreeMap<String, Arc<AttachedRegistry>>>;
-
-impl Attached {
-    fn new(registries: Arc<AttachedRegistries>, bindings: Arc<Bindings>) -> Self {
-        let layers = bindings
-            .keys()
-            .map(|namespace| (namespace.clone(), OnceLock::new()));
+impl Bound {
+    fn new(bindings: BindingsHere) -> Self {
         Self {
-            layers: Arc::new(layers.collect()),
-            registries,
-            bindings,
+            bindings: Arc::new(bindings),
+            layer: ArcSwapOption::empty(),
         }
     }
 
-    /// What is attached in a namespace. It is put together at the first question: most namespaces are not asked about before
-    /// the next change, after which it is another.
-    fn in_namespace(&self, namespace: &str) -> Arc<AttachedRegistries> {
-        let layer = self.layers.get(namespace).zip(self.bindings.get(namespace));
-        let Some((layer, bindings)) = layer else {
-            return Arc::clone(&self.registries);
-        };
-        let put_together = || {
-            Arc::new(AttachedRegistries::in_namespace(
-                &self.registries,
-                bindings.values(),
-            ))
-        };
-        Arc::clone(layer.get_or_init(put_together))
+    fn registries(&self, cluster: &Arc<AttachedRegistries>) -> Arc<AttachedRegistries> {
+        let layer = self.layer.load_full().filter(|layer| layer.is_above(cluster));
+        layer.unwrap_or_else(|| {
+            let layer = AttachedRegistries::in_namespace(cluster, self.bindings.values());
+            let layer = Arc::new(layer);
+            self.layer.store(Some(Arc::clone(&layer)));
+            layer
+        })
     }
 }
+
+/// `AcrPullBindings`, by namespace.
+pub type Bindings = HashMap<String, BindingsHere>;
 
 /// Namespaces and their labels.
 #[derive(Debug, Default)]
@@ -165,12 +158,12 @@ impl View {
 
     /// The registries that are attached by `AcrRegistries`, as of now.
     pub fn registries(&self) -> Arc<AttachedRegistries> {
-        Arc::clone(&self.attached.load().registries)
+        self.registries.load_full()
     }
 
     /// The registries that are attached in a namespace, as of now: those, and before them the namespace's bindings.
     pub fn registries_in(&self, namespace: &str) -> Arc<AttachedRegistries> {
-        self.attached.load().in_namespace(namespace)
+        self.registries_in_with(namespace, None, None)
     }
 
     /// The same where these are attached by `AcrRegistries`, or these by the namespace's bindings, as the API server said.
@@ -180,15 +173,17 @@ impl View {
         registries: Option<&Arc<AttachedRegistries>>,
         bindings: Option<&[Arc<AttachedRegistry>]>,
     ) -> Arc<AttachedRegistries> {
-        let attached = self.attached.load();
-        if registries.is_none() && bindings.is_none() {
-            return attached.in_namespace(namespace);
-        }
-        let registries = registries.unwrap_or(&attached.registries);
-        match (bindings, attached.bindings.get(namespace)) {
-            (Some(bindings), _) => Arc::new(AttachedRegistries::in_namespace(registries, bindings)),
-            (None, Some(known)) => Arc::new(AttachedRegistries::in_namespace(registries, known.values())),
-            (None, None) => Arc::clone(registries),
+        let known = || self.registries();
+        let (is_known, registries) = (registries.is_none(), registries.map_or_else(known, Arc::clone));
+        match (bindings, self.bound(namespace)) {
+            (Some(bindings), _) => Arc::new(AttachedRegistries::in_namespace(&registries, bindings)),
+            (None, Some(bound)) if is_known => bound.registries(&registries),
+            // Kept for this one review, it would push out what is kept for all.
+            (None, Some(bound)) => Arc::new(AttachedRegistries::in_namespace(
+                &registries,
+                bound.bindings.values(),
+            )),
+            (None, None) => registries,
         }
     }
 
@@ -202,20 +197,34 @@ impl View {
 
     /// Whether an AcrRegistry or a binding is attached that is known by this.
     pub fn is_attached(&self, key: &str) -> bool {
-        let attached = self.attached.load();
+        let registries = self.registries.load();
         let Some((namespace, _)) = binding_of_key(key) else {
-            return attached.registries.is_attached(key);
+            return registries.is_attached(key);
         };
         // Asked of each key that is remembered: it must not cost what is attached in the namespace.
-        let bindings = attached.bindings.get(namespace);
+        let bindings = self.bindings_in(namespace);
         bindings
-            .and_then(|bindings| bindings.get(key))
-            .is_some_and(|binding| attached.registries.namesake_of(binding).is_none())
+            .and_then(|bindings| bindings.get(key).cloned())
+            .is_some_and(|binding| registries.namesake_of(&binding).is_none())
     }
 
-    /// The bindings, as of now.
-    pub fn bindings(&self) -> Arc<Bindings> {
-        Arc::clone(&self.attached.load().bindings)
+    /// The bindings of all namespaces, as of now.
+    pub fn bindings(&self) -> Vec<Arc<BindingsHere>> {
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        bindings
+            .values()
+            .map(|bound| Arc::clone(&bound.bindings))
+            .collect()
+    }
+
+    /// Those of a namespace that has any.
+    pub fn bindings_in(&self, namespace: &str) -> Option<Arc<BindingsHere>> {
+        self.bound(namespace).map(|bound| Arc::clone(&bound.bindings))
+    }
+
+    fn bound(&self, namespace: &str) -> Option<Arc<Bound>> {
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        bindings.get(namespace).cloned()
     }
 
     /// The labels of a namespace; none where it is not known (yet). The lock is held for the look-up alone.
@@ -235,16 +244,24 @@ impl View {
 
     /// Takes a new set of registries.
     pub fn set_registries(&self, registries: AttachedRegistries) {
-        let registries = Arc::new(registries);
-        self.attached
-            .rcu(|before| Attached::new(Arc::clone(&registries), Arc::clone(&before.bindings)));
+        self.registries.store(Arc::new(registries));
     }
 
     /// Takes a new set of bindings.
-    pub fn set_bindings(&self, bindings: &Bindings) {
-        let bindings = Arc::new(bindings.clone());
-        self.attached
-            .rcu(|before| Attached::new(Arc::clone(&before.registries), Arc::clone(&bindings)));
+    pub fn set_bindings(&self, bindings: Bindings) {
+        let bindings = bindings.into_iter();
+        let bindings = bindings.map(|(namespace, here)| (namespace, Arc::new(Bound::new(here))));
+        *self.write_bindings() = bindings.collect();
+    }
+
+    /// Takes the bindings of a namespace, or that it has none. It costs what this namespace has, whatever others have.
+    pub fn set_bindings_of(&self, namespace: &str, bindings: Option<&BindingsHere>) {
+        let bindings = bindings.map(|here| Arc::new(Bound::new(here.clone())));
+        let mut all = self.write_bindings();
+        match bindings {
+            Some(here) => all.insert(namespace.to_owned(), here),
+            None => all.remove(namespace),
+        };
     }
 
     /// Takes a namespace's labels; returns what changed, if anything did.
@@ -276,6 +293,10 @@ impl View {
     /// The `ServiceAccounts` that enforce mountable secrets, to be changed.
     pub fn strict_accounts(&self) -> RwLockWriteGuard<'_, StrictAccounts> {
         self.accounts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_bindings(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Bound>>> {
+        self.bindings.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Namespaces> {
@@ -317,13 +338,13 @@ mod tests {
             let binding = binding(name);
             let here = all.entry("shop".to_owned()).or_default();
             here.insert(binding.name().to_owned(), binding);
-            view.set_bindings(&all);
+            view.set_bindings(all.clone());
             assert_eq!(attached(&view), expected);
         }
         let before = view.registries_in("shop");
         view.set_registries(AttachedRegistries::default());
         assert!(!Arc::ptr_eq(&before, &view.registries_in("shop")));
-        view.set_bindings(&Bindings::new());
+        view.set_bindings(Bindings::new());
         assert_eq!(attached(&view), [""; 0]);
     }
 
@@ -346,6 +367,31 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn an_edit_of_a_binding_costs_its_namespace() {
+        let view = View::default();
+        let all: Bindings = (0..100)
+            .map(|number| (format!("n{number}"), BindingsHere::default()))
+            .collect();
+        view.set_bindings(all);
+        let first: Vec<_> = (0..100)
+            .map(|number| view.bindings_in(&format!("n{number}")))
+            .collect();
+        view.set_bindings_of("n7", Some(&BindingsHere::default()));
+        view.set_bindings_of("n8", None);
+        view.set_bindings_of("new", Some(&BindingsHere::default()));
+        let is_same = |(number, before): (usize, &Option<Arc<BindingsHere>>)| {
+            let now = view.bindings_in(&format!("n{number}"));
+            before
+                .as_ref()
+                .zip(now.as_ref())
+                .is_some_and(|(before, now)| Arc::ptr_eq(before, now))
+        };
+        assert_eq!(first.iter().enumerate().filter(|one| is_same(*one)).count(), 98);
+        assert_eq!(view.bindings().len(), 100);
+        assert!(view.bindings_in("n8").is_none() && view.bindings_in("new").is_some());
     }
 
     #[test]

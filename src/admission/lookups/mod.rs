@@ -4,7 +4,6 @@
 //! A watch says nothing of how far behind it is: the version of a list is that of all that is stored, and an idle watch
 //! reaches it a minute later. So the API server is asked for the objects themselves, which helps where a watch is stuck, too.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,13 +168,8 @@ impl Lookups {
                     let limited = ListParams::default().limit(MAX_LISTED_BINDINGS);
                     let listed = told(&failures, call_within(WAIT_TIMEOUT, api.list(&limited)).await)?;
                     let is_whole = listed.metadata.continue_.is_none_or(|rest| rest.is_empty());
-                    let known = view.bindings();
-                    let before = known.get(&key);
-                    let read = read_bindings(
-                        listed.items,
-                        before.unwrap_or(&BTreeMap::new()),
-                        view.other_cloud(),
-                    );
+                    let before = view.bindings_in(&key).unwrap_or_default();
+                    let read = read_bindings(listed.items, &before, view.other_cloud());
                     is_whole.then(|| read.into())
                 }
             })?;

@@ -133,6 +133,12 @@ impl AttachedRegistries {
         Self::in_namespace(&Arc::new(self.clone()), bindings)
     }
 
+    /// Whether this is what is attached in a namespace beside these registries.
+    #[must_use]
+    pub fn is_above(&self, cluster: &Arc<Self>) -> bool {
+        self.cluster.as_ref().is_some_and(|of| Arc::ptr_eq(of, cluster))
+    }
+
     /// What is attached in a namespace that has these bindings, beside those of the cluster: those of them that are served, but
     /// for one whose pull secret is an AcrRegistry's by its name. It costs what the bindings do, however many registries there are.
     #[must_use]
@@ -169,12 +175,12 @@ impl AttachedRegistries {
 
     /// The registry whose pull secret has this name, if there is one.
     pub fn by_pull_secret(&self, name: &str) -> Option<&AttachedRegistry> {
-        let of_binding =
-            |registry: &&AttachedRegistry| registry.owner.is_some() && registry.pull_secret == name;
         let registry = registry_of(name)?;
         let is_of_binding = registry.starts_with(&namesake_of_binding(""));
-        let binding = is_of_binding.then(|| self.all().into_iter().find(of_binding));
-        self.by_name(registry).or_else(|| binding.flatten())
+        // Those of the cluster are looked up by name: of them there may be many.
+        let mut here = self.by_name.values().filter(|_| is_of_binding);
+        let mut binding = || here.find(|registry| registry.owner.is_some() && registry.pull_secret == name);
+        self.by_name(registry).or_else(|| binding().map(Arc::as_ref))
     }
 }
 

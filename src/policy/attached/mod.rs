@@ -331,11 +331,13 @@ impl AttachedRegistries {
     }
 }
 
-impl FromIterator<AttachedRegistry> for AttachedRegistries {
-    fn from_iter<T: IntoIterator<Item = AttachedRegistry>>(registries: T) -> Self {
+/// A registry that is shared already is not copied: an edit of one of many costs the others a pointer each.
+impl<R: Into<Arc<AttachedRegistry>>> FromIterator<R> for AttachedRegistries {
+    fn from_iter<T: IntoIterator<Item = R>>(registries: T) -> Self {
         let by_name: BTreeMap<_, _> = registries
             .into_iter()
-            .map(|registry| (registry.name.clone(), Arc::new(registry)))
+            .map(Into::into)
+            .map(|registry: Arc<AttachedRegistry>| (registry.name.clone(), registry))
             .collect();
         let mut by_host: HashMap<String, Vec<Arc<AttachedRegistry>>> = HashMap::new();
         for registry in by_name.values() {

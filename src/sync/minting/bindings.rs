@@ -98,9 +98,8 @@ impl BindingController {
             let keys: Vec<String> = match change {
                 Change::Credential(key) | Change::Binding(key) => vec![key],
                 Change::Namespace(change) => {
-                    let bindings = watches.view.bindings();
-                    let here = bindings.get(&change.name).into_iter().flatten();
-                    here.map(|(key, _)| key.clone()).collect()
+                    let here = watches.view.bindings_in(&change.name);
+                    here.iter().flat_map(|here| here.keys().cloned()).collect()
                 }
                 Change::Everything
                 | Change::Registry(_)
@@ -235,8 +234,7 @@ impl BindingController {
 
     /// That a binding is one of more than are served in its namespace, if so.
     fn crowded_out(&self, binding: &AttachedRegistry, namespace: &str) -> Option<MintFailure> {
-        let bindings = self.mints.parts.watches.view.bindings();
-        let served = bindings.get(namespace)?;
+        let served = self.mints.parts.watches.view.bindings_in(namespace)?;
         let is_older = |other: &Arc<AttachedRegistry>| other.seniority() < binding.seniority();
         let is_crowded_out = served.len() >= MAX_SERVED && served.values().all(is_older);
         is_crowded_out.then(|| MintFailure {

@@ -7,7 +7,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::attached::AttachedRegistry;
+use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::{Labels, Mode};
 use crate::sync::credentials::Seen;
 use crate::sync::held_credential::HeldCredential;
@@ -237,7 +237,7 @@ async fn a_pod_of_an_unknown_registry_or_namespace_is_kept() {
     type Change = fn(&Watches);
     let changes: [(&str, Change); 3] = [
         ("detached", |watches| {
-            watches.view.set_registries(std::iter::empty().collect());
+            watches.view.set_registries(AttachedRegistries::default());
         }),
         ("not minted", |watches| watches.credentials.remove("open")),
         ("namespace gone", |watches| watches.view.remove_namespace("apps")),
