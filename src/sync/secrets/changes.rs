@@ -70,8 +70,9 @@ impl SecretsController {
             Change::Everything => self.look_at_everything(work),
             Change::Registry(name) => self.registry_changed(work, &registries, name),
             Change::Namespace(change) => self.namespace_changed(work, &registries, change),
-            // The next look at everything forgets it.
-            Change::NamespaceGone(_) | Change::Binding(_) | Change::ServiceAccounts(_) => {}
+            // The next look at everything forgets the rest.
+            Change::NamespaceGone(namespace) => work.written.forget_written_in(namespace),
+            Change::Binding(_) | Change::ServiceAccounts(_) => {}
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.
@@ -161,7 +162,7 @@ impl SecretsController {
                         .as_ref()
                         .is_some_and(|before| before.gives_secret_in(&self.scope, &pair.0, labels.as_ref()));
                     // Nobody knows what a registry was that was not looked at, but its pull secrets may be known.
-                    let is_written = work.written.contains_key(&pair);
+                    let is_written = work.written.contains(&pair);
                     let is_known = before.is_none() && work.is_wanted(&pair) || is_written;
                     // Without a credential there is most likely no pull secret where none was written or asked for.
                     let is_likely = was_minted || is_written || work.is_wanted(&pair);

@@ -9,6 +9,7 @@ mod step;
 mod swept;
 mod tally;
 mod work;
+mod written;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -179,7 +180,7 @@ impl SecretsController {
                     Step::Write if work.waits(&pair) => {}
                     Step::Write => work.enqueue(pair),
                     Step::Delete if work.is_wanted(&pair) => work.enqueue_deletion(pair),
-                    Step::Delete if work.written.contains_key(&pair) && !work.is_absent(&pair) => {
+                    Step::Delete if work.written.contains(&pair) && !work.is_absent(&pair) => {
                         self.lose(work, &pair);
                         work.enqueue_deletion(pair);
                     }
@@ -402,7 +403,12 @@ impl SecretsController {
                 }
             }
         }
-        work.written.insert(pair, result);
+        // It was written, and the namespace went meanwhile.
+        if result.is_err() || self.watches.view.knows(&pair.0) {
+            work.written.insert(pair, result);
+        } else {
+            work.written.remove(&pair);
+        }
     }
 }
 

@@ -81,32 +81,10 @@ impl SecretsController {
         let registries = self.watches.view.registries();
         let now = now();
         work.settle(&registries, now);
-        let mut tallies: HashMap<&str, Tally> = HashMap::new();
-        for (pair, result) in &work.written {
-            let (namespace, name) = &**pair;
-            let tally = tallies.entry(name).or_default();
-            match result {
-                // Of a former credential nobody knows whether it still works.
-                Ok(_) if !self.watches.view.knows(namespace) || !self.is_current(work, pair) => {}
-                Ok(_) => tally.served += 1,
-                Err(error) => {
-                    tally.failed += 1;
-                    if *error == WriteError::Foreign {
-                        tally.conflicts.insert(namespace.clone());
-                        continue;
-                    }
-                    let refusal = (namespace.clone(), error.to_string());
-                    if tally.refusal.as_ref().is_none_or(|known| refusal < *known) {
-                        tally.refusal = Some(refusal);
-                    }
-                }
-            }
-        }
         let attached = registries.names().map(|name| (name.to_owned(), now));
         work.seen.extend(attached);
         for registry in registries.all() {
-            let mut tally = tallies.remove(registry.name()).unwrap_or_default();
-            tally.is_settled = work.settled.contains(registry.name());
+            let tally = self.tally(work, registry.name());
             // Until then there is nothing, or what this process counted when it led before.
             if tally.is_settled {
                 self.metrics
@@ -122,5 +100,25 @@ impl SecretsController {
         }
         work.seen
             .retain(|_, at| now.saturating_duration_since(*at) < DETACHED_INTERVAL);
+    }
+
+    /// How the pull secrets of a registry stand.
+    fn tally(&self, work: &Work, registry: &str) -> Tally {
+        let minted = self.watches.credentials.of(registry);
+        let mut tally = Tally {
+            // Of a former credential nobody knows whether it still works.
+            served: minted.map_or(0, |minted| work.written.served(registry, minted.refreshed_at)),
+            is_settled: work.settled.contains(registry),
+            ..Tally::default()
+        };
+        for (namespace, error) in work.written.failed(registry) {
+            tally.failed += 1;
+            if *error == WriteError::Foreign {
+                tally.conflicts.insert(namespace.to_owned());
+            } else if tally.refusal.is_none() {
+                tally.refusal = Some((namespace.to_owned(), error.to_string()));
+            }
+        }
+        tally
     }
 }

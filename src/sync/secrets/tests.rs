@@ -868,6 +868,9 @@ async fn a_tally_has_conflicts_and_the_first_refusal() {
         controller.finish(&mut work, mine(namespace), Step::Write, result);
     }
     controller.watches.view.remove_namespace("gone");
+    controller.on_change(&mut work, &Change::NamespaceGone("gone".to_owned()));
+    // A write that ends after its namespace is gone counts for nothing.
+    controller.finish(&mut work, mine("gone"), Step::Write, Ok(Timestamp::UNIX_EPOCH));
     controller.tally_all(&mut work);
     let is_measured = || {
         controller

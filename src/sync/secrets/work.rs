@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use super::detach::progress::Detached;
 use super::swept::note::Swept;
+use super::written::Written;
 use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::registry::custom_domain::CustomDomain;
@@ -32,8 +31,8 @@ pub(super) struct Work {
     rewrites: HashSet<SharedPair>,
     /// Those of them whose turn it is.
     rewriting: HashSet<SharedPair>,
-    /// How the last write of a pair went: the version that was written.
-    pub(super) written: HashMap<SharedPair, Result<Timestamp, WriteError>>,
+    /// How the last write of a pair went.
+    pub(super) written: Written,
     pub(super) queue: VecDeque<SharedPair>,
     pub(super) queued: HashSet<SharedPair>,
     /// Pairs being worked on; they are queued again when something happens meanwhile.
@@ -95,7 +94,7 @@ impl Work {
             wanted: HashMap::new(),
             rewrites: HashSet::new(),
             rewriting: HashSet::new(),
-            written: HashMap::new(),
+            written: Written::default(),
             queue: VecDeque::new(),
             queued: HashSet::new(),
             busy: HashSet::new(),
@@ -364,7 +363,7 @@ impl Work {
         }
         // What was written before is written again at each look at everything, which can be always.
         let under_way = self.queued.iter().chain(&self.busy);
-        let first_time = under_way.filter(|pair| !self.written.contains_key(*pair));
+        let first_time = under_way.filter(|pair| !self.written.contains(pair));
         let unsettled: HashSet<&str> = first_time.map(|pair| &*pair.1).collect();
         let is_settled = |name: &&str| is_late || self.settled.contains(*name) || !unsettled.contains(name);
         self.settled = registries.names().filter(is_settled).map(str::to_owned).collect();
@@ -409,7 +408,7 @@ impl Work {
 
     /// Forgets namespaces that are gone.
     pub(super) fn keep_namespaces(&mut self, exists: impl Fn(&str) -> bool) {
-        self.written.retain(|pair, _| exists(&pair.0));
+        self.written.keep_namespaces(&exists);
         self.failures.retain(|pair| exists(&pair.0));
         self.undeleted.retain(|pair| exists(&pair.0));
         self.lost.retain(|pair, _| exists(&pair.0));
