@@ -2,6 +2,8 @@
 //!
 //! Each module below is one topic: `tests/layers.txt` is the table of which may use which others, downward only.
 //! `docs/architecture.md` says what each of them is about, where to start reading, and which invariants hold.
+//!
+//! What only serves in a cluster is for Linux: elsewhere the program is the plugin of kubectl, without `serve`.
 
 pub mod admission;
 pub mod api;
@@ -16,7 +18,9 @@ pub mod kubernetes;
 pub mod metrics;
 pub mod policy;
 pub mod registry;
+#[cfg(target_os = "linux")]
 pub mod serve;
+#[cfg(target_os = "linux")]
 pub mod server;
 pub mod sync;
 pub mod view;

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -40,7 +39,7 @@ struct Stream {
 impl Destination {
     fn open(&self) -> io::Result<Stream> {
         let (file, torn) = match self {
-            Self::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), None),
+            Self::Stdout => (stdout()?, None),
             Self::File(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path)?;
                 let torn = is_torn(&file, path);
@@ -50,6 +49,15 @@ impl Destination {
         let out = Box::new(file);
         Ok(Stream { out, torn })
     }
+}
+
+/// Standard output without the buffer that Rust puts before it.
+fn stdout() -> io::Result<File> {
+    #[cfg(unix)]
+    let owned = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned();
+    #[cfg(windows)]
+    let owned = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
+    owned.map(File::from)
 }
 
 /// Whether a file ends in the middle of a line; nothing for a pipe, or where it may not be read.

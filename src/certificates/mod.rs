@@ -7,6 +7,7 @@
 
 mod authority;
 mod flaw;
+#[cfg(target_os = "linux")]
 pub mod keeper;
 mod leaf;
 mod live;

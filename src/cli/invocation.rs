@@ -1,5 +1,6 @@
 //! Under which name the program was called: its own, or one of those that kubectl knows plugins by.
 
+use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -24,7 +25,8 @@ pub(super) enum Invocation {
 impl Invocation {
     /// What the name means that the program was called under.
     pub(super) fn of(program: &OsStr) -> Self {
-        match Path::new(program).file_name().and_then(OsStr::to_str) {
+        let file = Path::new(program).file_name().and_then(OsStr::to_str);
+        match file.and_then(|file| file.strip_suffix(EXE_SUFFIX)) {
             Some("kubectl-pullpass") => Self::KubectlPlugin,
             Some("kubectl_complete-pullpass") => Self::KubectlCompletion,
             _ => Self::Program,

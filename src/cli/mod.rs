@@ -13,6 +13,7 @@ mod kubectl_completion;
 mod manual;
 mod output;
 mod review;
+#[cfg(target_os = "linux")]
 mod serve;
 mod table;
 mod target;
@@ -31,6 +32,7 @@ use thiserror::Error;
 
 use self::invocation::Invocation;
 use crate::base::causes::causes;
+#[cfg(target_os = "linux")]
 use crate::serve::ServeError;
 use crate::view::manifests::ManifestsError;
 
@@ -56,6 +58,7 @@ pub struct Cli {
 /// Each says what it is for at its arguments: a comment here would replace that, and with it the exit codes.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(target_os = "linux")]
     Serve(Box<serve::ServeArgs>),
     Review(review::ReviewArgs),
     Attach(Box<attach::AttachArgs>),
@@ -78,8 +81,10 @@ enum CliError {
     Manifests(#[from] ManifestsError),
     #[error("{0}")]
     Input(String),
+    #[cfg(target_os = "linux")]
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[cfg(target_os = "linux")]
     #[error(
         "the audit log can't be opened: {0}. Choose another file with --audit-log, or - for standard output"
     )]
@@ -103,14 +108,14 @@ enum CliError {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Input(_) | Self::Manifests(_) | Self::Serve(ServeError::Manifests(_)) => ExitCode::from(2),
-            Self::Serve(_)
-            | Self::Audit(_)
-            | Self::Io { .. }
-            | Self::Cluster(_)
-            | Self::Failed(_)
-            | Self::Azure(_)
-            | Self::Output(_) => ExitCode::FAILURE,
+            Self::Input(_) | Self::Manifests(_) => ExitCode::from(2),
+            #[cfg(target_os = "linux")]
+            Self::Serve(ServeError::Manifests(_)) => ExitCode::from(2),
+            #[cfg(target_os = "linux")]
+            Self::Serve(_) | Self::Audit(_) => ExitCode::FAILURE,
+            Self::Io { .. } | Self::Cluster(_) | Self::Failed(_) | Self::Azure(_) | Self::Output(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -157,6 +162,7 @@ fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
     let matches = invocation.command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
+        #[cfg(target_os = "linux")]
         Command::Serve(args) => serve::run(*args),
         Command::Review(args) => review::run(&args),
         Command::Attach(args) => attach::run(&args),

@@ -72,6 +72,7 @@ fn authority(given: Option<AuthorityHost>, has_federated_token: bool) -> Option<
 
 impl AzureFlags {
     /// What mints credentials over this way.
+    #[cfg(target_os = "linux")]
     pub(in crate::cli) fn minter(&self) -> Result<Minter, CliError> {
         Ok(self.minter_by(self.http()?))
     }
@@ -101,6 +102,7 @@ impl AzureFlags {
     }
 
     /// A client of its own for this way.
+    #[cfg(target_os = "linux")]
     pub(in crate::cli) fn http(&self) -> Result<HttpClient, CliError> {
         self.http_within(HttpOptions::default().request_timeout)
     }
