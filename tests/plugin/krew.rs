@@ -68,8 +68,11 @@ const PULLPASS: &str = env!("CARGO_BIN_EXE_pullpass");
 /// Any file, where nobody runs it: a debug build takes seconds to pack.
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
-fn archive(binary: &str, arch: &str, directory: &Path) -> Test {
-    let packed = script("archive").args([binary, arch]).arg(directory).output()?;
+fn archive(binary: &str, platform: &str, directory: &Path) -> Test {
+    let packed = script("archive")
+        .args([binary, platform])
+        .arg(directory)
+        .output()?;
     assert!(packed.status.success(), "{packed:?}");
     Ok(())
 }
@@ -97,7 +100,7 @@ fn downloaded(platform: &Platform, directory: &Path) -> Result<PathBuf, Box<dyn 
 #[test]
 fn the_krew_manifest_is_valid_and_its_plugin_works() -> Test {
     let scratch = Scratch::new()?;
-    archive(PULLPASS, "amd64", scratch.path())?;
+    archive(PULLPASS, "linux-amd64", scratch.path())?;
     let incomplete = render(scratch.path())?;
     assert_eq!(incomplete.status.code(), Some(1));
     let said = String::from_utf8(incomplete.stderr)?;
@@ -105,7 +108,9 @@ fn the_krew_manifest_is_valid_and_its_plugin_works() -> Test {
         incomplete.stdout.is_empty() && said.contains("packaging/krew/archive makes it"),
         "{said}"
     );
-    archive(STAND_IN, "arm64", scratch.path())?;
+    for platform in ["darwin-amd64", "darwin-arm64", "linux-arm64", "windows-amd64"] {
+        archive(STAND_IN, platform, scratch.path())?;
+    }
     let rendered = String::from_utf8(render(scratch.path())?.stdout)?;
     assert!(!rendered.contains('@'), "{rendered}");
     let manifest: Manifest = serde_saphyr::from_str(&rendered)?;
@@ -132,16 +137,33 @@ fn the_krew_manifest_is_valid_and_its_plugin_works() -> Test {
         .iter()
         .map(|platform| platform.selector.match_labels.clone())
         .collect();
-    let expected = ["amd64", "arm64"]
-        .map(|arch| BTreeMap::from([("os", "linux"), ("arch", arch)].map(|(k, v)| (k.into(), v.into()))));
+    let expected = [
+        ("darwin", "amd64"),
+        ("darwin", "arm64"),
+        ("linux", "amd64"),
+        ("linux", "arm64"),
+        ("windows", "amd64"),
+    ]
+    .map(|(os, arch)| BTreeMap::from([("os", os), ("arch", arch)].map(|(k, v)| (k.into(), v.into()))));
     assert_eq!(selected, expected);
     for platform in &spec.platforms {
         let archive = downloaded(platform, scratch.path())?;
         assert_eq!(platform.sha256, sha256(&archive)?);
+        let windows = platform
+            .selector
+            .match_labels
+            .get("os")
+            .is_some_and(|os| os == "windows");
+        assert_eq!(platform.bin, if windows { "pullpass.exe" } else { "pullpass" });
     }
 
     // As krew does: unpack all, and link what `bin` names under the plugin's name.
-    let platform = spec.platforms.first().ok_or("no platform")?;
+    let linux = BTreeMap::from([("os".into(), "linux".into()), ("arch".into(), "amd64".into())]);
+    let platform = spec
+        .platforms
+        .iter()
+        .find(|platform| platform.selector.match_labels == linux)
+        .ok_or("no platform")?;
     let store = scratch.path().join("store");
     fs::create_dir(&store)?;
     let unpacked = Command::new("tar")
@@ -165,9 +187,26 @@ fn the_krew_manifest_is_valid_and_its_plugin_works() -> Test {
 #[test]
 fn the_same_binary_makes_the_same_archive() -> Test {
     let (one, two) = (Scratch::new()?, Scratch::new()?);
-    archive(STAND_IN, "amd64", one.path())?;
-    archive(STAND_IN, "amd64", two.path())?;
-    let file = "pullpass-linux-amd64.tar.gz";
-    assert_eq!(sha256(&one.path().join(file))?, sha256(&two.path().join(file))?);
+    for (platform, file) in [
+        ("linux-amd64", "pullpass-linux-amd64.tar.gz"),
+        ("windows-amd64", "pullpass-windows-amd64.zip"),
+    ] {
+        archive(STAND_IN, platform, one.path())?;
+        archive(STAND_IN, platform, two.path())?;
+        assert_eq!(sha256(&one.path().join(file))?, sha256(&two.path().join(file))?);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_archive_for_windows_is_a_zip_with_an_exe() -> Test {
+    let scratch = Scratch::new()?;
+    archive(STAND_IN, "windows-amd64", scratch.path())?;
+    let mut list = Command::new("python3");
+    list.args(["-m", "zipfile", "--extract", "pullpass-windows-amd64.zip", "out"]);
+    assert!(list.current_dir(scratch.path()).status()?.success());
+    let unpacked = scratch.path().join("out");
+    assert_eq!(fs::read(unpacked.join("pullpass.exe"))?, fs::read(STAND_IN)?);
+    assert!(unpacked.join("LICENSE").is_file());
     Ok(())
 }
