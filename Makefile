@@ -105,10 +105,14 @@ image-check: ## Build the image's root twice for each architecture, compare, and
 	tests/setup image
 	tests/image/check
 
+.PHONY: release
+release: ## Make everything of a release into dist/: VERSION=x, and what CONTRIBUTING.md says of IMAGE, SOURCE, DOWNLOADS, BINARIES and PARTIAL
+	@packaging/release $(VERSION)
+
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
-	gofmt -w tests/control-plane tests/node tests/audit/queries benches/peers
+	gofmt -w tests/control-plane tests/node tests/audit/queries benches/peers packaging
 
 .PHONY: generate
 generate: ## Write the generated files

@@ -14,6 +14,7 @@ mod monitoring;
 mod network;
 mod operators;
 mod registries;
+mod release;
 mod render;
 mod reused_values;
 mod same;

@@ -275,6 +275,41 @@ fn a_version_without_a_section_of_the_changelog_is_named() -> Result<()> {
     Ok(())
 }
 
+/// Where the version of Cargo.toml stands elsewhere, and what is right before it there.
+const VERSIONED: [(&str, &str); 10] = [
+    ("README.md", "newTag: "),
+    ("docs/install.md", "newTag: "),
+    ("docs/image.md", "IMAGE:"),
+    ("docs/tutorial.md", "pullpass:"),
+    ("manifests/base/deployment.yaml", "image: pullpass:"),
+    ("manifests/chart/Chart.yaml", "\nversion: "),
+    ("manifests/chart/Chart.yaml", "\nappVersion: "),
+    ("manifests/registries-chart/Chart.yaml", "\nversion: "),
+    ("manifests/registries-chart/Chart.yaml", "\nappVersion: "),
+    ("fuzz/Cargo.lock", "name = \"pullpass\"\nversion = \""),
+];
+
+#[test]
+fn each_place_with_the_version_has_that_of_the_manifest() -> Result<()> {
+    for (file, before) in VERSIONED {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))?;
+        let versions: Vec<&str> = text
+            .split(before)
+            .skip(1)
+            .filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+            .map(|rest| {
+                let end = rest.find(|next: char| next.is_whitespace() || "`\",".contains(next));
+                rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
+            })
+            .collect();
+        assert!(!versions.is_empty(), "{file} no longer has {before:?}");
+        for version in versions {
+            assert_eq!(version, env!("CARGO_PKG_VERSION"), "{file}, after {before:?}");
+        }
+    }
+    Ok(())
+}
+
 /// The Rust files below a folder.
 fn rust_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();

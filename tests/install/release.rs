@@ -1,0 +1,236 @@
+//! A release as `packaging/assemble` makes it of binaries that are there: it is whole, the same each time, and installs both
+//! ways.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pullpass_test_support::{ControlPlane, Scratch, end_to_end_wanted};
+use serde_json::{Value, json};
+
+use crate::render::{ROOT, Test, helm, kubectl, succeeded};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const IMAGE: &str = "contoso.azurecr.io/pullpass";
+/// Any file, where nobody runs it: a debug build takes seconds to pack.
+const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+const BINARIES: [&str; 5] = [
+    "darwin-amd64/pullpass",
+    "darwin-arm64/pullpass",
+    "linux-amd64/pullpass",
+    "linux-arm64/pullpass",
+    "windows-amd64/pullpass.exe",
+];
+
+/// This machine's architecture, as images name it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// A directory as `packaging/build` fills it, with a stand-in for each binary.
+fn stand_ins() -> Result<Scratch, Box<dyn Error>> {
+    let binaries = Scratch::new()?;
+    for binary in BINARIES {
+        let path = binaries.path().join(binary);
+        fs::create_dir_all(path.parent().ok_or("no directory")?)?;
+        fs::copy(STAND_IN, path)?;
+    }
+    Ok(binaries)
+}
+
+fn assemble(binaries: &Path, output: &Path) -> Result<Output, Box<dyn Error>> {
+    let mut command = Command::new(format!("{ROOT}/packaging/assemble"));
+    command
+        .args([
+            "--version",
+            VERSION,
+            "--revision",
+            "0123abc",
+            "--created",
+            "1700000000",
+        ])
+        .args(["--image", IMAGE, "--source", "https://home.example/pullpass"])
+        .args(["--downloads", "https://downloads.example/v1"])
+        .arg("--kubectl")
+        .arg(kubectl()?)
+        .arg("--binaries")
+        .arg(binaries)
+        .arg("--output")
+        .arg(output);
+    Ok(command.output()?)
+}
+
+fn skopeo(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
+    let mut command = Command::new("skopeo");
+    command.args(arguments);
+    succeeded("skopeo", &command.output()?)
+}
+
+fn sums(dist: &Path) -> Result<String, Box<dyn Error>> {
+    Ok(fs::read_to_string(dist.join("SHA256SUMS"))?)
+}
+
+#[test]
+fn the_same_binaries_make_the_same_release() -> Test {
+    let (binaries, scratch) = (stand_ins()?, Scratch::new()?);
+    let (one, two) = (scratch.path().join("one"), scratch.path().join("two/dist"));
+    for output in [&one, &two] {
+        succeeded("assemble", &assemble(binaries.path(), output)?)?;
+    }
+    assert_eq!(sums(&one)?, sums(&two)?);
+    let listed = sums(&one)?;
+    for file in [
+        format!("pullpass-{VERSION}.tgz"),
+        format!("pullpass-registries-{VERSION}.tgz"),
+        "install.yaml".to_owned(),
+        "notes.md".to_owned(),
+        "pullpass-darwin-arm64.tar.gz".to_owned(),
+        "pullpass-windows-amd64.zip".to_owned(),
+        "pullpass.yaml".to_owned(),
+        "image/index.json".to_owned(),
+    ] {
+        assert!(listed.contains(&format!("  {file}\n")), "no {file} in {listed}");
+    }
+    let mut check = Command::new("sha256sum");
+    check
+        .args(["--check", "--strict", "SHA256SUMS"])
+        .current_dir(&one);
+    succeeded("sha256sum", &check.output()?)?;
+    Ok(())
+}
+
+#[test]
+fn a_release_without_a_platform_is_refused() -> Test {
+    let (binaries, scratch) = (stand_ins()?, Scratch::new()?);
+    fs::remove_file(binaries.path().join("darwin-arm64/pullpass"))?;
+    let output = assemble(binaries.path(), &scratch.path().join("dist"))?;
+    let said = String::from_utf8(output.stderr)?;
+    assert!(!output.status.success());
+    assert!(said.contains("no binaries for darwin-arm64"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn the_notes_are_the_section_of_the_changelog() -> Test {
+    let (binaries, scratch) = (stand_ins()?, Scratch::new()?);
+    let dist = scratch.path().join("dist");
+    succeeded("assemble", &assemble(binaries.path(), &dist)?)?;
+    let notes = fs::read_to_string(dist.join("notes.md"))?;
+    let changelog = fs::read_to_string(format!("{ROOT}/CHANGELOG.md"))?;
+    let (_, section) = changelog
+        .split_once(&format!("\n## [{VERSION}]"))
+        .ok_or("no section")?;
+    let section = section.split("\n## [").next().unwrap_or_default();
+    let bullets = |text: &str| text.lines().filter(|line| line.starts_with("* ")).count();
+    assert!(
+        bullets(&notes) > 0 && bullets(&notes) == bullets(section),
+        "{notes}"
+    );
+    assert!(!notes.contains("\n## "), "{notes}");
+    Ok(())
+}
+
+/// A release with the program of this build in the image of this machine's architecture; and the digest of the image.
+fn release(dist: &Path) -> Result<String, Box<dyn Error>> {
+    let binaries = stand_ins()?;
+    let root = binaries.path().join(format!("linux-{}", architecture()));
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(root.join("pullpass"));
+    succeeded("strip", &strip.arg(env!("CARGO_BIN_EXE_pullpass")).output()?)?;
+    let certificates = root.join("etc/ssl/certs");
+    fs::create_dir_all(&certificates)?;
+    fs::copy(STAND_IN, certificates.join("ca-certificates.crt"))?;
+    let digest = succeeded("assemble", &assemble(binaries.path(), dist)?)?;
+    Ok(digest.trim_end().to_owned())
+}
+
+/// What clients see of the image: an index of both architectures, and a program that runs.
+fn the_image_is_whole(dist: &Path, digest: &str) -> Test {
+    let layout = format!("oci:{}:{VERSION}", dist.join("image").display());
+    let inspected: Value = serde_json::from_str(&skopeo(&["inspect", &layout])?)?;
+    assert_eq!(inspected["Digest"], json!(digest));
+    let index: Value = serde_json::from_str(&skopeo(&["inspect", "--raw", &layout])?)?;
+    let architectures: Vec<_> = index["manifests"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|manifest| manifest["platform"]["architecture"].clone())
+        .collect();
+    assert_eq!(architectures, [json!("amd64"), json!("arm64")]);
+    for labels in [&index["annotations"], &inspected["Labels"]] {
+        let label = |name: &str| labels[format!("org.opencontainers.image.{name}")].clone();
+        assert_eq!(label("version"), json!(VERSION));
+        assert_eq!(label("revision"), json!("0123abc"));
+        assert_eq!(label("source"), json!("https://home.example/pullpass"));
+        assert_eq!(label("licenses"), json!("Apache-2.0"));
+    }
+    let config: Value = serde_json::from_str(&skopeo(&["inspect", "--config", &layout])?)?;
+    let config = &config["config"];
+    assert_eq!(config["Entrypoint"], json!(["/pullpass"]));
+    assert_eq!(config["Cmd"], json!(["serve"]));
+    assert_eq!(config["User"], json!("65533:65533"));
+    assert_eq!(config["ExposedPorts"], json!({"8080/tcp": {}, "8443/tcp": {}}));
+
+    let scratch = Scratch::new()?;
+    let layers = inspected["Layers"].as_array().ok_or("no layers")?;
+    let [layer] = layers.as_slice() else {
+        return Err(format!("several layers: {layers:?}").into());
+    };
+    let blob = layer.as_str().and_then(|layer| layer.strip_prefix("sha256:"));
+    let mut unpack = Command::new("tar");
+    unpack.arg("--extract").arg("--file");
+    unpack.arg(dist.join("image/blobs/sha256").join(blob.ok_or("no digest")?));
+    succeeded("tar", &unpack.arg("--directory").arg(scratch.path()).output()?)?;
+    assert!(scratch.path().join("etc/ssl/certs/ca-certificates.crt").is_file());
+    let mut program = Command::new(scratch.path().join("pullpass"));
+    assert_eq!(
+        succeeded("the program of the image", &program.arg("--version").output()?)?,
+        format!("pullpass {VERSION}\n")
+    );
+    Ok(())
+}
+
+fn image_of_the_deployment(cluster: &ControlPlane) -> Result<String, Box<dyn Error>> {
+    let deployment = cluster.get_json(&["deployment", "pullpass", "--namespace=pullpass-system"])?;
+    let image = deployment.pointer("/spec/template/spec/containers/0/image");
+    Ok(image.and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_release_installs_with_helm_and_with_kubectl() -> Test {
+    end_to_end_wanted()?;
+    let scratch = Scratch::new()?;
+    let dist = scratch.path().join("dist");
+    let digest = release(&dist)?;
+    the_image_is_whole(&dist, &digest)?;
+
+    let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    let chart: PathBuf = dist.join(format!("pullpass-{VERSION}.tgz"));
+    let run = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
+        let mut command = helm(&scratch)?;
+        command.arg("--kubeconfig").arg(cluster.kubeconfig());
+        command.args(["--namespace", "pullpass-system"]).args(arguments);
+        Ok(command.output()?)
+    };
+    let chart = chart.to_str().ok_or("a path that is no text")?;
+    succeeded(
+        "helm install",
+        &run(&["install", "pullpass", chart, "--create-namespace"])?,
+    )?;
+    assert_eq!(
+        image_of_the_deployment(&cluster)?,
+        format!("{IMAGE}:{VERSION}@{digest}")
+    );
+    succeeded("helm uninstall", &run(&["uninstall", "pullpass"])?)?;
+
+    let manifests = dist.join("install.yaml");
+    let manifests = manifests.to_str().ok_or("a path that is no text")?;
+    cluster.run(&["apply", "--server-side", "--filename", manifests])?;
+    assert_eq!(image_of_the_deployment(&cluster)?, format!("{IMAGE}@{digest}"));
+    Ok(())
+}
