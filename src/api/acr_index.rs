@@ -29,7 +29,8 @@ pub struct AcrIndexSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_namespaces: Vec<String>,
     /// By namespace, the `ServiceAccounts` that enforce mountable secrets, and the pull secrets that each lists: their Pods may
-    /// name no others.
+    /// name no others. A namespace for whose `ServiceAccounts` the index has no room has the one `*`, which lists none: every Pod
+    /// there is left to the webhook.
     // As one value, so that the API server does not note once more who set each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
@@ -64,8 +65,9 @@ pub struct AcrIndexSpec {
 /// The pull secrets of each host that `AcrPullBindings` attach in a namespace.
 pub type BoundHosts = BTreeMap<String, Vec<String>>;
 
-/// Stands for every host where the index has no room for those of a namespace. No image's host is called that.
-pub const EVERY_HOST: &str = "*";
+/// Stands for every host, or every ServiceAccount, where the index has no room for those of a namespace. No image's host is called
+/// that, and no ServiceAccount.
+pub const EVERY: &str = "*";
 
 /// The pull secrets that `ServiceAccounts` of a namespace list.
 pub type StrictServiceAccounts = BTreeMap<String, Vec<String>>;

@@ -13,6 +13,18 @@ pub struct IndexMetrics {
     recreated: Counter,
     registries_left_out: Gauge,
     namespaces_left_out: Gauge,
+    strict_namespaces_left_out: Gauge,
+}
+
+/// How much has no room in an index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOutCounts {
+    /// `AcrRegistries`.
+    pub registries: usize,
+    /// Namespaces with `AcrPullBindings`.
+    pub namespaces: usize,
+    /// Namespaces with `ServiceAccounts` that enforce mountable secrets.
+    pub strict_namespaces: usize,
 }
 
 impl IndexMetrics {
@@ -43,16 +55,30 @@ impl IndexMetrics {
                 "Namespaces for whose AcrPullBindings the AcrIndex has no room",
                 Gauge::default(),
             ),
+            strict_namespaces_left_out: added(
+                to,
+                "pullpass_index_strict_namespaces_left_out",
+                "Namespaces for whose ServiceAccounts that enforce mountable secrets the AcrIndex has no room",
+                Gauge::default(),
+            ),
         }
     }
 
-    /// Takes whether the last write failed, and for how many registries there is no room, and for the bindings of how many
-    /// namespaces.
-    pub fn set(&self, fails: bool, registries: usize, namespaces: usize) {
+    /// Takes whether the last write failed, and how much has no room.
+    pub fn set(&self, fails: bool, left_out: LeftOutCounts) {
+        let LeftOutCounts {
+            registries,
+            namespaces,
+            strict_namespaces,
+        } = left_out;
         self.failing.set(i64::from(fails));
-        let count = |left_out| i64::try_from(left_out).unwrap_or(i64::MAX);
-        self.registries_left_out.set(count(registries));
-        self.namespaces_left_out.set(count(namespaces));
+        for (gauge, count) in [
+            (&self.registries_left_out, registries),
+            (&self.namespaces_left_out, namespaces),
+            (&self.strict_namespaces_left_out, strict_namespaces),
+        ] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts an index that somebody deleted, and that is there again.

@@ -22,7 +22,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::metrics::audit_drops::AuditDrops;
 use crate::metrics::azure::AzureMetrics;
-use crate::metrics::index::IndexMetrics;
+use crate::metrics::index::{IndexMetrics, LeftOutCounts};
 use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::metrics::registries::RegistryMetrics;
@@ -305,7 +305,7 @@ impl Metrics {
             self.set_uncovered(0, []);
             self.uncovered_by.clear();
             self.set_unfenced(Some(false));
-            self.index.set(false, 0, 0);
+            self.index.set(false, LeftOutCounts::default());
             self.registries.clear();
         }
     }

@@ -16,6 +16,7 @@ use crate::api::names::{INDEX, MANAGER};
 use crate::base::backoff::{Backoff, Jitter};
 use crate::kubernetes::call::{CallError, call};
 use crate::metrics::Metrics;
+use crate::metrics::index::LeftOutCounts;
 use crate::policy::decision::Settings;
 use crate::policy::index::bindings::indexed_bindings;
 use crate::policy::index::{Index, index, strict_accounts};
@@ -75,9 +76,7 @@ impl IndexController {
             left_out = now_left_out;
             let written = self.reconcile(spec).await;
             let fails = !matches!(written, Ok(Reconciled::Created | Reconciled::Kept));
-            self.metrics
-                .index
-                .set(fails, left_out.registries.len(), left_out.namespaces.len());
+            self.metrics.index.set(fails, left_out.counts());
             if self.written.get() && matches!(written, Ok(Reconciled::Created)) {
                 self.metrics.index.recreated();
                 tracing::warn!(
@@ -113,14 +112,14 @@ impl IndexController {
         let Index { mut spec, left_out } = index(&registries, &self.settings);
         let bindings = bindings.iter().flat_map(|here| here.values());
         let bindings = indexed_bindings(&registries, bindings.map(Arc::as_ref), &spec);
-        spec.bindings = bindings.bindings;
-        let (accounts, accounts_left_out) = strict_accounts(view.strict_accounts().all());
-        spec.strict_service_accounts = accounts;
+        spec.bindings = bindings.namespaces;
+        let accounts = strict_accounts(view.strict_accounts().all());
+        spec.strict_service_accounts = accounts.namespaces;
         let left_out = LeftOut {
             registries: left_out,
             omits_hosts: spec.omits_hosts,
             namespaces: bindings.left_out,
-            accounts: accounts_left_out,
+            strict_namespaces: accounts.left_out,
         };
         (spec, left_out)
     }
@@ -194,11 +193,19 @@ struct LeftOut {
     omits_hosts: bool,
     /// Namespaces with `AcrPullBindings`.
     namespaces: Vec<String>,
-    /// How many `ServiceAccounts` that enforce mountable secrets.
-    accounts: usize,
+    /// Namespaces with `ServiceAccounts` that enforce mountable secrets.
+    strict_namespaces: Vec<String>,
 }
 
 impl LeftOut {
+    fn counts(&self) -> LeftOutCounts {
+        LeftOutCounts {
+            registries: self.registries.len(),
+            namespaces: self.namespaces.len(),
+            strict_namespaces: self.strict_namespaces.len(),
+        }
+    }
+
     /// Says what has no room now, where that is something else.
     fn tell_changes(&self, now: &Self) {
         if (&self.registries, self.omits_hosts) != (&now.registries, now.omits_hosts) {
@@ -227,16 +234,17 @@ impl LeftOut {
                 );
             }
         }
-        if self.accounts != now.accounts {
-            if now.accounts == 0 {
+        if self.strict_namespaces != now.strict_namespaces {
+            if now.strict_namespaces.is_empty() {
                 tracing::info!(
                     "the AcrIndex has room for every ServiceAccount that enforces mountable secrets again"
                 );
             } else {
                 tracing::warn!(
-                    count = now.accounts,
-                    "the AcrIndex has no room for some ServiceAccounts that enforce mountable secrets: admission policies give \
-                     their Pods names that the API server may refuse"
+                    count = now.strict_namespaces.len(),
+                    namespaces = first(&now.strict_namespaces),
+                    "the AcrIndex has no room for the ServiceAccounts that enforce mountable secrets in the namespaces that \
+                     have most: admission policies leave all Pods there to the webhook"
                 );
             }
         }

@@ -1,7 +1,5 @@
 //! Follows the `ServiceAccounts` that enforce mountable secrets. Of all others nothing is kept.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt;
@@ -10,12 +8,11 @@ use kube::runtime::watcher::Event;
 use crate::policy::mountable::Mountable;
 use crate::view::{StrictAccounts, Taken, View};
 
-/// Keeps what the view knows of `ServiceAccounts`, and tells in which namespace that has changed.
+/// Keeps what the view knows of `ServiceAccounts`, and tells in which namespaces a list or an event has changed that.
 pub(super) async fn follow(
     view: &View,
     events: impl Stream<Item = Event<ServiceAccount>>,
-    filled: &AtomicBool,
-    mut tell: impl FnMut(String),
+    mut tell: impl FnMut(Vec<String>),
 ) {
     let mut listed = StrictAccounts::default();
     let mut left_out = LeftOut::default();
@@ -30,21 +27,20 @@ pub(super) async fn follow(
                     let before = std::mem::replace(&mut *known, std::mem::take(&mut listed));
                     known.changed_since(&before)
                 };
-                filled.store(true, Ordering::Release);
-                changed.into_iter().for_each(&mut tell);
+                tell(changed);
             }
             Event::Apply(account) => {
                 let taken = take(&mut view.strict_accounts(), &account);
                 left_out.note(taken);
                 if taken != Taken::Same {
-                    tell(account.namespace().unwrap_or_default());
+                    tell(vec![account.namespace().unwrap_or_default()]);
                 }
             }
             Event::Delete(account) => {
                 let namespace = account.namespace().unwrap_or_default();
                 let was_there = view.strict_accounts().remove(&namespace, &account.name_any());
                 if was_there {
-                    tell(namespace);
+                    tell(vec![namespace]);
                 }
             }
         }
@@ -91,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn strict_accounts_are_followed_and_others_are_not() {
-        let (view, filled) = (View::default(), AtomicBool::default());
+        let view = View::default();
         let mut told = Vec::new();
         let list = [
             Event::Init,
@@ -99,11 +95,10 @@ mod tests {
             Event::InitApply(account("strict", true, &["pullpass-a", "by-hand"])),
             Event::InitDone,
         ];
-        follow(&view, futures::stream::iter(list.clone()), &filled, |namespace| {
-            told.push(namespace);
+        follow(&view, futures::stream::iter(list.clone()), |changed| {
+            told.push(changed);
         })
         .await;
-        assert!(filled.load(Ordering::Acquire));
         assert!(view.mountable("apps", None).is_none());
         let strict = view.mountable("apps", Some("strict")).unwrap();
         assert_eq!(strict.listed().collect::<Vec<_>>(), ["pullpass-a"]);
@@ -111,11 +106,11 @@ mod tests {
         let same = list
             .into_iter()
             .chain([Event::Apply(account("default", false, &[]))]);
-        follow(&view, futures::stream::iter(same), &filled, |namespace| {
-            told.push(namespace);
+        follow(&view, futures::stream::iter(same), |changed| {
+            told.push(changed);
         })
         .await;
-        assert_eq!(told, ["apps"]);
+        assert_eq!(told, [vec!["apps".to_owned()], Vec::new()]);
         for (event, is_strict) in [
             (Event::Apply(account("default", true, &[])), true),
             (Event::Apply(account("default", false, &[])), false),
@@ -123,12 +118,12 @@ mod tests {
             (Event::Delete(account("default", true, &[])), false),
         ] {
             told.clear();
-            follow(&view, futures::stream::iter([event]), &filled, |namespace| {
-                told.push(namespace);
+            follow(&view, futures::stream::iter([event]), |changed| {
+                told.push(changed);
             })
             .await;
             assert_eq!(view.mountable("apps", None).is_some(), is_strict);
-            assert_eq!(told, ["apps"]);
+            assert_eq!(told, [["apps"]]);
         }
     }
 }

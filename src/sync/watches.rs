@@ -113,15 +113,13 @@ impl Watches {
                 followed(watcher(Api::namespaced(client.clone(), own_namespace), ours)),
                 &readiness.credentials
             ),
-            service_accounts::follow(
-                &self.view,
+            self.follow_service_accounts(
                 followed(watcher(
                     Api::<ServiceAccount>::all(client.clone()),
                     watcher::Config::default()
                 ))
                 .inspect(|event| self.tell_bindings_of(event)),
                 &readiness.service_accounts,
-                |namespace| self.tell(Change::ServiceAccounts(namespace)),
             ),
         );
     }
@@ -190,6 +188,18 @@ impl Watches {
                 self.tell_all(changes, filled);
             }
         }
+    }
+
+    async fn follow_service_accounts(
+        &self,
+        events: impl Stream<Item = Event<ServiceAccount>>,
+        filled: &AtomicBool,
+    ) {
+        service_accounts::follow(&self.view, events, |namespaces| {
+            let changes = namespaces.into_iter().map(Change::ServiceAccounts);
+            self.tell_all(changes.collect(), filled);
+        })
+        .await;
     }
 
     async fn follow_namespaces(
@@ -448,6 +458,30 @@ mod tests {
             assert_eq!(watches.credentials.of("mine").is_none(), is_lost);
             let told = changes.try_recv() == Ok(Change::Credential("mine".to_owned()));
             assert_eq!(told, is_lost);
+        }
+    }
+
+    /// Anybody who may annotate `ServiceAccounts` can have many change.
+    #[tokio::test]
+    async fn strict_accounts_that_change_in_many_namespaces_are_one_change() {
+        let (watches, filled) = (Watches::new(Arc::default()), AtomicBool::default());
+        let mut changes = watches.changes();
+        for (strict, told) in [(0, 1), (3, 3), (1_000, 1), (1_000, 0)] {
+            let accounts = (0..strict).map(|number| {
+                let account = json!({"metadata": {
+                    "name": "default", "namespace": format!("team-{number}"),
+                    "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"},
+                }});
+                Event::InitApply(serde_json::from_value(account).unwrap())
+            });
+            let events = [Event::Init].into_iter().chain(accounts).chain([Event::InitDone]);
+            watches
+                .follow_service_accounts(futures::stream::iter(events), &filled)
+                .await;
+            assert!(filled.load(Ordering::Acquire));
+            let seen: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+            assert_eq!(seen.len(), told, "{strict}");
+            assert_eq!(seen.contains(&Change::Everything), told == 1, "{seen:?}");
         }
     }
 

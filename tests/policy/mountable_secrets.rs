@@ -45,6 +45,8 @@ fn the_policy_alone_keeps_pods_of_strict_accounts_admissible() -> Test {
         "pullSecrets": {&secret: {"registry": OPEN}, "pullpass-broken": {"registry": "broken", "unminted": true}},
         "strictServiceAccounts": {
             "apps": {"strict": [], "listed": [secret]}, "always": {"strict": [], "listed": [secret]},
+            // The index has no room for those of these.
+            "full": {"*": []}, "full-always": {"*": []},
         },
     }))?;
     for (name, labels) in [
@@ -75,6 +77,13 @@ fn the_policy_alone_keeps_pods_of_strict_accounts_admissible() -> Test {
             refused.contains("is not allowed because service account unknown"),
             "{refused}"
         );
+        // Nobody knows which ServiceAccounts are strict there: the webhook decides.
+        let full = name.replace("apps", "full").replace("always", "full-always");
+        namespace(&cluster, &full, &labels)?;
+        cluster.apply(&list(&[account(&full, "unknown", &Value::Null)]))?;
+        for account in ["unknown", "default"] {
+            assert_eq!(injected(&cluster, &pod(&full, account))?, [""; 0], "{full}");
+        }
     }
     Ok(())
 }

@@ -2,67 +2,63 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::acr_index::StrictServiceAccounts;
+use crate::policy::index::fair::{Fitting, Named, fit};
 use crate::policy::mountable::Mountable;
 
 /// How many bytes they may take.
 pub const MAX_ACCOUNTS_BYTES: usize = 64 * 1024;
-/// What one takes beside its names.
-const FIELDS: usize = 16;
 
-/// Those that have room, by namespace, and how many have none.
-pub fn strict_accounts<'a>(
-    accounts: impl IntoIterator<Item = (&'a str, &'a str, &'a Mountable)>,
-) -> (BTreeMap<String, StrictServiceAccounts>, usize) {
-    let (mut told, mut left_out): (BTreeMap<String, StrictServiceAccounts>, _) = (BTreeMap::new(), 0);
-    let mut sorted: Vec<_> = accounts
-        .into_iter()
-        .map(|(namespace, name, mountable)| {
-            let listed: Vec<String> = mountable.listed().map(str::to_owned).collect();
-            let size: usize = listed.iter().map(|secret| secret.len() + FIELDS).sum();
-            (
-                namespace.len() + name.len() + FIELDS + size,
-                namespace,
-                name,
-                listed,
-            )
-        })
-        .collect();
-    // Those that take the least first, so that one of any length costs no other its place.
-    sorted.sort_unstable();
-    let mut total: usize = 0;
-    for (size, namespace, name, listed) in sorted {
-        total = total.saturating_add(size);
-        if total > MAX_ACCOUNTS_BYTES {
-            left_out += 1;
-            continue;
-        }
-        let here = told.entry(namespace.to_owned()).or_default();
-        here.insert(name.to_owned(), listed);
+/// Those that have room, by namespace.
+pub fn strict_accounts<'a>(accounts: impl IntoIterator<Item = (&'a str, &'a str, &'a Mountable)>) -> Fitting {
+    let mut all: BTreeMap<String, Named> = BTreeMap::new();
+    for (namespace, name, mountable) in accounts {
+        let here = all.entry(namespace.to_owned()).or_default();
+        let listed = mountable.listed().map(str::to_owned);
+        here.insert(name.to_owned(), listed.collect());
     }
-    (told, left_out)
+    fit(all, MAX_ACCOUNTS_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::mountable::tests::listing;
+    use serde_json::json;
 
     #[test]
-    fn strict_accounts_have_their_place_and_a_bound() {
+    fn strict_accounts_are_told_by_namespace() {
         let (one, none) = (listing(&["pullpass-a", "by-hand"]), listing(&[]));
-        let (told, left_out) =
-            strict_accounts([("shop", "b", &none), ("shop", "a", &one), ("apps", "a", &none)]);
-        assert_eq!(left_out, 0);
+        let told = strict_accounts([("shop", "b", &none), ("shop", "a", &one), ("apps", "a", &none)]);
+        assert_eq!(told.left_out, [""; 0]);
         assert_eq!(
-            serde_json::to_value(told).unwrap(),
-            serde_json::json!({"apps": {"a": []}, "shop": {"a": ["pullpass-a"], "b": []}})
+            serde_json::to_value(told.namespaces).unwrap(),
+            json!({"apps": {"a": []}, "shop": {"a": ["pullpass-a"], "b": []}})
         );
-        let names: Vec<String> = (0..2_000).map(|number| format!("{number:0>60}")).collect();
+    }
+
+    #[test]
+    fn a_namespace_of_many_strict_accounts_costs_no_other_its_place() {
+        let (one, none) = (listing(&["pullpass-a"]), listing(&[]));
+        // Each takes less than the one of the other namespace.
+        let names: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
         let many = names.iter().map(|name| ("apps", name.as_str(), &none));
-        let (told, left_out) = strict_accounts(many.chain([("apps", "first", &none)]));
-        assert!(told["apps"].contains_key("first"));
-        assert_eq!(told["apps"].len() + left_out, 2_001);
-        assert!(left_out > 1_000 && serde_json::to_string(&told).unwrap().len() < MAX_ACCOUNTS_BYTES);
+        let told = strict_accounts(many.chain([("shop", "of-a-long-name", &one)]));
+        assert_eq!(told.left_out, ["apps"]);
+        assert_eq!(
+            serde_json::to_value(told.namespaces).unwrap(),
+            json!({"apps": {"*": []}, "shop": {"of-a-long-name": ["pullpass-a"]}})
+        );
+    }
+
+    /// What docs/limits.md says of namespaces whose names have 20 characters.
+    #[test]
+    fn two_thousand_namespaces_have_a_mark() {
+        let none = listing(&[]);
+        let names: Vec<String> = (0..2_000).map(|number| format!("{number:0>20}")).collect();
+        let long = "of-a-long-name".repeat(10);
+        let all = names.iter().map(|name| (name.as_str(), long.as_str(), &none));
+        let told = strict_accounts(all);
+        assert_eq!(told.namespaces.len(), 2_000, "each has a mark at least");
+        assert!(serde_json::to_string(&told.namespaces).unwrap().len() <= MAX_ACCOUNTS_BYTES + 2);
     }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::acr_index::{AcrIndexSpec, BoundHosts, EVERY_HOST};
+use crate::api::acr_index::{AcrIndexSpec, BoundHosts};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
+use crate::policy::index::fair::{Fitting, fit, json_size};
 use crate::policy::index::{MAX_INDEX_BYTES, MAX_LISTED_BYTES};
 
 /// How many bytes an index may take with its bindings: the object has a head and `ServiceAccounts` besides, and 1.5 MiB at most.
@@ -12,21 +13,12 @@ const MAX_BYTES: usize = 1408 * 1024;
 /// How many of these its registries may take.
 const MAX_OF_REGISTRIES: usize = MAX_INDEX_BYTES + MAX_LISTED_BYTES;
 
-/// The bindings of an index.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct IndexedBindings {
-    /// By namespace.
-    pub bindings: BTreeMap<String, BoundHosts>,
-    /// The namespaces for whose bindings there is no room, in order: their Pods are left to the webhook.
-    pub left_out: Vec<String>,
-}
-
 /// The bindings beside what an index has already, which is that of these registries.
 pub fn indexed_bindings<'a>(
     registries: &AttachedRegistries,
     bindings: impl IntoIterator<Item = &'a AttachedRegistry>,
     index: &AcrIndexSpec,
-) -> IndexedBindings {
+) -> Fitting {
     // What the API server notes of a field takes no more than the field.
     let taken = json_size(index).saturating_mul(2);
     fit(
@@ -59,49 +51,6 @@ fn bound_hosts<'a>(
         secrets.sort_unstable();
     }
     all
-}
-
-/// What of them has room. Namespaces that take most are left out first, so that one with any number of bindings costs no other
-/// one its place. One that is left out takes the room of its mark, and none where even the marks have no room.
-fn fit(all: BTreeMap<String, BoundHosts>, most: usize) -> IndexedBindings {
-    let mark = || BoundHosts::from([(EVERY_HOST.to_owned(), Vec::new())]);
-    let size_of_mark = json_size(&mark());
-    let mut by_size: Vec<_> = all
-        .into_iter()
-        .map(|(namespace, hosts)| (json_size(&hosts), namespace, hosts))
-        .collect();
-    by_size.sort_unstable();
-    // With its quotes, a colon, and a comma behind.
-    let size_of_key = |namespace: &str| namespace.len() + 4;
-    let mut total = 0;
-    let mut has_mark = Vec::with_capacity(by_size.len());
-    for (_, namespace, _) in &by_size {
-        let after = total + size_of_key(namespace) + size_of_mark;
-        has_mark.push(after <= most);
-        if after <= most {
-            total = after;
-        }
-    }
-    let mut fitting = IndexedBindings::default();
-    for ((size, namespace, hosts), has_mark) in by_size.into_iter().zip(has_mark) {
-        let after = total + size.saturating_sub(size_of_mark);
-        if has_mark && after <= most {
-            total = after;
-            fitting.bindings.insert(namespace, hosts);
-            continue;
-        }
-        fitting.left_out.push(namespace.clone());
-        if has_mark {
-            fitting.bindings.insert(namespace, mark());
-        }
-    }
-    fitting.left_out.sort_unstable();
-    fitting
-}
-
-/// How many bytes a value takes as JSON.
-fn json_size(value: &impl serde::Serialize) -> usize {
-    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
 #[cfg(test)]
@@ -152,7 +101,7 @@ mod tests {
         let indexed = indexed_bindings(&cluster, &bindings, &AcrIndexSpec::default());
         assert_eq!(indexed.left_out, [""; 0]);
         assert_eq!(
-            serde_json::to_value(indexed.bindings).unwrap(),
+            serde_json::to_value(indexed.namespaces).unwrap(),
             json!({
                 "blog": {"shared1.azurecr.io": ["pullpass-binding-z"]},
                 "shop": {
@@ -168,57 +117,8 @@ mod tests {
         let cluster = registries(&["shared1"]);
         let spec = index(&cluster, &Settings::default()).spec;
         let indexed = indexed_bindings(&cluster, cluster.all(), &spec);
-        assert_eq!(indexed, IndexedBindings::default());
+        assert_eq!(indexed, Fitting::default());
         assert_eq!(serde_json::to_value(spec).unwrap().get("bindings"), None);
-    }
-
-    fn many(namespace: &str, count: usize) -> (String, BoundHosts) {
-        let host = |number| {
-            (
-                format!("registry{number}.azurecr.io"),
-                vec!["pullpass-binding-app".to_owned()],
-            )
-        };
-        (namespace.to_owned(), (0..count).map(host).collect())
-    }
-
-    #[test]
-    fn the_namespaces_that_take_most_are_left_out_first() {
-        let all: BTreeMap<_, _> = [many("a", 1_000), many("b", 1), many("c", 100), many("d", 1)].into();
-        let mark = BoundHosts::from([(EVERY_HOST.to_owned(), Vec::new())]);
-        for (most, left_out) in [
-            (100_000, &[][..]),
-            (20_000, &["a"]),
-            (1_000, &["a", "c"]),
-            (130, &["a", "c", "d"]),
-            (60, &["a", "b", "c", "d"]),
-        ] {
-            let fitting = fit(all.clone(), most);
-            assert_eq!(fitting.left_out, left_out, "{most}");
-            for (namespace, hosts) in &all {
-                let is_left_out = left_out.contains(&namespace.as_str());
-                let expected = if is_left_out { &mark } else { hosts };
-                assert_eq!(
-                    fitting.bindings.get(namespace),
-                    Some(expected),
-                    "{most} {namespace}"
-                );
-            }
-            let size = json_size(&fitting.bindings);
-            assert!(size <= most + 2, "{size} of {most}");
-        }
-    }
-
-    #[test]
-    fn no_number_of_namespaces_takes_more_than_the_room() {
-        let all: BTreeMap<_, _> = (0..1_000)
-            .map(|number| many(&format!("team-{number}"), 1))
-            .collect();
-        let fitting = fit(all, 10_000);
-        assert_eq!(fitting.left_out.len(), 1_000, "their marks alone take more");
-        assert!(fitting.bindings.len() > 400, "{}", fitting.bindings.len());
-        let size = json_size(&fitting.bindings);
-        assert!((9_900..=10_002).contains(&size), "{size}");
     }
 
     /// What docs/operations.md and docs/policy.md say.
@@ -235,9 +135,9 @@ mod tests {
                 ..AcrIndexSpec::default()
             };
             let indexed = indexed_bindings(&cluster, &bindings[..namespaces], &spec);
-            assert_eq!(indexed.bindings.len(), namespaces, "each has a mark at least");
+            assert_eq!(indexed.namespaces.len(), namespaces, "each has a mark at least");
             let registries = (2 * json_size(&spec)).min(MAX_OF_REGISTRIES);
-            assert!(registries + json_size(&indexed.bindings) <= MAX_BYTES + 2);
+            assert!(registries + json_size(&indexed.namespaces) <= MAX_BYTES + 2);
             indexed.left_out.len()
         };
         assert_eq!(left_out(0, 12_000), 0);

@@ -3,6 +3,7 @@
 
 mod accounts;
 pub mod bindings;
+pub mod fair;
 
 use std::collections::{BTreeSet, HashMap};
 
