@@ -347,6 +347,33 @@ fn it_says_what_the_api_server_does_by_itself() -> Test {
         table.contains("add pull secrets and judge the rules too"),
         "{table}"
     );
+    assert_eq!(told.len(), 2, "{told:?}");
+    // Policies of another version, as after an upgrade that left them out, and one whose sibling is gone.
+    let older = r#"--patch=[{"op": "remove", "path": "/spec/matchConditions/0"}]"#;
+    for policy in [
+        "mutatingadmissionpolicy/pullpass-always",
+        "validatingadmissionpolicy/pullpass-enforce",
+    ] {
+        cluster.run(&["patch", policy, "--type=json", older])?;
+    }
+    cluster.run(&["delete", "validatingadmissionpolicybinding", "pullpass-warn"])?;
+    let found = policies()?;
+    let told: Vec<_> = items(&found, "/disagreements")
+        .filter_map(Value::as_str)
+        .skip(2)
+        .collect();
+    let expected = [
+        "MutatingAdmissionPolicy pullpass-always is not the one of version",
+        "ValidatingAdmissionPolicy pullpass-enforce is not the one of version",
+        "ValidatingAdmissionPolicy pullpass-warn is not in force, and pullpass-enforce is",
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    assert!(
+        told.iter()
+            .zip(expected)
+            .all(|(told, expected)| told.starts_with(expected)),
+        "{told:?}"
+    );
     // A binding that refuses nothing, and one whose policy is gone, have the API server do nothing.
     let audited = r#"--patch={"spec": {"validationActions": ["Audit"]}}"#;
     let enforcing = "validatingadmissionpolicybinding/pullpass-enforce";

@@ -11,28 +11,200 @@ use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::Scope;
 use crate::policy::server_policies::{ServerPolicies, disagreements};
 
+/// Of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const GROUP: &str = "admissionregistration.k8s.io";
-/// The kind and the name of the policy of the component admission-policy. Its binding has the same name.
-const INJECTING: (&str, &str) = ("MutatingAdmissionPolicy", "pullpass");
-/// The same of the component enforce.
-const ENFORCING: (&str, &str) = ("ValidatingAdmissionPolicy", "pullpass-enforce");
+/// What decides of a policy. Of its other fields the namespaces are the user's, and the API server fills in defaults.
+const TEXT: [&str; 8] = [
+    "/spec/paramKind",
+    "/spec/failurePolicy",
+    "/spec/reinvocationPolicy",
+    "/spec/matchConstraints/resourceRules",
+    "/spec/matchConditions",
+    "/spec/variables",
+    "/spec/mutations",
+    "/spec/validations",
+];
+
+/// A component whose policies act in the API server.
+struct Component {
+    name: &'static str,
+    /// Of its policies.
+    kind: &'static str,
+    /// As this version ships it.
+    manifest: &'static str,
+    /// The one by which the component is known, and the other one. Their bindings have the same names.
+    policies: [Part; 2],
+}
+
+struct Part {
+    name: &'static str,
+    /// What its binding has the API server do; that of a mutating policy names no action.
+    action: Option<&'static str>,
+}
+
+const ADMISSION_POLICY: Component = Component {
+    name: "admission-policy",
+    kind: "MutatingAdmissionPolicy",
+    manifest: include_str!("../../../manifests/components/admission-policy/policy.yaml"),
+    policies: [
+        Part {
+            name: "pullpass",
+            action: None,
+        },
+        Part {
+            name: "pullpass-always",
+            action: None,
+        },
+    ],
+};
+const ENFORCE: Component = Component {
+    name: "enforce",
+    kind: "ValidatingAdmissionPolicy",
+    manifest: include_str!("../../../manifests/components/enforce/policy.yaml"),
+    policies: [
+        Part {
+            name: "pullpass-enforce",
+            action: Some("Deny"),
+        },
+        Part {
+            name: "pullpass-warn",
+            action: Some("Warn"),
+        },
+    ],
+};
+
+/// What is known of a policy.
+#[derive(Debug, Default)]
+struct Found {
+    /// Whether it acts; absent where that can't be read.
+    in_force: Option<bool>,
+    /// As the API server has it, where it has it and it can be read.
+    policy: Option<Value>,
+}
 
 /// Reads them with the rights of the user; what these do not reach is not known.
 pub(in crate::cli) async fn read(client: &Client, webhook: Option<&Scope>) -> ServerPolicies {
+    let injecting = ADMISSION_POLICY.find(client).await;
+    let enforcing = ENFORCE.find(client).await;
     let mut policies = ServerPolicies {
-        inject: is_in_force(client, INJECTING).await,
-        enforce: is_in_force(client, ENFORCING).await,
+        inject: injecting[0].in_force,
+        enforce: enforcing[0].in_force,
         disagreements: Vec::new(),
     };
     let are_there = policies.are_there();
     let indexes: Api<AcrIndex> = Api::all(client.clone());
-    policies.disagreements = match call(indexes.get_opt(INDEX)).await {
-        Ok(index) => disagreements(are_there, index.map(|index| index.spec).as_ref(), webhook),
+    let index = call(indexes.get_opt(INDEX)).await;
+    let spec = index.as_ref().ok().and_then(|index| Some(&index.as_ref()?.spec));
+    // A policy is of no use where no rule has its action.
+    let says = |action| spec.is_some_and(|spec| spec.unattached == action || spec.forbidden == action);
+    let mut told = match &index {
+        Ok(_) => disagreements(are_there, spec, webhook),
         Err(error) if are_there => vec![format!("what policies decide by can't be read: {error}")],
         // An older pullpass has none, and the rights of the user may not reach it.
         Err(_) => Vec::new(),
     };
+    told.extend(ADMISSION_POLICY.faults(&injecting, [true, true]));
+    told.extend(ENFORCE.faults(&enforcing, [says("deny"), says("warn")]));
+    policies.disagreements = told;
     policies
+}
+
+impl Component {
+    async fn find(&self, client: &Client) -> [Found; 2] {
+        let [first, second] = &self.policies;
+        [
+            first.find(client, self.kind).await,
+            second.find(client, self.kind).await,
+        ]
+    }
+
+    /// What is wrong with its policies, in sentences: one of two that are needed does not act, or has another text than this
+    /// version ships. Of what can't be read nothing is said, nor of a component that is not installed.
+    fn faults(&self, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<String> {
+        let Self { name, kind, .. } = self;
+        let [first, second] = &self.policies;
+        let mut faults = Vec::new();
+        for (this, other, part, sibling, is_needed) in [
+            (&found[0], &found[1], first, second, are_needed[0]),
+            (&found[1], &found[0], second, first, are_needed[1]),
+        ] {
+            if is_needed && this.in_force == Some(false) && other.in_force == Some(true) {
+                faults.push(format!(
+                    "{kind} {} is not in force, and {} is: apply the component {name} again",
+                    part.name, sibling.name
+                ));
+            }
+            let policy = this.policy.as_ref().filter(|_| this.in_force == Some(true));
+            if policy.is_some_and(|policy| !self.is_shipped(part, policy)) {
+                faults.push(format!(
+                    "{kind} {} is not the one of version {VERSION}, which this program is of: apply the component {name} of \
+                     the version that pullpass has",
+                    part.name
+                ));
+            }
+        }
+        faults
+    }
+
+    /// Whether a policy has the text that this version ships.
+    fn is_shipped(&self, part: &Part, policy: &Value) -> bool {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(self.manifest).unwrap_or_default();
+        let is_it = |document: &&Value| {
+            document.get("kind").and_then(Value::as_str) == Some(self.kind)
+                && document.pointer("/metadata/name").and_then(Value::as_str) == Some(part.name)
+        };
+        documents.iter().find(is_it).is_some_and(|shipped| {
+            TEXT.iter()
+                .all(|path| contains(policy.pointer(path), shipped.pointer(path)))
+        })
+    }
+}
+
+impl Part {
+    /// Whether the policy acts: it is there, and so is a binding of its name that is for it and has the API server do what it is
+    /// for. Where the binding can't be read that is not known; where the policy alone can't, the binding speaks for it.
+    async fn find(&self, client: &Client, kind: &str) -> Found {
+        let Some(binding) = read_object(client, &format!("{kind}Binding"), self.name).await else {
+            return Found::default();
+        };
+        if !binding.is_some_and(|binding| self.is_bound(&binding)) {
+            return Found {
+                in_force: Some(false),
+                policy: None,
+            };
+        }
+        let policy = read_object(client, kind, self.name).await;
+        Found {
+            in_force: Some(policy.as_ref().is_none_or(Option::is_some)),
+            policy: policy.flatten(),
+        }
+    }
+
+    fn is_bound(&self, binding: &Value) -> bool {
+        let actions = binding
+            .pointer("/spec/validationActions")
+            .and_then(Value::as_array);
+        let acts = match (actions, self.action) {
+            (Some(actions), Some(wanted)) => actions.iter().any(|action| action == wanted),
+            (None, _) | (_, None) => true,
+        };
+        binding.pointer("/spec/policyName").and_then(Value::as_str) == Some(self.name) && acts
+    }
+}
+
+/// Whether a value has all that is shipped. The API server may add fields to an object, and no items to a list.
+fn contains(present: Option<&Value>, shipped: Option<&Value>) -> bool {
+    match (present, shipped) {
+        (Some(Value::Object(present)), Some(Value::Object(shipped))) => shipped
+            .iter()
+            .all(|(key, value)| contains(present.get(key), Some(value))),
+        (Some(Value::Array(present)), Some(Value::Array(shipped))) => {
+            let pairs = || present.iter().map(Some).zip(shipped.iter().map(Some));
+            present.len() == shipped.len() && pairs().all(|(present, shipped)| contains(present, shipped))
+        }
+        (present, shipped) => present == shipped,
+    }
 }
 
 /// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; its defaults where that
@@ -46,26 +218,6 @@ pub(in crate::cli) async fn rules(client: &Client) -> Policy {
         unattached: named(&index.spec.unattached).unwrap_or(default.unattached),
         forbidden: named(&index.spec.forbidden).unwrap_or(default.forbidden),
     })
-}
-
-/// Whether a policy acts: it is there, and so is a binding of its name that is for it and, of a validating policy, refuses.
-/// Absent where the binding can't be read; where the policy alone can't, the binding speaks for it.
-async fn is_in_force(client: &Client, (kind, name): (&str, &str)) -> Option<bool> {
-    let binding = read_object(client, &format!("{kind}Binding"), name).await?;
-    if !binding.is_some_and(|binding| binds(&binding, name)) {
-        return Some(false);
-    }
-    let policy = read_object(client, kind, name).await;
-    Some(policy.is_none_or(|policy| policy.is_some()))
-}
-
-/// Whether a binding has the API server act by this policy. A mutating policy's binding names no actions.
-fn binds(binding: &Value, policy: &str) -> bool {
-    let actions = binding
-        .pointer("/spec/validationActions")
-        .and_then(Value::as_array);
-    let refuses = actions.is_none_or(|actions| actions.iter().any(|action| action == "Deny"));
-    binding.pointer("/spec/policyName").and_then(Value::as_str) == Some(policy) && refuses
 }
 
 /// An object, if it is there; nothing where that can't be read.
@@ -83,5 +235,109 @@ fn is_unserved(error: &CallError) -> bool {
     match error {
         CallError::Kube(error) => matches!(&**error, kube::Error::Api(status) if status.code == 404),
         CallError::TimedOut(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The policies of a component, as an API server has them that adds defaults.
+    fn installed(component: &Component) -> [Found; 2] {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(component.manifest).unwrap();
+        component.policies.each_ref().map(|part| {
+            let is_it = |document: &&Value| {
+                document["kind"] == component.kind && document["metadata"]["name"] == part.name
+            };
+            let mut policy = documents.iter().find(is_it).unwrap().clone();
+            policy["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
+            policy["spec"]["matchConstraints"]["namespaceSelector"] = json!({});
+            policy["spec"]["matchConstraints"]["resourceRules"][0]["added"] = json!("default");
+            Found {
+                in_force: Some(true),
+                policy: Some(policy),
+            }
+        })
+    }
+
+    #[test]
+    fn shipped_policies_are_told_from_others() {
+        for component in [ADMISSION_POLICY, ENFORCE] {
+            let faults = component.faults(&installed(&component), [true, true]);
+            assert_eq!(faults, [""; 0]);
+            for (path, other) in [
+                ("/spec/variables/0/expression", json!("'other'")),
+                ("/spec/matchConditions", json!([])),
+                ("/spec/failurePolicy", Value::Null),
+                (
+                    "/spec/matchConstraints/resourceRules/0/operations",
+                    json!(["CREATE", "*"]),
+                ),
+            ] {
+                let mut found = installed(&component);
+                *found[1].policy.as_mut().unwrap().pointer_mut(path).unwrap() = other;
+                let faults = component.faults(&found, [true, true]);
+                let name = component.policies[1].name;
+                let [fault] = &faults[..] else {
+                    panic!("{path}: {faults:?}");
+                };
+                assert!(
+                    fault.contains(name) && fault.contains("is not the one of version"),
+                    "{fault}"
+                );
+                // Of one that does not act, its text is nobody's business.
+                found[1].in_force = None;
+                assert_eq!(component.faults(&found, [true, true]), [""; 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_without_its_sibling_is_told_where_a_rule_needs_it() {
+        let of = |first, second, are_needed| {
+            let mut found = installed(&ENFORCE);
+            (found[0].in_force, found[1].in_force) = (first, second);
+            ENFORCE.faults(&found, are_needed)
+        };
+        let (yes, no) = (Some(true), Some(false));
+        for (first, second, are_needed, missing) in [
+            (
+                yes,
+                no,
+                [true, true],
+                Some("pullpass-warn is not in force, and pullpass-enforce is"),
+            ),
+            (yes, no, [true, false], None),
+            (
+                no,
+                yes,
+                [true, true],
+                Some("pullpass-enforce is not in force, and pullpass-warn is"),
+            ),
+            (no, yes, [false, true], None),
+            (no, no, [true, true], None),
+            (yes, None, [true, true], None),
+        ] {
+            let faults = of(first, second, are_needed);
+            assert_eq!(faults.len(), usize::from(missing.is_some()), "{faults:?}");
+            assert!(
+                faults.iter().all(|fault| fault.contains(missing.unwrap())),
+                "{faults:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_binding_acts_by_its_action_and_for_its_policy() {
+        let [enforce, warn] = &ENFORCE.policies;
+        let binding = |policy: &str, actions: Value| json!({"spec": {"policyName": policy, "validationActions": actions}});
+        assert!(enforce.is_bound(&binding("pullpass-enforce", json!(["Deny", "Audit"]))));
+        assert!(!enforce.is_bound(&binding("pullpass-enforce", json!(["Audit"]))));
+        assert!(!enforce.is_bound(&binding("pullpass-warn", json!(["Deny"]))));
+        assert!(warn.is_bound(&binding("pullpass-warn", json!(["Warn"]))));
+        assert!(!warn.is_bound(&binding("pullpass-warn", json!(["Deny"]))));
+        let [pullpass, _] = &ADMISSION_POLICY.policies;
+        assert!(pullpass.is_bound(&json!({"spec": {"policyName": "pullpass"}})));
     }
 }
