@@ -296,6 +296,7 @@ async fn registries_changed(changes: &mut Receiver<Change>) {
 mod tests {
     use super::*;
     use crate::policy::attached::AttachedRegistry;
+    use crate::policy::mountable::tests::listing;
     use crate::registry::other_cloud::OtherCloud;
     use crate::view::View;
     use http::{Request, Response};
@@ -451,6 +452,44 @@ mod tests {
         tokio::select! {
             () = controller.run() => panic!("it ended"),
             seen = timeout(Duration::from_hours(1), seen) => seen.unwrap(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_of_many_strict_accounts_is_left_out_and_counted() {
+        let kept = Arc::default();
+        let watches = Arc::new(Watches::new(Arc::new(View::default())));
+        let take = |namespace: &str, name: &str| {
+            let strict = Some(listing(&[]));
+            watches.view.strict_accounts().take(namespace, name, strict);
+        };
+        for number in 0..4_000 {
+            take("crowded", &format!("account-of-a-long-name-{number}"));
+        }
+        take("shop", "strict");
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let controller = IndexController {
+            client: keeping(&kept),
+            watches: Arc::clone(&watches),
+            settings: Settings::default(),
+            resync_interval: Duration::from_hours(1),
+            metrics: Arc::clone(&metrics),
+            written: Arc::default(),
+        };
+        tokio::select! {
+            () = controller.run() => panic!("it ended"),
+            () = sleep(Duration::from_secs(5)) => {}
+        }
+        let (index, _) = &*kept.lock().unwrap();
+        let told = &index.as_ref().unwrap()["spec"]["strictServiceAccounts"];
+        assert_eq!(told, &json!({"crowded": {"*": []}, "shop": {"strict": []}}));
+        let text = metrics.encode().unwrap();
+        for line in [
+            "pullpass_index_strict_namespaces_left_out 1",
+            "pullpass_index_namespaces_left_out 0",
+            "pullpass_index_registries_left_out 0",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{text}");
         }
     }
 
