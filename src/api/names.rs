@@ -46,6 +46,10 @@ pub const MANAGER: &str = "pullpass";
 /// The field manager of a pull secret that has keys with ports and wildcards. A write without them ends in a conflict
 /// that names it, so that pullpass needs no right to read pull secrets.
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
+/// How the names of Reports begin; the UID of the workload follows.
+pub const REPORT_PREFIX: &str = "pullpass-";
+/// On a Report: tells what it says, whenever it was written.
+pub const REPORT_FINGERPRINT_ANNOTATION: &str = "pullpass.dev/report-fingerprint";
 /// The `ClusterRole` of people who read `AcrRegistries` and `AcrPullBindings`.
 pub const VIEW_ROLE: &str = "pullpass-view";
 /// The `ClusterRole` of people who change them.
@@ -209,6 +213,7 @@ mod tests {
             EMPTIED_AT_ANNOTATION,
             PULL_SECRETS_ANNOTATION,
             INJECTED_BY_ANNOTATION,
+            REPORT_FINGERPRINT_ANNOTATION,
         ]);
         assert_eq!(named, expected);
         for name in [OWN_NAMESPACE, MANAGER]

@@ -47,7 +47,7 @@ pub(super) fn of_namespaces(selector: Option<&LabelSelector>) -> String {
     digest_of(&json!(selector))
 }
 
-fn digest_of(value: &Value) -> String {
+pub(super) fn digest_of(value: &Value) -> String {
     let mut text = String::new();
     for byte in digest(&SHA256, value.to_string().as_bytes()).as_ref() {
         // Writing to a text can't fail.

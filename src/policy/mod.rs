@@ -14,12 +14,14 @@ pub mod invalid_spec;
 pub mod listed;
 pub mod mountable;
 pub mod pod;
+pub mod reports;
 pub mod request;
 pub mod rescue;
 pub mod rules;
 pub mod scope;
 pub mod server_policies;
 pub mod verdict;
+pub mod workloads;
 
 #[cfg(test)]
 mod agreement;

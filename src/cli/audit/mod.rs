@@ -2,12 +2,10 @@
 
 pub(super) mod bindings;
 pub mod installed;
-mod open_reports;
 mod page;
 pub(super) mod policies;
 pub(super) mod registries;
 mod report;
-mod workloads;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -27,7 +25,6 @@ pub(super) use self::bindings::described;
 use self::bindings::Attached;
 use self::page::Subject;
 use self::report::{Findings, PodRow};
-use self::workloads::Workloads;
 use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
@@ -41,6 +38,7 @@ use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
 use crate::policy::pod::{has_ended, service_account};
 use crate::policy::rules::Policy;
 use crate::policy::scope::{Labels, Mode, Scope};
+use crate::policy::workloads::{Workloads, add as add_to};
 use crate::view::StrictAccounts;
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
@@ -123,9 +121,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
         AuditOutput::Yaml => findings.yaml(args.uncovered)?,
         AuditOutput::Name => findings.names(),
         AuditOutput::Html => page::render(&findings, &args.subject()),
-        AuditOutput::OpenReports => {
-            report::yaml(&open_reports::list(&findings, Timestamp::now(), args.uncovered))?
-        }
+        AuditOutput::OpenReports => report::yaml(&findings.open_reports(Timestamp::now(), args.uncovered))?,
     };
     io::stdout()
         .write_all(text.as_bytes())
@@ -199,7 +195,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
             );
             summary.add(&namespace, &found);
             if args.output.has_workloads() {
-                workloads::add(&mut workloads, pod, &namespace, &found);
+                add_to(&mut workloads, pod, &namespace, &found);
             }
             if args.output.has_pods() {
                 let wanted = found.iter().filter(|finding| {

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::bindings::described;
 use super::registries::{RegistryRow, Told, unjudged, unmet};
-use super::workloads::Workloads;
 use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret_of};
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, Group, Summary};
 use crate::policy::pod::Pod;
+use crate::policy::reports::{ReportContext, reports};
 use crate::policy::rules::Policy;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
+use crate::policy::workloads::Workloads;
 
 /// What the report in JSON is called by.
 const SCHEMA: &str = "pullpass.dev/audit-report/v1";
@@ -196,6 +198,18 @@ impl Findings {
         let pods: BTreeSet<_> = self.pods.iter().map(|row| (&row.namespace, &row.pod)).collect();
         let names = pods.into_iter().flat_map(|(_, pod)| ["pod/", pod.as_str(), "\n"]);
         names.collect()
+    }
+
+    /// A List of Reports.
+    pub(super) fn open_reports(&self, now: Timestamp, uncovered: bool) -> Value {
+        let anonymous = self.registries.iter().filter(|row| row.is_anonymous);
+        let context = ReportContext {
+            rules: self.rules,
+            anonymous: anonymous.map(|row| row.name.clone()).collect(),
+        };
+        let reports = reports(&self.workloads, &context, uncovered);
+        let items: Vec<_> = reports.map(|report| report.at(now)).collect();
+        serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items})
     }
 
     pub(super) fn json(&self, uncovered: bool) -> Result<String, CliError> {

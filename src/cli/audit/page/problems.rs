@@ -15,8 +15,8 @@ use crate::base::remedy::{Remedy, run};
 use crate::cli::audit::bindings::{described, object};
 use crate::cli::audit::registries::RegistryRow;
 use crate::cli::audit::report::Findings;
-use crate::cli::audit::workloads::{Standing, Tally};
 use crate::policy::coverage::{CoverageState, Gap};
+use crate::policy::workloads::{Standing, Tally};
 
 /// How many names a fact lists.
 const MAX_NAMES: usize = 8;

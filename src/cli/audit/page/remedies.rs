@@ -6,8 +6,8 @@ use crate::api::advice::parted;
 use crate::base::abridged::abridged;
 use crate::base::remedy::{Remedy, run, say};
 use crate::cli::audit::bindings::object;
-use crate::cli::audit::workloads::{Standing, Tally};
 use crate::policy::coverage::Gap;
+use crate::policy::workloads::{Standing, Tally};
 
 /// How many namespaces have commands of their own.
 pub(super) const MAX_NAMESPACES: usize = 10;

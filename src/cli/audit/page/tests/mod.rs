@@ -8,12 +8,12 @@ use super::problems::MAX_UNATTACHED;
 use super::tables::MAX_ROWS;
 use super::*;
 use crate::cli::audit::registries::RegistryRow;
-use crate::cli::audit::workloads::{Standing, Tally, Workload};
 use crate::policy::coverage::{CoverageState, Gap, Group, Summary};
 use crate::policy::exemption::Exemption;
 use crate::policy::rules::Policy;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
+use crate::policy::workloads::{Standing, Tally, Workload};
 
 const NOW: &str = "2026-11-28T12:00:00Z";
 

@@ -1,9 +1,5 @@
 use super::*;
-use crate::cli::audit::registries::RegistryRow;
-use crate::policy::coverage::Summary;
 use crate::policy::exemption::Exemption;
-use crate::policy::scope::Mode;
-use crate::policy::server_policies::ServerPolicies;
 
 const UID: &str = "7b795fb9-09d3-42f4-a494-38864f99ba3c";
 
@@ -11,7 +7,7 @@ fn now() -> Timestamp {
     "2026-11-28T12:00:00.5Z".parse().unwrap()
 }
 
-fn findings(standings: impl IntoIterator<Item = Standing>) -> Findings {
+fn workloads(standings: impl IntoIterator<Item = Standing>) -> Workloads {
     let tally = Tally {
         pods: 3,
         waiting: 1,
@@ -22,19 +18,19 @@ fn findings(standings: impl IntoIterator<Item = Standing>) -> Findings {
         .into(),
         ..Tally::default()
     };
-    Findings {
-        mode: Mode::ClusterWide,
-        summary: Summary::default(),
-        pods: Vec::new(),
-        workloads: standings
-            .into_iter()
-            .map(|standing| (standing, tally.clone()))
-            .collect(),
-        registries: Vec::new(),
-        is_installed: true,
-        policies: ServerPolicies::default(),
-        rules: Policy::default(),
-    }
+    let standings = standings.into_iter();
+    standings.map(|standing| (standing, tally.clone())).collect()
+}
+
+/// The objects of these workloads.
+fn list(
+    standings: impl IntoIterator<Item = Standing>,
+    context: &ReportContext,
+    uncovered: bool,
+) -> Vec<Value> {
+    let workloads = workloads(standings);
+    let reports = reports(&workloads, context, uncovered);
+    reports.map(|report| report.at(now())).collect()
 }
 
 fn standing(uid: &str, host: &str, state: CoverageState) -> Standing {
@@ -56,10 +52,10 @@ fn standing(uid: &str, host: &str, state: CoverageState) -> Standing {
 #[test]
 fn a_workload_has_one_report_that_goes_with_it() {
     let not_injected = CoverageState::Uncovered(Gap::NotInjected);
-    let found = findings([
+    let found = [
         standing(UID, "shop", not_injected),
         standing(UID, "base", CoverageState::Covered),
-    ]);
+    ];
     let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "uid": UID});
     let result = |host: &str, rule: &str, result: &str, severity: &str, message: &str| {
         json!({
@@ -71,9 +67,7 @@ fn a_workload_has_one_report_that_goes_with_it() {
             },
         })
     };
-    let expected = json!({
-        "apiVersion": "v1", "kind": "List",
-        "items": [{
+    let expected = json!([{
             "apiVersion": "openreports.io/v1alpha1", "kind": "Report",
             "metadata": {
                 "name": format!("pullpass-{UID}"), "namespace": "apps", "labels": {"app.kubernetes.io/managed-by": "pullpass"},
@@ -86,12 +80,12 @@ fn a_workload_has_one_report_that_goes_with_it() {
                 result("shop", "not-injected", "fail", "high", Gap::NotInjected.advice()),
                 result("base", "covered", "pass", "info", "the Pods name the pull secret that their images need"),
             ],
-        }],
-    });
-    assert_eq!(list(&found, now(), false), expected);
-    let only = list(&found, now(), true);
-    assert_eq!(only["items"][0]["summary"]["pass"], 0);
-    assert_eq!(only["items"][0]["results"].as_array().unwrap().len(), 1);
+    }]);
+    let context = ReportContext::default();
+    assert_eq!(json!(list(found.clone(), &context, false)), expected);
+    let only = list(found, &context, true);
+    assert_eq!(only[0]["summary"]["pass"], 0);
+    assert_eq!(only[0]["results"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -114,12 +108,12 @@ fn results_follow_the_state_and_the_rules() {
         (uncovered(Gap::Forbidden), "warn", "fail"),
     ] {
         for (rules, expected) in [(Policy::default(), by_default), (strict, under_deny)] {
-            let found = Findings {
+            let context = ReportContext {
                 rules,
-                ..findings([standing(UID, "shop", state)])
+                ..ReportContext::default()
             };
-            let list = list(&found, now(), false);
-            let report = &list["items"][0];
+            let list = list([standing(UID, "shop", state)], &context, false);
+            let report = &list[0];
             assert_eq!(report["results"][0]["result"], expected, "{state:?}");
             assert_eq!(report["summary"][expected], 1, "{state:?}");
         }
@@ -128,16 +122,12 @@ fn results_follow_the_state_and_the_rules() {
 
 #[test]
 fn a_registry_without_credentials_has_no_pull_secret() {
-    let found = Findings {
-        registries: vec![RegistryRow {
-            name: "shop".to_owned(),
-            is_anonymous: true,
-            ..RegistryRow::default()
-        }],
-        ..findings([standing(UID, "shop", CoverageState::Covered)])
+    let context = ReportContext {
+        anonymous: ["shop".to_owned()].into(),
+        ..ReportContext::default()
     };
-    let list = list(&found, now(), false);
-    let properties = &list["items"][0]["results"][0]["properties"];
+    let list = list([standing(UID, "shop", CoverageState::Covered)], &context, false);
+    let properties = &list[0]["results"][0]["properties"];
     assert_eq!(
         (&properties["acrRegistry"], &properties["pullSecret"]),
         (&json!("shop"), &Value::Null)
@@ -148,17 +138,17 @@ fn a_registry_without_credentials_has_no_pull_secret() {
 fn a_node_is_in_no_namespace() {
     let mut of_node = standing(UID, "shop", CoverageState::Skipped(Exemption::MirrorPod));
     of_node.workload.kind = "Node".to_owned();
-    let list = list(&findings([of_node]), now(), false);
-    assert_eq!(list["items"][0]["scope"].get("namespace"), None);
-    assert_eq!(list["items"][0]["metadata"]["namespace"], "apps");
+    let list = list([of_node], &ReportContext::default(), false);
+    assert_eq!(list[0]["scope"].get("namespace"), None);
+    assert_eq!(list[0]["metadata"]["namespace"], "apps");
 }
 
 #[test]
 fn a_report_keeps_the_worst_results_and_counts_all() {
     let covered = (0..150).map(|number| standing(UID, &format!("r{number:03}"), CoverageState::Covered));
     let worst = standing(UID, "zlast", CoverageState::Uncovered(Gap::NotInjected));
-    let list = list(&findings(covered.chain([worst])), now(), false);
-    let report = &list["items"][0];
+    let list = list(covered.chain([worst]), &ReportContext::default(), false);
+    let report = &list[0];
     assert_eq!(report["results"].as_array().unwrap().len(), MAX_RESULTS);
     assert_eq!(report["results"][0]["result"], "fail");
     assert_eq!(
@@ -172,16 +162,24 @@ fn a_report_keeps_the_worst_results_and_counts_all() {
 fn a_uid_in_two_namespaces_gives_a_report_in_each() {
     let mut elsewhere = standing(UID, "shop", CoverageState::Covered);
     elsewhere.namespace = "other".to_owned();
-    let list = list(
-        &findings([elsewhere, standing(UID, "shop", CoverageState::Covered)]),
-        now(),
-        false,
-    );
-    let namespaces: Vec<_> = list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| &item["metadata"]["namespace"])
-        .collect();
+    let here = standing(UID, "shop", CoverageState::Covered);
+    let list = list([elsewhere, here], &ReportContext::default(), false);
+    let namespaces: Vec<_> = list.iter().map(|item| &item["metadata"]["namespace"]).collect();
     assert_eq!(namespaces, ["apps", "other"]);
+}
+
+#[test]
+fn a_fingerprint_tells_what_changed_and_not_when() {
+    let fingerprint = |state| {
+        let (workloads, context) = (
+            workloads([standing(UID, "shop", state)]),
+            ReportContext::default(),
+        );
+        reports(&workloads, &context, false)
+            .next()
+            .map(|report| report.fingerprint())
+    };
+    let covered = fingerprint(CoverageState::Covered);
+    assert_eq!(covered, fingerprint(CoverageState::Covered));
+    assert_ne!(covered, fingerprint(CoverageState::Uncovered(Gap::NotInjected)));
 }

@@ -1,19 +1,19 @@
-//! `pullpass audit --output openreports`: the findings as Reports of `openreports.io/v1alpha1`, which tools that show the
-//! results of policies read. A pure function of the findings.
+//! How workloads stand, as Reports of `openreports.io/v1alpha1`, which tools that show the results of policies read. A pure
+//! function of the workloads.
 //!
 //! There is one Report for each workload: named by its UID, owned by it, and so deleted with it. The name has a prefix, since
 //! other tools name their own Reports of the workload by the bare UID.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::report::Findings;
-use super::workloads::{Standing, Tally, Workload};
-use crate::api::names::{MANAGED_BY_LABEL, MANAGER, pull_secret_of};
+use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REPORT_PREFIX, pull_secret_of};
 use crate::policy::coverage::{CoverageState, Gap};
+use crate::policy::fingerprint;
 use crate::policy::rules::{Action, Policy, Rule};
+use crate::policy::workloads::{Standing, Tally, Workload, Workloads};
 
 /// What all results are of.
 const POLICY: &str = "pull-secrets";
@@ -67,46 +67,87 @@ impl Outcome {
     }
 }
 
-/// A List of Reports. Without what is covered or left alone, where only the uncovered are asked for.
-pub(super) fn list(findings: &Findings, now: Timestamp, uncovered: bool) -> Value {
+/// What Reports depend on beside the workloads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportContext {
+    /// What is done about images that no attached registry is there for.
+    pub rules: Policy,
+    /// The registries that have no pull secrets, by the names of what attaches them.
+    pub anonymous: BTreeSet<String>,
+}
+
+/// A Report, without the time at which it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    namespace: String,
+    name: String,
+    object: Value,
+}
+
+impl Report {
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Tells it from every other one: what is the same is not written again.
+    pub fn fingerprint(&self) -> String {
+        fingerprint::digest_of(&self.object)
+    }
+
+    /// The object, as it is written now.
+    pub fn at(&self, now: Timestamp) -> Value {
+        let mut object = self.object.clone();
+        let results = object.get_mut("results").and_then(Value::as_array_mut);
+        for result in results.into_iter().flatten().filter_map(Value::as_object_mut) {
+            let timestamp = json!({"seconds": now.as_second(), "nanos": 0});
+            result.insert("timestamp".to_owned(), timestamp);
+        }
+        object
+    }
+}
+
+/// The Reports of workloads, one after the other; those of what is uncovered alone, where that is asked for.
+pub fn reports<'a>(
+    workloads: &'a Workloads,
+    context: &'a ReportContext,
+    uncovered: bool,
+) -> impl Iterator<Item = Report> + 'a {
     // A UID is taken from an owner reference, which a Pod's author writes: the namespace keeps Reports apart.
-    let mut workloads: BTreeMap<(&str, &str), Vec<(&Standing, &Tally)>> = BTreeMap::new();
-    for (standing, tally) in &findings.workloads {
+    let mut owners: BTreeMap<(&str, &str), Vec<(&Standing, &Tally)>> = BTreeMap::new();
+    for (standing, tally) in workloads {
         if !uncovered || matches!(standing.state, CoverageState::Uncovered(_)) {
             let key = (standing.namespace.as_str(), standing.workload.uid.as_str());
-            workloads.entry(key).or_default().push((standing, tally));
+            owners.entry(key).or_default().push((standing, tally));
         }
     }
-    let reports = workloads.into_values().filter_map(|standings| {
+    owners.into_values().filter_map(|standings| {
         let (first, _) = standings.first()?;
-        Some(report(
-            &first.namespace,
-            &first.workload,
-            &standings,
-            findings,
-            now,
-        ))
-    });
-    json!({"apiVersion": "v1", "kind": "List", "items": reports.collect::<Vec<_>>()})
+        Some(report(&first.namespace, &first.workload, &standings, context))
+    })
 }
 
 fn report(
     namespace: &str,
     workload: &Workload,
     standings: &[(&Standing, &Tally)],
-    findings: &Findings,
-    now: Timestamp,
-) -> Value {
+    context: &ReportContext,
+) -> Report {
     let mut outcomes: Vec<_> = standings
         .iter()
-        .map(|(standing, tally)| (Outcome::of(standing.state, findings.rules), *standing, *tally))
+        .map(|(standing, tally)| (Outcome::of(standing.state, context.rules), *standing, *tally))
         .collect();
     outcomes.sort_by_key(|(outcome, ..)| *outcome);
     let number = |wanted| outcomes.iter().filter(|(outcome, ..)| *outcome == wanted).count();
     let results: Vec<_> = outcomes
         .iter()
         .take(MAX_RESULTS)
-        .map(|(outcome, standing, tally)| result(*outcome, standing, tally, findings, now))
+        .map(|(outcome, standing, tally)| result(*outcome, standing, tally, context))
         .collect();
     let Workload {
         api_version,
@@ -115,12 +156,13 @@ fn report(
         uid,
         ..
     } = workload;
+    let report_name = format!("{REPORT_PREFIX}{uid}");
     let owner = json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid});
     let mut report = json!({
         "apiVersion": "openreports.io/v1alpha1",
         "kind": "Report",
         "metadata": {
-            "name": format!("{MANAGER}-{uid}"),
+            "name": report_name,
             "namespace": namespace,
             "labels": {MANAGED_BY_LABEL: MANAGER},
             "ownerReferences": [owner],
@@ -147,16 +189,14 @@ fn report(
             json!({"limits": {"maxResults": MAX_RESULTS}}),
         );
     }
-    report
+    Report {
+        namespace: namespace.to_owned(),
+        name: report_name,
+        object: report,
+    }
 }
 
-fn result(
-    outcome: Outcome,
-    standing: &Standing,
-    tally: &Tally,
-    findings: &Findings,
-    now: Timestamp,
-) -> Value {
+fn result(outcome: Outcome, standing: &Standing, tally: &Tally, context: &ReportContext) -> Value {
     let (rule, message) = match standing.state {
         CoverageState::Covered => ("covered", "the Pods name the pull secret that their images need"),
         CoverageState::Skipped(exemption) => (exemption.as_str(), exemption.sentence()),
@@ -171,8 +211,7 @@ fn result(
     ]);
     if let Some(registry) = &standing.registry {
         properties.insert("acrRegistry", registry.clone());
-        let mut anonymous = findings.registries.iter().filter(|row| row.is_anonymous);
-        if !anonymous.any(|row| row.name == *registry) {
+        if !context.anonymous.contains(registry) {
             properties.insert("pullSecret", pull_secret_of(registry));
         }
     }
@@ -184,7 +223,6 @@ fn result(
         "result": outcome.as_str(),
         "scored": true,
         "message": message,
-        "timestamp": {"seconds": now.as_second(), "nanos": 0},
         "properties": properties,
     })
 }

@@ -17,19 +17,23 @@ const MAX_IMAGES: usize = 10;
 
 /// What creates a Pod: its controller, or the Pod itself where it has none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Workload {
-    pub(super) kind: String,
-    pub(super) name: String,
-    pub(super) api_version: String,
-    pub(super) uid: String,
+pub struct Workload {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The version of its API, with the group.
+    pub api_version: String,
+    /// Its UID.
+    pub uid: String,
     /// What `kubectl rollout restart` takes, where it restarts workloads of this kind.
-    pub(super) restarts_as: Option<String>,
+    pub restarts_as: Option<String>,
 }
 
 impl Workload {
     /// Of a Pod. Kubernetes validates little of an owner reference, and its text goes into commands and names of objects:
     /// one that can't be real counts as none.
-    pub(super) fn of(pod: &Pod) -> Self {
+    pub fn of(pod: &Pod) -> Self {
         let is_sound = |api_version: &str| {
             let version = api_version.rsplit('/').next().unwrap_or_default();
             let group = api_version.strip_suffix(version).unwrap_or_default();
@@ -87,31 +91,37 @@ fn restarts_as(pod: &Pod, api_version: &str, kind: &str, name: &str) -> Option<S
 
 /// A workload whose Pods stand alike to a registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Standing {
-    pub(super) namespace: String,
-    pub(super) workload: Workload,
-    pub(super) host: String,
-    pub(super) registry: Option<String>,
-    pub(super) state: CoverageState,
+pub struct Standing {
+    /// Its namespace.
+    pub namespace: String,
+    /// The workload.
+    pub workload: Workload,
+    /// The registry's host, in lower case.
+    pub host: String,
+    /// The AcrRegistry that has it, if one does.
+    pub registry: Option<String>,
+    /// How the Pods stand to it.
+    pub state: CoverageState,
 }
 
 /// What is known of these Pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) pods: u64,
+pub struct Tally {
+    /// How many Pods there are.
+    pub pods: u64,
     /// How many of them wait for an image now that could not be pulled.
-    pub(super) waiting: u64,
+    pub waiting: u64,
     /// When the oldest of them was created.
-    pub(super) since: Option<Timestamp>,
+    pub since: Option<Timestamp>,
     /// Their images on the registry, the first of them.
-    pub(super) images: BTreeSet<String>,
+    pub images: BTreeSet<String>,
 }
 
 /// All workloads with images on ACR.
-pub(super) type Workloads = BTreeMap<Standing, Tally>;
+pub type Workloads = BTreeMap<Standing, Tally>;
 
 /// Counts a Pod.
-pub(super) fn add(workloads: &mut Workloads, pod: &Pod, namespace: &str, findings: &[CoverageFinding<'_>]) {
+pub fn add(workloads: &mut Workloads, pod: &Pod, namespace: &str, findings: &[CoverageFinding<'_>]) {
     if findings.is_empty() {
         return;
     }
