@@ -15,7 +15,7 @@ use crate::cli::attach::{WaitFlags, identity_secret};
 use crate::cli::flags::dry_run::{DryRun, DryRunFlag};
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::flags::own_namespace::{NoNamespace, OwnNamespace};
-use crate::cli::output::{KIND, ObjectOutput, live, print};
+use crate::cli::output::{KIND, ObjectOutput, live, print, say};
 use crate::cli::target::{Attached, AttachedTarget};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::written::delete;
@@ -90,10 +90,7 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
     if let Some(output) = args.output {
         print(live(object, output)?)?;
     }
-    let say = |text: String| match args.output {
-        None => print(text),
-        Some(_) => Ok(eprint!("{text}")),
-    };
+    let say = |text: String| say(&text, args.output);
     match dry_run {
         DryRun::None => say(format!("{KIND}/{name} deleted\n"))?,
         DryRun::Client | DryRun::Server => {

@@ -180,13 +180,58 @@ fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use clap::CommandFactory;
-    use clap::builder::StyledStr;
+    use clap::builder::{PossibleValue, StyledStr};
+    use clap::{Arg, CommandFactory};
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_mean_what_they_mean_to_kubectl() {
+        let shorts = [
+            ('A', "all-namespaces"),
+            ('R', "recursive"),
+            ('f', "filename"),
+            ('l', "selector"),
+            ('n', "namespace"),
+            ('o', "output"),
+        ];
+        let of_clusters = [
+            "context",
+            "cluster",
+            "user",
+            "as",
+            "as-group",
+            "as-uid",
+            "request-timeout",
+        ];
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let long = |argument: &Arg| argument.get_long().unwrap_or_default().to_owned();
+            let longs: BTreeSet<_> = command.get_arguments().map(long).collect();
+            for argument in command.get_arguments() {
+                let long = long(argument);
+                if let Some(short) = argument.get_short() {
+                    assert!(shorts.contains(&(short, long.as_str())), "{name} -{short}");
+                }
+                if long == "dry-run" {
+                    let values = argument.get_possible_values();
+                    let values: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
+                    assert_eq!(values, ["none", "client", "server"], "{name}");
+                }
+            }
+            let reaches_clusters = longs.contains("kubeconfig");
+            for flag in of_clusters {
+                assert_eq!(longs.contains(flag), reaches_clusters, "{name} --{flag}");
+            }
+            let writes = ["attach", "detach", "bind", "unbind"].contains(&name);
+            assert_eq!(longs.contains("dry-run"), writes, "{name}");
+        }
     }
 
     #[test]

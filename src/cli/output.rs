@@ -21,6 +21,15 @@ pub(super) fn print(output: impl AsRef<[u8]>) -> Result<(), CliError> {
     io::stdout().write_all(output.as_ref()).map_err(CliError::Output)
 }
 
+/// Says what was done: on standard output, or beside it where objects are printed there.
+pub(super) fn say(text: &str, output: Option<ObjectOutput>) -> Result<(), CliError> {
+    if output.is_none() {
+        return print(text);
+    }
+    eprint!("{text}");
+    Ok(())
+}
+
 /// How objects are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ObjectOutput {

@@ -16,7 +16,7 @@ use crate::cli::bind::{Grant, named, namespace, unlisted};
 use crate::cli::flags::dry_run::{DryRun, DryRunFlag};
 use crate::cli::flags::kubeconfig::{KubeFlags, Role};
 use crate::cli::flags::own_namespace::OwnNamespace;
-use crate::cli::output::{BINDING_KIND, ObjectOutput, live, print};
+use crate::cli::output::{BINDING_KIND, ObjectOutput, live, print, say};
 use crate::cli::target::{Attached, AttachedTarget, Attaching, ObjectName};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::written::delete;
@@ -88,10 +88,7 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     let account = object.spec.service_account_name.as_str();
     let grant = Grant { namespace, account };
     let (own_namespace, dry_run) = (args.own_namespace.as_str(), args.dry_run.dry_run);
-    let say = |text: String| match args.output {
-        None => print(text),
-        Some(_) => Ok(eprint!("{text}")),
-    };
+    let say = |text: String| say(&text, args.output);
     // Before the AcrPullBinding: where this fails, it is there to be unbound once more.
     let withdrawn = grant.withdraw(&client, own_namespace, &name, dry_run).await?;
     for kind in withdrawn {

@@ -18,7 +18,7 @@ use self::apply::{Cluster, Done};
 use self::plan::{AttachPlan, Content, PlanError, Wanted};
 use crate::api::acr_registry::AcrRegistry;
 use crate::cli::flags::dry_run::DryRun;
-use crate::cli::output::{live, print};
+use crate::cli::output::{live, print, say};
 use crate::cli::target::ObjectName;
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
@@ -120,11 +120,7 @@ async fn attach(args: &AttachArgs, name: &ObjectName) -> Result<(), CliError> {
     } else {
         let ready = until_ready(args, &cluster, &plan, &done).await?;
         let text = report::ready(&ready, &plan.login_server);
-        if args.output.is_none() {
-            print(&text)?;
-        } else {
-            eprint!("{text}");
-        }
+        say(&text, args.output)?;
         ready
     };
     match args.output {

@@ -23,7 +23,7 @@ use crate::api::acr_registry::AcrRegistryStatus;
 use crate::api::reason::Reason;
 use crate::cli::attach::{Evidence, Problem, ReadyState, STALE_STATUS_TIMEOUT, judge};
 use crate::cli::flags::dry_run::DryRun;
-use crate::cli::output::{live, print, render};
+use crate::cli::output::{live, print, render, say};
 use crate::cli::waiting::{Look, Progress, failed_look, wait};
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
@@ -89,11 +89,7 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
         let before = existing.and_then(|object| object.status);
         let ready = until_ready(args, &cluster, &plan, &done, before, issuer.as_deref()).await?;
         let text = report::ready(&ready, &plan, place);
-        if args.output.is_none() {
-            print(&text)?;
-        } else {
-            eprint!("{text}");
-        }
+        say(&text, args.output)?;
         ready
     };
     match args.output {
