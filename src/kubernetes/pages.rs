@@ -6,6 +6,7 @@ use futures::Stream;
 use futures::stream::try_unfold;
 use kube::Api;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 
 use super::call::{CallError, call};
@@ -32,13 +33,34 @@ where
             return Ok(None);
         };
         let page = call(api.list(&parameters)).await?;
-        let next = page
-            .metadata
-            .continue_
-            .filter(|token| !token.is_empty())
-            .map(|token| parameters.continue_token(&token));
+        let next = next(parameters, page.metadata.continue_);
         Ok(Some((page.items, (api, next))))
     })
+}
+
+/// The same, of their metadata alone.
+pub fn metadata_pages<K>(
+    api: Api<K>,
+    parameters: ListParams,
+) -> impl Stream<Item = Result<Vec<PartialObjectMeta<K>>, CallError>>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let first = Some(parameters.limit(PAGE));
+    try_unfold((api, first), async |(api, parameters)| {
+        let Some(parameters) = parameters else {
+            return Ok(None);
+        };
+        let page = call(api.list_metadata(&parameters)).await?;
+        let next = next(parameters, page.metadata.continue_);
+        Ok(Some((page.items, (api, next))))
+    })
+}
+
+/// What asks for the page after one that ended with this token; none after the last.
+fn next(parameters: ListParams, token: Option<String>) -> Option<ListParams> {
+    let token = token.filter(|token| !token.is_empty())?;
+    Some(parameters.continue_token(&token))
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub struct ClusterOptions {
     pub resync_interval: Duration,
     /// Whether `AcrPullBindings` are carried out.
     pub has_bindings: bool,
+    /// Whether Reports of openreports.io are kept.
+    pub has_reports: bool,
     /// Whether Pods that are stuck without their pull secret are evicted, or only counted.
     pub evicts_stuck_pods: bool,
     /// The webhook configuration that is told which certificate authority to trust.

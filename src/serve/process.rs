@@ -131,6 +131,7 @@ impl Process {
                     emptied_interval: cluster.emptied_interval,
                     chosen: Arc::clone(&cluster.pull_secret_metadata),
                     has_bindings: cluster.has_bindings,
+                    has_reports: cluster.has_reports,
                     evicts_stuck_pods: cluster.evicts_stuck_pods,
                     demand,
                 };

@@ -31,6 +31,7 @@ use crate::sync::minting::bindings::BindingController;
 use crate::sync::minting::{Parts, RegistryController, WorkloadIdentityEnv};
 use crate::sync::owner_events::write_events;
 use crate::sync::pods::PodsController;
+use crate::sync::reports::Reporter;
 use crate::sync::rescue::Rescuer;
 use crate::sync::secrets::{SecretsController, Tallies};
 use crate::sync::watches::Watches;
@@ -65,6 +66,7 @@ pub(super) struct Replica {
     pub(super) emptied_interval: Duration,
     pub(super) chosen: Arc<PullSecretMetadata>,
     pub(super) has_bindings: bool,
+    pub(super) has_reports: bool,
     pub(super) evicts_stuck_pods: bool,
     /// Where the leader says which pull secrets kubelets can't pull with.
     pub(super) demand: DemandSender,
@@ -214,6 +216,17 @@ impl Replica {
             written: Arc::clone(&notes.index),
             resync_interval: self.resync_interval,
         };
+        let reporter = Reporter {
+            client: self.client.clone(),
+            watches: Arc::clone(watches),
+            settings: self.settings.clone(),
+            resync_interval: self.resync_interval,
+        };
+        let reports = async {
+            if self.has_reports {
+                Box::pin(reporter.run()).await;
+            }
+        };
         let (sender, sightings) = mpsc::channel(SIGHTINGS);
         let certificate = async {
             if let Some(own) = own {
@@ -232,6 +245,7 @@ impl Replica {
             secrets.run(sightings),
             fence.watch(),
             index.run(),
+            reports,
             certificate
         );
     }

@@ -20,6 +20,7 @@ pub mod pods;
 pub mod pull_secret;
 mod recent_writes;
 mod registries;
+pub mod reports;
 mod repositories;
 pub mod rescue;
 pub mod secrets;

@@ -17,9 +17,10 @@ pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 
 /// All of `manifests/components` that need no input; `custom-domains` needs the domains.
-pub const COMPONENTS: [&str; 7] = [
+pub const COMPONENTS: [&str; 8] = [
     "cert-manager",
     "rescue",
+    "reports",
     "bindings",
     "monitoring",
     "workload-identity",
@@ -65,6 +66,7 @@ impl Choice {
             "mode": self.overlay,
             "tls": {"source": if has("cert-manager") { "cert-manager" } else { "own" }},
             "rescue": has("rescue"),
+            "reports": {"enabled": has("reports")},
             "bindings": {"enabled": has("bindings")},
             "admissionPolicy": {"enabled": has("admission-policy")},
             "enforce": {"enabled": has("enforce")},

@@ -9,9 +9,10 @@ use pullpass_test_support::{ControlPlane, tool, wait_for};
 use serde_json::{Value, json};
 
 use crate::audited::{cluster, uid};
-use crate::world::{SOON, Test, items, text};
+use crate::world::{SOON, Test, items, pullpass, text};
 
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
+const DEFINITION: &str = "crd/reports.openreports.io";
 const MODULE: &str = "github.com/openreports/reports-api";
 
 fn audit(cluster: &ControlPlane) -> Result<String, Box<dyn Error>> {
@@ -51,8 +52,7 @@ fn define(cluster: &ControlPlane) -> Test {
         .output()?;
     let file = String::from_utf8(listed.stdout)?;
     cluster.run(&["apply", "--filename", file.trim()])?;
-    let definition = "crd/reports.openreports.io";
-    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", definition])?;
+    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", DEFINITION])?;
     Ok(())
 }
 
@@ -119,12 +119,7 @@ fn reports_are_what_the_api_server_and_readers_take() -> Test {
     assert_eq!(result(&list, "proxy"), Some("fail"));
 
     // The Reports of before go by their label, and no others.
-    let uid = uid("nightly");
-    let of_others = json!({
-        "apiVersion": "openreports.io/v1alpha1", "kind": "Report", "summary": {}, "results": [],
-        "metadata": {"name": uid, "namespace": "reports"},
-    });
-    cluster.apply(&of_others.to_string())?;
+    let uid = define_other(&cluster)?;
     let ours = "app.kubernetes.io/managed-by=pullpass";
     cluster.run(&[
         "delete",
@@ -136,5 +131,104 @@ fn reports_are_what_the_api_server_and_readers_take() -> Test {
     let names = "--output=jsonpath={.items[*].metadata.name}";
     let left = cluster.run(&["get", "reports.openreports.io", "--all-namespaces", names])?;
     assert_eq!(left.stdout, uid);
+
+    // On the same control plane, which takes longer to start than all of this.
+    the_component_keeps_reports(&cluster, &reader)
+}
+
+/// A Report that is there.
+fn kept(cluster: &ControlPlane, namespace: &str, deployment: &str) -> Result<Value, String> {
+    let name = report_name(deployment);
+    cluster
+        .get_json(&["report", &name, "--namespace", namespace])
+        .map_err(|error| error.to_string())
+}
+
+/// What the leader does with the component, by the rights that it has.
+fn the_component_keeps_reports(cluster: &ControlPlane, reader: &Path) -> Test {
+    let undefined = "there are no Reports: the cluster has no CustomResourceDefinition";
+    cluster.run(&["delete", DEFINITION])?;
+    let rights = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/manifests/components/reports/rbac.yaml"
+    );
+    cluster.run(&["apply", "--filename", rights])?;
+    let mut pullpass = pullpass(cluster).flag("--reports").start()?;
+    wait_for("the log to say that there is no definition", SOON, || {
+        let log = pullpass.process().log_tail();
+        log.contains(undefined).then_some(()).ok_or(log)
+    })?;
+    define(cluster)?;
+    for (namespace, deployment, expected) in [
+        ("checkout", "cart", "pass"),
+        ("web", "search", "pass"),
+        ("reports", "nightly", "fail"),
+        ("edge", "proxy", "warn"),
+    ] {
+        let report = wait_for("a Report", SOON, || kept(cluster, namespace, deployment))?;
+        assert_eq!(text(&report, "/results/0/result"), expected, "{report:#}");
+        assert_eq!(text(&report, "/metadata/ownerReferences/0/uid"), uid(deployment));
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [report]});
+        assert!(decode(reader, &list)?.status.success(), "{list:#}");
+    }
+    let said = pullpass.process().log_tail().matches(undefined).count();
+    assert_eq!(said, 1, "{}", pullpass.process().log_tail());
+
+    // What does not change is not written again, and a workload without Pods has no Report.
+    let before = kept(cluster, "reports", "nightly")?;
+    cluster.run(&[
+        "delete",
+        "pods",
+        "--all",
+        "--namespace=checkout",
+        "--grace-period=0",
+        "--force",
+    ])?;
+    wait_for("the Report to be gone", SOON, || {
+        match kept(cluster, "checkout", "cart") {
+            Err(gone) if gone.contains("NotFound") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    assert_eq!(kept(cluster, "reports", "nightly")?, before);
+    cluster.run(&[
+        "delete",
+        "pod",
+        "nightly-5d4f8c7b9-0",
+        "--namespace=reports",
+        "--grace-period=0",
+        "--force",
+    ])?;
+    wait_for("the Report to count one Pod", SOON, || {
+        let report = kept(cluster, "reports", "nightly")?;
+        match text(&report, "/results/0/properties/pods") {
+            "1" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    })?;
+
+    // Reports of other tools are none of its business.
+    let of_others = ["report", &define_other(cluster)?, "--namespace=reports"];
+    let user = "--as=system:serviceaccount:pullpass-system:pullpass";
+    let refused = cluster
+        .run(&[&["delete"], &of_others[..], &[user]].concat())
+        .map_err(|error| error.to_string());
+    assert!(
+        refused
+            .as_ref()
+            .is_err_and(|error| error.contains("pullpass touches only its own Reports")),
+        "{refused:?}"
+    );
     Ok(())
+}
+
+/// The Report of another tool; its name.
+fn define_other(cluster: &ControlPlane) -> Result<String, Box<dyn Error>> {
+    let uid = uid("nightly");
+    let of_others = json!({
+        "apiVersion": "openreports.io/v1alpha1", "kind": "Report", "summary": {}, "results": [],
+        "metadata": {"name": uid, "namespace": "reports"},
+    });
+    cluster.apply(&of_others.to_string())?;
+    Ok(uid)
 }

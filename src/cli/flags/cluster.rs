@@ -39,6 +39,9 @@ pub(in crate::cli) struct ClusterFlags {
     /// Carry out what each AcrPullBinding says: namespaces pull as identities of their own. It needs the component bindings
     #[arg(long, env = "PULLPASS_BINDINGS")]
     bindings: bool,
+    /// Keep Reports of openreports.io that say how workloads stand, one for each. It needs the component reports
+    #[arg(long, env = "PULLPASS_REPORTS")]
+    reports: bool,
     /// Labels of every pull secret besides pullpass' own, as policies of a cluster may demand
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = ChosenEntries::parse_labels, env = "PULLPASS_PULL_SECRET_LABELS")]
     pull_secret_labels: Vec<ChosenEntries>,
@@ -64,6 +67,7 @@ impl ClusterFlags {
             resync_interval,
             rescue,
             bindings,
+            reports,
             pull_secret_labels,
             pull_secret_annotations,
             webhook_configuration,
@@ -80,6 +84,7 @@ impl ClusterFlags {
             minter,
             resync_interval: *resync_interval,
             has_bindings: *bindings,
+            has_reports: *reports,
             evicts_stuck_pods: *rescue == Rescue::Evict,
             webhook_configuration: webhook_configuration.clone(),
             ca_overlap: SignedDuration::try_from(*ca_overlap).unwrap_or(OVERLAP),

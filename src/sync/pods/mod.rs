@@ -27,7 +27,7 @@ use crate::sync::rescue::{self, Proposals, Rescuer};
 use crate::sync::watches::Watches;
 
 /// The Pods that pull images, or will. One that ends is deleted, for who watches these.
-const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+pub(super) const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// How often what changed is told: gauges are right within this time.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
