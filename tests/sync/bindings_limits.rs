@@ -165,9 +165,12 @@ fn a_namespace_whose_bindings_hang_starves_no_other() -> Test {
 fn no_more_than_32_bindings_are_worked_on_concurrently() -> Test {
     let cluster = cluster_of_its_own()?;
     install_bindings(&cluster)?;
-    let settle =
-        |builder: pullpass_test_support::InstallationBuilder| builder.flag(RESYNC).flag("--bindings");
-    let world = World::with_pullpass(&cluster, 2, |_| {}, settle)?;
+    let world = World::with_pullpass(
+        &cluster,
+        2,
+        |_| {},
+        |builder| builder.flag(RESYNC).flag("--bindings"),
+    )?;
     let login = world.login()?;
     world
         .azure

@@ -59,11 +59,11 @@ fn a_repository_that_a_binding_may_not_pull_is_named() -> Test {
     team.bind_with(&json!({"credential": {"refreshFraction": 0.4}}))?;
     let allowed = team.wait_for_right("True")?;
     assert!(allowed.ends_with("from app"), "{allowed}");
-    let denials = format!(
-        "pullpass_registry_condition{{registry=\"{}/{BINDING}\",type=\"PullAuthorized\",status=\"True\"}} 1",
+    let granted = format!(
+        "pullpass_registry_condition{{registry=\"{}/{BINDING}\",type=\"PullAuthorized\",status=\"True\",reason=\"Authorized\"}} 1",
         team.namespace
     );
     let metrics = world.pullpass.metrics()?;
-    assert!(metrics.contains(&denials), "{metrics}");
+    assert!(metrics.contains(&granted), "{metrics}");
     Ok(())
 }

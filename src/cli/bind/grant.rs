@@ -175,17 +175,19 @@ impl Grant<'_> {
         let kind = K::kind(&());
         let refused = |error: &CallError| self.refused(&format!("the {kind} {name} can't be deleted"), error);
         let found = call(api.get_opt(&name)).await.map_err(|error| refused(&error))?;
-        let Some(found) = found.filter(|found| is_ours(found.meta())) else {
+        let Some(found) = found else {
             return Ok(false);
         };
-        if !found.has_nothing_else_than(written) {
-            let Self { namespace, account } = self;
-            eprintln!(
-                "pullpass: {} in namespace {namespace} is kept, since it has more than pullpass bind writes: take the tokens of \
-                 ServiceAccount {account} out of it with `kubectl edit {} {name} --namespace {namespace}`",
-                named(&kind.to_ascii_lowercase(), account),
-                kind.to_ascii_lowercase()
-            );
+        if !is_ours(found.meta()) || !found.has_nothing_else_than(written) {
+            if found.grants(written) {
+                let Self { namespace, account } = self;
+                let kind = kind.to_ascii_lowercase();
+                eprintln!(
+                    "pullpass: {} in namespace {namespace} is kept, since it is not as pullpass bind writes it: take the tokens \
+                     of ServiceAccount {account} out of it with `kubectl edit {kind} {name} --namespace {namespace}`",
+                    named(&kind, account),
+                );
+            }
             return Ok(false);
         }
         if dry_run == DryRun::Client {
@@ -317,7 +319,7 @@ mod tests {
         let role = GRANT.role();
         let pods = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]});
         let extended = with(&role, |role| {
-            role["rules"].as_array_mut().unwrap().push(pods.clone())
+            role["rules"].as_array_mut().unwrap().push(pods.clone());
         });
         let replaced = with(&role, |role| role["rules"] = json!([pods]));
         let emptied = with(&role, |role| role["rules"] = json!([]));

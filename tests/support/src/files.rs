@@ -48,7 +48,7 @@ impl<'a> Files<'a> {
             "kubernetes.default.svc",
         ];
         let server: Identity = authority.server(&hosts)?;
-        // Pods, for the annotations that webhooks leave in the audit log; Secrets, for who reads them.
+        // Pods, for the annotations that webhooks leave in the audit log; Secrets, for who reads them; and who asks for tokens.
         let audit_policy = json!({
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
@@ -60,6 +60,11 @@ impl<'a> Files<'a> {
                     "resources": [{"group": "", "resources": ["pods", "pods/ephemeralcontainers", "pods/eviction"]}],
                 },
                 {"level": "Metadata", "resources": [{"group": "", "resources": ["secrets"]}]},
+                {
+                    "level": "Metadata",
+                    "verbs": ["create"],
+                    "resources": [{"group": "", "resources": ["serviceaccounts/token"]}],
+                },
                 {"level": "None"},
             ],
         });

@@ -33,8 +33,8 @@ pub(super) struct InstallationFlags {
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "registry")]
     wait: Option<Duration>,
     /// Try a Pod of this namespace, by dry run; absent: of `default`, or else of the first namespace that is injected.
-    /// With a registry: check the AcrPullBinding of this namespace, as its ServiceAccount
-    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["pre", "in_cluster"])]
+    /// With a registry: check the AcrPullBinding of this namespace, as its ServiceAccount, or with --in-cluster as pullpass sees it
+    #[arg(short, long, value_name = "NAME", conflicts_with = "pre")]
     pub(super) namespace: Option<String>,
 }
 
