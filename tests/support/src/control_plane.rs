@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::api_client::ApiClient;
 use crate::binaries::Binaries;
 use crate::error::Error;
 use crate::etcd;
@@ -14,7 +15,6 @@ use crate::files::{self, Files, audit_log, url, write};
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
 use crate::pki::Authority;
-use crate::probe::Probe;
 use crate::process::Supervised;
 use crate::scratch::Scratch;
 use crate::seed;
@@ -88,7 +88,7 @@ impl Builder {
             None
         };
         let (kubeconfig, admin) = files.admin(port)?;
-        let probe = Probe::new(port, files.authority.pem(), &admin)?;
+        let client = ApiClient::new(port, files.authority.pem(), &admin)?;
         let kubectl = Kubectl {
             binary: binaries.kubectl()?,
             cache: scratch.path().join("kubectl"),
@@ -106,7 +106,7 @@ impl Builder {
             api_server_command,
             kubectl,
             kubeconfig,
-            probe,
+            client,
             authority: files.authority,
             port,
             etcd_port,
@@ -133,7 +133,7 @@ pub struct ControlPlane {
     api_server_command: Command,
     kubectl: Kubectl,
     kubeconfig: PathBuf,
-    probe: Probe,
+    client: ApiClient,
     authority: Authority,
     port: u16,
     etcd_port: u16,
@@ -202,10 +202,11 @@ impl ControlPlane {
 
     /// Writes a kubeconfig with a fresh token of a service account.
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf, Error> {
-        let token = self
-            .run(&["create", "token", name, "--namespace", namespace])?
-            .stdout;
-        self.kubeconfig_for_token(&format!("{namespace}-{name}"), token.trim())
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let answer = self.client.post(&path, &request)?;
+        let token = answer.pointer("/status/token").and_then(Value::as_str);
+        self.kubeconfig_for_token(&format!("{namespace}-{name}"), token.unwrap_or_default())
     }
 
     /// The audit log: one JSON event a line for every write of a Pod and every use of a Secret.
@@ -329,7 +330,7 @@ impl ControlPlane {
             if let Some(api_server) = &mut *api_server {
                 api_server.check_running()?;
             }
-            let Err(error) = self.probe.look("/readyz") else {
+            let Err(error) = self.client.look("/readyz") else {
                 return Ok(());
             };
             not_ready_yet(begin, api_server.as_ref(), &error)?;
@@ -361,6 +362,11 @@ impl ControlPlane {
         ];
         self.run_with_input(&arguments, &configuration.to_string())
             .map(drop)
+    }
+
+    /// Calls the API server as the administrator.
+    pub(crate) fn client(&self) -> &ApiClient {
+        &self.client
     }
 
     /// Makes etcd forget all states but the present one: a watch that goes on from an earlier one has expired, but for
@@ -398,7 +404,7 @@ impl ControlPlane {
             process.check_running()?;
             // Pods are refused before this exists.
             let account = "/api/v1/namespaces/default/serviceaccounts/default";
-            let Err(error) = self.probe.look(account) else {
+            let Err(error) = self.client.look(account) else {
                 break;
             };
             not_ready_yet(begin, Some(&process), &error)?;

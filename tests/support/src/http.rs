@@ -6,7 +6,7 @@ use crate::error::Error;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of a plain HTTP answer; a status other than 200 is an error.
+/// The body of a plain HTTP answer; a status other than 200 and 201 is an error.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, Error> {
     call(address, "GET", path, "")
 }
@@ -42,13 +42,13 @@ pub(crate) fn say(
     // Since version 1.1, a server may send a body in chunks.
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
+        Some((head, body)) if matches!(head.split(' ').nth(1), Some("200" | "201")) => Ok(body.to_owned()),
         _ => Err(io::Error::other(answer)),
     }
 }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod admissions;
+mod api_client;
 mod azure;
 mod binaries;
 mod browser;
@@ -36,7 +37,6 @@ mod node;
 mod pki;
 mod pod_network;
 mod pods;
-mod probe;
 mod process;
 mod schema;
 mod scratch;

@@ -1,5 +1,8 @@
 //! What of the shipped manifests goes into a cluster for an installation.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -113,22 +116,29 @@ impl Registration<'_> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         // Where it fails, the control plane is gone, and the configuration with it.
-        let _ = self.control_plane.run(&[
-            "delete",
-            "mutatingwebhookconfiguration",
-            &self.name,
-            "--ignore-not-found",
-        ]);
+        let _ = self.control_plane.client().delete(&format!(
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}",
+            self.name
+        ));
     }
 }
 
 /// The objects of one of `manifests/overlays`.
 pub fn shipped(control_plane: &ControlPlane, overlay: &str) -> Result<Vec<Value>, Error> {
+    /// By the name of the overlay: most tests ask for the same several times.
+    static RENDERED: Mutex<BTreeMap<String, Vec<Value>>> = Mutex::new(BTreeMap::new());
+    let mut rendered = RENDERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(objects) = rendered.get(overlay) {
+        return Ok(objects.clone());
+    }
     let overlays = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/overlays");
     let yaml = control_plane
         .run(&["kustomize", &format!("{overlays}/{overlay}")])?
         .stdout;
-    serde_saphyr::from_multiple(&yaml).map_err(|error| Error::Shipped(error.to_string()))
+    let objects: Vec<Value> =
+        serde_saphyr::from_multiple(&yaml).map_err(|error| Error::Shipped(error.to_string()))?;
+    rendered.insert(overlay.to_owned(), objects.clone());
+    Ok(objects)
 }
 
 pub(super) fn kind(object: &Value) -> &str {
