@@ -94,6 +94,7 @@ fn request<'a>(pod: &'a Pod, operation: Operation, mountable: Option<&Arc<Mounta
         name: Cow::Owned(pod.name_any()),
         dry_run: false,
         user: Cow::Borrowed("jane"),
+        is_by_node: false,
         pod: PodView {
             inject_label: inject_label(pod).map(Cow::Borrowed),
             images: images.collect(),

@@ -11,6 +11,8 @@ use crate::policy::scope::{Labels, Membership, Picked, Scope};
 pub enum Exemption {
     /// It mirrors a static Pod, which no admission can change.
     MirrorPod,
+    /// It says that it mirrors a static Pod, and no kubelet asks for it. The rules hold for it all the same.
+    ClaimedMirrorPod,
     /// Its namespace is always excluded, or was excluded by a flag.
     NamespaceExcluded,
     /// Its namespace's label says `disabled`.
@@ -26,6 +28,7 @@ impl Exemption {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MirrorPod => "mirror-pod",
+            Self::ClaimedMirrorPod => "claimed-mirror-pod",
             Self::NamespaceExcluded => "namespace-excluded",
             Self::NamespaceOptedOut => "namespace-opted-out",
             Self::NamespaceNotOptedIn => "namespace-not-opted-in",
@@ -37,6 +40,9 @@ impl Exemption {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::MirrorPod => "the Pod mirrors a static Pod, whose kubelet reads it from a file",
+            Self::ClaimedMirrorPod => {
+                "the Pod says that it mirrors a static Pod, and the API server takes no such Pod that names a Secret"
+            }
             Self::NamespaceExcluded => "the namespace is excluded",
             Self::NamespaceOptedOut => "the namespace is labelled pullpass.dev/inject=disabled",
             Self::NamespaceNotOptedIn => {
@@ -55,10 +61,21 @@ pub enum Treatment {
         /// It gets the secret of every registry that its namespace may use.
         always: bool,
     },
-    /// It gets no pull secret, but the rules hold for it: a Pod can decline the former, not the latter.
+    /// It gets no pull secret, but the rules hold for it: a Pod can do without the former, not without the latter.
     JudgedOnly(Exemption),
     /// It is left alone.
     Exempt(Exemption),
+}
+
+/// Whether a Pod mirrors a static Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mirror {
+    /// It does not say so.
+    No,
+    /// It says so, and the user who sends it is no kubelet: anybody can write the annotation.
+    Claimed,
+    /// It does, as a kubelet says, or as far as a running Pod shows.
+    Yes,
 }
 
 /// What of a Pod decides how it is treated.
@@ -71,7 +88,7 @@ pub struct PodTraits<'a> {
     /// Which of the API server's selectors has just picked the namespace, if one did.
     pub picked: Option<Picked>,
     /// Whether the Pod mirrors a static Pod.
-    pub is_mirror: bool,
+    pub mirror: Mirror,
     /// The value of the Pod's own inject label.
     pub inject_label: Option<&'a str>,
 }
@@ -79,13 +96,16 @@ pub struct PodTraits<'a> {
 impl PodTraits<'_> {
     /// What is done with the Pod.
     pub fn treatment(&self, scope: &Scope) -> Treatment {
-        if self.is_mirror {
+        if self.mirror == Mirror::Yes {
             return Treatment::Exempt(Exemption::MirrorPod);
         }
         match scope.membership_of_picked(self.namespace, self.labels, self.picked) {
             Membership::Excluded => Treatment::Exempt(Exemption::NamespaceExcluded),
             Membership::OptedOut => Treatment::Exempt(Exemption::NamespaceOptedOut),
             Membership::NotOptedIn => Treatment::Exempt(Exemption::NamespaceNotOptedIn),
+            Membership::Injected { .. } if self.mirror == Mirror::Claimed => {
+                Treatment::JudgedOnly(Exemption::ClaimedMirrorPod)
+            }
             Membership::Injected { .. } if self.inject_label == Some("disabled") => {
                 Treatment::JudgedOnly(Exemption::PodOptedOut)
             }
@@ -102,6 +122,11 @@ mod tests {
     fn every_exemption_has_its_word_and_its_sentence() {
         for (exemption, word, says) in [
             (Exemption::MirrorPod, "mirror-pod", "mirrors a static Pod"),
+            (
+                Exemption::ClaimedMirrorPod,
+                "claimed-mirror-pod",
+                "says that it mirrors a static Pod",
+            ),
             (Exemption::NamespaceExcluded, "namespace-excluded", "is excluded"),
             (
                 Exemption::NamespaceOptedOut,

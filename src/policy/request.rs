@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::policy::exemption::Mirror;
 use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
 use crate::policy::scope::Picked;
 
@@ -52,6 +53,8 @@ pub struct ReviewRequest<'a> {
     pub dry_run: bool,
     /// The user who asks.
     pub user: Cow<'a, str>,
+    /// Whether the user is a node's kubelet.
+    pub is_by_node: bool,
     /// The object as it shall be.
     pub pod: PodView<'a>,
     /// The images of the object as it was.
@@ -69,6 +72,19 @@ impl ReviewRequest<'_> {
     pub fn is_ephemeral_containers(&self) -> bool {
         self.sub_resource.as_deref() == Some("ephemeralcontainers")
     }
+
+    /// Whether the Pod mirrors a static Pod. Who adds an ephemeral container can send any annotation, which the API server drops
+    /// after the webhooks; and a mirror Pod takes no such containers.
+    pub fn mirror(&self) -> Mirror {
+        match (
+            self.pod.is_mirror && !self.is_ephemeral_containers(),
+            self.is_by_node,
+        ) {
+            (false, _) => Mirror::No,
+            (true, false) => Mirror::Claimed,
+            (true, true) => Mirror::Yes,
+        }
+    }
 }
 
 /// The part of a Pod that a decision and its record need.
@@ -80,7 +96,7 @@ pub struct PodView<'a> {
     pub generate_name: Option<Cow<'a, str>>,
     /// The value of the Pod's own inject label.
     pub inject_label: Option<Cow<'a, str>>,
-    /// Whether it stands for a Pod that a kubelet runs from a file.
+    /// Whether it says that it stands for a Pod that a kubelet runs from a file.
     pub is_mirror: bool,
     /// Whether it says that an admission policy added pull secrets to it.
     pub is_injected_by_policy: bool,

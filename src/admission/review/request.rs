@@ -25,6 +25,8 @@ const MAX_UID: usize = 64;
 const MAX_IMAGES: usize = 1 << 17;
 /// The most pull secrets of one Pod: 5 bytes each in protobuf with the least name, 315,000 in 1.5 MiB.
 const MAX_PULL_SECRETS: usize = 1 << 19;
+/// The group of the users that kubelets are.
+const NODES_GROUP: &str = "system:nodes";
 
 /// Why a body is not a review that can be answered.
 ///
@@ -121,6 +123,7 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
         name: Cow::Borrowed(""),
         dry_run: false,
         user: Cow::Borrowed(""),
+        is_by_node: false,
         pod: PodView::default(),
         old_images: Vec::new(),
         picked: None,
@@ -146,6 +149,10 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
             "dryRun" => request.dry_run = reader.bool()?,
             "userInfo" => reader.object(|reader, key| match key {
                 "username" => reader.string().map(|user| request.user = user),
+                "groups" => reader.array(|reader| {
+                    request.is_by_node |= reader.string()? == NODES_GROUP;
+                    Ok(())
+                }),
                 _ => reader.skip(),
             })?,
             "object" => request.pod = PodView::read(reader)?,

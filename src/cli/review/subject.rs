@@ -66,6 +66,7 @@ impl ReviewSubject {
             name: Cow::Borrowed(""),
             dry_run: true,
             user: Cow::Borrowed("pullpass review"),
+            is_by_node: false,
             pod,
             old_images: Vec::new(),
             picked: None,

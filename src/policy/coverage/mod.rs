@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::api::names::registry_of;
 use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::policy::exemption::{Exemption, PodTraits, Treatment};
+use crate::policy::exemption::{Exemption, Mirror, PodTraits, Treatment};
 use crate::policy::mountable::Mountable;
 use crate::policy::pod::{Pod, PodNames};
 use crate::policy::scope::{Labels, Scope};
@@ -170,7 +170,8 @@ pub fn findings_of<'a>(
         namespace: pod.namespace,
         labels,
         picked: None,
-        is_mirror: pod.is_mirror,
+        // Who asked for it is not known any more. No kubelet runs a Pod that claims it: it deletes the Pod.
+        mirror: if pod.is_mirror { Mirror::Yes } else { Mirror::No },
         inject_label: pod.inject_label,
     };
     let treatment = traits.treatment(scope);

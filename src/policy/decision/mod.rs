@@ -194,9 +194,7 @@ pub fn decide<'a>(
         namespace: &request.namespace,
         labels,
         picked: request.picked,
-        // Who adds an ephemeral container can send any annotation, which the API server drops after the webhooks; and a mirror Pod
-        // takes no such containers.
-        is_mirror: request.pod.is_mirror && !request.is_ephemeral_containers(),
+        mirror: request.mirror(),
         inject_label: request.pod.inject_label.as_deref(),
     };
     match traits.treatment(&settings.scope) {

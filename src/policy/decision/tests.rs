@@ -372,6 +372,37 @@ fn an_ephemeral_container_is_judged_despite_the_annotation() {
     assert_eq!(mirrors(""), Outcome::Skipped);
 }
 
+/// Anybody can write the annotation.
+#[test]
+fn a_mirror_pod_is_exempt_from_rules_as_a_kubelets_alone() {
+    let settings = Settings {
+        policy: Policy {
+            unattached: Action::Deny,
+            ..Policy::default()
+        },
+        ..Settings::default()
+    };
+    let mut mirror = pod(&["strangerregistry.azurecr.io/app"]);
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    for (groups, outcome) in [
+        (json!(["system:nodes", "system:authenticated"]), Outcome::Skipped),
+        (json!(["system:masters", "system:authenticated"]), Outcome::Denied),
+        (json!([]), Outcome::Denied),
+        (Value::Null, Outcome::Denied),
+    ] {
+        for mut review in [create(&mirror), update(&pod(&[]), &mirror, "")] {
+            review["request"]["userInfo"]["groups"] = groups.clone();
+            let seen = seen(&review, Some(&[]), &settings);
+            assert_eq!(seen.outcome, outcome, "{groups}");
+        }
+    }
+    // The API server refuses a mirror Pod that names a Secret.
+    let mut of_ours = mirror.clone();
+    of_ours["spec"]["containers"] = json!([{"name": "app", "image": "myregistry.azurecr.io/app"}]);
+    let seen = seen(&create(&of_ours), Some(&[]), &settings);
+    assert_eq!((seen.outcome, seen.secrets.len()), (Outcome::Skipped, 0));
+}
+
 #[test]
 fn a_pods_label_declines_secrets_and_not_rules() {
     for (action, outcome, warnings) in [
@@ -871,6 +902,7 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
         name: Cow::Borrowed(""),
         dry_run: false,
         user: Cow::Borrowed("jane"),
+        is_by_node: false,
         pod: PodView {
             images: images.clone(),
             ..PodView::default()

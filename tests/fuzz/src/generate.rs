@@ -226,7 +226,12 @@ fn request(source: &mut Source<'_>) -> Json {
     ];
     let user = vec![
         ("username", word(source.pick(&WORDS))),
-        ("groups", Json::List(vec![word("system:authenticated")])),
+        (
+            "groups",
+            Json::List(vec![word(
+                ["system:authenticated", "system:nodes"][source.choice(2)],
+            )]),
+        ),
         ("extra", anything(source, 0)),
     ];
     let old = if operation == "CREATE" {

@@ -437,21 +437,24 @@ fn is_of_version(cluster: &ControlPlane, first: u32, what: &str) -> Result<bool,
     Ok(is_newer)
 }
 
-/// What exempts a Pod is its namespace, or that it mirrors a static Pod; its own label does not.
+/// What exempts a Pod is its namespace, or that it mirrors a static Pod and comes from a kubelet; its own label does not.
 fn assert_exempt_by_namespace_or_mirror(cluster: &ControlPlane, spec: &Value) -> Test {
-    for (namespace, metadata, refused) in [
-        ("excluded", json!({}), false),
-        ("exempt", json!({}), false),
-        (
-            "none",
-            json!({"labels": {"pullpass.dev/inject": "disabled"}}),
-            true,
-        ),
-        (
-            "none",
-            json!({"annotations": {"kubernetes.io/config.mirror": "x"}}),
-            false,
-        ),
+    const KUBELET: [&str; 3] = [
+        "--as=kubelet",
+        "--as-group=system:nodes",
+        // Who may create Pods in this cluster.
+        "--as-group=system:masters",
+    ];
+    let declining = json!({"labels": {"pullpass.dev/inject": "disabled"}});
+    let mirror = json!({"annotations": {"kubernetes.io/config.mirror": "x"}});
+    for (namespace, metadata, user, refused) in [
+        ("excluded", &json!({}), &[][..], false),
+        ("exempt", &json!({}), &[], false),
+        ("none", &declining, &[], true),
+        // Anybody can write the annotation.
+        ("none", &mirror, &[], true),
+        ("none", &mirror, &KUBELET, false),
+        ("none", &json!({}), &KUBELET, true),
     ] {
         let mut object: Value = serde_json::from_str(&pod(namespace, spec))?;
         let own = object.pointer_mut("/metadata").and_then(Value::as_object_mut);
@@ -463,10 +466,12 @@ fn assert_exempt_by_namespace_or_mirror(cluster: &ControlPlane, spec: &Value) ->
             let spec = spec.ok_or("there is no spec")?;
             spec.insert("nodeName".to_owned(), json!("node-1"));
         }
-        let said = create(cluster, &object.to_string());
-        let by_policy = said.text.contains("pullpass-enforce");
-        assert_eq!(by_policy, refused, "{namespace} {metadata}: {}", said.text);
-        assert_eq!(said.refused, refused, "{namespace} {metadata}: {}", said.text);
+        let create = ["create", "--dry-run=server", "--filename", "-"];
+        let arguments: Vec<_> = create.iter().chain(user).copied().collect();
+        let said = send(cluster, &arguments, &object.to_string());
+        let context = format!("{namespace} {metadata} {user:?}: {}", said.text);
+        assert_eq!(said.text.contains("pullpass-enforce"), refused, "{context}");
+        assert_eq!(said.refused, refused, "{context}");
     }
     Ok(())
 }

@@ -135,6 +135,7 @@ struct Kind {
 #[serde(default)]
 struct User {
     username: String,
+    groups: List<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -332,6 +333,7 @@ impl Request {
             name,
             dry_run,
             user,
+            is_by_node,
             pod,
             old_images,
             picked,
@@ -348,6 +350,8 @@ impl Request {
         assert_eq!(*name, self.name);
         assert_eq!(*dry_run, self.dry_run);
         assert_eq!(*user, self.user_info.0.username);
+        let groups = &self.user_info.0.groups.0;
+        assert_eq!(*is_by_node, groups.iter().any(|group| group == "system:nodes"));
         self.object.0.assert_is(pod);
         assert_images_are(old_images, &self.old_object.0.spec.images);
     }

@@ -91,8 +91,10 @@ impl Expected {
             request.operation == Operation::Update && ["", "ephemeralcontainers"].contains(&sub_resource);
         // What is sent with an ephemeral container is no annotation of the Pod.
         let is_mirror = request.pod.is_mirror && sub_resource.is_empty();
-        let is_judged = request.is_pod && (is_create || is_update) && is_injected && !is_mirror;
-        let gets_secrets = is_judged && is_create && request.pod.inject_label.as_deref() != Some("disabled");
+        let is_kubelets = is_mirror && request.is_by_node;
+        let is_judged = request.is_pod && (is_create || is_update) && is_injected && !is_kubelets;
+        let declines = is_mirror || request.pod.inject_label.as_deref() == Some("disabled");
+        let gets_secrets = is_judged && is_create && !declines;
         let old = request.old_images.iter().filter(|_| is_update);
         let old: BTreeSet<&str> = old.map(|image| image.reference.as_ref()).collect();
 
