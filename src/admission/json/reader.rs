@@ -30,10 +30,12 @@ impl<'a> Reader<'a> {
 
     /// Reads an object; `member` is called with each key and must read its value, or skip it. `null` counts as an
     /// object without members, as it does for Kubernetes' own decoder.
+    ///
+    /// A key is as it was sent, but for its escapes, and need not be UTF-8: it is compared with keys that are.
     #[inline]
     pub fn object(
         &mut self,
-        mut member: impl FnMut(&mut Self, &str) -> Result<(), JsonError>,
+        mut member: impl FnMut(&mut Self, &[u8]) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         if self.null()? {
             return Ok(());
@@ -43,7 +45,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         loop {
-            let key = self.string()?;
+            let key = self.key()?;
             self.expect(b':', "a colon")?;
             member(self, &key)?;
             if self.next_is(b'}') {
@@ -72,6 +74,27 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             self.expect(b',', "a comma or the array's end")?;
+        }
+    }
+
+    #[inline]
+    fn key(&mut self) -> Result<Cow<'a, [u8]>, JsonError> {
+        self.expect(b'"', "a string")?;
+        let start = self.at;
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let length = plain_length(rest);
+        match (rest.get(..length), rest.get(length)) {
+            (Some(key), Some(b'"')) => {
+                self.at = start + length + 1;
+                Ok(Cow::Borrowed(key))
+            }
+            (_, Some(b'\\')) => self
+                .escaped_string(start)
+                .map(|key| Cow::Owned(key.into_owned().into_bytes())),
+            _ => Err(JsonError {
+                expected: "the string's end",
+                at: start,
+            }),
         }
     }
 
@@ -265,7 +288,7 @@ mod tests {
             Some(b'{') => {
                 let mut members = serde_json::Map::new();
                 reader.object(|reader, key| {
-                    members.insert(key.to_owned(), read(reader)?);
+                    members.insert(String::from_utf8_lossy(key).into_owned(), read(reader)?);
                     Ok(())
                 })?;
                 Ok(Value::Object(members))
@@ -365,5 +388,23 @@ mod tests {
         assert!(Reader::new(b"\"a\nb\"").string().is_err());
         assert!(Reader::new(b"\"\xff\"").string().is_err());
         assert!(Reader::new(b"\"\\ud800\"").string().is_err());
+        assert!(
+            Reader::new(b"{\"\\ud800\": 1}")
+                .object(|reader, _| reader.skip())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_key_is_compared_without_its_escapes() {
+        let mut keys = Vec::new();
+        let text = b"{\"k\\u0069nd\": 1, \"kind\": 2, \"\xff\": 3}";
+        Reader::new(text)
+            .object(|reader, key| {
+                keys.push(key.to_vec());
+                reader.skip()
+            })
+            .unwrap();
+        assert_eq!(keys, [&b"kind"[..], b"kind", b"\xff"]);
     }
 }

@@ -3,7 +3,8 @@
 //! The method is the one of simdjson's first stage (Langdale and Lemire, "Parsing Gigabytes of JSON per Second"):
 //! a bit for each byte of a block, a prefix sum over the quotes that tells what is inside a string, and then only
 //! brackets outside strings are counted. Of these only the container's own kind is looked at: in a document that is
-//! JSON the others are balanced, and most blocks of `env` and of `managedFields`, which are arrays, have none.
+//! JSON the others are balanced, and most blocks of `env` and of `managedFields`, which are arrays, have none. Of a block
+//! without a bracket it only counts whether its quotes are of an odd number.
 
 use wide::u8x16;
 
@@ -17,10 +18,17 @@ const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
 /// The length of the container whose opening bracket is just before `bytes`, its closing bracket included, or
 /// `None` when it has no end.
 pub(super) fn container_end(bytes: &[u8], kind: Kind) -> Option<usize> {
-    let mut state = Scanner {
-        kind,
+    match kind {
+        Kind::Object => end_of::<b'{'>(bytes),
+        Kind::Array => end_of::<b'['>(bytes),
+    }
+}
+
+fn end_of<const OPEN: u8>(bytes: &[u8]) -> Option<usize> {
+    let mut state = Scanner::<OPEN> {
         depth: 1,
         in_string: 0,
+        quotes: u8x16::default(),
         escapes: Escapes::default(),
     };
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
@@ -83,12 +91,14 @@ pub(super) enum Kind {
     Array,
 }
 
-struct Scanner {
-    kind: Kind,
+/// Looks for the end of a container whose opening bracket is `OPEN`.
+struct Scanner<const OPEN: u8> {
     /// Brackets that are open.
     depth: usize,
-    /// All ones where the previous block ended inside a string, else zero.
+    /// All ones where the last block but the plain ones ended inside a string, else zero.
     in_string: u64,
+    /// The quotes of the plain blocks since: whether their number is odd, a bit for each place among 16.
+    quotes: u8x16,
     escapes: Escapes,
 }
 
@@ -96,28 +106,37 @@ struct Scanner {
 #[derive(Default)]
 struct Escapes(u64);
 
-impl Scanner {
+impl<const OPEN: u8> Scanner<OPEN> {
+    /// As far from the opening bracket as a byte can be: `[\]` and `{|}` stand side by side in ASCII.
+    const CLOSE: u8 = OPEN + 2;
+
     #[inline]
     fn end_in(&mut self, block: &[u8; BLOCK]) -> Option<usize> {
         let lanes = Lanes::of(block);
-        // Most blocks have no backslash, and most blocks of arrays no bracket: one look at all lanes tells.
-        let backslash = if lanes.have(b'\\', b'\\') {
-            lanes.positions(b'\\')
-        } else {
-            0
-        };
-        let quote = lanes.positions(b'"') & !self.escapes.of(backslash);
-        let in_string = prefix_xor(quote) ^ self.in_string;
-        self.in_string = if in_string >> 63 == 1 { u64::MAX } else { 0 };
-        let (open, close) = match self.kind {
-            Kind::Object => (b'{', b'}'),
-            Kind::Array => (b'[', b']'),
-        };
-        if !lanes.have(open, close) {
+        if self.escapes.0 == 0 && lanes.are_plain(OPEN) {
+            self.quotes ^= lanes.odd(b'"');
             return None;
         }
-        let open = lanes.positions(open) & !in_string;
-        let mut close = lanes.positions(close) & !in_string;
+        self.end_in_other(&lanes)
+    }
+
+    /// The same for a block with a bracket or a backslash, or one whose first byte is escaped.
+    #[inline]
+    fn end_in_other(&mut self, lanes: &Lanes) -> Option<usize> {
+        if is_odd(std::mem::take(&mut self.quotes).to_bitmask().into()) {
+            self.in_string = !self.in_string;
+        }
+        let quote = lanes.positions(b'"') & !self.escapes.of(lanes.positions(b'\\'));
+        if !lanes.have(OPEN, Self::CLOSE) {
+            if is_odd(quote) {
+                self.in_string = !self.in_string;
+            }
+            return None;
+        }
+        let in_string = prefix_xor(quote) ^ self.in_string;
+        self.in_string = if in_string >> 63 == 1 { u64::MAX } else { 0 };
+        let open = lanes.positions(OPEN) & !in_string;
+        let mut close = lanes.positions(Self::CLOSE) & !in_string;
         let closes = close.count_ones() as usize;
         if closes >= self.depth {
             for closed in 1..=closes {
@@ -177,6 +196,31 @@ impl Lanes {
         bits
     }
 
+    /// Whether neither a backslash is there, nor a byte that is at most two behind the opening bracket.
+    #[inline]
+    fn are_plain(&self, open: u8) -> bool {
+        let mut found = u8x16::default();
+        for lane in self.0 {
+            let behind = lane - u8x16::splat(open);
+            found |= behind.min(u8x16::splat(2)).simd_eq(behind);
+            // Between the brackets of an array it was found already.
+            if !(open..=open + 2).contains(&b'\\') {
+                found |= lane.simd_eq(u8x16::splat(b'\\'));
+            }
+        }
+        found.to_bitmask() == 0
+    }
+
+    /// For each place among 16, whether a byte is there in an odd number of lanes.
+    #[inline]
+    fn odd(&self, byte: u8) -> u8x16 {
+        let mut odd = u8x16::default();
+        for lane in self.0 {
+            odd ^= lane.simd_eq(u8x16::splat(byte));
+        }
+        odd
+    }
+
     /// Whether one of the two bytes is there.
     #[inline]
     fn have(&self, one: u8, other: u8) -> bool {
@@ -186,6 +230,12 @@ impl Lanes {
         }
         found.to_bitmask() != 0
     }
+}
+
+/// Whether the number of bits is odd.
+#[inline]
+fn is_odd(bits: u64) -> bool {
+    bits.count_ones() % 2 == 1
 }
 
 /// Each bit is the parity of the bits up to and including it.
@@ -234,6 +284,20 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
         #[test]
         fn blocks_find_what_single_bytes_find(text in "[\\[\\]{}\"\\\\a ]{0,300}") {
+            for kind in [Kind::Object, Kind::Array] {
+                prop_assert_eq!(container_end(text.as_bytes(), kind), reference(text.as_bytes(), kind));
+            }
+        }
+
+        #[test]
+        fn plain_blocks_count_as_single_bytes_do(
+            runs in proptest::collection::vec(("[\\[\\]{}|\"\\\\a ]", 1..150_usize), 0..20)
+        ) {
+            // Most runs are of one character, and longer than a block.
+            let text: String = runs.iter().map(|(character, length)| match character.as_str() {
+                "a" | " " | "|" => character.repeat(*length),
+                rare => rare.repeat(length % 3),
+            }).collect();
             for kind in [Kind::Object, Kind::Array] {
                 prop_assert_eq!(container_end(text.as_bytes(), kind), reference(text.as_bytes(), kind));
             }

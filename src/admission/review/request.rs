@@ -28,6 +28,9 @@ const MAX_PULL_SECRETS: usize = 1 << 19;
 /// The group of the users that kubelets are.
 const NODES_GROUP: &str = "system:nodes";
 
+/// A Pod's own label, as it is compared with keys.
+const INJECT_KEY: &[u8] = INJECT_LABEL.as_bytes();
+
 /// Why a body is not a review that can be answered.
 ///
 /// A review that the API server sends never leads here. That is why nothing but this is bounded: a webhook that changes
@@ -74,9 +77,9 @@ impl<'a> ReviewRequest<'a> {
         let (mut is_review, mut is_v1, mut request) = (false, false, None);
         reader.object(|reader, key| {
             match key {
-                "kind" => is_review = reader.string()? == "AdmissionReview",
-                "apiVersion" => is_v1 = reader.string()? == "admission.k8s.io/v1",
-                "request" => request = read_request(reader)?,
+                b"kind" => is_review = reader.string()? == "AdmissionReview",
+                b"apiVersion" => is_v1 = reader.string()? == "admission.k8s.io/v1",
+                b"request" => request = read_request(reader)?,
                 _ => reader.skip()?,
             }
             Ok(())
@@ -132,8 +135,8 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
     };
     reader.object(|reader, key| {
         match key {
-            "uid" => request.uid = reader.string()?,
-            "operation" => {
+            b"uid" => request.uid = reader.string()?,
+            b"operation" => {
                 operation = match reader.string()?.as_ref() {
                     "CREATE" => Some(Operation::Create),
                     "UPDATE" => Some(Operation::Update),
@@ -142,21 +145,21 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
                     _ => None,
                 }
             }
-            "kind" => request.is_pod = read_is_pod(reader)?,
-            "subResource" => request.sub_resource = reader.optional_string()?,
-            "namespace" => request.namespace = reader.string()?,
-            "name" => request.name = reader.string()?,
-            "dryRun" => request.dry_run = reader.bool()?,
-            "userInfo" => reader.object(|reader, key| match key {
-                "username" => reader.string().map(|user| request.user = user),
-                "groups" => reader.array(|reader| {
+            b"kind" => request.is_pod = read_is_pod(reader)?,
+            b"subResource" => request.sub_resource = reader.optional_string()?,
+            b"namespace" => request.namespace = reader.string()?,
+            b"name" => request.name = reader.string()?,
+            b"dryRun" => request.dry_run = reader.bool()?,
+            b"userInfo" => reader.object(|reader, key| match key {
+                b"username" => reader.string().map(|user| request.user = user),
+                b"groups" => reader.array(|reader| {
                     request.is_by_node |= reader.string()? == NODES_GROUP;
                     Ok(())
                 }),
                 _ => reader.skip(),
             })?,
-            "object" => request.pod = PodView::read(reader)?,
-            "oldObject" => request.old_images = PodView::read(reader)?.images,
+            b"object" => request.pod = PodView::read(reader)?,
+            b"oldObject" => request.old_images = PodView::read(reader)?.images,
             _ => reader.skip()?,
         }
         Ok(())
@@ -172,8 +175,8 @@ fn read_is_pod(reader: &mut Reader<'_>) -> Result<bool, JsonError> {
     let (mut core, mut pod) = (true, false);
     reader.object(|reader, key| {
         match key {
-            "group" => core = reader.string()?.is_empty(),
-            "kind" => pod = reader.string()? == "Pod",
+            b"group" => core = reader.string()?.is_empty(),
+            b"kind" => pod = reader.string()? == "Pod",
             _ => reader.skip()?,
         }
         Ok(())
@@ -191,8 +194,8 @@ impl<'a> PodView<'a> {
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, JsonError> {
         let mut pod = Self::default();
         reader.object(|reader, key| match key {
-            "metadata" => pod.read_metadata(reader),
-            "spec" => pod.read_spec(reader),
+            b"metadata" => pod.read_metadata(reader),
+            b"spec" => pod.read_spec(reader),
             _ => reader.skip(),
         })?;
         Ok(pod)
@@ -201,22 +204,22 @@ impl<'a> PodView<'a> {
     fn read_metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), JsonError> {
         reader.object(|reader, key| {
             match key {
-                "name" => self.name = reader.optional_string()?,
-                "generateName" => self.generate_name = reader.optional_string()?,
-                "labels" => reader.object(|reader, key| match key {
-                    INJECT_LABEL => reader.optional_string().map(|value| self.inject_label = value),
+                b"name" => self.name = reader.optional_string()?,
+                b"generateName" => self.generate_name = reader.optional_string()?,
+                b"labels" => reader.object(|reader, key| match key {
+                    INJECT_KEY => reader.optional_string().map(|value| self.inject_label = value),
                     _ => reader.skip(),
                 })?,
-                "annotations" => reader.object(|reader, key| {
-                    self.is_mirror |= key == MIRROR_POD_ANNOTATION;
-                    if key == INJECTED_BY_ANNOTATION {
+                b"annotations" => reader.object(|reader, key| {
+                    self.is_mirror |= key == MIRROR_POD_ANNOTATION.as_bytes();
+                    if key == INJECTED_BY_ANNOTATION.as_bytes() {
                         let value = reader.optional_string()?;
                         self.is_injected_by_policy = value.as_deref() == Some(INJECTED_BY_POLICY);
                         return Ok(());
                     }
                     reader.skip()
                 })?,
-                "ownerReferences" => reader.array(|reader| {
+                b"ownerReferences" => reader.array(|reader| {
                     let owner = Owner::read(reader)?;
                     if owner.is_controller || self.owner.is_none() {
                         self.owner = Some(owner);
@@ -231,12 +234,12 @@ impl<'a> PodView<'a> {
 
     fn read_spec(&mut self, reader: &mut Reader<'a>) -> Result<(), JsonError> {
         reader.object(|reader, key| match key {
-            "containers" => self.read_containers(reader, ImageField::Containers),
-            "initContainers" => self.read_containers(reader, ImageField::InitContainers),
-            "ephemeralContainers" => self.read_containers(reader, ImageField::EphemeralContainers),
-            "volumes" => self.read_volumes(reader),
-            "imagePullSecrets" => self.read_pull_secrets(reader),
-            "serviceAccountName" => reader.optional_string().map(|name| self.service_account = name),
+            b"containers" => self.read_containers(reader, ImageField::Containers),
+            b"initContainers" => self.read_containers(reader, ImageField::InitContainers),
+            b"ephemeralContainers" => self.read_containers(reader, ImageField::EphemeralContainers),
+            b"volumes" => self.read_volumes(reader),
+            b"imagePullSecrets" => self.read_pull_secrets(reader),
+            b"serviceAccountName" => reader.optional_string().map(|name| self.service_account = name),
             _ => reader.skip(),
         })
     }
@@ -245,8 +248,8 @@ impl<'a> PodView<'a> {
         reader.array(|reader| {
             let (mut name, mut reference) = (Cow::Borrowed(""), None);
             reader.object(|reader, key| match key {
-                "name" => reader.string().map(|text| name = text),
-                "image" => reader.optional_string().map(|text| reference = text),
+                b"name" => reader.string().map(|text| name = text),
+                b"image" => reader.optional_string().map(|text| reference = text),
                 _ => reader.skip(),
             })?;
             self.add(reference.map(|reference| PodImage {
@@ -262,9 +265,9 @@ impl<'a> PodView<'a> {
         reader.array(|reader| {
             let (mut name, mut reference) = (Cow::Borrowed(""), None);
             reader.object(|reader, key| match key {
-                "name" => reader.string().map(|text| name = text),
-                "image" => reader.object(|reader, key| match key {
-                    "reference" => reader.optional_string().map(|text| reference = text),
+                b"name" => reader.string().map(|text| name = text),
+                b"image" => reader.object(|reader, key| match key {
+                    b"reference" => reader.optional_string().map(|text| reference = text),
                     _ => reader.skip(),
                 }),
                 _ => reader.skip(),
@@ -294,7 +297,7 @@ impl<'a> PodView<'a> {
         reader.array(|reader| {
             reader.object(|reader, key| match key {
                 // As with images, one too many is enough.
-                "name" if names.len() <= MAX_PULL_SECRETS => {
+                b"name" if names.len() <= MAX_PULL_SECRETS => {
                     reader.optional_string().map(|name| names.extend(name))
                 }
                 _ => reader.skip(),
@@ -310,11 +313,11 @@ impl<'a> Owner<'a> {
         let mut owner = Self::default();
         reader.object(|reader, key| {
             match key {
-                "apiVersion" => owner.api_version = reader.string()?,
-                "kind" => owner.kind = reader.string()?,
-                "name" => owner.name = reader.string()?,
-                "uid" => owner.uid = reader.string()?,
-                "controller" => owner.is_controller = reader.bool()?,
+                b"apiVersion" => owner.api_version = reader.string()?,
+                b"kind" => owner.kind = reader.string()?,
+                b"name" => owner.name = reader.string()?,
+                b"uid" => owner.uid = reader.string()?,
+                b"controller" => owner.is_controller = reader.bool()?,
                 _ => reader.skip()?,
             }
             Ok(())
