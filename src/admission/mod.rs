@@ -24,7 +24,7 @@ use tokio::time::timeout_at;
 
 use self::echo::with_echo;
 use self::lookups::{FoundNamespace, Lookups, Wait};
-use self::patch::pull_secrets_patch;
+use self::patch::PullSecretsPatch;
 use self::written::Written;
 use crate::admission::demand::DemandSender;
 use crate::admission::notices::NoticeSender;
@@ -360,8 +360,10 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
     let patch = if decision.secrets.is_empty() {
         None
     } else {
-        let patch = pull_secrets_patch(&decision.secrets, request.pod.pull_secrets.is_some());
-        Some(serde_json::to_vec(&patch)?)
+        Some(serde_json::to_vec(&PullSecretsPatch {
+            secrets: &decision.secrets,
+            has_list: request.pod.pull_secrets.is_some(),
+        })?)
     };
     let (injected, violations) = (decision.secrets.join(","), listed(&decision.violations));
     let refusal = decision.refusal();

@@ -1,11 +1,12 @@
 //! What `pullpass review` prints.
 
+use json_patch::Patch;
 use serde_json::{Value, json};
 
 use super::ReviewOutput;
 use super::subject::ReviewSubject;
 use crate::admission::encode;
-use crate::admission::patch::pull_secrets_patch;
+use crate::admission::patch::PullSecretsPatch;
 use crate::cli::{CliError, table};
 use crate::policy::decision::{Decision, Outcome};
 use crate::policy::request::ReviewRequest;
@@ -46,7 +47,10 @@ impl Report {
     ) -> Result<(), CliError> {
         self.denied |= decision.outcome == Outcome::Denied;
         let failed = |error: &dyn std::fmt::Display| subject.failed(error);
-        let patch = pull_secrets_patch(&decision.secrets, request.pod.pull_secrets.is_some());
+        let patch = PullSecretsPatch {
+            secrets: &decision.secrets,
+            has_list: request.pod.pull_secrets.is_some(),
+        };
         match self.output {
             ReviewOutput::Table | ReviewOutput::Wide => {
                 let secrets = if decision.secrets.is_empty() {
@@ -88,6 +92,8 @@ impl Report {
             }
             ReviewOutput::Yaml => {
                 let mut pod = subject.pod().map_err(|error| failed(&error))?;
+                let patch = serde_json::to_value(patch).and_then(serde_json::from_value::<Patch>);
+                let patch = patch.map_err(|error| failed(&error))?;
                 json_patch::patch(&mut pod, &patch).map_err(|error| failed(&error))?;
                 let yaml = serde_saphyr::to_string(&pod).map_err(|error| failed(&error))?;
                 self.text.push_str("---\n");

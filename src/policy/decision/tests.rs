@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::admission::patch::pull_secrets_patch;
+use crate::admission::patch::PullSecretsPatch;
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::mountable::tests::listing;
@@ -944,7 +944,8 @@ proptest! {
         let first = seen(&create(&pod), Some(&[]), &Settings::default());
         let names: Vec<_> = first.secrets.iter().map(String::as_str).collect();
         let mut patched = pod.clone();
-        json_patch::patch(&mut patched, &pull_secrets_patch(&names, own.is_some())).unwrap();
+        let patch = json!(PullSecretsPatch { secrets: &names, has_list: own.is_some() });
+        json_patch::patch(&mut patched, &serde_json::from_value::<json_patch::Patch>(patch).unwrap()).unwrap();
         let kept = own.unwrap_or_default();
         let list = patched["spec"].get("imagePullSecrets").map_or(Vec::new(), |list| list.as_array().unwrap().clone());
         let expected: Vec<_> = kept.iter().copied().chain(names.iter().copied()).map(|name| json!({"name": name})).collect();
