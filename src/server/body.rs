@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
+use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use tokio::task::consume_budget;
 use tokio::time::timeout_at;
 
@@ -36,14 +38,27 @@ pub(super) async fn read(
     budget: &Arc<Budget>,
     peer: IpAddr,
     announced: Option<usize>,
-    body: Body,
+    mut body: Body,
 ) -> Result<ReadBody, Refusal> {
     if announced.is_some_and(|length| length > budget.limits.largest) {
         return Err(Refusal::TooLarge);
     }
+    // Most reviews are there as a whole by now, and need no more than their room.
+    let first = body.frame().now_or_never();
+    if let Some(Some(Ok(frame))) = &first
+        && let Some(piece) = frame.data_ref()
+        && body.is_end_stream()
+        && (1..=budget.limits.largest).contains(&piece.len())
+    {
+        let reservation = budget.enter_complete(peer, piece.len())?;
+        return Ok(ReadBody {
+            bytes: piece.clone(),
+            _reservation: reservation,
+        });
+    }
     let (handle, registration) = AbortHandle::new_pair();
     let reservation = budget.enter(peer, handle)?;
-    let reading = collect(&budget.limits, &reservation, announced, body);
+    let reading = collect(&budget.limits, &reservation, announced, first, body);
     let Ok(bytes) = Abortable::new(reading, registration).await else {
         return Err(Refusal::Memory);
     };
@@ -55,18 +70,27 @@ pub(super) async fn read(
     })
 }
 
+/// What a body has next: nothing at its end.
+type Next = Option<Result<Frame<Bytes>, axum::Error>>;
+
+/// Reads the rest of a body, whose first part may have been read.
 async fn collect(
     limits: &BodyLimits,
     reservation: &Reservation,
     announced: Option<usize>,
+    mut first: Option<Next>,
     mut body: Body,
 ) -> Result<Bytes, Refusal> {
-    let end = Instant::now() + limits.read_timeout;
-    let mut idle_end = Instant::now() + limits.idle_timeout;
+    let begun = Instant::now();
+    let end = begun + limits.read_timeout;
+    let mut idle_end = begun + limits.idle_timeout;
     let mut read = Gathered::default();
     loop {
-        let Ok(frame) = timeout_at(idle_end.min(end).into(), body.frame()).await else {
-            return Err(Refusal::SlowBody);
+        let frame = match first.take() {
+            Some(frame) => frame,
+            None => timeout_at(idle_end.min(end).into(), body.frame())
+                .await
+                .map_err(|_| Refusal::SlowBody)?,
         };
         let Some(frame) = frame else {
             return read.whole();
@@ -95,8 +119,9 @@ async fn collect(
             }
             rest = read.append(rest);
         }
-        reservation.arrives();
-        idle_end = Instant::now() + limits.idle_timeout;
+        let now = Instant::now();
+        reservation.arrives(now);
+        idle_end = now + limits.idle_timeout;
         if length > limits.small {
             // A task may read megabytes before it is some other one's turn: many uploads would make reviews
             // wait.

@@ -91,13 +91,30 @@ impl Budget {
 
     /// Reserves the first bytes of a body; `arriving` ends the reading of it.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, arriving: AbortHandle) -> Result<Reservation, Full> {
-        let id = self.with(|reserved| reserved.enter(peer, arriving, Instant::now()));
+        let id = self.with(|reserved| reserved.enter(peer, Some(arriving), Instant::now()));
         let reservation = Reservation {
             budget: Arc::clone(self),
             id,
         };
         reservation.grow(FIRST)?;
         Ok(reservation)
+    }
+
+    /// Reserves the room of a body that is there as a whole already.
+    pub(super) fn enter_complete(self: &Arc<Self>, peer: IpAddr, bytes: usize) -> Result<Reservation, Full> {
+        let id = self.with(|reserved| {
+            let now = Instant::now();
+            let id = reserved.enter(peer, None, now);
+            let grown = reserved.grow(&self.limits, id, bytes.max(FIRST), now);
+            if grown.is_err() {
+                reserved.leave(id, self.limits.small);
+            }
+            grown.map(|()| id)
+        })?;
+        Ok(Reservation {
+            budget: Arc::clone(self),
+            id,
+        })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Reserved) -> T) -> T {
@@ -122,10 +139,10 @@ impl Reservation {
     }
 
     /// Records that more of the body arrived, within what is reserved.
-    pub(super) fn arrives(&self) {
+    pub(super) fn arrives(&self, now: Instant) {
         self.budget.with(|reserved| {
             if let Some(body) = reserved.bodies.get_mut(&self.id) {
-                body.grew = Instant::now();
+                body.grew = now;
             }
         });
     }
@@ -148,13 +165,13 @@ impl Drop for Reservation {
 }
 
 impl Reserved {
-    fn enter(&mut self, peer: IpAddr, arriving: AbortHandle, now: Instant) -> u64 {
+    fn enter(&mut self, peer: IpAddr, arriving: Option<AbortHandle>, now: Instant) -> u64 {
         self.last += 1;
         let body = Body {
             peer,
             bytes: 0,
             grew: now,
-            arriving: Some(arriving),
+            arriving,
         };
         self.bodies.insert(self.last, body);
         self.last

@@ -45,7 +45,7 @@ impl World {
     fn enter(&mut self, from: u8, bytes: usize) -> Result<u64, Full> {
         let (handle, _) = AbortHandle::new_pair();
         let now = self.now();
-        let id = self.reserved.enter(peer(from), handle.clone(), now);
+        let id = self.reserved.enter(peer(from), Some(handle.clone()), now);
         self.handles.insert(id, handle);
         self.grow(id, bytes).map(|()| id)
     }
@@ -186,4 +186,21 @@ fn two_of_the_largest_fit_as_shipped() {
     reservation.grow(limits.largest).unwrap();
     drop(reservation);
     assert_eq!(budget.with(|reserved| (reserved.small, reserved.large)), (0, 0));
+}
+
+#[test]
+fn a_complete_body_has_its_room_or_none() {
+    let limits = BodyLimits {
+        small: FIRST,
+        all_small: 2 * FIRST,
+        ..BodyLimits::default()
+    };
+    let budget = Arc::new(Budget::new(limits));
+    let kept = [1, 2].map(|from| budget.enter_complete(peer(from), 10).unwrap());
+    // Neither of them arrives, so that there is none to be ended.
+    assert_eq!(budget.enter_complete(peer(3), 10).unwrap_err(), Full);
+    let taken = || budget.with(|reserved| (reserved.bodies.len(), reserved.small));
+    assert_eq!(taken(), (2, 2 * FIRST));
+    drop(kept);
+    assert_eq!(taken(), (0, 0));
 }
