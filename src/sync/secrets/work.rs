@@ -11,7 +11,7 @@ use super::{RETRY_BACKOFF, now};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::registry::custom_domain::CustomDomain;
 use crate::sync::failures::Failures;
-use crate::sync::pair::Pair;
+use crate::sync::pair::SharedPair;
 use crate::sync::pull_secret::WriteError;
 use crate::sync::unwritten_events::UnwrittenSender;
 
@@ -19,10 +19,6 @@ use crate::sync::unwritten_events::UnwrittenSender;
 const MAX_SWEPT_IN_DOUBT: usize = 50_000;
 /// After which time a leader tells what it counts in any case, also where it could not look at all Pods.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// A namespace and the name of a registry; shared, since there are as many as a cluster has namespaces, and each is in
-/// several places.
-pub type SharedPair = Arc<Pair>;
 
 pub(super) struct Work {
     /// Pairs that Pods need, and when a Pod was last seen that does.

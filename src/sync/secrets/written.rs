@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::work::SharedPair;
+use crate::sync::pair::SharedPair;
 use crate::sync::pull_secret::WriteError;
 
 /// How the last write of a pair went: the version that was written.
