@@ -70,7 +70,7 @@ picture: setup ## Write the picture in docs/audit.md, of a page of `pullpass aud
 	cargo test --locked --test policy -- --ignored --exact audit_page::picture
 
 .PHONY: bench
-bench: ## Measure the webhook, also while it is flooded and beside Go, the secret sync, 10,000 Pods and the API server's policies, each against a floor in the same run
+bench: ## Measure the webhook, also while it is flooded and beside Go, the secret sync, 10,000 Pods and the API server's policies, each against a floor in the same run, and how steps grow
 	tests/control-plane/build >/dev/null
 	cargo bench --locked --bench webhook
 	cargo bench --locked --bench flood
@@ -80,6 +80,7 @@ bench: ## Measure the webhook, also while it is flooded and beside Go, the secre
 	benches/peers/build >/dev/null
 	cargo bench --locked --bench peers
 	cargo bench --locked --bench fleet
+	cargo bench --locked --bench growth
 
 .PHONY: soak
 soak: setup ## Create PODS Pods (default 100000, up to 20 minutes) while replicas die and much changes, and count those without a pull secret

@@ -32,16 +32,17 @@ pub(crate) enum Output {
 }
 
 /// Lines of cells as text, with aligned columns.
-pub(crate) fn table<const N: usize>(lines: &[[String; N]]) -> String {
+pub(crate) fn table(lines: &[impl AsRef<[String]>]) -> String {
     let mut text = String::new();
     for cells in lines {
         let padded: Vec<_> = cells
+            .as_ref()
             .iter()
             .enumerate()
             .map(|(column, cell)| {
                 let width = lines
                     .iter()
-                    .filter_map(|line| line.get(column))
+                    .filter_map(|line| line.as_ref().get(column))
                     .map(String::len)
                     .max();
                 format!("{cell:<width$}", width = width.unwrap_or_default())
