@@ -71,6 +71,11 @@ fn skopeo(arguments: &[&str]) -> Result<String, Box<dyn Error>> {
     succeeded("skopeo", &command.output()?)
 }
 
+/// What is at a place of a JSON value; null if nothing is.
+fn at(value: &Value, pointer: &str) -> Value {
+    value.pointer(pointer).cloned().unwrap_or_default()
+}
+
 fn sums(dist: &Path) -> Result<String, Box<dyn Error>> {
     Ok(fs::read_to_string(dist.join("SHA256SUMS"))?)
 }
@@ -153,33 +158,36 @@ fn release(dist: &Path) -> Result<String, Box<dyn Error>> {
 fn the_image_is_whole(dist: &Path, digest: &str) -> Test {
     let layout = format!("oci:{}:{VERSION}", dist.join("image").display());
     let inspected: Value = serde_json::from_str(&skopeo(&["inspect", &layout])?)?;
-    assert_eq!(inspected["Digest"], json!(digest));
+    assert_eq!(at(&inspected, "/Digest"), json!(digest));
     let index: Value = serde_json::from_str(&skopeo(&["inspect", "--raw", &layout])?)?;
-    let architectures: Vec<_> = index["manifests"]
+    let architectures: Vec<_> = at(&index, "/manifests")
         .as_array()
         .into_iter()
         .flatten()
-        .map(|manifest| manifest["platform"]["architecture"].clone())
+        .map(|manifest| at(manifest, "/platform/architecture"))
         .collect();
     assert_eq!(architectures, [json!("amd64"), json!("arm64")]);
-    for labels in [&index["annotations"], &inspected["Labels"]] {
-        let label = |name: &str| labels[format!("org.opencontainers.image.{name}")].clone();
+    for labels in [at(&index, "/annotations"), at(&inspected, "/Labels")] {
+        let label = |name: &str| at(&labels, &format!("/org.opencontainers.image.{name}"));
         assert_eq!(label("version"), json!(VERSION));
         assert_eq!(label("revision"), json!("0123abc"));
         assert_eq!(label("source"), json!("https://home.example/pullpass"));
         assert_eq!(label("licenses"), json!("Apache-2.0"));
     }
     let config: Value = serde_json::from_str(&skopeo(&["inspect", "--config", &layout])?)?;
-    let config = &config["config"];
-    assert_eq!(config["Entrypoint"], json!(["/pullpass"]));
-    assert_eq!(config["Cmd"], json!(["serve"]));
-    assert_eq!(config["User"], json!("65533:65533"));
-    assert_eq!(config["ExposedPorts"], json!({"8080/tcp": {}, "8443/tcp": {}}));
+    let config = at(&config, "/config");
+    assert_eq!(at(&config, "/Entrypoint"), json!(["/pullpass"]));
+    assert_eq!(at(&config, "/Cmd"), json!(["serve"]));
+    assert_eq!(at(&config, "/User"), json!("65533:65533"));
+    assert_eq!(
+        at(&config, "/ExposedPorts"),
+        json!({"8080/tcp": {}, "8443/tcp": {}})
+    );
 
     let scratch = Scratch::new()?;
-    let layers = inspected["Layers"].as_array().ok_or("no layers")?;
-    let [layer] = layers.as_slice() else {
-        return Err(format!("several layers: {layers:?}").into());
+    let layers = at(&inspected, "/Layers");
+    let Some([layer]) = layers.as_array().map(Vec::as_slice) else {
+        return Err(format!("not one layer: {layers:?}").into());
     };
     let blob = layer.as_str().and_then(|layer| layer.strip_prefix("sha256:"));
     let mut unpack = Command::new("tar");
