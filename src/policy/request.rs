@@ -35,6 +35,10 @@ impl Operation {
 }
 
 /// The part of an admission request that a decision and its record need.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the request, and none follows from another"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReviewRequest<'a> {
     /// The request's id, to be given back in the answer.

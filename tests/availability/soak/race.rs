@@ -50,7 +50,7 @@ impl Pods {
         });
         let streams = (0..STREAMS).map(|stream| self.runtime.spawn(create(Arc::clone(&race), stream)));
         let streams: Vec<_> = streams.collect();
-        let make = || -> Result<(Instant, Instant), Box<dyn Error>> {
+        let race_it = || -> Result<(Instant, Instant), Box<dyn Error>> {
             wait_for("every stream to create Pods", SOON, || {
                 race.begun.iter().all(|begun| begun.load(Ordering::Relaxed) > 1)
             })?;
@@ -58,7 +58,7 @@ impl Pods {
             change()?;
             Ok((begins, *race.made.get_or_init(Instant::now)))
         };
-        let made = make();
+        let made = race_it();
         if made.is_err() {
             race.failed.store(true, Ordering::Relaxed);
         }
