@@ -33,7 +33,7 @@ pub(crate) struct Case {
     pub(crate) prepare: fn(usize) -> Result<Step>,
 }
 
-/// How many AcrRegistries share a host, where that is what is measured.
+/// How many `AcrRegistries` share a host, where that is what is measured.
 const SHARING: usize = 100;
 
 /// All of them.
