@@ -81,7 +81,7 @@ pub fn run(command: &mut Command) -> Result<Output, Box<dyn Error>> {
         }
     }
     if let Ok(report) = serde_json::from_slice::<Value>(&output.stdout)
-        && report["schema"] == "pullpass.dev/check/v1"
+        && report.get("schema").and_then(Value::as_str) == Some("pullpass.dev/check/v1")
     {
         fits_schema("check-registry", &report)?;
     }

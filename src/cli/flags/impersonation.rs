@@ -9,14 +9,14 @@ use kube::config::AuthInfo;
 pub(in crate::cli) struct ImpersonationFlags {
     /// Act as this user, as far as you may impersonate them; a service account is
     /// system:serviceaccount:NAMESPACE:NAME
-    #[arg(long = "as", value_name = "USER", value_parser = header)]
-    act_as: Option<HeaderValue>,
+    #[arg(id = "act_as", long = "as", value_name = "USER", value_parser = header)]
+    user: Option<HeaderValue>,
     /// Act as a member of this group, with --as; may be repeated
-    #[arg(long = "as-group", value_name = "GROUP", value_parser = header)]
-    act_as_groups: Vec<HeaderValue>,
+    #[arg(id = "act_as_group", long = "as-group", value_name = "GROUP", value_parser = header)]
+    groups: Vec<HeaderValue>,
     /// Act with this UID of the user, with --as
-    #[arg(long = "as-uid", value_name = "UID", value_parser = header)]
-    act_as_uid: Option<HeaderValue>,
+    #[arg(id = "act_as_uid", long = "as-uid", value_name = "UID", value_parser = header)]
+    uid: Option<HeaderValue>,
 }
 
 /// Text that a header can carry.
@@ -27,13 +27,13 @@ fn header(text: &str) -> Result<HeaderValue, String> {
 impl ImpersonationFlags {
     /// The headers that say whose rights count: each of a flag, or else of the kubeconfig, which kube reads and leaves out.
     pub(super) fn headers(&self, user: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-        let name = given(self.act_as.as_ref(), user.impersonate.as_deref())?;
-        let uid = given(self.act_as_uid.as_ref(), user.impersonate_uid.as_deref())?;
-        let groups = if self.act_as_groups.is_empty() {
+        let name = given(self.user.as_ref(), user.impersonate.as_deref())?;
+        let uid = given(self.uid.as_ref(), user.impersonate_uid.as_deref())?;
+        let groups = if self.groups.is_empty() {
             let groups = user.impersonate_groups.iter().flatten();
             groups.map(|group| header(group)).collect::<Result<_, _>>()?
         } else {
-            self.act_as_groups.clone()
+            self.groups.clone()
         };
         let extra = extra(user)?;
         let Some(name) = name else {
@@ -121,9 +121,9 @@ mod tests {
         ];
         assert_eq!(said(&none, &user), with_extra(&of_file));
         let flags = ImpersonationFlags {
-            act_as: Some(HeaderValue::from_static("joe")),
-            act_as_groups: vec![HeaderValue::from_static("team-c")],
-            act_as_uid: Some(HeaderValue::from_static("99aa")),
+            user: Some(HeaderValue::from_static("joe")),
+            groups: vec![HeaderValue::from_static("team-c")],
+            uid: Some(HeaderValue::from_static("99aa")),
         };
         let of_flags = [
             "impersonate-user: joe",
@@ -132,8 +132,8 @@ mod tests {
         ];
         assert_eq!(said(&flags, &user), with_extra(&of_flags));
         let groups_alone = ImpersonationFlags {
-            act_as: None,
-            act_as_uid: None,
+            user: None,
+            uid: None,
             ..flags
         };
         let both = [
