@@ -148,7 +148,7 @@ impl Runner<'_> {
         log.observed(CheckStep::Endpoint, &Observation::Endpoint(found));
     }
 
-    /// No credential goes along: users who may write AcrRegistries choose the custom domains.
+    /// No credential goes along: users who may write `AcrRegistries` choose the custom domains.
     async fn endpoint(&self, host: &str) -> Result<&'static str, EndpointFault> {
         let url = greeting_of(host);
         self.http.resolve(&url).await.map_err(EndpointFault::Unreached)?;

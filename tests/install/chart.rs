@@ -26,6 +26,22 @@ fn helm_has_nothing_to_say_against_the_chart() -> Test {
     Ok(())
 }
 
+#[test]
+fn the_notes_warn_of_the_failure_policy_fail() -> Test {
+    for (policy, warns) in [("Fail", true), ("Ignore", false)] {
+        let output = helm(&Scratch::new()?)?
+            .args(["install", "pullpass", CHART, "--dry-run=client", "--set"])
+            .arg(format!("webhook.failurePolicy={policy}"))
+            .output()?;
+        let printed = succeeded("helm install --dry-run=client", &output)?;
+        let (_, notes) = printed.split_once("NOTES:").ok_or("there are no notes")?;
+        for part in ["failurePolicy is Fail", "network plugins", "excludeNamespaces"] {
+            assert_eq!(notes.contains(part), warns, "{policy}: {part}: {notes}");
+        }
+    }
+    Ok(())
+}
+
 /// The schema refuses these values, and names the one that is wrong.
 fn refused(values: &Value, named: &str) -> Test {
     let output = template("pullpass-system", values)?;

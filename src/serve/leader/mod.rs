@@ -94,7 +94,7 @@ impl Candidate {
     pub async fn release(self) {
         // An error here means that the Lease ends by itself.
         if let Err(error) = self.give_back().await {
-            tracing::debug!(%error, "the Lease was not given back");
+            tracing::debug!(%error, "could not release the Lease");
         }
     }
 
@@ -118,7 +118,7 @@ impl Candidate {
     async fn hold<F: Future<Output = ()>>(&mut self, mut work: Pin<&mut F>) {
         while let Some((held, left)) = self.leads_for() {
             tokio::select! {
-                // Who wakes up after the end of the Lease does nothing more of what it was about to do.
+                // A process that wakes up after the Lease expired does nothing more of what it was about to do.
                 biased;
                 // Whatever does not answer.
                 () = tokio::time::sleep(left) => {}
@@ -319,6 +319,18 @@ mod tests {
             .pointer("/metadata/annotations")?
             .get(SWEPT_ANNOTATION)?
             .as_str()
+    }
+
+    #[test]
+    fn silence_of_the_api_server_leads_to_network_policies() {
+        let silence = CallError::TimedOut(LEASE_TIMEOUT);
+        let advised = advice(&silence).unwrap_or_default();
+        for named in ["NetworkPolicy", "pullpass check", "kubectl get endpointslices"] {
+            assert!(advised.contains(named), "{advised}");
+        }
+        let status = json!({"status": "Failure", "message": "no", "reason": "Forbidden", "code": 403});
+        let refusal = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
+        assert_eq!(advice(&CallError::from(refusal)), None);
     }
 
     #[tokio::test]
