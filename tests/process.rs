@@ -233,7 +233,7 @@ fn manifests_are_followed_and_a_mistake_changes_nothing() {
     fs::write(serve.path("cluster").join("registry.yaml"), "").unwrap();
     assert_eq!(decision(), "injected");
     fs::remove_file(serve.path("cluster").join("broken.yaml")).unwrap();
-    wait_for("the mistake to be mended", SOON, || decision() == "denied").unwrap();
+    wait_for("the mistake to be corrected", SOON, || decision() == "denied").unwrap();
 }
 
 #[test]

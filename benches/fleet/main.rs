@@ -41,7 +41,7 @@ struct Arguments {
     bench: bool,
 }
 
-/// A scenario and what became of it.
+/// A scenario and its result.
 #[derive(Serialize)]
 struct Row {
     scenario: String,

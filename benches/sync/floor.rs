@@ -1,5 +1,5 @@
 //! The floor: the same Secrets, applied through the same client and under the same rights as pullpass does it, with as
-//! many at once, and nothing else.
+//! many concurrently, and nothing else.
 
 use std::time::Instant;
 

@@ -109,7 +109,7 @@ fn measure_refreshes(arguments: &Arguments, runtime: &Runtime, report: &mut Repo
     if arguments.pods > 0 {
         report.lags = Some(bench.measure_lags(arguments.pods)?);
     }
-    eprintln!("pullpass is started anew");
+    eprintln!("pullpass is restarted");
     let served = bench.namespaces.len() + arguments.pods;
     // Asked to end, it gives its Lease back.
     pullpass.stop()?;

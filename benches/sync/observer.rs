@@ -58,7 +58,7 @@ impl Observer {
                         }
                     }
                     Ok(_) => {}
-                    Err(error) => eprintln!("the watch is begun anew: {error}"),
+                    Err(error) => eprintln!("the watch is restarted: {error}"),
                 }
             }
         });

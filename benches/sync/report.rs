@@ -280,7 +280,7 @@ impl Report {
             .chain(
                 self.restarted
                     .iter()
-                    .map(|memory| line(most, "started anew", memory)),
+                    .map(|memory| line(most, "restarted", memory)),
             );
         with_head(["NAMESPACES", "PROCESS", "RESIDENT", "PEAK", "AIM"], rows)
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Result, memory};
 
-/// How many objects are made at once.
+/// How many objects are made concurrently.
 const CONCURRENCY: usize = 16;
 /// How long pullpass may take for what it is waited for.
 const READY_TIMEOUT: Duration = Duration::from_mins(5);
@@ -141,7 +141,7 @@ impl Administrator {
         }
     }
 
-    /// Gives the application another password, which makes pullpass mint anew at once.
+    /// Gives the application another password, which makes pullpass mint again immediately.
     pub(crate) async fn rotate(&self, azure: &Azure, password: &str) -> Result<()> {
         azure.rotate_secret(&self.login.client, password)?;
         let patch = Patch::Merge(json!({"stringData": {"password": password}}));

@@ -42,7 +42,7 @@ pub(crate) struct Load {
     body: Bytes,
 }
 
-/// What came of a round.
+/// The result of a round.
 #[derive(Default)]
 pub(crate) struct Round {
     /// How long it took.

@@ -145,7 +145,7 @@ impl Channel {
             tracing::error!(
                 destination = self.name,
                 records = self.shared.waiting.load(Ordering::Relaxed),
-                "the audit log's last records were not taken in time; they are lost"
+                "the audit log's last records were not written in time and are lost"
             );
         }
     }
@@ -212,7 +212,10 @@ impl Writer {
 
     fn delivered(&mut self) {
         if std::mem::take(&mut self.failing) {
-            tracing::info!(destination = self.name, "the audit log is written again");
+            tracing::info!(
+                destination = self.name,
+                "records are written to the audit log again"
+            );
         }
     }
 
@@ -232,7 +235,7 @@ impl Writer {
             return;
         }
         if let Err(error) = self.sink.reopen() {
-            tracing::error!(%error, "the audit log can't be opened again; the old file is written on");
+            tracing::error!(%error, "could not reopen the audit log; still writing to the previous file");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a token says about itself.
 //!
 //! Signatures are not verified: the tokens are made for the registry and for Entra ID, which verify them; here they
-//! came over TLS from their issuer, and are only asked when they end and what they are for.
+//! came over TLS from their issuer, and are only asked when they expire and what they are for.
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -34,7 +34,7 @@ struct AccessClaim {
     actions: Vec<String>,
 }
 
-/// Why a token's end can't be told.
+/// Why a token's expiry can't be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum JwtError {
@@ -44,8 +44,8 @@ pub enum JwtError {
     /// No `exp`, or one that is no time.
     #[error("the token does not say when it expires")]
     NoExpiry,
-    /// The token has ended by its issuer's own clock.
-    #[error("the token had already ended when it arrived")]
+    /// The token has expired by its issuer's own clock.
+    #[error("the token had already expired when it arrived")]
     AlreadyExpired,
 }
 
@@ -71,7 +71,7 @@ impl Claims {
         })
     }
 
-    /// When the token ends, by *our* clock.
+    /// When the token expires, by *our* clock.
     ///
     /// Clocks differ, so `exp` is never compared with our time as it stands. What is left of the token is
     /// 1. `exp` less the time that the server itself gave with the answer (its `Date`), which holds for a token that
@@ -79,7 +79,7 @@ impl Claims {
     /// 2. without a `Date`, `exp - iat`, or `exp - nbf`;
     /// 3. without any of them, `exp` less our time.
     ///
-    /// That much after `received_at` it ends.
+    /// That much after `received_at` it expires.
     pub fn expiry(
         &self,
         received_at: Timestamp,

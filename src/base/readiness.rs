@@ -17,7 +17,7 @@ pub struct Readiness {
     pub credentials: AtomicBool,
     /// The `ServiceAccounts` that enforce mountable secrets were read once.
     pub service_accounts: AtomicBool,
-    /// The process was told to end.
+    /// The process shuts down.
     pub ending: AtomicBool,
 }
 

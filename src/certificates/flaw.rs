@@ -28,11 +28,11 @@ pub enum Flaw {
     #[error("{0} is not the certificate of an authority")]
     NotAnAuthority(&'static str),
     /// A certificate is over.
-    #[error("{entry} ended at {until}")]
+    #[error("{entry} expired at {until}")]
     Over {
         /// The certificate's entry.
         entry: &'static str,
-        /// When it ended.
+        /// When it expired.
         until: Timestamp,
     },
     /// The API server would not accept the serving certificate.

@@ -34,7 +34,7 @@ use jiff::SignedDuration;
 /// How long an authority lives.
 pub const AUTHORITY_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// How long a serving certificate lives. An authority that is due to be replaced still lives longer than this, so that
-/// no certificate ends with its authority.
+/// no certificate expires with its authority.
 pub const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// How long, unless told otherwise, the next authority is published before it signs, and the previous one after: API
 /// servers take seconds to act on a configuration, and a replica that is cut off takes longer to get a certificate.

@@ -99,7 +99,7 @@ fn whole(
     };
     let authority = state.authority.certificate().validity();
     let leaf = state.leaf.validity();
-    // One that ends with its authority is not renewed again and again on the last days.
+    // One that expires with its authority is not renewed again and again on the last days.
     let renewable = leaf.until < authority.until;
     // What is still to begin was made under a clock that was ahead, and no API server takes it. Nothing that such an
     // authority signs is of use.

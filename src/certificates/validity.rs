@@ -13,7 +13,7 @@ use crate::base::clock::whole_seconds;
 pub struct Validity {
     /// Its first instant.
     pub from: Timestamp,
-    /// Its end.
+    /// When it expires.
     pub until: Timestamp,
 }
 

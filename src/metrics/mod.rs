@@ -293,7 +293,7 @@ impl Metrics {
         }
     }
 
-    /// Takes the end of the certificate that is served, in seconds of Unix time.
+    /// Takes the expiry of the certificate that is served, in seconds of Unix time.
     pub fn certificate_expires(&self, timestamp: i64) {
         self.certificate_expiry.set(timestamp);
     }

@@ -63,7 +63,7 @@ struct RewriteLabels {
     reason: Word,
 }
 
-/// How a write of a pull secret ended.
+/// The result of a write of a pull secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WriteOutcome {
     /// It is written.
@@ -166,7 +166,7 @@ impl RegistryMetrics {
             writes: added(
                 to,
                 "pullpass_secret_writes_total",
-                "Writes of pull secrets, by how they ended",
+                "Writes of pull secrets, by their result",
                 writes_at_zero(),
             ),
             write_duration: added(
@@ -197,7 +197,7 @@ impl RegistryMetrics {
             .inc();
     }
 
-    /// Takes the end of a registry's credential, if there is one that ends.
+    /// Takes the expiry of a registry's credential, if there is one that expires.
     pub fn credential_expires(&self, registry: &str, at: Option<Timestamp>) {
         let labels = RegistryLabels {
             registry: registry.to_owned(),
@@ -256,7 +256,7 @@ impl RegistryMetrics {
         }
     }
 
-    /// Takes how a write of a pull secret ended, and how long it took.
+    /// Takes the result of a write of a pull secret, and how long it took.
     pub fn secret_written(&self, outcome: WriteOutcome, took: Duration) {
         let result = Word(outcome.as_str());
         self.writes.get_or_create(&WriteLabels { result }).inc();

@@ -58,7 +58,7 @@ impl LogFilter {
             .map_err(|error| error.to_string())
             .and_then(|filter| self.handle.reload(filter).map_err(|error| error.to_string()));
         match applied {
-            Ok(()) => tracing::info!(filter = wanted, "what is logged has changed"),
+            Ok(()) => tracing::info!(filter = wanted, "the log filter changed"),
             Err(error) => tracing::warn!(filter = wanted, %error, "the log's filter is wrong and not used"),
         }
         self.in_force = wanted;

@@ -194,7 +194,7 @@ async fn shut_down(ended: oneshot::Sender<()>, feeding: Feeding) {
     if tokio::time::timeout(RELEASE_TIMEOUT, feeding).await.is_err() {
         tracing::warn!("the Lease was not released in time; it expires by itself");
     }
-    tracing::info!("ended");
+    tracing::info!("shut down");
 }
 
 /// What every part of the process shares.
@@ -353,7 +353,7 @@ async fn reopen_on_hangup(audit: &AuditLog) {
         return std::future::pending().await;
     };
     while hangup.recv().await.is_some() {
-        tracing::info!("the audit log is opened again");
+        tracing::info!("reopened the audit log");
         audit.reopen();
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Serving {
     pub(super) routes: Router,
     pub(super) limits: Limits,
     pub(super) protocols: Arc<Builder<TokioExecutor>>,
-    /// Becomes true when the server ends.
+    /// Becomes true when the server shuts down.
     pub(super) ending: watch::Receiver<bool>,
 }
 
@@ -135,7 +135,7 @@ where
     let opened = Instant::now();
     let (mut is_ending, mut gone) = (false, None);
     loop {
-        // Once the server ends, it is the server that says how long the last requests may take.
+        // Once the server shuts down, it is the server that says how long the last requests may take.
         let deadline = gone.or_else(|| (!is_ending).then(|| useless_at(&place.connection, opened, &limits)));
         tokio::select! {
             biased;

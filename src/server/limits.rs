@@ -11,7 +11,7 @@ pub struct Limits {
     /// connection that was idle for 90 seconds; where this end is sooner, a review that is just being sent is
     /// lost, because a POST is not sent again.
     pub idle_timeout: Duration,
-    /// For requests that are still being answered when the server ends.
+    /// For requests that are still being answered when the server shuts down.
     pub drain_timeout: Duration,
     /// How many connections are open. Each may take some 40 KiB, and 4 KiB for each stream.
     pub connections: usize,

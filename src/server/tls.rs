@@ -85,7 +85,7 @@ pub enum TlsError {
 #[derive(Debug, Clone)]
 pub struct Certificate {
     config: Arc<ServerConfig>,
-    /// When it ends, in seconds of Unix time; zero where that can't be read.
+    /// When it expires, in seconds of Unix time; zero where that can't be read.
     pub expires: i64,
 }
 
@@ -211,7 +211,7 @@ impl TlsReloader {
         self.served.clone()
     }
 
-    /// Looks whether the files changed, and serves what they hold now. On an error the old certificate is served on.
+    /// Looks whether the files changed, and serves what they hold now. On an error it still serves the previous certificate.
     pub fn reload(&mut self) -> Result<Option<Certificate>, TlsError> {
         let content = self.files.read()?;
         if content == self.content {

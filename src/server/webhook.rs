@@ -47,7 +47,7 @@ pub struct Webhook {
     /// Bounds the bytes of large bodies among them.
     large: Semaphore,
     refusals: Refusals,
-    /// Tells when the process is to end.
+    /// Tells when the process shuts down.
     readiness: Arc<Readiness>,
 }
 
@@ -93,9 +93,9 @@ async fn method_not_allowed() -> Response {
     ([(header::ALLOW, "POST")], answer).into_response()
 }
 
-/// Answers, and once the process was told to end, asks the caller to take another connection next time: one
-/// that is kept until the end is closed then, maybe while a review is on its way. HTTP/2 says so by itself
-/// when the connection ends, and nothing is lost. Not a layer, since that would cost every review an
+/// Answers, and while the process shuts down, asks the caller to take another connection next time: one that is
+/// kept is closed in the end, maybe while a review is on its way. HTTP/2 says so by itself when it closes the
+/// connection, and nothing is lost. Not a layer, since that would cost every review an
 /// allocation and a clone of the routes.
 async fn mutate(
     State(webhook): State<Arc<Webhook>>,
@@ -185,7 +185,7 @@ async fn answer(
 }
 
 impl Webhook {
-    /// Answers the review in a body; nothing where the server ends. A review that waits for the API server holds no permit.
+    /// Answers the review in a body; nothing where the server shuts down. A review that waits for the API server holds no permit.
     async fn review(&self, body: &[u8], peer: &str, asked: Asked) -> Result<Option<Vec<u8>>, AdmissionError> {
         let Asked {
             picked,
@@ -223,7 +223,7 @@ impl Webhook {
         }
     }
 
-    /// Waits until a body of this length may be judged; nothing where the server ends.
+    /// Waits until a body of this length may be judged; nothing where the server shuts down.
     async fn turn(&self, length: usize) -> Option<(SemaphorePermit<'_>, Option<SemaphorePermit<'_>>)> {
         let large = if length > LARGE_BODY {
             let bytes = u32::try_from(length).map_or(LARGE_BODIES, |bytes| bytes.min(LARGE_BODIES));

@@ -33,7 +33,7 @@ pub struct HeldCredential {
     pub audience: Option<String>,
     /// When it was minted.
     pub refreshed_at: Timestamp,
-    /// When it ends; none when it does not say.
+    /// When it expires; none when it does not say.
     pub expires_at: Option<Timestamp>,
     /// What it was minted from: differs when the spec or the Secret that it names changes.
     pub inputs: String,

@@ -258,12 +258,12 @@ pub async fn follow(directory: &Path, view: &View, interval: Duration) {
             Ok(manifests) => {
                 tracing::info!(
                     registries = manifests.registries.all().len(),
-                    "the manifests were read again"
+                    "reloaded the manifests"
                 );
                 manifests.publish(view);
             }
             Err(error) => {
-                tracing::error!(%error, "the manifests changed and can't be used; the old ones stay in force");
+                tracing::error!(%error, "the manifests changed and can't be used; the previous ones stay in force");
             }
         }
         known = now;

@@ -1,4 +1,4 @@
-//! `pullpass serve` without a cluster, and whoever sends it reviews.
+//! `pullpass serve` without a cluster, and its clients.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -28,7 +28,7 @@ pub struct Answer {
 }
 
 impl Connection {
-    /// Connects by the node's link, to whoever has a certificate of this bundle.
+    /// Connects by the node's link, to a server with a certificate of this bundle.
     pub fn open(replica: &Replica, bundle: &str) -> Result<Self, Box<dyn Error>> {
         let connection = ClientConnection::new(trusting(bundle)?, ServerName::try_from(HOST)?)?;
         let socket = TcpStream::connect_timeout(&replica.webhook.address(), TIMEOUT)?;

@@ -10,7 +10,7 @@ use crate::world::{NAMESPACE, Test, World};
 /// shown by a clock that the test moves (`src/server/connection.rs`).
 const IDLE: Duration = Duration::from_secs(7);
 
-/// The API server keeps an idle connection for 90 seconds. Whoever ends it sooner now and then does so while a review is on
+/// The API server keeps an idle connection for 90 seconds. A server that closes it sooner does so now and then while a review is on
 /// its way, and that review is lost: a POST is not sent again.
 #[test]
 fn a_connection_that_is_idle_is_not_ended_here() -> Test {

@@ -77,7 +77,7 @@ fn a_killed_replicas_endpoint_acts_by_the_failure_policy() -> Test {
     world.wait_until_injected(login)?;
     dead.webhook.process().kill()?;
 
-    // Fail: nothing comes of it, and the same succeeds as soon as there is a replica to ask.
+    // Fail: it is refused, and the same succeeds as soon as there is a replica to ask.
     let refused = world
         .create_pod(NAMESPACE, login)
         .map_err(|error| error.to_string());

@@ -38,7 +38,7 @@ struct Shared {
     failures: Mutex<Vec<String>>,
 }
 
-/// What came of it.
+/// The result.
 pub struct Outcome {
     /// Pods that were created.
     pub admitted: usize,
@@ -95,7 +95,7 @@ impl Load {
         Ok(())
     }
 
-    /// Creates more and more at once until a condition holds: the API server keeps its connections, and opens others, to an
+    /// Creates more and more concurrently until a condition holds: the API server keeps its connections, and opens others, to an
     /// endpoint of its choice, only for what those can't carry.
     pub fn burst_until(&self, what: &str, mut holds: impl FnMut() -> Result<bool, Box<dyn Error>>) -> Test {
         let mut count = STREAMS;
@@ -104,7 +104,7 @@ impl Load {
             self.burst(count).map_err(|error| error.to_string())?;
             match holds() {
                 Ok(true) => Ok(()),
-                Ok(false) => Err(format!("not so after {count} at once")),
+                Ok(false) => Err(format!("not so after {count} together")),
                 Err(error) => Err(error.to_string()),
             }
         })?;

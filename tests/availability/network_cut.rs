@@ -10,7 +10,7 @@ use crate::leaders::while_never_two_lead;
 use crate::lease::{History, expect_renewals, lease};
 use crate::world::{NAMESPACE, SOON, Test, World};
 
-/// Azure is still in reach: whoever took itself for the leader would go on to mint.
+/// Azure is still in reach: a replica that took itself for the leader would go on to mint.
 const LIFE: Lifetimes = Lifetimes {
     entra_seconds: 3599,
     refresh_seconds: 24,
@@ -57,7 +57,7 @@ fn a_leader_that_is_cut_off_answers_and_steps_down() -> Test {
         assert!(injects(&cut_off, &bundle, "meanwhile", first)?);
         assert!(!injects(&cut_off, &bundle, NAMESPACE, second)?);
 
-        cut_off.network.mend()?;
+        cut_off.network.reconnect()?;
         wait_for("it to catch up", SOON, || {
             // That a namespace opted out is not seen by asking: who asks says that a selector picked it.
             match injects(&cut_off, &bundle, NAMESPACE, second) {

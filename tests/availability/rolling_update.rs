@@ -41,7 +41,7 @@ fn a_rolling_update_loses_no_admission() -> Test {
     Ok(())
 }
 
-/// What happens to a Pod that is deleted: it is told to end, and only then do others hear of it.
+/// What happens to a Pod that is deleted: it is told to shut down, and only then do others hear of it.
 fn retire(world: &World, load: &Load, mut replica: Replica, left: &[&Replica]) -> Test {
     let bundle = world.bundle()?;
     let login = world.login(1)?;
@@ -60,7 +60,7 @@ fn retire(world: &World, load: &Load, mut replica: Replica, left: &[&Replica]) -
     load.burst_until("it to be asked though it ends", || {
         Ok(replica.webhook.records_in(NAMESPACE)?.len() > asked)
     })?;
-    // Whoever keeps a connection to it is told to take another one next time.
+    // A client that keeps a connection to it is told to take another one next time.
     let after = kept.ask(NAMESPACE, login)?;
     assert!(after.head.starts_with("HTTP/1.1 200 "), "{}", after.head);
     assert!(

@@ -43,7 +43,7 @@ fn a_spoilt_secret_is_mended_and_what_is_served_is_served_on() -> Test {
         assert!(logs.contains("the Secret was repaired"), "{logs}");
         load.wait_for_more(5)?;
     }
-    // One that can't be changed is made anew, and holds what it held.
+    // One that can't be changed is recreated, and holds what it held.
     world.patch_secret(&json!({"data": {"tls.crt": GARBAGE}, "immutable": true}))?;
     let changeable = world.wait_for_secret("to be changeable", |secret| {
         secret.get("immutable").is_none() && entry(secret, "tls.crt") != GARBAGE
@@ -117,8 +117,9 @@ fn a_policy_that_refuses_secrets_costs_none() -> Test {
     for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
         world.cluster.run(&["delete", kind, "no-secrets"])?;
     }
-    let mended = world.wait_for_secret("to be mended", |secret| secret.get("data") == good.get("data"))?;
-    assert_eq!(text(&mended, "/metadata/uid"), text(&good, "/metadata/uid"));
+    let repaired =
+        world.wait_for_secret("to be repaired", |secret| secret.get("data") == good.get("data"))?;
+    assert_eq!(text(&repaired, "/metadata/uid"), text(&good, "/metadata/uid"));
     Ok(())
 }
 

@@ -46,7 +46,7 @@ fn a_rotation_with_killed_leaders_loses_no_admission() -> Test {
     );
     load.wait_for_more(ADMISSIONS)?;
     expect_none_lost(load)?;
-    // What is on its way to a replica that is killed is lost, whoever's certificate it has: not looked at here.
+    // What is on its way to a replica that is killed is lost, whichever certificate it has: not looked at here.
     let leader = world.wait_for_leader(&[0, 1])?;
     let other = 1 - leader;
     world
@@ -64,7 +64,7 @@ fn a_rotation_with_killed_leaders_loses_no_admission() -> Test {
     assert_eq!(entry(&promoted, "previous-ca.crt"), entry(&before, "ca.crt"));
     assert_eq!(world.wait_for_leader(&[other])?, other);
     assert_eq!(world.wait_until_published()?, both);
-    // A second one, which takes what the Secret holds at once.
+    // A second one, which takes what the Secret holds immediately.
     world.start_replicas(1, &["--ca-overlap=20"])?;
     load.wait_for_more(ADMISSIONS)?;
     let done = world.wait_for_secret("the previous authority to go", |secret| {
@@ -105,7 +105,7 @@ fn rotations_one_after_the_other_lose_no_admission() -> Test {
                 && is_gone("previous-ca.crt")
         })?;
         assert_ne!(entry(&done, "tls.key"), entry(&before, "tls.key"));
-        // Every replica serves it, and whoever trusts what is published and nothing else takes it.
+        // Every replica serves it, and clients that trust what is published and nothing else accept it.
         let bundle = world.wait_until_published()?;
         let expected = decoded(&done, "/data/tls.crt")?;
         for replica in &world.replicas {

@@ -64,7 +64,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // So that the listener is looked at once more.
+        // So that the listener is looked at a second time.
         let _ = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
     }
 }

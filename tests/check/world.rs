@@ -137,7 +137,7 @@ pub fn assert_text(name: &str, said: &str) -> Test {
         fs::write(&file, said)?;
         // Failed all the same: no variable of the environment makes a test pass.
         return Err(format!(
-            "{} is written anew: read the difference, and test again",
+            "{} is rewritten: read the difference, and test again",
             file.display()
         )
         .into());

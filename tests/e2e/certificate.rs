@@ -38,7 +38,7 @@ fn no_admission_fails_while_the_certificate_is_swapped() -> Test {
         } else {
             pullpass.overwrite_certificate(&next)?;
         }
-        // A handshake that fails is an error at once; one with the old certificate only comes too early.
+        // A handshake that fails is an error immediately; one with the old certificate only comes too early.
         wait_for("the new certificate to be served", SOON, || {
             match served(&pullpass) {
                 Ok(served) if served != expected => Err("it is the old one"),

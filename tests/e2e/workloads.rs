@@ -1,4 +1,4 @@
-//! Whoever makes the Pod, and wherever it names its image: the pull secret is there from the start.
+//! Whichever controller makes the Pod, and wherever it names its image: the pull secret is there from the start.
 
 use serde_json::{Value, json};
 

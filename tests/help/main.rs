@@ -57,7 +57,7 @@ fn is_as_kept(name: &str, said: &str) -> bool {
     }
     if env::var_os("UPDATE").is_some_and(|update| update == "1") {
         fs::write(&path, said).unwrap();
-        eprintln!("{} is written anew: read the difference", path.display());
+        eprintln!("{} is rewritten: read the difference", path.display());
     } else {
         eprintln!(
             "{} is not what was said; UPDATE=1 cargo test --test help writes it:\n{said}",

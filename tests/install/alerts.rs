@@ -201,7 +201,7 @@ fn rules_and_dashboard_read_metrics_that_exist() -> Test {
             "{metric} is nobody's"
         );
     }
-    // Whoever adds a metric shows it.
+    // A metric that is added is shown.
     for metric in documented()? {
         assert!(
             used.contains(&metric) || used.contains(&format!("{metric}_bucket")),

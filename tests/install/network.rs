@@ -41,7 +41,7 @@ fn hold(objects: &[Value]) -> Test {
 
     let mut let_in = BTreeSet::new();
     for rule in list(policy, "/spec/ingress") {
-        // Whoever asks: API servers and kubelets are no Pods.
+        // Any client: API servers and kubelets are no Pods.
         assert_eq!(rule.get("from"), None);
         let_in.extend(texts(
             list(rule, "/ports").map(|port| port.get("port").cloned().unwrap_or_default()),

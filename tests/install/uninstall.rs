@@ -14,7 +14,7 @@ use crate::render::{Test, checkout};
 
 const SOON: Duration = Duration::from_mins(2);
 
-/// The namespaces and names of the Secrets that came of a registry.
+/// The namespaces and names of the Secrets that were created for a registry.
 fn secrets(cluster: &ControlPlane) -> Result<Vec<String>, Box<dyn Error>> {
     let list = cluster.get_json(&["secrets", "--all-namespaces", "--selector=pullpass.dev/registry"])?;
     let items = list.get("items").and_then(Value::as_array);

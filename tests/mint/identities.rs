@@ -72,7 +72,7 @@ async fn a_client_certificate_mints() {
         text.contains("AADSTS700027") && text.contains("Secret acr-sp, key tls.pem"),
         "{text}"
     );
-    // Twice, for `refused` mints twice: another audience does not mend a certificate.
+    // Twice, for `refused` mints twice: another audience does not help a certificate.
     assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
 }
 

@@ -66,7 +66,7 @@ async fn a_refusal_of_entra_has_code_and_cure_and_is_tried_once() {
         );
         let text = error.to_string();
         assert!(text.ends_with(&expected), "{text}");
-        // Twice, for `refused` mints twice: another audience does not mend a secret.
+        // Twice, for `refused` mints twice: another audience does not help a secret.
         assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
     }
     for (request, reason) in [
@@ -145,7 +145,7 @@ async fn an_abac_registry_passes_the_exchange_and_refuses_the_pull() {
         assert!(world.mint(&with_secret(PASSWORD)).await.is_ok());
         world.emulator.reset_counts();
         let error = world.refused(&for_repositories(&["team/app"])).await;
-        // Twice, for `refused` mints twice: another audience does not mend a role.
+        // Twice, for `refused` mints twice: another audience does not help a role.
         assert_eq!(world.emulator.counts().calls(Step::EntraToken), 2);
         assert_eq!(
             (error.reason(), error.step()),

@@ -117,11 +117,11 @@ fn a_container_whose_secret_was_broken_runs_again() -> Test {
         &patch,
     ])?;
     crash(world, &namespace)?;
-    let mended = world.wait_for_secret(&namespace, &registry, "be put back", |secret| {
+    let restored = world.wait_for_secret(&namespace, &registry, "be put back", |secret| {
         docker_config(secret) == docker_config(&sound)
     })?;
     let back = begun.elapsed();
-    assert_eq!(text(&sound, "/metadata/uid"), text(&mended, "/metadata/uid"));
+    assert_eq!(text(&sound, "/metadata/uid"), text(&restored, "/metadata/uid"));
     wait_until_restarted(world, &namespace)?;
     say("broken", back, begun.elapsed());
     Ok(())

@@ -1,4 +1,4 @@
-//! The manifest that a release gives to krew: it has what krew documents, and the plugin that comes of it works.
+//! The manifest that a release gives to krew: it has what krew documents, and the plugin that it installs works.
 
 use std::collections::BTreeMap;
 use std::error::Error;

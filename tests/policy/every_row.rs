@@ -1,5 +1,5 @@
 //! Every row of mode x namespace label x Pod label x policy x attached or not: what the API server lets through to
-//! pullpass, what pullpass says, and what comes of it.
+//! pullpass, what pullpass says, and the result.
 
 use std::fs;
 use std::process::Command;

@@ -158,8 +158,8 @@ fn pods_that_never_started_without_their_secret_are_evicted() -> Test {
         .start()?;
     attach(&cluster)?;
 
-    // All of them were proposed at once, by their names: this one waits behind the crowd when its pull succeeds.
-    wait_for("the first Pod to be made anew", SOON, || {
+    // All of them were proposed together, by their names: this one waits behind the crowd when its pull succeeds.
+    wait_for("the first Pod to be recreated", SOON, || {
         let pods = there("crowd", CROWD).map_err(|error| error.to_string())?;
         if uids(&pods) == uids(&crowd) {
             Err("none is yet".to_owned())
@@ -171,7 +171,7 @@ fn pods_that_never_started_without_their_secret_are_evicted() -> Test {
     say(&cluster, text(&late[0], "/metadata/name"), "Running", &running)?;
 
     let secret = format!("pullpass-{OPEN}");
-    let healed = wait_for("the Pods to be made anew", SOON, || {
+    let healed = wait_for("the Pods to be recreated", SOON, || {
         let pods = pods_of(&cluster, "web", 2).map_err(|error| error.to_string())?;
         let has_secret = |pod: &Value| pull_secrets(pod) == [secret.as_str()];
         if pods.iter().all(has_secret) {
@@ -219,7 +219,7 @@ fn a_pod_that_pullpass_is_not_asked_about_is_left_alone() -> Test {
         })?;
         let first = pods_of(&cluster, app, 1)?;
         say_stuck(&cluster, &first)?;
-        Ok(wait_for("the Pod to be made anew", SOON, || {
+        Ok(wait_for("the Pod to be recreated", SOON, || {
             let pods = pods_of(&cluster, app, 1).map_err(|error| error.to_string())?;
             if uids(&pods) == uids(&first) {
                 Err("it is not yet".to_owned())

@@ -36,7 +36,7 @@ pub(crate) struct Scenario {
     pub(crate) lasts: Duration,
 }
 
-/// What became of it.
+/// Its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Outcome {

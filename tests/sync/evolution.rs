@@ -85,7 +85,7 @@ fn the_crd_changes_versions_and_registries_stay_attached() -> Test {
     assert_eq!(text(&object, "/spec/note"), "hello");
     assert_eq!(text(&object, "/status/conditions/0/reason"), "Minted");
 
-    // A kind that only the later release knows: of it nothing comes here, and whoever else is attached meanwhile is served.
+    // A kind that only the later release knows: it has no effect here, and other registries that are attached meanwhile are served.
     let unknown = world.login()?;
     let mut object = unknown.acr_registry();
     insert(&mut object, "/spec", "credential", json!({"kind": "OfLater"}))?;
@@ -105,10 +105,10 @@ fn the_crd_changes_versions_and_registries_stay_attached() -> Test {
         &kind,
     ];
     world.cluster.run(&patch)?;
-    let anew = replica(&cluster, &world.azure)?;
+    let next = replica(&cluster, &world.azure)?;
     drop(world.pullpass);
     wait_for("the new process to lead", SOON, || {
-        let metrics = anew.metrics().map_err(|error| error.to_string())?;
+        let metrics = next.metrics().map_err(|error| error.to_string())?;
         let told = format!("pullpass_credential_failing{{registry=\"{}\"}} 1", before.name);
         if metrics.contains("pullpass_leader 1") && metrics.contains(&told) {
             Ok(())
@@ -116,7 +116,7 @@ fn the_crd_changes_versions_and_registries_stay_attached() -> Test {
             Err(metrics)
         }
     })?;
-    // It has looked at everything when it mends what was deleted.
+    // It has looked at everything when it writes again what was deleted.
     let name = pull_secret(&after);
     cluster.run(&["delete", "secret", &name, "--namespace", &other])?;
     let is_there = |namespace: &str, name: &str| {
@@ -139,7 +139,7 @@ fn the_crd_changes_versions_and_registries_stay_attached() -> Test {
         cluster.run(&patch).map_err(|error| error.to_string())
     })?;
     wait_for("it to be read again", SOON, || {
-        let metrics = anew.metrics().map_err(|error| error.to_string())?;
+        let metrics = next.metrics().map_err(|error| error.to_string())?;
         let told = format!("pullpass_credential_failing{{registry=\"{}\"}} 0", before.name);
         if metrics.contains(&told) {
             Ok(())

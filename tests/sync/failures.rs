@@ -1,4 +1,4 @@
-//! What goes wrong at Entra ID and at the registry is said, and mended without a restart.
+//! What goes wrong at Entra ID and at the registry is said, and passes without a restart.
 
 use pullpass_emulator::{Failure, Fault, RoleAssignment, Step};
 use pullpass_test_support::wait_for;

@@ -222,7 +222,7 @@ fn an_access_token_pulls_from_its_repositories_alone() -> Test {
         assert_refused(world, &login, repository, &config);
     }
 
-    // The token itself is for no more, whoever uses it for what.
+    // The token itself is for no more, whatever it is used for.
     let mut parsed: Value = serde_json::from_str(&config)?;
     let auths = parsed.pointer_mut("/auths").and_then(Value::as_object_mut);
     let auths = auths.ok_or("there are no auths")?;

@@ -54,7 +54,7 @@ fn lease(cluster: &ControlPlane) -> Result<Lease, Box<dyn Error>> {
     })
 }
 
-/// Waits until the Lease has so long to go that whoever waits for its end waits long; says when it ends.
+/// Waits until the Lease has so long to go that waiting for its expiry takes long; says when it expires.
 fn wait_for_a_fresh_lease(cluster: &ControlPlane) -> Result<Timestamp, Box<dyn Error>> {
     let ends = wait_for(
         "the Lease to be renewed",
@@ -242,7 +242,7 @@ fn a_deleted_lease_is_created_again_and_nothing_is_minted() -> Test {
             [first, second] => Err(format!("the first leads: {first}; the second: {second}")),
         }
     })?;
-    // Whoever leads does what a leader does, and no more than was left to do.
+    // Each replica that leads does what a leader does, and no more than was left to do.
     let after = world.attached(&json!({}))?;
     let other = world.namespace_in_need(&after)?;
     world.wait_for_secret(&other, &after)?;

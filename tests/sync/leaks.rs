@@ -200,7 +200,7 @@ fn mount_federated_token(world: &World, secrets: &mut Secrets) -> Test {
     Ok(())
 }
 
-/// What can go wrong with a credential, each until it is told and then mended.
+/// What can go wrong with a credential, each until it is told and then corrected.
 fn fail_in_every_way(world: &World, login: &Login, password: &str, secrets: &mut Secrets) -> Test {
     let use_password = |password: &str| world.cluster.apply(&login.secret(password).to_string());
     let wrong = "the-password-that-is-wrong";

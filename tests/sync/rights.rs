@@ -334,7 +334,7 @@ fn additions_by_others_keep_a_pull_secret_from_nothing() -> Test {
     Ok(())
 }
 
-/// Whoever has pullpass' token for a moment must not keep it, nor reach what is in its namespace beside it.
+/// Users who have pullpass' token for a moment must not keep it, nor reach what is in its namespace beside it.
 #[test]
 fn in_its_own_namespace_it_writes_nothing_that_is_not_its_own() -> Test {
     const OWN: &str = "pullpass-system";

@@ -102,8 +102,8 @@ fn a_secret_that_is_deleted_or_edited_comes_back() -> Test {
         "--patch",
         spoilt,
     ])?;
-    world.wait_for_secret_that(&namespace, &login, "be mended", |mended| {
-        data(mended) == data(&secret)
+    world.wait_for_secret_that(&namespace, &login, "be restored", |restored| {
+        data(restored) == data(&secret)
     })?;
     Ok(())
 }

@@ -379,7 +379,7 @@ pub fn wait_for_looks(world: &World) -> Test {
     Ok(())
 }
 
-/// Makes so many namespaces of a team at once, which nobody is asked about.
+/// Makes so many namespaces of a team together, which nobody is asked about.
 pub fn make_namespaces(cluster: &ControlPlane, team: &str, count: usize) -> Test {
     let items: Vec<_> = (0..count)
         .map(|number| {

@@ -56,7 +56,7 @@ const MAX_CODE: usize = 40;
 pub struct RegistryToken {
     /// The token.
     pub token: SecretText,
-    /// When it ends, by our clock.
+    /// When it expires, by our clock.
     pub expires_at: Timestamp,
 }
 

@@ -275,7 +275,7 @@ fn with_assertion(
     Ok(credential.map_err(|error| unusable(&error))?)
 }
 
-/// The kubelet replaces the file's content well before it ends, so it is never kept.
+/// The kubelet replaces the file's content well before it expires, so it is never kept.
 async fn federated_token(path: &Path) -> Result<Assertion, EntraError> {
     let file = path.to_owned();
     let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;

@@ -71,7 +71,7 @@ pub struct Credential {
     pub audience: Option<String>,
     /// When it was made, by our clock.
     pub issued_at: Timestamp,
-    /// When it ends, by our clock; none when it does not say.
+    /// When it expires, by our clock; none when it does not say.
     pub expires_at: Option<Timestamp>,
     /// The repositories it is for; empty: all of the registry's.
     pub repositories: Vec<String>,

@@ -129,7 +129,7 @@ impl OwnCertificate {
             Ok(None) => {}
             Ok(Some(certificate)) => {
                 served.swap(&certificate);
-                tracing::info!(ends = %state.leaf.validity().until, "a new serving certificate is served");
+                tracing::info!(expires = %state.leaf.validity().until, "a new serving certificate is served");
             }
             Err(error) => {
                 tracing::error!(%error, "the serving certificate is unusable; still serving the previous one");
@@ -247,7 +247,7 @@ impl OwnCertificate {
                 if let Held::Broken { flaw, .. } = &held {
                     tracing::warn!(secret = WEBHOOK_CERTIFICATE, %flaw, "the Secret was repaired: {did}");
                 } else {
-                    tracing::info!(secret = WEBHOOK_CERTIFICATE, ends = %state.leaf.validity().until, "{did}");
+                    tracing::info!(secret = WEBHOOK_CERTIFICATE, expires = %state.leaf.validity().until, "{did}");
                 }
                 KnownSecret::There(Arc::new(secret))
             }

@@ -189,12 +189,12 @@ impl Facts {
             next_refresh,
             ..
         } = credential;
-        if let Some(ended) = time(expires_at).map(|end| self.now.duration_since(end))
-            && ended.is_positive()
+        if let Some(expired) = time(expires_at).map(|end| self.now.duration_since(end))
+            && expired.is_positive()
         {
             return failed(
                 Code::Controller,
-                format!("the credential ended {} ago", span(ended)),
+                format!("the credential expired {} ago", span(expired)),
                 vec![self.logs()],
             );
         }
@@ -219,15 +219,15 @@ impl Facts {
                 "minted".to_owned()
             }
         };
-        let ends = match expires_at {
-            Some(end) => format!(", ends {end}"),
+        let expiry = match expires_at {
+            Some(end) => format!(", expires {end}"),
             None => ", does not say when it expires".to_owned(),
         };
         let unread = match &self.minted {
             Minted::Unreadable(why) => format!(" (by the status: {why})"),
             Minted::There { .. } | Minted::Missing => String::new(),
         };
-        passed(format!("{minted}{ends}{unread}"))
+        passed(format!("{minted}{expiry}{unread}"))
     }
 
     fn pull_secrets(&self, status: &AcrRegistryStatus) -> StepOutcome {

@@ -174,7 +174,7 @@ impl BindingController {
         let next = match written {
             Ok(()) => next.into_iter().chain(asked_in).chain(domains.interval()).min(),
             Err(error) => {
-                tracing::warn!(binding = key, %error, "the status was not written");
+                tracing::warn!(binding = key, %error, "could not write the status");
                 Some(RETRY_INTERVAL)
             }
         };
@@ -381,7 +381,7 @@ impl BindingController {
             Ok(false) => {}
             Ok(true) => parts.metrics.registries.detached(key),
             Err(error) => {
-                tracing::warn!(binding = key, %error, "what there is of a binding that is gone was not deleted; will retry");
+                tracing::warn!(binding = key, %error, "could not delete what is left of a deleted AcrPullBinding; will retry");
             }
         }
     }

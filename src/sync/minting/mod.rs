@@ -227,7 +227,7 @@ impl RegistryController {
         let next = match written {
             Ok(()) => next.into_iter().chain(asked_in).chain(domains.interval()).min(),
             Err(error) => {
-                tracing::warn!(registry = name, %error, "the status was not written");
+                tracing::warn!(registry = name, %error, "could not write the status");
                 Some(RETRY_INTERVAL)
             }
         };
@@ -344,7 +344,7 @@ impl RegistryController {
         };
         let recorder = Recorder::new(self.parts.client.clone(), reporter);
         if let Err(error) = call(recorder.publish(&event, &object.object_ref(&()))).await {
-            tracing::warn!(%error, "an Event was not written");
+            tracing::warn!(%error, "could not write an Event");
         }
     }
 }

@@ -198,7 +198,7 @@ impl RegistryController {
         tracing::warn!(
             registry,
             message = failure.message,
-            "a minted credential was not noted"
+            "could not annotate a minted credential"
         );
         let now = Instants {
             wall: (self.parts.clock)(),

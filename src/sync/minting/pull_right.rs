@@ -230,7 +230,7 @@ impl RegistryController {
             }
             Err(error) => {
                 let registry = question.registry.name();
-                tracing::debug!(registry, %error, "nobody could tell what the credential may pull");
+                tracing::debug!(registry, %error, "could not find out what the credential may pull");
                 None
             }
         };

@@ -182,7 +182,7 @@ pub(super) fn fraction(credential: Option<&CredentialSpec>) -> f64 {
         .unwrap_or(DEFAULT_FRACTION)
 }
 
-/// When a credential is to be refreshed, by the clock of the process that minted it; never where it does not end.
+/// When a credential is to be refreshed, by the clock of the process that minted it; never where it does not expire.
 pub fn due(held: &HeldCredential, fraction: f64) -> Option<Timestamp> {
     held.refreshed_at.checked_add(wait(held, fraction)?).ok()
 }

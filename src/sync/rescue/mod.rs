@@ -164,7 +164,7 @@ impl Rescuer {
                 self.publish(&rescued(), &candidate.reference()).await;
             }
             Err(error) => {
-                tracing::warn!(namespace, pod = name, %error, "a Pod was not evicted, as far as is known");
+                tracing::warn!(namespace, pod = name, %error, "could not evict a Pod, or could not read the answer");
             }
         }
         tokio::time::sleep(EVICTION_INTERVAL).await;
@@ -256,7 +256,7 @@ impl Rescuer {
     async fn publish(&self, event: &Event, about: &ObjectReference) {
         if let Err(error) = call(self.recorder.publish(event, about)).await {
             let (namespace, pod) = (about.namespace.as_deref(), about.name.as_deref());
-            tracing::warn!(namespace, pod, reason = event.reason, %error, "an Event was not written");
+            tracing::warn!(namespace, pod, reason = event.reason, %error, "could not write an Event");
         }
     }
 }

@@ -175,7 +175,7 @@ impl Conductor<'_, '_> {
         self.wait()?;
         self.fleet.publish_without(number)?;
         self.wait()?;
-        self.fleet.replica(number)?.network.mend()?;
+        self.fleet.replica(number)?.network.reconnect()?;
         self.fleet.publish()?;
         self.wait()?;
         self.fleet.wait_for_leader().map(drop)

@@ -213,7 +213,7 @@ fn set(world: &World, setting: Setting) -> Test {
         match (created, setting.failure_policy) {
             (Err(error), "Fail") if pods::is_of_the_webhook(&error.to_string()) => Ok(()),
             (Ok(pod), "Ignore") if !setting.with_policy && !is_injected(&pod, login) => Ok(()),
-            // That the policy is there is looked at once there is an index.
+            // That the policy is there is looked at when there is an index.
             (Ok(_), "Ignore") if setting.with_policy => Ok(()),
             (Ok(pod), _) => Err(pod.to_string()),
             (Err(error), _) => Err(error.to_string()),

@@ -226,7 +226,7 @@ struct Caller {
 }
 
 impl Caller {
-    /// When the access token ends that it came with.
+    /// When the access token expires that it came with.
     fn ends(&self) -> Option<i64> {
         self.bounds.as_ref()?.get("exp")?.as_i64()
     }

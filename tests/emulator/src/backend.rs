@@ -70,7 +70,7 @@ pub(crate) fn write_config(shared: &Shared, addr: SocketAddr, directory: &Path) 
 
 /// Passes a request on, with a token that the backend takes in place of the registry's own.
 ///
-/// The backend verifies times by the real clock, so its token is signed anew and not the client's.
+/// The backend verifies times by the real clock, so its token is signed here and is not the client's.
 pub(crate) async fn forward(
     shared: &Shared,
     backend: &str,
@@ -102,7 +102,7 @@ pub(crate) async fn forward(
         return unavailable("backend is no URL");
     };
 
-    // Those that belong to one connection, and those that are set anew.
+    // Those that belong to one connection, and those that are set here.
     for name in [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HOST, AUTHORIZATION] {
         parts.headers.remove(name);
     }

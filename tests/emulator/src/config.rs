@@ -374,7 +374,7 @@ pub struct RoleAssignment {
 }
 
 impl RoleAssignment {
-    /// A role on all repositories that acts at once.
+    /// A role on all repositories that acts immediately.
     pub fn new(client_id: &str, registry: &str, role: Role) -> Self {
         Self {
             client_id: client_id.to_owned(),

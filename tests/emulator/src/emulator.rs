@@ -202,7 +202,7 @@ impl Emulator {
         self.shared.storage.leaked_tokens()
     }
 
-    /// Begins to count anew.
+    /// Counts from zero again.
     pub fn reset_counts(&self) {
         self.shared.counters.reset();
     }

@@ -15,7 +15,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 /// An answer.
 pub(crate) type Reply = Response<Body>;
 
-/// Says in plain words, to whoever debugs a test, why a call was refused; the real services say the same for all reasons.
+/// Says in plain words, to people who debug a test, why a call was refused; the real services say the same for all reasons.
 const REASON: HeaderName = HeaderName::from_static("x-emulator-reason");
 
 /// A URL-encoded form or query.

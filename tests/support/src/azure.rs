@@ -219,7 +219,7 @@ impl Azure {
 
     fn push(&self, login: &Login, repository: &str, content: Content<'_>) -> Result<String, Error> {
         {
-            // Two at once would each lead the emulator to a docker-registry of its own.
+            // Two concurrent calls would each lead the emulator to a docker-registry of its own.
             let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
             if content.is_none() {
                 *content = Some(self.start_content()?);

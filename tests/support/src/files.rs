@@ -127,7 +127,7 @@ impl<'a> Files<'a> {
         ]);
         flag(&mut command, "audit-policy-file", &self.audit_policy);
         flag(&mut command, "audit-log-path", audit_log(self.directory));
-        // A test that has its answer may look for the event at once.
+        // A test that has its answer may look for the event immediately.
         command.args(["--audit-log-mode=blocking"]);
         command
     }

@@ -34,7 +34,7 @@ impl MountedSecret {
         self.directory.join(name)
     }
 
-    /// Changes all files at once, as a kubelet does when the Secret has changed.
+    /// Changes all files together, as a kubelet does when the Secret has changed.
     pub fn replace(&self, files: &[(&str, &str)]) -> Result<(), Error> {
         let version = format!("..{}", self.versions.fetch_add(1, Ordering::Relaxed));
         let directory = self.directory.join(&version);
@@ -55,7 +55,7 @@ impl MountedSecret {
         Ok(())
     }
 
-    /// Writes one file where it is, as people do: whoever reads meanwhile can see the half of it.
+    /// Writes one file where it is, as people do: a process that reads meanwhile can see the half of it.
     pub fn overwrite(&self, name: &str, content: &str) -> Result<(), Error> {
         write(&self.path(name), content).map(drop)
     }

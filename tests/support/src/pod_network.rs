@@ -23,7 +23,7 @@ const NODE: &str = "node";
 /// A network namespace with two links to the host, as a Pod has one.
 ///
 /// By the `cluster` link the Pod and the API server reach each other, and it can be cut. The `node` link is the way of
-/// whoever is on the same node as the Pod, such as the kubelet, and always there.
+/// clients on the same node as the Pod, such as the kubelet, and always there.
 ///
 /// It goes away when this value is dropped, and also when our own process is killed: a process holds it that ends then,
 /// and the links end with the namespace.
@@ -111,7 +111,7 @@ impl PodNetwork {
     }
 
     /// Ends the cut.
-    pub fn mend(&self) -> Result<(), Error> {
+    pub fn reconnect(&self) -> Result<(), Error> {
         self.run("iptables", &["--flush"])
     }
 

@@ -71,7 +71,7 @@ impl Supervised {
     ///
     /// Of the command, the program, the arguments, the working directory and the changes to the
     /// environment are used; a cleared environment and redirections are not. A program that does
-    /// not exist shows as a process that ends at once with status 127.
+    /// not exist shows as a process that ends immediately with status 127.
     pub fn spawn(name: &str, command: &Command, logs: &Path) -> Result<Self, Error> {
         let stdout = logs.join(format!("{name}.out"));
         let stderr = logs.join(format!("{name}.err"));

@@ -31,7 +31,7 @@ pub(crate) enum Source<'a> {
     Manifests(&'a [String]),
     /// From the cluster of this kubeconfig.
     Cluster(&'a Path),
-    /// The same, and it looks after its certificate itself.
+    /// The same, and it manages its certificate itself.
     ClusterWithCertificate(&'a Path),
     /// The same, in a Pod's network.
     Pod(&'a Path, &'a PodNetwork),
@@ -103,7 +103,7 @@ impl Webhook {
     }
 
     /// Starts `binary` with these flags more as a replica in the cluster of this kubeconfig, without a certificate: it
-    /// looks after one itself. Waits until it is ready.
+    /// manages one itself. Waits until it is ready.
     pub fn start_in_cluster(
         binary: &Path,
         own_namespace: &str,
@@ -205,7 +205,7 @@ impl Webhook {
         &mut self.process
     }
 
-    /// Ends the process; whoever calls it is not told.
+    /// Ends the process; its clients are not told.
     pub fn stop(&mut self) -> Result<(), Error> {
         self.process.stop(GRACE).map(drop)
     }

@@ -115,7 +115,7 @@ async fn the_binary_is_steered_over_http() {
     }]});
     assert_eq!(process.control(Method::PUT, "/config", &roles).await.status, 204);
     assert_eq!(client.exchange(REGISTRY, &token).await.unwrap().status, 401);
-    // The same again does not begin the propagation anew.
+    // The same again does not restart the propagation.
     let change = json!({"advanceSeconds": 61});
     let clock = process.control(Method::POST, "/clock", &change).await;
     assert!(clock.json()["now"].is_string());

@@ -1,4 +1,4 @@
-//! What comes of a review that has its shape: worked out again from the tables of the world, and the answer's patch
+//! The result of a review that has its shape: worked out again from the tables of the world, and the answer's patch
 //! applied to the object that it is for.
 
 use std::collections::BTreeSet;

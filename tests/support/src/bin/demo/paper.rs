@@ -125,7 +125,7 @@ impl Paper {
     }
 }
 
-/// One line. Whoever reads it and ends has seen enough: the demo ends too, and with it all that it started.
+/// One line. A reader that ends has seen enough: the demo ends too, and with it all that it started.
 pub fn line(text: &str) {
     if writeln!(io::stdout(), "{text}").is_err() {
         process::exit(0);

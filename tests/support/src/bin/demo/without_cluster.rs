@@ -62,7 +62,7 @@ fn send(paper: &mut Paper, webhook: &Webhook) -> Result<(), Error> {
 fn curl(url: &str, authority: &str, review: &str) -> Result<Vec<u8>, Error> {
     let data = format!("@{review}");
     let output = Command::new("curl")
-        // Neither a proxy nor the settings of whoever runs this have a part in it.
+        // Neither a proxy nor the settings of the user have a part in it.
         .args([
             "--disable",
             "--noproxy",
