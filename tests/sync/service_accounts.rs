@@ -45,7 +45,7 @@ fn a_controller_resolves_an_image_before_there_is_a_pod() -> Test {
     })?;
     assert!(digest.starts_with("sha256:"), "{digest}");
     assert_eq!(resolve_by("knative", "functions")?, digest);
-    for by in ["pull-secret", "docker-config"] {
+    for by in ["pull-secret", "docker-config", "scanner"] {
         assert_eq!(resolve_by(by, &pull_secret(&login))?, digest, "{by}");
     }
     Ok(())

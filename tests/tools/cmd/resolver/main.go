@@ -4,6 +4,7 @@
 //   - service-account: with the pull secrets of a ServiceAccount, as Tekton Pipelines does before there is a Pod.
 //   - pull-secret: with one Secret that an object of their own names, as Flux does.
 //   - docker-config: with a docker config in a file, which is the content of that Secret, as trivy, cosign and crane do.
+//   - scanner: with the same file, by the library that fetches images, layers included, for Syft and Grype.
 package main
 
 import (
@@ -14,6 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchore/stereoscope/pkg/file"
+	"github.com/anchore/stereoscope/pkg/image"
+	"github.com/anchore/stereoscope/pkg/image/oci"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/authn/kubernetes"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -30,7 +34,7 @@ const timeout = 30 * time.Second
 
 func main() {
 	if len(os.Args) != 6 {
-		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE knative|service-account|pull-secret|docker-config NAME IMAGE")
+		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE knative|service-account|pull-secret|docker-config|scanner NAME IMAGE")
 		os.Exit(2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -43,7 +47,7 @@ func main() {
 	fmt.Println(digest)
 }
 
-func resolve(ctx context.Context, kubeconfig, namespace, by, object, image string) (string, error) {
+func resolve(ctx context.Context, kubeconfig, namespace, by, object, reference string) (string, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return "", err
@@ -55,7 +59,7 @@ func resolve(ctx context.Context, kubeconfig, namespace, by, object, image strin
 		return "", err
 	}
 	if by == "knative" {
-		resolved, err := revision.Resolve(ctx, api, namespace, object, nil, image)
+		resolved, err := revision.Resolve(ctx, api, namespace, object, nil, reference)
 		_, digest, _ := strings.Cut(resolved, "@")
 		return digest, err
 	}
@@ -63,11 +67,14 @@ func resolve(ctx context.Context, kubeconfig, namespace, by, object, image strin
 	if err != nil {
 		return "", err
 	}
-	reference, err := name.ParseReference(image)
+	if by == "scanner" {
+		return scan(ctx, reference)
+	}
+	parsed, err := name.ParseReference(reference)
 	if err != nil {
 		return "", err
 	}
-	descriptor, err := remote.Head(reference, remote.WithAuthFromKeychain(keychain), remote.WithContext(ctx))
+	descriptor, err := remote.Head(parsed, remote.WithAuthFromKeychain(keychain), remote.WithContext(ctx))
 	if err != nil {
 		return "", err
 	}
@@ -85,13 +92,27 @@ func keychainOf(ctx context.Context, api client.Interface, namespace, by, object
 	if by == "pull-secret" {
 		return kubernetes.NewFromPullSecrets(ctx, []corev1.Secret{*secret})
 	}
-	if by != "docker-config" {
+	if by != "docker-config" && by != "scanner" {
 		return nil, fmt.Errorf("unknown way to read a pull secret: %s", by)
 	}
 	// The keychain reads the file when it is asked, and the directory is its caller's: DOCKER_CONFIG.
-	file := filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json")
-	if err := os.WriteFile(file, secret.Data[corev1.DockerConfigJsonKey], 0o600); err != nil {
+	config := filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json")
+	if err := os.WriteFile(config, secret.Data[corev1.DockerConfigJsonKey], 0o600); err != nil {
 		return nil, err
 	}
 	return authn.DefaultKeychain, nil
+}
+
+// scan fetches an image as a scanner does: it finds the credential by itself.
+func scan(ctx context.Context, reference string) (string, error) {
+	directories := file.NewTempDirGenerator("scan")
+	defer directories.Cleanup()
+	scanned, err := oci.NewRegistryProvider(directories, image.RegistryOptions{}, reference, nil).Provide(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := scanned.Read(); err != nil {
+		return "", err
+	}
+	return scanned.Metadata.ManifestDigest, nil
 }
