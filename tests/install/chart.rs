@@ -30,7 +30,8 @@ fn helm_has_nothing_to_say_against_the_chart() -> Test {
 fn the_notes_warn_of_the_failure_policy_fail() -> Test {
     for (policy, warns) in [("Fail", true), ("Ignore", false)] {
         let output = helm(&Scratch::new()?)?
-            .args(["install", "pullpass", CHART, "--dry-run=client", "--set"])
+            .args(["install", "pullpass", CHART, "--namespace", "pullpass-system"])
+            .args(["--dry-run=client", "--set"])
             .arg(format!("webhook.failurePolicy={policy}"))
             .output()?;
         let printed = succeeded("helm install --dry-run=client", &output)?;
