@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_of_many_strict_accounts_costs_no_other_its_place() {
+    fn a_namespace_of_many_accounts_costs_no_other_its_place() {
         let (one, none) = (listing(&["pullpass-a"]), listing(&[]));
         // Each takes less than the one of the other namespace.
         let names: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
