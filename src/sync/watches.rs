@@ -463,7 +463,7 @@ mod tests {
 
     /// Anybody who may annotate `ServiceAccounts` can have many change.
     #[tokio::test]
-    async fn strict_accounts_that_change_in_many_namespaces_are_one_change() {
+    async fn strict_accounts_of_many_namespaces_are_one_change() {
         let (watches, filled) = (Watches::new(Arc::default()), AtomicBool::default());
         let mut changes = watches.changes();
         for (strict, told) in [(0, 1), (3, 3), (1_000, 1), (1_000, 0)] {
