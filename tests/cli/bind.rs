@@ -353,7 +353,7 @@ fn objects_of_others_are_not_changed() -> Test {
 }
 
 #[test]
-fn what_others_added_to_the_grant_is_kept() -> Test {
+fn additions_of_others_to_the_grant_are_kept() -> Test {
     let team = Team::new()?;
     team.trust()?;
     team.bind(&team.create())?.ok()?;
