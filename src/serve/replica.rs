@@ -164,12 +164,12 @@ impl Replica {
             metrics: Arc::clone(&self.metrics),
         };
         let registries = Arc::new(RegistryController::new(parts));
-        let bindings = BindingController {
-            mints: Arc::clone(&registries),
-            scope: self.settings.scope.clone(),
-            chosen: Arc::clone(&self.chosen),
-            resync_interval: self.resync_interval,
-        };
+        let bindings = BindingController::new(
+            Arc::clone(&registries),
+            self.settings.scope.clone(),
+            Arc::clone(&self.chosen),
+            self.resync_interval,
+        );
         let pods = PodsController {
             client: self.client.clone(),
             watches: Arc::clone(watches),

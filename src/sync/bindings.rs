@@ -73,12 +73,14 @@ impl KnownBindings {
             }
             Event::Delete(object) => {
                 let (namespace, key) = key_of(&object);
-                let here = self.current.get_mut(&namespace)?;
-                let before = here.remove(&key);
-                if here.is_empty() {
-                    self.current.remove(&namespace);
+                if let Some(here) = self.current.get_mut(&namespace) {
+                    here.remove(&key);
+                    if here.is_empty() {
+                        self.current.remove(&namespace);
+                    }
                 }
-                before.map(|_| self.changed_in(&namespace, key))
+                // One that could never be acted on has a status and series too, which its end concerns.
+                Some(self.changed_in(&namespace, key))
             }
         }
     }
@@ -213,5 +215,23 @@ mod tests {
         assert_eq!(known.served().len(), 1);
         let later = binding("shop", "app", &json!({"ofLater": 1}));
         assert_eq!(known.take(Event::Apply(later)), None);
+    }
+
+    #[test]
+    fn the_end_of_a_binding_is_told_whatever_it_was() {
+        let mut known = KnownBindings::default();
+        let wrong = || {
+            binding(
+                "shop",
+                "app",
+                &json!({"loginServer": "registry.example", "serviceAccountName": "a"}),
+            )
+        };
+        assert_eq!(known.take(Event::Apply(wrong())), None);
+        assert_eq!(
+            known.take(Event::Delete(wrong())),
+            Some(vec!["shop/app".to_owned()])
+        );
+        assert!(known.served().is_empty());
     }
 }

@@ -12,6 +12,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Resource, ResourceExt};
 
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
+use crate::api::names::binding_key;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::listed;
 pub(super) use crate::policy::listed::Unread;
@@ -116,7 +117,7 @@ impl Known {
     }
 }
 
-/// The name of an object that can't be read.
+/// What an object that can't be read is known by.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable(pub(super) String);
 
@@ -142,7 +143,14 @@ pub(super) fn read<K: Resource>(
     };
     match object.0 {
         Ok(object) => Ok(Ok(made(object))),
-        Err(unreadable) => Err(Unreadable(unreadable.metadata.name.unwrap_or_default())),
+        Err(unreadable) => {
+            let ObjectMeta { name, namespace, .. } = unreadable.metadata;
+            let name = name.unwrap_or_default();
+            Err(Unreadable(match namespace {
+                Some(namespace) => binding_key(&namespace, &name),
+                None => name,
+            }))
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::credential_state::CredentialState;
 use super::pull_right::PullRight;
 use super::refresh::fraction;
+use super::series::Series;
 use super::status::StatusFacts;
 use super::{
     MIN_REQUEUE_INTERVAL, MintFailure, Parsed, RETRY_INTERVAL, RegistryController, StatusOwner, follow,
@@ -57,16 +58,33 @@ impl StatusOwner for AcrPullBinding {
 /// The controller. One runs in the cluster: the leader's.
 pub struct BindingController {
     /// What mints, as for an AcrRegistry.
-    pub mints: Arc<RegistryController>,
+    mints: Arc<RegistryController>,
     /// Which namespaces may have pull secrets.
-    pub scope: Scope,
+    scope: Scope,
     /// What every pull secret has besides what pullpass itself writes there.
-    pub chosen: Arc<PullSecretMetadata>,
+    chosen: Arc<PullSecretMetadata>,
     /// How often every pull secret is written again.
-    pub resync_interval: Duration,
+    resync_interval: Duration,
+    series: Arc<Series>,
 }
 
 impl BindingController {
+    /// A controller that mints by this; every pull secret that it writes has these labels and annotations besides its own.
+    pub fn new(
+        mints: Arc<RegistryController>,
+        scope: Scope,
+        chosen: Arc<PullSecretMetadata>,
+        resync_interval: Duration,
+    ) -> Self {
+        Self {
+            mints,
+            scope,
+            chosen,
+            resync_interval,
+            series: Arc::default(),
+        }
+    }
+
     /// Runs until it is dropped.
     pub async fn run(self) {
         let controller = Arc::new(self);
@@ -80,11 +98,14 @@ impl BindingController {
         let parts = &self.mints.parts;
         let bindings: Api<UnreadBinding> = Api::all(parts.client.clone());
         let (reader, writer) = kube::runtime::reflector::store();
-        let metrics = Arc::clone(&parts.metrics);
+        let (metrics, series) = (Arc::clone(&parts.metrics), Arc::clone(&self.series));
         let readable = move |event| {
             // The watch for admission says why it can't be read.
-            let read = read(event, nothing_of)
-                .inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
+            let read = read(event, nothing_of).inspect_err(|Unreadable(key)| {
+                if series.admit(key, false) {
+                    metrics.registries.credential_fails(key, true);
+                }
+            });
             future::ready(read.ok())
         };
         let changed = with_backoff(watcher(bindings, watcher::Config::default()))
@@ -129,12 +150,17 @@ impl BindingController {
         let view = &parts.watches.view;
         let namespace = object.namespace().unwrap_or_default();
         let key = binding_key(&namespace, &object.name_any());
+        let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
+        let obstacle = self.obstacle(object, &namespace, &parsed);
+        if obstacle.as_ref().is_some_and(|failure| is_told(object, failure)) {
+            // However many there are, they cost no call and no turn.
+            return Action::requeue(self.resync_interval);
+        }
         let Some(_share) = self.mints.shares.enter(&namespace) else {
             return Action::requeue(MIN_REQUEUE_INTERVAL);
         };
-        let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
         let now = (parts.clock)();
-        let (credential, tally, next) = if let Some(failure) = self.obstacle(object, &namespace, &parsed) {
+        let (credential, tally, next) = if let Some(failure) = obstacle {
             let gone = self.withdraw(object, &namespace, &failure).await;
             (refused(&parsed, failure), Tally::default(), gone)
         } else {
@@ -185,10 +211,15 @@ impl BindingController {
             !view.is_attached(&key)
                 && matches!(call(api.get_metadata_opt(&object.name_any())).await, Ok(None))
         };
-        if is_crowded_out || is_gone().await {
+        let is_served = || {
+            let here = view.bindings_in(&namespace);
+            here.is_some_and(|here| here.contains_key(&key))
+        };
+        if is_crowded_out || !self.series.admit(&key, is_served()) || is_gone().await {
             // An attempt to mint that was under way when it was deleted brings its series back, and those that are not served
             // are without a bound.
             parts.metrics.registries.detached(&key);
+            self.series.remove(&key);
         }
         let next = next.unwrap_or(self.resync_interval).min(self.resync_interval);
         Action::requeue(next.max(MIN_REQUEUE_INTERVAL))
@@ -235,8 +266,10 @@ impl BindingController {
     /// That a binding is one of more than are served in its namespace, if so.
     fn crowded_out(&self, binding: &AttachedRegistry, namespace: &str) -> Option<MintFailure> {
         let served = self.mints.parts.watches.view.bindings_in(namespace)?;
+        // The one that it replaces under its name takes no place from it.
+        let others = || served.values().filter(|other| other.name() != binding.name());
         let is_older = |other: &Arc<AttachedRegistry>| other.seniority() < binding.seniority();
-        let is_crowded_out = served.len() >= MAX_SERVED && served.values().all(is_older);
+        let is_crowded_out = others().count() >= MAX_SERVED && others().all(is_older);
         is_crowded_out.then(|| MintFailure {
             reason: Reason::TooManyBindings,
             message: with_advice(
@@ -327,6 +360,12 @@ impl BindingController {
         let watches = &self.mints.parts.watches;
         let mut changes = watches.changes();
         let mut ticks = tokio::time::interval(self.resync_interval);
+        // Those that never had a credential have series too.
+        let all = || {
+            let mut all = watches.credentials.registries();
+            all.extend(self.series.keys());
+            all
+        };
         loop {
             let keys = tokio::select! {
                 change = changes.recv() => match change {
@@ -336,10 +375,10 @@ impl BindingController {
                         | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Noted(_)
                         | Change::ServiceAccounts(_),
                     ) => continue,
-                    Err(RecvError::Lagged(_)) => watches.credentials.registries(),
+                    Err(RecvError::Lagged(_)) => all(),
                     Err(RecvError::Closed) => return,
                 },
-                _ = ticks.tick() => watches.credentials.registries(),
+                _ = ticks.tick() => all(),
             };
             for key in keys {
                 if !watches.view.is_attached(&key) {
@@ -379,12 +418,26 @@ impl BindingController {
         };
         match gone.await {
             Ok(false) => {}
-            Ok(true) => parts.metrics.registries.detached(key),
+            Ok(true) => {
+                parts.metrics.registries.detached(key);
+                self.series.remove(key);
+            }
             Err(error) => {
                 tracing::warn!(binding = key, %error, "could not delete what is left of a deleted AcrPullBinding; will retry");
             }
         }
     }
+}
+
+/// Whether a binding's status says already that it is one of more than are served, and nothing is to be done about it.
+fn is_told(object: &AcrPullBinding, failure: &MintFailure) -> bool {
+    let status = object.status.as_ref();
+    let conditions = status.into_iter().flat_map(|status| &status.conditions);
+    failure.reason == Reason::TooManyBindings
+        && conditions.into_iter().any(|condition| {
+            condition.reason == failure.reason.as_str()
+                && condition.observed_generation == object.metadata.generation
+        })
 }
 
 /// How a binding stands that gets no pull secret.

@@ -11,6 +11,7 @@ mod notes;
 mod pull_right;
 pub mod refresh;
 mod rewrites;
+mod series;
 mod shares;
 mod status;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! How much of the work on bindings is for one namespace at a time: who owns one with many that fail, or hang, keeps nobody else
-//! waiting.
+//! How much of the work on bindings is for one namespace at a time: one namespace with many that fail, or hang, keeps no other
+//! one waiting.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
