@@ -225,8 +225,10 @@ impl Watches {
                 Event::InitDone => {
                     let mut versions = self.versions();
                     versions.set_namespaces(std::mem::take(&mut listed_versions), now());
-                    let changes = self.view.set_namespaces(std::mem::take(&mut listed));
-                    self.tell_all(changes.into_iter().map(Change::Namespace).collect(), filled);
+                    let (changes, gone) = self.view.set_namespaces(std::mem::take(&mut listed));
+                    let gone = gone.into_iter().map(Change::NamespaceGone);
+                    let changes = gone.chain(changes.into_iter().map(Change::Namespace));
+                    self.tell_all(changes.collect(), filled);
                 }
                 Event::Apply(namespace) => {
                     let name = namespace.name_any();
@@ -506,10 +508,11 @@ mod tests {
         let watches = Watches::new(Arc::default());
         let mut changes = watches.changes();
         let filled = AtomicBool::default();
-        let events = [list(&["a", "b"]), list(&["a", "b"]), list(&["a", "b", "c"])];
+        let events = [list(&["a", "b"]), list(&["a", "b"]), list(&["a", "c"])];
         let events = futures::stream::iter(events.into_iter().flatten());
         watches.follow_namespaces(events, &filled).await;
         assert_eq!(changes.try_recv(), Ok(Change::Everything));
+        assert_eq!(changes.try_recv(), Ok(Change::NamespaceGone("b".to_owned())));
         let came = NamespaceChange {
             name: "c".to_owned(),
             before: None,

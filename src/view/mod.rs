@@ -245,6 +245,11 @@ impl View {
     /// Takes a new set of registries.
     pub fn set_registries(&self, registries: AttachedRegistries) {
         self.registries.store(Arc::new(registries));
+        // A namespace that nobody asks about again would keep the former ones in memory.
+        let bound = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        for bound in bound.values() {
+            bound.layer.store(None);
+        }
     }
 
     /// Takes a new set of bindings.
@@ -274,12 +279,14 @@ impl View {
         self.write().0.remove(name);
     }
 
-    /// Takes all namespaces at one time; returns which of them are new or changed.
-    pub fn set_namespaces(&self, namespaces: Namespaces) -> Vec<NamespaceChange> {
+    /// Takes all namespaces at one time; returns which of them are new or changed, and the names of those that are gone.
+    pub fn set_namespaces(&self, namespaces: Namespaces) -> (Vec<NamespaceChange>, Vec<String>) {
         let mut known = self.write();
         let changes = namespaces.changes_since(&known);
+        let gone = known.0.keys().filter(|name| !namespaces.0.contains_key(*name));
+        let gone = gone.map(ToString::to_string).collect();
         *known = namespaces;
-        changes
+        (changes, gone)
     }
 
     /// What a Pod of this ServiceAccount may name, or of the one that a Pod has which names none; nothing where it may name any
@@ -353,13 +360,15 @@ mod tests {
         let view = View::default();
         let (old, new) = (labels(&[("team", "a")]), labels(&[("team", "b")]));
         let list = |other: &Labels| [("apps", &old), ("other", other)].into_iter().collect();
-        assert_eq!(view.set_namespaces(list(&old)).len(), 2);
-        assert_eq!(view.set_namespaces(list(&old)), []);
+        assert_eq!(view.set_namespaces(list(&old)).0.len(), 2);
+        assert_eq!(view.set_namespaces(list(&old)), (vec![], vec![]));
         let change = NamespaceChange {
             name: "other".to_owned(),
             before: Some(old.clone()),
         };
-        assert_eq!(view.set_namespaces(list(&new)), [change]);
+        assert_eq!(view.set_namespaces(list(&new)), (vec![change], vec![]));
+        let fewer = [("apps", &old)].into_iter().collect();
+        assert_eq!(view.set_namespaces(fewer), (vec![], vec!["other".to_owned()]));
     }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
