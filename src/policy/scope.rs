@@ -90,6 +90,13 @@ impl Scope {
         Self { mode, ..self }
     }
 
+    /// The same, which leaves out these as well.
+    #[must_use]
+    pub fn without(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
+        self.excluded.extend(namespaces);
+        self
+    }
+
     /// The namespaces that are left out by name, in order.
     pub fn excluded(&self) -> impl Iterator<Item = &str> {
         self.excluded.iter().map(String::as_str)

@@ -152,7 +152,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     let is_installed = installed.is_some();
     let policies = policies::read(&client, installed.as_ref()).await;
     let rules = if args.output == AuditOutput::OpenReports {
-        policies::rules(&client).await
+        policies::rules(&client).await?.unwrap_or_default()
     } else {
         Policy::default()
     };

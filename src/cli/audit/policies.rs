@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::api::acr_index::AcrIndex;
 use crate::api::names::INDEX;
+use crate::cli::CliError;
+use crate::cli::flags::kubeconfig::{Role, refusal_without};
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::Scope;
@@ -207,17 +209,22 @@ fn contains(present: Option<&Value>, shipped: Option<&Value>) -> bool {
     }
 }
 
-/// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; its defaults where that
-/// can't be read.
-pub(in crate::cli) async fn rules(client: &Client) -> Policy {
+/// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; nothing where there is
+/// none. A cluster that does not say so must not be taken for one that allows all.
+pub(in crate::cli) async fn rules(client: &Client) -> Result<Option<Policy>, CliError> {
     let indexes: Api<AcrIndex> = Api::all(client.clone());
-    let index = call(indexes.get_opt(INDEX)).await.ok().flatten();
+    let index = match call(indexes.get_opt(INDEX)).await {
+        Ok(index) => index,
+        // Before the kind was there, nor was the object.
+        Err(error) if is_unserved(&error) => None,
+        Err(error) => return Err(refusal_without(Role::View, "the AcrIndex can't be read", &error)),
+    };
     let named = |name: &str| Action::ALL.into_iter().find(|action| action.as_str() == name);
     let default = Policy::default();
-    index.map_or(default, |index| Policy {
+    Ok(index.map(|index| Policy {
         unattached: named(&index.spec.unattached).unwrap_or(default.unattached),
         forbidden: named(&index.spec.forbidden).unwrap_or(default.forbidden),
-    })
+    }))
 }
 
 /// An object, if it is there; nothing where that can't be read.

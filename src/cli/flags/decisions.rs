@@ -76,15 +76,13 @@ impl ClusterDecisionFlags {
         self.flags.settings()
     }
 
-    /// What the flags say, and a cluster of what they don't.
+    /// What the flags say, and a cluster of what they don't. Namespaces are excluded by either.
     pub(in crate::cli) fn settings_over(&self, cluster: Settings) -> Settings {
-        let own = self.settings();
         let is_given = |name| self.given.contains(name);
-        let scope = if is_given("own_namespace") || is_given("exclude_namespaces") {
-            own.scope.with_mode(cluster.scope.mode())
-        } else {
-            cluster.scope
-        };
+        // A cluster does not say which of them are excluded by a flag: those that flags name here come besides.
+        let own = is_given("own_namespace").then(|| self.flags.own_namespace.as_str().to_owned());
+        let excluded = self.flags.exclude_namespaces.iter().cloned().chain(own);
+        let scope = cluster.scope.without(excluded);
         Settings {
             scope: if is_given("mode") {
                 scope.with_mode(self.flags.mode)
@@ -192,6 +190,10 @@ mod tests {
         );
         let excluded = settings(&["--exclude-namespaces=a,b"]);
         let names = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(excluded.scope, Scope::new(Mode::OptIn, "pullpass-system", names));
+        let names = names.into_iter().chain(["legacy".to_owned()]);
+        assert_eq!(excluded.scope, Scope::new(Mode::OptIn, "elsewhere", names));
+        let elsewhere = settings(&["--own-namespace=other"]);
+        let names = ["legacy".to_owned(), "other".to_owned()];
+        assert_eq!(elsewhere.scope, Scope::new(Mode::OptIn, "elsewhere", names));
     }
 }

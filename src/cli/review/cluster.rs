@@ -11,8 +11,14 @@ use crate::cli::flags::decisions::ClusterDecisionFlags;
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::kubernetes::call::call;
 use crate::policy::decision::Settings;
+use crate::policy::rules::Policy;
 use crate::view::StrictAccounts;
 use crate::view::manifests::Manifests;
+
+const NOT_INSTALLED: &str = "the cluster has no webhook configuration of pullpass: this is what pullpass would do if it were \
+                             installed with these flags";
+const NO_INDEX: &str = "the cluster has no AcrIndex, which says what happens to images of registries that are not attached: \
+                        --unattached and --forbidden count, or their defaults";
 
 /// What is known of where the Pods would be.
 #[derive(Default)]
@@ -23,6 +29,8 @@ pub(super) struct Known {
     pub(super) accounts: StrictAccounts,
     /// Whether a cluster said it.
     pub(super) is_of_cluster: bool,
+    /// What the cluster does not say, and what was taken instead.
+    pub(super) gaps: Vec<&'static str>,
 }
 
 /// Reads what concerns these namespaces. What no flag says of decisions, the webhook's configuration and the AcrIndex say.
@@ -32,13 +40,16 @@ pub(super) async fn read(
     namespaces: &BTreeSet<String>,
 ) -> Result<Known, CliError> {
     let client = cluster.client().await?;
-    let of_cluster = Settings {
-        scope: match installed_scope(&client).await? {
-            Some(scope) => scope,
-            None => flags.settings().scope,
-        },
-        policy: policies::rules(&client).await,
-    };
+    let mut gaps = Vec::new();
+    let scope = installed_scope(&client).await?.unwrap_or_else(|| {
+        gaps.push(NOT_INSTALLED);
+        flags.settings().scope
+    });
+    let policy = policies::rules(&client).await?.unwrap_or_else(|| {
+        gaps.push(NO_INDEX);
+        Policy::default()
+    });
+    let of_cluster = Settings { scope, policy };
     let (attached, _) = registries::read(&client).await?;
     let api: Api<Namespace> = Api::all(client.clone());
     let (mut labels, mut bound, mut accounts) = (HashMap::new(), Vec::new(), StrictAccounts::default());
@@ -59,5 +70,6 @@ pub(super) async fn read(
         settings: flags.settings_over(of_cluster),
         accounts,
         is_of_cluster: true,
+        gaps,
     })
 }

@@ -189,6 +189,9 @@ fn notes(report: &mut Report, known: &Known, unknown: BTreeSet<String>, passed_o
             )
         });
     }
+    for gap in &known.gaps {
+        report.note((*gap).to_owned());
+    }
     for registry in known.manifests.in_other_cloud() {
         report.note(format!(
             "{} is in another cloud and counts as attached: whether pullpass takes its host depends on \
