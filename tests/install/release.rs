@@ -93,11 +93,10 @@ fn the_same_binaries_make_the_same_release() -> Test {
         format!("pullpass-{VERSION}.tgz"),
         format!("pullpass-registries-{VERSION}.tgz"),
         "install.yaml".to_owned(),
-        "notes.md".to_owned(),
         "pullpass-darwin-arm64.tar.gz".to_owned(),
         "pullpass-windows-amd64.zip".to_owned(),
         "pullpass.yaml".to_owned(),
-        "image/index.json".to_owned(),
+        format!("pullpass-image-{VERSION}.tar"),
     ] {
         assert!(listed.contains(&format!("  {file}\n")), "no {file} in {listed}");
     }
