@@ -27,7 +27,7 @@ fn helm_has_nothing_to_say_against_the_chart() -> Test {
 }
 
 #[test]
-fn the_notes_warn_of_the_failure_policy_fail() -> Test {
+fn the_notes_warn_of_fail_and_say_how_to_uninstall() -> Test {
     for (policy, warns) in [("Fail", true), ("Ignore", false)] {
         let output = helm(&Scratch::new()?)?
             .args(["install", "pullpass", CHART, "--namespace", "pullpass-system"])
@@ -38,6 +38,14 @@ fn the_notes_warn_of_the_failure_policy_fail() -> Test {
         let (_, notes) = printed.split_once("NOTES:").ok_or("there are no notes")?;
         for part in ["failurePolicy is Fail", "network plugins", "excludeNamespaces"] {
             assert_eq!(notes.contains(part), warns, "{policy}: {part}: {notes}");
+        }
+        // What shows that all pull secrets are gone: the Secrets of pullpass itself stay for some minutes.
+        let gone = r"--for=jsonpath='{.metadata.annotations.pullpass\.dev/pull-secrets}'=deleted";
+        for (place, text) in [
+            ("NOTES.txt", notes),
+            ("docs/install.md", include_str!("../../docs/install.md")),
+        ] {
+            assert!(text.contains(gone), "{place} lacks {gone}");
         }
     }
     Ok(())
