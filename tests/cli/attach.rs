@@ -377,7 +377,7 @@ fn a_refusal_of_the_api_server_comes_before_any_write() -> Test {
         "{said}"
     );
     assert_eq!(identity_secret(world, &login)?, None);
-    let said = attach_with(world, &login, &login.password, &["--namespace=nowhere"])?.failed(1)?;
+    let said = attach_with(world, &login, &login.password, &["--own-namespace=nowhere"])?.failed(1)?;
     assert!(said.contains("there is no namespace nowhere"), "{said}");
     assert!(world.registry(&login).is_err());
     Ok(())

@@ -27,6 +27,14 @@ impl AttachingObject {
         }
     }
 
+    /// Its UID: another object of its name has another.
+    pub fn uid(&self) -> Option<String> {
+        match self {
+            Self::Registry(object) => object.uid(),
+            Self::Binding(object) => object.uid(),
+        }
+    }
+
     /// Its status.
     pub fn status(&self) -> Option<&AcrRegistryStatus> {
         match self {

@@ -8,6 +8,7 @@ use super::account::{AccountIds, decide, manifest};
 use super::grant::{Grant, named, not_installed};
 use super::plan::{BindPlan, Place};
 use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::names::token_grant;
 use crate::cli::CliError;
 use crate::cli::flags::dry_run::DryRun;
 use crate::cli::flags::kubeconfig::{Role, refusal_without};
@@ -107,7 +108,8 @@ impl<'a> Cluster<'a> {
             };
             let deleted = grant
                 .withdraw(&self.client, self.own_namespace, self.place.name, self.dry_run)
-                .await?;
+                .await
+                .map_err(|error| self.kept(before, &error))?;
             let deleted = deleted.into_iter().map(|kind| named(kind, before));
             changes.extend(deleted.map(|name| (name, ObjectChange::Deleted)));
         }
@@ -187,6 +189,16 @@ impl<'a> Cluster<'a> {
             Some(status) if status.code == 404 => not_installed(),
             _ => refusal_without(Role::Bind(namespace), what, error),
         }
+    }
+
+    /// That the grant of the ServiceAccount before could not be taken back, after the AcrPullBinding names another.
+    fn kept(&self, before: &str, error: &CliError) -> CliError {
+        let name = token_grant(before);
+        CliError::Failed(format!(
+            "{error}. The AcrPullBinding names ServiceAccount {} now, but pullpass may still ask for tokens of {before}: delete \
+             that grant with `kubectl delete rolebinding,role {name} --namespace {}`",
+            self.place.account, self.place.namespace
+        ))
     }
 
     fn not_owner(&self, what: &str, error: &CallError) -> CliError {

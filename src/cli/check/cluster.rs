@@ -369,7 +369,10 @@ async fn events(client: &Client, object: &AttachingObject) -> Result<Vec<Registr
     let about =
         ListParams::default().fields(&format!("involvedObject.kind={kind},involvedObject.name={name}"));
     let found = call(events.list(&about)).await.map_err(|error| error.words())?;
-    let mut told: Vec<_> = found.items.into_iter().map(told).collect();
+    // Those of a former object of that name say nothing of this one.
+    let uid = object.uid();
+    let is_of_it = |event: &Event| event.involved_object.uid == uid;
+    let mut told: Vec<_> = found.items.into_iter().filter(is_of_it).map(told).collect();
     told.sort_by(|a, b| a.time.cmp(&b.time));
     let old = told.len().saturating_sub(MAX_EVENTS);
     Ok(told.split_off(old))
