@@ -238,7 +238,7 @@ fn the_documented_values_fit_the_chart_in() -> Test {
     let pod = pod.ok_or("there is no Pod")?;
     assert_eq!(
         pod.pointer("/containers/0/image"),
-        Some(&json!("mirror.contoso.com/pullpass:0.1.0"))
+        Some(&json!("mirror.contoso.com/pullpass:0.2.0"))
     );
     assert_eq!(
         pod.pointer("/imagePullSecrets"),

@@ -69,12 +69,12 @@ fn labels_of_the_webhook_are_the_users() -> Test {
 fn images_come_from_the_registry_of_an_umbrella_chart() -> Test {
     let digest = format!("sha256:{}", "0".repeat(64));
     for (image, global, expected) in [
-        (json!({}), json!({}), "pullpass:0.1.0"),
-        (json!({}), json!({"imageRegistry": null}), "pullpass:0.1.0"),
+        (json!({}), json!({}), "pullpass:0.2.0"),
+        (json!({}), json!({"imageRegistry": null}), "pullpass:0.2.0"),
         (
             json!({}),
             json!({"imageRegistry": "mirror.test"}),
-            "mirror.test/pullpass:0.1.0",
+            "mirror.test/pullpass:0.2.0",
         ),
         (
             json!({"repository": "tools/pullpass", "tag": "1"}),
@@ -84,12 +84,12 @@ fn images_come_from_the_registry_of_an_umbrella_chart() -> Test {
         (
             json!({"repository": "contoso.azurecr.io/tools/pullpass", "digest": digest}),
             json!({"imageRegistry": "mirror.test"}),
-            &format!("mirror.test/tools/pullpass:0.1.0@{digest}"),
+            &format!("mirror.test/tools/pullpass:0.2.0@{digest}"),
         ),
         (
             json!({"repository": "localhost/pullpass"}),
             json!({"imageRegistry": "mirror.test/"}),
-            "mirror.test/pullpass:0.1.0",
+            "mirror.test/pullpass:0.2.0",
         ),
     ] {
         let deployment = deployment(&json!({"image": image, "global": global}))?;
