@@ -73,7 +73,7 @@ pub struct AcrPullBindingSpec {
     #[schemars(length(max = 300))]
     #[x_kube(validation = registry_rules::is_resource_id())]
     pub resource_id: Option<String>,
-    /// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`. `Other` is the cloud that the
+    /// The Azure cloud. Default: the one that has the suffix of `loginServer`, else `Public`. `Other` is the cloud that the
     /// settings of pullpass describe (`--other-cloud-suffix`), for a `loginServer` that ends in its suffix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<CloudName>,
@@ -82,7 +82,7 @@ pub struct AcrPullBindingSpec {
     #[schemars(length(max = 200))]
     #[x_kube(validation = registry_rules::is_audience())]
     pub audience: Option<String>,
-    /// The ServiceAccount of this namespace as whose identity is pulled: its annotations
+    /// The ServiceAccount of this namespace whose identity pulls the images: its annotations
     /// `azure.workload.identity/client-id` and `azure.workload.identity/tenant-id` say which identity that is. The owner of the
     /// namespace lets pullpass ask for its tokens by a Role (`create` on `serviceaccounts/token`) and a RoleBinding.
     #[schemars(

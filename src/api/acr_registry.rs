@@ -76,7 +76,7 @@ pub struct AcrRegistrySpec {
     #[schemars(length(max = 300))]
     #[x_kube(validation = registry_rules::is_resource_id())]
     pub resource_id: Option<String>,
-    /// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`. `Other` is the cloud that the
+    /// The Azure cloud. Default: the one that has the suffix of `loginServer`, else `Public`. `Other` is the cloud that the
     /// settings of pullpass describe (`--other-cloud-suffix`), for a `loginServer` that ends in its suffix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<CloudName>,

@@ -40,7 +40,7 @@ fn of_undistributed_in(namespace: &str, reason: Reason, pull_secret: &str) -> Ve
             format!("kubectl delete secret {pull_secret} --namespace {namespace}"),
         )],
         Reason::SecretsRefused => vec![run(
-            "see whether a quota is used up; else ask who manages the cluster",
+            "see whether a quota is used up; if none is, ask a cluster administrator",
             format!("kubectl describe resourcequotas --namespace {namespace}"),
         )],
         Reason::InvalidSpec

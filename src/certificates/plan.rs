@@ -50,7 +50,7 @@ pub struct RotationPlan {
 }
 
 /// Decides on the next step from what the Secret holds, what is published (nothing, where there is no configuration or
-/// nothing is known of it), what the Secret held when it was good last, and the time.
+/// it could not be read), what the Secret held when it was good last, and the time.
 ///
 /// Every replica serves what the Secret holds. So a certificate of another authority gets there only after that
 /// authority was published for the time of `overlap`, and its predecessor stays published for as long.
@@ -101,7 +101,7 @@ fn whole(
     let leaf = state.leaf.validity();
     // One that expires with its authority is not renewed again and again on the last days.
     let renewable = leaf.until < authority.until;
-    // What is still to begin was made under a clock that was ahead, and no API server takes it. Nothing that such an
+    // What is not yet valid was made under a clock that was ahead, and no API server takes it. Nothing that such an
     // authority signs is of use.
     if !authority.is_to_come(now) && (leaf.is_to_come(now) || (renewable && leaf.renew_at() <= now)) {
         return change(CertificateChange::RenewLeaf);

@@ -48,7 +48,7 @@ impl Validity {
         self.until <= now
     }
 
-    /// Whether it is still to begin. As certificates begin before they are made, only a clock that was far ahead makes one
+    /// Whether it is not yet valid. As certificates begin before they are made, only a clock that was far ahead makes one
     /// like that.
     pub fn is_to_come(&self, now: Timestamp) -> bool {
         now < self.from

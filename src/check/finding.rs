@@ -239,7 +239,7 @@ pub struct StepFailure {
 /// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// It is as it should be.
+    /// It passed.
     Passed {
         /// What was found.
         detail: String,

@@ -77,7 +77,7 @@ impl Log<'_> {
 }
 
 impl Runner<'_> {
-    /// Goes through the steps, and leaves out those that a failed one is needed for.
+    /// Goes through the steps, and leaves out those that depend on a failed one.
     pub async fn run(&self, tell: Tell<'_>) {
         let mut log = Log {
             subject: self.subject,
@@ -139,7 +139,7 @@ impl Runner<'_> {
         log.observed(CheckStep::Challenge, &Observation::Challenged(challenged))
     }
 
-    /// The endpoint that was named: what is asked of the registry itself says nothing of it.
+    /// The endpoint that was named: no call to the registry itself shows whether it works.
     async fn reach_endpoint(&self, log: &mut Log<'_>) {
         let Some(endpoint) = &self.subject.endpoint else {
             return;
@@ -272,7 +272,7 @@ impl Runner<'_> {
         Layers::Elsewhere { host, reached }
     }
 
-    /// The steps that were not come to.
+    /// The steps that were not reached.
     fn leave_out(&self, log: &mut Log<'_>) {
         let why = match (log.failed, &self.subject.identity) {
             // A failed endpoint keeps no other step from being tried.

@@ -10,7 +10,7 @@ use crate::cli::output::print;
 
 /// Print the definitions of the AcrRegistry and AcrIndex resources, in YAML.
 ///
-/// The manifests and the Helm chart have it already. Exit code: 0.
+/// The manifests and the Helm chart contain them. Exit code: 0.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  pullpass crd | kubectl apply --server-side -f -")]
 pub(super) struct CrdArgs {

@@ -21,7 +21,7 @@ impl HttpError {
             .unwrap_or(HTTPS_PORT);
         match self.failure() {
             HttpFailure::Dns => vec![run(
-                "see what the name comes to, and by which DNS; a private endpoint needs its private DNS zone linked to this network",
+                "see what the name resolves to, and by which DNS; a private endpoint needs its private DNS zone linked to this network",
                 format!("nslookup {host}"),
             )],
             HttpFailure::Connect(_) | HttpFailure::ConnectTimeout => vec![say(

@@ -52,13 +52,13 @@ impl IndexMetrics {
             namespaces_left_out: added(
                 to,
                 "pullpass_index_namespaces_left_out",
-                "Namespaces for whose AcrPullBindings the AcrIndex has no room",
+                "Namespaces whose AcrPullBindings do not fit into the AcrIndex",
                 Gauge::default(),
             ),
             strict_namespaces_left_out: added(
                 to,
                 "pullpass_index_strict_namespaces_left_out",
-                "Namespaces for whose ServiceAccounts that enforce mountable secrets the AcrIndex has no room",
+                "Namespaces whose ServiceAccounts that enforce mountable secrets do not fit into the AcrIndex",
                 Gauge::default(),
             ),
         }

@@ -310,7 +310,7 @@ impl Metrics {
         }
     }
 
-    /// Takes whether the API server would take Secrets from pullpass that are not its own; nothing where that is unknown.
+    /// Takes whether the API server would let pullpass write Secrets that it does not own; nothing where that is unknown.
     pub fn set_unfenced(&self, is_open: Option<bool>) {
         self.unfenced.set(is_open.map_or(-1, i64::from));
     }

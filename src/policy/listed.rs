@@ -47,7 +47,7 @@ pub fn key_of_binding(object: &UnreadBinding) -> (String, String) {
     (namespace, key)
 }
 
-/// What a list comes to: one that can't be acted on is attached all the same, and stays what it was before.
+/// The registries of a list: one that can't be acted on is attached all the same, and stays what it was before.
 pub fn read_all(
     objects: impl IntoIterator<Item = Unread>,
     before: &AttachedRegistries,
@@ -68,7 +68,7 @@ pub fn read_all(
     usable.with_unusable(unusable)
 }
 
-/// What a list of the bindings of one namespace comes to: one that can't be acted on stays what it was before.
+/// The bindings of one namespace's list: one that can't be acted on stays what it was before.
 pub fn read_bindings(
     objects: impl IntoIterator<Item = UnreadBinding>,
     before: &BTreeMap<String, Arc<AttachedRegistry>>,

@@ -25,7 +25,7 @@ pub fn would_help<'a>(pod: &Pod, findings: &[CoverageFinding<'a>]) -> Option<&'a
         .find_map(|finding| finding.registry)
 }
 
-/// Whether the Pod was admitted with its pull secrets; none where it says nothing of that.
+/// Whether the Pod was admitted with its pull secrets; none where the findings do not show that.
 pub fn was_injected(findings: &[CoverageFinding<'_>]) -> Option<bool> {
     if findings.iter().any(lacks_a_secret) {
         return Some(false);

@@ -1,4 +1,4 @@
-//! What one image comes to in a namespace: the registry that it is on, and whether the namespace may use it. Admission
+//! The verdict on one image in a namespace: the registry that it is on, and whether the namespace may use it. Admission
 //! and the view on running Pods both map this verdict, so that they can't disagree.
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use crate::policy::rules::Rule;
 use crate::registry::image::{ImageReference, ImageReferenceError, RegistryHost};
 use crate::registry::login_server::LoginServer;
 
-/// What an image comes to.
+/// The verdict on an image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict<'a> {
     /// The text is no image reference: no kubelet pulls it.

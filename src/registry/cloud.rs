@@ -14,7 +14,7 @@ pub enum Cloud {
     China,
 }
 
-/// The Azure cloud. Default: the one that the suffix of `loginServer` tells, else `Public`. `Other` is the cloud that the
+/// The Azure cloud. Default: the one that has the suffix of `loginServer`, else `Public`. `Other` is the cloud that the
 /// settings of pullpass describe (`--other-cloud-suffix`), for a `loginServer` that ends in its suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CloudName {

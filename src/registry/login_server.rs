@@ -117,7 +117,7 @@ impl LoginServer {
     }
 
     /// What the registry's regional endpoints have in common, as a kubelet matches hosts: part by part, with wildcards.
-    /// Nothing is known of such endpoints in a cloud that is none of Azure's.
+    /// Such endpoints are unknown in a cloud that is none of Azure's.
     pub fn regional_pattern(&self) -> Option<String> {
         let label = self.host.split('.').next().unwrap_or_default();
         let suffix = self.cloud?.login_server_suffix();

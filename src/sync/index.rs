@@ -105,7 +105,7 @@ impl IndexController {
         }
     }
 
-    /// The index as it should be, and what has no room in it.
+    /// The index to write, and what has no room in it.
     fn derive(&self) -> (AcrIndexSpec, LeftOut) {
         let view = &self.watches.view;
         let (registries, bindings) = (view.registries(), view.bindings());

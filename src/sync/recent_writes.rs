@@ -154,7 +154,7 @@ mod tests {
         assert!(recent.has(&pair("0"), Timestamp::MAX, begin));
         let later = begin + WRITE_RECENT_INTERVAL;
         recent.add(pair("more"), Timestamp::MAX, None, later);
-        assert_eq!(recent.recent().len(), 1, "those of before make room");
+        assert_eq!(recent.recent().len(), 1, "earlier ones make room");
         recent.expire(later + EMPTIED_INTERVAL);
         assert_eq!(recent.recent().len(), 0);
     }

@@ -31,7 +31,7 @@ use crate::sync::watches::Watches;
 
 /// How many pairs of a workload and a registry are told of.
 const MAX_STANDINGS: usize = 10_000;
-/// How many Reports of before are looked through.
+/// How many earlier Reports are looked through.
 const MAX_KNOWN: usize = 2 * MAX_STANDINGS;
 /// How long the next write waits for its turn.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);

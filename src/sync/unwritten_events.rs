@@ -65,8 +65,8 @@ fn warning((namespace, registry): &Pair, error: &WriteError) -> Option<Warning> 
             Reason::SecretsRefused,
             format!("the pull secret of AcrRegistry {registry} could not be written: {said}"),
             format!(
-                "see whether a quota is used up: kubectl describe resourcequotas --namespace {namespace}; else ask who \
-                 manages the cluster, who sees more in: kubectl describe acrregistry {registry}"
+                "see whether a quota is used up: kubectl describe resourcequotas --namespace {namespace}; if none is, \
+                 ask a cluster administrator, who can see more with: kubectl describe acrregistry {registry}"
             ),
         ),
         WriteError::NamespaceGone | WriteError::Unreachable(_) | WriteError::Timeout => return None,

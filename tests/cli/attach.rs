@@ -81,7 +81,7 @@ fn attaching_a_service_principal_again_changes_nothing() -> Test {
             _ => Err(format!("{object:#}")),
         }
     })?;
-    let (begin, _) = READY.split_once("Whether").ok_or("it says nothing of pulls")?;
+    let (begin, _) = READY.split_once("Whether").ok_or("it does not mention pulls")?;
     let known = format!("{begin}The registry says that the credential may pull from app.\n");
     for flags in [&[][..], &["--name", &login.name]] {
         let again = attach_with(world, &login, &login.password, flags)?.ok()?;
@@ -511,7 +511,7 @@ fn it_is_said_when_pullpass_is_not_installed_or_does_not_run() -> Test {
     assert_eq!(
         said,
         "Waiting for pullpass to mint a credential for myregistry.azurecr.io\npullpass: myregistry.azurecr.io is attached, \
-         but pullpass said nothing of it for 1 s: see that it runs, with kubectl get pods --namespace pullpass-system\n"
+         but pullpass has not updated its status for 1 s. Check that pullpass runs: kubectl get pods --namespace pullpass-system\n"
     );
     let said = attach(&["--no-wait", "--output=name"])?.ok()?;
     assert_eq!(said, "acrregistry.pullpass.dev/myregistry\n");

@@ -27,7 +27,7 @@ fn copy(from: &Path, to: &Path) -> Test {
     Ok(())
 }
 
-/// What the chart makes of these values where the defaults are those of before.
+/// What the chart makes of these values where the defaults are those of an earlier release.
 fn upgraded(values: &Value) -> Result<Vec<Value>, Box<dyn Error>> {
     let scratch = Scratch::new()?;
     let copied = scratch.path().join("chart");

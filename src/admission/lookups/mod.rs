@@ -1,7 +1,7 @@
 //! What the API server is asked for where the caches may be behind it: the attached registries, and one namespace's bindings
 //! and labels.
 //!
-//! A watch says nothing of how far behind it is: the version of a list is that of all that is stored, and an idle watch
+//! A watch does not say how far behind it is: the version of a list is that of all that is stored, and an idle watch
 //! reaches it a minute later. So the API server is asked for the objects themselves, which helps where a watch is stuck, too.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The code of a condition that is not as it should be.
+//! The code of a condition that reports a problem.
 
 use crate::api::reason::Reason;
 use crate::azure::acr::AcrFault;

@@ -14,7 +14,7 @@ use crate::base::clock::whole_seconds;
 use crate::sync::credentials::Version;
 use crate::sync::minting::secret_version;
 
-/// How long a failure of before is thought to be old news, once its cause may have changed. A status that says the same
+/// How long an earlier failure is thought to be old news, once its cause may have changed. A status that says the same
 /// again is not written again, so it can't be told apart; pullpass itself tries immediately.
 pub(in crate::cli) const STALE_STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -96,7 +96,7 @@ pub(in crate::cli) fn judge(
             is_new || is_other || (!is_ready && waited >= STALE_STATUS_TIMEOUT)
         }
     };
-    // While a mint waits for the last one, the status goes on to speak of the credential of before, whatever it says of
+    // While a mint waits for the last one, the status still describes the previous credential, whatever it says of
     // the spec.
     let is_news = match (evidence, is_minted) {
         (Evidence::Generation(_), Some(false)) if is_ready => false,

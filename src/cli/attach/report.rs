@@ -101,8 +101,8 @@ pub(super) fn too_late(
             problem.reason, problem.message
         ),
         None => format!(
-            "{login_server} is attached, but pullpass said nothing of it for {seconds} s: see that it runs, with kubectl \
-             get pods --namespace {own_namespace}"
+            "{login_server} is attached, but pullpass has not updated its status for {seconds} s. Check that pullpass \
+             runs: kubectl get pods --namespace {own_namespace}"
         ),
     })
 }

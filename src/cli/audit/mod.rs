@@ -43,14 +43,14 @@ use crate::view::StrictAccounts;
 
 /// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
 ///
-/// Reads Pods, Namespaces, `ServiceAccounts`, `AcrRegistries`, `AcrPullBindings` and the admission configuration, and no Secret.
+/// Reads Pods, Namespaces, ServiceAccounts, AcrRegistries, AcrPullBindings and the admission configuration, and no Secret.
 /// Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if some Pods are uncovered.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply --server-side -f -"
 )]
 pub(super) struct AuditArgs {
-    /// Look at this namespace only; absent: at all namespaces, whatever the context names
+    /// Look at this namespace only; absent: at all namespaces, regardless of the context
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// Look at all namespaces, as without --namespace
@@ -59,7 +59,7 @@ pub(super) struct AuditArgs {
     /// Look only at Pods whose labels match, for instance app=web,tier!=cache
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
-    /// Leave out what is covered or left alone
+    /// Show only uncovered Pods
     #[arg(long)]
     uncovered: bool,
     /// What to print

@@ -36,7 +36,7 @@ pub(in crate::cli) struct BindArgs {
     /// The namespace; absent: the context's, in a Pod the Pod's, or else default
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<ObjectName>,
-    /// The ServiceAccount of the namespace as whose identity is pulled
+    /// The ServiceAccount of the namespace whose identity pulls the images
     #[arg(long, value_name = "NAME")]
     pub(super) service_account: AccountName,
     /// The AcrPullBinding's name, where it is not the registry's in lower case

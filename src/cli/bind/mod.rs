@@ -162,7 +162,7 @@ async fn until_ready(
     waited.ok_or_else(|| report::too_late(host, place, cluster.own_namespace, seconds, last.as_ref()))
 }
 
-/// Whether waiting does not help. A status that was there before says nothing of what somebody put right since, and is not
+/// Whether waiting does not help. A status that was there before does not show what somebody put right since, and is not
 /// written again where it says the same.
 fn is_final(problem: &Problem, is_changed: bool, waited: Duration) -> bool {
     let is_news = is_changed || waited >= STALE_STATUS_TIMEOUT;

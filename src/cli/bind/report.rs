@@ -118,8 +118,8 @@ pub(super) fn too_late(
             problem.reason, problem.message
         ),
         None => format!(
-            "{login_server} is bound to namespace {namespace}, but pullpass said nothing of it for {seconds} s: see that it \
-             runs, and has the component bindings: kubectl get pods --namespace {own_namespace}"
+            "{login_server} is bound to namespace {namespace}, but pullpass has not updated its status for {seconds} s. Check \
+             that pullpass runs, and has the component bindings: kubectl get pods --namespace {own_namespace}"
         ),
     })
 }

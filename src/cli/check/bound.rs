@@ -1,4 +1,4 @@
-//! The AcrPullBinding of a namespace, and its ServiceAccount as whose identity it is checked.
+//! The AcrPullBinding of a namespace, and the ServiceAccount whose identity the check uses.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::ListParams;

@@ -27,7 +27,7 @@ use crate::cli::flags::seconds::seconds;
 use crate::cli::{CliError, block_on};
 use crate::registry::login_server::LoginServer;
 
-/// Say whether pullpass is well, or what stands between an identity and the images of a registry, and what to do about it.
+/// Check the installation, or find out why an identity can't pull from a registry, and how to fix it.
 ///
 /// Without a registry, looks at the installation. With one, goes from DNS to a pull token, step by step, as the identity of an
 /// AcrRegistry or of the flags, or with --namespace of the AcrPullBinding there; with --repository on to a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the
@@ -58,7 +58,7 @@ pub(super) struct CheckArgs {
         conflicts_with = "in_cluster"
     )]
     repository: Option<String>,
-    /// Say how the running pullpass stands with the registry, by what it has left in the cluster, and ask nobody else
+    /// Report what the running pullpass has recorded about the registry in the cluster; contact neither pullpass nor Azure
     #[arg(long, requires = "registry", conflicts_with_all = ["kind", "tenant_id", "client_id"])]
     in_cluster: bool,
     /// What to print
@@ -114,7 +114,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
 }
 
 async fn from_here(args: &CheckArgs, registry: &str) -> Result<Report, CliError> {
-    // The shortest mistakes to make are told of before anybody is asked.
+    // The easiest mistakes are reported before any call.
     let http = args.azure.http_within(args.timeout)?;
     let minter = args.azure.minter_by(http.clone());
     let subject = subject(args, registry).await?;

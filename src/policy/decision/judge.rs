@@ -36,7 +36,7 @@ pub(super) struct Judge<'a, 'l> {
 /// Registries whose pull secrets a Pod needs, by the order in which it gets them.
 type Needed<'a> = BTreeMap<(bool, &'a str), &'a AttachedRegistry>;
 
-/// What the images of a request come to, gathered image by image.
+/// What follows from the images of a request, gathered image by image.
 #[derive(Default)]
 struct Tally<'a> {
     is_on_acr: bool,
@@ -167,7 +167,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
     }
 
-    /// Adds what one image comes to.
+    /// Adds what follows from one image.
     fn weigh(&self, image: &PodImage<'_>, verdict: &Verdict<'a>, tally: &mut Tally<'a>) {
         match verdict {
             Verdict::Elsewhere(_) => {}

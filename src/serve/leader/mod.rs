@@ -28,7 +28,7 @@ use crate::kubernetes::call::{CallError, call_within};
 use crate::sync::index::IndexWritten;
 use crate::sync::secrets::SweptNote;
 
-/// How often everyone looks at it: so long nobody leads after the Lease was given back.
+/// The poll interval, and so the longest time without a leader after the Lease was released.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one that does not lead waits after looks that failed. The leader goes on at its pace, since it has to renew
 /// the Lease in time.

@@ -241,7 +241,7 @@ impl RegistryController {
         // What failed with other inputs says nothing about these.
         let (last_failure, memory) = self.recall(registry.name(), &resolved.inputs);
         let failures = memory.as_ref().map(|memory| &memory.failures);
-        // One that an earlier release made says nothing of its spec: it goes to no other namespace, so it is minted again.
+        // One that an earlier release made does not record its spec: it goes to no other namespace, so it is minted again.
         let current = held.as_ref().filter(|(held, _)| held.is_of(registry));
         let clocks = Instants {
             wall: now,

@@ -223,7 +223,7 @@ fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, Strin
     (true, "Minted".to_owned(), message.to_owned())
 }
 
-/// Whether the pull secrets are where they should be. What one namespace's owner does there says nothing of the credential.
+/// Whether the pull secrets are where they should be. What one namespace's owner does there is no fault of the credential.
 fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
     let tally = facts.tally;
     let (reason, cause) = if let Some((namespace, said)) = &tally.refusal {

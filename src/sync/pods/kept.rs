@@ -560,7 +560,7 @@ mod tests {
         assert_eq!(PodKey::of(&without), PodKey::Other(format!("apps/{guid}").into()));
     }
 
-    /// What the counts come to when every Pod is judged by itself.
+    /// The counts when every Pod is judged by itself.
     fn counted(pods: &HashMap<u32, Pod>) -> (u64, Vec<(String, u64)>) {
         let mut groups = BTreeMap::<String, u64>::new();
         let mut uncovered = 0;

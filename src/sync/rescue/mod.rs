@@ -301,9 +301,9 @@ impl Notice {
     fn text(&self) -> String {
         let Self { owner, rest, .. } = self;
         format!(
-            "A Pod of {owner} was evicted so that the next one gets its image pull secret, and this one has none either: the \
-             API server does not reach pullpass, or does not ask it about this Pod. No Pod of {owner} is evicted for {} \
-             minutes, unless one is seen that has its secret",
+            "A Pod of {owner} was evicted, but its replacement has no pull secret either: the API server does not reach pullpass, \
+             or does not ask it about this Pod. Evictions for {owner} are paused for {} minutes, or until a replacement has its \
+             pull secret",
             rest.as_mins()
         )
     }

@@ -356,7 +356,7 @@ impl SecretsController {
             }
         }
         match (step, &result) {
-            // Nobody needs it any more: a failure says nothing of what there is now.
+            // Nobody needs it any more: a failure no longer matters.
             (Step::Nothing, _) => {
                 if work.written.get(&pair).is_some_and(Result::is_err) {
                     work.written.remove(&pair);

@@ -165,7 +165,7 @@ async fn a_credential_of_another_spec_is_written_nowhere() {
             .set_registries(std::iter::once(registry).collect());
         assert_eq!(step(), expected);
     }
-    // One that an earlier release minted says nothing of its spec.
+    // One that an earlier release minted does not record its spec.
     let of_earlier = HeldCredential {
         fingerprint: None,
         refreshed_at: Timestamp::MAX,
@@ -321,7 +321,7 @@ async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
     let wider = |teams| selecting(7, teams, "Eager");
     assert_eq!(ask(&mut work, wider("t8,t9")), (20, 0), "one team more");
     assert_eq!(ask(&mut work, wider("t8")), (0, 20), "and one less");
-    // The leader has read the identity under the selector of before.
+    // The leader has read the identity under the previous selector.
     let held = controller.watches.credentials.of("r7").unwrap();
     let noted = |namespaces: &str| {
         let namespaces = Some(namespaces.to_owned());
@@ -1318,7 +1318,7 @@ async fn a_refused_deletion_waits_whatever_is_edited() {
     let mut work = Work::default();
     controller.look_at_everything(&mut work);
     work.written.insert(mine("apps"), Ok(Timestamp::UNIX_EPOCH));
-    // A write that was refused long ago says nothing of the deletion.
+    // A write that was refused long ago does not count for the deletion.
     let refused = WriteError::Api("no".to_owned());
     for _ in 0..20 {
         work.failed(&mine("apps"), false, &refused, now());

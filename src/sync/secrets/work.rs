@@ -325,7 +325,7 @@ impl Work {
     pub(super) fn failed(&mut self, pair: &SharedPair, is_deletion: bool, error: &WriteError, now: Instant) {
         let was_deletion = self.undeleted.contains(pair);
         if is_deletion != was_deletion {
-            // The other one says nothing of this one.
+            // A failure of the other one does not count for this one.
             self.forget_failure(pair);
         }
         if is_deletion {
