@@ -502,7 +502,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/admission/written.rs",
         "WRITTEN_INTERVAL: Duration = Duration::from_mins(1);",
         "docs/limits.md",
-        "A Pod waits for nothing where its pull secret was written in the minute before",
+        "Its pull secret was written in the minute before",
     ),
     (
         "src/admission/lookups/mod.rs",
@@ -580,7 +580,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/minting/pull_right.rs",
         "QUESTION_INTERVAL: Duration = Duration::from_hours(1);",
         "README.md",
-        "ACR is asked about once an hour what a credential may pull",
+        "About once an hour, pullpass also asks ACR what a credential may pull",
     ),
     (
         "src/sync/minting/pull_right.rs",

@@ -137,7 +137,7 @@ impl World {
         Ok(list.pointer("/items/0").cloned())
     }
 
-    /// Waits until the Secret is as it should be.
+    /// Waits until the Secret passes a check.
     pub fn wait_for_secret(
         &self,
         what: &str,

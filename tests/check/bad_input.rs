@@ -1,4 +1,4 @@
-//! What is told of before anybody is asked.
+//! What is reported before any call.
 
 use std::io::Write;
 use std::process::Stdio;

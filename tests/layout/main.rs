@@ -1,5 +1,6 @@
 //! The layout of the repository: arrows between folders go down, and what documents name is there.
 
+mod prose;
 mod runs;
 
 use std::error::Error;

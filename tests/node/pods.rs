@@ -40,7 +40,7 @@ impl World<'_> {
         Ok(self.cluster.get_json(&["pod", name, "--namespace", namespace])?)
     }
 
-    /// Waits until a Pod is as it should be. Where it is not, the Events say why.
+    /// Waits until a Pod passes a check. Where it does not, the Events say why.
     pub fn wait_for_pod<T>(
         &self,
         namespace: &str,

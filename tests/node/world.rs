@@ -191,7 +191,7 @@ impl<'a> World<'a> {
         self.azure.counts().calls_at(Step::Manifest, &registry.login.host)
     }
 
-    /// Waits until the pull secret of a registry is as it should be.
+    /// Waits until the pull secret of a registry passes a check.
     pub fn wait_for_secret(
         &self,
         namespace: &str,

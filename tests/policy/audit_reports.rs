@@ -118,7 +118,7 @@ fn reports_are_what_the_api_server_and_readers_take() -> Test {
     let list: Value = serde_saphyr::from_str(&audit(&cluster)?)?;
     assert_eq!(result(&list, "proxy"), Some("fail"));
 
-    // The Reports of before go by their label, and no others.
+    // The earlier Reports go by their label, and no others.
     let uid = define_other(&cluster)?;
     let ours = "app.kubernetes.io/managed-by=pullpass";
     cluster.run(&[

@@ -118,7 +118,7 @@ fn failures_of_policies_are_counted_as_the_alert_reads_them() -> Test {
         (declines, absent, conditions, r#"kind="policy""#),
         (declines, dear, conditions, r#"kind="policy""#),
     ] {
-        // A policy of before is replaced, so that nothing of it is counted.
+        // The previous policy is replaced, so that nothing of it is counted.
         let policies = shipped.replace(place, instead);
         assert_ne!(policies, shipped);
         cluster.run_with_input(&["apply", "--filename", "-"], &policies)?;

@@ -59,7 +59,7 @@ fn ask_for(world: &World, login: &Login, identity: &Value) -> Test {
             "namespaces": {"matchLabels": {"team": login.name}},
         },
     });
-    // The one of before would be merged with this one.
+    // The previous one would be merged with this one.
     world.cluster.run(&[
         "delete",
         "acrregistry",

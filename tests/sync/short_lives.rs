@@ -66,7 +66,7 @@ fn credentials_are_refreshed_early_and_survive_an_outage() -> Test {
             .is_some()
     );
     let kept = world.wait_for_secret(&namespace, &login)?;
-    // Admission needs nothing of Azure, and a namespace that is new has the credential of before.
+    // Admission needs nothing of Azure, and a namespace that is new has the previous credential.
     let meanwhile = world.namespace_in_need(&login)?;
     let secret = world.wait_for_secret(&meanwhile, &login)?;
     assert_eq!(secret.get("data"), kept.get("data"));

@@ -258,7 +258,7 @@ impl<'a> World<'a> {
         self.wait_for_secret_that(namespace, login, "be there", |_| true)
     }
 
-    /// Waits until the pull secret of a registry is as it should be.
+    /// Waits until the pull secret of a registry passes a check.
     pub fn wait_for_secret_that(
         &self,
         namespace: &str,

@@ -339,7 +339,7 @@ pub fn is_of_the_webhook(message: &str) -> bool {
     message.contains("failed calling webhook")
 }
 
-/// Whether the API server had too much to do, or was about to start or to end, and says nothing of the Pod.
+/// Whether the API server had too much to do, or was about to start or to end, so that this is not about the Pod.
 fn is_of_the_api_server(status: &Status) -> bool {
     !is_of_the_webhook(&status.message)
         && (matches!(status.code, 429 | 503 | 504)

@@ -93,7 +93,7 @@ async fn create(race: Arc<Race>, stream: usize) -> Vec<Attempt> {
         if let Some(begun) = race.begun.get(stream) {
             begun.fetch_add(1, Ordering::Relaxed);
         }
-        // Names are never used again: those of before may be there still.
+        // Names are never used again: earlier Pods may be there still.
         let name = format!("race-{}-{stream}-{}", race.login.name, unique());
         let begun = Instant::now();
         let is_later = race.made.get().is_some_and(|made| begun > *made);

@@ -20,7 +20,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What is not as it should be.
+    /// What was missed.
     pub fn missed(&self) -> Vec<String> {
         let Counts {
             admitted,

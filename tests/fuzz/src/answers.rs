@@ -11,7 +11,7 @@ use pullpass::http::Response;
 /// How long a message about an answer is at most, in bytes: it goes into statuses, Events and logs.
 const MAX_MESSAGE: usize = 2048;
 
-/// No answer panics; a failure reads the same each time, shortly and on one line, and says nothing of a token.
+/// No answer panics; a failure reads the same each time, shortly and on one line, and has no part of a token.
 ///
 /// The input is the status in two bytes, a line with `Date`, one with `Retry-After`, and the body.
 pub fn check(input: &[u8]) {

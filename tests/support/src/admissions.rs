@@ -17,7 +17,7 @@ use crate::wait::wait_for;
 /// Only bounds how long a broken test takes.
 const SOON: Duration = Duration::from_mins(2);
 
-/// Whether a Pod is as it should be after its admission.
+/// Whether a Pod is correct after its admission.
 pub type Check = fn(&Value) -> bool;
 
 /// Pods that are created without a pause, in several streams; as dry runs, so that none is left.

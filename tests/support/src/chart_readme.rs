@@ -53,7 +53,7 @@ pub fn chart_readme(chart: &Path) -> Result<String, Error> {
             match kind {
                 Kind::Value(_) if !is_explained => {
                     return Err(Error::Chart(format!(
-                        "values.yaml says nothing of {}",
+                        "values.yaml does not describe {}",
                         entry.name()
                     )));
                 }

@@ -212,7 +212,7 @@ fn attach(
 }
 
 fn deploy(paper: &mut Paper, control_plane: &ControlPlane, has_node: bool) -> Result<(), Error> {
-    paper.step("A Deployment that says nothing of credentials");
+    paper.step("A Deployment without credentials");
     let begin = Instant::now();
     kubectl(
         paper,
