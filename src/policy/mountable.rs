@@ -18,8 +18,11 @@ const MAX_LISTED: usize = 256;
 const MAX_NAME: usize = 253;
 
 /// The pull secrets that a ServiceAccount which enforces mountable secrets lets its Pods name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mountable(BTreeSet<Box<str>>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mountable {
+    listed: BTreeSet<Box<str>>,
+    is_known: bool,
+}
 
 impl Mountable {
     /// Those of a ServiceAccount, as far as they are pullpass'; none where it lets its Pods name any. The API server reads the
@@ -30,22 +33,40 @@ impl Mountable {
         let listed = account.image_pull_secrets.iter().flatten();
         let listed = listed.map(|reference| reference.name.as_str());
         let listed = listed.filter(|name| name.len() <= MAX_NAME && registry_of(name).is_some());
-        enforces.then(|| Self(listed.take(MAX_LISTED).map(Box::from).collect()))
+        enforces.then(|| Self {
+            listed: listed.take(MAX_LISTED).map(Box::from).collect(),
+            is_known: true,
+        })
+    }
+
+    /// What is known of any ServiceAccount of a namespace that has too many that enforce mountable secrets: it may be one, and
+    /// lists nothing that is known.
+    pub const fn unknown() -> Self {
+        Self {
+            listed: BTreeSet::new(),
+            is_known: false,
+        }
+    }
+
+    /// Whether the ServiceAccount is known to enforce mountable secrets.
+    pub const fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Whether a Pod may name this pull secret.
     pub fn allows(&self, pull_secret: &str) -> bool {
-        self.0.contains(pull_secret)
+        self.listed.contains(pull_secret)
     }
 
     /// About how much memory it takes.
     pub fn size(&self) -> usize {
-        self.0.iter().map(|name| name.len() + size_of::<Box<str>>()).sum()
+        let sizes = self.listed.iter().map(|name| name.len() + size_of::<Box<str>>());
+        sizes.sum()
     }
 
     /// The pull secrets that a Pod may name.
     pub fn listed(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
+        self.listed.iter().map(AsRef::as_ref)
     }
 }
 

@@ -15,12 +15,13 @@ pub(super) async fn follow(
     mut tell: impl FnMut(Vec<String>),
 ) {
     let mut listed = StrictAccounts::default();
-    let mut left_out = LeftOut::default();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Event::Init => listed = StrictAccounts::default(),
-            Event::InitApply(account) => left_out.note(take(&mut listed, &account)),
+            Event::InitApply(account) => {
+                take(&mut listed, &account);
+            }
             Event::InitDone => {
                 let changed = {
                     let mut known = view.strict_accounts();
@@ -30,10 +31,9 @@ pub(super) async fn follow(
                 tell(changed);
             }
             Event::Apply(account) => {
-                let taken = take(&mut view.strict_accounts(), &account);
-                left_out.note(taken);
-                if taken != Taken::Same {
-                    tell(vec![account.namespace().unwrap_or_default()]);
+                let changed = take(&mut view.strict_accounts(), &account);
+                if !changed.is_empty() {
+                    tell(changed);
                 }
             }
             Event::Delete(account) => {
@@ -47,22 +47,23 @@ pub(super) async fn follow(
     }
 }
 
-fn take(accounts: &mut StrictAccounts, account: &ServiceAccount) -> Taken {
+/// Takes a ServiceAccount; says in which namespaces Pods may name other pull secrets than before.
+fn take(accounts: &mut StrictAccounts, account: &ServiceAccount) -> Vec<String> {
     let namespace = account.namespace().unwrap_or_default();
-    accounts.take(&namespace, &account.name_any(), Mountable::of(account))
-}
-
-/// Whether the log has said that there are too many.
-#[derive(Default)]
-struct LeftOut(bool);
-
-impl LeftOut {
-    fn note(&mut self, taken: Taken) {
-        if taken == Taken::LeftOut && !std::mem::replace(&mut self.0, true) {
+    match accounts.take(&namespace, &account.name_any(), Mountable::of(account)) {
+        Taken::Same => Vec::new(),
+        Taken::Changed => vec![namespace],
+        Taken::LeftOut(left_out) => {
             tracing::warn!(
-                "there are more ServiceAccounts that enforce mountable secrets than are remembered: Pods of the others are \
-                 injected as if they enforced nothing, and the API server may refuse them"
+                namespaces = left_out.join(", "),
+                "there is no room for the ServiceAccounts that enforce mountable secrets in the namespaces that have most: Pods \
+                 there get no pull secrets, until there are fewer and pullpass starts again"
             );
+            let mut changed = left_out;
+            if !changed.contains(&namespace) {
+                changed.push(namespace);
+            }
+            changed
         }
     }
 }

@@ -5,92 +5,138 @@ use std::sync::Arc;
 
 use crate::policy::mountable::Mountable;
 
-/// How many are remembered, and how much memory they may take. Anybody who may create `ServiceAccounts` can fill both, at which
-/// Pods of the others are injected as if these enforced nothing.
-const MAX_ACCOUNTS: usize = 4_096;
-const MAX_BYTES: usize = 1024 * 1024;
+/// How much memory they may take. Anybody who may create `ServiceAccounts` can fill that: the namespace that takes most is then
+/// left out.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// About how much one takes besides its texts.
+const OVERHEAD: usize = 100;
 
 /// What their Pods may name, by namespace and name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct StrictAccounts {
-    accounts: HashMap<Box<str>, HashMap<Box<str>, Arc<Mountable>>>,
-    count: usize,
+    namespaces: HashMap<Box<str>, Here>,
+    /// The namespaces that took most when there was no more room. Nothing is remembered of their `ServiceAccounts`.
+    left_out: BTreeSet<Box<str>>,
+    bytes: usize,
+}
+
+/// Those of a namespace.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Here {
+    accounts: HashMap<Box<str>, Arc<Mountable>>,
     bytes: usize,
 }
 
 /// About how much memory one takes.
 fn size(namespace: &str, name: &str, mountable: &Mountable) -> usize {
-    namespace.len() + name.len() + mountable.size()
+    OVERHEAD + namespace.len() + name.len() + mountable.size()
 }
 
 /// What was done with a ServiceAccount that was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// Its Pods may name other pull secrets than before.
     Changed,
-    /// It is as it was.
+    /// It is as it was, or its namespace is left out.
     Same,
-    /// There is no room for it.
-    LeftOut,
+    /// There was no room for it, so that these namespaces are left out from now on.
+    LeftOut(Vec<String>),
 }
 
 impl StrictAccounts {
-    /// What a Pod of this ServiceAccount may name; none where it may name any pull secret.
-    pub fn of(&self, namespace: &str, name: &str) -> Option<&Arc<Mountable>> {
-        self.accounts.get(namespace)?.get(name)
+    /// What a Pod of this ServiceAccount may name; none where it may name any pull secret. Where its namespace is left out nobody
+    /// knows, and it may name nothing: else the API server would refuse the Pods of those that are strict.
+    pub fn of(&self, namespace: &str, name: &str) -> Option<Arc<Mountable>> {
+        if self.left_out.contains(namespace) {
+            return Some(Arc::new(Mountable::unknown()));
+        }
+        self.known(namespace, name).cloned()
+    }
+
+    fn known(&self, namespace: &str, name: &str) -> Option<&Arc<Mountable>> {
+        self.namespaces.get(namespace)?.accounts.get(name)
     }
 
     /// Takes a ServiceAccount as it is now, which lets its Pods name any pull secret where nothing else is given.
     pub fn take(&mut self, namespace: &str, name: &str, mountable: Option<Mountable>) -> Taken {
-        if self.of(namespace, name).map(AsRef::as_ref) == mountable.as_ref() {
+        let is_known = self.known(namespace, name).map(AsRef::as_ref) == mountable.as_ref();
+        if is_known || self.left_out.contains(namespace) {
             return Taken::Same;
         }
         self.remove(namespace, name);
         let Some(mountable) = mountable else {
             return Taken::Changed;
         };
-        let bytes = self.bytes + size(namespace, name, &mountable);
-        if self.count >= MAX_ACCOUNTS || bytes > MAX_BYTES {
-            return Taken::LeftOut;
+        let bytes = size(namespace, name, &mountable);
+        self.bytes += bytes;
+        let here = self.namespaces.entry(namespace.into()).or_default();
+        here.bytes += bytes;
+        here.accounts.insert(name.into(), Arc::new(mountable));
+        let left_out: Vec<_> = std::iter::from_fn(|| self.make_room()).collect();
+        if left_out.is_empty() {
+            return Taken::Changed;
         }
-        self.count += 1;
-        self.bytes = bytes;
-        let here = self.accounts.entry(namespace.into()).or_default();
-        here.insert(name.into(), Arc::new(mountable));
-        Taken::Changed
+        Taken::LeftOut(left_out)
+    }
+
+    /// Takes up a namespace that is gone, and was left out. What may be created under its name is seen from its beginning.
+    pub fn readmit(&mut self, namespace: &str) {
+        self.left_out.remove(namespace);
+    }
+
+    /// Leaves out the namespace that takes most, where all of them take more than there is room for.
+    fn make_room(&mut self) -> Option<String> {
+        if self.bytes <= MAX_BYTES {
+            return None;
+        }
+        let by_size = |(name, here): &(&Box<str>, &Here)| (here.bytes, (*name).clone());
+        let (namespace, _) = self.namespaces.iter().max_by_key(by_size)?;
+        let namespace = namespace.clone();
+        let here = self.namespaces.remove(&namespace)?;
+        self.bytes -= here.bytes;
+        let name = namespace.to_string();
+        self.left_out.insert(namespace);
+        Some(name)
     }
 
     /// Forgets a ServiceAccount; says whether it was remembered.
     pub fn remove(&mut self, namespace: &str, name: &str) -> bool {
-        let Some(here) = self.accounts.get_mut(namespace) else {
+        let Some(here) = self.namespaces.get_mut(namespace) else {
             return false;
         };
-        let removed = here.remove(name);
-        if here.is_empty() {
-            self.accounts.remove(namespace);
-        }
+        let removed = here.accounts.remove(name);
         if let Some(mountable) = &removed {
-            self.count -= 1;
-            self.bytes -= size(namespace, name, mountable);
+            let bytes = size(namespace, name, mountable);
+            here.bytes -= bytes;
+            self.bytes -= bytes;
+        }
+        if here.accounts.is_empty() {
+            self.namespaces.remove(namespace);
         }
         removed.is_some()
     }
 
     /// The namespaces in which something is other than before.
     pub fn changed_since(&self, before: &Self) -> Vec<String> {
-        let all = self.accounts.keys().chain(before.accounts.keys());
-        let names: BTreeSet<_> = all
-            .filter(|name| self.accounts.get(*name) != before.accounts.get(*name))
-            .collect();
+        let all = self.namespaces.keys().chain(before.namespaces.keys());
+        let known = all.filter(|name| self.namespaces.get(*name) != before.namespaces.get(*name));
+        let left_out = self.left_out.symmetric_difference(&before.left_out);
+        let names: BTreeSet<_> = known.chain(left_out).collect();
         names.into_iter().map(ToString::to_string).collect()
     }
 
-    /// All of them, by namespace and name.
+    /// All that are remembered, by namespace and name.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str, &Mountable)> {
-        self.accounts.iter().flat_map(|(namespace, here)| {
-            here.iter()
+        self.namespaces.iter().flat_map(|(namespace, here)| {
+            here.accounts
+                .iter()
                 .map(move |(name, mountable)| (namespace.as_ref(), name.as_ref(), mountable.as_ref()))
         })
+    }
+
+    /// The namespaces that are left out.
+    pub fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.left_out.iter().map(AsRef::as_ref)
     }
 }
 
@@ -98,25 +144,6 @@ impl StrictAccounts {
 mod tests {
     use super::*;
     use crate::policy::mountable::tests::listing;
-
-    #[test]
-    fn strict_accounts_take_a_bounded_memory() {
-        let mut accounts = StrictAccounts::default();
-        let secrets: Vec<String> = (0..256)
-            .map(|number| format!("pullpass-{number:0>240}"))
-            .collect();
-        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-        let taken: Vec<_> = (0..100)
-            .map(|number| accounts.take("apps", &format!("strict-{number}"), Some(listing(&secrets))))
-            .collect();
-        let kept = taken.iter().filter(|taken| **taken == Taken::Changed).count();
-        assert!((1..100).contains(&kept) && accounts.bytes <= MAX_BYTES, "{kept}");
-        assert_eq!(accounts.all().count(), kept);
-        for number in 0..100 {
-            accounts.remove("apps", &format!("strict-{number}"));
-        }
-        assert_eq!((accounts.count, accounts.bytes), (0, 0));
-    }
 
     #[test]
     fn strict_accounts_come_change_and_go() {
@@ -139,21 +166,85 @@ mod tests {
         assert!(!accounts.remove("apps", "strict"));
     }
 
+    /// As much as a ServiceAccount can list.
+    fn large() -> Mountable {
+        let secrets: Vec<String> = (0..256)
+            .map(|number| format!("pullpass-{number:0>240}"))
+            .collect();
+        listing(&secrets.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     #[test]
-    fn strict_accounts_are_bounded() {
-        let mut accounts = StrictAccounts::default();
-        for number in 0..MAX_ACCOUNTS {
-            assert_eq!(
-                accounts.take("apps", &number.to_string(), Some(listing(&[]))),
-                Taken::Changed
-            );
+    fn a_crowded_namespace_costs_no_other_its_place() {
+        // Whether it comes first or last.
+        for crowded in ["apps", "team"] {
+            let mut accounts = StrictAccounts::default();
+            let (mut left_out, large) = (Vec::new(), large());
+            let mut crowd = |accounts: &mut StrictAccounts| {
+                for number in 0..5_000 {
+                    let name = format!("strict-{number}");
+                    if let Taken::LeftOut(now) = accounts.take(crowded, &name, Some(large.clone())) {
+                        left_out.extend(now);
+                    }
+                    assert!(accounts.bytes <= MAX_BYTES, "{number}");
+                }
+            };
+            if crowded == "apps" {
+                crowd(&mut accounts);
+            }
+            let taken = accounts.take("shop", "strict", Some(listing(&["pullpass-a"])));
+            assert_eq!(taken, Taken::Changed);
+            if crowded == "team" {
+                crowd(&mut accounts);
+            }
+            assert_eq!(left_out, [crowded], "it is told once");
+            assert!(accounts.left_out().eq([crowded]));
+            assert_eq!(accounts.all().count(), 1);
+            let strict = accounts.of("shop", "strict").unwrap();
+            assert!(strict.is_known() && strict.allows("pullpass-a"));
+            assert!(accounts.of("shop", "default").is_none());
+            for name in ["strict-0", "strict-4999", "default"] {
+                let unknown = accounts.of(crowded, name).unwrap();
+                assert!(!unknown.is_known() && !unknown.allows("pullpass-a"), "{name}");
+            }
+            assert!(!accounts.remove(crowded, "strict-0"));
+            assert_eq!(accounts.take(crowded, "more", Some(listing(&[]))), Taken::Same);
+            assert_eq!(accounts.changed_since(&StrictAccounts::default()).len(), 2);
+            accounts.readmit(crowded);
+            assert_eq!(accounts.take(crowded, "more", Some(listing(&[]))), Taken::Changed);
+            assert!(accounts.of(crowded, "default").is_none());
+            assert!(accounts.remove(crowded, "more") && accounts.remove("shop", "strict"));
+            assert_eq!(accounts, StrictAccounts::default());
         }
-        assert_eq!(accounts.take("apps", "more", Some(listing(&[]))), Taken::LeftOut);
-        assert_eq!(
-            accounts.take("apps", "0", Some(listing(&["pullpass-a"]))),
-            Taken::Changed
-        );
-        assert!(accounts.remove("apps", "0"));
-        assert_eq!(accounts.take("apps", "more", Some(listing(&[]))), Taken::Changed);
+    }
+
+    #[test]
+    fn five_thousand_accounts_in_a_namespace_have_room() {
+        let mut accounts = StrictAccounts::default();
+        for number in 0..5_000 {
+            let taken = accounts.take(
+                "apps",
+                &format!("strict-{number}"),
+                Some(listing(&["pullpass-a"])),
+            );
+            assert_eq!(taken, Taken::Changed);
+        }
+        assert_eq!(accounts.left_out().count(), 0);
+        for number in 0..5_000 {
+            assert!(accounts.remove("apps", &format!("strict-{number}")));
+        }
+        assert_eq!(accounts, StrictAccounts::default());
+    }
+
+    #[test]
+    fn many_namespaces_are_left_out_one_by_one() {
+        let mut accounts = StrictAccounts::default();
+        let large = large();
+        for number in 0..100 {
+            accounts.take(&format!("team-{number}"), "strict", Some(large.clone()));
+        }
+        let (known, left_out) = (accounts.all().count(), accounts.left_out().count());
+        assert!(known > 50 && left_out > 10 && known + left_out == 100, "{known}");
+        assert!(accounts.bytes <= MAX_BYTES);
     }
 }

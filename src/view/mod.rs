@@ -277,6 +277,7 @@ impl View {
     /// Forgets a namespace.
     pub fn remove_namespace(&self, name: &str) {
         self.write().0.remove(name);
+        self.strict_accounts().readmit(name);
     }
 
     /// Takes all namespaces at one time; returns which of them are new or changed, and the names of those that are gone.
@@ -294,7 +295,7 @@ impl View {
     pub fn mountable(&self, namespace: &str, account: Option<&str>) -> Option<Arc<Mountable>> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         let account = account.unwrap_or(DEFAULT_ACCOUNT);
-        accounts.of(namespace, account).cloned()
+        accounts.of(namespace, account)
     }
 
     /// The `ServiceAccounts` that enforce mountable secrets, to be changed.

@@ -167,7 +167,8 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     let attached = Attached::new(attached, bindings);
     registries.extend(bound);
     let namespaces = namespaces(&client, only).await?;
-    let accounts = strict_accounts(&client, only).await?;
+    let mut accounts = StrictAccounts::default();
+    strict_accounts(&client, only, &mut accounts).await?;
 
     let progress = ProgressBar::no_length().with_style(progress_style());
     let (mut summary, mut rows, mut workloads) = (Summary::default(), Vec::new(), Workloads::new());
@@ -191,7 +192,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
                 here,
                 namespaces.get(&namespace),
                 &scope,
-                accounts.of(&namespace, account).map(AsRef::as_ref),
+                accounts.of(&namespace, account).as_deref(),
             );
             summary.add(&namespace, &found);
             if args.output.has_workloads() {
@@ -220,14 +221,17 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     })
 }
 
-/// The `ServiceAccounts` that enforce mountable secrets.
-pub(super) async fn strict_accounts(client: &Client, only: Option<&str>) -> Result<StrictAccounts, CliError> {
+/// Reads the `ServiceAccounts` that enforce mountable secrets.
+pub(super) async fn strict_accounts(
+    client: &Client,
+    only: Option<&str>,
+    accounts: &mut StrictAccounts,
+) -> Result<(), CliError> {
     let api: Api<ServiceAccount> = match only {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     let mut pages = std::pin::pin!(pages(api));
-    let mut accounts = StrictAccounts::default();
     while let Some(page) = pages
         .try_next()
         .await
@@ -238,7 +242,7 @@ pub(super) async fn strict_accounts(client: &Client, only: Option<&str>) -> Resu
             accounts.take(&namespace, &name, Mountable::of(&account));
         }
     }
-    Ok(accounts)
+    Ok(())
 }
 
 /// It is drawn on a terminal alone.

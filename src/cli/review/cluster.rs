@@ -61,9 +61,7 @@ pub(super) async fn read(
         let Some(namespace) = namespace else { continue };
         labels.insert(name.clone(), namespace.metadata.labels.unwrap_or_default());
         bound.extend(bindings::read(&client, only).await?.0);
-        for (namespace, name, mountable) in strict_accounts(&client, only).await?.all() {
-            accounts.take(namespace, name, Some(mountable.clone()));
-        }
+        strict_accounts(&client, only, &mut accounts).await?;
     }
     Ok(Known {
         manifests: Manifests::new(attached, bound, labels),

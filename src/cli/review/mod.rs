@@ -118,9 +118,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
         // There is no API server whose selectors picked the namespace, so that nothing but the manifests can tell of it.
         let labels = manifests.effective_labels(&request.namespace);
         let registries = manifests.registries_in(&request.namespace);
-        request.mountable = accounts
-            .of(&request.namespace, request.pod.service_account())
-            .cloned();
+        request.mountable = accounts.of(&request.namespace, request.pod.service_account());
         let decision = decide(&request, &registries, Some(&labels), settings);
         if depends_on_labels(manifests, settings) && manifests.labels(&request.namespace).is_none() {
             unknown.insert(request.namespace.to_string());

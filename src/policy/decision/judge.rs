@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::fresher::Fresher;
+use crate::policy::decision::messages::Strictness;
 use crate::policy::decision::warnings::Warnings;
 use crate::policy::decision::{
     Decision, Denial, Injector, JudgedImage, Matter, Notice, Outcome, Violation, label_warnings, messages,
@@ -232,11 +233,11 @@ impl<'a, 'l> Judge<'a, 'l> {
             (Credential::Missing, Some(registry)) if !self.is_live => {
                 let (account, secret) = (self.request.pod.service_account(), registry.pull_secret());
                 let host = LoginServer::known_host(&grant.host);
-                tally
-                    .warnings
-                    .push(messages::unlisted(image, &host, account, secret));
+                let strictness = self.strictness();
+                let warning = messages::unlisted(image, &host, strictness, account, secret);
+                tally.warnings.push(warning);
                 tally.unlisted = tally.unlisted.or(Some(secret));
-                let message = messages::unlisted_event(&host, secret);
+                let message = messages::unlisted_event(&host, strictness, secret);
                 tally.notice(Matter::MountableSecrets, message);
             }
             (Credential::Missing, _) => {
@@ -279,6 +280,13 @@ impl<'a, 'l> Judge<'a, 'l> {
         self.holds(registry) || (!self.is_live && is_allowed())
     }
 
+    fn strictness(&self) -> Strictness {
+        match &self.request.mountable {
+            Some(mountable) if !mountable.is_known() => Strictness::Possible,
+            Some(_) | None => Strictness::Known,
+        }
+    }
+
     fn named(&self, image: &'a PodImage<'a>, verdict: &Verdict<'a>) -> JudgedImage<'a> {
         let registry = match verdict {
             Verdict::Granted(grant) => self.credential(grant).1,
@@ -318,7 +326,14 @@ impl<'a, 'l> Judge<'a, 'l> {
                 ),
                 (_, true) if tally.unlisted.is_some() => (
                     Outcome::Uncovered,
-                    "the Pod's ServiceAccount enforces mountable secrets, and does not list a pull secret that the Pod needs",
+                    match self.strictness() {
+                        Strictness::Known => {
+                            "the Pod's ServiceAccount enforces mountable secrets, and does not list a pull secret that the Pod needs"
+                        }
+                        Strictness::Possible => {
+                            "the Pod's namespace has too many ServiceAccounts that enforce mountable secrets: its Pods get no pull secrets"
+                        }
+                    },
                 ),
                 (false, true) if self.is_injected_by_policy() => (
                     Outcome::AlreadyPresent,

@@ -69,19 +69,43 @@ pub(super) fn uncovered(image: &PodImage<'_>, host: &str, debugging: bool) -> St
     )
 }
 
-pub(super) fn unlisted(image: &PodImage<'_>, host: &str, account: &str, secret: &str) -> String {
-    format!(
-        "pullpass: {} is on {host}, but ServiceAccount {} enforces mountable secrets: add {secret} to its imagePullSecrets",
-        quoted_path(image),
-        quoted(account),
-    )
+/// Why a ServiceAccount does not let its Pods name a pull secret.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Strictness {
+    /// It enforces mountable secrets.
+    Known,
+    /// It may be one of too many of its namespace that do.
+    Possible,
+}
+
+pub(super) fn unlisted(
+    image: &PodImage<'_>,
+    host: &str,
+    strictness: Strictness,
+    account: &str,
+    secret: &str,
+) -> String {
+    let (image, account) = (quoted_path(image), quoted(account));
+    match strictness {
+        Strictness::Known => format!(
+            "pullpass: {image} is on {host}, but ServiceAccount {account} enforces mountable secrets: add {secret} to its \
+             imagePullSecrets"
+        ),
+        Strictness::Possible => format!(
+            "pullpass: {image} is on {host}, but too many ServiceAccounts here enforce mountable secrets: add {secret} to the \
+             imagePullSecrets of {account}"
+        ),
+    }
 }
 
 /// The same in an Event.
-pub(super) fn unlisted_event(host: &str, secret: &str) -> String {
+pub(super) fn unlisted_event(host: &str, strictness: Strictness, secret: &str) -> String {
+    let why = match strictness {
+        Strictness::Known => "its ServiceAccount enforces mountable secrets",
+        Strictness::Possible => "its namespace has too many ServiceAccounts that enforce mountable secrets",
+    };
     format!(
-        "A Pod has an image on {}, but its ServiceAccount enforces mountable secrets: add {secret} to the imagePullSecrets of \
-         the ServiceAccount",
+        "A Pod has an image on {}, but {why}: add {secret} to the imagePullSecrets of the ServiceAccount",
         quoted(host)
     )
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::admission::patch::PullSecretsPatch;
 use crate::api::acr_registry::AcrRegistry;
 use crate::policy::attached::AttachedRegistry;
+use crate::policy::mountable::Mountable;
 use crate::policy::mountable::tests::listing;
 use crate::policy::request::{ImageField, PodView};
 use crate::policy::scope::{Mode, Picked};
@@ -292,6 +293,27 @@ fn a_strict_account_lets_a_pod_have_what_it_lists() {
             );
         }
     }
+    // Nobody knows whether the ServiceAccount is one of too many of its namespace.
+    let body = create(&pod(&[mine])).to_string();
+    let request = ReviewRequest {
+        mountable: Some(Arc::new(Mountable::unknown())),
+        ..ReviewRequest::decode(body.as_bytes()).unwrap()
+    };
+    let registries = registries();
+    let decision = decide(&request, &registries, Some(&Labels::new()), &Settings::default());
+    assert_eq!(
+        (decision.outcome, &decision.demanded[..]),
+        (Outcome::Uncovered, &["mine"][..])
+    );
+    let said = [
+        &*decision.reason,
+        &*decision.warnings[0],
+        &decision.notices[0].message,
+    ];
+    assert!(
+        said.iter().all(|text| text.contains("too many ServiceAccounts")),
+        "{said:?}"
+    );
     // The API server has given the Pod what its ServiceAccount lists, and the Pod needs one more.
     let mut pod = pod(&[mine, scoped]);
     pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
@@ -300,7 +322,6 @@ fn a_strict_account_lets_a_pod_have_what_it_lists() {
         mountable: Some(Arc::new(listing(&["pullpass-mine"]))),
         ..ReviewRequest::decode(body.as_bytes()).unwrap()
     };
-    let registries = registries();
     let decision = decide(&request, &registries, Some(&Labels::new()), &Settings::default());
     assert_eq!(
         (decision.outcome, &decision.demanded[..]),
