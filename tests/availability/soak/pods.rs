@@ -45,6 +45,8 @@ pub struct Counts {
     pub lost: usize,
     /// Attempts that the API server refused.
     pub refused: usize,
+    /// Those of them that a rule refused, although the registry was attached for the namespace.
+    pub refused_by_a_rule: usize,
     /// Attempts that the API server did not decide on, since it restarted or had too much to do.
     pub unanswered: usize,
     /// Attempts that were under way while something was changed that decides what becomes of them. A rule may refuse them;
@@ -61,6 +63,7 @@ impl Counts {
             injected: self.injected - before.injected,
             lost: self.lost - before.lost,
             refused: self.refused - before.refused,
+            refused_by_a_rule: self.refused_by_a_rule - before.refused_by_a_rule,
             unanswered: self.unanswered - before.unanswered,
             raced: self.raced - before.raced,
             strangers: self.strangers.since(&before.strangers),
@@ -290,6 +293,13 @@ pub(super) enum Answer {
     None(String),
 }
 
+impl Answer {
+    /// Whether the API server decided: else the Pod may be there or not, and the attempt is to be made again.
+    pub(super) const fn is_known(&self) -> bool {
+        !matches!(self, Self::None(_))
+    }
+}
+
 /// Creates a Pod with an image of this registry.
 pub(super) async fn attempt(
     client: &Client,
@@ -361,6 +371,7 @@ impl Shared {
             }
             Answer::Refused(text) => {
                 counts.refused += 1;
+                counts.refused_by_a_rule += usize::from(is_by_a_rule(text));
                 self.note(text);
             }
             Answer::None(text) => {

@@ -8,9 +8,9 @@ use std::time::Instant;
 use kube::Client;
 use pullpass_test_support::{Login, wait_for};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::pods::{Answer, Pods, attempt, is_by_a_rule, lock};
+use super::pods::{Answer, LONG_PAUSE, Pods, attempt, is_by_a_rule, lock};
 use crate::world::{SOON, Test};
 
 /// How many Pods are created concurrently.
@@ -67,7 +67,8 @@ impl Pods {
             attempts.extend(self.runtime.block_on(async { timeout(SOON, stream).await })??);
         }
         let (begins, made) = made?;
-        let is_raced = |attempt: &Attempt| attempt.begun <= made && attempt.ended >= begins;
+        let is_raced =
+            |attempt: &Attempt| attempt.answer.is_known() && attempt.begun <= made && attempt.ended >= begins;
         let raced = attempts.iter().filter(|attempt| is_raced(attempt)).count();
         if raced < STREAMS {
             return Err(format!("{raced} Pods were created while it changed").into());
@@ -95,15 +96,26 @@ async fn create(race: Arc<Race>, stream: usize) -> Vec<Attempt> {
         }
         // Names are never used again: earlier Pods may be there still.
         let name = format!("race-{}-{stream}-{}", race.login.name, unique());
-        let begun = Instant::now();
-        let is_later = race.made.get().is_some_and(|made| begun > *made);
-        let answer = attempt(&race.client, &race.namespace, &race.login, &name, &json!({})).await;
-        attempts.push(Attempt {
-            begun,
-            ended: Instant::now(),
-            answer,
-        });
-        later += usize::from(is_later);
+        loop {
+            let begun = Instant::now();
+            let is_later = race.made.get().is_some_and(|made| begun > *made);
+            let answer = attempt(&race.client, &race.namespace, &race.login, &name, &json!({})).await;
+            let is_known = answer.is_known();
+            attempts.push(Attempt {
+                begun,
+                ended: Instant::now(),
+                answer,
+            });
+            if is_known {
+                later += usize::from(is_later);
+                break;
+            }
+            if race.failed.load(Ordering::Relaxed) {
+                break;
+            }
+            // The Pod may be there, without its pull secret.
+            sleep(LONG_PAUSE).await;
+        }
     }
     attempts
 }

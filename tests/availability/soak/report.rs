@@ -26,6 +26,7 @@ impl Row {
             admitted,
             lost,
             refused,
+            refused_by_a_rule,
             strangers,
             ..
         } = &self.counts;
@@ -38,6 +39,10 @@ impl Row {
         };
         miss(aims.none_lost && *lost > 0, format!("{lost} lost"));
         miss(aims.none_refused && *refused > 0, format!("{refused} refused"));
+        miss(
+            *refused_by_a_rule > 0,
+            format!("{refused_by_a_rule} refused by a rule"),
+        );
         let strange = strangers.admitted;
         miss(
             aims.no_stranger && strange > 0,
@@ -65,8 +70,8 @@ struct Aims {
 }
 
 impl Aims {
-    /// With `admission-policy` nothing is lost, and by `Fail` neither; by `Ignore` nothing is refused. A stranger's image is
-    /// admitted where neither `enforce` nor `Fail` refuses it.
+    /// With `admission-policy` nothing is lost, and by `Fail` neither; by `Ignore` nothing is refused, and by a rule nothing in any
+    /// row. A stranger's image is admitted where neither `enforce` nor `Fail` refuses it.
     fn of(setting: Setting) -> Self {
         let fails = setting.failure_policy == "Fail";
         Self {
@@ -80,6 +85,7 @@ impl Aims {
         let aims = [
             (self.none_lost, "0 lost"),
             (self.none_refused, "0 refused"),
+            (!self.none_refused, "0 refused by a rule"),
             (self.no_stranger, "0 strangers"),
         ];
         let aims = aims.into_iter().filter(|(is_aim, _)| *is_aim);
@@ -125,7 +131,7 @@ pub fn render(rows: &[Row]) -> String {
             "components",
             "admitted",
             "injected",
-            "refused",
+            "refused (by a rule)",
             "lost",
             "raced",
             "no answer",
@@ -142,6 +148,7 @@ pub fn render(rows: &[Row]) -> String {
             injected,
             lost,
             refused,
+            refused_by_a_rule,
             unanswered,
             raced,
             strangers,
@@ -152,7 +159,7 @@ pub fn render(rows: &[Row]) -> String {
             row.setting.components().to_owned(),
             admitted.to_string(),
             injected.to_string(),
-            refused.to_string(),
+            format!("{refused} ({refused_by_a_rule})"),
             lost.to_string(),
             raced.to_string(),
             unanswered.to_string(),
@@ -216,4 +223,36 @@ pub fn json(rows: &[Row]) -> Value {
         })
         .collect();
     json!({"rows": rows})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the webhook's `failurePolicy` refuses Pods, a rule refuses none all the same.
+    #[test]
+    fn a_refusal_by_a_rule_is_missed_in_each_row() {
+        for setting in Setting::ALL {
+            let row = |refused_by_a_rule| Row {
+                setting,
+                planned: 1,
+                left_out: 0,
+                counts: Counts {
+                    admitted: 1,
+                    injected: 1,
+                    refused: refused_by_a_rule,
+                    refused_by_a_rule,
+                    ..Counts::default()
+                },
+                seen: Vec::new(),
+                texts: Texts::default(),
+            };
+            assert_eq!(row(0).missed(), [""; 0]);
+            let missed = row(1).missed();
+            assert!(
+                missed.iter().any(|text| text.contains("1 refused by a rule")),
+                "{missed:?}"
+            );
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::pods::{Answer, PAUSE, Pods, Shared, attempt, lock};
+use super::pods::{Answer, LONG_PAUSE, PAUSE, Pods, Shared, attempt, lock};
 use crate::world::{NAMESPACE, SOON, Test};
 
 /// How many attempts ended how.
@@ -66,8 +66,18 @@ pub async fn create_all(shared: Arc<Shared>) {
     while !shared.end.load(Ordering::Relaxed) {
         number += 1;
         let name = format!("stranger-{number}");
-        let answer = attempt(&shared.client, NAMESPACE, &login, &name, &labels).await;
-        count(&mut lock(&shared.counts).strangers, &answer);
+        loop {
+            let answer = attempt(&shared.client, NAMESPACE, &login, &name, &labels).await;
+            count(&mut lock(&shared.counts).strangers, &answer);
+            if answer.is_known() {
+                break;
+            }
+            if shared.end.load(Ordering::Relaxed) {
+                return;
+            }
+            // The Pod may have been admitted.
+            sleep(LONG_PAUSE).await;
+        }
         sleep(PAUSE).await;
     }
 }
@@ -77,7 +87,7 @@ fn count(counts: &mut Counts, answer: &Answer) {
         Answer::Admitted { .. } => counts.admitted += 1,
         Answer::Refused(text) if is_by_enforce(text) => counts.refused_by_enforce += 1,
         Answer::Refused(_) => counts.refused_by_webhook += 1,
-        // The API server restarts, or has too much to do.
+        // The API server restarts, or has too much to do. The Pod is tried again.
         Answer::None(_) => {}
     }
 }
