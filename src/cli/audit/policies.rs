@@ -28,6 +28,22 @@ const TEXT: [&str; 8] = [
     "/spec/validations",
 ];
 
+/// What picks the objects that a policy sees, besides the namespaces, which are the user's. Nothing but `resourceRules` is shipped,
+/// and what somebody adds has Pods pass the policy by.
+const PICKED_BY: [&str; 3] = [
+    "/spec/matchConstraints/objectSelector",
+    "/spec/matchConstraints/excludeResourceRules",
+    "/spec/matchConstraints/resourceRules",
+];
+/// The same of a binding: those for which a policy acts, and by which AcrIndex.
+const BOUND_BY: [&str; 5] = [
+    "/spec/matchResources/namespaceSelector",
+    "/spec/matchResources/objectSelector",
+    "/spec/matchResources/excludeResourceRules",
+    "/spec/matchResources/resourceRules",
+    "/spec/paramRef",
+];
+
 /// A component whose policies act in the API server.
 struct Component {
     name: &'static str,
@@ -83,6 +99,8 @@ struct Found {
     in_force: Option<bool>,
     /// As the API server has it, where it has it and it can be read.
     policy: Option<Value>,
+    /// Its binding, likewise.
+    binding: Option<Value>,
 }
 
 /// Reads them with the rights of the user; what these do not reach is not known.
@@ -137,7 +155,16 @@ impl Component {
                     part.name, sibling.name
                 ));
             }
-            let policy = this.policy.as_ref().filter(|_| this.in_force == Some(true));
+            if this.in_force != Some(true) {
+                continue;
+            }
+            for (field, of) in self.added(part, this) {
+                faults.push(format!(
+                    "{field} of {of} {} is not as shipped, so that Pods may pass it by: apply the component {name} again",
+                    part.name
+                ));
+            }
+            let policy = this.policy.as_ref();
             if policy.is_some_and(|policy| !self.is_shipped(part, policy)) {
                 faults.push(format!(
                     "{kind} {} is not the one of version {VERSION}, which this program is of: apply the component {name} of \
@@ -151,14 +178,42 @@ impl Component {
 
     /// Whether a policy has the text that this version ships.
     fn is_shipped(&self, part: &Part, policy: &Value) -> bool {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(self.manifest).unwrap_or_default();
-        let is_it = |document: &&Value| {
-            document.get("kind").and_then(Value::as_str) == Some(self.kind)
-                && document.pointer("/metadata/name").and_then(Value::as_str) == Some(part.name)
-        };
-        documents.iter().find(is_it).is_some_and(|shipped| {
+        self.shipped(self.kind, part).is_some_and(|shipped| {
             TEXT.iter()
                 .all(|path| contains(policy.pointer(path), shipped.pointer(path)))
+        })
+    }
+
+    /// The fields by which the policy or its binding may see fewer Pods than those that are shipped, each with the kind that has it.
+    fn added(&self, part: &Part, found: &Found) -> Vec<(String, String)> {
+        let of_binding = format!("{}Binding", self.kind);
+        let mut added = Vec::new();
+        for (kind, object, paths) in [
+            (self.kind, &found.policy, &PICKED_BY[..]),
+            (&of_binding, &found.binding, &BOUND_BY),
+        ] {
+            let (Some(object), Some(shipped)) = (object, self.shipped(kind, part)) else {
+                continue;
+            };
+            let differs = |path: &&&str| {
+                let (present, shipped) = (object.pointer(path), shipped.pointer(path));
+                // Other rules are those of another version.
+                let is_text = TEXT.contains(path) && !contains(present, shipped);
+                !is_text && !is_same(present, shipped)
+            };
+            let fields = paths.iter().filter(differs);
+            let named = |path: &&str| (path.trim_start_matches('/').replace('/', "."), kind.to_owned());
+            added.extend(fields.map(named));
+        }
+        added
+    }
+
+    /// An object of the manifest.
+    fn shipped(&self, kind: &str, part: &Part) -> Option<Value> {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(self.manifest).unwrap_or_default();
+        documents.into_iter().find(|document| {
+            document.get("kind").and_then(Value::as_str) == Some(kind)
+                && document.pointer("/metadata/name").and_then(Value::as_str) == Some(part.name)
         })
     }
 }
@@ -170,16 +225,17 @@ impl Part {
         let Some(binding) = read_object(client, &format!("{kind}Binding"), self.name).await else {
             return Found::default();
         };
-        if !binding.is_some_and(|binding| self.is_bound(&binding)) {
+        let Some(binding) = binding.filter(|binding| self.is_bound(binding)) else {
             return Found {
                 in_force: Some(false),
-                policy: None,
+                ..Found::default()
             };
-        }
+        };
         let policy = read_object(client, kind, self.name).await;
         Found {
             in_force: Some(policy.as_ref().is_none_or(Option::is_some)),
             policy: policy.flatten(),
+            binding: Some(binding),
         }
     }
 
@@ -206,6 +262,32 @@ fn contains(present: Option<&Value>, shipped: Option<&Value>) -> bool {
             present.len() == shipped.len() && pairs().all(|(present, shipped)| contains(present, shipped))
         }
         (present, shipped) => present == shipped,
+    }
+}
+
+/// Whether a value says the same as the one that is shipped. The API server may add what is empty.
+fn is_same(present: Option<&Value>, shipped: Option<&Value>) -> bool {
+    match (present, shipped) {
+        (Some(Value::Object(present)), Some(Value::Object(shipped))) => present
+            .keys()
+            .chain(shipped.keys())
+            .all(|key| is_same(present.get(key), shipped.get(key))),
+        (Some(Value::Array(present)), Some(Value::Array(shipped))) => {
+            let mut pairs = present.iter().zip(shipped);
+            present.len() == shipped.len()
+                && pairs.all(|(present, shipped)| is_same(Some(present), Some(shipped)))
+        }
+        (present, shipped) => present == shipped || (is_empty(present) && is_empty(shipped)),
+    }
+}
+
+/// Whether a value says nothing, as a selector for everything does.
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::Object(fields)) => fields.values().all(|value| is_empty(Some(value))),
+        Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => false,
     }
 }
 
@@ -254,16 +336,25 @@ mod tests {
     fn installed(component: &Component) -> [Found; 2] {
         let documents: Vec<Value> = serde_saphyr::from_multiple(component.manifest).unwrap();
         component.policies.each_ref().map(|part| {
-            let is_it = |document: &&Value| {
-                document["kind"] == component.kind && document["metadata"]["name"] == part.name
+            let of_kind = |kind: &str| {
+                let is_it =
+                    |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == part.name;
+                documents.iter().find(is_it).unwrap().clone()
             };
-            let mut policy = documents.iter().find(is_it).unwrap().clone();
-            policy["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
-            policy["spec"]["matchConstraints"]["namespaceSelector"] = json!({});
-            policy["spec"]["matchConstraints"]["resourceRules"][0]["added"] = json!("default");
+            let mut policy = of_kind(component.kind);
+            let constraints = &mut policy["spec"]["matchConstraints"];
+            constraints["matchPolicy"] = json!("Equivalent");
+            constraints["namespaceSelector"] = json!({});
+            constraints["objectSelector"] = json!({"matchLabels": {}});
+            constraints["excludeResourceRules"] = json!([]);
+            constraints["resourceRules"][0]["resourceNames"] = json!([]);
+            let mut binding = of_kind(&format!("{}Binding", component.kind));
+            binding["spec"]["matchResources"] =
+                json!({"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}});
             Found {
                 in_force: Some(true),
                 policy: Some(policy),
+                binding: Some(binding),
             }
         })
     }
@@ -296,6 +387,94 @@ mod tests {
                 // Of one that does not act, its text is nobody's business.
                 found[1].in_force = None;
                 assert_eq!(component.faults(&found, [true, true]), [""; 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_pods_pass_a_policy_by_is_told() {
+        let policy = |found: &mut Found, path: &str, value: Value| {
+            *found.policy.as_mut().unwrap().pointer_mut(path).unwrap() = value;
+        };
+        let binding = |found: &mut Found, path: &str, value: Value| {
+            *found.binding.as_mut().unwrap().pointer_mut(path).unwrap() = value;
+        };
+        let selector = json!({"matchLabels": {"app": "judged"}});
+        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
+        let of_policy = "/spec/matchConstraints";
+        for component in [ADMISSION_POLICY, ENFORCE] {
+            let kind = component.kind;
+            let of_binding = format!("{kind}Binding");
+            for (change, path, value, field, of) in [
+                (
+                    &policy as &dyn Fn(&mut Found, &str, Value),
+                    &*format!("{of_policy}/objectSelector"),
+                    selector.clone(),
+                    "objectSelector",
+                    kind,
+                ),
+                (
+                    &policy,
+                    &format!("{of_policy}/excludeResourceRules"),
+                    json!([rule]),
+                    "excludeResourceRules",
+                    kind,
+                ),
+                (
+                    &policy,
+                    &format!("{of_policy}/resourceRules/0/resourceNames"),
+                    json!(["web"]),
+                    "resourceRules",
+                    kind,
+                ),
+                (
+                    &binding,
+                    "/spec/matchResources/objectSelector",
+                    selector.clone(),
+                    "objectSelector",
+                    &of_binding,
+                ),
+                (
+                    &binding,
+                    "/spec/matchResources/namespaceSelector",
+                    selector.clone(),
+                    "namespaceSelector",
+                    &of_binding,
+                ),
+                (
+                    &binding,
+                    "/spec/matchResources",
+                    json!({"resourceRules": [rule]}),
+                    "resourceRules",
+                    &of_binding,
+                ),
+                (
+                    &binding,
+                    "/spec/paramRef",
+                    json!({"name": "other", "parameterNotFoundAction": "Allow"}),
+                    "spec.paramRef",
+                    &of_binding,
+                ),
+                (
+                    &binding,
+                    "/spec/paramRef/parameterNotFoundAction",
+                    json!("Deny"),
+                    "spec.paramRef",
+                    &of_binding,
+                ),
+            ] {
+                let mut found = installed(&component);
+                change(&mut found[0], path, value);
+                let faults = component.faults(&found, [true, true]);
+                let name = component.policies[0].name;
+                let [fault] = &faults[..] else {
+                    panic!("{path}: {faults:?}");
+                };
+                let expected = format!("{field} of {of} {name} is not as shipped");
+                assert!(fault.contains(&expected), "{fault}");
+                found[0].in_force = Some(false);
+                let faults = component.faults(&found, [false, false]);
+                assert_eq!(faults, [""; 0], "it is nobody's business");
             }
         }
     }
