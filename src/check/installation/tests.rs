@@ -27,6 +27,9 @@ fn webhook(value: Value) -> MutatingWebhookConfiguration {
     serde_json::from_value(value).unwrap()
 }
 
+/// The image of this version.
+const CURRENT: &str = concat!("pullpass:", env!("CARGO_PKG_VERSION"));
+
 fn pod(image: &str) -> Pod {
     let pod = json!({"metadata": {"name": "pullpass-0"}, "spec": {"containers": [{"name": "pullpass", "image": image}]}});
     serde_json::from_value(pod).unwrap()
@@ -36,7 +39,7 @@ fn pod(image: &str) -> Pod {
 fn running(on_the_nodes_network: bool) -> Pod {
     let pod = json!({
         "metadata": {"name": "pullpass-0"}, "status": {"phase": "Running"},
-        "spec": {"hostNetwork": on_the_nodes_network, "containers": [{"name": "pullpass", "image": "pullpass:0.1.0"}]},
+        "spec": {"hostNetwork": on_the_nodes_network, "containers": [{"name": "pullpass", "image": CURRENT}]},
     });
     serde_json::from_value(pod).unwrap()
 }
@@ -72,7 +75,7 @@ fn a_network_policy_is_blamed_where_it_can_be_at_fault() {
     );
     // It is not in the network that the policy is about, or has not started.
     assert_eq!(opened_by(running(true), &rules), None);
-    assert_eq!(opened_by(pod("pullpass:0.1.0"), &rules), None);
+    assert_eq!(opened_by(pod(CURRENT), &rules), None);
 }
 
 fn policy(name: &str) -> FencePolicy {
