@@ -50,6 +50,14 @@ fn sentence(clause: &str, end: char) -> String {
     format!("{first}{}{end}", chars.as_str())
 }
 
+/// What repairs objects that are not as they were shipped.
+pub(super) fn apply_again() -> Cure {
+    kubectl(
+        "Apply the manifests of this version again, or `helm upgrade` the release:",
+        "kubectl apply --server-side -k my-pullpass".to_owned(),
+    )
+}
+
 /// The advice that a status has.
 pub(super) fn of_status(advice: &str) -> Cure {
     say(sentence(advice, '.'))

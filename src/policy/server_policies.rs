@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::api::acr_index::AcrIndexSpec;
 use crate::api::names::INDEX;
@@ -15,8 +15,47 @@ pub struct ServerPolicies {
     pub inject: Option<bool>,
     /// Whether the API server judges by itself; absent where that can't be read.
     pub enforce: Option<bool>,
-    /// How they differ from the webhook, in sentences.
-    pub disagreements: Vec<String>,
+    /// How they differ from the webhook, and from those that are shipped.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// A difference. It serializes as its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// What differs.
+    pub about: About,
+    /// How, in a sentence.
+    pub text: String,
+}
+
+/// What a difference is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// What pullpass and its webhook are told.
+    Settings,
+    /// A policy or its binding, which does not do what it is for.
+    Policy {
+        /// The kind of the policy.
+        kind: &'static str,
+        /// The name of the policy and of its binding.
+        name: &'static str,
+    },
+    /// The text of a policy. It may be of another version than this program, as pullpass itself.
+    Version,
+}
+
+impl Serialize for Disagreement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// Of settings.
+impl From<String> for Disagreement {
+    fn from(text: String) -> Self {
+        let about = About::Settings;
+        Self { about, text }
+    }
 }
 
 impl ServerPolicies {
@@ -44,7 +83,7 @@ impl ServerPolicies {
         let disagreements = self.disagreements.iter();
         installed
             .into_iter()
-            .chain(disagreements.map(|text| format!("Admission: {text}.")))
+            .chain(disagreements.map(|Disagreement { text, .. }| format!("Admission: {text}.")))
             .collect()
     }
 }
@@ -126,7 +165,7 @@ mod tests {
         let policies = ServerPolicies {
             inject: Some(true),
             enforce: Some(true),
-            disagreements: vec!["they differ".to_owned()],
+            disagreements: vec!["they differ".to_owned().into()],
         };
         let notes = policies.notes();
         assert!(

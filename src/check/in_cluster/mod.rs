@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::code::code_of;
 pub use self::object::AttachingObject;
-use super::advice::{kubectl, listed, new_secret, of_status};
+use super::advice::{apply_again, kubectl, listed, new_secret, of_status};
 use super::finding::{CheckStep, Code, Cure, Finding, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus};
@@ -23,7 +23,7 @@ use crate::base::clock::whole_seconds;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
-use crate::policy::server_policies::ServerPolicies;
+use crate::policy::server_policies::{About, Disagreement, ServerPolicies};
 
 /// How late a refresh may be: the leader may just have changed.
 const REFRESH_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
@@ -300,31 +300,34 @@ impl Facts {
     /// are to agree without policies, too.
     fn policies(&self) -> StepOutcome {
         let policies = &self.policies;
-        if !policies.disagreements.is_empty() {
-            return failed(
-                Code::Policy,
-                policies.disagreements.join("; "),
-                vec![
-                    kubectl(
-                        "See what pullpass has by its flags:",
-                        format!("kubectl get acrindex {INDEX} --output yaml"),
-                    ),
-                    kubectl(
-                        "And what the API server asks it about; install both from one overlay, or with the same values of the chart:",
-                        format!(
-                            "kubectl get mutatingwebhookconfiguration {WEBHOOK_CONFIGURATION} --output yaml"
-                        ),
-                    ),
-                ],
-            );
+        let told: Vec<_> = policies
+            .disagreements
+            .iter()
+            .map(|Disagreement { text, .. }| text.as_str())
+            .collect();
+        let cures = cures_of_policies(policies);
+        if !cures.is_empty() {
+            return failed(Code::Policy, told.join("; "), cures);
         }
+        // That a text is of another version is a note.
+        let noted = |text: String| {
+            [text.as_str()]
+                .into_iter()
+                .chain(told)
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
         match (policies.does(), policies.inject, policies.enforce) {
-            (Some(does), ..) => passed(format!("{does} in the API server, for the webhook's namespaces")),
+            (Some(does), ..) => passed(noted(format!(
+                "{does} in the API server, for the webhook's namespaces"
+            ))),
             (None, Some(false), Some(false)) => StepOutcome::Skipped {
-                why: "the API server has none of pullpass: replicas add pull secrets and judge".to_owned(),
+                why: noted(
+                    "the API server has none of pullpass: replicas add pull secrets and judge".to_owned(),
+                ),
             },
             (None, ..) => StepOutcome::Skipped {
-                why: "whether the API server has any can't be read".to_owned(),
+                why: noted("whether the API server has any can't be read".to_owned()),
             },
         }
     }
@@ -349,6 +352,38 @@ impl Facts {
     fn edit(&self, text: &str) -> Cure {
         kubectl(text, format!("kubectl edit {}", self.object.for_kubectl()))
     }
+}
+
+/// What to do about policies that are not as they should be; nothing where at most their text is of another version.
+fn cures_of_policies(policies: &ServerPolicies) -> Vec<Cure> {
+    let about: Vec<About> = policies.disagreements.iter().map(|one| one.about).collect();
+    let mut cures = Vec::new();
+    if about.contains(&About::Settings) {
+        cures.push(kubectl(
+            "See what pullpass has by its flags:",
+            format!("kubectl get acrindex {INDEX} --output yaml"),
+        ));
+        cures.push(kubectl(
+            "And what the API server asks it about; install both from one overlay, or with the same values of the chart:",
+            format!("kubectl get mutatingwebhookconfiguration {WEBHOOK_CONFIGURATION} --output yaml"),
+        ));
+    }
+    for one in &about {
+        if let About::Policy { kind, name } = one {
+            let kind = kind.to_ascii_lowercase();
+            let see = kubectl(
+                &format!("See the policy {name} and its binding:"),
+                format!("kubectl get {kind}/{name} {kind}binding/{name} --output yaml"),
+            );
+            if !cures.contains(&see) {
+                cures.push(see);
+            }
+        }
+    }
+    if about.iter().any(|one| matches!(one, About::Policy { .. })) {
+        cures.push(apply_again());
+    }
+    cures
 }
 
 /// Whether pulls need no credential; not so where nobody can tell what the spec means.

@@ -361,7 +361,10 @@ fn the_api_servers_policies_are_told_and_where_they_disagree() {
         facts.policies = ServerPolicies {
             inject,
             enforce,
-            disagreements: disagreements.into_iter().map(str::to_owned).collect(),
+            disagreements: disagreements
+                .into_iter()
+                .map(|text| text.to_owned().into())
+                .collect(),
         };
         assert_eq!(codes(&facts)[6], expected);
         let finding = facts.findings().remove(6);
@@ -374,4 +377,47 @@ fn the_api_servers_policies_are_told_and_where_they_disagree() {
         };
         assert!(text.contains(says), "{text}");
     }
+}
+
+#[test]
+fn policies_that_are_not_as_shipped_are_told_from_those_of_another_version() {
+    let (kind, name) = ("ValidatingAdmissionPolicy", "pullpass-enforce");
+    let of = |abouts: &[About]| {
+        let mut facts = facts(&status("True", "Minted", "the credential is fresh"));
+        let told = |about: &About| Disagreement {
+            about: *about,
+            text: format!("{about:?}"),
+        };
+        facts.policies.disagreements = abouts.iter().map(told).collect();
+        facts.findings().remove(6).outcome
+    };
+    let StepOutcome::Passed { detail } = of(&[About::Version]) else {
+        panic!("a command line of another version says so");
+    };
+    assert!(
+        detail.starts_with("add pull secrets in") && detail.ends_with("; Version"),
+        "{detail}"
+    );
+    let policy = About::Policy { kind, name };
+    let commands = |abouts: &[About]| {
+        let StepOutcome::Failed(failure) = of(abouts) else {
+            panic!("{abouts:?}");
+        };
+        assert_eq!(
+            failure.cause.split("; ").count(),
+            abouts.len(),
+            "{}",
+            failure.cause
+        );
+        let cures = failure.cures.into_iter();
+        cures.filter_map(|cure| cure.command).collect::<Vec<_>>()
+    };
+    let see = format!(
+        "kubectl get validatingadmissionpolicy/{name} validatingadmissionpolicybinding/{name} --output yaml"
+    );
+    let apply = "kubectl apply --server-side -k my-pullpass";
+    assert_eq!(commands(&[policy, policy, About::Version]), [see.as_str(), apply]);
+    let all = commands(&[About::Settings, policy]);
+    assert_eq!(all.len(), 4, "{all:?}");
+    assert!(all[0].starts_with("kubectl get acrindex"), "{all:?}");
 }

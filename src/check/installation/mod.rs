@@ -28,7 +28,7 @@ pub use self::fence::{FENCES, FencePolicy};
 pub use self::pre::{APIS, INSTALL_RIGHTS, PreFacts};
 pub use self::replicas::{Leader, image, version_of_image};
 pub use self::rights::{BINDING_RIGHTS, OWN_CERTIFICATE, RIGHTS, Right};
-use super::advice::kubectl;
+use super::advice::{apply_again, kubectl};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use crate::policy::scope::Membership;
 
@@ -208,14 +208,6 @@ fn finding(step: InstallationStep, outcome: StepOutcome) -> Finding<Installation
 
 fn skipped(why: String) -> StepOutcome {
     StepOutcome::Skipped { why }
-}
-
-/// What repairs objects that are not as they were shipped.
-fn apply_again() -> Cure {
-    kubectl(
-        "Apply the manifests of this version again, or `helm upgrade` the release:",
-        "kubectl apply --server-side -k my-pullpass".to_owned(),
-    )
 }
 
 /// Judges what could be read; the rest is not checked.

@@ -11,7 +11,7 @@ use crate::cli::flags::kubeconfig::{Role, refusal_without};
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::Scope;
-use crate::policy::server_policies::{ServerPolicies, disagreements};
+use crate::policy::server_policies::{About, Disagreement, ServerPolicies, disagreements};
 
 /// Of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -123,7 +123,10 @@ pub(in crate::cli) async fn read(client: &Client, webhook: Option<&Scope>) -> Se
         Err(error) if are_there => vec![format!("what policies decide by can't be read: {error}")],
         // An older pullpass has none, and the rights of the user may not reach it.
         Err(_) => Vec::new(),
-    };
+    }
+    .into_iter()
+    .map(Disagreement::from)
+    .collect::<Vec<_>>();
     told.extend(ADMISSION_POLICY.faults(&injecting, [true, true]));
     told.extend(ENFORCE.faults(&enforcing, [says("deny"), says("warn")]));
     policies.disagreements = told;
@@ -139,9 +142,9 @@ impl Component {
         ]
     }
 
-    /// What is wrong with its policies, in sentences: one of two that are needed does not act, or has another text than this
+    /// What is wrong with its policies: one of two that are needed does not act, or has another text than this
     /// version ships. Of what can't be read nothing is said, nor of a component that is not installed.
-    fn faults(&self, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<String> {
+    fn faults(&self, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<Disagreement> {
         let Self { name, kind, .. } = self;
         let [first, second] = &self.policies;
         let mut faults = Vec::new();
@@ -149,28 +152,36 @@ impl Component {
             (&found[0], &found[1], first, second, are_needed[0]),
             (&found[1], &found[0], second, first, are_needed[1]),
         ] {
+            let about = About::Policy {
+                kind,
+                name: part.name,
+            };
             if is_needed && this.in_force == Some(false) && other.in_force == Some(true) {
-                faults.push(format!(
+                let text = format!(
                     "{kind} {} is not in force, and {} is: apply the component {name} again",
                     part.name, sibling.name
-                ));
+                );
+                faults.push(Disagreement { about, text });
             }
             if this.in_force != Some(true) {
                 continue;
             }
             for (field, of) in self.added(part, this) {
-                faults.push(format!(
+                let text = format!(
                     "{field} of {of} {} is not as shipped, so that Pods may pass it by: apply the component {name} again",
                     part.name
-                ));
+                );
+                faults.push(Disagreement { about, text });
             }
             let policy = this.policy.as_ref();
             if policy.is_some_and(|policy| !self.is_shipped(part, policy)) {
-                faults.push(format!(
+                let text = format!(
                     "{kind} {} is not the one of version {VERSION}, which this program is of: apply the component {name} of \
                      the version that pullpass has",
                     part.name
-                ));
+                );
+                let about = About::Version;
+                faults.push(Disagreement { about, text });
             }
         }
         faults
@@ -359,10 +370,23 @@ mod tests {
         })
     }
 
+    fn faults_of(component: &Component, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<String> {
+        let faults = component.faults(found, are_needed).into_iter();
+        let faults = faults.map(|Disagreement { about, text }| {
+            assert_eq!(
+                about == About::Version,
+                text.contains("is not the one of version"),
+                "{text}"
+            );
+            text
+        });
+        faults.collect()
+    }
+
     #[test]
     fn shipped_policies_are_told_from_others() {
         for component in [ADMISSION_POLICY, ENFORCE] {
-            let faults = component.faults(&installed(&component), [true, true]);
+            let faults = faults_of(&component, &installed(&component), [true, true]);
             assert_eq!(faults, [""; 0]);
             for (path, other) in [
                 ("/spec/variables/0/expression", json!("'other'")),
@@ -375,7 +399,7 @@ mod tests {
             ] {
                 let mut found = installed(&component);
                 *found[1].policy.as_mut().unwrap().pointer_mut(path).unwrap() = other;
-                let faults = component.faults(&found, [true, true]);
+                let faults = faults_of(&component, &found, [true, true]);
                 let name = component.policies[1].name;
                 let [fault] = &faults[..] else {
                     panic!("{path}: {faults:?}");
@@ -386,7 +410,7 @@ mod tests {
                 );
                 // Of one that does not act, its text is nobody's business.
                 found[1].in_force = None;
-                assert_eq!(component.faults(&found, [true, true]), [""; 0]);
+                assert_eq!(faults_of(&component, &found, [true, true]), [""; 0]);
             }
         }
     }
@@ -465,7 +489,7 @@ mod tests {
             ] {
                 let mut found = installed(&component);
                 change(&mut found[0], path, value);
-                let faults = component.faults(&found, [true, true]);
+                let faults = faults_of(&component, &found, [true, true]);
                 let name = component.policies[0].name;
                 let [fault] = &faults[..] else {
                     panic!("{path}: {faults:?}");
@@ -473,7 +497,7 @@ mod tests {
                 let expected = format!("{field} of {of} {name} is not as shipped");
                 assert!(fault.contains(&expected), "{fault}");
                 found[0].in_force = Some(false);
-                let faults = component.faults(&found, [false, false]);
+                let faults = faults_of(&component, &found, [false, false]);
                 assert_eq!(faults, [""; 0], "it is nobody's business");
             }
         }
@@ -484,7 +508,7 @@ mod tests {
         let of = |first, second, are_needed| {
             let mut found = installed(&ENFORCE);
             (found[0].in_force, found[1].in_force) = (first, second);
-            ENFORCE.faults(&found, are_needed)
+            faults_of(&ENFORCE, &found, are_needed)
         };
         let (yes, no) = (Some(true), Some(false));
         for (first, second, are_needed, missing) in [

@@ -64,7 +64,7 @@ pub(super) fn problems(findings: &Findings, now: Timestamp) -> Vec<Problem> {
                 .policies
                 .disagreements
                 .iter()
-                .map(|text| sentence(text))
+                .map(|disagreement| sentence(&disagreement.text))
                 .collect(),
             remedies: vec![run("see how the installation is set up", "pullpass check")],
         }

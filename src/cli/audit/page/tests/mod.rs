@@ -164,7 +164,7 @@ fn registries_that_are_not_well_are_told_with_their_commands() {
         },
     ];
     findings.is_installed = false;
-    findings.policies.disagreements = vec!["they differ".to_owned()];
+    findings.policies.disagreements = vec!["they differ".to_owned().into()];
     let page = render(&findings, &subject());
     for text in [
         "7 things are wrong. ",
@@ -207,7 +207,7 @@ fn text_of_others_stays_text() {
             ],
         )
     }];
-    findings.policies.disagreements = vec![hostile.to_owned()];
+    findings.policies.disagreements = vec![hostile.to_owned().into()];
     add(&mut findings, hostile, hostile, NOT_INJECTED, 1);
     add(
         &mut findings,
