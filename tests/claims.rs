@@ -49,6 +49,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "ends at 64 MiB",
     ),
     (
+        "src/policy/workloads.rs",
+        "MAX_IMAGE_BYTES: usize = 1_024;",
+        "docs/audit.md",
+        "each of which is cut after 1 KiB",
+    ),
+    (
         "tests/scale/fleet.rs",
         "RETRY_AFTER: Duration = Duration::from_mins(1);",
         "docs/scale.md",

@@ -1,5 +1,6 @@
 //! Pods by the workload that they belong to: what somebody has to restart is a workload, and not each of its Pods.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -14,6 +15,8 @@ use crate::policy::pod::{Pod, controller, failing_images};
 const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 /// How many images of a workload are named.
 const MAX_IMAGES: usize = 10;
+/// How much of an image is named, in bytes: more than any that a kubelet pulls has. A Pod can have images of a megabyte.
+const MAX_IMAGE_BYTES: usize = 1_024;
 
 /// What creates a Pod: its controller, or the Pod itself where it has none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,22 +116,54 @@ pub struct Tally {
     pub waiting: u64,
     /// When the oldest of them was created.
     pub since: Option<Timestamp>,
-    /// Their images on the registry, the first of them.
+    /// Their images on the registry, the first of them in their order, whichever Pod comes first. A long one is cut, and
+    /// ends with an ellipsis.
     pub images: BTreeSet<String>,
+}
+
+impl Tally {
+    /// Counts other Pods that stand alike.
+    pub fn merge(&mut self, others: Self) {
+        self.pods += others.pods;
+        self.waiting += others.waiting;
+        self.since = self.since.into_iter().chain(others.since).min();
+        for image in others.images {
+            self.name(image.into());
+        }
+    }
+
+    fn name(&mut self, image: Cow<'_, str>) {
+        let is_full = self.images.len() >= MAX_IMAGES;
+        if is_full && self.images.last().is_some_and(|last| **last <= *image) {
+            return;
+        }
+        self.images.insert(image.into_owned());
+        if self.images.len() > MAX_IMAGES {
+            self.images.pop_last();
+        }
+    }
+}
+
+fn shortened(image: &str) -> Cow<'_, str> {
+    match image.get(..image.floor_char_boundary(MAX_IMAGE_BYTES)) {
+        Some(beginning) if beginning.len() < image.len() => format!("{beginning}…").into(),
+        _ => image.into(),
+    }
 }
 
 /// All workloads with images on ACR.
 pub type Workloads = BTreeMap<Standing, Tally>;
 
-/// Counts a Pod.
-pub fn add(workloads: &mut Workloads, pod: &Pod, namespace: &str, findings: &[CoverageFinding<'_>]) {
-    if findings.is_empty() {
-        return;
-    }
+/// How a Pod stands to the registries of its images, which were found so.
+pub fn standings<'a>(
+    pod: &'a Pod,
+    namespace: &'a str,
+    findings: &'a [CoverageFinding<'a>],
+) -> impl Iterator<Item = (Standing, Tally)> + 'a {
     let workload = Workload::of(pod);
     let failing = failing_images(pod);
     let created = pod.creation_timestamp().map(|time| time.0);
-    for finding in findings {
+    findings.iter().map(move |finding| {
         let standing = Standing {
             namespace: namespace.to_owned(),
             workload: workload.clone(),
@@ -136,15 +171,23 @@ pub fn add(workloads: &mut Workloads, pod: &Pod, namespace: &str, findings: &[Co
             registry: finding.registry.map(str::to_owned),
             state: finding.state,
         };
-        let tally = workloads.entry(standing).or_default();
-        tally.pods += 1;
-        tally.waiting += u64::from(finding.images.iter().any(|image| failing.contains(image)));
-        tally.since = tally.since.into_iter().chain(created).min();
-        for &image in &finding.images {
-            if tally.images.len() < MAX_IMAGES {
-                tally.images.insert(image.to_owned());
-            }
+        let mut tally = Tally {
+            pods: 1,
+            waiting: u64::from(finding.images.iter().any(|image| failing.contains(image))),
+            since: created,
+            images: BTreeSet::new(),
+        };
+        for image in &finding.images {
+            tally.name(shortened(image));
         }
+        (standing, tally)
+    })
+}
+
+/// Counts a Pod.
+pub fn add(workloads: &mut Workloads, pod: &Pod, namespace: &str, findings: &[CoverageFinding<'_>]) {
+    for (standing, tally) in standings(pod, namespace, findings) {
+        workloads.entry(standing).or_default().merge(tally);
     }
 }
 
@@ -249,24 +292,41 @@ mod tests {
         assert!(workloads.is_empty());
     }
 
+    /// What is kept of the images of Pods, in this order.
+    fn kept(pods: &[&[&str]]) -> Vec<String> {
+        let mut workloads = Workloads::new();
+        for images in pods {
+            let finding = CoverageFinding {
+                host: "a.azurecr.io".into(),
+                registry: None,
+                state: CoverageState::Covered,
+                images: images.to_vec(),
+            };
+            let pod = owned("apps/v1", "StatefulSet", "db", UID);
+            add(&mut workloads, &pod, "apps", &[finding]);
+        }
+        let tallies = workloads.into_values();
+        tallies.flat_map(|tally| tally.images).collect()
+    }
+
     #[test]
     fn images_of_a_workload_are_kept_up_to_a_number() {
-        let mut workloads = Workloads::new();
-        let images: Vec<_> = (0..50)
+        let images: Vec<_> = (10..60)
             .map(|number| format!("a.azurecr.io/app:{number}"))
             .collect();
-        let finding = CoverageFinding {
-            host: "a.azurecr.io".into(),
-            registry: None,
-            state: CoverageState::Covered,
-            images: images.iter().map(String::as_str).collect(),
-        };
-        add(
-            &mut workloads,
-            &owned("apps/v1", "StatefulSet", "db", UID),
-            "apps",
-            &[finding],
-        );
-        assert!(workloads.values().all(|tally| tally.images.len() == MAX_IMAGES));
+        let images: Vec<_> = images.iter().map(String::as_str).collect();
+        let (first, last) = images.split_at(25);
+        let expected = first.get(..MAX_IMAGES).unwrap();
+        for pods in [&[&images[..]][..], &[first, last], &[last, first, last]] {
+            assert_eq!(kept(pods), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_image_is_cut() {
+        let image = |bytes: usize| format!("a.azurecr.io/{}", "a".repeat(bytes - "a.azurecr.io/".len()));
+        let (longest, longer) = (image(MAX_IMAGE_BYTES), image(1 << 20));
+        assert_eq!(kept(&[&[&longest]]), [longest.as_str()]);
+        assert_eq!(kept(&[&[&longer]]), [format!("{longest}…")]);
     }
 }
