@@ -49,6 +49,30 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "ends at 64 MiB",
     ),
     (
+        "src/sync/reports/mod.rs",
+        "standings: 10_000,",
+        "docs/audit.md",
+        "up to 10,000 pairs of a workload and a registry",
+    ),
+    (
+        "src/sync/reports/mod.rs",
+        "pods: 200_000,",
+        "docs/audit.md",
+        "of up to 200,000 Pods",
+    ),
+    (
+        "src/sync/reports/mod.rs",
+        "bytes: 16 << 20,",
+        "docs/audit.md",
+        "as long as that takes less than 16 MiB",
+    ),
+    (
+        "src/sync/reports/mod.rs",
+        "bytes: 16 << 20,",
+        "docs/operations.md",
+        "how workloads stand, in 16 MiB at most",
+    ),
+    (
         "src/policy/workloads.rs",
         "MAX_IMAGE_BYTES: usize = 1_024;",
         "docs/audit.md",

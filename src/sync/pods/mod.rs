@@ -1,7 +1,8 @@
 //! What running Pods tell: which namespaces need which registries, and which Pods have no pull secret.
 //!
-//! One watch tells of every Pod, and what is needed of them is kept in little memory (`kept.rs`): nobody lists all Pods again
-//! to look at them again. Nothing of it is stored, so nothing is lost: a leader that begins reads it again.
+//! One watch tells of every Pod, and what is needed of them is kept in little memory (`kept.rs`): to look at them again takes
+//! no list of all Pods. (`sync/reports`, which is off by default, needs more of each, and reads them again.) Nothing of it is
+//! stored, so nothing is lost: a leader that begins reads it again.
 
 mod kept;
 mod look;

@@ -2,37 +2,55 @@
 //! component `reports` asks for it, and the leader does it: it looks at all Pods every resync interval, and writes what is
 //! another Report than before.
 //!
-//! Nothing is remembered from one look to the next: what a Report says is told by a fingerprint in its metadata.
+//! Nothing is remembered from one look to the next: what a Report says is told by a fingerprint in its metadata. The Pods of a
+//! look come one by one out of the API server's own cache, as the beginning of a watch that is dropped then. The watch that
+//! `sync/pods` keeps does not help: a Report needs more of each Pod than that keeps, which every leader would pay for.
+
+mod seen;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, Preconditions,
 };
+use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt};
+use tokio::task::yield_now;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use self::seen::{Bounds, Seen};
 use crate::api::names::{MANAGED_BY_LABEL, MANAGER, REPORT_FINGERPRINT_ANNOTATION, REPORT_PREFIX};
-use crate::kubernetes::call::{CallError, call};
-use crate::kubernetes::pages::{metadata_pages, pages_of};
+use crate::kubernetes::call::{CallError, call, within};
+use crate::kubernetes::follow::follow;
+use crate::kubernetes::pages::metadata_pages;
 use crate::kubernetes::pods;
+use crate::kubernetes::watch::followed;
 use crate::policy::coverage::findings;
 use crate::policy::decision::Settings;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::pod::{Pod, service_account};
 use crate::policy::reports::{Report, ReportContext, reports};
-use crate::policy::workloads::{self, Workloads};
 use crate::sync::pods::NOT_ENDED;
 use crate::sync::watches::Watches;
 
-/// How many pairs of a workload and a registry are told of.
-const MAX_STANDINGS: usize = 10_000;
+/// How many pairs of a workload and a registry are told of, what they may take, and of how many Pods (docs/operations.md).
+const BOUNDS: Bounds = Bounds {
+    standings: 10_000,
+    bytes: 16 << 20,
+    pods: 200_000,
+};
 /// How many earlier Reports are looked through.
-const MAX_KNOWN: usize = 2 * MAX_STANDINGS;
+const MAX_KNOWN: usize = 2 * BOUNDS.standings;
+/// How long a fingerprint of pullpass' own is, in letters. Another text was put there by hand.
+const FINGERPRINT_LENGTH: usize = 64;
+/// How long it may take to read all Pods, failures and their waits included.
+const READ_TIMEOUT: Duration = Duration::from_mins(2);
+/// How many Reports are compared without a pause for others.
+const CHUNK: usize = 250;
 /// How long the next write waits for its turn.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -57,14 +75,6 @@ struct Known {
 
 /// The Reports that are there, by namespace and name.
 type AllKnown = BTreeMap<(String, String), Known>;
-
-/// What was seen of Pods.
-#[derive(Default)]
-struct Seen {
-    workloads: Workloads,
-    /// The Pods for which there was no room.
-    left_out: u64,
-}
 
 /// Why Reports can't be kept, as the log has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,20 +119,22 @@ impl Reporter {
     /// Looks at everything once, and writes what changed.
     async fn look(&self) -> Result<(), CallError> {
         // Before the Pods: without the kind, nobody reads them for nothing.
-        let known = self.known().await?;
-        let Seen { workloads, left_out } = self.seen().await?;
+        let mut known = self.known().await?;
+        let (workloads, left_out) = self.seen().await?.into_complete();
         if left_out > 0 {
             tracing::warn!(
                 pods = left_out,
-                "there are more workloads than Reports are written of: those of these Pods are left as they are"
+                "there is no room for all workloads: Reports of those that these Pods belong to stay as they are, and none is deleted"
             );
         }
-        let mut writes = Writes::default();
-        let (mut known, context) = (known, self.context());
-        for report in reports(&workloads, &context, false) {
-            if is_other(&report, &mut known) {
+        let (mut writes, context) = (Writes::default(), self.context());
+        for (index, report) in reports(&workloads, &context, false).enumerate() {
+            if index.is_multiple_of(CHUNK) {
+                yield_now().await;
+            }
+            if let Some(fingerprint) = changed(&report, &mut known) {
                 writes.turn().await;
-                writes.note(self.apply(&report).await);
+                writes.note(self.apply(&report, &fingerprint).await);
             }
         }
         // What is left of them is of workloads without Pods, unless these were left out.
@@ -157,7 +169,10 @@ impl Reporter {
         while let Some(page) = pages.try_next().await? {
             let found = page.into_iter().filter_map(|report| {
                 let name = report.name_any();
-                let fingerprint = report.annotations().get(REPORT_FINGERPRINT_ANNOTATION).cloned();
+                let fingerprint = report.annotations().get(REPORT_FINGERPRINT_ANNOTATION);
+                let fingerprint = fingerprint
+                    .filter(|text| text.len() == FINGERPRINT_LENGTH)
+                    .cloned();
                 let key = (report.namespace()?, name);
                 let uid = report.uid();
                 key.1
@@ -170,16 +185,25 @@ impl Reporter {
         Ok(known)
     }
 
+    /// Every Pod that has not ended, as it is now.
     async fn seen(&self) -> Result<Seen, CallError> {
-        let running = ListParams::default().fields(NOT_ENDED);
-        let mut pages = std::pin::pin!(pages_of(pods::api(self.client.clone(), None), running));
-        let mut seen = Seen::default();
-        while let Some(page) = pages.try_next().await? {
-            for pod in &page {
-                self.see(pod, &mut seen);
+        let pods = pods::api(self.client.clone(), None);
+        within(READ_TIMEOUT, async {
+            let mut events = std::pin::pin!(followed(follow(pods, NOT_ENDED)));
+            let mut seen = Seen::new(BOUNDS);
+            while let Some(event) = events.next().await {
+                match event {
+                    // Also where the list broke off.
+                    Event::Init => seen = Seen::new(BOUNDS),
+                    Event::InitApply(pod) => self.see(&pod, &mut seen),
+                    Event::InitDone => return seen,
+                    Event::Apply(_) | Event::Delete(_) => {}
+                }
             }
-        }
-        Ok(seen)
+            // A watch does not end. If one did, nobody should delete Reports of Pods that it has not told of.
+            std::future::pending().await
+        })
+        .await
     }
 
     fn see(&self, pod: &Pod, seen: &mut Seen) {
@@ -199,20 +223,16 @@ impl Reporter {
             &self.settings.scope,
             mountable.as_deref(),
         );
-        if seen.workloads.len() + found.len() > MAX_STANDINGS {
-            seen.left_out += u64::from(!found.is_empty());
-        } else {
-            workloads::add(&mut seen.workloads, pod, &namespace, &found);
-        }
+        seen.take(pod, &namespace, &found);
     }
 
-    async fn apply(&self, report: &Report) -> Result<(), CallError> {
+    async fn apply(&self, report: &Report, fingerprint: &str) -> Result<(), CallError> {
         let mut object = report.at(Timestamp::now());
         if let Some(metadata) = object
             .get_mut("metadata")
             .and_then(serde_json::Value::as_object_mut)
         {
-            let annotations = serde_json::json!({REPORT_FINGERPRINT_ANNOTATION: report.fingerprint()});
+            let annotations = serde_json::json!({REPORT_FINGERPRINT_ANNOTATION: fingerprint});
             metadata.insert("annotations".to_owned(), annotations);
         }
         let api = self.namespaced(report.namespace());
@@ -239,11 +259,11 @@ impl Reporter {
     }
 }
 
-/// Whether a Report says something else than the one that is there, which is taken out of the known ones.
-fn is_other(report: &Report, known: &mut AllKnown) -> bool {
+/// The fingerprint of a Report that says something else than the one that is there, which is taken out of the known ones.
+fn changed(report: &Report, known: &mut AllKnown) -> Option<String> {
     let key = (report.namespace().to_owned(), report.name().to_owned());
     let before = known.remove(&key).and_then(|known| known.fingerprint);
-    before != Some(report.fingerprint())
+    Some(report.fingerprint()).filter(|fingerprint| before.as_ref() != Some(fingerprint))
 }
 
 /// Writes, one after the other.
@@ -306,49 +326,4 @@ fn resource() -> ApiResource {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::coverage::CoverageState;
-    use crate::policy::workloads::{Standing, Tally, Workload};
-
-    fn report(uid: &str) -> Report {
-        let standing = Standing {
-            namespace: "apps".to_owned(),
-            workload: Workload {
-                kind: "ReplicaSet".to_owned(),
-                name: "web".to_owned(),
-                api_version: "apps/v1".to_owned(),
-                uid: uid.to_owned(),
-                restarts_as: None,
-            },
-            host: "shop.azurecr.io".to_owned(),
-            registry: Some("shop".to_owned()),
-            state: CoverageState::Covered,
-        };
-        let workloads = Workloads::from([(standing, Tally::default())]);
-        let context = ReportContext::default();
-        reports(&workloads, &context, false).next().unwrap()
-    }
-
-    fn known(uid: &str, fingerprint: Option<String>) -> ((String, String), Known) {
-        let key = ("apps".to_owned(), format!("{REPORT_PREFIX}{uid}"));
-        let uid = Some(format!("uid-of-{uid}"));
-        (key, Known { fingerprint, uid })
-    }
-
-    #[test]
-    fn a_report_that_is_the_same_is_not_written_again() {
-        let mut all = AllKnown::from([
-            known("same", Some(report("same").fingerprint())),
-            known("other", Some("former".to_owned())),
-            known("edited", None),
-            known("gone", None),
-        ]);
-        let written = ["same", "other", "edited", "new"]
-            .into_iter()
-            .filter(|uid| is_other(&report(uid), &mut all));
-        assert_eq!(written.collect::<Vec<_>>(), ["other", "edited", "new"]);
-        // What is left is of no workload.
-        assert_eq!(all, AllKnown::from([known("gone", None)]));
-    }
-}
+mod tests;

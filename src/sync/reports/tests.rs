@@ -1,0 +1,349 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::coverage::CoverageState;
+use crate::policy::workloads::{Standing, Tally, Workload, Workloads};
+use crate::sync::secrets::tests::registry;
+use crate::view::View;
+
+fn report(uid: &str) -> Report {
+    let standing = Standing {
+        namespace: "apps".to_owned(),
+        workload: Workload {
+            kind: "ReplicaSet".to_owned(),
+            name: "web".to_owned(),
+            api_version: "apps/v1".to_owned(),
+            uid: uid.to_owned(),
+            restarts_as: None,
+        },
+        host: "shop.azurecr.io".to_owned(),
+        registry: Some("shop".to_owned()),
+        state: CoverageState::Covered,
+    };
+    let workloads = Workloads::from([(standing, Tally::default())]);
+    let context = ReportContext::default();
+    reports(&workloads, &context, false).next().unwrap()
+}
+
+fn known(uid: &str, fingerprint: Option<String>) -> ((String, String), Known) {
+    let key = ("apps".to_owned(), format!("{REPORT_PREFIX}{uid}"));
+    let uid = Some(format!("uid-of-{uid}"));
+    (key, Known { fingerprint, uid })
+}
+
+#[test]
+fn a_report_that_is_the_same_is_not_written_again() {
+    let mut all = AllKnown::from([
+        known("same", Some(report("same").fingerprint())),
+        known("other", Some("former".to_owned())),
+        known("edited", None),
+        known("gone", None),
+    ]);
+    let written = ["same", "other", "edited", "new"].into_iter().filter(|uid| {
+        let report = report(uid);
+        let fingerprint = changed(&report, &mut all);
+        assert!(fingerprint.is_none() || fingerprint == Some(report.fingerprint()));
+        fingerprint.is_some()
+    });
+    assert_eq!(written.collect::<Vec<_>>(), ["other", "edited", "new"]);
+    // What is left is of no workload.
+    assert_eq!(all, AllKnown::from([known("gone", None)]));
+}
+
+#[test]
+fn a_fingerprint_has_the_length_that_is_known_of_it() {
+    assert_eq!(report("a").fingerprint().len(), FINGERPRINT_LENGTH);
+}
+
+/// The answers of an API server, by what is asked for.
+struct Answers {
+    /// The code of the list of Reports, and those that are there.
+    reports: (u16, Vec<Value>),
+    /// The lines of watches of Pods, one after the other. The next one has no answer.
+    pods: Mutex<VecDeque<Vec<Value>>>,
+    /// The code of a write.
+    writes: u16,
+}
+
+/// Every request: its method, its path with the query, and its body.
+type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
+
+fn server(answers: Answers) -> (Client, Asked) {
+    let (asked, answers) = (Asked::default(), Arc::new(answers));
+    let log = Arc::clone(&asked);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
+        async move {
+            let (method, uri) = (request.method().clone(), request.uri().to_string());
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let (code, lines) = match method {
+                Method::GET if uri.contains("/reports") => {
+                    let (code, items) = &answers.reports;
+                    (*code, vec![list(items)])
+                }
+                Method::GET => {
+                    let next = answers.pods.lock().unwrap().pop_front();
+                    let Some(lines) = next else {
+                        return std::future::pending().await;
+                    };
+                    (200, lines)
+                }
+                _ => (answers.writes, vec![body.clone()]),
+            };
+            let lines = match code {
+                200 => lines,
+                _ => vec![
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code}),
+                ],
+            };
+            log.lock().unwrap().push((method, uri, body));
+            let lines: Vec<_> = lines.iter().map(Value::to_string).collect();
+            let body = Body::from(lines.join("\n").into_bytes());
+            Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
+        }
+    });
+    (Client::new(service, "default"), asked)
+}
+
+fn list(items: &[Value]) -> Value {
+    json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {"resourceVersion": "7"}, "items": items,
+    })
+}
+
+/// A Report that is there.
+fn kept(name: &str, uid: &str, fingerprint: &str) -> Value {
+    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {
+        "name": name, "namespace": "apps", "uid": uid, "annotations": {REPORT_FINGERPRINT_ANNOTATION: fingerprint},
+    }})
+}
+
+/// The Pods with these names, each with an image on each of so many registries.
+fn watch(pods: &[(&str, usize)]) -> Vec<Value> {
+    let pods = pods.iter().map(|(name, registries)| {
+        let containers = (0..*registries)
+            .map(|number| json!({"name": "a", "image": format!("registry{number}.azurecr.io/a")}));
+        json!({"type": "ADDED", "object": {
+            "apiVersion": "v1", "kind": "Pod", "spec": {"containers": containers.collect::<Vec<_>>()},
+            "metadata": {"name": name, "namespace": "apps", "uid": name, "resourceVersion": "8"},
+        }})
+    });
+    pods.collect()
+}
+
+/// The same, to the end of what there is.
+fn whole_watch(pods: &[(&str, usize)]) -> Vec<Value> {
+    let mut lines = watch(pods);
+    lines.push(json!({"type": "BOOKMARK", "object": {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"resourceVersion": "9", "annotations": {"k8s.io/initial-events-end": "true"}},
+    }}));
+    lines
+}
+
+fn reporter(client: Client) -> Reporter {
+    let view = View::default();
+    view.set_registries(std::iter::once(registry(&json!({}))).collect());
+    view.set_namespace("apps", &[].into());
+    Reporter {
+        client,
+        watches: Arc::new(Watches::new(Arc::new(view))),
+        settings: Settings::default(),
+        resync_interval: Duration::from_mins(10),
+    }
+}
+
+/// The writes among what was asked: the method, the name and the body.
+fn written(asked: &Asked) -> Vec<(Method, String, Value)> {
+    let asked = asked.lock().unwrap().clone().into_iter();
+    let writes = asked.filter(|(method, ..)| method != Method::GET);
+    let name = |uri: &str| {
+        uri.split('?')
+            .next()
+            .and_then(|path| path.rsplit('/').next())
+            .unwrap()
+            .to_owned()
+    };
+    writes
+        .map(|(method, uri, body)| (method, name(&uri), body))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_writes_what_changed_and_deletes_the_rest() {
+    let (client, asked) = server(Answers {
+        reports: (
+            200,
+            vec![kept("pullpass-gone", "u1", ""), kept("others", "u2", "")],
+        ),
+        pods: Mutex::new([whole_watch(&[("a", 1), ("b", 1)])].into()),
+        writes: 200,
+    });
+    reporter(client).look().await.unwrap();
+    let writes = written(&asked);
+    let names: Vec<_> = writes
+        .iter()
+        .map(|(method, name, _)| (method.as_str(), name.as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("PATCH", "pullpass-a"),
+            ("PATCH", "pullpass-b"),
+            ("DELETE", "pullpass-gone")
+        ]
+    );
+    let (.., deletion) = writes.last().unwrap();
+    assert_eq!(deletion["preconditions"], json!({"uid": "u1"}), "{deletion}");
+
+    // With the fingerprints that were written, nothing is written again.
+    let fingerprint = |write: &(Method, String, Value)| {
+        let annotation = write.2["metadata"]["annotations"][REPORT_FINGERPRINT_ANNOTATION].clone();
+        annotation.as_str().unwrap().to_owned()
+    };
+    let there: Vec<_> = writes
+        .iter()
+        .filter(|(method, ..)| method == Method::PATCH)
+        .map(|write| kept(&write.1, "u", &fingerprint(write)))
+        .collect();
+    let (client, asked) = server(Answers {
+        reports: (200, there),
+        pods: Mutex::new([whole_watch(&[("b", 1), ("a", 1)])].into()),
+        writes: 200,
+    });
+    reporter(client).look().await.unwrap();
+    assert_eq!(written(&asked), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_come_as_a_stream_and_begin_again_where_it_breaks_off() {
+    let (client, asked) = server(Answers {
+        reports: (200, vec![]),
+        pods: Mutex::new([watch(&[("gone", 1), ("a", 1)]), whole_watch(&[("a", 1)])].into()),
+        writes: 200,
+    });
+    reporter(client).look().await.unwrap();
+    let writes = written(&asked);
+    let [(_, name, body)] = &writes[..] else {
+        panic!("{writes:?}")
+    };
+    assert_eq!(
+        (name.as_str(), &body["results"][0]["properties"]["pods"]),
+        ("pullpass-a", &json!("1"))
+    );
+    let asked = asked.lock().unwrap();
+    let mut of_pods = asked.iter().filter(|(_, uri, _)| uri.contains("/pods"));
+    assert!(
+        of_pods.all(|(_, uri, _)| uri.contains("sendInitialEvents=true")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_pods_without_an_end_writes_and_deletes_nothing() {
+    let (client, asked) = server(Answers {
+        reports: (200, vec![kept("pullpass-gone", "u1", "")]),
+        pods: Mutex::new([watch(&[("a", 1)])].into()),
+        writes: 200,
+    });
+    let error = reporter(client).look().await.unwrap_err();
+    assert!(
+        matches!(error, CallError::TimedOut(limit) if limit == READ_TIMEOUT),
+        "{error}"
+    );
+    assert_eq!(written(&asked), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_while_pods_are_left_out() {
+    let (client, asked) = server(Answers {
+        reports: (
+            200,
+            vec![kept("pullpass-gone", "u1", ""), kept("pullpass-huge", "u2", "")],
+        ),
+        pods: Mutex::new([whole_watch(&[("huge", BOUNDS.standings + 1), ("a", 1)])].into()),
+        writes: 200,
+    });
+    reporter(client).look().await.unwrap();
+    let names: Vec<_> = written(&asked)
+        .into_iter()
+        .map(|(method, name, _)| (method, name))
+        .collect();
+    assert_eq!(names, [(Method::PATCH, "pullpass-a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_kind_no_pod_is_read() {
+    let (client, asked) = server(Answers {
+        reports: (404, vec![]),
+        pods: Mutex::default(),
+        writes: 200,
+    });
+    let error = reporter(client).look().await.unwrap_err();
+    assert_eq!(error.code(), Some(404));
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_there_is_logged_once() {
+    let (client, _) = server(Answers {
+        reports: (404, vec![]),
+        pods: Mutex::default(),
+        writes: 200,
+    });
+    let reporter = reporter(client);
+    let missing = reporter.look().await.unwrap_err();
+    let other = CallError::TimedOut(READ_TIMEOUT);
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(Mutex::new(log.clone()))
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        // After something else it is news again.
+        let mut last = None;
+        for error in [&missing, &missing, &missing, &other, &missing, &missing] {
+            last = Some(reporter.tell(error, last));
+        }
+    });
+    let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(lines.matches("no CustomResourceDefinition").count(), 2, "{lines}");
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_fail_do_not_keep_others_from_being_written() {
+    for (code, is_failure) in [(403, true), (404, false), (409, false)] {
+        let (client, asked) = server(Answers {
+            reports: (200, vec![kept("pullpass-gone", "u1", "")]),
+            pods: Mutex::new([whole_watch(&[("a", 1), ("b", 1)])].into()),
+            writes: code,
+        });
+        let reporter = reporter(client);
+        reporter.look().await.unwrap();
+        assert_eq!(written(&asked).len(), 3, "{code}");
+        assert_eq!(
+            reporter.delete("apps", "pullpass-gone", None).await.is_err(),
+            is_failure,
+            "{code}"
+        );
+    }
+}
