@@ -89,8 +89,11 @@ impl StrictAccounts {
         if self.bytes <= MAX_BYTES {
             return None;
         }
-        let by_size = |(name, here): &(&Box<str>, &Here)| (here.bytes, (*name).clone());
-        let (namespace, _) = self.namespaces.iter().max_by_key(by_size)?;
+        let by_size = self
+            .namespaces
+            .iter()
+            .map(|(namespace, here)| (here.bytes, namespace));
+        let (_, namespace) = by_size.max()?;
         let namespace = namespace.clone();
         let here = self.namespaces.remove(&namespace)?;
         self.bytes -= here.bytes;

@@ -293,8 +293,26 @@ fn a_strict_account_lets_a_pod_have_what_it_lists() {
             );
         }
     }
-    // Nobody knows whether the ServiceAccount is one of too many of its namespace.
-    let body = create(&pod(&[mine])).to_string();
+    // The API server has given the Pod what its ServiceAccount lists, and the Pod needs one more.
+    let mut pod = pod(&[mine, scoped]);
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
+    let body = create(&pod).to_string();
+    let request = ReviewRequest {
+        mountable: Some(Arc::new(listing(&["pullpass-mine"]))),
+        ..ReviewRequest::decode(body.as_bytes()).unwrap()
+    };
+    let registries = registries();
+    let decision = decide(&request, &registries, Some(&Labels::new()), &Settings::default());
+    assert_eq!(
+        (decision.outcome, &decision.demanded[..]),
+        (Outcome::Uncovered, &["mine"][..])
+    );
+    assert_eq!(decision.secrets, [""; 0]);
+}
+
+#[test]
+fn a_pod_in_a_namespace_of_too_many_strict_accounts_gets_none() {
+    let body = create(&pod(&["myregistry.azurecr.io/app"])).to_string();
     let request = ReviewRequest {
         mountable: Some(Arc::new(Mountable::unknown())),
         ..ReviewRequest::decode(body.as_bytes()).unwrap()
@@ -312,20 +330,6 @@ fn a_strict_account_lets_a_pod_have_what_it_lists() {
         said.iter().all(|text| text.contains("too many ServiceAccounts")),
         "{said:?}"
     );
-    // The API server has given the Pod what its ServiceAccount lists, and the Pod needs one more.
-    let mut pod = pod(&[mine, scoped]);
-    pod["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
-    let body = create(&pod).to_string();
-    let request = ReviewRequest {
-        mountable: Some(Arc::new(listing(&["pullpass-mine"]))),
-        ..ReviewRequest::decode(body.as_bytes()).unwrap()
-    };
-    let decision = decide(&request, &registries, Some(&Labels::new()), &Settings::default());
-    assert_eq!(
-        (decision.outcome, &decision.demanded[..]),
-        (Outcome::Uncovered, &["mine"][..])
-    );
-    assert_eq!(decision.secrets, [""; 0]);
 }
 
 #[test]
