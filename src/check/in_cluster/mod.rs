@@ -354,7 +354,7 @@ impl Facts {
     }
 }
 
-/// What to do about policies that are not as they should be; nothing where at most their text is of another version.
+/// What to do about policies that are not as shipped; nothing where at most their text is of another version.
 fn cures_of_policies(policies: &ServerPolicies) -> Vec<Cure> {
     let about: Vec<About> = policies.disagreements.iter().map(|one| one.about).collect();
     let mut cures = Vec::new();
