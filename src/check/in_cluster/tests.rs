@@ -380,7 +380,7 @@ fn the_api_servers_policies_are_told_and_where_they_disagree() {
 }
 
 #[test]
-fn policies_that_are_not_as_shipped_are_told_from_those_of_another_version() {
+fn policies_not_as_shipped_differ_from_other_versions() {
     let (kind, name) = ("ValidatingAdmissionPolicy", "pullpass-enforce");
     let of = |abouts: &[About]| {
         let mut facts = facts(&status("True", "Minted", "the credential is fresh"));

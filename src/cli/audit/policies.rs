@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_pods_pass_a_policy_by_is_told() {
+    fn selectors_by_which_pods_pass_a_policy_are_told() {
         let policy = |found: &mut Found, path: &str, value: Value| {
             *found.policy.as_mut().unwrap().pointer_mut(path).unwrap() = value;
         };
