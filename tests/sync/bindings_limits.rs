@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use pullpass_emulator::{Failure, Fault, Step};
 use pullpass_test_support::{Login, wait_for};
 use serde_json::{Value, json};
@@ -74,6 +75,10 @@ fn the_oldest_bindings_of_a_namespace_are_served() -> Test {
         (0..MAX_SERVED).map(|number| format!("old{number:02}")),
     )?;
     assert_eq!(not_served(world, namespace, MAX_SERVED)?, [""; 0]);
+    // Of the same second, their names would count.
+    let second = || Timestamp::now().as_second();
+    let created = second();
+    wait_for("a later second", SOON, || second() > created)?;
     bind(
         world,
         namespace,
