@@ -208,7 +208,7 @@ fn review_among_namespaces(count: usize) -> Result<Step> {
     Ok(Box::new(move || answer(&admission, &body)))
 }
 
-fn review_among_bindings(count: usize) -> Result<Step> {
+fn view_with_bindings(count: usize) -> Result<Arc<View>> {
     let view = view(registries(10)?, 1);
     for namespace in 0..count {
         view.set_bindings_of(
@@ -216,6 +216,11 @@ fn review_among_bindings(count: usize) -> Result<Step> {
             Some(&binding(namespace, "bound1.azurecr.io")?),
         );
     }
+    Ok(view)
+}
+
+fn review_among_bindings(count: usize) -> Result<Step> {
+    let view = view_with_bindings(count)?;
     let admission = admission(view)?;
     let body = body(std::iter::once("bound1.azurecr.io/app:v1".to_owned()));
     Ok(Box::new(move || answer(&admission, &body)))
@@ -274,13 +279,7 @@ fn edit_of_a_registry(count: usize) -> Result<Step> {
 }
 
 fn edit_of_a_binding(count: usize) -> Result<Step> {
-    let view = view(registries(10)?, 1);
-    for namespace in 0..count {
-        view.set_bindings_of(
-            &name_of(namespace),
-            Some(&binding(namespace, "bound1.azurecr.io")?),
-        );
-    }
+    let view = view_with_bindings(count)?;
     let edit = binding(0, "bound2.azurecr.io")?;
     Ok(Box::new(move || {
         view.set_bindings_of("namespace-0", Some(&edit));

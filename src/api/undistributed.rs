@@ -4,19 +4,23 @@ use crate::api::names::{MANAGED_BY_LABEL, MANAGER};
 use crate::api::reason::Reason;
 use crate::base::remedy::{Remedy, run};
 
-/// About the reason of `Distributed=False`; nothing about one that is none of it.
+/// About the reason of `Distributed=False`; nothing about one that is none of it. With the namespace of an AcrPullBinding it is for
+/// the namespace's owner.
 pub(crate) fn of_undistributed(
     reason: Reason,
     pull_secret: &str,
     own_namespace: &str,
     namespace: Option<&str>,
 ) -> Vec<Remedy> {
-    if let Some(namespace) = namespace {
-        return of_undistributed_in(namespace, reason, pull_secret);
-    }
     match reason {
-        Reason::NameConflict => of_conflict(pull_secret),
-        Reason::SecretsRefused => of_refusal(own_namespace),
+        Reason::NameConflict => match namespace {
+            Some(namespace) => of_conflict_in(namespace, pull_secret),
+            None => of_conflict(pull_secret),
+        },
+        Reason::SecretsRefused => match namespace {
+            Some(namespace) => of_refusal_in(namespace),
+            None => of_refusal(own_namespace),
+        },
         Reason::InvalidSpec
         | Reason::CredentialSecretMissing
         | Reason::ServiceAccountMissing
@@ -32,30 +36,18 @@ pub(crate) fn of_undistributed(
     }
 }
 
-/// The same of an AcrPullBinding, for the owner of its namespace.
-fn of_undistributed_in(namespace: &str, reason: Reason, pull_secret: &str) -> Vec<Remedy> {
-    match reason {
-        Reason::NameConflict => vec![run(
-            "delete it, or create it again under another name; pullpass writes its own within a minute",
-            format!("kubectl delete secret {pull_secret} --namespace {namespace}"),
-        )],
-        Reason::SecretsRefused => vec![run(
-            "see whether a quota is used up; if none is, ask a cluster administrator",
-            format!("kubectl describe resourcequotas --namespace {namespace}"),
-        )],
-        Reason::InvalidSpec
-        | Reason::CredentialSecretMissing
-        | Reason::ServiceAccountMissing
-        | Reason::NotGranted
-        | Reason::NamespaceNotInjected
-        | Reason::TooManyBindings
-        | Reason::EntraRejected
-        | Reason::ExchangeRejected
-        | Reason::Throttled
-        | Reason::Unreachable
-        | Reason::PullDenied
-        | Reason::NotAsked => Vec::new(),
-    }
+fn of_conflict_in(namespace: &str, secret: &str) -> Vec<Remedy> {
+    vec![run(
+        "delete it, or create it again under another name; pullpass writes its own within a minute",
+        format!("kubectl delete secret {secret} --namespace {namespace}"),
+    )]
+}
+
+fn of_refusal_in(namespace: &str) -> Vec<Remedy> {
+    vec![run(
+        "see whether a quota is used up; if none is, ask a cluster administrator",
+        format!("kubectl describe resourcequotas --namespace {namespace}"),
+    )]
 }
 
 fn of_conflict(secret: &str) -> Vec<Remedy> {

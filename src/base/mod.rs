@@ -7,6 +7,8 @@ pub mod clock;
 pub mod dns;
 pub mod encoding;
 pub mod guid;
+#[cfg(test)]
+pub(crate) mod logged;
 pub mod occasional;
 pub mod qualified_name;
 pub mod readiness;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use futures::Stream;
 use futures::stream::try_unfold;
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectList};
 use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 
@@ -27,14 +27,8 @@ pub fn pages_of<K>(api: Api<K>, parameters: ListParams) -> impl Stream<Item = Re
 where
     K: Clone + Debug + DeserializeOwned,
 {
-    let first = Some(parameters.limit(PAGE));
-    try_unfold((api, first), async |(api, parameters)| {
-        let Some(parameters) = parameters else {
-            return Ok(None);
-        };
-        let page = call(api.list(&parameters)).await?;
-        let next = next(parameters, page.metadata.continue_);
-        Ok(Some((page.items, (api, next))))
+    listed(parameters, async move |parameters: &ListParams| {
+        call(api.list(parameters)).await
     })
 }
 
@@ -46,14 +40,24 @@ pub fn metadata_pages<K>(
 where
     K: Clone + Debug + DeserializeOwned,
 {
+    listed(parameters, async move |parameters: &ListParams| {
+        call(api.list_metadata(parameters)).await
+    })
+}
+
+/// What this lists, page by page.
+fn listed<K: Clone>(
+    parameters: ListParams,
+    list: impl AsyncFn(&ListParams) -> Result<ObjectList<K>, CallError>,
+) -> impl Stream<Item = Result<Vec<K>, CallError>> {
     let first = Some(parameters.limit(PAGE));
-    try_unfold((api, first), async |(api, parameters)| {
+    try_unfold((list, first), async |(list, parameters)| {
         let Some(parameters) = parameters else {
             return Ok(None);
         };
-        let page = call(api.list_metadata(&parameters)).await?;
+        let page = list(&parameters).await?;
         let next = next(parameters, page.metadata.continue_);
-        Ok(Some((page.items, (api, next))))
+        Ok(Some((page.items, (list, next))))
     })
 }
 

@@ -223,8 +223,7 @@ impl View {
     }
 
     fn bound(&self, namespace: &str) -> Option<Arc<Bound>> {
-        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        bindings.get(namespace).cloned()
+        self.read_bindings().get(namespace).cloned()
     }
 
     /// The labels of a namespace; none where it is not known (yet). The lock is held for the look-up alone.
@@ -246,8 +245,7 @@ impl View {
     pub fn set_registries(&self, registries: AttachedRegistries) {
         self.registries.store(Arc::new(registries));
         // A namespace that nobody asks about again would keep the former ones in memory.
-        let bound = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        for bound in bound.values() {
+        for bound in self.read_bindings().values() {
             bound.layer.store(None);
         }
     }
@@ -301,6 +299,10 @@ impl View {
     /// The `ServiceAccounts` that enforce mountable secrets, to be changed.
     pub fn strict_accounts(&self) -> RwLockWriteGuard<'_, StrictAccounts> {
         self.accounts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_bindings(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Bound>>> {
+        self.bindings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_bindings(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Bound>>> {

@@ -16,6 +16,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::logged::logged;
 use crate::base::readiness::Readiness;
 use crate::metrics::Metrics;
 
@@ -138,28 +139,10 @@ async fn a_flaw_is_said_once() {
         .unwrap()
         .unwrap();
     let seen = KnownSecret::There(Arc::new(state.secret("own")));
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(Mutex::new(log.clone()))
-        .finish();
-    let flaw = tracing::subscriber::with_default(subscriber, || {
+    let (flaw, lines) = logged(|| {
         let flaw = own.take(&seen, None);
         own.take(&seen, flaw.as_ref())
     });
     assert!(matches!(flaw, Some(Flaw::NotTrusted { .. })), "{flaw:?}");
-    let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert_eq!(lines.matches("the Secret is unusable").count(), 1, "{lines}");
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -95,22 +95,9 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use crate::base::logged::Log;
+    use std::sync::Mutex;
     use tracing::subscriber::with_default;
-
-    /// Remembers what is logged.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn lines_of_libraries_about_answers_are_never_logged() {
@@ -130,7 +117,7 @@ mod tests {
             tracing::debug!(target: "hyper::proto", "hidden: headers");
             tracing::trace!(target: "pullpasses", "hidden: not ours");
         });
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         assert!(!text.contains("hidden"), "{text}");
         assert_eq!(text.matches("shown").count(), 4, "{text}");
     }

@@ -1,6 +1,7 @@
 //! The controller of bindings: an AcrPullBinding becomes a minted credential, which is kept fresh as an AcrRegistry's is, the
 //! pull secret in its namespace, and a status that says so.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -360,11 +361,11 @@ impl BindingController {
         let watches = &self.mints.parts.watches;
         let mut changes = watches.changes();
         let mut ticks = tokio::time::interval(self.resync_interval);
-        // Those that never had a credential have series too.
-        let all = || {
-            let mut all = watches.credentials.registries();
-            all.extend(self.series.keys());
-            all
+        // Those that never had a credential have series too; most have both, and cost one look.
+        let all = || -> Vec<String> {
+            let credentials = watches.credentials.registries().into_iter();
+            let keys: BTreeSet<_> = credentials.chain(self.series.keys()).collect();
+            keys.into_iter().collect()
         };
         loop {
             let keys = tokio::select! {

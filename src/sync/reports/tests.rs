@@ -6,6 +6,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::logged::logged;
 use crate::policy::coverage::CoverageState;
 use crate::policy::workloads::{Standing, Tally, Workload, Workloads};
 use crate::sync::secrets::tests::registry;
@@ -290,19 +291,6 @@ async fn without_the_kind_no_pod_is_read() {
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_kind_that_is_not_there_is_logged_once() {
     let (client, _) = server(Answers {
@@ -313,18 +301,13 @@ async fn a_kind_that_is_not_there_is_logged_once() {
     let reporter = reporter(client);
     let missing = reporter.look().await.unwrap_err();
     let other = CallError::TimedOut(READ_TIMEOUT);
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(Mutex::new(log.clone()))
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
+    let ((), lines) = logged(|| {
         // After something else it is news again.
         let mut last = None;
         for error in [&missing, &missing, &missing, &other, &missing, &missing] {
             last = Some(reporter.tell(error, last));
         }
     });
-    let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert_eq!(lines.matches("no CustomResourceDefinition").count(), 2, "{lines}");
     assert_eq!(lines.lines().count(), 3, "{lines}");
 }
