@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::MintFailure;
 use super::account::Account;
-use crate::api::acr_registry::{CredentialKind, SecretKeyRef};
+use crate::api::acr_registry::{BasicSecretRef, CredentialKind, SecretKeyRef};
 use crate::api::advice::{with_advice, without_advice};
 use crate::api::names::{REGISTRIES_ANNOTATION, TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY, TLS_TYPE};
 use crate::api::reason::Reason;
@@ -123,17 +123,7 @@ pub(crate) async fn resolve(
             (CredentialSource::Account(account), Some(version))
         }
         AttachedIdentity::Basic(reference) => {
-            let key = |key: &str| SecretKeyRef {
-                name: reference.name.clone(),
-                key: key.to_owned(),
-            };
-            let (username, version) = secrets.read(&key(&reference.username_key)).await?;
-            let (password, _) = secrets.read(&key(&reference.password_key)).await?;
-            let password = Password {
-                username: username.expose().to_owned(),
-                password,
-                principal: None,
-            };
+            let (password, version) = secrets.read_basic(reference).await?;
             (CredentialSource::Password(password), Some(version))
         }
         AttachedIdentity::Anonymous => return Err(invalid("spec.identity.anonymous has no credential")),
@@ -248,6 +238,23 @@ impl Secrets<'_> {
         Ok((text, secret.resource_version().unwrap_or_default()))
     }
 
+    /// A user name and its password. Both are of one read: values of two versions, under the version of the first, would have the
+    /// second pass for one that is known.
+    async fn read_basic(&self, reference: &BasicSecretRef) -> Result<(Password, String), MintFailure> {
+        let key = |key: &str| SecretKeyRef {
+            name: reference.name.clone(),
+            key: key.to_owned(),
+        };
+        let username_key = key(&reference.username_key);
+        let secret = self.fetch(&username_key).await?;
+        let password = Password {
+            username: self.value(&secret, &username_key)?.expose().to_owned(),
+            password: self.value(&secret, &key(&reference.password_key))?,
+            principal: None,
+        };
+        Ok((password, secret.resource_version().unwrap_or_default()))
+    }
+
     async fn fetch(&self, reference: &SecretKeyRef) -> Result<Secret, MintFailure> {
         let SecretKeyRef { name, key } = reference;
         let refused = |refusal: Refusal| {
@@ -339,8 +346,10 @@ fn invalid(message: &str) -> MintFailure {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use http::{Request, Response};
+    use k8s_openapi::ByteString;
     use kube::client::Body;
     use serde_json::{Value, json};
     use tokio::time::Instant;
@@ -396,6 +405,39 @@ mod tests {
         });
         let (fingerprint, inputs) = of("11111111-1111-4111-8111-111111111111", spec).await;
         assert_eq!(inputs, fingerprint);
+    }
+
+    /// Somebody rotates the password at any time.
+    #[tokio::test]
+    async fn a_user_name_and_its_password_are_of_one_version() {
+        let version = AtomicU32::new(1);
+        let rotated_each_time = move |_: Request<Body>| {
+            let version = version.fetch_add(1, Ordering::Relaxed);
+            let encode = |text: String| ByteString(text.into_bytes());
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": {
+                    "name": "token", "namespace": "pullpass-system", "resourceVersion": version.to_string(),
+                    "annotations": {"pullpass.dev/registries": "mine"},
+                },
+                "data": {
+                    "username": encode(format!("puller-{version}")), "password": encode(format!("hunter-{version}")),
+                },
+            });
+            std::future::ready(Ok::<_, kube::Error>(Response::new(Body::from(
+                secret.to_string().into_bytes(),
+            ))))
+        };
+        let client = Client::new(tower::service_fn(rotated_each_time), "pullpass-system");
+        let env = WorkloadIdentityEnv::default();
+        let resolved = resolve(&client, "pullpass-system", &with_a_secret(), &env).await;
+        let Resolved { source, inputs } = resolved.map_err(|failure| failure.message).unwrap();
+        let CredentialSource::Password(password) = source else {
+            panic!("a password is read")
+        };
+        let version = inputs.rsplit('/').next().unwrap();
+        assert_eq!(password.username, format!("puller-{version}"));
+        assert_eq!(password.password.expose(), format!("hunter-{version}"));
     }
 
     #[tokio::test(start_paused = true)]
