@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, future};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use kube::core::ObjectMeta;
@@ -22,7 +22,8 @@ use super::refresh::fraction;
 use super::series::Series;
 use super::status::StatusFacts;
 use super::{
-    MIN_REQUEUE_INTERVAL, MintFailure, Parsed, RETRY_INTERVAL, RegistryController, StatusOwner, follow,
+    MIN_REQUEUE_INTERVAL, MintFailure, Parsed, RETRY_INTERVAL, RegistryController, StatusOwner, all_of,
+    follow,
 };
 use crate::api::acr_pull_binding::{AcrPullBinding, AcrPullBindingSpec};
 use crate::api::acr_registry::AcrRegistryStatus;
@@ -32,6 +33,7 @@ use crate::api::names::{
 };
 use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::api::reason::Reason;
+use crate::base::backoff::Jitter;
 use crate::base::clock::monotonic;
 use crate::kubernetes::call::call;
 use crate::kubernetes::watch::with_backoff;
@@ -49,6 +51,9 @@ use crate::sync::watches::Change;
 const CONCURRENT_BINDINGS: u16 = 32;
 /// How soon what a namespace's owner may have put right is looked at again, and a write that failed is repeated.
 const LOOK_AGAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How soon a binding that gets no pull secret is looked at again, where others of its namespace are told that first.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(2);
 
 impl StatusOwner for AcrPullBinding {
     fn status(&self) -> Option<&AcrRegistryStatus> {
@@ -115,21 +120,24 @@ impl BindingController {
             .applied_objects()
             .predicate_filter(predicates::generation, PredicateConfig::default());
         let watches = Arc::clone(&parts.watches);
-        let seen = follow(watches.repositories.changes()).filter_map(async |key| reference(&key));
-        let concerned = follow(watches.changes()).flat_map(move |change| {
+        let seen = follow(watches.repositories.changes(), reader.clone(), |key: String| {
+            reference(&key)
+        });
+        let all = reader.clone();
+        let concerned = follow(watches.changes(), reader.clone(), move |change| {
             let keys: Vec<String> = match change {
+                Change::Everything => return all_of(&all),
                 Change::Credential(key) | Change::Binding(key) => vec![key],
                 Change::Namespace(change) => {
                     let here = watches.view.bindings_in(&change.name);
                     here.iter().flat_map(|here| here.keys().cloned()).collect()
                 }
-                Change::Everything
-                | Change::Registry(_)
+                Change::Registry(_)
                 | Change::NamespaceGone(_)
                 | Change::Noted(_)
                 | Change::ServiceAccounts(_) => Vec::new(),
             };
-            stream::iter(keys.iter().filter_map(|key| reference(key)).collect::<Vec<_>>())
+            keys.iter().filter_map(|key| reference(key)).collect::<Vec<_>>()
         });
         Controller::for_stream(changed, reader)
             .with_config(controller::Config::default().concurrency(CONCURRENT_BINDINGS))
@@ -158,7 +166,11 @@ impl BindingController {
             return Action::requeue(self.resync_interval);
         }
         let Some(_share) = self.mints.shares.enter(&namespace) else {
-            return Action::requeue(MIN_REQUEUE_INTERVAL);
+            // Of those that are to be told that there are too many, there may be thousands.
+            return Action::requeue(match obstacle {
+                None => MIN_REQUEUE_INTERVAL,
+                Some(_) => Jitter::of(&key).spread(REFUSAL_INTERVAL),
+            });
         };
         let now = (parts.clock)();
         let (credential, tally, next) = if let Some(failure) = obstacle {

@@ -30,7 +30,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -173,20 +173,25 @@ impl RegistryController {
                 .map(|object| ObjectRef::from_obj(&**object))
                 .collect()
         };
-        let tallied = follow(self.parts.tallies.changes()).map(|name| ObjectRef::new(&name));
-        let seen = follow(self.parts.watches.repositories.changes())
-            .filter_map(async |name| binding_of_key(&name).is_none().then(|| ObjectRef::new(&name)));
-        let minted = follow(self.parts.watches.changes()).filter_map(async |change| match change {
-            Change::Credential(name) if binding_of_key(&name).is_none() => Some(ObjectRef::new(&name)),
-            Change::Everything
-            | Change::Registry(_)
-            | Change::Binding(_)
-            | Change::Namespace(_)
-            | Change::NamespaceGone(_)
-            | Change::Credential(_)
-            | Change::Noted(_)
-            | Change::ServiceAccounts(_) => None,
+        let own = |name: String| binding_of_key(&name).is_none().then(|| ObjectRef::new(&name));
+        let tallied = follow(self.parts.tallies.changes(), reader.clone(), |name: String| {
+            Some(ObjectRef::new(&name))
         });
+        let seen = follow(self.parts.watches.repositories.changes(), reader.clone(), own);
+        let minted = follow(
+            self.parts.watches.changes(),
+            reader.clone(),
+            move |change| match change {
+                Change::Credential(name) => own(name),
+                Change::Everything
+                | Change::Registry(_)
+                | Change::Binding(_)
+                | Change::Namespace(_)
+                | Change::NamespaceGone(_)
+                | Change::Noted(_)
+                | Change::ServiceAccounts(_) => None,
+            },
+        );
         Controller::for_stream(changed, reader)
             .watches(own_secrets, config, users_of)
             .reconcile_on(tallied)
@@ -374,17 +379,37 @@ fn after(now: Timestamp, wait: Duration) -> Timestamp {
     now.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-/// The messages of a broadcast; what was missed is skipped, since each leads to a look at the whole.
-fn follow<T: Clone + Send + 'static>(
+/// The objects that the messages of a broadcast are about. Messages that were missed may have been about any object: all of
+/// the store are returned then.
+fn follow<T, K, R>(
     receiver: broadcast::Receiver<T>,
-) -> impl stream::Stream<Item = T> + Send {
-    stream::unfold(receiver, async |mut receiver| {
-        loop {
-            match receiver.recv().await {
-                Ok(message) => return Some((message, receiver)),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+    store: Store<K>,
+    about: impl Fn(T) -> R + Send,
+) -> impl stream::Stream<Item = ObjectRef<K>> + Send
+where
+    T: Clone + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    R: IntoIterator<Item = ObjectRef<K>>,
+{
+    let messages = stream::unfold(receiver, async |mut receiver| match receiver.recv().await {
+        Ok(message) => Some((Some(message), receiver)),
+        Err(broadcast::error::RecvError::Lagged(_)) => Some((None, receiver)),
+        Err(broadcast::error::RecvError::Closed) => None,
+    });
+    messages.flat_map(move |message| {
+        let objects: Vec<_> = match message {
+            Some(message) => about(message).into_iter().collect(),
+            None => all_of(&store),
+        };
+        stream::iter(objects)
     })
+}
+
+/// All objects of a store.
+fn all_of<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Vec<ObjectRef<K>> {
+    let objects = store.state();
+    objects
+        .iter()
+        .map(|object| ObjectRef::from_obj(&**object))
+        .collect()
 }

@@ -1,18 +1,24 @@
 //! Leaders whose clocks are wrong, and are set at any time.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use kube::Client;
 use kube::client::Body;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
 
 use super::refresh::{DEFAULT_FRACTION, LastAttempt, RefreshPlan, interval_left, plan};
-use super::{Parts, RegistryController, WorkloadIdentityEnv};
+use super::{Parts, RegistryController, WorkloadIdentityEnv, follow};
+use crate::api::acr_registry::AcrRegistry;
 use crate::azure::entra::Entra;
 use crate::azure::mint::Minter;
 use crate::base::clock::{Clock, Instants};
@@ -268,4 +274,37 @@ pub(super) fn controller_of(
         tallies: Arc::default(),
         metrics: Arc::new(Metrics::new(|| 0)),
     })
+}
+
+/// What was missed may have been about any object.
+#[tokio::test]
+async fn messages_that_were_missed_are_about_all_objects() {
+    let (reader, mut writer) = reflector::store();
+    for name in ["mine", "yours"] {
+        let object: AcrRegistry = serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+            "spec": {"loginServer": format!("{name}.azurecr.io"), "identity": {"anonymous": {}}},
+        }))
+        .unwrap();
+        writer.apply_watcher_event(&watcher::Event::Apply(object));
+    }
+    let (sender, receiver) = broadcast::channel(2);
+    let about = |name: &'static str| (!name.is_empty()).then(|| ObjectRef::new(name));
+    let mut objects = pin!(follow(receiver, reader, about));
+    let mut next = async |count: usize| -> Vec<String> {
+        let next: Vec<ObjectRef<AcrRegistry>> = objects.by_ref().take(count).collect().await;
+        let mut names: Vec<_> = next.into_iter().map(|object| object.name).collect();
+        names.sort();
+        names
+    };
+    for name in ["", "yours"] {
+        sender.send(name).unwrap();
+    }
+    assert_eq!(next(1).await, ["yours"]);
+    for name in ["yours", "mine", "mine"] {
+        sender.send(name).unwrap();
+    }
+    assert_eq!(next(4).await, ["mine", "mine", "mine", "yours"]);
+    drop(sender);
+    assert_eq!(next(1).await, [""; 0]);
 }
