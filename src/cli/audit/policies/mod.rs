@@ -1,9 +1,14 @@
 //! Reads which admission policies of pullpass the API server has.
 
+mod shipped;
+#[cfg(test)]
+mod tests;
+
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use self::shipped::{contains, is_same, selects_the_same};
 use crate::api::acr_index::AcrIndex;
 use crate::api::names::INDEX;
 use crate::cli::CliError;
@@ -28,8 +33,10 @@ const TEXT: [&str; 8] = [
     "/spec/validations",
 ];
 
-/// What picks the objects that a policy sees, besides the namespaces, which are the user's. Nothing but `resourceRules` is shipped,
-/// and what somebody adds has Pods pass the policy by.
+/// Which namespaces a policy is for: those that are left out by name are the user's.
+const NAMESPACES: &str = "/spec/matchConstraints/namespaceSelector";
+/// What else picks the objects that a policy sees. Nothing but `resourceRules` is shipped, and what somebody adds has Pods pass
+/// the policy by.
 const PICKED_BY: [&str; 3] = [
     "/spec/matchConstraints/objectSelector",
     "/spec/matchConstraints/excludeResourceRules",
@@ -64,7 +71,7 @@ struct Part {
 const ADMISSION_POLICY: Component = Component {
     name: "admission-policy",
     kind: "MutatingAdmissionPolicy",
-    manifest: include_str!("../../../manifests/components/admission-policy/policy.yaml"),
+    manifest: include_str!("../../../../manifests/components/admission-policy/policy.yaml"),
     policies: [
         Part {
             name: "pullpass",
@@ -79,7 +86,7 @@ const ADMISSION_POLICY: Component = Component {
 const ENFORCE: Component = Component {
     name: "enforce",
     kind: "ValidatingAdmissionPolicy",
-    manifest: include_str!("../../../manifests/components/enforce/policy.yaml"),
+    manifest: include_str!("../../../../manifests/components/enforce/policy.yaml"),
     policies: [
         Part {
             name: "pullpass-enforce",
@@ -206,15 +213,17 @@ impl Component {
             let (Some(object), Some(shipped)) = (object, self.shipped(kind, part)) else {
                 continue;
             };
-            let differs = |path: &&&str| {
+            let differs = |path: &&str| {
                 let (present, shipped) = (object.pointer(path), shipped.pointer(path));
                 // Other rules are those of another version.
                 let is_text = TEXT.contains(path) && !contains(present, shipped);
                 !is_text && !is_same(present, shipped)
             };
-            let fields = paths.iter().filter(differs);
-            let named = |path: &&str| (path.trim_start_matches('/').replace('/', "."), kind.to_owned());
-            added.extend(fields.map(named));
+            let fields = paths.iter().copied().filter(differs);
+            let selects_others = kind == self.kind
+                && !selects_the_same(object.pointer(NAMESPACES), shipped.pointer(NAMESPACES));
+            let named = |path: &str| (path.trim_start_matches('/').replace('/', "."), kind.to_owned());
+            added.extend(fields.chain(selects_others.then_some(NAMESPACES)).map(named));
         }
         added
     }
@@ -262,46 +271,6 @@ impl Part {
     }
 }
 
-/// Whether a value has all that is shipped. The API server may add fields to an object, and no items to a list.
-fn contains(present: Option<&Value>, shipped: Option<&Value>) -> bool {
-    match (present, shipped) {
-        (Some(Value::Object(present)), Some(Value::Object(shipped))) => shipped
-            .iter()
-            .all(|(key, value)| contains(present.get(key), Some(value))),
-        (Some(Value::Array(present)), Some(Value::Array(shipped))) => {
-            let pairs = || present.iter().map(Some).zip(shipped.iter().map(Some));
-            present.len() == shipped.len() && pairs().all(|(present, shipped)| contains(present, shipped))
-        }
-        (present, shipped) => present == shipped,
-    }
-}
-
-/// Whether a value says the same as the one that is shipped. The API server may add what is empty.
-fn is_same(present: Option<&Value>, shipped: Option<&Value>) -> bool {
-    match (present, shipped) {
-        (Some(Value::Object(present)), Some(Value::Object(shipped))) => present
-            .keys()
-            .chain(shipped.keys())
-            .all(|key| is_same(present.get(key), shipped.get(key))),
-        (Some(Value::Array(present)), Some(Value::Array(shipped))) => {
-            let mut pairs = present.iter().zip(shipped);
-            present.len() == shipped.len()
-                && pairs.all(|(present, shipped)| is_same(Some(present), Some(shipped)))
-        }
-        (present, shipped) => present == shipped || (is_empty(present) && is_empty(shipped)),
-    }
-}
-
-/// Whether a value says nothing, as a selector for everything does.
-fn is_empty(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => true,
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Object(fields)) => fields.values().all(|value| is_empty(Some(value))),
-        Some(Value::Bool(_) | Value::Number(_) | Value::String(_)) => false,
-    }
-}
-
 /// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; nothing where there is
 /// none. A cluster that does not say so must not be taken for one that allows all.
 pub(in crate::cli) async fn rules(client: &Client) -> Result<Option<Policy>, CliError> {
@@ -335,219 +304,5 @@ fn is_unserved(error: &CallError) -> bool {
     match error {
         CallError::Kube(error) => matches!(&**error, kube::Error::Api(status) if status.code == 404),
         CallError::TimedOut(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    /// The policies of a component, as an API server has them that adds defaults.
-    fn installed(component: &Component) -> [Found; 2] {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(component.manifest).unwrap();
-        component.policies.each_ref().map(|part| {
-            let of_kind = |kind: &str| {
-                let is_it =
-                    |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == part.name;
-                documents.iter().find(is_it).unwrap().clone()
-            };
-            let mut policy = of_kind(component.kind);
-            let constraints = &mut policy["spec"]["matchConstraints"];
-            constraints["matchPolicy"] = json!("Equivalent");
-            constraints["namespaceSelector"] = json!({});
-            constraints["objectSelector"] = json!({"matchLabels": {}});
-            constraints["excludeResourceRules"] = json!([]);
-            constraints["resourceRules"][0]["resourceNames"] = json!([]);
-            let mut binding = of_kind(&format!("{}Binding", component.kind));
-            binding["spec"]["matchResources"] =
-                json!({"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}});
-            Found {
-                in_force: Some(true),
-                policy: Some(policy),
-                binding: Some(binding),
-            }
-        })
-    }
-
-    fn faults_of(component: &Component, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<String> {
-        let faults = component.faults(found, are_needed).into_iter();
-        let faults = faults.map(|Disagreement { about, text }| {
-            assert_eq!(
-                about == About::Version,
-                text.contains("is not the one of version"),
-                "{text}"
-            );
-            text
-        });
-        faults.collect()
-    }
-
-    #[test]
-    fn shipped_policies_are_told_from_others() {
-        for component in [ADMISSION_POLICY, ENFORCE] {
-            let faults = faults_of(&component, &installed(&component), [true, true]);
-            assert_eq!(faults, [""; 0]);
-            for (path, other) in [
-                ("/spec/variables/0/expression", json!("'other'")),
-                ("/spec/matchConditions", json!([])),
-                ("/spec/failurePolicy", Value::Null),
-                (
-                    "/spec/matchConstraints/resourceRules/0/operations",
-                    json!(["CREATE", "*"]),
-                ),
-            ] {
-                let mut found = installed(&component);
-                *found[1].policy.as_mut().unwrap().pointer_mut(path).unwrap() = other;
-                let faults = faults_of(&component, &found, [true, true]);
-                let name = component.policies[1].name;
-                let [fault] = &faults[..] else {
-                    panic!("{path}: {faults:?}");
-                };
-                assert!(
-                    fault.contains(name) && fault.contains("is not the one of version"),
-                    "{fault}"
-                );
-                // Of one that does not act, its text is nobody's business.
-                found[1].in_force = None;
-                assert_eq!(faults_of(&component, &found, [true, true]), [""; 0]);
-            }
-        }
-    }
-
-    #[test]
-    fn selectors_by_which_pods_pass_a_policy_are_told() {
-        let policy = |found: &mut Found, path: &str, value: Value| {
-            *found.policy.as_mut().unwrap().pointer_mut(path).unwrap() = value;
-        };
-        let binding = |found: &mut Found, path: &str, value: Value| {
-            *found.binding.as_mut().unwrap().pointer_mut(path).unwrap() = value;
-        };
-        let selector = json!({"matchLabels": {"app": "judged"}});
-        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
-        let of_policy = "/spec/matchConstraints";
-        for component in [ADMISSION_POLICY, ENFORCE] {
-            let kind = component.kind;
-            let of_binding = format!("{kind}Binding");
-            for (change, path, value, field, of) in [
-                (
-                    &policy as &dyn Fn(&mut Found, &str, Value),
-                    &*format!("{of_policy}/objectSelector"),
-                    selector.clone(),
-                    "objectSelector",
-                    kind,
-                ),
-                (
-                    &policy,
-                    &format!("{of_policy}/excludeResourceRules"),
-                    json!([rule]),
-                    "excludeResourceRules",
-                    kind,
-                ),
-                (
-                    &policy,
-                    &format!("{of_policy}/resourceRules/0/resourceNames"),
-                    json!(["web"]),
-                    "resourceRules",
-                    kind,
-                ),
-                (
-                    &binding,
-                    "/spec/matchResources/objectSelector",
-                    selector.clone(),
-                    "objectSelector",
-                    &of_binding,
-                ),
-                (
-                    &binding,
-                    "/spec/matchResources/namespaceSelector",
-                    selector.clone(),
-                    "namespaceSelector",
-                    &of_binding,
-                ),
-                (
-                    &binding,
-                    "/spec/matchResources",
-                    json!({"resourceRules": [rule]}),
-                    "resourceRules",
-                    &of_binding,
-                ),
-                (
-                    &binding,
-                    "/spec/paramRef",
-                    json!({"name": "other", "parameterNotFoundAction": "Allow"}),
-                    "spec.paramRef",
-                    &of_binding,
-                ),
-                (
-                    &binding,
-                    "/spec/paramRef/parameterNotFoundAction",
-                    json!("Deny"),
-                    "spec.paramRef",
-                    &of_binding,
-                ),
-            ] {
-                let mut found = installed(&component);
-                change(&mut found[0], path, value);
-                let faults = faults_of(&component, &found, [true, true]);
-                let name = component.policies[0].name;
-                let [fault] = &faults[..] else {
-                    panic!("{path}: {faults:?}");
-                };
-                let expected = format!("{field} of {of} {name} is not as shipped");
-                assert!(fault.contains(&expected), "{fault}");
-                found[0].in_force = Some(false);
-                let faults = faults_of(&component, &found, [false, false]);
-                assert_eq!(faults, [""; 0], "it is nobody's business");
-            }
-        }
-    }
-
-    #[test]
-    fn a_policy_without_its_sibling_is_told_where_a_rule_needs_it() {
-        let of = |first, second, are_needed| {
-            let mut found = installed(&ENFORCE);
-            (found[0].in_force, found[1].in_force) = (first, second);
-            faults_of(&ENFORCE, &found, are_needed)
-        };
-        let (yes, no) = (Some(true), Some(false));
-        for (first, second, are_needed, missing) in [
-            (
-                yes,
-                no,
-                [true, true],
-                Some("pullpass-warn is not in force, and pullpass-enforce is"),
-            ),
-            (yes, no, [true, false], None),
-            (
-                no,
-                yes,
-                [true, true],
-                Some("pullpass-enforce is not in force, and pullpass-warn is"),
-            ),
-            (no, yes, [false, true], None),
-            (no, no, [true, true], None),
-            (yes, None, [true, true], None),
-        ] {
-            let faults = of(first, second, are_needed);
-            assert_eq!(faults.len(), usize::from(missing.is_some()), "{faults:?}");
-            assert!(
-                faults.iter().all(|fault| fault.contains(missing.unwrap())),
-                "{faults:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_binding_acts_by_its_action_and_for_its_policy() {
-        let [enforce, warn] = &ENFORCE.policies;
-        let binding = |policy: &str, actions: Value| json!({"spec": {"policyName": policy, "validationActions": actions}});
-        assert!(enforce.is_bound(&binding("pullpass-enforce", json!(["Deny", "Audit"]))));
-        assert!(!enforce.is_bound(&binding("pullpass-enforce", json!(["Audit"]))));
-        assert!(!enforce.is_bound(&binding("pullpass-warn", json!(["Deny"]))));
-        assert!(warn.is_bound(&binding("pullpass-warn", json!(["Warn"]))));
-        assert!(!warn.is_bound(&binding("pullpass-warn", json!(["Deny"]))));
-        let [pullpass, _] = &ADMISSION_POLICY.policies;
-        assert!(pullpass.is_bound(&json!({"spec": {"policyName": "pullpass"}})));
     }
 }
