@@ -55,8 +55,13 @@ fn containers_outlive_detaching_until_they_restart() -> Test {
     assert_eq!(started(&before), started(&after));
 
     crash_for_good(world, &namespace)?;
-    let missed = world.events(&namespace, "FailedToRetrieveImagePullSecret")?;
-    assert!(!missed.is_empty());
+    // A kubelet sends an Event some time after the Pod's status.
+    wait_for("the Event of the missing Secret", SOON, || {
+        let missed = world.events(&namespace, "FailedToRetrieveImagePullSecret");
+        let missed = missed.map_err(|error| error.to_string())?;
+        let is_told = !missed.is_empty();
+        is_told.then_some(()).ok_or_else(|| "there is none".to_owned())
+    })?;
     // Attached again, the Secret is there for the Pod that names it, and one of the kubelet's next tries finds it.
     world.attach(&registry)?;
     let pod = world.wait_until_running(&namespace, "web")?;

@@ -12,6 +12,7 @@ mod outage;
 mod pods;
 mod refused;
 mod spellings;
+mod static_pods;
 mod teams;
 mod whole_life;
 mod workloads;

@@ -3,10 +3,15 @@
 use std::error::Error;
 use std::fs;
 
+use futures::future::try_join_all;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
 use pullpass_emulator::Step;
-use pullpass_test_support::wait_for;
+use pullpass_test_support::{kube_client, wait_for};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use crate::pods::{ON_THE_NODE, pod, pod_with};
 use crate::world::{Registry, SOON, Test, World, namespace, new_name, shared, text};
@@ -213,6 +218,23 @@ fn lags(world: &World, namespaces: &[String]) -> Result<Vec<i128>, Box<dyn Error
     Ok(lags)
 }
 
+/// Creates a Pod in each of these namespaces, all concurrently.
+fn create_together(world: &World, namespaces: &[String], registry: &Registry) -> Test {
+    let runtime = Runtime::new()?;
+    let client = kube_client(&runtime, world.cluster.kubeconfig())?;
+    let created = namespaces.iter().map(|namespace| {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let object = pod(namespace, "web", &registry.image());
+        async move {
+            let object = serde_json::from_value(object)?;
+            pods.create(&PostParams::default(), &object).await?;
+            Ok::<_, Box<dyn Error>>(())
+        }
+    });
+    runtime.block_on(try_join_all(created))?;
+    Ok(())
+}
+
 /// The Secret is there before the kubelet looks for it, though the namespace is as new as the Pod: the review of the Pod is
 /// answered when its Secret is written, or after a second.
 #[test]
@@ -220,14 +242,9 @@ fn first_pods_of_new_namespaces_find_their_secret() -> Test {
     let world = shared()?;
     let registry = world.attached()?;
     let names: Vec<_> = (0..50).map(|_| new_name()).collect();
-    let objects: Vec<_> = names
-        .iter()
-        .flat_map(|name| {
-            let [object, account] = namespace(name);
-            [object, account, pod(name, "web", &registry.image())]
-        })
-        .collect();
+    let objects: Vec<_> = names.iter().flat_map(|name| namespace(name)).collect();
     world.apply(&objects)?;
+    create_together(world, &names, &registry)?;
     let mut missed = Vec::new();
     for name in &names {
         world.wait_until_running(name, "web")?;

@@ -65,7 +65,11 @@ pub fn shared() -> Result<&'static World<'static>, Box<dyn Error>> {
 }
 
 /// Installs pullpass, as the only one of the cluster.
-fn install<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>, Box<dyn Error>> {
+fn install<'a>(
+    cluster: &'a ControlPlane,
+    azure: &Azure,
+    flags: &[&str],
+) -> Result<Installation<'a>, Box<dyn Error>> {
     for file in ["crd.yaml", "rbac.yaml"] {
         let component = format!(
             "{}/manifests/components/bindings/{file}",
@@ -77,7 +81,10 @@ fn install<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<
         .whole_cluster("apps")
         .in_cluster()
         .flag("--bindings");
-    let flags = azure.flags().into_iter();
+    let flags = azure
+        .flags()
+        .into_iter()
+        .chain(flags.iter().map(|flag| (*flag).to_owned()));
     Ok(flags.fold(builder, InstallationBuilder::flag).start()?)
 }
 
@@ -87,13 +94,22 @@ impl<'a> World<'a> {
         cluster: &'a ControlPlane,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, Box<dyn Error>> {
+        Self::with_flags(cluster, &[], change)
+    }
+
+    /// The same, with more flags of pullpass.
+    pub fn with_flags(
+        cluster: &'a ControlPlane,
+        flags: &[&str],
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, Box<dyn Error>> {
         let logins: Vec<_> = (1..=LOGINS)
             .map(|number| Login::new(&format!("registry{number:02}"), number))
             .collect();
         let azure = Azure::with(&logins, change)?;
         let (node, pullpass) = thread::scope(|scope| {
             let node = scope.spawn(|| Node::start(cluster, &azure));
-            let pullpass = install(cluster, &azure);
+            let pullpass = install(cluster, &azure, flags);
             (node.join(), pullpass)
         });
         Ok(Self {
@@ -108,7 +124,7 @@ impl<'a> World<'a> {
 
     /// Starts another pullpass, which takes the place of one that ended.
     pub fn install_again(&self) -> Result<Installation<'a>, Box<dyn Error>> {
-        install(self.cluster, &self.azure)
+        install(self.cluster, &self.azure, &[])
     }
 
     /// A registry that nobody else has.

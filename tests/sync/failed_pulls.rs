@@ -140,8 +140,7 @@ fn a_broken_secret_is_put_back_where_a_restart_fails() -> Test {
     let before = world.wait_for_secret(&namespace, &login)?;
     let pod = pod_of(world, &namespace)?;
     break_secret(world, &namespace, &login)?;
-    // Nobody watches Pods that run.
-    set_waiting(world, &pod, "Running")?;
+    // The Pod itself does not change: the Event alone tells of it.
     report(world, &pod, FAILED, &failed(&login))?;
     world.wait_for_secret_that(&namespace, &login, "be put back", |secret| {
         docker_config(secret) == docker_config(&before)

@@ -70,15 +70,16 @@ impl Node {
             return Err(Error::NoNode("it needs Linux".to_owned()));
         }
         // The owner of our own process.
-        let user = fs::metadata("/proc/self")
-            .map_err(Error::io("reading /proc/self"))?
-            .uid();
-        if user != 0 {
-            return Err(Error::NoNode(
-                "it mounts file systems and makes cgroups, so it needs root".to_owned(),
-            ));
+        let user = fs::metadata("/proc/self").map_err(Error::io("reading /proc/self"))?;
+        Self::possible_as(user.uid())
+    }
+
+    fn possible_as(user: u32) -> Result<(), Error> {
+        if user == 0 {
+            return Ok(());
         }
-        Ok(())
+        let reason = "it mounts file systems and makes cgroups, so it needs root";
+        Err(Error::NoNode(reason.to_owned()))
     }
 
     /// The static program for images that run, see [`Azure::push_program`]; it is built unless it has been built before.
@@ -180,6 +181,17 @@ impl Node {
         Err(Error::io(what)(io::Error::other(said)))
     }
 
+    /// Has the kubelet run a Pod by itself, which the API server learns of by a mirror Pod.
+    pub fn run_static_pod(&self, pod: &Value) -> Result<(), Error> {
+        let name = pod.pointer("/metadata/name").and_then(Value::as_str);
+        let file = format!("{}.json", name.unwrap_or_default());
+        // The kubelet reads what is renamed into its directory as a whole.
+        let written = self.scratch.path().join(&file);
+        write(&written, &pod.to_string())?;
+        let manifest = static_pods(self.scratch.path()).join(file);
+        fs::rename(&written, &manifest).map_err(Error::io(format!("writing {}", manifest.display())))
+    }
+
     /// The kubelet's records of the images that it has pulled: with which Secrets, and of which content.
     pub fn pull_records(&self) -> Result<Vec<Value>, Error> {
         let directory = self.scratch.path().join("kubelet/image_manager/pulled");
@@ -240,6 +252,10 @@ impl Drop for Node {
     }
 }
 
+fn static_pods(state: &Path) -> PathBuf {
+    state.join("static-pods")
+}
+
 fn binaries() -> Result<PathBuf, Error> {
     Ok(build("../node/build", Unavailable::NoRunc)?)
 }
@@ -276,7 +292,12 @@ fn write_files(
     fs::create_dir_all(&networks).map_err(Error::io(format!("making {}", networks.display())))?;
     let network = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "isolated"}]});
     write(&networks.join("pods.conflist"), &network.to_string())?;
-    file("kubelet.json", &kubelet(cgroup, free_port()?).to_string())?;
+    let manifests = static_pods(state);
+    fs::create_dir(&manifests).map_err(Error::io(format!("making {}", manifests.display())))?;
+    file(
+        "kubelet.json",
+        &kubelet(cgroup, &manifests, free_port()?).to_string(),
+    )?;
     // The Node authorizer and RBAC judge them as in a real cluster.
     let user = format!("system:node:{NAME}");
     let kubeconfig = control_plane.kubeconfig_for_certificate(&user, Some("system:nodes"))?;
@@ -291,7 +312,7 @@ fn write_files(
     file("scheduler.json", &scheduler.to_string()).map(drop)
 }
 
-fn kubelet(cgroup: &str, port: u16) -> Value {
+fn kubelet(cgroup: &str, manifests: &Path, port: u16) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -299,6 +320,7 @@ fn kubelet(cgroup: &str, port: u16) -> Value {
         "port": port,
         "healthzPort": 0,
         "readOnlyPort": 0,
+        "staticPodPath": manifests,
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{cgroup}"),
@@ -436,4 +458,19 @@ impl Drop for Cgroups {
 
 fn set(file: &Path, value: &str) -> Result<(), Error> {
     fs::write(file, value).map_err(Error::io(format!("writing {value} to {}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_root_is_told_that_nothing_is_shown() {
+        assert!(Node::possible_as(0).is_ok());
+        let said = Node::possible_as(1000).unwrap_err().to_string();
+        assert!(
+            said.starts_with("NOT RUN: no kubelet pulls anything here") && said.ends_with("so it needs root"),
+            "{said}"
+        );
+    }
 }

@@ -90,6 +90,21 @@ fn the_demo_shows_a_pull_on_a_control_plane() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// As on a machine that can't have a node.
+#[test]
+fn the_demo_without_a_node_pulls_by_another_client() -> Result<(), Box<dyn Error>> {
+    end_to_end_wanted()?;
+    let printed = demo(&["--no-node"])?;
+    for text in [
+        "So Pods are admitted and stay Pending: NOT RUN",
+        "until it was pulled",
+        "Everything that was started is stopped now",
+    ] {
+        assert!(printed.contains(text), "{printed}");
+    }
+    Ok(())
+}
+
 /// What it prints to play on is typed as it is.
 #[test]
 fn a_demo_that_is_kept_can_be_used_until_it_ends() -> Result<(), Box<dyn Error>> {

@@ -35,6 +35,9 @@ struct Args {
     /// Start no control plane: send a review to pullpass with curl
     #[arg(long, conflicts_with = "keep")]
     no_cluster: bool,
+    /// Start no node, as on a machine that can't have one: another client pulls the image
+    #[arg(long)]
+    no_node: bool,
 }
 
 fn main() -> ExitCode {

@@ -31,7 +31,7 @@ pub fn run(
     started: Duration,
 ) -> Result<(), Error> {
     show_control_plane(paper, &control_plane, started)?;
-    let program = program(paper);
+    let program = program(paper, args);
     let (azure, login, has_image) = show_azure(paper, program.as_deref())?;
     let node = match program {
         Some(_) if has_image => start_node(paper, &control_plane, &azure)?,
@@ -77,8 +77,13 @@ fn show_control_plane(
 }
 
 /// What runs in the image, where there can be a node to run it.
-fn program(paper: &Paper) -> Option<PathBuf> {
-    match Node::possible().and_then(|()| Node::program()) {
+fn program(paper: &Paper, args: &Args) -> Option<PathBuf> {
+    let possible = if args.no_node {
+        Err(Error::NoNode("--no-node is set".to_owned()))
+    } else {
+        Node::possible()
+    };
+    match possible.and_then(|()| Node::program()) {
         Ok(program) => Some(program),
         Err(reason) => {
             paper.warning(&format!("So Pods are admitted and stay Pending: {reason}."));
