@@ -70,7 +70,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/reports/mod.rs",
         "bytes: 16 << 20,",
         "docs/operations.md",
-        "how workloads stand, in 16 MiB at most",
+        "the state of workloads, in 16 MiB at most",
     ),
     (
         "src/policy/workloads.rs",
@@ -226,7 +226,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/audit/log.rs",
         "DRAIN_TIMEOUT: Duration = Duration::from_secs(5);",
         "docs/audit.md",
-        "On its end pullpass waits 5 seconds",
+        "When pullpass shuts down, it waits 5 seconds",
     ),
     (
         "src/audit/otlp/retry.rs",
@@ -856,7 +856,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "manifests/components/monitoring/rules.yaml",
         "expr: absent(pullpass_build_info) for: 5m",
         "docs/operations.md",
-        "Nobody has seen a replica for five minutes",
+        "Prometheus has seen no replica for five minutes",
     ),
     (
         "manifests/components/monitoring/rules.yaml",

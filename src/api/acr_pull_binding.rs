@@ -63,8 +63,8 @@ use crate::registry::cloud::CloudName;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AcrPullBindingSpec {
-    /// The registry's host, for instance `myregistry.azurecr.io`. This or `resourceId`; with a domain name label this
-    /// is needed, since the host can't be derived from the resource ID then.
+    /// The registry's host, for instance `myregistry.azurecr.io`. Set this or `resourceId`. With a domain name label, set
+    /// this, because the host can't be derived from the resource ID then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub login_server: Option<String>,

@@ -66,8 +66,8 @@ use crate::registry::cloud::CloudName;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AcrRegistrySpec {
-    /// The registry's host, for instance `myregistry.azurecr.io`. This or `resourceId`; with a domain name label this
-    /// is needed, since the host can't be derived from the resource ID then.
+    /// The registry's host, for instance `myregistry.azurecr.io`. Set this or `resourceId`. With a domain name label, set
+    /// this, because the host can't be derived from the resource ID then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub login_server: Option<String>,
@@ -376,9 +376,9 @@ pub struct AcrRegistryStatus {
     /// The registry's host, as given or derived from the resource ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_server: Option<String>,
-    /// `Ready`: whether the pull secrets hold a credential that works. `Distributed`: whether they are where they should be.
+    /// `Ready`: whether the pull secrets hold a credential that works. `Distributed`: whether all namespaces that need one have it.
     /// `PullAuthorized`: whether the credential may pull from repositories that Pods name. `Stalled`: it becomes ready only
-    /// after somebody changes something. `Reconciling`: it may become ready by itself.
+    /// after a person changes something. `Reconciling`: pullpass tries again, and may succeed without a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -45,7 +45,7 @@ fn of_conflict_in(namespace: &str, secret: &str) -> Vec<Remedy> {
 
 fn of_refusal_in(namespace: &str) -> Vec<Remedy> {
     vec![run(
-        "see whether a quota is used up; if none is, ask a cluster administrator",
+        "check whether a quota is used up; if none is, ask a cluster administrator",
         format!("kubectl describe resourcequotas --namespace {namespace}"),
     )]
 }
@@ -67,7 +67,7 @@ fn of_conflict(secret: &str) -> Vec<Remedy> {
 fn of_refusal(own_namespace: &str) -> Vec<Remedy> {
     vec![
         run(
-            "see whether pullpass has its rights",
+            "check whether pullpass has its rights",
             format!(
                 "kubectl auth can-i patch secrets --all-namespaces --as system:serviceaccount:{own_namespace}:pullpass"
             ),
@@ -78,7 +78,7 @@ fn of_refusal(own_namespace: &str) -> Vec<Remedy> {
             "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations,mutatingwebhookconfigurations",
         ),
         run(
-            "see whether a quota is used up in the namespace",
+            "check whether a quota is used up in the namespace",
             "kubectl describe resourcequotas --namespace NAMESPACE",
         ),
     ]

@@ -23,7 +23,7 @@ pub enum ServiceError {
         retry_after: Option<Duration>,
     },
     /// Out of order.
-    #[error("the service is out of order (HTTP {status})")]
+    #[error("the service failed (HTTP {status})")]
     Unavailable {
         /// The status.
         status: u16,

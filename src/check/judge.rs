@@ -353,7 +353,7 @@ fn clock(reading: ClockReading) -> StepOutcome {
         .or(behind_token)
     else {
         return StepOutcome::Skipped {
-            why: "no answer had the time".to_owned(),
+            why: "no answer had a Date header".to_owned(),
         };
     };
     let skew = if skew.abs() > MAX_SKEW {
@@ -412,9 +412,13 @@ mod tests {
     fn clocks_are_compared_by_dates_and_by_future_tokens() {
         let behind = "CLOCK_SKEW_ERROR: this machine's clock is 10 min 0 s behind the registry's".to_owned();
         for (date, token, expected) in [
-            (None, None, "skipped: no answer had the time".to_owned()),
+            (None, None, "skipped: no answer had a Date header".to_owned()),
             // Entra ID and proxies set tokens back.
-            (None, Some(50_000), "skipped: no answer had the time".to_owned()),
+            (
+                None,
+                Some(50_000),
+                "skipped: no answer had a Date header".to_owned(),
+            ),
             (
                 Some(100_001),
                 Some(99_000),

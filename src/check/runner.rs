@@ -110,7 +110,7 @@ impl Runner<'_> {
                 reading.token_issued_at = claims.and_then(|claims| claims.issued_at());
                 log.observed(CheckStep::Clock, &Observation::Clock(reading));
             }
-            None => log.skipped(CheckStep::Clock, "no answer had the time".to_owned()),
+            None => log.skipped(CheckStep::Clock, "no answer had a Date header".to_owned()),
         }
     }
 

@@ -24,7 +24,7 @@ Examples:
 The kubectl plugin needs kubectl's own completion, which asks this program under another name:
   ln -s \"$(command -v kubectl-pullpass)\" ~/.local/bin/kubectl_complete-pullpass")]
 pub(super) struct CompletionsArgs {
-    /// The shell that is to complete
+    /// The shell to print the script for
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -27,7 +27,7 @@ use crate::policy::attached::AttachedRegistry;
 ///
 /// Deletes the AcrRegistry, and waits until the Secrets are gone. Containers that run keep running. A container that
 /// restarts is refused its image by kubelets of Kubernetes 1.35 and newer, because its pull secret is gone. Exit code: 0,
-/// also where it was not attached; 1 if the Secrets did not go or the cluster refused; 2 for bad input.
+/// also where it was not attached; 1 if the Secrets were not deleted or the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass detach myregistry\n  pullpass detach myregistry.azurecr.io --dry-run"
@@ -191,7 +191,7 @@ async fn until_gone(
             Ok(false)
         }
         None => Err(CliError::Failed(format!(
-            "the AcrRegistry is deleted, but its secrets are not gone after {} s: see that pullpass runs, with kubectl get \
+            "the AcrRegistry is deleted, but its secrets are not gone after {} s: check that pullpass runs, with kubectl get \
              pods --namespace {}",
             args.waiting.timeout.as_secs(),
             args.own_namespace

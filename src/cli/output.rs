@@ -78,7 +78,7 @@ pub(super) fn expiry(status: Option<&AcrRegistryStatus>) -> String {
     let credential = status.and_then(|status| status.credential.as_ref());
     match credential.and_then(|credential| credential.expires_at.as_ref()) {
         Some(at) => format!("its credential expires at {at}, and is refreshed before"),
-        None => "its credential does not say when it expires".to_owned(),
+        None => "its credential has no expiry".to_owned(),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::serve::{self, LogFilter, Options, Source};
 ///
 /// A second SIGTERM or SIGINT ends it immediately: requests in flight and audit records that are not written are lost.
 ///
-/// Exit code: 0 after SIGTERM or SIGINT; 143 or 130 after a second one; 1 if it can't start or can't go on; 2 for bad
+/// Exit code: 0 after SIGTERM or SIGINT; 143 or 130 after a second one; 1 if it can't start or can't continue; 2 for bad
 /// input.
 #[derive(Debug, Args)]
 #[command(
@@ -52,13 +52,13 @@ pub(super) struct ServeArgs {
     metrics_listen: SocketAddr,
     #[command(flatten)]
     tls: TlsFlags,
-    /// How often certificate, manifests and the log's filter are looked at for changes
+    /// How often certificate, manifests and the log's filter are checked for changes
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
     reload_interval: Duration,
     /// How many reviews are worked on concurrently; further ones wait
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..), env = "PULLPASS_MAX_CONCURRENT")]
     max_concurrent: u16,
-    /// How long requests are still taken after SIGTERM, until nobody sends any more
+    /// How long pullpass still accepts requests after SIGTERM, so that clients stop sending them
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "PULLPASS_SHUTDOWN_DELAY")]
     shutdown_delay: Duration,
     #[command(flatten)]

@@ -27,7 +27,7 @@ use crate::kubernetes::call::call;
 ///
 /// Deletes the AcrPullBinding, and the Role and the RoleBinding that `pullpass bind` wrote, unless another AcrPullBinding of
 /// the namespace needs them; waits until the pull secret is gone. The ServiceAccount is kept. Containers that run keep
-/// running. Exit code: 0, also where it was not bound; 1 if the pull secret did not go or the cluster refused; 2 for bad input.
+/// running. Exit code: 0, also where it was not bound; 1 if the pull secret was not deleted or the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass unbind myregistry --namespace shop\n  pullpass unbind myregistry.azurecr.io --namespace shop --dry-run"
@@ -180,7 +180,7 @@ async fn until_gone(
             Ok(false)
         }
         None => Err(CliError::Failed(format!(
-            "the AcrPullBinding is deleted, but its pull secret is not gone after {} s: see that pullpass runs, with kubectl \
+            "the AcrPullBinding is deleted, but its pull secret is not gone after {} s: check that pullpass runs, with kubectl \
              get pods --namespace {}",
             args.waiting.timeout.as_secs(),
             args.own_namespace

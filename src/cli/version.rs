@@ -27,7 +27,7 @@ const SCHEMA: &str = "pullpass.dev/version/v1";
     after_help = "Examples:\n  pullpass version\n  pullpass version --client\n  pullpass version --output json"
 )]
 pub(super) struct VersionArgs {
-    /// This program's version alone, without a look at a cluster
+    /// Print only the version of this program, without contacting a cluster
     #[arg(long)]
     client: bool,
     /// What to print

@@ -25,20 +25,22 @@ impl HttpError {
                 format!("nslookup {host}"),
             )],
             HttpFailure::Connect(_) | HttpFailure::ConnectTimeout => vec![say(
-                "look at what is in between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY",
+                "check what is in between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY",
             )],
             HttpFailure::Proxy(_) => vec![say(
                 "look at HTTPS_PROXY and NO_PROXY, and whether the proxy lets this host through",
             )],
             HttpFailure::Tls(_) => vec![
                 run(
-                    "see whose certificate comes; that of a proxy that opens TLS needs its authority given by --extra-ca",
+                    "check which certificate the server presents; if a proxy intercepts TLS, give its authority with --extra-ca",
                     format!("openssl s_client -connect {host}:{port} -servername {host} </dev/null"),
                 ),
-                say("see that this machine's clock is right"),
+                say("check that this machine's clock is right"),
             ],
             HttpFailure::Timeout | HttpFailure::Reset | HttpFailure::Protocol | HttpFailure::TooLarge => {
-                vec![say("if it stays so, look for a proxy or a firewall in between")]
+                vec![say(
+                    "if the error persists, look for a proxy or a firewall in between",
+                )]
             }
         }
     }

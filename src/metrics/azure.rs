@@ -45,7 +45,7 @@ impl AzureMetrics {
             duration: added(
                 to,
                 "pullpass_azure_request_duration_seconds",
-                "One such request, until the last byte of its answer",
+                "Duration of a request to Entra ID, the managed identity endpoint or a registry, until the last byte of its answer",
                 Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             ),
         }

@@ -180,12 +180,12 @@ impl Metrics {
         let dropped = added(
             &mut registry,
             "pullpass_queue_dropped_total",
-            "Work that a full queue, or one that waited too long, dropped",
+            "Work that was dropped because its queue was full, or because it waited too long",
             Family::default(),
         );
         registry.register(
             bare("pullpass_build_info"),
-            "What is running",
+            "The version of pullpass that is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         let to = &mut registry;
@@ -200,13 +200,13 @@ impl Metrics {
             duration: added(
                 to,
                 "pullpass_admission_duration_seconds",
-                "From the first byte of a review to its answer",
+                "Time from the first byte of a review to its answer",
                 Histogram::new(ADMISSION_BUCKETS),
             ),
             violations: added(
                 to,
                 "pullpass_policy_violations_total",
-                "Rules that admitted or refused Pods violated",
+                "Violations of rules by Pods, whether admitted or refused",
                 Family::default(),
             ),
             waited: added(
@@ -218,7 +218,7 @@ impl Metrics {
             certificate_expiry: added(
                 to,
                 "pullpass_webhook_certificate_expiry_timestamp_seconds",
-                "When the certificate that is served expires",
+                "Time at which the served certificate expires, in seconds since the Unix epoch",
                 Gauge::default(),
             ),
             registries,
@@ -226,7 +226,7 @@ impl Metrics {
             leader: added(
                 to,
                 "pullpass_leader",
-                "Whether this process leads",
+                "1 if this process is the leader",
                 Gauge::default(),
             ),
             unfenced: added(
@@ -245,7 +245,7 @@ impl Metrics {
             uncovered_by: added(
                 to,
                 "pullpass_uncovered_pods_by_reason",
-                "The same, by namespace, AcrRegistry and reason",
+                "Running Pods with an image on ACR and no pull secret for it, by namespace, AcrRegistry and reason",
                 Family::default(),
             ),
             dropped,

@@ -104,7 +104,7 @@ impl PortMetrics {
         }
         registry.register(
             "pullpass_admission_queue_seconds",
-            "From the first byte of a review to the start of work on it",
+            "Time from the first byte of a review to the start of work on it",
             metrics.queue.clone(),
         );
         registry.register(

@@ -141,26 +141,26 @@ impl RegistryMetrics {
             refreshes: added(
                 to,
                 "pullpass_credential_refresh_total",
-                "Attempts to mint a credential, and trials of one that is not minted",
+                "Attempts to mint a credential, or to try a user name and password that are used as they are",
                 Family::default(),
             ),
             credential_expiry: added(
                 to,
                 "pullpass_credential_expiry_timestamp_seconds",
-                "When the credential in use expires",
+                "Time at which the credential in use expires, in seconds since the Unix epoch",
                 Family::default(),
             ),
             credential_failing: added(
                 to,
                 "pullpass_credential_failing",
-                "Whether the last attempt to mint a credential failed, or none can be made",
+                "1 while the last attempt to mint a credential failed, or no attempt can be made",
                 Family::default(),
             ),
             conditions,
             namespaces: added(
                 to,
                 "pullpass_namespaces",
-                "Namespaces that should have the pull secret",
+                "Namespaces that have the pull secret (served), and those where it could not be written (failed)",
                 Family::default(),
             ),
             writes: added(
@@ -172,13 +172,13 @@ impl RegistryMetrics {
             write_duration: added(
                 to,
                 "pullpass_secret_write_duration_seconds",
-                "One write of a pull secret",
+                "Duration of one write of a pull secret",
                 Histogram::new(WRITE_BUCKETS),
             ),
             ready_lag: added(
                 to,
                 "pullpass_secret_ready_lag_seconds",
-                "From the answer to an admission, or the report of a failed pull, to the pull secret",
+                "Time from the answer to a review, or from the report of a failed pull, until the pull secret is written",
                 Histogram::new(WRITE_BUCKETS),
             ),
             rewrites: added(

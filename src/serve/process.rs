@@ -343,7 +343,7 @@ async fn follow(reloader: Option<TlsReloader>, interval: Duration, served: &Serv
 fn ended_early(fed: Result<Result<(), ServeError>, JoinError>) -> ServeError {
     match fed {
         Ok(Err(error)) => error,
-        Ok(Ok(())) => ServeError::Cluster("what watches it ended by itself".to_owned()),
+        Ok(Ok(())) => ServeError::Cluster("the watches ended unexpectedly".to_owned()),
         Err(error) => ServeError::Cluster(causes(&error)),
     }
 }

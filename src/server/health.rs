@@ -22,7 +22,7 @@ pub fn admin_router(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router 
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
-                "there are only /healthz, /readyz and /metrics here",
+                "not found: this port serves /healthz, /readyz and /metrics",
             )
         })
 }

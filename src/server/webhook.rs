@@ -82,7 +82,7 @@ pub fn webhook_router(webhook: Webhook) -> Router {
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
-                "there are only POST /mutate and POST /mutate/always here",
+                "not found: this port serves POST /mutate and POST /mutate/always",
             )
         })
         .with_state(Arc::new(webhook))
@@ -253,7 +253,7 @@ impl Webhook {
             ),
             Refusal::Memory => (
                 StatusCode::TOO_MANY_REQUESTS,
-                "other requests take the memory that there is for bodies; try again".to_owned(),
+                "the memory for request bodies is in use; try again".to_owned(),
             ),
             Refusal::Incomplete => (StatusCode::BAD_REQUEST, "the body ended early".to_owned()),
             // None of these is a reason to refuse a body.

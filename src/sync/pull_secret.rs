@@ -31,7 +31,7 @@ pub enum WriteError {
     #[error("a Secret that is not pullpass' has the name")]
     Foreign,
     /// The namespace is not there, or is about to go.
-    #[error("the namespace is going or gone")]
+    #[error("the namespace is being deleted or does not exist")]
     NamespaceGone,
     /// The API server refused it.
     #[error("the API server did not write it: {0}")]

@@ -65,7 +65,7 @@ fn warning((namespace, registry): &Pair, error: &WriteError) -> Option<Warning> 
             Reason::SecretsRefused,
             format!("the pull secret of AcrRegistry {registry} could not be written: {said}"),
             format!(
-                "see whether a quota is used up: kubectl describe resourcequotas --namespace {namespace}; if none is, \
+                "check whether a quota is used up: kubectl describe resourcequotas --namespace {namespace}; if none is, \
                  ask a cluster administrator, who can see more with: kubectl describe acrregistry {registry}"
             ),
         ),

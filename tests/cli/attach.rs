@@ -223,7 +223,7 @@ fn a_missing_role_is_reported_with_the_command_that_assigns_it() -> Test {
     );
     assert_eq!(
         lines[3],
-        "pullpass goes on trying: kubectl get acr REGISTRY --watch. To see which step fails: pullpass check REGISTRY"
+        "pullpass keeps trying: kubectl get acr REGISTRY --watch. To see which step fails: pullpass check REGISTRY"
     );
     world.azure.grant(login.role())?;
     let ready = attach(world, &login, &[], "")?.ok()?;
@@ -254,7 +254,7 @@ fn an_identity_is_replaced_as_a_whole() -> Test {
     assert_eq!(
         plain(&said, &login),
         "secret/identity-REGISTRY configured\nacrregistry.pullpass.dev/REGISTRY configured\nREGISTRY.azurecr.io is \
-         ready: its credential does not say when it expires. Pods in injected namespaces with team=a get its pull secret. Whether it \
+         ready: its credential has no expiry. Pods in injected namespaces with team=a get its pull secret. Whether it \
          may pull is known when a Pod names an image (condition PullAuthorized), or by: pullpass check REGISTRY \
          --repository REPOSITORY\n"
     );
@@ -529,7 +529,7 @@ fn it_is_said_when_pullpass_is_not_installed_or_does_not_run() -> Test {
     assert_eq!(
         said.failed(1)?,
         "Waiting until the pull secrets in no namespace are gone\npullpass: the AcrRegistry is deleted, but its secrets are \
-         not gone after 1 s: see that pullpass runs, with kubectl get pods --namespace pullpass-system\n"
+         not gone after 1 s: check that pullpass runs, with kubectl get pods --namespace pullpass-system\n"
     );
     Ok(())
 }

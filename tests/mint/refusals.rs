@@ -48,13 +48,13 @@ async fn a_refusal_of_entra_has_code_and_cure_and_is_tried_once() {
         (
             of_app(TENANT, other),
             format!(
-                "What to do: see that the application is in this tenant; its client ID is not its object ID: `az ad sp show --id {other} --query '{{clientId:appId,tenant:appOwnerOrganizationId}}'`"
+                "What to do: check that the application is in this tenant; its client ID is not its object ID: `az ad sp show --id {other} --query '{{clientId:appId,tenant:appOwnerOrganizationId}}'`"
             ),
         ),
         (
             of_app(other, CLIENT),
             format!(
-                "What to do: compare the tenant ID {other}: `az account show --query tenantId --output tsv`; see that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority"
+                "What to do: compare the tenant ID {other}: `az account show --query tenantId --output tsv`; check that the tenant is in the registry's cloud; AZURE_AUTHORITY_HOST names another authority"
             ),
         ),
     ] {
@@ -98,7 +98,7 @@ async fn a_missing_role_is_refused_by_the_exchange_until_it_acts() {
              myregistry --query id --output tsv)`; on a registry with Entra repository permissions (ABAC), AcrPull is \
              not honoured; give the identity this role: `az role assignment create --role \"Container Registry \
              Repository Reader\" --assignee {CLIENT} --scope $(az acr show --name myregistry --query id --output \
-             tsv)`; wait some minutes if the role was just given, or is given through a group; see that the registry \
+             tsv)`; wait some minutes if the role was just given, or is given through a group; check that the registry \
              belongs to the tenant {TENANT}: `az account show --subscription $(az acr show --name myregistry --query id \
              --output tsv | cut -d/ -f3) --query tenantId --output tsv`"
         )
@@ -174,7 +174,7 @@ async fn a_registry_of_another_tenant_is_no_matter_of_roles_alone() {
         (error.reason(), error.step()),
         (Reason::ExchangeRejected, MintStep::Exchange)
     );
-    let cure = format!("see that the registry belongs to the tenant {TENANT}");
+    let cure = format!("check that the registry belongs to the tenant {TENANT}");
     assert!(error.to_string().contains(&cure), "{error}");
 }
 
@@ -238,7 +238,7 @@ async fn a_challenge_is_held_against_the_registry() {
         (wrong_realm, "another host (evil.example)"),
         (Fault::status(403), "refused (HTTP 403 DENIED)"),
         (Fault::Empty, "does not ask for a token"),
-        (Fault::status(503), "out of order (HTTP 503)"),
+        (Fault::status(503), "the service failed (HTTP 503)"),
         (Fault::throttled(1), "too many calls"),
     ] {
         world.emulator.clear_failures();

@@ -79,7 +79,7 @@ fn a_team_reads_why_it_has_no_pull_secret() -> Test {
         let found = audit(&kubeconfig, &namespace).map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&found.stdout).into_owned();
         let is_told =
-            found.status.success() && said.contains("has not all of its pull secrets: NameConflict: ");
+            found.status.success() && said.contains("lacks some of its pull secrets: NameConflict: ");
         if is_told {
             Ok(())
         } else {

@@ -43,7 +43,7 @@ impl Situation<'_> {
         match self.puller {
             Puller::User(user) if user.eq_ignore_ascii_case(registry) => vec![
                 run(
-                    "see that the admin user is enabled",
+                    "check that the admin user is enabled",
                     format!("az acr show --name {registry} --query adminUserEnabled"),
                 ),
                 run(
@@ -55,7 +55,7 @@ impl Situation<'_> {
                 let user = token_name(user);
                 vec![
                     run(
-                        "see that the token is enabled",
+                        "check that the token is enabled",
                         format!("az acr token show --name {user} --registry {registry} --query status"),
                     ),
                     run(

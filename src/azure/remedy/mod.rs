@@ -91,7 +91,7 @@ pub(crate) fn of_too_many_repositories() -> Vec<Remedy> {
 /// About a host at which there is no registry.
 fn show_login_server(login_server: &LoginServer) -> Remedy {
     run(
-        "see that there is such a registry, and what its login server is called",
+        "check that there is such a registry, and what its login server is called",
         format!(
             "az acr show --name {} --query loginServer --output tsv",
             login_server.resource_name()
@@ -107,7 +107,7 @@ impl Situation<'_> {
             EntraError::ImdsRefused(_) => vec![
                 run(
                     format!(
-                        "see that {} is assigned to the machine or scale set, for instance with",
+                        "check that {} is assigned to the machine or scale set, for instance with",
                         self.managed_identity()
                     ),
                     "az vmss identity show",
@@ -145,7 +145,7 @@ impl Situation<'_> {
             None => "--other-cloud-authority names its authority",
         };
         say(format!(
-            "see that the tenant is in the registry's cloud; {setting}"
+            "check that the tenant is in the registry's cloud; {setting}"
         ))
     }
 
@@ -157,7 +157,7 @@ impl Situation<'_> {
         match fault {
             EntraFault::Secret => of_secret(self.login_server, app, self.handover, self.origin()),
             EntraFault::Application => vec![run(
-                "see that the application is in this tenant; its client ID is not its object ID",
+                "check that the application is in this tenant; its client ID is not its object ID",
                 format!(
                     "az ad sp show --id {client_id} --query '{{clientId:appId,tenant:appOwnerOrganizationId}}'"
                 ),
@@ -174,7 +174,7 @@ impl Situation<'_> {
                 format!("az ad sp update --id {client_id} --set accountEnabled=true"),
             )],
             EntraFault::Time => {
-                let token = say("see that the file of AZURE_FEDERATED_TOKEN_FILE is still renewed");
+                let token = say("check that the file of AZURE_FEDERATED_TOKEN_FILE is still renewed");
                 if has_file {
                     vec![clock(), token]
                 } else {
@@ -182,13 +182,13 @@ impl Situation<'_> {
                 }
             }
             EntraFault::Assertion if has_file => vec![say(format!(
-                "see that the file of AZURE_FEDERATED_TOKEN_FILE holds a service account token with the audience \
+                "check that the file of AZURE_FEDERATED_TOKEN_FILE holds a service account token with the audience \
                  {token_audience}"
             ))],
             EntraFault::Assertion => vec![self.tenants_cloud()],
             EntraFault::Signature if is_federated => vec![
                 run(
-                    "see that the cluster's issuer publishes the keys that the cluster signs with now",
+                    "check that the cluster's issuer publishes the keys that the cluster signs with now",
                     "kubectl get --raw /openid/v1/jwks",
                 ),
                 run(
@@ -311,7 +311,7 @@ impl Situation<'_> {
         };
         Some(run(
             format!(
-                "see that the registry belongs to the tenant {}",
+                "check that the registry belongs to the tenant {}",
                 identity.app()?.tenant_id
             ),
             format!("az account show --subscription {subscription} --query tenantId --output tsv"),
@@ -323,7 +323,7 @@ impl Situation<'_> {
         let registry = self.login_server.resource_name();
         match (self.puller, self.repository) {
             (Puller::User(user), Some(repository)) => vec![run(
-                format!("see that the scope map of the token allows content/read on {repository}"),
+                format!("check that the scope map of the token allows content/read on {repository}"),
                 format!(
                     "az acr token show --name {} --registry {registry} --query scopeMapId",
                     token_name(user)
@@ -333,7 +333,7 @@ impl Situation<'_> {
             (Puller::Identity(_) | Puller::Unknown, Some(repository)) => vec![
                 self.reader(),
                 run(
-                    "see that the repository is spelt right",
+                    "check that the repository is spelt right",
                     format!("az acr repository show --name {registry} --repository {repository}"),
                 ),
             ],

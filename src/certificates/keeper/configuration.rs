@@ -107,8 +107,8 @@ fn set(live: &watch::Sender<Option<Live>>, object: Option<MutatingWebhookConfigu
     });
 }
 
-/// Writes the bundle into every webhook that the configuration had when it was looked at. The result is known at
-/// once, whatever becomes of the watch.
+/// Writes the bundle into every webhook that the configuration had when it was read. The result is known
+/// immediately, whatever becomes of the watch.
 pub(super) async fn publish(
     client: &Client,
     name: &str,

@@ -121,7 +121,7 @@ impl Facts {
             format!("no controller has looked at generation {generation} of the spec"),
             vec![
                 kubectl(
-                    "If it was just written, wait some seconds. Else see that pullpass runs:",
+                    "If it was just written, wait some seconds. Else check that pullpass runs:",
                     format!("kubectl --namespace {namespace} get pods"),
                 ),
                 kubectl(
@@ -221,7 +221,7 @@ impl Facts {
         };
         let expiry = match expires_at {
             Some(end) => format!(", expires {end}"),
-            None => ", does not say when it expires".to_owned(),
+            None => ", has no expiry".to_owned(),
         };
         let unread = match &self.minted {
             Minted::Unreadable(why) => format!(" (by the status: {why})"),

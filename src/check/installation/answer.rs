@@ -89,7 +89,7 @@ impl Facts {
                         "kubectl get networkpolicy --all-namespaces".to_owned(),
                     ),
                     self.own(
-                        "See whether reviews arrive, and how they end:",
+                        "Check whether reviews arrive, and how they end:",
                         "logs --selector app.kubernetes.io/name=pullpass --tail 20",
                     ),
                 ],

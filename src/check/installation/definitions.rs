@@ -38,7 +38,7 @@ impl Facts {
                 if self.idle_bindings == Ok(true) {
                     return fault(
                         Code::BindingsOff,
-                        "AcrPullBindings are there, and pullpass is not told to carry them out: its setting --bindings is off",
+                        "AcrPullBindings exist, but pullpass does not act on them: its setting --bindings is off",
                         vec![
                             kubectl(
                                 "See them:",

@@ -118,7 +118,7 @@ impl PreFacts {
                 Code::InstallRights,
                 format!("you may not create {}", missing.join(", ")),
                 vec![kubectl(
-                    "Have somebody install pullpass, or grant you the rights, who is an administrator of the cluster; see yours:",
+                    "Ask a cluster administrator to install pullpass, or to grant you the rights; list your rights:",
                     format!("kubectl auth can-i --list --namespace {}", self.own_namespace),
                 )],
             )

@@ -76,7 +76,7 @@ impl Facts {
                 Leader::Never => "no replica has ever led: there is no Lease pullpass".to_owned(),
                 Leader::Nobody => "no replica leads: the Lease pullpass has no holder".to_owned(),
                 Leader::Lapsed { holder } => {
-                    format!("no replica leads: {holder} holds the Lease pullpass and renews it no more")
+                    format!("no replica leads: {holder} holds the Lease pullpass but no longer renews it")
                 }
             };
             fault(
@@ -112,7 +112,7 @@ impl Facts {
             let images: Vec<_> = images.into_iter().collect();
             let cause = format!("the replicas are not all of one image: {}", images.join(", "));
             let cure = self.own(
-                "If no update is under way, see why it does not end:",
+                "If no update is in progress, check why the replicas differ:",
                 "rollout status deployment pullpass",
             );
             return fault(Code::VersionSkew, cause, vec![cure]);

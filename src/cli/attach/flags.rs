@@ -76,7 +76,7 @@ pub(in crate::cli) struct WaitFlags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Registry: what is not given stays as it is")]
 pub(super) struct SpecFlags {
-    /// The Azure cloud, where the login server does not tell it; Other is the one that pullpass' --other-cloud-suffix tells of
+    /// The Azure cloud, if the login server does not show it; Other is the cloud that pullpass' --other-cloud-suffix names
     #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]
     pub(super) cloud: Option<CloudName>,
     /// The audience to ask Entra ID for, where the usual ones do not work

@@ -96,7 +96,7 @@ pub(super) fn too_late(
 ) -> CliError {
     CliError::Failed(match problem {
         Some(problem) => format!(
-            "{login_server} is attached, but not ready after {seconds} s: {}: {}\npullpass goes on trying: kubectl get \
+            "{login_server} is attached, but not ready after {seconds} s: {}: {}\npullpass keeps trying: kubectl get \
              acr {name} --watch. To see which step fails: pullpass check {name}",
             problem.reason, problem.message
         ),

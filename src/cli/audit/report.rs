@@ -175,9 +175,11 @@ impl Findings {
         }));
         let undistributed = self.undistributed();
         let undistributed = undistributed.iter();
-        notes.extend(undistributed.map(|(registry, why)| {
-            format!("{} has not all of its pull secrets: {why}", described(registry))
-        }));
+        notes.extend(
+            undistributed.map(|(registry, why)| {
+                format!("{} lacks some of its pull secrets: {why}", described(registry))
+            }),
+        );
         if !self.is_installed {
             notes.push(format!(
                 "There is no MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION}: new Pods get no pull secrets. Namespaces are judged as in mode {}.",

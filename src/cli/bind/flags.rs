@@ -21,7 +21,7 @@ const KINDS: [CredentialKind; 2] = [CredentialKind::RefreshToken, CredentialKind
 /// Bind a registry to a namespace: Pods there pull as the Entra identity of a ServiceAccount.
 ///
 /// Writes the Role and the RoleBinding that let pullpass ask for tokens of the ServiceAccount, and the AcrPullBinding; waits
-/// until pullpass has minted a credential. It says by which command the identity is made to trust the ServiceAccount. Binding
+/// until pullpass has minted a credential. It prints the command that makes the identity trust the ServiceAccount. Binding
 /// again changes only what is given. Exit code: 0; 1 if the binding did not become ready or the cluster refused; 2 for bad
 /// input.
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ struct AccountFlags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Registry: what is not given stays as it is")]
 pub(super) struct BindSpecFlags {
-    /// The Azure cloud, where the login server does not tell it; Other is the one that pullpass' --other-cloud-suffix tells of
+    /// The Azure cloud, if the login server does not show it; Other is the cloud that pullpass' --other-cloud-suffix names
     #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]
     pub(super) cloud: Option<CloudName>,
     /// The audience to ask Entra ID for, where the usual ones do not work

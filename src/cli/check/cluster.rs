@@ -314,7 +314,7 @@ fn to_check(object: &AcrRegistry, instead: Option<SpecIdentity>) -> Result<Attac
 
 async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegistry) -> SubjectIdentity {
     let of_pullpass = |what: &str| SubjectIdentity::Nobody {
-        why: format!("the AcrRegistry's {what} is pullpass' own, and not to be had here: use --in-cluster"),
+        why: format!("only the running pullpass has the AcrRegistry's {what}: use --in-cluster"),
     };
     match registry.identity() {
         AttachedIdentity::WorkloadIdentity { .. } | AttachedIdentity::ServiceAccount(_) => {

@@ -121,7 +121,7 @@ impl Report {
         verdict(
             &self.findings,
             &self.unchecked(),
-            " To go on, name an identity: see --help.",
+            " To check the rest, name an identity: see --help.",
         )
     }
 

@@ -23,7 +23,7 @@ pub(in crate::cli) struct AuditFlags {
     /// Send the records to this OTLP collector too, over HTTP; /v1/logs is added to a URL without a path
     #[arg(long = "audit-otlp", value_name = "URL", value_parser = url::<Endpoint>(), env = "PULLPASS_AUDIT_OTLP")]
     otlp: Option<Endpoint>,
-    /// Tell the collector this header, whose value is in the file
+    /// Send the collector this header, with the value in the file
     #[arg(
         long = "audit-otlp-header",
         value_name = "NAME=FILE",

@@ -33,13 +33,13 @@ pub(in crate::cli) struct ClusterFlags {
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     resync_interval: Duration,
     /// What to do about Pods that were admitted without their pull secret and never started: evict those whose
-    /// controller makes others and does not count them as failures. It needs the right of the component rescue
+    /// controller replaces them and does not count that as a failure. It needs the right of the component rescue
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
     rescue: Rescue,
     /// Carry out what each AcrPullBinding says: namespaces pull as identities of their own. It needs the component bindings
     #[arg(long, env = "PULLPASS_BINDINGS")]
     bindings: bool,
-    /// Keep Reports of openreports.io that say how workloads stand, one for each. It needs the component reports
+    /// Keep Reports of openreports.io about the state of workloads, one for each workload. It needs the component reports
     #[arg(long, env = "PULLPASS_REPORTS")]
     reports: bool,
     /// Labels of every pull secret besides pullpass' own, as policies of a cluster may demand
@@ -48,7 +48,7 @@ pub(in crate::cli) struct ClusterFlags {
     /// Annotations of every pull secret besides pullpass' own, each on a line of its own or by a flag of its own
     #[arg(long, value_name = "KEY=VALUE", value_parser = ChosenEntries::parse_annotations, env = "PULLPASS_PULL_SECRET_ANNOTATIONS")]
     pull_secret_annotations: Vec<ChosenEntries>,
-    /// The webhook configuration that is told which certificate authority to trust, unless --tls-cert is given
+    /// The webhook configuration whose caBundle pullpass sets to its own certificate authority, unless --tls-cert is given
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
     /// How long a new certificate authority is trusted before it signs, and the old one after

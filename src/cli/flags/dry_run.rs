@@ -10,7 +10,7 @@ pub(in crate::cli) enum DryRun {
     None,
     /// Say what would be changed, and send nothing
     Client,
-    /// Send it, for the API server to check and to keep nothing of it
+    /// Send it to the API server, which checks it and stores nothing
     Server,
 }
 

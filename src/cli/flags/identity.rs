@@ -29,13 +29,13 @@ pub(in crate::cli) struct IdentityFlags {
     /// are asked for the secret
     #[arg(long, value_name = "FILE", group = "kind")]
     client_secret_file: Option<PathBuf>,
-    /// It is in this Secret in pullpass' namespace, under this key [default key: password]
+    /// The client secret is in this Secret in pullpass' namespace, under this key [default key: password]
     #[arg(long, value_name = "SECRET[/KEY]", group = "kind", value_parser = password_reference)]
     client_secret: Option<SecretKeyRef>,
     /// The service principal's client certificate and private key are in this file, in PEM; - for standard input
     #[arg(long, value_name = "FILE", group = "kind")]
     client_certificate_file: Option<PathBuf>,
-    /// They are in this Secret in pullpass' namespace, under this key [default key: certificate.pem]
+    /// Certificate and private key are in this Secret in pullpass' namespace, under this key [default key: certificate.pem]
     #[arg(long, value_name = "SECRET[/KEY]", group = "kind", value_parser = certificate_reference)]
     client_certificate: Option<SecretKeyRef>,
     /// The application that trusts the service account token of pullpass
@@ -61,7 +61,7 @@ pub(in crate::cli) struct IdentityFlags {
     /// A token's name and password are in this Secret in pullpass' namespace, under the keys username and password
     #[arg(long, value_name = "SECRET", group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
     basic: Option<SecretName>,
-    /// Nobody: the registry allows anonymous pull, and Pods get no pull secret for it. In a check, what needs an identity
+    /// No identity: the registry allows anonymous pull, and Pods get no pull secret for it. In a check, what needs an identity
     /// is left out
     #[arg(long, group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
     anonymous: bool,

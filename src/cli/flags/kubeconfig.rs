@@ -38,7 +38,7 @@ pub(in crate::cli) struct KubeFlags {
     user_name: Option<String>,
     #[command(flatten)]
     impersonation: ImpersonationFlags,
-    /// How long a request to the API server may take, where that is less than without it (10s); 0 changes nothing
+    /// The longest time for a request to the API server; only values below the default (10s) have an effect, and 0 has none
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     request_timeout: Option<Duration>,
 }

@@ -11,7 +11,7 @@ use clap_mangen::{Man, generate_to};
 use super::{Cli, CliError};
 use crate::cli::output::print;
 
-/// Print the manual, which says what the help texts say.
+/// Print the manual, which contains all help texts.
 ///
 /// As a man page it is about the program; with --directory there is one page more for every command. As Markdown it is
 /// one page about everything. Exit code: 0; 1 if a page can't be written; 2 for bad input.

@@ -254,7 +254,7 @@ impl Candidate {
 /// What helps where the API server gives no answer at all, which is how a replica fares that a network policy holds back.
 fn advice(error: &CallError) -> Option<&'static str> {
     error.code().is_none().then_some(
-        "if this goes on, see whether a NetworkPolicy lets Pods reach the port that the API server listens on: pullpass check, \
+        "if this persists, check whether a NetworkPolicy lets Pods reach the port that the API server listens on: pullpass check, \
          or kubectl get endpointslices --namespace default kubernetes",
     )
 }

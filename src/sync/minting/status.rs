@@ -178,7 +178,7 @@ fn waits() -> ConditionState {
     ConditionState {
         status: "Unknown",
         reason: "NotTried".to_owned(),
-        message: "the change waits for its turn: it is tried within 30 seconds".to_owned(),
+        message: "the change is queued: pullpass tries it within 30 seconds".to_owned(),
     }
 }
 
@@ -187,7 +187,7 @@ fn untold() -> ConditionState {
     ConditionState {
         status: "Unknown",
         reason: "NotTried".to_owned(),
-        message: "what the credential may pull is tried when a Pod names an image of the registry".to_owned(),
+        message: "not checked yet: pullpass checks this when a Pod names an image of the registry".to_owned(),
     }
 }
 
@@ -216,7 +216,7 @@ fn verdict(credential: &CredentialState, now: Timestamp) -> (bool, String, Strin
     }
     let message = match credential.held.as_deref() {
         Some(HeldCredential { expires_at: None, .. }) => {
-            "the registry takes the credential, which does not say when it expires"
+            "the registry accepts the credential, which has no expiry"
         }
         _ => "the credential is fresh",
     };
@@ -238,7 +238,7 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
         };
         (Reason::SecretsRefused, cause)
     } else if tally.conflicts.is_empty() {
-        let message = "the pull secrets are where they should be";
+        let message = "each namespace that needs the pull secret has it";
         return (true, DISTRIBUTED.to_owned(), message.to_owned());
     } else {
         let cause = format!(
@@ -640,7 +640,7 @@ mod tests {
         let (_, _, message) = distribution(&facts(&credential, &tally));
         let (cause, advice) = parted(&message);
         assert!(cause.contains("clusterrolebinding"), "{message}");
-        assert!(advice.is_some_and(|advice| advice.starts_with("see whether pullpass has its rights: ")));
+        assert!(advice.is_some_and(|advice| advice.starts_with("check whether pullpass has its rights: ")));
         assert!(distribution(&facts(&credential, &Tally::default())).0);
     }
 }

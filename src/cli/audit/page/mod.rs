@@ -233,7 +233,7 @@ fn remedy_item(remedy: &Remedy, subject: &Subject) -> Markup {
 fn footer() -> Markup {
     html! {
         footer {
-            p { "Written by " code { "pullpass audit --output html" } " " (env!("CARGO_PKG_VERSION")) ". The page is what was so when the cluster was read; it loads nothing, and has no credential in it." }
+            p { "Written by " code { "pullpass audit --output html" } " " (env!("CARGO_PKG_VERSION")) ". The page shows the state at the time when the cluster was read; it loads nothing, and contains no credential." }
         }
     }
 }

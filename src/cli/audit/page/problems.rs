@@ -100,8 +100,11 @@ fn of_registry(row: &RegistryRow, now: Timestamp) -> Vec<Problem> {
         problem
     }));
     for (kind, title) in [
-        (DISTRIBUTED, format!("{what} has not all of its pull secrets")),
-        (PULL_AUTHORIZED, format!("{what} may not pull what Pods name")),
+        (DISTRIBUTED, format!("{what} lacks some of its pull secrets")),
+        (
+            PULL_AUTHORIZED,
+            format!("{what} is not authorized to pull images that Pods name"),
+        ),
         (
             CUSTOM_DOMAINS,
             format!("The webhook is not asked about all hosts of {what}"),
@@ -118,9 +121,9 @@ fn of_registry(row: &RegistryRow, now: Timestamp) -> Vec<Problem> {
         title: format!("The credential of {what} has expired"),
         since: Some(at),
         facts: vec![
-            "Pods can't pull with it. A replica of pullpass that leads would have replaced it.".to_owned(),
+            "Pods can't pull with it. A leading replica would have replaced it: check that pullpass runs and has a leader.".to_owned(),
         ],
-        remedies: vec![run("see whether pullpass runs", "pullpass check")],
+        remedies: vec![run("check whether pullpass runs", "pullpass check")],
     }));
     problems
 }

@@ -137,7 +137,7 @@ pub(super) fn namespaces(findings: &Findings, subject: &Subject) -> Markup {
                 }
                 div.scroll role="region" aria-labelledby="namespaces" tabindex="0" {
                     table #coverage data-sortable {
-                        caption { "How the running Pods stand, by namespace and registry. A Pod with images of several registries counts in several rows." }
+                        caption { "Pod counts by coverage state, namespace and registry. A Pod with images of several registries counts in several rows." }
                         thead { tr {
                             th scope="col" { "Namespace" }
                             th scope="col" { "Registry" }

@@ -29,7 +29,7 @@ pub(super) struct InstallationFlags {
     /// Say whether pullpass can be installed, before it is
     #[arg(long, conflicts_with = "registry")]
     pre: bool,
-    /// Look again until all is well, for so long
+    /// Repeat the checks until all pass, for at most this long
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "registry")]
     wait: Option<Duration>,
     /// Try a Pod of this namespace, by dry run; absent: of `default`, or else of the first namespace that is injected.
@@ -115,7 +115,9 @@ async fn look_until_well(
     match (well, last) {
         (Some(report), _) => Ok(report),
         (None, Some(last)) => last,
-        (None, None) => Err(CliError::Cluster("there was no time for a look".to_owned())),
+        (None, None) => Err(CliError::Cluster(
+            "the time was too short to check anything".to_owned(),
+        )),
     }
 }
 
@@ -133,7 +135,7 @@ impl Report {
     ) -> Result<bool, CliError> {
         if let Some(why) = self.reason_of_ignorance() {
             return Err(CliError::Cluster(format!(
-                "nothing of the installation may be looked at: {why}"
+                "you may not read any part of the installation: {why}"
             )));
         }
         let is_well = self.findings.iter().all(|finding| finding.failure().is_none());

@@ -174,8 +174,8 @@ fn registries_that_are_not_well_are_told_with_their_commands() {
         "<bdi>Wait.</bdi>",
         "<code>pullpass attach x</code>",
         "<code>pullpass check broken</code>",
-        "AcrRegistry partly has not all of its pull secrets",
-        "AcrRegistry partly may not pull what Pods name",
+        "AcrRegistry partly lacks some of its pull secrets",
+        "AcrRegistry partly is not authorized to pull images that Pods name",
         "Spec.loginServer is missing.",
         "<code>kubectl edit acrregistry odd</code>",
         "The credential of AcrRegistry late has expired",
@@ -187,7 +187,7 @@ fn registries_that_are_not_well_are_told_with_their_commands() {
     }
     assert!(!page.contains("nobody knows"), "{page}");
     let urgent = page.find("The credential of AcrRegistry late").unwrap();
-    assert!(urgent < page.find("AcrRegistry partly has not all").unwrap());
+    assert!(urgent < page.find("AcrRegistry partly lacks some").unwrap());
 }
 
 #[test]
