@@ -90,6 +90,8 @@ pub const TLS_TYPE: &str = "kubernetes.io/tls";
 pub const TLS_CERTIFICATE_KEY: &str = "tls.crt";
 /// The key of the private key in such a Secret.
 pub const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
+/// The file with the certificate, where one is in files and no other path is given.
+pub const SERVING_CERTIFICATE_FILE: &str = "/etc/pullpass/tls/tls.crt";
 /// Namespaces that are never injected: the cluster itself depends on them.
 pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 

@@ -212,8 +212,26 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
         &base64::engine::general_purpose::STANDARD,
         Authority::new()?.pem(),
     );
-    world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["caBundle"] = json!(other))?;
-    world.assert_found("WEBHOOK_CA_WRONG_ERROR", &[])?;
+    // Something else is mounted too, as the authority of clients.
+    let mounts = json!({"spec": {"template": {"spec": {
+        "containers": [{"name": "pullpass", "volumeMounts": [{"name": "other", "mountPath": "/etc/other"}]}],
+        "volumes": [{"name": "other", "secret": {"secretName": "other"}}],
+    }}}});
+    let own = format!("--namespace={OWN}");
+    let patch = format!("--patch={mounts}");
+    world
+        .cluster
+        .run(&["patch", "deployment", "pullpass", &own, &patch])?;
+    let apart = format!("--from-literal=tls.crt={}", Authority::new()?.pem());
+    world
+        .cluster
+        .run(&["create", "secret", "generic", "other", &own, &apart])?;
+    for (entry, name) in [(0, "pods.pullpass.dev"), (1, "always.pullpass.dev")] {
+        world.set_webhook(|webhooks| webhooks[entry]["clientConfig"]["caBundle"] = json!(other))?;
+        let said = world.wait_for_fault("WEBHOOK_CA_WRONG_ERROR", &[])?.to_string();
+        assert!(said.contains(&format!("by the caBundle of {name}: ")), "{said}");
+        world.assert_found("WEBHOOK_CA_WRONG_ERROR", &[])?;
+    }
 
     // What the shipped conditions do not name.
     let registry = json!({
@@ -242,24 +260,44 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
     world.assert_found("WEBHOOK_MISSING_ERROR", &[])
 }
 
+/// Applies a file of a component.
+fn apply_of(world: &World<'_>, component: &str, file: &str) -> Test {
+    let path = format!(
+        "{}/manifests/components/{component}/{file}.yaml",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    world
+        .cluster
+        .run(&["apply", "--server-side", "--filename", &path])?;
+    Ok(())
+}
+
+/// Sets a variable of the Deployment, as `NAME=VALUE`, or takes it away, as `NAME-`.
+fn set_variable(world: &World<'_>, variable: &str) -> Test {
+    let own = format!("--namespace={OWN}");
+    world
+        .cluster
+        .run(&["set", "env", "deployment/pullpass", variable, &own])?;
+    Ok(())
+}
+
+/// What the component reports can lack, while pullpass is told to write Reports.
+fn inject_into_the_reports(world: &World<'_>) -> Test {
+    set_variable(world, "PULLPASS_REPORTS=true")?;
+    let report = report(world.cluster.kubeconfig(), &[])?;
+    assert_eq!(codes(&report), ["RIGHTS_MISSING_ERROR", "FENCE_MISSING_ERROR"]);
+    apply_of(world, "reports", "rbac")?;
+    let well = check(world.cluster.kubeconfig(), &["--wait=1m"])?;
+    assert!(well.status.success(), "{well:?}");
+    world.delete(&["validatingadmissionpolicybinding", "pullpass-reports"])?;
+    world.wait_for_fault("FENCE_UNBOUND_ERROR", &[])?;
+    set_variable(world, "PULLPASS_REPORTS-")
+}
+
 /// What the component bindings can lack, while a part of it is there.
 fn inject_into_the_bindings(world: &World<'_>) -> Test {
-    let own = format!("--namespace={OWN}");
-    let apply = |file: &str| {
-        let path = format!(
-            "{}/manifests/components/bindings/{file}.yaml",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        world
-            .cluster
-            .run(&["apply", "--server-side", "--filename", &path])
-    };
-    let set = |value: &str| {
-        let variable = format!("PULLPASS_BINDINGS{value}");
-        world
-            .cluster
-            .run(&["set", "env", "deployment/pullpass", &variable, &own])
-    };
+    let apply = |file: &str| apply_of(world, "bindings", file);
+    let set = |value: &str| set_variable(world, &format!("PULLPASS_BINDINGS{value}"));
     apply("rbac")?;
     set("=true")?;
     let report = world.wait_for_fault("CRD_MISSING_ERROR", &[])?;
@@ -532,6 +570,7 @@ fn each_fault_of_an_installation_is_found() -> Test {
     run_the_charts_test(&world)?;
     inject_into_the_webhook(&world)?;
     inject_into_the_bindings(&world)?;
+    inject_into_the_reports(&world)?;
     inject_into_the_rest(&world)?;
 
     let nobody = cluster.service_account_kubeconfig("default", "default")?;

@@ -54,12 +54,43 @@ impl Answer {
     }
 }
 
+/// An entry of the webhook's configuration by which the certificate that is served is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Distrust {
+    /// The entry's name.
+    pub entry: String,
+    /// What a client says that trusts what it publishes.
+    pub reason: String,
+}
+
 impl Facts {
     pub(super) fn answer(&self) -> StepOutcome {
+        if let Ok(Err(distrust)) = &self.trust {
+            let Distrust { entry, reason } = distrust;
+            let said = match &self.answer {
+                Ok(Answer::NotCalled { message }) => format!(" ({message})"),
+                _ => String::new(),
+            };
+            return fault(
+                Code::CaWrong,
+                format!(
+                    "the API server does not trust the certificate of pullpass by the caBundle of {entry}: {reason}{said}"
+                ),
+                vec![self.leaders_log(), self.certificates_secret()],
+            );
+        }
         judged(&self.answer, |answer| {
             let words = match answer {
                 Answer::Answered { version } => {
-                    return well(format!("pullpass {version} answered the API server"));
+                    let rest = match &self.trust {
+                        Err(why) if self.bundles_differ() => {
+                            format!(
+                                "; whether it trusts the certificate by each caBundle is not known: {why}"
+                            )
+                        }
+                        _ => String::new(),
+                    };
+                    return well(format!("pullpass {version} answered the API server{rest}"));
                 }
                 Answer::Refused { message } => {
                     return skipped(format!("the dry run was refused: {message}"));
@@ -68,15 +99,6 @@ impl Facts {
                 Answer::NotCalled { message } => Some(message),
             };
             let said = words.map_or_else(String::new, |message| format!(" ({message})"));
-            if let Ok(Err(reason)) = &self.trust {
-                return fault(
-                    Code::CaWrong,
-                    format!(
-                        "the API server does not trust the certificate of pullpass by its caBundle: {reason}{said}"
-                    ),
-                    vec![self.leaders_log(), self.certificates_secret()],
-                );
-            }
             fault(
                 Code::Unreachable,
                 format!(

@@ -1,4 +1,4 @@
-//! The policies of `manifests/base/fence.yaml`.
+//! The policies of `manifests/base/fence.yaml`, and those that components have for the same.
 
 use super::{Facts, StepOutcome, apply_again, counted, fault, judged, well};
 use crate::check::finding::Code;
@@ -6,7 +6,10 @@ use crate::check::finding::Code;
 /// Their names, which their bindings have too.
 pub const FENCES: [&str; 3] = ["pullpass-secrets", "pullpass-own-secrets", "pullpass-tokens"];
 
-/// A policy of [`FENCES`] in the cluster.
+/// That of the component `reports`.
+pub const REPORT_FENCES: [&str; 1] = ["pullpass-reports"];
+
+/// A policy of [`FENCES`] or [`REPORT_FENCES`] in the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FencePolicy {
     /// Its name.
@@ -27,7 +30,7 @@ impl Facts {
             let missing = names(|policy| policy.conditions.is_none());
             if !missing.is_empty() {
                 let cause = format!(
-                    "there is no ValidatingAdmissionPolicy {}: pullpass could write Secrets, or ask for tokens, that are not its own",
+                    "there is no ValidatingAdmissionPolicy {}: pullpass could touch what is not its own, as Secrets, Reports and tokens",
                     missing.join(", ")
                 );
                 return fault(Code::FenceMissing, cause, vec![apply_again()]);

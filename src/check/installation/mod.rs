@@ -20,14 +20,15 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::answer::Answer;
+pub use self::answer::{Answer, Distrust};
 pub use self::custom_domains::Unasked;
 pub use self::definitions::is_current;
 pub use self::egress::{Egress, SHIPPED_PORTS};
-pub use self::fence::{FENCES, FencePolicy};
+pub use self::fence::{FENCES, FencePolicy, REPORT_FENCES};
 pub use self::pre::{APIS, INSTALL_RIGHTS, PreFacts};
 pub use self::replicas::{Leader, image, version_of_image};
-pub use self::rights::{BINDING_RIGHTS, OWN_CERTIFICATE, RIGHTS, Right};
+pub use self::rights::{BINDING_RIGHTS, OWN_CERTIFICATE, REPORT_RIGHTS, RIGHTS, Right};
+pub use self::webhook::bundle;
 use super::advice::{apply_again, kubectl};
 use super::finding::{Code, Cure, Finding, Step, StepOutcome, failed, passed};
 use crate::policy::scope::Membership;
@@ -120,14 +121,14 @@ pub struct Facts {
     pub deployed_in: Known<Vec<String>>,
     /// What the service account may not do that it needs to.
     pub missing_rights: Known<Vec<Right>>,
-    /// The policies of [`FENCES`].
+    /// The policies of [`FENCES`], and those of components that are turned on.
     pub fence: Known<Vec<FencePolicy>>,
     /// The webhook's configuration, if it is there.
     pub webhook: Known<Option<MutatingWebhookConfiguration>>,
     /// The hosts of `AcrRegistries`, outside the zones of Azure's clouds, that the webhook's conditions do not name.
     pub unasked: Known<Unasked>,
-    /// Whether a client that trusts the `caBundle` accepts the serving certificate; else what it says.
-    pub trust: Known<Result<(), String>>,
+    /// Whether a client that trusts the `caBundle` of any entry accepts the serving certificate; else what it says.
+    pub trust: Known<Result<(), Distrust>>,
     /// The replicas.
     pub replicas: Known<Vec<Pod>>,
     /// How many of them the Service sends requests to.

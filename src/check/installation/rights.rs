@@ -67,6 +67,7 @@ const fn own(verb: &'static str, group: &'static str, resource: &'static str) ->
 const GROUP: &str = "pullpass.dev";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const LEASES: &str = "coordination.k8s.io";
+const REPORTS: &str = "openreports.io";
 
 /// The rights that every installation needs.
 pub const RIGHTS: &[Right] = &[
@@ -137,6 +138,14 @@ pub const BINDING_RIGHTS: &[Right] = &[
     anywhere("watch", GROUP, "acrpullbindings"),
     anywhere("patch", GROUP, "acrpullbindings/status"),
     anywhere("get", "", "serviceaccounts"),
+];
+
+/// Those that one needs which writes Reports.
+pub const REPORT_RIGHTS: &[Right] = &[
+    anywhere("list", REPORTS, "reports"),
+    anywhere("create", REPORTS, "reports"),
+    anywhere("patch", REPORTS, "reports"),
+    anywhere("delete", REPORTS, "reports"),
 ];
 
 impl Facts {

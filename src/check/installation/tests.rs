@@ -224,6 +224,34 @@ fn each_fault_of_an_object_has_a_code_of_its_own() {
     ]);
 }
 
+fn distrusted() -> Known<Result<(), Distrust>> {
+    Ok(Err(Distrust {
+        entry: "always.pullpass.dev".to_owned(),
+        reason: "invalid peer certificate: UnknownIssuer".to_owned(),
+    }))
+}
+
+#[test]
+fn an_answer_says_nothing_of_an_entry_with_another_bundle() {
+    assert!(!healthy().bundles_differ());
+    let facts = Facts {
+        webhook: Ok(Some(changed(|value| {
+            value["webhooks"][1]["clientConfig"]["caBundle"] = json!("b3RoZXIK");
+        }))),
+        trust: Err("you may not read Secrets".to_owned()),
+        ..healthy()
+    };
+    assert!(facts.bundles_differ());
+    let answer = facts.findings().pop().unwrap().outcome;
+    let StepOutcome::Passed { detail } = answer else {
+        panic!("{answer:?}");
+    };
+    assert!(
+        detail.contains("is not known: you may not read Secrets"),
+        "{detail}"
+    );
+}
+
 #[test]
 fn each_fault_of_the_webhook_has_a_code_of_its_own() {
     let refusal = "failed calling webhook \"pods.pullpass.dev\": x509";
@@ -249,8 +277,13 @@ fn each_fault_of_the_webhook_has_a_code_of_its_own() {
             "WEBHOOK_CA_WRONG_ERROR",
             codes(|facts| {
                 facts.answer = Ok(Answer::of([], Some(refusal)));
-                facts.trust = Ok(Err("invalid peer certificate: UnknownIssuer".to_owned()));
+                facts.trust = distrusted();
             }),
+        ),
+        // The entry that the dry run is about is trusted.
+        (
+            "WEBHOOK_CA_WRONG_ERROR",
+            codes(|facts| facts.trust = distrusted()),
         ),
         (
             "WEBHOOK_NO_ENDPOINTS_ERROR",
@@ -476,6 +509,9 @@ fn the_rights_are_those_that_are_shipped() {
     let rights: Vec<_> = BINDING_RIGHTS.iter().collect();
     let shipped = shipped_rights(include_str!("../../../manifests/components/bindings/rbac.yaml"));
     assert_eq!(as_text(&rights), shipped);
+    let rights: Vec<_> = REPORT_RIGHTS.iter().collect();
+    let shipped = shipped_rights(include_str!("../../../manifests/components/reports/rbac.yaml"));
+    assert_eq!(as_text(&rights), shipped);
 }
 
 #[test]
@@ -501,12 +537,19 @@ fn the_definition_of_bindings_has_a_command_of_its_own() {
 
 #[test]
 fn the_fence_is_the_one_that_is_shipped() {
-    let objects: Vec<Value> =
-        serde_saphyr::from_multiple(include_str!("../../../manifests/base/fence.yaml")).unwrap();
-    for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] {
-        let named = objects.iter().filter(|object| object["kind"] == kind);
-        let found: Vec<_> = named.map(|object| &object["metadata"]["name"]).collect();
-        assert_eq!(found, FENCES);
+    for (manifests, names) in [
+        (include_str!("../../../manifests/base/fence.yaml"), &FENCES[..]),
+        (
+            include_str!("../../../manifests/components/reports/rbac.yaml"),
+            &REPORT_FENCES,
+        ),
+    ] {
+        let objects: Vec<Value> = serde_saphyr::from_multiple(manifests).unwrap();
+        for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] {
+            let named = objects.iter().filter(|object| object["kind"] == kind);
+            let found: Vec<_> = named.map(|object| &object["metadata"]["name"]).collect();
+            assert_eq!(found, names);
+        }
     }
 }
 

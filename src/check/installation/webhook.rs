@@ -1,5 +1,7 @@
 //! The webhook's configuration, and the namespace that it and the fence name.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 
 use super::{Cure, Facts, StepOutcome, apply_again, counted, fault, judged, skipped, well};
@@ -146,6 +148,13 @@ impl Facts {
         })
     }
 
+    /// Whether the API server trusts one entry by something else than another: an answer to one says nothing of the other then.
+    pub fn bundles_differ(&self) -> bool {
+        let configuration = self.webhook.as_ref().ok().and_then(Option::as_ref);
+        let bundles: BTreeSet<_> = configuration.into_iter().flat_map(entries).map(bundle).collect();
+        bundles.len() > 1
+    }
+
     /// Why a leader does not write what it should.
     pub(super) fn leaders_log(&self) -> Cure {
         self.own(
@@ -166,7 +175,8 @@ pub(super) fn entries(configuration: &MutatingWebhookConfiguration) -> Vec<&Muta
     configuration.webhooks.iter().flatten().collect()
 }
 
-fn bundle(entry: &MutatingWebhook) -> &[u8] {
+/// What the API server trusts where it calls an entry.
+pub fn bundle(entry: &MutatingWebhook) -> &[u8] {
     let bundle = entry.client_config.ca_bundle.as_ref();
     bundle.map(|bundle| bundle.0.as_slice()).unwrap_or_default()
 }

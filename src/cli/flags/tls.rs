@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::api::names::SERVING_CERTIFICATE_FILE;
 use crate::server::{TlsFiles, TlsMaker};
 
-/// Where the files are if nothing else is said and there is no cluster to keep a Secret in.
-const DEFAULT_CERT: &str = "/etc/pullpass/tls/tls.crt";
+/// Where the key is if nothing else is said and there is no cluster to keep a Secret in.
 const DEFAULT_KEY: &str = "/etc/pullpass/tls/tls.key";
 
 #[derive(Debug, Args)]
@@ -29,7 +29,10 @@ impl TlsFlags {
     pub(in crate::cli) fn files(&self, without_cluster: bool) -> Option<TlsFiles> {
         let given = self.tls_cert.is_some() || self.tls_key.is_some();
         (given || without_cluster).then(|| TlsFiles {
-            certificate: self.tls_cert.clone().unwrap_or_else(|| DEFAULT_CERT.into()),
+            certificate: self
+                .tls_cert
+                .clone()
+                .unwrap_or_else(|| SERVING_CERTIFICATE_FILE.into()),
             key: self.tls_key.clone().unwrap_or_else(|| DEFAULT_KEY.into()),
             client_ca: self.client_ca.clone(),
         })

@@ -20,15 +20,14 @@ use kube::core::Request;
 use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde_json::{Value, json};
 
+use super::deployed::{CertificateSource, SecretKey};
 use crate::api::acr_index::AcrIndex;
 use crate::api::acr_registry::AcrRegistry;
-use crate::api::names::{
-    ECHO_IMAGE, MANAGER, SERVICE, TLS_CERTIFICATE_KEY, WEBHOOK_CERTIFICATE, WEBHOOK_CONFIGURATION,
-};
+use crate::api::names::{ECHO_IMAGE, MANAGER, SERVICE, WEBHOOK_CONFIGURATION};
 use crate::certificates::{accept_pem, host};
 use crate::check::installation::{
-    Answer, Egress, FENCES, Facts, FencePolicy, Known, Leader, LookedAt, OWN_CERTIFICATE, RIGHTS, Right,
-    Unasked,
+    Answer, Distrust, Egress, FENCES, Facts, FencePolicy, Known, Leader, LookedAt, OWN_CERTIFICATE, RIGHTS,
+    Right, Unasked, bundle,
 };
 use crate::cli::CliError;
 use crate::cli::audit::installed;
@@ -67,19 +66,23 @@ pub(super) async fn facts(
         .and_then(Option::as_ref)
         .and_then(installed::scope);
     let deployments = deployments(client).await?;
-    let volumes = deployments
+    let certificate = deployments
         .as_ref()
-        .map(|found| secret_volumes(found, own_namespace));
-    let volumes = volumes.unwrap_or_default();
-    let own_certificate = deployments.is_ok() && volumes.is_empty();
+        .map(|found| CertificateSource::of(found, own_namespace));
+    let more_rights = if certificate == Ok(CertificateSource::Own) {
+        OWN_CERTIFICATE
+    } else {
+        &[]
+    };
+    let certificate = certificate.unwrap_or(CertificateSource::Own);
     let mut facts = Facts {
         own_namespace: own_namespace.to_owned(),
         expected_definitions: expected_definitions()?,
         definitions: definitions(client).await?,
         idle_bindings: Ok(false),
         deployed_in: deployments.map(|found| found.iter().filter_map(ResourceExt::namespace).collect()),
-        missing_rights: missing_rights(client, own_namespace, own_certificate).await?,
-        fence: fence(client).await?,
+        missing_rights: missing_rights(client, own_namespace, RIGHTS.iter().chain(more_rights)).await?,
+        fence: fence(client, &FENCES).await?,
         unasked: unasked_hosts(client, &webhook).await?,
         webhook,
         trust: Err("not looked at".to_owned()),
@@ -99,13 +102,9 @@ pub(super) async fn facts(
         Some(_) => {}
         None => facts.answer = Err("no namespace is known whose Pods are injected".to_owned()),
     }
-    if matches!(&facts.answer, Ok(Answer::Silence | Answer::NotCalled { .. })) {
-        // Those that are mounted may be of something else.
-        let mut secrets = volumes;
-        if !secrets.iter().any(|secret| secret == WEBHOOK_CERTIFICATE) {
-            secrets.push(WEBHOOK_CERTIFICATE.to_owned());
-        }
-        facts.trust = trust(client, own_namespace, &facts.webhook, &secrets).await?;
+    // The dry run is about the first entry: that the others are trusted shows only where they publish the same.
+    if matches!(&facts.answer, Ok(Answer::Silence | Answer::NotCalled { .. })) || facts.bundles_differ() {
+        facts.trust = trust(client, own_namespace, &facts.webhook, &certificate.keys()).await?;
     }
     Ok(facts)
 }
@@ -195,21 +194,6 @@ async fn deployments(client: &Client) -> Result<Known<Vec<Deployment>>, CliError
     known("Deployments", found.map(|list| list.items))
 }
 
-/// The Secrets that the replicas mount, which have the certificate where pullpass does not manage it itself.
-fn secret_volumes(deployments: &[Deployment], own_namespace: &str) -> Vec<String> {
-    let own = deployments
-        .iter()
-        .filter(|deployment| deployment.namespace().as_deref() == Some(own_namespace));
-    let volumes = own.filter_map(|deployment| {
-        let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
-        pod.volumes.as_ref()
-    });
-    let secrets = volumes
-        .flatten()
-        .filter_map(|volume| volume.secret.as_ref()?.secret_name.clone());
-    secrets.collect()
-}
-
 pub(in crate::cli) fn expected_definitions() -> Result<BTreeMap<String, Value>, CliError> {
     let definitions = [AcrRegistry::crd(), AcrIndex::crd()];
     definitions.iter().map(named).collect()
@@ -232,15 +216,14 @@ pub(in crate::cli) async fn definitions(client: &Client) -> Result<Known<BTreeMa
     Ok(Ok(found))
 }
 
-async fn missing_rights(
+/// Which of some rights the service account does not have.
+pub(super) async fn missing_rights(
     client: &Client,
     own_namespace: &str,
-    own_certificate: bool,
+    rights: impl IntoIterator<Item = &'static Right>,
 ) -> Result<Known<Vec<Right>>, CliError> {
-    let more = if own_certificate { OWN_CERTIFICATE } else { &[] };
-    let reviews = RIGHTS
-        .iter()
-        .chain(more)
+    let reviews = rights
+        .into_iter()
         .map(|right| async move { Ok::<_, CallError>((right, may(client, own_namespace, right).await?)) });
     let answers: Result<Vec<_>, _> = futures::stream::iter(reviews)
         .buffered(CONCURRENT_REVIEWS)
@@ -254,7 +237,7 @@ async fn missing_rights(
 }
 
 /// Whether the service account has a right.
-pub(super) async fn may(client: &Client, own_namespace: &str, right: &Right) -> Result<bool, CallError> {
+async fn may(client: &Client, own_namespace: &str, right: &Right) -> Result<bool, CallError> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource)),
         None => (right.resource, None),
@@ -285,11 +268,12 @@ pub(super) async fn may(client: &Client, own_namespace: &str, right: &Right) -> 
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-async fn fence(client: &Client) -> Result<Known<Vec<FencePolicy>>, CliError> {
+/// The policies of these names, and their bindings.
+pub(super) async fn fence(client: &Client, names: &[&str]) -> Result<Known<Vec<FencePolicy>>, CliError> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let mut found = Vec::new();
-    for name in FENCES {
+    for &name in names {
         let read = tokio::try_join!(call(policies.get_opt(name)), call(bindings.get_opt(name)));
         let (policy, binding) = match known("ValidatingAdmissionPolicies", read)? {
             Ok(read) => read,
@@ -493,32 +477,33 @@ async fn answer(client: &Client, namespace: &str) -> Result<Known<Answer>, CliEr
     Ok(Ok(Answer::of(warnings, Some(message))))
 }
 
-/// Whether what is published accepts what is served, by the first of the Secrets that has a certificate.
+/// Whether what each entry publishes accepts what is served, by the first of these keys that has a certificate.
 async fn trust(
     client: &Client,
     own_namespace: &str,
     webhook: &Known<Option<MutatingWebhookConfiguration>>,
-    secrets: &[String],
-) -> Result<Known<Result<(), String>>, CliError> {
+    keys: &[SecretKey],
+) -> Result<Known<Result<(), Distrust>>, CliError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), own_namespace);
-    let entries = webhook
-        .iter()
-        .flatten()
-        .flat_map(|configuration| &configuration.webhooks)
-        .flatten();
-    let bundles: Vec<_> = entries
-        .map(|entry| entry.client_config.ca_bundle.clone().unwrap_or_default().0)
-        .collect();
-    for name in secrets {
-        let secret = match known("the certificate's Secret", call(api.get_opt(name)).await)? {
+    for SecretKey { secret, key } in keys {
+        let secret = match known("the certificate's Secret", call(api.get_opt(secret)).await)? {
             Ok(secret) => secret,
             Err(why) => return Ok(Err(why)),
         };
         let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-        if let Some(chain) = data.get(TLS_CERTIFICATE_KEY) {
+        if let Some(chain) = data.get(key) {
             let host = host(SERVICE, own_namespace);
-            let accept = |bundle: &Vec<u8>| accept_pem(bundle, &chain.0, &host, Timestamp::now());
-            return Ok(Ok(bundles.iter().try_for_each(accept)));
+            let configuration = webhook.as_ref().ok().and_then(Option::as_ref);
+            let mut entries = configuration
+                .into_iter()
+                .flat_map(|configuration| &configuration.webhooks)
+                .flatten();
+            return Ok(Ok(entries.try_for_each(|entry| {
+                accept_pem(bundle(entry), &chain.0, &host, Timestamp::now()).map_err(|reason| Distrust {
+                    entry: entry.name.clone(),
+                    reason,
+                })
+            })));
         }
     }
     Ok(Err("no Secret with the certificate is there".to_owned()))

@@ -1,6 +1,7 @@
 //! `pullpass check` without a registry: whether the installation is well, or can be made.
 
-mod bindings;
+mod components;
+mod deployed;
 pub(in crate::cli) mod gather;
 mod pre;
 
@@ -74,7 +75,7 @@ async fn look(
             });
         }
         let mut facts = gather::facts(&client, own_namespace, flags.namespace.as_deref()).await?;
-        bindings::add(&client, own_namespace, &mut facts).await?;
+        components::add(&client, own_namespace, &mut facts).await?;
         let looked_at = facts.looked_at.as_ref().ok().and_then(Option::as_ref);
         Ok(Report {
             namespace: looked_at.map(|looked_at| looked_at.name.clone()),

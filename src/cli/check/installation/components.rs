@@ -1,0 +1,82 @@
+//! Reads what optional components are judged by: whether all of one is installed, or nothing.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::ListParams;
+use kube::{Api, Client, CustomResourceExt, ResourceExt};
+
+use super::deployed::{BINDINGS, REPORTS};
+use super::gather::{SELECTOR, fence, known, listed, missing_rights, named};
+use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::check::installation::{BINDING_RIGHTS, Facts, REPORT_FENCES, REPORT_RIGHTS, Right};
+use crate::cli::CliError;
+use crate::kubernetes::call::call;
+
+/// Adds to the facts what components have to have of which a part is there.
+pub(super) async fn add(client: &Client, own_namespace: &str, facts: &mut Facts) -> Result<(), CliError> {
+    let deployments = listed::<Deployment>(client, own_namespace, SELECTOR, "Deployments").await?;
+    let turned_on = deployments.map(|found| {
+        [BINDINGS, REPORTS].map(|setting| found.iter().any(|deployment| setting.is_on(deployment)))
+    });
+    add_bindings(
+        client,
+        own_namespace,
+        turned_on.as_ref().map(|[bindings, _]| *bindings).ok(),
+        facts,
+    )
+    .await?;
+    if let Ok([_, true]) = turned_on {
+        add_rights(client, own_namespace, REPORT_RIGHTS, facts).await?;
+        if let (Ok(policies), Ok(more)) = (&mut facts.fence, fence(client, &REPORT_FENCES).await?) {
+            policies.extend(more);
+        }
+    }
+    Ok(())
+}
+
+/// What is needed for AcrPullBindings, and whether pullpass is told to carry them out; none where that is not known.
+async fn add_bindings(
+    client: &Client,
+    own_namespace: &str,
+    is_on: Option<bool>,
+    facts: &mut Facts,
+) -> Result<(), CliError> {
+    let definition = AcrPullBinding::crd();
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let live = call(api.get_opt(&definition.name_any())).await;
+    let Ok(live) = known("CustomResourceDefinitions", live)? else {
+        return Ok(());
+    };
+    if live.is_some() || is_on == Some(true) {
+        let expected = named(&definition)?;
+        facts.expected_definitions.extend([expected]);
+    }
+    if let (Some(live), Ok(definitions)) = (&live, &mut facts.definitions) {
+        definitions.extend([named(live)?]);
+    }
+    match is_on {
+        Some(true) => add_rights(client, own_namespace, BINDING_RIGHTS, facts).await,
+        Some(false) if live.is_some() => {
+            let bindings: Api<AcrPullBinding> = Api::all(client.clone());
+            let one = ListParams::default().limit(1);
+            let found = known("AcrPullBindings", call(bindings.list_metadata(&one)).await)?;
+            facts.idle_bindings = found.map(|found| !found.items.is_empty());
+            Ok(())
+        }
+        Some(false) | None => Ok(()),
+    }
+}
+
+async fn add_rights(
+    client: &Client,
+    own_namespace: &str,
+    rights: &'static [Right],
+    facts: &mut Facts,
+) -> Result<(), CliError> {
+    let Ok(missing) = &mut facts.missing_rights else {
+        return Ok(());
+    };
+    let more = missing_rights(client, own_namespace, rights).await?;
+    missing.extend(more.into_iter().flatten());
+    Ok(())
+}
