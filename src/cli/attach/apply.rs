@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
 use super::plan::{AttachPlan, Content, identity_secret, owner, secret_manifest, users};
@@ -286,21 +286,93 @@ impl<'a> IdentitySecret<'a> {
     /// Takes away what attaching wrote and nobody names any more.
     async fn delete_ours(&self) -> Result<Option<ObjectChange>, CliError> {
         let is_shared = |metadata| Users::of(metadata).include_others(self.registry.as_str());
-        if !self
+        let Some(before) = self
             .before
             .as_ref()
-            .is_some_and(|metadata| is_ours(metadata) && !is_shared(metadata))
-        {
+            .filter(|metadata| is_ours(metadata) && !is_shared(metadata))
+        else {
             return Ok(None);
-        }
+        };
+        // As it was looked at, and not as somebody changed it since, or created it again.
         let parameters = DeleteParams {
             dry_run: self.is_dry_run,
+            preconditions: Some(Preconditions {
+                uid: before.uid.clone(),
+                resource_version: before.resource_version.clone(),
+            }),
             ..DeleteParams::default()
         };
         match call(self.api.delete(&self.name, &parameters)).await {
             Ok(_) => Ok(Some(ObjectChange::Deleted)),
             Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) if error.code() == Some(409) => {
+                let Self { name, namespace, .. } = self;
+                Err(CliError::Failed(format!(
+                    "Secret {name} in namespace {namespace} was changed meanwhile, and is kept, though the AcrRegistry does not \
+                     name it any more: delete it with `kubectl delete secret {name} --namespace {namespace}` if nobody else \
+                     needs it"
+                )))
+            }
             Err(error) => Err(refusal(&format!("Secret {} can't be deleted", self.name), &error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// The API server of a Secret with this UID and version, which answers the deletion of any other one with a conflict.
+    fn api(uid: &'static str, version: &'static str) -> Api<Secret> {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let (parts, body) = request.into_parts();
+            assert_eq!(parts.method, Method::DELETE);
+            let options: DeleteOptions =
+                serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+            let conditions = options.preconditions.unwrap();
+            let is_meant = conditions.uid.as_deref() == Some(uid)
+                && conditions.resource_version.as_deref() == Some(version);
+            let (code, outcome) = if is_meant {
+                (200, "Success")
+            } else {
+                (409, "Failure")
+            };
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": outcome, "message": "", "reason": "",
+                "code": code,
+            });
+            let body = Body::from(status.to_string().into_bytes());
+            Ok::<_, kube::Error>(Response::builder().status(code).body(body).unwrap())
+        });
+        Api::namespaced(Client::new(service, "pullpass-system"), "pullpass-system")
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_deleted_as_it_was_looked_at() {
+        let (namespace, registry): (ObjectName, ObjectName) =
+            ("pullpass-system".parse().unwrap(), "shop".parse().unwrap());
+        let before = json!({
+            "name": "shop-identity", "uid": "a", "resourceVersion": "7",
+            "managedFields": [{"manager": FIELD_MANAGER}],
+        });
+        for (uid, version, is_kept) in [("a", "7", false), ("a", "8", true), ("b", "7", true)] {
+            let secret = IdentitySecret {
+                api: api(uid, version),
+                namespace: &namespace,
+                registry: &registry,
+                name: "shop-identity".to_owned(),
+                before: Some(serde_json::from_value(before.clone()).unwrap()),
+                is_dry_run: false,
+            };
+            match secret.delete_ours().await {
+                Ok(change) => assert_eq!((change, is_kept), (Some(ObjectChange::Deleted), false)),
+                Err(error) => assert!(is_kept && error.to_string().contains("was changed meanwhile")),
+            }
         }
     }
 }
