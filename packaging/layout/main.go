@@ -105,7 +105,7 @@ func run() error {
 			return fmt.Errorf("%s: %w", architecture, err)
 		}
 		platform := &v1.Platform{OS: "linux", Architecture: architecture}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: platform}})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: plain{image}, Descriptor: v1.Descriptor{Platform: platform}})
 	}
 	annotated, ok := mutate.Annotations(index, labels).(v1.ImageIndex)
 	if !ok {
@@ -113,6 +113,13 @@ func run() error {
 	}
 	return write(*output, *name, annotated)
 }
+
+// plain is an image whose entry in an index has no artifactType, which is for what is no image. Tools of image-spec 1.0, as
+// skopeo of Debian 12, drop the field when they copy the index, and with that change its digest.
+type plain struct{ v1.Image }
+
+// ArtifactType is none.
+func (plain) ArtifactType() (string, error) { return "", nil }
 
 // image is a root as the only layer of an image.
 func (a about) image(architecture, root string) (v1.Image, error) {

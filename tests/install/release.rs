@@ -3,18 +3,21 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use pullpass_test_support::{ControlPlane, Scratch, end_to_end_wanted};
 use serde_json::{Value, json};
 
+use crate::documents::{commands, run};
 use crate::render::{ROOT, Test, helm, kubectl, succeeded};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const IMAGE: &str = "contoso.azurecr.io/pullpass";
 /// Any file, where nobody runs it: a debug build takes seconds to pack.
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+/// Any file, for the bill of materials.
+const BILL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
 const BINARIES: [&str; 5] = [
     "darwin-amd64/pullpass",
     "darwin-arm64/pullpass",
@@ -58,6 +61,8 @@ fn assemble(binaries: &Path, output: &Path) -> Result<Output, Box<dyn Error>> {
         .args(["--downloads", "https://downloads.example/v1"])
         .arg("--kubectl")
         .arg(kubectl()?)
+        .arg("--bill")
+        .arg(BILL)
         .arg("--binaries")
         .arg(binaries)
         .arg("--output")
@@ -96,10 +101,12 @@ fn the_same_binaries_make_the_same_release() -> Test {
         "pullpass-darwin-arm64.tar.gz".to_owned(),
         "pullpass-windows-amd64.zip".to_owned(),
         "pullpass.yaml".to_owned(),
+        "pullpass.cdx.json".to_owned(),
         format!("pullpass-image-{VERSION}.tar"),
     ] {
         assert!(listed.contains(&format!("  {file}\n")), "no {file} in {listed}");
     }
+    assert_eq!(fs::read(one.join("pullpass.cdx.json"))?, fs::read(BILL)?);
     let mut check = Command::new("sha256sum");
     check
         .args(["--check", "--strict", "SHA256SUMS"])
@@ -202,10 +209,60 @@ fn the_image_is_whole(dist: &Path, digest: &str) -> Test {
     Ok(())
 }
 
+#[test]
+fn charts_of_a_release_say_where_they_come_from() -> Test {
+    let (binaries, scratch) = (stand_ins()?, Scratch::new()?);
+    let dist = scratch.path().join("dist");
+    let digest = succeeded("assemble", &assemble(binaries.path(), &dist)?)?;
+    for (chart, image) in [
+        (
+            "pullpass",
+            json!([{
+                "name": "pullpass", "image": format!("{IMAGE}:{VERSION}@{}", digest.trim_end()),
+                "platforms": ["linux/amd64", "linux/arm64"],
+            }]),
+        ),
+        ("pullpass-registries", Value::Null),
+    ] {
+        let mut show = helm(&scratch)?;
+        show.args(["show", "chart"])
+            .arg(dist.join(format!("{chart}-{VERSION}.tgz")));
+        let shown: Value = serde_saphyr::from_str(&succeeded("helm show chart", &show.output()?)?)?;
+        let home = json!("https://home.example/pullpass");
+        assert_eq!(
+            (at(&shown, "/home"), at(&shown, "/sources")),
+            (home.clone(), json!([home]))
+        );
+        let images = at(&shown, "/annotations/artifacthub.io~1images");
+        let images: Value = serde_saphyr::from_str(images.as_str().unwrap_or("null"))?;
+        assert_eq!(images, image, "{chart}");
+    }
+    Ok(())
+}
+
 fn image_of_the_deployment(cluster: &ControlPlane) -> Result<String, Box<dyn Error>> {
     let deployment = cluster.get_json(&["deployment", "pullpass", "--namespace=pullpass-system"])?;
     let image = deployment.pointer("/spec/template/spec/containers/0/image");
     Ok(image.and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+/// What `pullpass version` says of a Pod of the Deployment.
+fn version_of_a_replica(cluster: &ControlPlane) -> Result<Value, Box<dyn Error>> {
+    let deployment = cluster.get_json(&["deployment", "pullpass", "--namespace=pullpass-system"])?;
+    let template = at(&deployment, "/spec/template");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "spec": at(&template, "/spec"),
+        "metadata": {
+            "name": "pullpass-0", "namespace": "pullpass-system", "labels": at(&template, "/metadata/labels"),
+        },
+    });
+    cluster.apply(&pod.to_string())?;
+    let mut version = Command::new(env!("CARGO_BIN_EXE_pullpass"));
+    version
+        .args(["version", "--output=json"])
+        .env("KUBECONFIG", cluster.kubeconfig());
+    let said = succeeded("pullpass version", &version.output()?)?;
+    Ok(at(&serde_json::from_str(&said)?, "/replicas/0/version"))
 }
 
 #[test]
@@ -217,27 +274,29 @@ fn a_release_installs_with_helm_and_with_kubectl() -> Test {
     the_image_is_whole(&dist, &digest)?;
 
     let cluster = ControlPlane::builder().controller_manager(false).start()?;
-    let chart: PathBuf = dist.join(format!("pullpass-{VERSION}.tgz"));
-    let run = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
-        let mut command = helm(&scratch)?;
-        command.arg("--kubeconfig").arg(cluster.kubeconfig());
-        command.args(["--namespace", "pullpass-system"]).args(arguments);
-        Ok(command.output()?)
+    // As docs/install.md has it.
+    let in_dist = |nth| -> Result<String, Box<dyn Error>> {
+        let commands = commands("From a release", nth)?.replace("docker://IMAGE:", "oci:../pushed:");
+        run(&cluster, &scratch, &format!("cd dist\n{commands}"))
     };
-    let chart = chart.to_str().ok_or("a path that is no text")?;
-    succeeded(
-        "helm install",
-        &run(&["install", "pullpass", chart, "--create-namespace"])?,
-    )?;
-    assert_eq!(
-        image_of_the_deployment(&cluster)?,
-        format!("{IMAGE}:{VERSION}@{digest}")
-    );
-    succeeded("helm uninstall", &run(&["uninstall", "pullpass"])?)?;
+    let [sums, push, kubectl, helm] = [0, 1, 2, 3];
+    in_dist(sums)?;
+    in_dist(push)?;
+    let pushed = format!("oci:{}:{VERSION}", scratch.path().join("pushed").display());
+    let pushed: Value = serde_json::from_str(&skopeo(&["inspect", &pushed])?)?;
+    assert_eq!(at(&pushed, "/Digest"), json!(digest));
 
-    let manifests = dist.join("install.yaml");
-    let manifests = manifests.to_str().ok_or("a path that is no text")?;
-    cluster.run(&["apply", "--server-side", "--filename", manifests])?;
-    assert_eq!(image_of_the_deployment(&cluster)?, format!("{IMAGE}@{digest}"));
+    in_dist(helm)?;
+    let image = format!("{IMAGE}:{VERSION}@{digest}");
+    assert_eq!(image_of_the_deployment(&cluster)?, image);
+    run(
+        &cluster,
+        &scratch,
+        "helm uninstall pullpass --namespace pullpass-system",
+    )?;
+
+    in_dist(kubectl)?;
+    assert_eq!(image_of_the_deployment(&cluster)?, image);
+    assert_eq!(version_of_a_replica(&cluster)?, json!(VERSION));
     Ok(())
 }

@@ -277,9 +277,10 @@ fn a_version_without_a_section_of_the_changelog_is_named() -> Result<()> {
 }
 
 /// Where the version of Cargo.toml stands elsewhere, and what is right before it there.
-const VERSIONED: [(&str, &str); 10] = [
+const VERSIONED: [(&str, &str); 11] = [
     ("README.md", "newTag: "),
     ("docs/install.md", "newTag: "),
+    ("docs/install.md", "--version "),
     ("docs/image.md", "IMAGE:"),
     ("docs/tutorial.md", "pullpass:"),
     ("manifests/base/deployment.yaml", "image: pullpass:"),
