@@ -13,6 +13,7 @@ mod fitted;
 mod monitoring;
 mod network;
 mod operators;
+mod refusals;
 mod registries;
 mod release;
 mod render;
