@@ -70,6 +70,38 @@ impl Team {
     }
 }
 
+/// `--dry-run=server`, which the API server carries out but for keeping what it did.
+impl Team {
+    fn unbinding_on_trial_keeps_everything(&self) -> Test {
+        let before = self.objects(ALL)?;
+        let said = self
+            .run("unbind", &self.login.host, &["--dry-run=server"])?
+            .ok()?;
+        assert_eq!(
+            self.plain(&said),
+            "would delete acrpullbinding.pullpass.dev/REGISTRY in namespace TEAM, and with it secret/pullpass-binding-REGISTRY \
+             there (server dry run)\n"
+        );
+        assert_eq!(self.objects(ALL)?, before);
+        Ok(())
+    }
+
+    fn withdrawing_on_trial_keeps_everything(&self) -> Test {
+        let before = self.objects(ALL)?;
+        let said = self.run("unbind", "second", &["--dry-run=server"])?.ok()?;
+        let [role, binding] = GRANT;
+        let grant =
+            [binding, role].map(|part| format!("would delete {part} in namespace TEAM (server dry run)\n"));
+        let said = self.plain(&said);
+        assert!(said.starts_with(&grant.concat()), "{said}");
+        assert!(said.ends_with(" there (server dry run)\n"), "{said}");
+        assert_eq!(self.objects(ALL)?, before);
+        Ok(())
+    }
+}
+
+/// What binding and pullpass write.
+const ALL: &str = "role,rolebinding,acrpullbinding,secret";
 const WRITTEN: &str = "\
 serviceaccount/puller created
 role.rbac.authorization.k8s.io/pullpass-puller created
@@ -121,6 +153,7 @@ fn binding_writes_what_is_needed_and_unbinding_deletes_it() -> Test {
         "would delete acrpullbinding.pullpass.dev/REGISTRY in namespace TEAM, and with it secret/pullpass-binding-REGISTRY \
          there\n"
     );
+    team.unbinding_on_trial_keeps_everything()?;
     let said = team.run("unbind", &team.login.host, &[])?;
     assert_eq!(
         team.plain(&said.stderr),
@@ -140,6 +173,7 @@ fn binding_writes_what_is_needed_and_unbinding_deletes_it() -> Test {
     );
     assert!(team.plain(&said).starts_with(&expected), "{said}");
     assert_eq!(team.objects("role,rolebinding")?, GRANT);
+    team.withdrawing_on_trial_keeps_everything()?;
     let said = team.run("unbind", "second", &[])?.ok()?;
     assert!(
         said.starts_with(&format!(

@@ -8,6 +8,7 @@ mod attach;
 mod bind;
 #[path = "../sync/bound_world.rs"]
 mod bound_world;
+mod causes;
 mod command;
 mod detach;
 mod dry_run;

@@ -190,6 +190,20 @@ fn wrong_labels_and_annotations_are_refused_by_name() -> Test {
     Ok(())
 }
 
+/// The ClusterRole that looks is in those that people have: the API server's own, and OpenShift's.
+#[test]
+fn a_role_to_look_is_in_the_roles_that_people_have() -> Test {
+    let objects = chart(&json!({}))?;
+    let role = find(&objects, "ClusterRole", "pullpass-view")?;
+    for role_of_people in ["view", "cluster-reader"] {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{role_of_people}");
+        let labels = role.pointer("/metadata/labels");
+        let value = labels.and_then(|labels| labels.get(&label));
+        assert_eq!(value, Some(&json!("true")), "{label}");
+    }
+    Ok(())
+}
+
 /// Where nothing is said of `admissionPolicy.enabled`, what the cluster serves decides; what is said counts.
 #[test]
 fn the_policy_is_installed_where_its_kind_is_served() -> Test {
