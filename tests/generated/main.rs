@@ -74,6 +74,16 @@ fn readmes_of_the_charts_say_what_their_values_say() -> Test {
 }
 
 #[test]
+fn the_command_line_page_links_each_schema() -> Test {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/cli.md"))?;
+    for file in fs::read_dir(Path::new(ROOT).join("docs/schemas"))? {
+        let link = format!("(schemas/{})", file?.file_name().display());
+        assert!(page.contains(&link), "{link}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_command_line_page_says_what_the_help_texts_say() -> Test {
     check("docs/cli.md", &["man", "--format", "markdown"])
 }

@@ -5,6 +5,15 @@ use clap::{Arg, Command};
 /// Arguments that every command has, and whose help says no more than their name.
 const EVERYWHERE: [&str; 2] = ["help", "version"];
 
+/// What `--output json` prints, beside Kubernetes' own objects: the command, and the schema's name.
+const SCHEMAS: [(&str, &str); 5] = [
+    ("pullpass review", "review"),
+    ("pullpass audit", "audit-report"),
+    ("pullpass check", "installation-check"),
+    ("pullpass check REGISTRY", "check-registry"),
+    ("pullpass version", "version"),
+];
+
 /// The whole page.
 pub(super) fn page(command: Command) -> String {
     let mut command = command.bin_name("pullpass");
@@ -27,6 +36,11 @@ pub(super) fn page(command: Command) -> String {
     page.push('\n');
     after_help(&mut page, &command);
     page.push_str("\n`--help` says after any command what is below, `-h` the same in brief.\n");
+    page.push_str("\n| `--output json` of | is described by |\n|---|---|\n");
+    for (command, name) in SCHEMAS {
+        let file = format!("schemas/{name}.json");
+        page.extend(["| `", command, "` | [", &file, "](", &file, ") |\n"]);
+    }
     for command in commands {
         section(&mut page, command);
     }
