@@ -166,7 +166,31 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/admission/lookups/mod.rs",
         "READ_INTERVAL: Duration = Duration::from_millis(10);",
         "docs/availability.md",
-        "reads at most 100 namespaces, and lists the AcrPullBindings of at most 100 namespaces, a second",
+        "reads at most 100 namespaces a second",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "READ_INTERVAL: Duration = Duration::from_millis(10);",
+        "docs/availability.md",
+        "lists the AcrPullBindings of at most 100 namespaces a second",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "MAX_BINDINGS_LISTS: usize = 4;",
+        "docs/availability.md",
+        "by the same rule, and 4 at a time",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "MAX_BINDINGS_BYTES: usize = 4 << 20;",
+        "docs/availability.md",
+        "or they take more than 4 MiB",
+    ),
+    (
+        "src/kubernetes/follow.rs",
+        "PAGE_OF_LONG: u32 = 16;",
+        "docs/teams.md",
+        "or in pages of 16 where",
     ),
     (
         "src/policy/attached/bindings.rs",

@@ -11,3 +11,4 @@ pub mod pull_secret_metadata;
 pub mod reason;
 mod registry_rules;
 pub(crate) mod undistributed;
+pub mod unread;

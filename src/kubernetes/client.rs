@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use http::Request;
+use http_body_util::Limited;
+use kube::client::Body;
 use kube::config::InferConfigError;
 use kube::{Client, Config};
 use thiserror::Error;
@@ -51,6 +54,19 @@ pub fn client_within(timeout: Option<Duration>, config: Config) -> Result<Client
     )
 }
 
+/// The same client, for which an answer that is longer than this is an error.
+pub fn with_short_answers(client: Client, bytes: usize) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let client = client.clone();
+        async move {
+            let answer = client.send(request).await?;
+            Ok::<_, kube::Error>(answer.map(|body| Limited::new(body, bytes)))
+        }
+    });
+    Client::new(service, namespace)
+}
+
 fn limited(mut config: Config, read_timeout: Duration) -> Result<Client, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT.min(read_timeout));
     config.read_timeout = Some(read_timeout);
@@ -71,6 +87,7 @@ mod tests {
     use std::thread;
 
     use futures::StreamExt;
+    use http::Response;
     use k8s_openapi::api::core::v1::Namespace;
     use kube::Api;
     use kube::runtime::watcher;
@@ -131,6 +148,29 @@ mod tests {
             assert!(matches!(error, ClientError::Proxy), "{proxy}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_an_error() {
+        const SHORT: usize = 1 << 10;
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let is_long = request.uri().path().ends_with("/long");
+            let annotation = "a".repeat(if is_long { SHORT } else { 1 });
+            let object = serde_json::json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "annotations": {"a": annotation}},
+            });
+            Ok::<_, std::io::Error>(Response::new(Body::from(object.to_string().into_bytes())))
+        });
+        let client = with_short_answers(Client::new(service, "mine"), SHORT);
+        assert_eq!(client.default_namespace(), "mine");
+        let namespaces: Api<Namespace> = Api::all(client);
+        assert!(namespaces.get("short").await.is_ok());
+        let error = namespaces.get("long").await.unwrap_err();
+        assert!(
+            error.words().contains("length limit exceeded"),
+            "{}",
+            error.words()
+        );
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 
 /// How many objects a page has, where the list comes in pages.
 const PAGE: u32 = 250;
+/// The same, of objects that there are few of, or that are as a rule short, and that somebody can fill up to the 1.5 MiB that
+/// the API server takes.
+const PAGE_OF_LONG: u32 = 16;
 
 /// All objects that the field selector matches, and then their changes.
 ///
@@ -20,9 +23,23 @@ pub fn follow<K>(api: Api<K>, fields: &str) -> impl Stream<Item = watcher::Resul
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let config = Config::default().fields(fields);
+    follow_with(api, Config::default().fields(fields).page_size(PAGE))
+}
+
+/// The same, of all objects that there are. However long somebody makes them, few are held.
+pub fn follow_long<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    follow_with(api, Config::default().page_size(PAGE_OF_LONG))
+}
+
+fn follow_with<K>(api: Api<K>, config: Config) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let streamed = watcher(api.clone(), config.clone().streaming_lists());
-    let listed = watcher(api, config.page_size(PAGE));
+    let listed = watcher(api, config);
     streamed
         .take_while(|event| ready(!is_refused(event)))
         .chain(listed)
@@ -88,7 +105,11 @@ mod tests {
 
     /// The events up to the end of the first list.
     async fn first_list(api: Api<Pod>) -> Vec<String> {
-        let mut events = pin!(follow(api, "status.phase!=Failed"));
+        first_list_of(follow(api, "status.phase!=Failed")).await
+    }
+
+    async fn first_list_of(events: impl Stream<Item = watcher::Result<Event<Pod>>>) -> Vec<String> {
+        let mut events = pin!(events);
         let mut seen = Vec::new();
         while let Some(event) = events.next().await {
             seen.push(match event {
@@ -123,9 +144,9 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_api_server_that_refuses_is_asked_for_pages() {
-        let (api, asked) = server(|query| {
+    /// An API server that has no watch which begins with what there is, and two pages.
+    fn old_server() -> (Api<Pod>, Arc<Mutex<Vec<String>>>) {
+        server(|query| {
             if query.contains("sendInitialEvents") {
                 return failure(422);
             }
@@ -136,19 +157,32 @@ mod tests {
                 "metadata": {"resourceVersion": "9", "continue": next},
             });
             (200, list)
-        });
+        })
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_refuses_is_asked_for_pages() {
         let expected = ["Init", "InitApply(a)", "InitApply(b)", "InitDone"];
-        assert_eq!(first_list(api).await, expected);
-        let asked = asked.lock().unwrap().clone();
-        let of_pages = asked.get(1..).unwrap_or_default();
-        assert!(
-            of_pages.len() == 2 && of_pages.iter().all(|query| query.contains("limit=250")),
-            "{asked:?}"
-        );
-        assert!(
-            !of_pages.iter().any(|query| query.contains("resourceVersion=0")),
-            "{asked:?}"
-        );
+        for (is_long, limit) in [(false, "limit=250"), (true, "limit=16")] {
+            let (api, asked) = old_server();
+            let seen = if is_long {
+                first_list_of(follow_long(api)).await
+            } else {
+                first_list(api).await
+            };
+            assert_eq!(seen, expected);
+            let asked = asked.lock().unwrap().clone();
+            let [of_watch, of_pages @ ..] = &asked[..] else {
+                panic!("{asked:?}")
+            };
+            assert!(of_watch.contains("sendInitialEvents=true"), "{asked:?}");
+            let is_page = |query: &String| query.split('&').any(|part| part == limit);
+            assert!(of_pages.len() == 2 && of_pages.iter().all(is_page), "{asked:?}");
+            assert!(
+                !of_pages.iter().any(|query| query.contains("resourceVersion=0")),
+                "{asked:?}"
+            );
+        }
     }
 
     #[tokio::test]

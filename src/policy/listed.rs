@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::binding_key;
+use crate::api::unread::Unread;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::registry::other_cloud::OtherCloud;
 
 /// An `AcrRegistry` as the API server has it, whether or not it can be read.
-pub type Unread = DeserializeGuard<AcrRegistry>;
+pub type UnreadRegistry = Unread<AcrRegistry>;
 
 /// The same of an AcrPullBinding.
-pub type UnreadBinding = DeserializeGuard<AcrPullBinding>;
+pub type UnreadBinding = Unread<AcrPullBinding>;
 
 /// Reads one, for a process that knows this of another cloud; an error says why it can't be acted on.
-pub fn read(object: Unread, other_cloud: &OtherCloud) -> Result<AttachedRegistry, String> {
+pub fn read(object: UnreadRegistry, other_cloud: &OtherCloud) -> Result<AttachedRegistry, String> {
     match object.0 {
         Ok(object) => AttachedRegistry::parse_for(&object, other_cloud).map_err(|error| error.to_string()),
         Err(unreadable) => Err(unread(&unreadable.error)),
@@ -49,7 +49,7 @@ pub fn key_of_binding(object: &UnreadBinding) -> (String, String) {
 
 /// The registries of a list: one that can't be acted on is attached all the same, and stays what it was before.
 pub fn read_all(
-    objects: impl IntoIterator<Item = Unread>,
+    objects: impl IntoIterator<Item = UnreadRegistry>,
     before: &AttachedRegistries,
     other_cloud: &OtherCloud,
 ) -> AttachedRegistries {
@@ -89,7 +89,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// An object as the API server lists it.
-    pub(crate) fn object(name: &str, spec: &Value) -> Unread {
+    pub(crate) fn object(name: &str, spec: &Value) -> UnreadRegistry {
         serde_json::from_value(json!({
             "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name}, "spec": spec,
         }))

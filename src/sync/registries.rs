@@ -7,15 +7,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::core::ObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Resource, ResourceExt};
 
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec};
 use crate::api::names::binding_key;
+use crate::api::unread::Unread;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::listed;
-pub(super) use crate::policy::listed::Unread;
+pub(super) use crate::policy::listed::UnreadRegistry;
 use crate::registry::other_cloud::OtherCloud;
 use crate::sync::versions::RegistryVersion;
 
@@ -46,7 +47,7 @@ impl KnownRegistries {
     }
 
     /// Takes an event; gives all of them where they are known and something is new.
-    pub(super) fn take(&mut self, event: Event<Unread>) -> Option<AttachedRegistries> {
+    pub(super) fn take(&mut self, event: Event<UnreadRegistry>) -> Option<AttachedRegistries> {
         let is_new = match event {
             Event::Init => {
                 self.listed = Known::default();
@@ -77,7 +78,7 @@ impl Known {
     /// Takes an object; `before` is what it meant where it was known before.
     fn insert(
         &mut self,
-        object: Unread,
+        object: UnreadRegistry,
         before: Option<Arc<AttachedRegistry>>,
         other_cloud: &OtherCloud,
     ) -> bool {
@@ -126,7 +127,7 @@ type Made<K> = fn(K) -> Event<K>;
 
 /// Reads the object of an event, for callers that work on those that can be read.
 pub(super) fn read<K: Resource>(
-    event: watcher::Result<Event<DeserializeGuard<K>>>,
+    event: watcher::Result<Event<Unread<K>>>,
     nothing_of: fn(ObjectMeta) -> K,
 ) -> Result<watcher::Result<Event<K>>, Unreadable> {
     let (object, made): (_, Made<K>) = match event {
@@ -136,7 +137,7 @@ pub(super) fn read<K: Resource>(
         Ok(Event::InitApply(object)) => (object, Event::InitApply),
         Ok(Event::Apply(object)) => (object, Event::Apply),
         // Whatever it held: it may have been one that could be read.
-        Ok(Event::Delete(DeserializeGuard(object))) => {
+        Ok(Event::Delete(Unread(object))) => {
             let gone = object.unwrap_or_else(|unreadable| nothing_of(unreadable.metadata));
             return Ok(Ok(Event::Delete(gone)));
         }
@@ -169,7 +170,7 @@ mod tests {
     use crate::policy::listed::tests::object;
     use serde_json::json;
 
-    fn sound(name: &str) -> Unread {
+    fn sound(name: &str) -> UnreadRegistry {
         let host = format!("{name}.azurecr.io");
         object(
             name,
@@ -178,7 +179,7 @@ mod tests {
     }
 
     /// Wrong, and from a later version.
-    fn unusable(name: &str) -> [Unread; 2] {
+    fn unusable(name: &str) -> [UnreadRegistry; 2] {
         let identity = json!({"managedIdentity": {}});
         [
             object(
@@ -194,7 +195,7 @@ mod tests {
 
     fn listed(
         attached: &mut KnownRegistries,
-        objects: impl IntoIterator<Item = Unread>,
+        objects: impl IntoIterator<Item = UnreadRegistry>,
     ) -> AttachedRegistries {
         assert!(attached.take(Event::Init).is_none());
         for object in objects {

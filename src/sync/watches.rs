@@ -18,6 +18,7 @@ use crate::api::names::{
 };
 use crate::base::clock::monotonic as now;
 use crate::base::readiness::Readiness;
+use crate::kubernetes::follow::follow_long;
 use crate::kubernetes::watch::followed;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::Scope;
@@ -26,7 +27,7 @@ use crate::sync::credentials::{Credentials, News, Seen, Version};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pair::Pair;
 use crate::sync::recent_writes::RecentWrites;
-use crate::sync::registries::{KnownRegistries, Unread};
+use crate::sync::registries::{KnownRegistries, UnreadRegistry};
 use crate::sync::repositories::Repositories;
 use crate::sync::service_accounts;
 use crate::sync::spellings::Spellings;
@@ -114,17 +115,18 @@ impl Watches {
                 &readiness.credentials
             ),
             self.follow_service_accounts(
-                followed(watcher(
-                    Api::<ServiceAccount>::all(client.clone()),
-                    watcher::Config::default()
-                ))
-                .inspect(|event| self.tell_bindings_of(event)),
+                followed(follow_long(Api::<ServiceAccount>::all(client.clone())))
+                    .inspect(|event| self.tell_bindings_of(event)),
                 &readiness.service_accounts,
             ),
         );
     }
 
     /// Tells of the bindings whose ServiceAccount came, changed or went: it says which identity they pull as.
+    ///
+    /// Of what changed while the watch was interrupted it tells nothing: which annotations a ServiceAccount had before is not
+    /// kept. Each look at a binding reads its ServiceAccount from the API server, and there is one at least every
+    /// `--resync-interval`, which is how long a change can stay unseen.
     fn tell_bindings_of(&self, event: &Event<ServiceAccount>) {
         let (Event::Apply(account) | Event::Delete(account)) = event else {
             return;
@@ -140,11 +142,8 @@ impl Watches {
     /// Keeps the cache of bindings, until it is dropped.
     pub async fn run_bindings(&self, client: &Client, readiness: &Readiness) {
         let bindings = Api::<UnreadBinding>::all(client.clone());
-        self.follow_bindings(
-            followed(watcher(bindings, watcher::Config::default())),
-            &readiness.bindings,
-        )
-        .await;
+        self.follow_bindings(followed(follow_long(bindings)), &readiness.bindings)
+            .await;
     }
 
     async fn follow_bindings(&self, events: impl Stream<Item = Event<UnreadBinding>>, filled: &AtomicBool) {
@@ -165,7 +164,11 @@ impl Watches {
         }
     }
 
-    async fn follow_registries(&self, events: impl Stream<Item = Event<Unread>>, filled: &AtomicBool) {
+    async fn follow_registries(
+        &self,
+        events: impl Stream<Item = Event<UnreadRegistry>>,
+        filled: &AtomicBool,
+    ) {
         let mut attached = KnownRegistries::new(self.view.other_cloud().clone());
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {

@@ -13,14 +13,15 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::turns::Turns;
 use crate::base::clock::monotonic;
 use crate::base::occasional::Occasional;
 use crate::kubernetes::call::{CallError, call_within};
+use crate::kubernetes::client::with_short_answers;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
-use crate::policy::listed::{Unread, UnreadBinding, read_all, read_bindings};
+use crate::policy::listed::{UnreadBinding, UnreadRegistry, read_all, read_bindings};
 use crate::policy::scope::Labels;
 use crate::view::View;
 
@@ -35,10 +36,14 @@ pub(super) const LIST_INTERVAL: Duration = Duration::from_millis(25);
 const INTERVAL_PER_LIST: u64 = 4;
 /// How far apart they begin at most: a review has to have its turn within its wait.
 const MAX_LIST_INTERVAL: Duration = Duration::from_millis(750);
-/// How far apart reads of namespaces begin at least.
+/// How far apart reads of namespaces, and lists of their bindings, begin at least.
 pub(super) const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// How many bindings of a namespace are read at most. Where there are more, a review is answered from the caches.
 const MAX_LISTED_BINDINGS: u32 = 256;
+/// How long a list of them may be: their owner fills their annotations. It is 16 KiB for each of as many as are read.
+const MAX_BINDINGS_BYTES: usize = 4 << 20;
+/// How many lists of bindings are under way concurrently: what they hold together is bounded also where each takes long.
+const MAX_BINDINGS_LISTS: usize = 4;
 /// How much the bodies of reviews that wait may take, so that they leave room for those that do not.
 const WAITING_BYTES: usize = 8 << 20;
 /// What a small body counts as.
@@ -49,16 +54,48 @@ const LOG_INTERVAL: Duration = Duration::from_mins(5);
 /// Asks the API server, for all reviews together.
 pub(super) struct Lookups {
     client: Client,
-    has_bindings: bool,
+    /// What bindings are listed with; none where there are no bindings.
+    binding_lists: Option<BindingLists>,
     registries: Turns<(), Arc<AttachedRegistries>>,
     bindings: Turns<String, Arc<[Arc<AttachedRegistry>]>>,
     namespaces: Turns<String, FoundNamespace>,
     room: Semaphore,
     /// The same for reviews that wait for pull secrets alone: they take no room from those that ask.
     room_for_pull_secrets: Semaphore,
-    /// How long the last list took, in milliseconds.
-    list_took: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     failures: Arc<Occasional>,
+}
+
+/// What lists bindings.
+struct BindingLists {
+    /// Takes no answer that is too long.
+    client: Client,
+    pace: Arc<Pace>,
+    under_way: Arc<Semaphore>,
+}
+
+/// How far apart lists begin: the API server is busy with them a part of the time, however long one takes.
+#[derive(Debug, Default)]
+struct Pace {
+    /// How long the last one took, in milliseconds.
+    took: AtomicU64,
+}
+
+impl Pace {
+    /// How long after the last one began the next one may, and this at least.
+    fn spacing(&self, least: Duration) -> Duration {
+        let took = self.took.load(Ordering::Relaxed);
+        Duration::from_millis(took.saturating_mul(INTERVAL_PER_LIST)).clamp(least, MAX_LIST_INTERVAL)
+    }
+
+    /// Makes a list, and notes how long it took.
+    async fn measured<T>(&self, list: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let listed = list.await;
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.took.store(took, Ordering::Relaxed);
+        listed
+    }
 }
 
 impl fmt::Debug for Lookups {
@@ -94,15 +131,20 @@ impl Wait {
 
 impl Lookups {
     pub(super) fn new(client: Client, has_bindings: bool) -> Self {
+        let binding_lists = has_bindings.then(|| BindingLists {
+            client: with_short_answers(client.clone(), MAX_BINDINGS_BYTES),
+            pace: Arc::default(),
+            under_way: Arc::new(Semaphore::new(MAX_BINDINGS_LISTS)),
+        });
         Self {
             client,
-            has_bindings,
+            binding_lists,
             registries: Turns::default(),
             bindings: Turns::default(),
             namespaces: Turns::default(),
             room: Semaphore::new(WAITING_BYTES),
             room_for_pull_secrets: Semaphore::new(WAITING_BYTES),
-            list_took: Arc::default(),
+            pace: Arc::default(),
             failures: Arc::new(Occasional::new(LOG_INTERVAL)),
         }
     }
@@ -120,22 +162,15 @@ impl Lookups {
     /// The registries that are attached now; nothing where the API server does not say in time. One that can't be acted on is
     /// what it was in the view.
     pub(super) async fn registries(&self, wait: Wait, view: &Arc<View>) -> Option<Arc<AttachedRegistries>> {
-        let took = Duration::from_millis(
-            self.list_took
-                .load(Ordering::Relaxed)
-                .saturating_mul(INTERVAL_PER_LIST),
-        );
-        let spacing = took.clamp(LIST_INTERVAL, MAX_LIST_INTERVAL);
+        let spacing = self.pace.spacing(LIST_INTERVAL);
         let answer = self
             .registries
             .join(&(), wait.since, wait.deadline, spacing, || {
-                let (api, view) = (Api::<Unread>::all(self.client.clone()), Arc::clone(view));
-                let (list_took, failures) = (Arc::clone(&self.list_took), Arc::clone(&self.failures));
+                let (api, view) = (Api::<UnreadRegistry>::all(self.client.clone()), Arc::clone(view));
+                let (pace, failures) = (Arc::clone(&self.pace), Arc::clone(&self.failures));
                 async move {
-                    let begun = Instant::now();
-                    let listed = call_within(WAIT_TIMEOUT, api.list(&ListParams::default())).await;
-                    let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    list_took.store(took, Ordering::Relaxed);
+                    let all = ListParams::default();
+                    let listed = pace.measured(call_within(WAIT_TIMEOUT, api.list(&all))).await;
                     let listed = told(&failures, listed)?;
                     Some(Arc::new(read_all(
                         listed.items,
@@ -147,32 +182,34 @@ impl Lookups {
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
 
-    /// The bindings that a namespace has now; nothing where the API server does not say in time, or there are too many. One that
-    /// can't be acted on is what it was in the view.
+    /// The bindings that a namespace has now; nothing where the API server does not say in time, or there is too much of them.
+    /// One that can't be acted on is what it was in the view.
     pub(super) async fn bindings(
         &self,
         wait: Wait,
         namespace: &str,
         view: &Arc<View>,
     ) -> Option<Arc<[Arc<AttachedRegistry>]>> {
-        if !self.has_bindings {
+        let Some(lists) = &self.binding_lists else {
             return Some(Arc::default());
-        }
-        let key = namespace.to_owned();
-        let answer = self
-            .bindings
-            .join(&key, wait.since, wait.deadline, READ_INTERVAL, || {
-                let api = Api::<UnreadBinding>::namespaced(self.client.clone(), namespace);
-                let (key, view, failures) = (key.clone(), Arc::clone(view), Arc::clone(&self.failures));
-                async move {
-                    let limited = ListParams::default().limit(MAX_LISTED_BINDINGS);
-                    let listed = told(&failures, call_within(WAIT_TIMEOUT, api.list(&limited)).await)?;
-                    let is_whole = listed.metadata.continue_.is_none_or(|rest| rest.is_empty());
-                    let before = view.bindings_in(&key).unwrap_or_default();
-                    let read = read_bindings(listed.items, &before, view.other_cloud());
-                    is_whole.then(|| read.into())
-                }
-            })?;
+        };
+        let (key, spacing) = (namespace.to_owned(), lists.pace.spacing(READ_INTERVAL));
+        let answer = self.bindings.join(&key, wait.since, wait.deadline, spacing, || {
+            let api = Api::<UnreadBinding>::namespaced(lists.client.clone(), namespace);
+            let (pace, under_way) = (Arc::clone(&lists.pace), Arc::clone(&lists.under_way));
+            let (key, view, failures) = (key.clone(), Arc::clone(view), Arc::clone(&self.failures));
+            async move {
+                let limited = ListParams::default().limit(MAX_LISTED_BINDINGS);
+                let turn = timeout(WAIT_TIMEOUT, under_way.acquire()).await;
+                let _under_way = turn.ok()?.ok()?;
+                let listed = pace.measured(call_within(WAIT_TIMEOUT, api.list(&limited))).await;
+                let listed = told(&failures, listed)?;
+                let is_whole = listed.metadata.continue_.is_none_or(|rest| rest.is_empty());
+                let before = view.bindings_in(&key).unwrap_or_default();
+                let read = read_bindings(listed.items, &before, view.other_cloud());
+                is_whole.then(|| read.into())
+            }
+        })?;
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
 

@@ -35,11 +35,22 @@ enum Server {
     HasBinding,
     /// It has more of them than it says in one answer.
     HasTooMany,
+    /// It has one that somebody filled, in an answer that is too long.
+    HasTooLong,
+    /// It has bindings, and does not say which.
+    IsStuckWithBindings,
 }
 
 impl Server {
     fn has_bindings(self) -> bool {
-        matches!(self, Self::HasBinding | Self::HasTooMany)
+        matches!(
+            self,
+            Self::HasBinding | Self::HasTooMany | Self::HasTooLong | Self::IsStuckWithBindings
+        )
+    }
+
+    fn is_stuck(self) -> bool {
+        matches!(self, Self::IsStuck | Self::IsStuckWithBindings)
     }
 }
 
@@ -66,10 +77,16 @@ fn answer_of(server: Server, path: &str) -> (u16, Value) {
         "spec": {"loginServer": "mineregistry.azurecr.io", "serviceAccountName": "puller"},
     });
     match server {
-        Server::HasBinding | Server::HasTooMany if path.ends_with("/namespaces/apps/acrpullbindings") => {
+        Server::HasBinding | Server::HasTooMany | Server::HasTooLong
+            if path.ends_with("/namespaces/apps/acrpullbindings") =>
+        {
             let mut bindings = list(vec![binding]);
             if server == Server::HasTooMany {
                 bindings["metadata"]["continue"] = json!("more");
+            }
+            if server == Server::HasTooLong {
+                let filled = "a".repeat(MAX_BINDINGS_BYTES);
+                bindings["items"][0]["metadata"]["annotations"] = json!({"filled": filled});
             }
             (200, bindings)
         }
@@ -78,16 +95,16 @@ fn answer_of(server: Server, path: &str) -> (u16, Value) {
             200,
             json!({"apiVersion": "v1", "kind": "PartialObjectMetadata", "metadata": {"name": "apps", "labels": {"team": "a"}}}),
         ),
-        Server::IsEmpty | Server::HasBinding | Server::HasTooMany
+        Server::IsEmpty | Server::HasBinding | Server::HasTooMany | Server::HasTooLong
             if is_list || path.ends_with("/acrpullbindings") =>
         {
             (200, list(Vec::new()))
         }
-        Server::Answers | Server::IsEmpty | Server::HasBinding | Server::HasTooMany => (
+        Server::Answers | Server::IsEmpty | Server::HasBinding | Server::HasTooMany | Server::HasTooLong => (
             404,
             json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "not found", "code": 404}),
         ),
-        Server::IsStuck | Server::Refuses => (
+        Server::IsStuck | Server::IsStuckWithBindings | Server::Refuses => (
             403,
             json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403}),
         ),
@@ -115,7 +132,7 @@ impl World {
             log.lock().unwrap().push(path.clone());
             async move {
                 sleep(CALL).await;
-                if server == Server::IsStuck {
+                if server.is_stuck() {
                     std::future::pending::<()>().await;
                 }
                 let (code, body) = answer_of(server, &path);
@@ -248,6 +265,7 @@ async fn a_binding_that_the_caches_lack_is_asked_for() {
         (Server::HasBinding, "apps", "injected", "changed"),
         (Server::HasBinding, "other", "uncovered", "unchanged"),
         (Server::HasTooMany, "apps", "uncovered", "failed"),
+        (Server::HasTooLong, "apps", "uncovered", "failed"),
     ] {
         let world = World::new(server);
         world.view.set_namespace(namespace, &Labels::new());
@@ -259,18 +277,52 @@ async fn a_binding_that_the_caches_lack_is_asked_for() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn bindings_of_many_namespaces_are_listed_at_a_bounded_rate() {
-    let world = World::new(Server::HasBinding);
+/// How many lists of bindings reviews lead to that come so far apart, each in another namespace, and how long they took.
+async fn lists_of_bindings(server: Server, apart: Duration) -> (usize, Duration) {
+    let world = World::new(server);
     let names: Vec<_> = (0..1_000).map(|number| format!("new-{number}")).collect();
     for name in &names {
         world.view.set_namespace(name, &Labels::new());
     }
-    join_all(names.iter().map(|name| world.outcome(name, IMAGE))).await;
+    let begun = Instant::now();
+    let reviews = names.iter().zip(0_u32..).map(|(name, number)| {
+        let world = &world;
+        async move {
+            sleep(apart * number).await;
+            world.outcome(name, IMAGE).await
+        }
+    });
+    join_all(reviews).await;
     let lists = world.asked().into_iter();
-    let lists = lists.filter(|path| path.ends_with("/acrpullbindings")).count();
+    let lists = lists.filter(|path| path.ends_with("/acrpullbindings"));
+    (lists.count(), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn bindings_of_many_namespaces_are_listed_at_a_bounded_rate() {
+    let (lists, _) = lists_of_bindings(Server::HasBinding, Duration::ZERO).await;
     let most = WAIT_TIMEOUT.as_millis() / READ_INTERVAL.as_millis() + 1;
     assert!(lists > 1 && lists <= usize::try_from(most).unwrap(), "{lists}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bindings_are_listed_a_part_of_the_time() {
+    let (lists, took) = lists_of_bindings(Server::HasBinding, Duration::from_millis(2)).await;
+    let spacing = CALL.as_millis() * u128::from(INTERVAL_PER_LIST);
+    // The first ones have their turns before it is known how long one takes.
+    let most = 2 * took.as_millis() / spacing;
+    assert!(lists > 1 && lists <= usize::try_from(most).unwrap(), "{lists}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_lists_of_bindings_are_under_way() {
+    let (lists, took) = lists_of_bindings(Server::IsStuckWithBindings, Duration::ZERO).await;
+    assert_eq!(took, WAIT_TIMEOUT);
+    // Some of the next ones begin where the first ones end.
+    assert!(
+        (MAX_BINDINGS_LISTS..=2 * MAX_BINDINGS_LISTS).contains(&lists),
+        "{lists}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

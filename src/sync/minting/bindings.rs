@@ -12,7 +12,7 @@ use kube::api::DeleteParams;
 use kube::core::ObjectMeta;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::runtime::{PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, ResourceExt};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -36,6 +36,7 @@ use crate::api::reason::Reason;
 use crate::base::backoff::Jitter;
 use crate::base::clock::monotonic;
 use crate::kubernetes::call::call;
+use crate::kubernetes::follow::follow_long;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::attached::bindings::MAX_SERVED;
@@ -114,7 +115,7 @@ impl BindingController {
             });
             future::ready(read.ok())
         };
-        let changed = with_backoff(watcher(bindings, watcher::Config::default()))
+        let changed = with_backoff(follow_long(bindings))
             .filter_map(readable)
             .reflect(writer)
             .applied_objects()

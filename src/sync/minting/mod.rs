@@ -61,7 +61,7 @@ use crate::kubernetes::watch::with_backoff;
 use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::invalid_spec::InvalidSpec;
-use crate::sync::registries::{Unread, Unreadable, nothing_of, read};
+use crate::sync::registries::{UnreadRegistry, Unreadable, nothing_of, read};
 use crate::sync::secrets::Tallies;
 use crate::sync::watches::{Change, Watches};
 
@@ -144,7 +144,7 @@ impl RegistryController {
     /// Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {
         let config = watcher::Config::default();
-        let registries: Api<Unread> = Api::all(self.parts.client.clone());
+        let registries: Api<UnreadRegistry> = Api::all(self.parts.client.clone());
         let own_secrets: Api<Secret> = Api::namespaced(self.parts.client.clone(), &self.parts.own_namespace);
         let (reader, writer) = kube::runtime::reflector::store();
         // Our own status writes change no generation, and must not lead back here.
@@ -308,10 +308,11 @@ impl RegistryController {
         now: Timestamp,
     ) -> Result<(), CallError> {
         let name = object.name_any();
-        let Some(live) = call(api.get_opt(&name)).await? else {
-            return Ok(());
+        // Nothing else of the object is kept while the next calls are under way: its owner chooses how long it is.
+        let before = match call(api.get_opt(&name)).await? {
+            Some(live) => live.status().cloned().unwrap_or_default(),
+            None => return Ok(()),
         };
-        let before = live.status().cloned().unwrap_or_default();
         let status = next_status(&before, object.meta().generation, facts, now);
         let metrics = &self.parts.metrics.registries;
         metrics.conditions(facts.registry, &status.conditions);

@@ -36,7 +36,7 @@ use crate::kubernetes::asked::unasked;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::pages::pages;
 use crate::policy::attached::AttachedRegistry;
-use crate::policy::listed::Unread;
+use crate::policy::listed::UnreadRegistry;
 use crate::policy::scope::{Membership, Scope};
 
 /// The label of everything that pullpass consists of.
@@ -120,7 +120,7 @@ async fn unasked_hosts(
         Err(why) => return Ok(Err(why.clone())),
     };
     let mut found = Unasked::default();
-    let mut pages = std::pin::pin!(pages(Api::<Unread>::all(client.clone())));
+    let mut pages = std::pin::pin!(pages(Api::<UnreadRegistry>::all(client.clone())));
     loop {
         let page = match pages.try_next().await {
             Ok(Some(page)) => page,
