@@ -1,4 +1,4 @@
-//! What it costs to know how every Pod of a large cluster stands: what a leader's start asks the API server for, the time
+//! What it costs to know the state of every Pod of a large cluster: what a leader's start asks the API server for, the time
 //! until the gauges of coverage are right beside a client that reads the same Pods and does nothing with them, and the memory of
 //! the leader and of another replica.
 
@@ -42,7 +42,7 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(2_500);
 /// are none.
 const WITHOUT_LIMITS: &str = "--disable-admission-plugins=LimitRanger,ResourceQuota";
 
-/// Measures what it costs to know how every Pod of a large cluster stands, beside a client that only reads them
+/// Measures what it costs to know the state of every Pod of a large cluster, beside a client that only reads them
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How many Pods there are

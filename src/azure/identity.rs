@@ -39,7 +39,7 @@ pub enum MintIdentity {
         app: Application,
         /// The token.
         token: SecretText,
-        /// Whom it speaks of: `system:serviceaccount:NAMESPACE:NAME`.
+        /// Whose it is: `system:serviceaccount:NAMESPACE:NAME`.
         subject: String,
     },
     /// The identity of the machine.

@@ -77,7 +77,7 @@ pub enum Layers {
     },
 }
 
-/// What tells how clocks stand.
+/// What shows whether a clock is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// This machine's time when the registry answered.

@@ -73,7 +73,7 @@ where
     render(&[object], output)
 }
 
-/// When the credential that a status speaks of expires.
+/// When the credential in a status expires.
 pub(super) fn expiry(status: Option<&AcrRegistryStatus>) -> String {
     let credential = status.and_then(|status| status.credential.as_ref());
     match credential.and_then(|credential| credential.expires_at.as_ref()) {

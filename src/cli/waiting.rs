@@ -1,4 +1,4 @@
-//! Waiting for the cluster, and saying meanwhile how it stands.
+//! Waiting for the cluster, and showing its state meanwhile.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How it stands: a spinner on a terminal, else a line whenever it changes. It is on standard error.
+/// The state: a spinner on a terminal, else a line whenever it changes. It is on standard error.
 pub(super) struct Progress {
     bar: ProgressBar,
     said: String,
@@ -57,7 +57,7 @@ impl Drop for Progress {
 /// What one look shows.
 pub(super) enum Look<T> {
     Done(T),
-    /// Not yet, and how it stands.
+    /// Not yet, and the state until then.
     NotYet(String),
 }
 

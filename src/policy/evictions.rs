@@ -193,7 +193,7 @@ mod tests {
         evictions.withdraw("web", "1", BEGIN);
         assert!(evictions.allow("web", "1", BEGIN), "it may be tried again");
         assert_eq!(evictions.see("web", "next", at(1), false, at(1)), None);
-        // Another one that was made goes on to count.
+        // Another one that was created still counts.
         evictions.add("web", "2", at(2));
         evictions.add("web", "3", at(3));
         evictions.withdraw("web", "3", at(3));

@@ -103,7 +103,7 @@ pub struct Standing {
     pub host: String,
     /// The AcrRegistry that has it, if one does.
     pub registry: Option<String>,
-    /// How the Pods stand to it.
+    /// The states of the Pods for it.
     pub state: CoverageState,
 }
 
@@ -154,7 +154,7 @@ fn shortened(image: &str) -> Cow<'_, str> {
 /// All workloads with images on ACR.
 pub type Workloads = BTreeMap<Standing, Tally>;
 
-/// How a Pod stands to the registries of its images, which were found so.
+/// The states of a Pod for the registries of its images, which were found so.
 pub fn standings<'a>(
     pod: &'a Pod,
     namespace: &'a str,

@@ -1,4 +1,4 @@
-//! How a process ends: on a signal it stops being ready, goes on serving for a while, and then drains.
+//! How a process ends: on a signal it stops being ready, keeps serving for a while, and then drains.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

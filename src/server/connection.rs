@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// A clock that the test moves: it stands while there is something to do, and otherwise goes on to the next timer.
+    /// A clock that the test moves: it stands while there is something to do, and otherwise moves to the next timer.
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_kept_for_longer_than_by_api_servers() {
         for is_http2 in [false, true] {

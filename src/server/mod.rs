@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// The name of a request that is no review: a review has a `uid`. The log and the answer have it.
+/// The name of a request that is not a review: a review has a `uid`. The log and the answer have it.
 #[derive(Debug, Clone, Copy)]
 struct RequestId(u64);
 

@@ -45,7 +45,7 @@ fn creations_succeed_on_retry_after_the_leader_is_killed() -> Test {
     let known = load.failures();
     load.wait_for_more(ADMISSIONS)?;
     let outcome = load.end()?;
-    assert_eq!(outcome.failures, known, "they go on to fail");
+    assert_eq!(outcome.failures, known, "they still fail");
     assert!(
         known
             .iter()

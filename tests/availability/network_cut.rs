@@ -10,7 +10,7 @@ use crate::leaders::while_never_two_lead;
 use crate::lease::{History, expect_renewals, lease};
 use crate::world::{NAMESPACE, SOON, Test, World};
 
-/// Azure is still in reach: a replica that took itself for the leader would go on to mint.
+/// Azure is still in reach: a replica that took itself for the leader would keep minting.
 const LIFE: Lifetimes = Lifetimes {
     entra_seconds: 3599,
     refresh_seconds: 24,

@@ -71,7 +71,7 @@ fn secret_file(directory: &Path, password: &str) -> Result<PathBuf, Box<dyn Erro
     Ok(file)
 }
 
-/// Runs a check, and sees that nothing secret is in what it says, and that a report in JSON fits its schema.
+/// Runs a check, and asserts that nothing secret is in what it says, and that a report in JSON fits its schema.
 pub fn run(command: &mut Command) -> Result<Output, Box<dyn Error>> {
     let output = command.output()?;
     for printed in [&output.stdout, &output.stderr] {

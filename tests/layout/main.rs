@@ -120,7 +120,7 @@ fn a_name_leads_to_the_file_that_it_is_from() -> Result<()> {
         let way = "policy/a -> policy/b -> policy/a";
         assert!(!passed && said.contains(way), "{by_name}: {said}");
     }
-    // What a folder may use does not go on to those that use it.
+    // What a folder may use does not extend to those that use it.
     let (passed, said) = layers(&[
         ("server/mod.rs", "use crate::admission::Call;\n"),
         ("admission/mod.rs", "pub use crate::kubernetes::call::Call;\n"),

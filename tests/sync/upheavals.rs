@@ -70,7 +70,7 @@ fn watches_that_expired_miss_nothing() -> Test {
         world.azure.counts().calls_at(Step::Exchange, &rotated.host) == 2
     })?;
     world.wait_for_reason(&rotated, "Minted")?;
-    // What was there before goes on to be upheld.
+    // What was there before is still upheld.
     cluster.run(&["label", "namespace", "before-0", "pullpass.dev/inject-"])?;
     for login in [&stays, &comes] {
         world.wait_for_secret("before-0", login)?;

@@ -58,7 +58,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// How it stands.
+    /// Its state.
     pub fn findings(&self) -> Vec<Finding> {
         let status = self.object.status().cloned().unwrap_or_default();
         let parsed = self.object.parse();

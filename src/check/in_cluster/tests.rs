@@ -1,4 +1,4 @@
-//! How a registry stands, by what is found in the cluster.
+//! The state of a registry, by what is found in the cluster.
 
 use super::*;
 use crate::api::acr_registry::AcrRegistrySpec;

@@ -147,7 +147,7 @@ impl Facts {
     /// The version of this program.
     pub const CLIENT_VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-    /// How it stands.
+    /// Its state.
     pub fn findings(&self) -> Vec<Finding<InstallationStep>> {
         let mut findings = vec![
             finding(InstallationStep::Definitions, self.definitions()),

@@ -57,7 +57,7 @@ pub struct PreFacts {
 }
 
 impl PreFacts {
-    /// How it stands.
+    /// Its state.
     pub fn findings(&self) -> Vec<Finding<InstallationStep>> {
         vec![
             finding(InstallationStep::Kubernetes, self.kubernetes()),

@@ -128,7 +128,7 @@ impl Cluster<'_> {
         })
     }
 
-    /// Whether the credential that a status speaks of was minted from the Secret that was written; none where no Secret was,
+    /// Whether the credential in a status was minted from the Secret that was written; none where no Secret was,
     /// or the caller may not look at the minted credential.
     pub(super) async fn is_minted(
         &self,

@@ -1,4 +1,4 @@
-//! Whether a registry is ready, as its status says; and whether that speaks of what was just written.
+//! Whether a registry is ready, as its status says; and whether that is about what was just written.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::sync::minting::secret_version;
 /// again is not written again, so it can't be told apart; pullpass itself tries immediately.
 pub(in crate::cli) const STALE_STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What of a status speaks of the present.
+/// What of a status is about the present.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) enum Evidence {
     /// One of this generation, or a later one.
@@ -27,7 +27,7 @@ pub(in crate::cli) enum Evidence {
     After(Option<AcrRegistryStatus>),
 }
 
-/// How it stands.
+/// Its state.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) enum ReadyState {
     /// A credential is minted.
@@ -45,7 +45,7 @@ pub(in crate::cli) struct Problem {
     pub(in crate::cli) message: String,
 }
 
-/// Whether the credential that a status speaks of was minted from the identity's Secret as it was written, or later, by the
+/// Whether the credential in a status was minted from the identity's Secret as it was written, or later, by the
 /// annotations of the minted credential. The API server's order of versions decides, and no clock. None where nobody can tell,
 /// since an earlier release minted it.
 pub(super) fn is_minted_from(

@@ -1,4 +1,4 @@
-//! What the cluster knows of a registry: its AcrRegistry, who that pulls as, and how its pull secrets stand.
+//! What the cluster knows of a registry: its AcrRegistry, which identity that pulls as, and the state of its pull secrets.
 
 use std::time::Duration;
 

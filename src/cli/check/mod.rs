@@ -50,7 +50,7 @@ pub(super) struct CheckArgs {
     registry: Option<String>,
     #[command(flatten, next_help_heading = "The installation, without a registry")]
     installation: InstallationFlags,
-    /// Go on to a manifest of this repository; without a tag or digest to its first tag
+    /// Then fetch a manifest of this repository; without a tag or digest to its first tag
     #[arg(
         long,
         value_name = "REPOSITORY[:TAG]",

@@ -16,7 +16,7 @@ use crate::policy::pod::{Pod, PodNames};
 use crate::policy::scope::{Labels, Scope};
 use crate::policy::verdict::{Breach, Credential, Grant, Verdict};
 
-/// How a Pod stands to a registry that its images are on.
+/// The state of a Pod for a registry that its images are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CoverageState {
     /// It has no pull secret that its images can be pulled with.
@@ -126,20 +126,20 @@ impl CoverageState {
     }
 }
 
-/// How a Pod stands to one registry.
+/// The state of a Pod for one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoverageFinding<'a> {
     /// The registry's host, in lower case.
     pub host: Cow<'a, str>,
     /// The AcrRegistry that has it, if one does.
     pub registry: Option<&'a str>,
-    /// How the Pod stands to it.
+    /// The state of the Pod for it.
     pub state: CoverageState,
     /// The images that this is about.
     pub images: Vec<&'a str>,
 }
 
-/// How a Pod stands to the registries of its images; empty where none of them is on ACR. Its ServiceAccount may let it name only
+/// The states of a Pod for the registries of its images; empty where none of them is on ACR. Its ServiceAccount may let it name only
 /// some pull secrets (`mountable`).
 pub fn findings<'a>(
     pod: &'a Pod,
@@ -287,7 +287,7 @@ pub struct Group {
     pub host: String,
     /// The AcrRegistry that has it, if one does.
     pub registry: Option<String>,
-    /// How they stand to it.
+    /// Their state for it.
     pub state: CoverageState,
 }
 
@@ -302,7 +302,7 @@ pub struct UncoveredGroup {
     pub gap: Gap,
 }
 
-/// How the Pods of a cluster stand, counted.
+/// The Pods of a cluster, counted by state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Pods that have every pull secret that they need.

@@ -1,4 +1,4 @@
-//! How workloads stand, as Reports of `openreports.io/v1alpha1`, which tools that show the results of policies read. A pure
+//! The state of workloads, as Reports of `openreports.io/v1alpha1`, which tools that show the results of policies read. A pure
 //! function of the workloads.
 //!
 //! There is one Report for each workload: named by its UID, owned by it, and so deleted with it. The name has a prefix, since

@@ -136,7 +136,7 @@ fn left(connections: &Connections, places: &[Place]) -> usize {
     places.iter().filter(is_open).count()
 }
 
-/// Somebody has 64 addresses that each had a review answered, and goes on to connect from them.
+/// Somebody has 64 addresses that each had a review answered, and keeps connecting from them.
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_has_time_for_its_first_review() {
     let connections = Connections::new(64, None);

@@ -95,7 +95,7 @@ fn is_a_change(inputs: &str, held: Option<&HeldCredential>, last_failure: Option
 }
 
 impl RegistryController {
-    /// Mints if it is time to; says how it stands, and when to look again.
+    /// Mints if it is time to; says what state it is in, and when to look again.
     pub(super) async fn reconcile_credential(
         &self,
         name: &str,
@@ -142,7 +142,7 @@ impl RegistryController {
                     is_needed: true,
                     login_server: None,
                     is_undecided: good.is_some(),
-                    // What goes on to hold is refreshed when it was to be: the retry is of the API server's answer.
+                    // What still holds is refreshed when it was to be: the retry is of the API server's answer.
                     next_refresh: match good {
                         Some(held) => refresh::due(held, fraction),
                         None => retry.map(|wait| after(now, wait)),
@@ -482,7 +482,7 @@ impl RegistryController {
         memories.take(Some(memory), Instant::now());
     }
 
-    /// Forgets the last failure; what a service asked for goes on to hold.
+    /// Forgets the last failure; what a service asked for still holds.
     fn forget(&self, name: &str) {
         let mut failing = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memories) = failing.get_mut(name) {

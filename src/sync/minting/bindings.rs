@@ -454,7 +454,7 @@ fn is_told(object: &AcrPullBinding, failure: &MintFailure) -> bool {
         })
 }
 
-/// How a binding stands that gets no pull secret.
+/// The state of a binding that gets no pull secret.
 fn refused(parsed: &Parsed, failure: MintFailure) -> CredentialState {
     CredentialState {
         is_needed: true,

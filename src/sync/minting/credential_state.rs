@@ -1,4 +1,4 @@
-//! How the credential of a registry stands after a look at it.
+//! The state of a registry's credential after a look at it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::MintFailure;
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::held_credential::HeldCredential;
 
-/// How a registry stands.
+/// The state of a registry.
 #[derive(Debug, Clone)]
 pub(super) struct CredentialState {
     /// Whether pulls need a credential.
@@ -18,7 +18,7 @@ pub(super) struct CredentialState {
     pub(super) failure: Option<MintFailure>,
     pub(super) next_refresh: Option<Timestamp>,
     /// Nothing is known yet of the spec and its Secret as they are now: they wait for their turn, or the API server does not
-    /// answer. What is said of the ones before goes on to hold, under their generation.
+    /// answer. What is said of the ones before still holds, under their generation.
     pub(super) is_undecided: bool,
 }
 

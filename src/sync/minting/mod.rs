@@ -81,7 +81,7 @@ pub(crate) struct MintFailure {
 /// What an AcrRegistry says, read once for each look at it.
 type Parsed = Result<AttachedRegistry, InvalidSpec>;
 
-/// An object whose status says how a credential stands.
+/// An object whose status shows the state of a credential.
 trait StatusOwner: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug {
     fn status(&self) -> Option<&AcrRegistryStatus>;
 }
@@ -119,7 +119,7 @@ pub struct Parts {
     pub clock: Clock,
     /// What the process' environment says of workload identity.
     pub workload_identity: WorkloadIdentityEnv,
-    /// How the pull secrets stand.
+    /// The state of the pull secrets.
     pub tallies: Arc<Tallies>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
@@ -243,7 +243,7 @@ impl RegistryController {
         }
     }
 
-    /// Has the metrics say how a credential stands.
+    /// Has the metrics show the state of a credential.
     fn measure(&self, name: &str, credential: &CredentialState) {
         let metrics = &self.parts.metrics.registries;
         metrics.credential_expires(name, credential.held.as_ref().and_then(|held| held.expires_at));

@@ -31,7 +31,7 @@ const QUESTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), QUESTION_
 pub(super) enum PullRight {
     /// Pulls need no credential.
     NotNeeded,
-    /// Nobody was asked, or nobody answered. What was found out of the same spec goes on to hold.
+    /// Nobody was asked, or nobody answered. What was found out of the same spec still holds.
     Untold,
     /// It may pull from these repositories.
     Allowed(Vec<String>),
@@ -110,7 +110,7 @@ impl PullRights {
         asked.map_or(PullRight::Untold, |asked| asked.answer.clone())
     }
 
-    /// Takes an answer; where there is none, the last one goes on to hold.
+    /// Takes an answer; where there is none, the last one still holds.
     fn take(&mut self, question: &Question, answer: Option<PullAnswer>, now: Instant) {
         let name = question.registry.name();
         let before = self.asked(question);

@@ -74,7 +74,7 @@ fn values_of(app: &Application) -> [&str; 2] {
 impl RegistryController {
     /// Has all that is known of a registry hold for inputs that differ by the version of the Secret alone, and has its credential
     /// go to the namespaces that the spec lets in now. The credential's own Secret gets the new version, by which
-    /// `pullpass attach` sees that the one that it wrote was read; where that fails, the previous inputs are given back.
+    /// `pullpass attach` knows that the one that it wrote was read; where that fails, the previous inputs are given back.
     pub(super) async fn carry_over(
         &self,
         registry: &AttachedRegistry,

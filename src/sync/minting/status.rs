@@ -61,7 +61,7 @@ impl From<(bool, String, String)> for ConditionState {
     }
 }
 
-/// The status that follows from how a registry stands.
+/// The status that follows from the state of a registry.
 pub(super) fn next_status(
     before: &AcrRegistryStatus,
     generation: Option<i64>,

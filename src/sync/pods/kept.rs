@@ -29,7 +29,7 @@ const TEXT_STEP: usize = 1_024;
 /// A text that many kinds share.
 type Text = Arc<str>;
 
-/// How a kind stands: once for each registry that it is uncovered at.
+/// The states of a kind: once for each registry that it is uncovered at.
 pub(super) type Standing = Vec<(Option<String>, Gap)>;
 
 /// What tells a Pod from all others: its uid.

@@ -126,7 +126,7 @@ impl<'a> Look<'a> {
         self.is_all_changed = true;
     }
 
-    /// Looks at what changed, and tells how Pods stand. Until all are known nothing is told of them.
+    /// Looks at what changed, and tells the states of Pods. Until all are known nothing is told of them.
     pub(super) async fn tell(&mut self) -> Result<(), Gone> {
         if self.is_all_changed && now() >= self.next {
             self.is_all_changed = false;

@@ -1,4 +1,4 @@
-//! Keeps the Reports of `openreports.io/v1alpha1` at how workloads stand, for tools that show the results of policies. The
+//! Keeps the Reports of `openreports.io/v1alpha1` at the state of workloads, for tools that show the results of policies. The
 //! component `reports` asks for it, and the leader does it: it looks at all Pods every resync interval, and writes what is
 //! another Report than before.
 //!
@@ -209,7 +209,7 @@ impl Reporter {
     fn see(&self, pod: &Pod, seen: &mut Seen) {
         let Some(namespace) = pod.namespace() else { return };
         let view = &self.watches.view;
-        // Without its namespace's labels nobody knows how it should stand.
+        // Without its namespace's labels nobody knows which state it should have.
         let Some(labels) = view.labels(&namespace) else {
             return;
         };

@@ -182,7 +182,7 @@ mod tests {
         pods: 100,
     };
 
-    /// A Pod of a workload, and how it stands: to these hosts, with an image on each.
+    /// A Pod of a workload, and its state: to these hosts, with an image on each.
     fn take(seen: &mut Seen, pod: &str, workload: u32, images: &[&str]) {
         let owner = format!("7b795fb9-09d3-42f4-a494-{workload:012}");
         let object = json!({"metadata": {"name": pod, "uid": pod, "ownerReferences": [{

@@ -1,4 +1,4 @@
-//! How the pull secrets of each registry stand, for statuses.
+//! The state of the pull secrets of each registry, for statuses.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::sync::pull_secret::WriteError;
 /// How long a registry that is detached is remembered: far longer than an attempt to mint lasts.
 const DETACHED_INTERVAL: Duration = Duration::from_mins(10);
 
-/// How the pull secrets of a registry stand.
+/// The state of the pull secrets of a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Namespaces that have the credential in use.
@@ -76,7 +76,7 @@ impl Tallies {
 }
 
 impl SecretsController {
-    /// Tells how the pull secrets of every registry stand.
+    /// Tells the state of the pull secrets of every registry.
     pub(super) fn tally_all(&self, work: &mut Work) {
         let registries = self.watches.view.registries();
         let now = now();
@@ -102,7 +102,7 @@ impl SecretsController {
             .retain(|_, at| now.saturating_duration_since(*at) < DETACHED_INTERVAL);
     }
 
-    /// How the pull secrets of a registry stand.
+    /// The state of the pull secrets of a registry.
     fn tally(&self, work: &Work, registry: &str) -> Tally {
         let minted = self.watches.credentials.of(registry);
         let mut tally = Tally {

@@ -50,7 +50,7 @@ pub(crate) enum SecretCheck {
 #[derive(Debug, Clone)]
 struct ActiveRole {
     assignment: RoleAssignment,
-    /// None when it acts immediately, and goes on to when the clock is set back.
+    /// None when it acts immediately, and still does when the clock is set back.
     acts_from: Option<Timestamp>,
 }
 

@@ -137,7 +137,7 @@ fn object(source: &mut Source<'_>, members: Vec<(&str, Json)>) -> Json {
     let mut written = Vec::with_capacity(members.len());
     for (key, value) in members {
         match source.next() {
-            // Rare, since it is no review of the API server any more.
+            // Rare, since the API server sends no such review.
             255 => {
                 written.push((key.to_owned(), anything(source, 0)));
                 written.push((key.to_owned(), value));

@@ -11,7 +11,7 @@ use crate::http;
 use crate::pki::Identity;
 use crate::trust::trusting_as;
 
-/// Calls an API server on loopback as an administrator, where a process of kubectl would take most of the time: to see whether
+/// Calls an API server on loopback as an administrator, where a process of kubectl would take most of the time: to check whether
 /// something is there yet, and for what each test does several times.
 #[derive(Debug)]
 pub(crate) struct ApiClient {

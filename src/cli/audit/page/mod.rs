@@ -172,7 +172,7 @@ fn verdict(findings: &Findings, problems: &[Problem], now: Timestamp) -> Markup 
     }
 }
 
-/// How the Pods stand, as a picture of what the numbers below it say. It has no style of its own, which the policy forbids.
+/// The states of the Pods, as a picture of what the numbers below it say. It has no style of its own, which the policy forbids.
 fn bar(parts: [u64; 3]) -> Markup {
     let total = parts.iter().sum::<u64>().max(1);
     let mut begin = 0;

@@ -15,7 +15,7 @@ use crate::policy::coverage::{CoverageState, Group};
 /// How many rows a table has, so that a browser shows and searches it without a pause.
 pub(super) const MAX_ROWS: usize = 2000;
 
-/// Pods of a registry, by how they stand.
+/// Pods of a registry, by coverage state.
 #[derive(Default, Clone, Copy)]
 struct Pods {
     covered: u64,
