@@ -25,7 +25,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "32 written concurrently",
     ),
     (
-        "src/sync/minting/bindings.rs",
+        "src/sync/minting/bindings/mod.rs",
         "CONCURRENT_BINDINGS: u16 = 32;",
         "docs/scale.md",
         "32 bindings concurrently",
@@ -205,7 +205,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "the 32 oldest are served",
     ),
     (
-        "src/sync/minting/bindings.rs",
+        "src/sync/minting/bindings/mod.rs",
         "CONCURRENT_BINDINGS: u16 = 32;",
         "docs/teams.md",
         "works on 32 AcrPullBindings at a time",

@@ -1,21 +1,23 @@
 //! The controller of bindings: an AcrPullBinding becomes a minted credential, which is kept fresh as an AcrRegistry's is, the
 //! pull secret in its namespace, and a status that says so.
 
-use std::collections::BTreeSet;
+mod gone;
+mod obstacles;
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, future};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::DeleteParams;
 use kube::core::ObjectMeta;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, ResourceExt};
-use tokio::sync::broadcast::error::RecvError;
 
+use self::obstacles::{is_told, obstacle};
 use super::credential_state::CredentialState;
 use super::pull_right::PullRight;
 use super::refresh::fraction;
@@ -27,10 +29,7 @@ use super::{
 };
 use crate::api::acr_pull_binding::{AcrPullBinding, AcrPullBindingSpec};
 use crate::api::acr_registry::AcrRegistryStatus;
-use crate::api::advice::with_advice;
-use crate::api::names::{
-    INJECT_LABEL, binding_key, binding_of_key, minted_credential, namesake_of_binding, pull_secret,
-};
+use crate::api::names::{binding_key, binding_of_key, namesake_of_binding, pull_secret};
 use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::api::reason::Reason;
 use crate::base::backoff::Jitter;
@@ -39,7 +38,6 @@ use crate::kubernetes::call::call;
 use crate::kubernetes::follow::follow_long;
 use crate::kubernetes::watch::with_backoff;
 use crate::policy::attached::AttachedRegistry;
-use crate::policy::attached::bindings::MAX_SERVED;
 use crate::policy::scope::Scope;
 use crate::sync::bindings::UnreadBinding;
 use crate::sync::pull_secret::{self as secrets, WriteError};
@@ -161,16 +159,16 @@ impl BindingController {
         let namespace = object.namespace().unwrap_or_default();
         let key = binding_key(&namespace, &object.name_any());
         let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
-        let obstacle = self.obstacle(object, &namespace, &parsed);
+        let obstacle = obstacle(view, &self.scope, object, &parsed);
         if obstacle.as_ref().is_some_and(|failure| is_told(object, failure)) {
             // However many there are, they cost no call and no turn.
             return Action::requeue(self.resync_interval);
         }
         let Some(_share) = self.mints.shares.enter(&namespace) else {
-            // Of those that are to be told that there are too many, there may be thousands.
-            return Action::requeue(match obstacle {
-                None => MIN_REQUEUE_INTERVAL,
-                Some(_) => Jitter::of(&key).spread(REFUSAL_INTERVAL),
+            // Nothing bounds how many there are that are to be told why they get none.
+            return Action::requeue(match (&obstacle, &parsed) {
+                (None, Ok(_)) => MIN_REQUEUE_INTERVAL,
+                (Some(_), _) | (_, Err(_)) => Jitter::of(&key).spread(REFUSAL_INTERVAL),
             });
         };
         let now = (parts.clock)();
@@ -237,66 +235,6 @@ impl BindingController {
         }
         let next = next.unwrap_or(self.resync_interval).min(self.resync_interval);
         Action::requeue(next.max(MIN_REQUEUE_INTERVAL))
-    }
-
-    /// Why a binding gets no pull secret, whatever its spec says.
-    fn obstacle(&self, object: &AcrPullBinding, namespace: &str, parsed: &Parsed) -> Option<MintFailure> {
-        let view = &self.mints.parts.watches.view;
-        let name = object.name_any();
-        let namesake = namesake_of_binding(&name);
-        if view.registries().is_attached(&namesake) {
-            return Some(MintFailure {
-                reason: Reason::NameConflict,
-                message: with_advice(
-                    &format!(
-                        "{} is the pull secret of AcrRegistry {namesake}",
-                        pull_secret(&namesake)
-                    ),
-                    Some("create the AcrPullBinding again under another name"),
-                ),
-                retry_after: None,
-            });
-        }
-        let labels = view.labels(namespace)?;
-        let is_injected = self.scope.injects(namespace, Some(&labels));
-        if is_injected {
-            return parsed
-                .as_ref()
-                .ok()
-                .and_then(|binding| self.crowded_out(binding, namespace));
-        }
-        Some(MintFailure {
-            reason: Reason::NamespaceNotInjected,
-            message: with_advice(
-                &format!("namespace {namespace} is one that pullpass gives no pull secrets"),
-                Some(&format!(
-                    "see its label {INJECT_LABEL}, and --mode and --exclude-namespaces of pullpass"
-                )),
-            ),
-            retry_after: None,
-        })
-    }
-
-    /// That a binding is one of more than are served in its namespace, if so.
-    fn crowded_out(&self, binding: &AttachedRegistry, namespace: &str) -> Option<MintFailure> {
-        let served = self.mints.parts.watches.view.bindings_in(namespace)?;
-        // The one that it replaces under its name takes no place from it.
-        let others = || served.values().filter(|other| other.name() != binding.name());
-        let is_older = |other: &Arc<AttachedRegistry>| other.seniority() < binding.seniority();
-        let is_crowded_out = others().count() >= MAX_SERVED && others().all(is_older);
-        is_crowded_out.then(|| MintFailure {
-            reason: Reason::TooManyBindings,
-            message: with_advice(
-                &format!(
-                    "namespace {namespace} has more than {MAX_SERVED} AcrPullBindings, of which the oldest are served"
-                ),
-                Some(&format!(
-                    "delete one that is not needed, and this one may be served: kubectl get acrpullbindings --namespace \
-                     {namespace} --sort-by .metadata.creationTimestamp"
-                )),
-            ),
-            retry_after: None,
-        })
     }
 
     /// Takes the pull secret away that must not be there; says when to try again where that failed.
@@ -367,91 +305,6 @@ impl BindingController {
             .namespaces(registry.name(), tally.served, tally.failed);
         (tally, again)
     }
-
-    /// Deletes what there is of bindings that are gone: those of which this process hears, and those that went while nobody
-    /// led.
-    async fn delete_of_gone(&self) {
-        let watches = &self.mints.parts.watches;
-        let mut changes = watches.changes();
-        let mut ticks = tokio::time::interval(self.resync_interval);
-        // Those that never had a credential have series too; most have both, and cost one look.
-        let all = || -> Vec<String> {
-            let credentials = watches.credentials.registries().into_iter();
-            let keys: BTreeSet<_> = credentials.chain(self.series.keys()).collect();
-            keys.into_iter().collect()
-        };
-        loop {
-            let keys = tokio::select! {
-                change = changes.recv() => match change {
-                    Ok(Change::Binding(key)) => vec![key],
-                    Ok(
-                        Change::Everything | Change::Registry(_) | Change::Credential(_)
-                        | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Noted(_)
-                        | Change::ServiceAccounts(_),
-                    ) => continue,
-                    Err(RecvError::Lagged(_)) => all(),
-                    Err(RecvError::Closed) => return,
-                },
-                _ = ticks.tick() => all(),
-            };
-            for key in keys {
-                if !watches.view.is_attached(&key) {
-                    self.delete(&key).await;
-                }
-            }
-        }
-    }
-
-    /// Deletes what there is of a binding, unless the API server has it: one that can't be acted on is there all the same.
-    async fn delete(&self, key: &str) {
-        let Some((namespace, name)) = binding_of_key(key) else {
-            return;
-        };
-        let parts = &self.mints.parts;
-        let bindings: Api<AcrPullBinding> = Api::namespaced(parts.client.clone(), namespace);
-        let own: Api<Secret> = Api::namespaced(parts.client.clone(), &parts.own_namespace);
-        let gone = async {
-            if call(bindings.get_metadata_opt(name)).await?.is_some() {
-                return Ok(false);
-            }
-            let secret = pull_secret(&namesake_of_binding(name));
-            if !parts
-                .watches
-                .view
-                .registries()
-                .is_attached(&namesake_of_binding(name))
-            {
-                // The garbage collector takes it too.
-                let _ = secrets::delete(&parts.client, namespace, &secret).await;
-            }
-            match call(own.delete(&minted_credential(key), &DeleteParams::default())).await {
-                Ok(_) => Ok(true),
-                Err(error) if error.code() == Some(404) => Ok(true),
-                Err(error) => Err(error),
-            }
-        };
-        match gone.await {
-            Ok(false) => {}
-            Ok(true) => {
-                parts.metrics.registries.detached(key);
-                self.series.remove(key);
-            }
-            Err(error) => {
-                tracing::warn!(binding = key, %error, "could not delete what is left of a deleted AcrPullBinding; will retry");
-            }
-        }
-    }
-}
-
-/// Whether a binding's status says already that it is one of more than are served, and nothing is to be done about it.
-fn is_told(object: &AcrPullBinding, failure: &MintFailure) -> bool {
-    let status = object.status.as_ref();
-    let conditions = status.into_iter().flat_map(|status| &status.conditions);
-    failure.reason == Reason::TooManyBindings
-        && conditions.into_iter().any(|condition| {
-            condition.reason == failure.reason.as_str()
-                && condition.observed_generation == object.metadata.generation
-        })
 }
 
 /// The state of a binding that gets no pull secret.

@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::names::INJECT_LABEL;
+use crate::policy::scope::Labels;
+use crate::registry::other_cloud::OtherCloud;
+use crate::sync::minting::pull_right::tests::registry;
+use crate::sync::minting::tests::controller_of;
+use crate::view::{BindingsHere, View};
+
+fn binding(name: &str, spec: &Value) -> AcrPullBinding {
+    serde_json::from_value(json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+        "metadata": {"name": name, "namespace": "shop", "uid": "u"}, "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn sound(name: &str) -> AcrPullBinding {
+    binding(
+        name,
+        &json!({"loginServer": "registry1.azurecr.io", "serviceAccountName": "puller"}),
+    )
+}
+
+/// The namespace shop, which is injected or not, with these bindings.
+fn shop(view: &View, is_injected: bool, names: impl IntoIterator<Item = String>) {
+    let inject = if is_injected { "enabled" } else { "disabled" };
+    let labels: Labels = [(INJECT_LABEL.to_owned(), inject.to_owned())].into();
+    view.set_namespace("shop", &labels);
+    let read = |name: String| {
+        let parsed = AttachedRegistry::parse_binding(&sound(&name), &OtherCloud::default()).unwrap();
+        (parsed.name().to_owned(), Arc::new(parsed))
+    };
+    let all: BindingsHere = names.into_iter().map(read).collect();
+    view.set_bindings_of("shop", Some(&all));
+}
+
+#[tokio::test]
+async fn refused_bindings_wait_longer_for_a_turn_than_others() {
+    let mints = controller_of(&registry("mine"), |request| panic!("{request:?}"));
+    let resync = Duration::from_hours(1);
+    let controller = BindingController::new(Arc::new(mints), Scope::default(), Arc::default(), resync);
+    let held: Vec<_> = std::iter::from_fn(|| controller.mints.shares.enter("shop")).collect();
+    assert!(!held.is_empty());
+    // The schema takes it, and this pullpass knows of no such cloud.
+    let elsewhere =
+        json!({"loginServer": "registry.contoso.com", "cloud": "Other", "serviceAccountName": "puller"});
+    let slow = Jitter::of(&"shop/app".to_owned()).spread(REFUSAL_INTERVAL);
+    for (object, is_injected, expected) in [
+        (sound("app"), true, MIN_REQUEUE_INTERVAL),
+        (binding("app", &elsewhere), true, slow),
+        (sound("app"), false, slow),
+    ] {
+        let view = &controller.mints.parts.watches.view;
+        shop(view, is_injected, ["app".to_owned()]);
+        let next = controller.reconcile(&object).await;
+        assert_eq!(next, Action::requeue(expected), "{:?} {is_injected}", object.spec);
+    }
+}
