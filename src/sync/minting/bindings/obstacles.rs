@@ -15,6 +15,9 @@ use crate::policy::scope::Scope;
 use crate::view::View;
 
 /// Why a binding gets no pull secret, if so.
+///
+/// Those past the ones that are served come first: they are told once and cost nothing afterwards, also where the namespace is
+/// not injected, whose others are looked at again and again.
 pub(super) fn obstacle(
     view: &View,
     scope: &Scope,
@@ -38,10 +41,11 @@ pub(super) fn obstacle(
     let namespace = object.namespace().unwrap_or_default();
     let labels = view.labels(&namespace)?;
     let binding = parsed.as_ref().ok();
-    if scope.injects(&namespace, Some(&labels)) {
-        return binding.and_then(|binding| crowded_out(view, binding, &namespace));
-    }
-    Some(not_injected(&namespace))
+    let crowded_out = binding.and_then(|binding| crowded_out(view, binding, &namespace));
+    crowded_out.or_else(|| {
+        let is_injected = scope.injects(&namespace, Some(&labels));
+        (!is_injected).then(|| not_injected(&namespace))
+    })
 }
 
 fn not_injected(namespace: &str) -> MintFailure {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::names::INJECT_LABEL;
+use crate::policy::attached::bindings::MAX_SERVED;
 use crate::policy::scope::Labels;
 use crate::registry::other_cloud::OtherCloud;
 use crate::sync::minting::pull_right::tests::registry;
@@ -59,5 +60,25 @@ async fn refused_bindings_wait_longer_for_a_turn_than_others() {
         shop(view, is_injected, ["app".to_owned()]);
         let next = controller.reconcile(&object).await;
         assert_eq!(next, Action::requeue(expected), "{:?} {is_injected}", object.spec);
+    }
+}
+
+#[test]
+fn bindings_are_bounded_where_a_namespace_is_not_injected() {
+    let view = View::default();
+    for is_injected in [true, false] {
+        shop(
+            &view,
+            is_injected,
+            (0..MAX_SERVED).map(|number| format!("b{number:02}")),
+        );
+        let reason = |name: &str| {
+            let object = sound(name);
+            let parsed = AttachedRegistry::parse_binding(&object, &OtherCloud::default());
+            obstacle(&view, &Scope::default(), &object, &parsed).map(|failure| failure.reason)
+        };
+        let of_served = (!is_injected).then_some(Reason::NamespaceNotInjected);
+        assert_eq!(reason("b07"), of_served);
+        assert_eq!(reason("z"), Some(Reason::TooManyBindings), "{is_injected}");
     }
 }
