@@ -27,6 +27,18 @@ spec:
 apiVersion: v1
 kind: Namespace
 metadata: {name: quiet, labels: {pullpass.dev/inject: disabled}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: apps}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: jobs}
 ";
 
 const WORKLOADS: &str = r"
@@ -370,14 +382,82 @@ fn lists_of_kubectl_and_of_the_api_are_read() {
 
 #[test]
 fn a_namespace_that_is_not_there_has_no_labels() {
-    let (output, _directory) = review(&["--mode=opt-in"], WORKLOADS);
+    let registry = CLUSTER.split("---").next().unwrap();
+    let (output, _directory) = review_in(registry, &["--mode=opt-in"], WORKLOADS);
     let text = stdout(&output);
     assert!(!text.contains("injected  "), "{text}");
-    for namespace in ["apps", "default"] {
-        let note = format!("namespace {namespace} is not among the manifests and counts as having no labels");
-        assert!(text.contains(&note), "{text}");
+    // A label may say otherwise in either mode, whatever registries there are.
+    let system = WORKLOADS.replace("namespace: apps", "namespace: kube-system");
+    let (cluster_wide, _directory) = review_in(registry, &[], &system);
+    let (scripts, _directory) = review_in(registry, &["-o", "json"], WORKLOADS);
+    for (said, names) in [
+        (&output.stdout, "apps, default, quiet"),
+        (&cluster_wide.stdout, "default, quiet"),
+        (&scripts.stderr, "apps, default, quiet"),
+    ] {
+        let said = String::from_utf8_lossy(said);
+        let note = format!("no file has these namespaces, which count as having no labels: {names}. Add");
+        assert!(said.contains(&note), "{said}");
     }
-    assert!(!text.contains("namespace quiet is not"), "{text}");
+    let (output, _directory) = review(&["--mode=opt-in"], WORKLOADS);
+    assert!(!stdout(&output).contains("these namespaces"));
+}
+
+#[test]
+fn namespaces_of_the_input_count() {
+    let shop = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {pullpass.dev/inject: disabled}}
+---
+";
+    let pods = WORKLOADS.replace("namespace: apps", "namespace: shop");
+    let (output, _directory) = review(&["-o", "json"], &format!("{shop}{pods}"));
+    let found = &decisions(&output)[0];
+    assert_eq!(
+        (&found["decision"], &found["injected"]),
+        (&json!("skipped"), &json!([]))
+    );
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(!notes.contains("these namespaces"), "{notes}");
+    let strangers = pods.replace("myregistry", "otherregistry");
+    let (output, _directory) = review(&["--unattached=deny"], &format!("{shop}{strangers}"));
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    // A label that the input does not name stays as it is.
+    let plain = "\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: quiet}\n";
+    let (output, _directory) = review(&["-o", "json"], &format!("{WORKLOADS}{plain}"));
+    assert_eq!(decisions(&output)[2]["decision"], "skipped");
+}
+
+#[test]
+fn service_accounts_of_the_input_count() {
+    let strict = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: strict, namespace: shop, annotations: {kubernetes.io/enforce-mountable-secrets: \"true\"}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: strict, namespace: shop}
+spec: {serviceAccountName: strict, containers: [{name: main, image: myregistry.azurecr.io/web:7}]}
+";
+    let (output, _directory) = review(&["-o", "json"], strict);
+    let found = &decisions(&output)[0];
+    assert_eq!(found["decision"], "uncovered", "{found}");
+    assert!(
+        found["reason"]
+            .as_str()
+            .unwrap()
+            .contains("enforces mountable secrets"),
+        "{found}"
+    );
+    let listing = strict.replacen("\n---", "\nimagePullSecrets: [{name: pullpass-mine}]\n---", 1);
+    let (output, _directory) = review(&["-o", "json"], &listing);
+    assert_eq!(decisions(&output)[0]["injected"], json!(["pullpass-mine"]));
+    // Those of the directory are the same.
+    let (account, pod) = strict.split_once("---").unwrap();
+    let (output, _directory) = review_in(&format!("{CLUSTER}---{account}"), &["-o", "json"], pod);
+    assert_eq!(decisions(&output)[0]["decision"], "uncovered");
 }
 
 #[test]

@@ -31,7 +31,8 @@ use crate::serve::{self, LogFilter, Options, Source};
     after_help = "Examples:\n  pullpass serve\n  pullpass serve --manifests ./cluster --tls-cert tls.crt --tls-key tls.key"
 )]
 pub(super) struct ServeArgs {
-    /// Read AcrRegistry and Namespace objects from the YAML files in this directory, and use no cluster
+    /// Read AcrRegistry, AcrPullBinding, Namespace and ServiceAccount objects from the YAML files in this directory, and use no
+    /// cluster
     #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
     manifests: Option<PathBuf>,
     /// Where the webhook listens; [::] is every address, IPv4 ones too

@@ -28,13 +28,23 @@ impl Mountable {
     /// Those of a ServiceAccount, as far as they are pullpass'; none where it lets its Pods name any. The API server reads the
     /// annotation with Go's `strconv.ParseBool`.
     pub fn of(account: &ServiceAccount) -> Option<Self> {
-        let value = account.annotations().get(ENFORCE_ANNOTATION)?;
-        let enforces = ["1", "t", "T", "true", "TRUE", "True"].contains(&value.as_str());
+        Self::applied(account, None)
+    }
+
+    /// The same once a ServiceAccount is applied to the one of which this is known. What it does not name stays as it was: the
+    /// annotation, and entries of the list.
+    pub fn applied(account: &ServiceAccount, known: Option<&Self>) -> Option<Self> {
+        let value = account.annotations().get(ENFORCE_ANNOTATION);
+        let enforces = value.map(|value| ["1", "t", "T", "true", "TRUE", "True"].contains(&value.as_str()));
+        if !enforces.unwrap_or(known.is_some()) {
+            return None;
+        }
         let listed = account.image_pull_secrets.iter().flatten();
         let listed = listed.map(|reference| reference.name.as_str());
         let listed = listed.filter(|name| name.len() <= MAX_NAME && registry_of(name).is_some());
-        enforces.then(|| Self {
-            listed: listed.take(MAX_LISTED).map(Box::from).collect(),
+        let before = known.into_iter().flat_map(Self::listed);
+        Some(Self {
+            listed: listed.chain(before).take(MAX_LISTED).map(Box::from).collect(),
             is_known: true,
         })
     }

@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 const OVERHEAD: usize = 100;
 
 /// What their Pods may name, by namespace and name.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StrictAccounts {
     namespaces: HashMap<Box<str>, Here>,
     /// The namespaces that took most when there was no more room. Nothing is remembered of their `ServiceAccounts`.
@@ -21,7 +21,7 @@ pub struct StrictAccounts {
 }
 
 /// Those of a namespace.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Here {
     accounts: HashMap<Box<str>, Arc<Mountable>>,
     bytes: usize,

@@ -153,6 +153,12 @@ fn assert_a_review_asks_the_cluster(cluster: &ControlPlane) -> Test {
             pod("after", "open", &image(OPEN), None),
             pod("after", "closed", &image(CLOSED), None),
             pod("nowhere", "lost", &image(OPEN), None),
+            // Beside its namespace, which is not in the cluster yet.
+            pod("coming", "quiet", &image(OPEN), None),
+            json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": "coming", "labels": {"pullpass.dev/inject": "disabled"}},
+            }),
         ];
         std::fs::write(&file, list(&pods))?;
         let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
@@ -163,7 +169,8 @@ fn assert_a_review_asks_the_cluster(cluster: &ControlPlane) -> Test {
             .args(flags)
             .output()?;
         let notes = String::from_utf8(output.stderr)?;
-        assert!(notes.contains("namespace nowhere is not there"), "{notes}");
+        let note = "does not have these namespaces, which count as having no labels: nowhere. Create";
+        assert!(notes.contains(note), "{notes}");
         let report = serde_json::from_slice(&output.stdout)?;
         fits_schema("review", &report)?;
         Ok(report)
@@ -173,15 +180,18 @@ fn assert_a_review_asks_the_cluster(cluster: &ControlPlane) -> Test {
             .map(|decision| text(decision, "/decision").to_owned())
             .collect()
     };
-    assert_eq!(outcomes(&review(&[])?), ["injected", "uncovered", "injected"]);
+    assert_eq!(
+        outcomes(&review(&[])?),
+        ["injected", "uncovered", "injected", "skipped"]
+    );
     // Flags come before what the cluster says.
     assert_eq!(
         outcomes(&review(&["--mode=opt-in", "--forbidden=deny"])?),
-        ["skipped", "skipped", "skipped"]
+        ["skipped", "skipped", "skipped", "skipped"]
     );
     assert_eq!(
         outcomes(&review(&["--forbidden=deny", "--cluster=test"])?),
-        ["injected", "denied", "injected"]
+        ["injected", "denied", "injected", "skipped"]
     );
     Ok(())
 }

@@ -25,8 +25,6 @@ const NO_INDEX: &str = "the cluster has no AcrIndex, which says what happens to 
 pub(super) struct Known {
     pub(super) manifests: Manifests,
     pub(super) settings: Settings,
-    /// The `ServiceAccounts` that enforce mountable secrets.
-    pub(super) accounts: StrictAccounts,
     /// Whether a cluster said it.
     pub(super) is_of_cluster: bool,
     /// What the cluster does not say, and what was taken instead.
@@ -64,9 +62,8 @@ pub(super) async fn read(
         strict_accounts(&client, only, &mut accounts).await?;
     }
     Ok(Known {
-        manifests: Manifests::new(attached, bound, labels),
+        manifests: Manifests::new(attached, bound, labels, accounts),
         settings: flags.settings_over(of_cluster),
-        accounts,
         is_of_cluster: true,
         gaps,
     })

@@ -16,23 +16,27 @@ use self::cluster::Known;
 use self::input::Input;
 use self::report::Report;
 use self::subject::{PassedOver, ReviewSubject, gather};
+use crate::base::abridged::abridged;
 use crate::cli::audit::described;
 use crate::cli::flags::decisions::ClusterDecisionFlags;
 use crate::cli::flags::kubeconfig::KubeFlags;
 use crate::cli::flags::no_headers::NoHeaders;
 use crate::cli::output::print;
 use crate::cli::{CliError, block_on};
-use crate::policy::decision::{Settings, decide};
-use crate::policy::scope::Mode;
+use crate::policy::decision::decide;
+use crate::policy::scope::Membership;
 use crate::registry::other_cloud::OtherCloud;
 use crate::view::manifests::Manifests;
+
+/// How many namespaces a note names.
+const MAX_NAMED: usize = 10;
 
 /// Say what the webhook would do with Pods and workloads of files.
 ///
 /// Which registries are attached, and how namespaces are labelled, comes from --manifests, or from a cluster that is named with
-/// --context or another of its flags; without either none is attached but by an AcrPullBinding beside the Pods. A namespace that
-/// is not there counts as having no labels. Pod templates are found in every kind; objects that make no Pods are passed over,
-/// and counted. Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if something would be denied.
+/// --context or another of its flags; without either no registry is attached. Namespaces, ServiceAccounts and AcrPullBindings
+/// beside the Pods count as if they were applied to that. A namespace that is in neither counts as having no labels, and a note
+/// says so. Pod templates are found in every kind; objects that make no Pods are passed over, and counted. Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if something would be denied.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  pullpass review -f apps/ -R --context production\n  helm template shop ./chart | pullpass review -f - --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --context production"
@@ -45,7 +49,7 @@ pub(super) struct ReviewArgs {
     /// Read the directories within directories too
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Read AcrRegistry, AcrPullBinding and Namespace objects from the YAML files in this directory
+    /// Read AcrRegistry, AcrPullBinding, Namespace and ServiceAccount objects from the YAML files in this directory
     #[arg(
         long,
         value_name = "DIR",
@@ -101,31 +105,29 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
         gather(object, &namespace, &mut subjects, &mut passed_over)?;
     }
     let mut known = args.known(&subjects)?;
-    // A team has its AcrPullBinding beside what it is for.
+    // What is applied together is decided on together: a chart has its Namespace, and a team its AcrPullBinding, beside the Pods.
     for Input { path, objects } in &inputs {
-        known.manifests.bind(path, objects, &namespace)?;
+        known.manifests.apply(path, objects, &namespace)?;
     }
     let mut report = Report::new(args.output);
     let mut unknown = BTreeSet::new();
     for subject in &subjects {
         let mut request = subject.request()?;
         let Known {
-            manifests,
-            settings,
-            accounts,
-            ..
+            manifests, settings, ..
         } = &known;
         // There is no API server whose selectors picked the namespace, so that nothing but the manifests can tell of it.
         let labels = manifests.effective_labels(&request.namespace);
         let registries = manifests.registries_in(&request.namespace);
-        request.mountable = accounts.of(&request.namespace, request.pod.service_account());
+        request.mountable = manifests.mountable(&request.namespace, request.pod.service_account());
         let decision = decide(&request, &registries, Some(&labels), settings);
-        if depends_on_labels(manifests, settings) && manifests.labels(&request.namespace).is_none() {
+        let membership = settings.scope.membership(&request.namespace, None);
+        if manifests.labels(&request.namespace).is_none() && membership != Membership::Excluded {
             unknown.insert(request.namespace.to_string());
         }
         report.add(subject, &request, &decision)?;
     }
-    notes(&mut report, &known, unknown, &passed_over);
+    notes(&mut report, &known, &unknown, &passed_over);
     print(report.finish(args.no_headers.with_header())?)?;
     if !args.output.has_notes() {
         for note in &report.notes {
@@ -168,22 +170,19 @@ impl ReviewArgs {
     }
 }
 
-/// Whether labels of a namespace that say nothing of themselves change anything.
-fn depends_on_labels(manifests: &Manifests, settings: &Settings) -> bool {
-    let mut registries = manifests.registries().all().into_iter();
-    settings.scope.mode() == Mode::OptIn || registries.any(|registry| !registry.is_for_every_namespace())
-}
-
 /// What a reader should know beside the decisions.
-fn notes(report: &mut Report, known: &Known, unknown: BTreeSet<String>, passed_over: &PassedOver) {
-    for namespace in unknown {
+fn notes(report: &mut Report, known: &Known, unknown: &BTreeSet<String>, passed_over: &PassedOver) {
+    if !unknown.is_empty() {
+        let names = abridged(unknown, MAX_NAMED);
         report.note(if known.is_of_cluster {
             format!(
-                "namespace {namespace} is not there and counts as having no labels: create it, or name another with --namespace"
+                "the cluster does not have these namespaces, which count as having no labels: {names}. Create them, add their \
+                 Namespace objects to the files, or name another one with --namespace"
             )
         } else {
             format!(
-                "namespace {namespace} is not among the manifests and counts as having no labels: add its Namespace object"
+                "no file has these namespaces, which count as having no labels: {names}. Add their Namespace objects if they \
+                 have any"
             )
         });
     }
