@@ -84,7 +84,8 @@ impl Replica {
         let own = certificate
             .as_ref()
             .map(|certificate| Arc::clone(&certificate.own));
-        let watches = Arc::new(Watches::new(Arc::clone(&self.view)));
+        let watches = Watches::new(Arc::clone(&self.view)).resynced_every(self.resync_interval);
+        let watches = Arc::new(watches);
         let writer = DemandWriter {
             client: self.client.clone(),
             watches: Arc::clone(&watches),

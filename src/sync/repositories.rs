@@ -15,8 +15,10 @@ use crate::registry::image::ImageReference;
 /// How many repositories of a registry are kept. Those that are known stay, so that what is said of them does not go to and
 /// fro; more are left out.
 pub(super) const MAX_REPOSITORIES: usize = 8;
-/// How long one is kept that no Pod names any more.
+/// How long one is kept that no Pod names any more, where all Pods are looked at once in that time.
 const SEEN_TIMEOUT: Duration = Duration::from_hours(2);
+/// Or how many looks at all Pods, where these are rarer. A look takes a while, so that one is not enough.
+const SEEN_LOOKS: u32 = 2;
 
 /// When a Pod was last seen that names a repository, by repository.
 type LastNamed = BTreeMap<String, Instant>;
@@ -27,11 +29,7 @@ pub struct Repositories {
     seen: Mutex<HashMap<String, LastNamed>>,
     changed: broadcast::Sender<String>,
     is_scanned: AtomicBool,
-}
-
-/// Whether a Pod may still name what was seen then.
-fn is_named(at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(at) < SEEN_TIMEOUT
+    timeout: Duration,
 }
 
 impl Default for Repositories {
@@ -40,11 +38,25 @@ impl Default for Repositories {
             seen: Mutex::default(),
             changed: broadcast::Sender::new(256),
             is_scanned: AtomicBool::default(),
+            timeout: SEEN_TIMEOUT,
         }
     }
 }
 
 impl Repositories {
+    /// Those of a process that looks at all Pods this often.
+    pub(super) fn seen_every(interval: Duration) -> Self {
+        Self {
+            timeout: interval.saturating_mul(SEEN_LOOKS).max(SEEN_TIMEOUT),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a Pod may still name what was seen then.
+    fn is_named(&self, at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(at) < self.timeout
+    }
+
     /// Takes the repositories that a Pod names of the registries whose pull secrets it has. The labels are its namespace's: who
     /// may not use a registry can name its pull secret too.
     pub(super) fn see(
@@ -78,7 +90,7 @@ impl Repositories {
             return;
         }
         seen.retain(|_, known| {
-            known.retain(|_, at| is_named(*at, now));
+            known.retain(|_, at| self.is_named(*at, now));
             !known.is_empty()
         });
         let known = seen.entry(registry.to_owned()).or_default();
@@ -98,7 +110,7 @@ impl Repositories {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let known = seen.get(registry).into_iter().flatten();
         known
-            .filter(|(_, at)| is_named(**at, now))
+            .filter(|(_, at)| self.is_named(**at, now))
             .map(|(repository, _)| repository.clone())
             .collect()
     }
@@ -237,6 +249,25 @@ mod tests {
         repositories.note("mine", "web", begin + SEEN_TIMEOUT / 2);
         assert_eq!(repositories.of_at("mine", begin + SEEN_TIMEOUT), ["web"]);
         assert_eq!(repositories.of_at("mine", begin + SEEN_TIMEOUT * 2), [""; 0]);
+    }
+
+    #[test]
+    fn rare_looks_at_all_pods_forget_no_repository() {
+        let begin = Instant::now();
+        for (interval, timeout) in [
+            (Duration::from_mins(10), SEEN_TIMEOUT),
+            (Duration::from_hours(24), Duration::from_hours(48)),
+            (Duration::MAX, Duration::MAX),
+        ] {
+            let repositories = Repositories::seen_every(interval);
+            repositories.note("mine", "app", begin);
+            let last = begin.checked_add(timeout - Duration::from_secs(1));
+            let last = last.unwrap_or(begin + Duration::from_hours(1000));
+            assert_eq!(repositories.of_at("mine", last), ["app"], "{interval:?}");
+            if let Some(end) = begin.checked_add(timeout) {
+                assert_eq!(repositories.of_at("mine", end), [""; 0], "{interval:?}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -90,6 +91,15 @@ impl Watches {
             versions: Mutex::default(),
             spellings: Spellings::default(),
             changes: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    /// The same in a process that looks at all Pods this often.
+    #[must_use]
+    pub fn resynced_every(self, interval: Duration) -> Self {
+        Self {
+            repositories: Repositories::seen_every(interval),
+            ..self
         }
     }
 
