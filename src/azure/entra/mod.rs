@@ -5,6 +5,7 @@
 
 mod algorithm;
 mod assertion;
+mod certificate;
 mod decode;
 mod recorder;
 
@@ -24,8 +25,9 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 pub use self::algorithm::UnsupportedAlgorithm;
-use self::assertion::{Assertion, ClientCertificate};
-pub use self::assertion::{CertificateError, check_certificate};
+use self::assertion::Assertion;
+use self::certificate::ClientCertificate;
+pub use self::certificate::{CertificateError, check_certificate};
 pub use self::decode::{Refusal, token_of};
 use self::recorder::Recorder;
 use crate::azure::endpoint::{Audience, AuthorityHost, ImdsEndpoint, OtherEntra};

@@ -73,7 +73,9 @@ impl CertificateCure {
             | CertificateError::Expired { .. } => Self::Replace,
             CertificateError::NotYetValid { .. } => Self::SetClock,
             CertificateError::NoCertificate
+            | CertificateError::Pfx
             | CertificateError::NoKey
+            | CertificateError::EncryptedKey
             | CertificateError::Key
             | CertificateError::Mismatch
             | CertificateError::Certificate
