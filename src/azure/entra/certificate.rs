@@ -21,6 +21,9 @@ const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// How PKCS #8 and the older form of OpenSSL say that a key is encrypted.
 const ENCRYPTED_KEY_MARKS: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
 
+/// How many certificates are sent at most. Chains are of two to four; a Secret may hold thousands.
+const MAX_CHAIN: usize = 16;
+
 /// How many characters of base64 show what is encoded.
 const HEAD: usize = 16;
 
@@ -155,7 +158,7 @@ impl ClientCertificate {
 fn chain_of(leaf: &CertificateDer<'static>, all: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
     let mut chain = vec![leaf.clone()];
     while let Some(issuer) = chain.last().and_then(|last| issuer_of(last, all)) {
-        if chain.contains(issuer) {
+        if chain.len() == MAX_CHAIN || chain.contains(issuer) {
             break;
         }
         chain.push(issuer.clone());
@@ -163,15 +166,28 @@ fn chain_of(leaf: &CertificateDer<'static>, all: &[CertificateDer<'static>]) -> 
     chain
 }
 
+/// The certificate of the one who signed another. An authority that was renewed with a new key has the same name as before, so
+/// the name alone says who it is only where no key fits, as of an algorithm that is not known here.
 fn issuer_of<'a>(
     der: &CertificateDer<'_>,
     all: &'a [CertificateDer<'static>],
 ) -> Option<&'a CertificateDer<'static>> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let issuer = certificate.issuer().as_raw();
-    all.iter().find(|other| {
-        parse_x509_certificate(other).is_ok_and(|(_, other)| other.subject().as_raw() == issuer)
-    })
+    let mut by_name = None;
+    for other in all {
+        let Ok((_, parsed)) = parse_x509_certificate(other) else {
+            continue;
+        };
+        if parsed.subject().as_raw() != issuer {
+            continue;
+        }
+        if certificate.verify_signature(Some(parsed.public_key())).is_ok() {
+            return Some(other);
+        }
+        by_name = by_name.or(Some(other));
+    }
+    by_name
 }
 
 /// Whether a text is a PFX in base64: a sequence that begins with the version 3.
@@ -300,6 +316,38 @@ mod tests {
             assert_eq!(chain_in(&pem), expected, "{pem}");
         }
         assert_eq!(chain_in(&format!("{leaf}{key}")), [der(&leaf)]);
+    }
+
+    #[test]
+    fn the_issuer_is_the_one_whose_key_signed() {
+        let key = KeyPair::from_pem(RsaSigner::FIRST.pem()).unwrap();
+        let [old_key, new_key] = [(), ()].map(|()| KeyPair::generate().unwrap());
+        let [old, new] = [&old_key, &new_key].map(|key| named("root").self_signed(key).unwrap().pem());
+        let issued = |root| named("app").signed_by(&key, &Issuer::new(named("root"), root));
+        let leaf = issued(new_key).unwrap().pem();
+        let key = RsaSigner::FIRST.pem();
+        for pem in [format!("{leaf}{old}{new}{key}"), format!("{new}{old}{leaf}{key}")] {
+            assert_eq!(chain_in(&pem), [der(&leaf), der(&new)], "{pem}");
+        }
+        // Where no key fits, the name is all that there is.
+        let pem = format!("{leaf}{old}{key}");
+        assert_eq!(chain_in(&pem), [der(&leaf), der(&old)]);
+    }
+
+    #[test]
+    fn chains_have_an_end() {
+        let names: Vec<_> = (0..20).map(|number| format!("authority-{number}")).collect();
+        let key = KeyPair::from_pem(RsaSigner::FIRST.pem()).unwrap();
+        let mut issuer = Issuer::new(named("root"), KeyPair::generate().unwrap());
+        let mut pem = String::new();
+        for name in &names {
+            let next = KeyPair::generate().unwrap();
+            pem += &named(name).signed_by(&next, &issuer).unwrap().pem();
+            issuer = Issuer::new(named(name), next);
+        }
+        let leaf = named("app").signed_by(&key, &issuer).unwrap().pem();
+        let chain = chain_in(&format!("{pem}{leaf}{}", RsaSigner::FIRST.pem()));
+        assert_eq!((chain.len(), &chain[0]), (MAX_CHAIN, &der(&leaf)));
     }
 
     #[test]
