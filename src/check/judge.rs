@@ -10,6 +10,7 @@ use crate::azure::acr::{AcrError, AcrRefusal, Manifest};
 use crate::azure::mint::{MintCause, MintError};
 use crate::azure::service_error::ServiceError;
 use crate::http::{HttpError, Resolution};
+use crate::registry::login_server::LoginServer;
 
 /// How far clocks may be apart. Entra ID and what verifies JSON Web Tokens elsewhere allow as much.
 ///
@@ -171,11 +172,11 @@ fn layers(subject: &Subject, found: &Layers) -> StepOutcome {
             };
         }
         Layers::Refused(error) => return refused(subject, CheckStep::Layers, error),
-        Layers::Registry => return passed("come from the registry itself".to_owned()),
+        Layers::Registry => return passed(format!("come from the registry itself{}", not_followed(subject))),
         Layers::Elsewhere {
             host,
             reached: Ok(status),
-        } if status.is_success() => return passed(format!("come from {host}")),
+        } if status.is_success() => return passed(format!("come from {host}{}", not_followed(subject))),
         Layers::Elsewhere {
             host,
             reached: Ok(status),
@@ -198,6 +199,21 @@ fn layers(subject: &Subject, found: &Layers) -> StepOutcome {
         }
     };
     failed(Code::DataEndpoint, cause, advice::data_endpoint(subject, host))
+}
+
+/// What is not known of the regional endpoint that was named: the login server is asked for layers, and has its own region's.
+fn not_followed(subject: &Subject) -> String {
+    let Some(endpoint) = &subject.endpoint else {
+        return String::new();
+    };
+    LoginServer::data_endpoint_of(endpoint)
+        .map(|data| {
+            format!(
+                ", as the login server says; {endpoint} sends clients to {data} or a storage account of its region, which was \
+                 not asked"
+            )
+        })
+        .unwrap_or_default()
 }
 
 fn unreached(subject: &Subject, error: &HttpError) -> StepOutcome {

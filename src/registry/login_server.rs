@@ -16,6 +16,8 @@ use crate::registry::image::RegistryHost;
 pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
 /// The label that tells a regional endpoint: `{name}.{region}.geo.azurecr.io`.
 const REGIONAL: &str = "geo";
+/// The same of the host that layers come from.
+const DATA: &str = "data";
 
 /// The host of a registry, in lower case: `{name}.azurecr.{io,us,cn}`, or `{name}-{hash}.…` where the registry
 /// was made with a domain name label. In a cloud that is none of Azure's it is any DNS name outside their zones.
@@ -144,6 +146,16 @@ impl LoginServer {
             None => registry.canonical(),
         }
     }
+
+    /// The data endpoint that has the layers of a regional endpoint, where the registry has such; none of any other host.
+    pub fn data_endpoint_of(host: &str) -> Option<String> {
+        Endpoint::parse(host)
+            .ok()
+            .filter(|endpoint| endpoint.is_regional)?;
+        let mut parts = host.splitn(4, '.');
+        let (label, region, _, suffix) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        Some(format!("{label}.{region}.{DATA}.{suffix}").to_ascii_lowercase())
+    }
 }
 
 /// A host of a registry: its own, `{label}.azurecr.io`, or that of a replica in a region,
@@ -235,6 +247,25 @@ mod tests {
     use super::*;
     use crate::registry::image::ImageReference;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_regional_endpoint_has_a_data_endpoint() {
+        for (host, expected) in [
+            (
+                "MyRegistry-a1b2.westeurope.geo.azurecr.io",
+                Some("myregistry-a1b2.westeurope.data.azurecr.io"),
+            ),
+            (
+                "myregistry.chinaeast2.geo.azurecr.cn",
+                Some("myregistry.chinaeast2.data.azurecr.cn"),
+            ),
+            ("myregistry.azurecr.io", None),
+            ("registry.contoso.com", None),
+            ("myregistry.westeurope.geo.contoso.com", None),
+        ] {
+            assert_eq!(LoginServer::data_endpoint_of(host).as_deref(), expected, "{host}");
+        }
+    }
 
     #[test]
     fn hosts_of_the_three_clouds_are_login_servers_in_any_case() {

@@ -77,7 +77,7 @@ fn a_regional_endpoint_that_is_barred_is_named() -> Test {
         .into_iter()
         .filter(|flag| !flag.contains(endpoint))
         .collect();
-    let at = |address: &str| -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let at = |address: &str, more: &[&str]| -> Result<serde_json::Value, Box<dyn std::error::Error>> {
         let resolve = format!("--resolve={endpoint}:443:{address}");
         let output = run(pullpass()
             .args([
@@ -86,18 +86,29 @@ fn a_regional_endpoint_that_is_barred_is_named() -> Test {
                 &resolve,
             ])
             .args(&others)
+            .args(more)
             .args(&identity))?;
         Ok(serde_json::from_slice(&output.stdout)?)
     };
-    let report = at(&azure.addr().to_string())?;
+    let report = at(&azure.addr().to_string(), &[])?;
     assert_eq!(report["steps"][3]["step"], "endpoint", "{report:#}");
     assert_eq!(report["steps"][3]["status"], "ok", "{report:#}");
-    let report = at(&format!("127.0.0.1:{}", free_port()?))?;
+    let report = at(&format!("127.0.0.1:{}", free_port()?), &[])?;
     assert_eq!(report["code"], "CONNECTIVITY_TCP_ERROR", "{report:#}");
     let cause = report["steps"][3]["cause"].as_str().unwrap_or_default();
     assert!(cause.contains(endpoint), "{cause}");
     // The registry itself is asked all the same.
     assert_eq!(report["steps"][5]["status"], "ok", "{report:#}");
+    // Its layers need not come the way that those of the endpoint come.
+    azure.push_image(&login, "team/app")?;
+    let report = at(&azure.addr().to_string(), &["--repository=team/app:v1"])?;
+    let layers = report["steps"][8]["detail"].as_str().unwrap_or_default();
+    assert!(
+        layers.contains(
+            "myregistry.westeurope.data.azurecr.io or a storage account of its region, which was not asked"
+        ),
+        "{report:#}"
+    );
     Ok(())
 }
 
