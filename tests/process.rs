@@ -9,6 +9,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -30,6 +31,10 @@ struct Serve {
 
 impl Serve {
     fn start(flags: &[&str]) -> Self {
+        Self::start_on("127.0.0.1", flags)
+    }
+
+    fn start_on(host: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let authority = Authority::new().unwrap();
@@ -41,8 +46,8 @@ impl Serve {
         fs::write(path("cluster").join("registry.yaml"), REGISTRY).unwrap();
         let (port, metrics_port) = (free_port().unwrap(), free_port().unwrap());
         let child = command(&path("cluster"))
-            .arg(format!("--listen=127.0.0.1:{port}"))
-            .arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"))
+            .arg(format!("--listen={host}:{port}"))
+            .arg(format!("--metrics-listen={host}:{metrics_port}"))
             .args([
                 option("--tls-cert", path("tls.crt")),
                 option("--tls-key", path("tls.key")),
@@ -80,7 +85,11 @@ impl Serve {
     }
 
     fn readyz(&self) -> Option<u16> {
-        let url = format!("http://127.0.0.1:{}/readyz", self.metrics_port);
+        self.readyz_at("127.0.0.1")
+    }
+
+    fn readyz_at(&self, address: &str) -> Option<u16> {
+        let url = format!("http://{address}:{}/readyz", self.metrics_port);
         let output = Command::new("curl")
             .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", &url])
             .output()
@@ -136,6 +145,27 @@ fn command(manifests: &Path) -> Command {
         .arg("serve")
         .arg(option("--manifests", manifests.to_owned()));
     command
+}
+
+/// The hosts are those of the defaults, which tests/help holds; the ports can't be.
+#[test]
+fn both_families_are_answered_on_the_default_hosts() {
+    let serve = Serve::start_on("[::]", &[]);
+    let mut addresses = vec!["127.0.0.1"];
+    if TcpListener::bind("[::1]:0").is_ok() {
+        addresses.push("[::1]");
+    } else {
+        eprintln!("LEFT OUT: the kernel has no IPv6, so that only IPv4 is tried on [::]");
+    }
+    for address in addresses {
+        let resolve = format!("localhost:{}:{address}", serve.port);
+        let answer: Value = serde_json::from_str(&serve.post(REVIEW, &["--resolve", &resolve])).unwrap();
+        assert_eq!(
+            answer["response"]["auditAnnotations"]["decision"], "injected",
+            "{address}"
+        );
+        assert_eq!(serve.readyz_at(address), Some(200), "{address}");
+    }
 }
 
 #[test]
