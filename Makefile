@@ -40,6 +40,7 @@ components: setup ## Build what the tests run against: a control plane, a node a
 	tests/tools/build helm >/dev/null
 	tests/tools/build reports >/dev/null
 	tests/tools/build resolver >/dev/null
+	tests/tools/build verifier >/dev/null
 
 .PHONY: test
 test: components ## Run all tests: unit, property, integration, and end to end on a real control plane
@@ -52,6 +53,7 @@ test-oldest: setup ## Run the tests of the manifests, the certificates, the secr
 	tests/tools/crds >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build resolver >/dev/null
+	tests/tools/build verifier >/dev/null
 	set -e; KUBEBUILDER_ASSETS=$$(tests/oldest/build); export KUBEBUILDER_ASSETS; failed=0; \
 	  cargo test --locked --no-fail-fast --test install --test certificates --test sync || failed=1; \
 	  cargo test --locked --test policy enforce:: || failed=1; \
@@ -113,7 +115,7 @@ release: ## Make everything of a release into dist/: VERSION=x, and what CONTRIB
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
-	gofmt -w tests/control-plane tests/node tests/audit/queries benches/peers packaging
+	gofmt -w tests/control-plane tests/node tests/tools tests/audit/queries benches/peers packaging
 
 .PHONY: generate
 generate: ## Write the generated files

@@ -1,10 +1,10 @@
 //! Those who ask a registry and are no kubelets, by the library that they do it with: with the pull secrets that a ServiceAccount
 //! names, before there is a Pod, with a pull secret that an object of their own names, and with its content as a docker config.
 
-use pullpass_test_support::wait_for;
+use pullpass_test_support::{Scratch, wait_for};
 use serde_json::json;
 
-use crate::world::{SOON, Test, pull_secret, shared};
+use crate::world::{SOON, Test, World, pull_secret, shared};
 
 #[test]
 fn a_controller_resolves_an_image_before_there_is_a_pod() -> Test {
@@ -44,9 +44,41 @@ fn a_controller_resolves_an_image_before_there_is_a_pod() -> Test {
         resolve().map_err(|error| error.to_string())
     })?;
     assert!(digest.starts_with("sha256:"), "{digest}");
-    assert_eq!(resolve_by("knative", "functions")?, digest);
+    for controller in ["knative", "tekton"] {
+        assert_eq!(resolve_by(controller, "functions")?, digest, "{controller}");
+    }
     for by in ["pull-secret", "docker-config", "scanner"] {
         assert_eq!(resolve_by(by, &pull_secret(&login))?, digest, "{by}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_verifier_reads_signatures_with_the_pull_secret() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    world.azure.push_image(&login, "signed")?;
+    world.azure.push_image(&login, "plain")?;
+    let image = |repository: &str| format!("{}/{repository}:v1", login.host);
+    let scratch = Scratch::new()?;
+    let certificate = scratch.path().join("certificate.der");
+    let digest = world.azure.sign_image(&login, &image("signed"), &certificate)?;
+    let namespace = world.namespace_in_need(&login)?;
+    let secret = world.wait_for_secret(&namespace, &login)?;
+    let docker_config = World::docker_config(&secret)?;
+    for verifier in ["notation", "flux"] {
+        let verify = |docker_config: &str, repository: &str| {
+            let image = image(repository);
+            let verified = world
+                .azure
+                .verify_image(verifier, docker_config, &image, &certificate);
+            verified.map_err(|error| error.to_string().to_lowercase())
+        };
+        assert_eq!(verify(&docker_config, "signed")?, digest, "{verifier}");
+        let refused = verify("{}", "signed").err().unwrap_or_default();
+        assert!(refused.contains("unauthorized"), "{verifier}: {refused}");
+        let unsigned = verify(&docker_config, "plain").err().unwrap_or_default();
+        assert!(unsigned.contains("no signature"), "{verifier}: {unsigned}");
     }
     Ok(())
 }

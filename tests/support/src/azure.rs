@@ -257,7 +257,7 @@ impl Azure {
     }
 
     /// Asks for an image's digest as those do that are no kubelets: `by` the name of a `service-account`, of a `pull-secret`, or
-    /// of one whose content is their `docker-config`.
+    /// of one whose content is their `docker-config`; `knative` and `tekton` take a service account, a `scanner` a pull secret.
     ///
     /// # Errors
     ///
@@ -276,6 +276,48 @@ impl Azure {
             .args([namespace, by, name, image])
             .env("DOCKER_CONFIG", docker_config.path());
         self.run_client(resolver)
+    }
+
+    /// Signs an image as notation does, by a new key; the key's certificate is written to the file.
+    ///
+    /// # Errors
+    ///
+    /// If the registry refuses, or the program is not there.
+    pub fn sign_image(&self, login: &Login, image: &str, certificate: &Path) -> Result<String, Error> {
+        let config = docker_config(&login.host, &login.name, ADMIN);
+        self.run_verifier("sign", &config, image, certificate)
+    }
+
+    /// Verifies an image's signature with a docker config, by `notation` or as `flux` does; returns the image's digest.
+    ///
+    /// # Errors
+    ///
+    /// If the registry refuses, there is no signature by the key of this certificate, or the program is not there.
+    pub fn verify_image(
+        &self,
+        by: &str,
+        docker_config: &str,
+        image: &str,
+        certificate: &Path,
+    ) -> Result<String, Error> {
+        self.run_verifier(by, docker_config, image, certificate)
+    }
+
+    fn run_verifier(
+        &self,
+        action: &str,
+        docker_config: &str,
+        image: &str,
+        certificate: &Path,
+    ) -> Result<String, Error> {
+        let directory = Scratch::new()?;
+        write(&directory.path().join("config.json"), docker_config)?;
+        let mut verifier = Command::new(tool("verifier")?);
+        verifier
+            .args([action, image])
+            .arg(certificate)
+            .env("DOCKER_CONFIG", directory.path());
+        self.run_client(verifier)
     }
 
     /// Runs a client that reaches this Azure as if it were the real one, and trusts it.

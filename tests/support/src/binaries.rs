@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// Says so itself when Go is missing.
 const EXIT_NO_GO: i32 = 3;
@@ -108,13 +110,22 @@ impl Binaries {
     }
 }
 
-/// Where a tool of `tests/tools` is: `health`, `helm`, `reports` or `resolver`. Go builds it the first time, and keeps it in its own cache.
+/// Where a tool of `tests/tools` is: `health`, `helm`, `reports`, `resolver` or `verifier`. Go builds it the first time, and keeps it in
+/// its own cache.
 ///
 /// # Errors
 ///
 /// If it can't be built.
 pub fn tool(name: &str) -> Result<PathBuf, Unavailable> {
-    run("../tools/build", &[name], Unavailable::Incomplete)
+    // Go looks at thousands of files before it says that there is nothing to build.
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(name) {
+        return Ok(path.clone());
+    }
+    let path = run("../tools/build", &[name], Unavailable::Incomplete)?;
+    built.insert(name.to_owned(), path.clone());
+    Ok(path)
 }
 
 /// Runs a build script, which prints the directory of its binaries.

@@ -1,7 +1,8 @@
 // Command resolver asks a registry for an image's digest as others do that are no kubelets, by the library that they do it with:
 //
 //   - knative: by Knative Serving's own resolver, with the pull secrets of a ServiceAccount.
-//   - service-account: with the pull secrets of a ServiceAccount, as Tekton Pipelines does before there is a Pod.
+//   - tekton: by Tekton Pipelines' own look-up of entrypoints, with the pull secrets of a ServiceAccount.
+//   - service-account: with the pull secrets of a ServiceAccount.
 //   - pull-secret: with one Secret that an object of their own names, as Flux does.
 //   - docker-config: with a docker config in a file, which is the content of that Secret, as trivy, cosign and crane do.
 //   - scanner: with the same file, by the library that fetches images, layers included, for Syft and Grype.
@@ -22,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn/kubernetes"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/tektoncd/pipeline/pkg/pod"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	client "k8s.io/client-go/kubernetes"
@@ -34,7 +36,7 @@ const timeout = 30 * time.Second
 
 func main() {
 	if len(os.Args) != 6 {
-		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE knative|service-account|pull-secret|docker-config|scanner NAME IMAGE")
+		fmt.Fprintln(os.Stderr, "usage: resolver KUBECONFIG NAMESPACE knative|tekton|service-account|pull-secret|docker-config|scanner NAME IMAGE")
 		os.Exit(2)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -60,8 +62,11 @@ func resolve(ctx context.Context, kubeconfig, namespace, by, object, reference s
 	}
 	if by == "knative" {
 		resolved, err := revision.Resolve(ctx, api, namespace, object, nil, reference)
-		_, digest, _ := strings.Cut(resolved, "@")
-		return digest, err
+		return digestOf(resolved), err
+	}
+	if by == "tekton" {
+		resolved, err := pod.WithDigest(ctx, api, namespace, object, reference)
+		return digestOf(resolved), err
 	}
 	keychain, err := keychainOf(ctx, api, namespace, by, object)
 	if err != nil {
@@ -79,6 +84,11 @@ func resolve(ctx context.Context, kubeconfig, namespace, by, object, reference s
 		return "", err
 	}
 	return descriptor.Digest.String(), nil
+}
+
+func digestOf(resolved string) string {
+	_, digest, _ := strings.Cut(resolved, "@")
+	return digest
 }
 
 func keychainOf(ctx context.Context, api client.Interface, namespace, by, object string) (authn.Keychain, error) {

@@ -1,0 +1,2 @@
+// Package oci is verifier.go of source-controller's own package, which ../../../overlay adds.
+package oci
