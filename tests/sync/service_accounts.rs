@@ -1,6 +1,10 @@
 //! Those who ask a registry and are no kubelets, by the library that they do it with: with the pull secrets that a ServiceAccount
 //! names, before there is a Pod, with a pull secret that an object of their own names, and with its content as a docker config.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use pullpass_test_support::{Scratch, wait_for};
 use serde_json::json;
 
@@ -80,5 +84,44 @@ fn a_verifier_reads_signatures_with_the_pull_secret() -> Test {
         let unsigned = verify(&docker_config, "plain").err().unwrap_or_default();
         assert!(unsigned.contains("no signature"), "{verifier}: {unsigned}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_recipe_for_controllers_does_what_it_says() -> Test {
+    let world = shared()?;
+    let login = world.attached(&json!({}))?;
+    let namespace = world.pullpass.new_namespace(&[])?;
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/limits.md"))?;
+    let (_, section) = page
+        .split_once("\n## Controllers that resolve images\n")
+        .ok_or("there is no such section")?;
+    let (_, recipe) = section.split_once("```sh\n").ok_or("there is no recipe")?;
+    let (recipe, _) = recipe.split_once("```").ok_or("the recipe has no end")?;
+    let fitted = recipe
+        .replace("namespace apps", &format!("namespace {namespace}"))
+        .replace("pullpass-myregistry", &pull_secret(&login));
+    let kubectl = world.cluster.kubectl();
+    let directory = Path::new(kubectl.get_program())
+        .parent()
+        .ok_or("kubectl is nowhere")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(
+        [directory.to_owned()]
+            .into_iter()
+            .chain(std::env::split_paths(&path)),
+    )?;
+    let ran = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &fitted])
+        .env("PATH", path)
+        .env("KUBECONFIG", world.cluster.kubeconfig())
+        .env("KUBERC", "off")
+        .output()?;
+    assert!(ran.status.success(), "{fitted}: {ran:?}");
+    assert!(world.secret(&namespace, &pull_secret(&login))?.is_some());
+    let account = ["serviceaccount", "default", "--namespace", &namespace];
+    let account = world.cluster.get_json(&account)?;
+    let listed = account.pointer("/imagePullSecrets");
+    assert_eq!(listed, Some(&json!([{"name": pull_secret(&login)}])));
     Ok(())
 }
