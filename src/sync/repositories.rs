@@ -15,7 +15,7 @@ use crate::registry::image::ImageReference;
 /// How many repositories of a registry are kept. Those that are known stay, so that what is said of them does not go to and
 /// fro; more are left out.
 pub(super) const MAX_REPOSITORIES: usize = 8;
-/// How long one is kept that no Pod names any more, where all Pods are looked at once in that time.
+/// How long one is kept that no Pod names any more, where every Pod is seen again within that time.
 const SEEN_TIMEOUT: Duration = Duration::from_hours(2);
 /// Or how many looks at all Pods, where these are rarer. A look takes a while, so that one is not enough.
 const SEEN_LOOKS: u32 = 2;

@@ -36,7 +36,8 @@ const MAX_NAMED: usize = 10;
 /// Which registries are attached, and how namespaces are labelled, comes from --manifests, or from a cluster that is named with
 /// --context or another of its flags; without either no registry is attached. Namespaces, ServiceAccounts and AcrPullBindings
 /// beside the Pods count as if they were applied to that. A namespace that is in neither counts as having no labels, and a note
-/// says so. Pod templates are found in every kind; objects that make no Pods are passed over, and counted. Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if something would be denied.
+/// says so. Pod templates are found in every kind; objects that make no Pods are passed over, and counted. Exit code: 0; 1 if
+/// the cluster can't be read; 2 for bad input; 3 if something would be denied.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  pullpass review -f apps/ -R --context production\n  helm template shop ./chart | pullpass review -f - --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --context production"
