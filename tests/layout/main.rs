@@ -246,7 +246,9 @@ fn files_that_people_look_for_are_missed_by_name() -> Result<()> {
         .filter_map(|line| line.strip_prefix("files: ")?.strip_suffix(" is missing"))
         .collect();
     assert!(files.contains(&"SECURITY.md") && files.len() > 8, "{said}");
-    fs::create_dir_all(tree.join(".github/ISSUE_TEMPLATE"))?;
+    for folder in [".github/ISSUE_TEMPLATE", ".github/workflows"] {
+        fs::create_dir_all(tree.join(folder))?;
+    }
     for file in &files {
         fs::write(tree.join(file), "## [1.2.3] - 2026-11-28\n")?;
     }
@@ -257,6 +259,33 @@ fn files_that_people_look_for_are_missed_by_name() -> Result<()> {
         let (passed, said) = people_look_for(tree)?;
         assert!(!passed && said.contains(&format!("{file} is missing")), "{said}");
         fs::rename(tree.join("moved"), tree.join(file))?;
+    }
+    // What Dependabot is told of is what is there, in the root as below it.
+    let ecosystem = |name: &str, directories: &str| {
+        format!("- package-ecosystem: {name}\n  directories: [{directories}]\n  schedule: {{}}\n")
+    };
+    fs::create_dir_all(tree.join("tools/of"))?;
+    fs::write(tree.join("tools/of/go.mod"), "module of\n")?;
+    fs::write(tree.join("Cargo.lock"), "")?;
+    for (go, cargo, wrong) in [
+        ("\"/tools/of\"", "\"/\"", None),
+        (
+            "\"/tools/of\", \"/gone\"",
+            "\"/\"",
+            Some("for gomod (<) than those with go.mod (>): < /gone "),
+        ),
+        (
+            "\"/tools/of\"",
+            "\"/fuzz\"",
+            Some("for cargo (<) than those with Cargo.lock (>): < /fuzz > / "),
+        ),
+        ("", "\"/\"", Some("> /tools/of")),
+    ] {
+        let text = ecosystem("gomod", go) + &ecosystem("cargo", cargo);
+        fs::write(tree.join(".github/dependabot.yml"), text)?;
+        let (passed, said) = people_look_for(tree)?;
+        assert_eq!(passed, wrong.is_none(), "{said}");
+        assert!(said.contains(wrong.unwrap_or_default()), "{said}");
     }
     Ok(())
 }
