@@ -30,7 +30,7 @@ impl Facts {
             let missing = names(|policy| policy.conditions.is_none());
             if !missing.is_empty() {
                 let cause = format!(
-                    "there is no ValidatingAdmissionPolicy {}: pullpass could touch what is not its own, as Secrets, Reports and tokens",
+                    "there is no ValidatingAdmissionPolicy {}: pullpass could touch Secrets, tokens or Reports that are not its own",
                     missing.join(", ")
                 );
                 return fault(Code::FenceMissing, cause, vec![apply_again()]);

@@ -232,7 +232,7 @@ fn distrusted() -> Known<Result<(), Distrust>> {
 }
 
 #[test]
-fn an_answer_says_nothing_of_an_entry_with_another_bundle() {
+fn an_answer_does_not_vouch_for_another_bundle() {
     assert!(!healthy().bundles_differ());
     let facts = Facts {
         webhook: Ok(Some(changed(|value| {

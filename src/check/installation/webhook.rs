@@ -148,7 +148,7 @@ impl Facts {
         })
     }
 
-    /// Whether the API server trusts one entry by something else than another: an answer to one then does not show that the other works.
+    /// Whether entries publish different authorities: that one is trusted does not show then that another one is.
     pub fn bundles_differ(&self) -> bool {
         let configuration = self.webhook.as_ref().ok().and_then(Option::as_ref);
         let bundles: BTreeSet<_> = configuration.into_iter().flat_map(entries).map(bundle).collect();
