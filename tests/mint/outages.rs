@@ -71,7 +71,7 @@ async fn outages_are_unreachable_and_end_the_attempt() {
         (Fault::Reset, "closed before the whole answer"),
         (Fault::Garbage, "not what this service gives"),
         (Fault::Empty, "not what this service gives"),
-        (Fault::status(500), "out of order (HTTP 500)"),
+        (Fault::status(500), "the service failed (HTTP 500)"),
         (elsewhere, "redirect (HTTP 307)"),
     ] {
         for step in [Step::EntraToken, Step::Exchange, Step::Token] {
