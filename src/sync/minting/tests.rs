@@ -255,6 +255,11 @@ pub(super) fn controller_of(
             .body(Body::from(body.into_bytes()));
         std::future::ready(Ok::<_, std::io::Error>(response.unwrap()))
     });
+    controller_with(registry, Client::new(server, "own"))
+}
+
+/// The same, with a client.
+pub(super) fn controller_with(registry: &AttachedRegistry, client: Client) -> RegistryController {
     let authority = rcgen::generate_simple_self_signed(["authority".to_owned()]).unwrap();
     let http = HttpClient::new(HttpOptions {
         extra_ca: vec![authority.cert.der().clone()],
@@ -265,7 +270,7 @@ pub(super) fn controller_of(
     let view = Arc::new(View::default());
     view.set_registries(std::iter::once(registry.clone()).collect());
     RegistryController::new(Parts {
-        client: Client::new(server, "own"),
+        client,
         own_namespace: "own".to_owned(),
         watches: Arc::new(Watches::new(view)),
         minter: Minter::new(http.clone(), Entra::new(http, None, None), Arc::clone(&clock)),
