@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
@@ -47,6 +47,12 @@ pub fn key_of_binding(object: &UnreadBinding) -> (String, String) {
     (namespace, key)
 }
 
+/// Whether this is what an AcrPullBinding meant before: another one of its name may be somebody else's.
+pub fn is_of(object: &UnreadBinding, known: &AttachedRegistry) -> bool {
+    let uid = known.owner().map(|owner| &*owner.uid);
+    uid == object.meta().uid.as_deref()
+}
+
 /// The registries of a list: one that can't be acted on is attached all the same, and stays what it was before.
 pub fn read_all(
     objects: impl IntoIterator<Item = UnreadRegistry>,
@@ -76,8 +82,8 @@ pub fn read_bindings(
 ) -> Vec<Arc<AttachedRegistry>> {
     let read = |object: UnreadBinding| {
         let (_, key) = key_of_binding(&object);
-        let binding = read_binding(object, other_cloud).ok().map(Arc::new);
-        binding.or_else(|| before.get(&key).cloned())
+        let known = before.get(&key).filter(|known| is_of(&object, known)).cloned();
+        read_binding(object, other_cloud).ok().map(Arc::new).or(known)
     };
     objects.into_iter().filter_map(read).collect()
 }

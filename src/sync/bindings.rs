@@ -9,7 +9,7 @@ use kube::runtime::watcher::Event;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::attached::bindings::served;
 pub(super) use crate::policy::listed::UnreadBinding;
-use crate::policy::listed::{key_of_binding as key_of, read_binding};
+use crate::policy::listed::{is_of, key_of_binding as key_of, read_binding};
 use crate::registry::other_cloud::OtherCloud;
 use crate::view::Bindings;
 
@@ -48,7 +48,8 @@ impl KnownBindings {
             Event::InitApply(object) => {
                 let (namespace, key) = key_of(&object);
                 let known = self.current.get(&namespace).and_then(|known| known.get(&key));
-                if let Some(binding) = self.read(object).or_else(|| known.cloned()) {
+                let known = known.filter(|known| is_of(&object, known)).cloned();
+                if let Some(binding) = self.read(object).or(known) {
                     self.listed.entry(namespace).or_default().insert(key, binding);
                 }
                 None
@@ -134,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::policy::attached::bindings::MAX_SERVED;
+    use crate::policy::listed::read_bindings;
 
     fn binding(namespace: &str, name: &str, spec: &Value) -> UnreadBinding {
         serde_json::from_value(json!({
@@ -215,6 +217,22 @@ mod tests {
         assert_eq!(known.served().len(), 1);
         let later = binding("shop", "app", &json!({"ofLater": 1}));
         assert_eq!(known.take(Event::Apply(later)), None);
+    }
+
+    #[test]
+    fn an_unusable_binding_means_nothing_that_another_one_meant() {
+        let mut known = KnownBindings::default();
+        listed(&mut known, [sound("shop", "app")]);
+        let recreated: UnreadBinding = serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": "app", "namespace": "shop", "uid": "v"}, "spec": {"ofLater": 1},
+        }))
+        .unwrap();
+        // As a review's list reads it, which the watch is behind.
+        let here = &known.served()["shop"];
+        assert!(read_bindings([recreated.clone()], here, &OtherCloud::default()).is_empty());
+        assert_eq!(listed(&mut known, [recreated]), ["shop/app"]);
+        assert!(known.served().is_empty());
     }
 
     #[test]
