@@ -115,12 +115,13 @@ impl Repositories {
             .collect()
     }
 
-    /// Every Pod was looked at: who is named nowhere is known now. Registries that no Pod names are told of the first time.
-    pub(super) fn scanned(&self, registries: &AttachedRegistries) {
+    /// Every Pod was looked at: who is named nowhere is known now. Those of these registries and bindings that no Pod names are
+    /// told of the first time.
+    pub(super) fn scanned<'a>(&self, registries: impl IntoIterator<Item = &'a str>) {
         if self.is_scanned.swap(true, Ordering::AcqRel) {
             return;
         }
-        for name in registries.names().filter(|name| self.of(name).is_empty()) {
+        for name in registries.into_iter().filter(|name| self.of(name).is_empty()) {
             let _ = self.changed.send(name.to_owned());
         }
     }
@@ -277,7 +278,7 @@ mod tests {
         let mut changes = repositories.changes();
         assert!(!repositories.has_none("theirs"), "not yet");
         for _ in 0..2 {
-            repositories.scanned(&registries());
+            repositories.scanned(registries().names());
         }
         assert!(repositories.has_none("theirs") && !repositories.has_none("mine"));
         assert_eq!(changes.try_recv().as_deref(), Ok("theirs"));

@@ -263,6 +263,13 @@ impl Watches {
         }
     }
 
+    /// Every Pod was looked at: of each AcrRegistry and AcrPullBinding it is known now whether a Pod names it.
+    pub(super) fn pods_scanned(&self) {
+        let (registries, bindings) = (self.view.registries(), self.view.bindings());
+        let keys = bindings.iter().flat_map(|here| here.keys().map(String::as_str));
+        self.repositories.scanned(registries.names().chain(keys));
+    }
+
     /// How far the watches have come. No code panics while it holds the lock.
     pub(super) fn versions(&self) -> MutexGuard<'_, Versions> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -474,6 +481,29 @@ mod tests {
             let told = changes.try_recv() == Ok(Change::Credential("mine".to_owned()));
             assert_eq!(told, is_lost);
         }
+    }
+
+    #[test]
+    fn registries_and_bindings_that_no_pod_names_are_told_of() {
+        let watches = Watches::new(Arc::default());
+        let registry = serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "mine"},
+            "spec": {"loginServer": "registry1.azurecr.io", "identity": {"managedIdentity": {}}},
+        }));
+        let registry = AttachedRegistry::parse(&registry.unwrap()).unwrap();
+        watches.view.set_registries([registry].into_iter().collect());
+        let binding = serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": "app", "namespace": "shop", "uid": "u"},
+            "spec": {"loginServer": "registry1.azurecr.io", "serviceAccountName": "puller"},
+        }));
+        let binding = AttachedRegistry::parse_binding(&binding.unwrap(), watches.view.other_cloud()).unwrap();
+        let here = [(binding.name().to_owned(), Arc::new(binding))].into();
+        watches.view.set_bindings_of("shop", Some(&here));
+        let mut told = watches.repositories.changes();
+        watches.pods_scanned();
+        let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert_eq!(told, ["mine", "shop/app"]);
     }
 
     /// Anybody who may annotate `ServiceAccounts` can have many change.

@@ -518,7 +518,7 @@ pub(super) mod tests {
         );
         let watches = &controller.parts.watches;
         let attached = watches.view.registries();
-        watches.repositories.scanned(&attached);
+        watches.repositories.scanned(attached.names());
         assert_eq!(right(&mine, &state), (PullRight::NotNamed, None));
         let labels = std::collections::BTreeMap::new();
         let pod = pod("myregistry.azurecr.io/team/app:1");

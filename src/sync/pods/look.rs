@@ -236,8 +236,7 @@ impl<'a> Look<'a> {
     }
 
     async fn scan_done(&self, begun: Instant) -> Result<(), Gone> {
-        let watches = &self.controller.watches;
-        watches.repositories.scanned(&watches.view.registries());
+        self.controller.watches.pods_scanned();
         self.send(Sighting::ScanDone { begun }).await
     }
 
