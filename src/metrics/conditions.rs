@@ -58,7 +58,7 @@ impl Collector for ConditionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut encoder = encoder.encode_descriptor(
             bare("pullpass_registry_condition"),
-            "1 for the status that a condition of an AcrRegistry has, with its reason, else 0 (leader only)",
+            "1 for the status that a condition of an AcrRegistry or an AcrPullBinding has, with its reason, else 0 (leader only)",
             None,
             MetricType::Gauge,
         )?;
