@@ -200,18 +200,16 @@ fn lags(world: &World, namespaces: &[String]) -> Result<Vec<i128>, Box<dyn Error
     for namespace in namespaces {
         let of_namespace = events
             .iter()
-            .filter(|event| {
-                text(event, "/objectRef/namespace") == namespace && text(event, "/verb") == "patch"
-            })
+            .filter(|event| text(event, "/objectRef/namespace") == namespace)
             .filter(|event| text(event, "/stage") == "ResponseComplete");
-        let first = |resource: &str| -> Result<Timestamp, Box<dyn Error>> {
+        let first = |verb: &str, resource: &str| -> Result<Timestamp, Box<dyn Error>> {
             let event = of_namespace
                 .clone()
-                .find(|event| text(event, "/objectRef/resource") == resource);
+                .find(|event| text(event, "/objectRef/resource") == resource && text(event, "/verb") == verb);
             let event = event.ok_or_else(|| format!("nobody has written {resource} in {namespace}"))?;
             Ok(text(event, "/stageTimestamp").parse()?)
         };
-        let (pod, secret) = (first("pods")?, first("secrets")?);
+        let (pod, secret) = (first("create", "pods")?, first("patch", "secrets")?);
         lags.push(secret.duration_since(pod).as_millis());
     }
     lags.sort_unstable();
