@@ -6,29 +6,15 @@ use std::sync::OnceLock;
 use pullpass_test_support::ControlPlane;
 use serde_json::{Value, json};
 
-use crate::cluster::{Test, cluster};
+use crate::cluster::Test;
+use crate::schemas;
 
 const SUBSCRIPTION: &str = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590";
 
 /// The shared control plane, with the custom resource.
 fn with_crd() -> Result<&'static ControlPlane, Box<dyn Error>> {
     static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
-    let cluster = cluster()?;
-    let installed = INSTALLED.get_or_init(|| {
-        let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
-        let apply = ["apply", "--server-side", "--validate=strict", "--filename", crd];
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            "--filename",
-            crd,
-        ];
-        let applied = cluster.run(&apply).and_then(|_| cluster.run(&wait));
-        applied.map(drop).map_err(|error| error.to_string())
-    });
-    installed.clone()?;
-    Ok(cluster)
+    schemas::with_crd(&INSTALLED, "manifests/base/crd.yaml")
 }
 
 fn registry(name: &str, spec: &Value) -> Value {
@@ -42,17 +28,8 @@ fn registry(name: &str, spec: &Value) -> Value {
 
 /// A spec that holds, with some of its fields changed; a field that is `null` goes.
 fn changed(change: &Value) -> Value {
-    let mut spec = json!({"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}});
-    if let (Some(fields), Some(changes)) = (spec.as_object_mut(), change.as_object()) {
-        for (field, value) in changes {
-            if value.is_null() {
-                fields.remove(field);
-            } else {
-                fields.insert(field.clone(), value.clone());
-            }
-        }
-    }
-    spec
+    let spec = json!({"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}});
+    schemas::changed(spec, change)
 }
 
 fn resource_id(name: &str) -> String {
@@ -118,12 +95,7 @@ fn sound_specs_are_accepted() -> Test {
         .map(|(index, spec)| registry(&format!("sound-{index}"), &changed(spec)))
         .collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    let created = cluster.run_with_input(
-        &["create", "--dry-run=server", "--filename", "-"],
-        &list.to_string(),
-    )?;
-    assert_eq!(created.stdout.lines().count(), specs.len(), "{created:?}");
-    assert_eq!(created.stderr, "");
+    assert_eq!(schemas::accepted(cluster, &list)?, specs.len());
     Ok(())
 }
 
@@ -412,12 +384,7 @@ fn rejects(change: &Value, field: &str, words: &str) -> Test {
 }
 
 fn refuses(object: &Value, place: &str, words: &str) -> Test {
-    let arguments = ["create", "--dry-run=server", "--filename", "-"];
-    match with_crd()?.run_with_input(&arguments, &object.to_string()) {
-        Ok(_) => Err(format!("accepted: {object}").into()),
-        Err(error) if [place, words].iter().all(|part| error.to_string().contains(part)) => Ok(()),
-        Err(error) => Err(format!("not in these words: {place} {words}\nbut: {error}").into()),
-    }
+    schemas::refuses(with_crd()?, object, place, words)
 }
 
 #[test]
@@ -448,16 +415,7 @@ fn kubectl_get_acr_tells_what_matters() -> Test {
         &status.to_string(),
     ])?;
     let table = cluster.run(&["get", "acr", name])?.stdout;
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .map(|line| {
-            line.split("  ")
-                .map(str::trim)
-                .filter(|cell| !cell.is_empty())
-                .collect()
-        })
-        .collect();
-    let [header, row] = &rows[..] else {
+    let [header, row] = &schemas::rows(&table)[..] else {
         return Err(table.into());
     };
     assert_eq!(
