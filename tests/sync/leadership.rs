@@ -14,11 +14,11 @@ use crate::world::{
     SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, replica, replica_by_way, text,
 };
 
-fn leads(replica: &Installation<'_>) -> Result<bool, Box<dyn Error>> {
+pub fn leads(replica: &Installation<'_>) -> Result<bool, Box<dyn Error>> {
     Ok(replica.metrics()?.lines().any(|line| line == "pullpass_leader 1"))
 }
 
-fn wait_until_it_leads(replica: &Installation<'_>) -> Test {
+pub fn wait_until_it_leads(replica: &Installation<'_>) -> Test {
     wait_for("a replica to lead", SOON, || match leads(replica) {
         Ok(true) => Ok(()),
         Ok(false) => Err("another one leads".to_owned()),

@@ -207,3 +207,76 @@ fn failed(reason: Reason, message: String) -> MintFailure {
         retry_after: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+    /// A client whose API server gives this token, and what it was asked.
+    fn client(token: &'static str) -> (Client, Asked) {
+        let asked = Asked::default();
+        let log = Arc::clone(&asked);
+        let server = tower::service_fn(move |request: Request<Body>| {
+            let log = Arc::clone(&log);
+            async move {
+                let path = request.uri().path().to_owned();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let mut answer: Value = serde_json::from_slice(&body).unwrap();
+                log.lock().unwrap().push((path, answer["spec"].clone()));
+                answer["status"] = json!({"token": token, "expirationTimestamp": "2026-11-28T10:00:00Z"});
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::io::Error>(Response::new(body))
+            }
+        });
+        (Client::new(server, "own"), asked)
+    }
+
+    #[tokio::test]
+    async fn a_token_is_for_the_audience_of_the_registrys_cloud() {
+        let account = Account {
+            namespace: "shop".to_owned(),
+            name: "puller".to_owned(),
+            own_namespace: "own".to_owned(),
+            app: Application {
+                client_id: "client".to_owned(),
+                tenant_id: "tenant".to_owned(),
+            },
+        };
+        let of_other_cloud = LoginServer::of_other_cloud("registry.contoso.com").unwrap();
+        for (login_server, audience) in [
+            (
+                "myregistry.azurecr.io".parse().unwrap(),
+                "api://AzureADTokenExchange",
+            ),
+            (
+                "myregistry.azurecr.us".parse().unwrap(),
+                "api://AzureADTokenExchangeUSGov",
+            ),
+            (
+                "myregistry.azurecr.cn".parse().unwrap(),
+                "api://AzureADTokenExchangeChina",
+            ),
+            (of_other_cloud, "api://AzureADTokenExchange"),
+        ] {
+            let (client, asked) = client("header.body.signature");
+            let identity = account.with_token(&client, &login_server).await.unwrap();
+            let expected = json!({"audiences": [audience], "expirationSeconds": 600});
+            let path = "/api/v1/namespaces/shop/serviceaccounts/puller/token".to_owned();
+            assert_eq!(*asked.lock().unwrap(), [(path, expected)], "{login_server}");
+            let MintIdentity::FederatedToken { app, token, subject } = identity else {
+                panic!("{identity:?}")
+            };
+            assert_eq!(app, account.app);
+            assert_eq!(token.expose(), "header.body.signature");
+            assert_eq!(subject, "system:serviceaccount:shop:puller");
+        }
+    }
+}
