@@ -1,10 +1,5 @@
 //! A cluster that can't be reached: the whole chain of causes is said, down to the one that tells what to repair.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "JSON without what is indexed fails the test"
-)]
-
 use std::error::Error;
 use std::fs;
 

@@ -190,7 +190,7 @@ fn wrong_labels_and_annotations_are_refused_by_name() -> Test {
     Ok(())
 }
 
-/// The ClusterRole that looks is in those that people have: the API server's own, and OpenShift's.
+/// The role for people who look: in the API server's own, and in that of another distribution for the whole cluster.
 #[test]
 fn a_role_to_look_is_in_the_roles_that_people_have() -> Test {
     let objects = chart(&json!({}))?;

@@ -224,11 +224,11 @@ fn each_fault_of_an_object_has_a_code_of_its_own() {
     ]);
 }
 
-fn distrusted() -> Known<Result<(), Distrust>> {
-    Ok(Err(Distrust {
+fn distrust() -> Distrust {
+    Distrust {
         entry: "always.pullpass.dev".to_owned(),
         reason: "invalid peer certificate: UnknownIssuer".to_owned(),
-    }))
+    }
 }
 
 #[test]
@@ -277,13 +277,13 @@ fn each_fault_of_the_webhook_has_a_code_of_its_own() {
             "WEBHOOK_CA_WRONG_ERROR",
             codes(|facts| {
                 facts.answer = Ok(Answer::of([], Some(refusal)));
-                facts.trust = distrusted();
+                facts.trust = Ok(Err(distrust()));
             }),
         ),
         // The entry that the dry run is about is trusted.
         (
             "WEBHOOK_CA_WRONG_ERROR",
-            codes(|facts| facts.trust = distrusted()),
+            codes(|facts| facts.trust = Ok(Err(distrust()))),
         ),
         (
             "WEBHOOK_NO_ENDPOINTS_ERROR",
