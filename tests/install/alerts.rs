@@ -134,7 +134,7 @@ fn registered() -> Result<String, Box<dyn Error>> {
 }
 
 /// The metrics that `docs/operations.md` lists.
-fn documented() -> Result<BTreeSet<String>, Box<dyn Error>> {
+pub fn documented() -> Result<BTreeSet<String>, Box<dyn Error>> {
     let text = fs::read_to_string(format!("{ROOT}/docs/operations.md"))?;
     Ok(text
         .lines()

@@ -8,10 +8,17 @@ use std::process::Command;
 use pullpass_test_support::Scratch;
 use serde_json::{Value, json};
 
+use crate::alerts::documented;
 use crate::render::{ROOT, Test, succeeded};
 use crate::sample::scrape;
 
 const DASHBOARD: &str = "manifests/components/monitoring/dashboard.json";
+
+/// Metrics that no panel shows, each with the reason.
+const LEFT_OUT: [(&str, &str); 1] = [(
+    "pullpass_credential_failing",
+    "the condition Ready of pullpass_registry_condition says the same, with its reason",
+)];
 
 /// What is not of a replica: the API server's metrics, and what Prometheus says of alerts.
 const OTHERS: [&str; 3] = [
@@ -100,6 +107,28 @@ fn every_panel_shows_something_of_a_busy_replica() -> Test {
             format!("promtool, of Debian's prometheus, can't be started (tests/setup installs it): {error}")
         })?;
     succeeded("promtool test rules", &output)?;
+    Ok(())
+}
+
+/// A metric that is added is shown too, or says here why not.
+#[test]
+fn every_metric_is_shown_or_left_out_on_purpose() -> Test {
+    let dashboard = dashboard()?;
+    let expressions: Vec<_> = panels(&dashboard)
+        .into_iter()
+        .filter_map(|panel| panel.get("targets")?.as_array())
+        .flatten()
+        .map(|target| text(target, "/expr"))
+        .collect();
+    let is_shown = |metric: &str| {
+        let ends = [format!("{metric}{{"), format!("{metric}_bucket{{")];
+        let mut expressions = expressions.iter();
+        expressions.any(|expression| ends.iter().any(|end| expression.contains(end)))
+    };
+    for metric in documented()? {
+        let reason = LEFT_OUT.iter().find(|(left_out, _)| *left_out == metric);
+        assert_ne!(is_shown(&metric), reason.is_some(), "{metric}: {reason:?}");
+    }
     Ok(())
 }
 
