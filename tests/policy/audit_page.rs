@@ -18,11 +18,47 @@ const REFUSED: &str = "Entra ID refuses the identity: AADSTS7000222: The provide
                        --client-secret-file password`";
 const TITLE: &str = "Pull secrets for Azure Container Registry";
 
-/// Writes the page of a cluster to a file.
+/// Somebody who may read what the page is made of, which no Secret is.
+fn reader(cluster: &ControlPlane) -> Result<PathBuf, Box<dyn Error>> {
+    let roles = format!("{}/manifests/base/people.yaml", env!("CARGO_MANIFEST_DIR"));
+    cluster.run(&["apply", "--filename", &roles])?;
+    cluster.run(&["create", "serviceaccount", "reader", "--namespace=web"])?;
+    // The ClusterRole view is filled by a controller that does not run here.
+    let resources = "--resource=pods,namespaces,serviceaccounts";
+    cluster.run(&[
+        "create",
+        "clusterrole",
+        "reader",
+        "--verb=get,list,watch",
+        resources,
+    ])?;
+    for role in ["reader", "pullpass-view"] {
+        let (binding, role) = (format!("reader-{role}"), format!("--clusterrole={role}"));
+        let account = "--serviceaccount=web:reader";
+        cluster.run(&["create", "clusterrolebinding", &binding, &role, account])?;
+    }
+    let may = |verb: &str, what: &str| {
+        let may = cluster.may(
+            "system:serviceaccount:web:reader",
+            verb,
+            what,
+            &["--all-namespaces"],
+        );
+        may.map_err(|error| error.to_string())
+    };
+    wait_for("the roles to be known", SOON, || {
+        let is_known = may("list", "pods")? && may("list", "acrregistries.pullpass.dev")?;
+        is_known.then_some(()).ok_or_else(|| "not yet".to_owned())
+    })?;
+    assert!(!may("get", "secrets")?);
+    Ok(cluster.service_account_kubeconfig("web", "reader")?)
+}
+
+/// Writes the page of a cluster to a file, with the rights of a reader.
 fn page(cluster: &ControlPlane, directory: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let output = Command::new(env!("CARGO_BIN_EXE_pullpass"))
         .args(["audit", "--output", "html", "--kubeconfig"])
-        .arg(cluster.kubeconfig())
+        .arg(reader(cluster)?)
         .output()?;
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let file = directory.join("report.html");

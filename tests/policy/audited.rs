@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use crate::world::{Test, list, namespace, with_written_index};
 
+const HOSTILE_IMAGES: [&str; 2] = [
+    "</bdi><script>document.title='broken'</script>",
+    "<img src=x onerror=document.title='broken'>.azurecr.io/app",
+];
+
 /// The UID of a Deployment's `ReplicaSet`.
 pub fn uid(deployment: &str) -> String {
     let number = deployment.bytes().fold(0_u64, |number, byte| {
@@ -134,6 +139,14 @@ pub fn cluster(message: &str) -> Result<ControlPlane, Box<dyn Error>> {
         namespace(&cluster, name, &json!({}))?;
         pods.extend((0..count).map(|number| pod(name, deployment, number, registry, secret)));
     }
+    // References that anybody can write, and that are on no registry of Azure.
+    pods.extend(HOSTILE_IMAGES.iter().enumerate().map(|(number, image)| {
+        let mut pod = pod("web", "hostile", number, "any", None);
+        if let Some(named) = pod.pointer_mut("/spec/containers/0/image") {
+            *named = json!(image);
+        }
+        pod
+    }));
     cluster.apply(&list(&pods))?;
     // Only now: nobody answers the API server.
     let webhook = format!("{}/manifests/base/webhook.yaml", env!("CARGO_MANIFEST_DIR"));
