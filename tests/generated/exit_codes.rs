@@ -20,6 +20,7 @@ fn clause(text: &str) -> (String, String) {
         .collect();
     let rest = match rest.join(" ") {
         rest if rest.is_empty() => "success".to_owned(),
+        rest if rest.starts_with("also ") => format!("success, {rest}"),
         rest => rest,
     };
     (codes.join(", "), rest)
