@@ -255,18 +255,24 @@ mod tests {
     #[test]
     fn rare_looks_at_all_pods_forget_no_repository() {
         let begin = Instant::now();
-        for (interval, timeout) in [
-            (Duration::from_mins(10), SEEN_TIMEOUT),
-            (Duration::from_hours(24), Duration::from_hours(48)),
-            (Duration::MAX, Duration::MAX),
+        for (interval, kept, gone) in [
+            (
+                Duration::from_mins(10),
+                Duration::from_mins(119),
+                Some(SEEN_TIMEOUT),
+            ),
+            (
+                Duration::from_hours(24),
+                Duration::from_hours(47),
+                Some(Duration::from_hours(48)),
+            ),
+            (Duration::MAX, Duration::from_hours(1000), None),
         ] {
             let repositories = Repositories::seen_every(interval);
             repositories.note("mine", "app", begin);
-            let last = begin.checked_add(timeout - Duration::from_secs(1));
-            let last = last.unwrap_or(begin + Duration::from_hours(1000));
-            assert_eq!(repositories.of_at("mine", last), ["app"], "{interval:?}");
-            if let Some(end) = begin.checked_add(timeout) {
-                assert_eq!(repositories.of_at("mine", end), [""; 0], "{interval:?}");
+            assert_eq!(repositories.of_at("mine", begin + kept), ["app"], "{interval:?}");
+            if let Some(gone) = gone {
+                assert_eq!(repositories.of_at("mine", begin + gone), [""; 0], "{interval:?}");
             }
         }
     }
