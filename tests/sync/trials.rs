@@ -7,6 +7,7 @@ use pullpass_test_support::Login;
 use serde_json::{Value, json};
 
 use crate::client::pull;
+use crate::pull_rights::wait_for_right;
 use crate::world::{Test, World, cluster_of_its_own, pull_secret, replica, shared, text, wait_for_looks};
 
 /// Gives the registry a repository-scoped token.
@@ -124,7 +125,7 @@ fn a_token_is_not_ready_while_the_registry_is_away() -> Test {
 #[test]
 fn the_next_leader_finds_a_token_that_was_disabled() -> Result<(), Box<dyn Error>> {
     let cluster = cluster_of_its_own()?;
-    let mut world = World::start(&cluster, 1, |_| {})?;
+    let mut world = World::start(&cluster, 2, |_| {})?;
     let login = world.login()?;
     put_token(&world, &login, "hunter2", false)?;
     give(&world, &login, "hunter2")?;
@@ -132,10 +133,13 @@ fn the_next_leader_finds_a_token_that_was_disabled() -> Result<(), Box<dyn Error
     world.wait_for_reason(&login, "Minted")?;
     let namespace = world.namespace_in_need(&login)?;
     let before = world.wait_for_secret(&namespace, &login)?;
+    // A Pod names a repository now, about which the registry is asked in the same way, once.
+    wait_for_right(&world, &login, "True")?;
     let calls = || world.azure.counts().calls_at(Step::Token, &login.host);
     let tried = calls();
 
     put_token(&world, &login, "hunter2", true)?;
+    wait_for_looks(&world)?;
     assert_eq!(calls(), tried, "it is asked about hourly");
     world.pullpass.process().kill()?;
     let _next = replica(&cluster, &world.azure)?;
