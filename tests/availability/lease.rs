@@ -13,8 +13,13 @@ use crate::world::{OWN_NAMESPACE, SOON, Test, text};
 /// When a leader that could not renew its Lease stops acting, counted from its last renewal.
 const STOPS: SignedDuration = SignedDuration::from_secs(10);
 
+/// Who waits for the end of a Lease looks every second, and counts from when it saw the last renewal.
+const LATE: SignedDuration = SignedDuration::from_secs(10);
+
 pub struct Lease {
     pub holder: String,
+    /// When its holder took it.
+    pub acquired: Timestamp,
     pub renewed: Timestamp,
     /// When it ends if nobody renews it.
     pub ends: Timestamp,
@@ -28,9 +33,17 @@ pub fn lease(cluster: &ControlPlane) -> Result<Lease, Box<dyn Error>> {
     let renewed: Timestamp = text(&lease, "/spec/renewTime").parse()?;
     Ok(Lease {
         holder: text(&lease, "/spec/holderIdentity").to_owned(),
+        acquired: text(&lease, "/spec/acquireTime").parse()?,
         renewed,
         ends: renewed + SignedDuration::from_secs(duration.ok_or("it has no duration")?),
     })
+}
+
+/// Checks that the Lease was taken soon after this expiry. It says itself when, however long the test took to look.
+pub fn expect_taken_soon_after(cluster: &ControlPlane, ends: Timestamp) -> Test {
+    let late = lease(cluster)?.acquired.duration_since(ends);
+    assert!(late < LATE, "{late:?} after the end of the Lease");
+    Ok(())
 }
 
 /// Looks on until the Lease was renewed so many times; it must stay with its holder and never go back in time.

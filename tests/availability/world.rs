@@ -230,20 +230,23 @@ impl World {
     /// How often Entra ID and the registries were asked for these registries' credentials, and how many credentials these
     /// replicas have written.
     pub fn minting(&self, logins: [&Login; 2], replicas: [&Replica; 2]) -> Result<Minting, Box<dyn Error>> {
-        let counts = self.azure.counts();
-        let [mut tokens, mut exchanges, mut written] = [0; 3];
-        for login in logins {
-            tokens += counts.calls_at(Step::EntraToken, &login.tenant);
-            exchanges += counts.calls_at(Step::Exchange, &login.host);
-        }
+        let calls = self.calls(logins);
+        let mut written = 0;
         for replica in replicas {
             written += u64::try_from(self.credentials_written_by(replica)?.len())?;
         }
-        Ok(Minting {
-            tokens,
-            exchanges,
-            written,
-        })
+        Ok(Minting { written, ..calls })
+    }
+
+    /// The same, without what was written: that takes no time.
+    pub fn calls(&self, logins: [&Login; 2]) -> Minting {
+        let counts = self.azure.counts();
+        let mut calls = Minting::default();
+        for login in logins {
+            calls.tokens += counts.calls_at(Step::EntraToken, &login.tenant);
+            calls.exchanges += counts.calls_at(Step::Exchange, &login.host);
+        }
+        calls
     }
 
     /// Waits until as many credentials were written since then as calls were made: a replica that minted without leading
