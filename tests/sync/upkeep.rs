@@ -1,7 +1,6 @@
 //! Pull secrets are where they should be, and nowhere else.
 
 use std::error::Error;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use pullpass_emulator::Step;
@@ -9,7 +8,9 @@ use pullpass_test_support::{Login, wait_for};
 use serde_json::{Value, json};
 
 use crate::pull_rights::wait_for_right;
-use crate::world::{Test, World, cluster_of_its_own, eager_for, make_namespaces, pull_secret, shared, text};
+use crate::world::{
+    SOON, Test, World, cluster_of_its_own, eager_for, make_namespaces, pull_secret, shared, text,
+};
 
 #[test]
 fn detaching_leaves_no_secret_anywhere() -> Test {
@@ -151,7 +152,7 @@ fn nothing_is_written_over_and_over() -> Test {
     let before = objects()?;
     let written = writes(world, &namespace, &login)?;
     // It is applied again at each look at everything, which changes nothing.
-    wait_for("three looks at everything", Duration::from_secs(30), || {
+    wait_for("three looks at everything", SOON, || {
         writes(world, &namespace, &login).is_ok_and(|now| now >= written + 3)
     })?;
     assert_eq!(objects()?, before);
