@@ -1,6 +1,7 @@
 //! `pullpass audit --output openreports`: Reports that the API server and the Go types of openreports.io take.
 
 use std::error::Error;
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -154,8 +155,9 @@ fn the_component_keeps_reports(cluster: &ControlPlane, reader: &Path) -> Test {
     );
     cluster.run(&["apply", "--filename", rights])?;
     let mut pullpass = pullpass(cluster).flag("--reports").start()?;
+    let log = pullpass.process().stderr().to_owned();
     wait_for("the log to say that there is no definition", SOON, || {
-        let log = pullpass.process().log_tail();
+        let log = fs::read_to_string(&log).map_err(|error| error.to_string())?;
         log.contains(undefined).then_some(()).ok_or(log)
     })?;
     define(cluster)?;
@@ -176,8 +178,8 @@ fn the_component_keeps_reports(cluster: &ControlPlane, reader: &Path) -> Test {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": [report]});
         assert!(decode(reader, &list)?.status.success(), "{list:#}");
     }
-    let said = pullpass.process().log_tail().matches(undefined).count();
-    assert_eq!(said, 1, "{}", pullpass.process().log_tail());
+    let log = fs::read_to_string(&log)?;
+    assert_eq!(log.matches(undefined).count(), 1, "{log}");
 
     // What does not change is not written again, and a workload without Pods has no Report.
     let before = kept(cluster, "reports", "nightly")?;
