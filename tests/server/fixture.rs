@@ -67,8 +67,14 @@ impl Fixture {
         Self::start_with(limits, None)
     }
 
+    /// Bodies may stop for as long as a busy machine takes for hundreds of connections.
     pub fn start_one_at_a_time() -> Self {
-        Self::begin(Limits::default(), BodyLimits::default(), None, 1)
+        let bodies = BodyLimits {
+            idle_timeout: Duration::from_hours(1),
+            read_timeout: Duration::from_hours(1),
+            ..BodyLimits::default()
+        };
+        Self::begin(Limits::default(), bodies, None, 1)
     }
 
     pub fn start_with(limits: Limits, clients: Option<&Authority>) -> Self {
