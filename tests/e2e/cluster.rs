@@ -11,7 +11,7 @@ use pullpass_test_support::{
 pub type Test = Result<(), Box<dyn Error>>;
 
 /// Only bounds how long a broken test takes.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_mins(2);
 
 /// The control plane.
 pub fn cluster() -> Result<&'static ControlPlane, Box<dyn Error>> {

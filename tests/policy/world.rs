@@ -15,7 +15,7 @@ use crate::generated::hosts;
 pub type Test = Result<(), Box<dyn Error>>;
 
 /// Only bounds how long a broken test takes.
-pub const SOON: Duration = Duration::from_mins(1);
+pub const SOON: Duration = Duration::from_mins(2);
 
 const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.yaml");
 

@@ -18,7 +18,7 @@ use crate::scratch::Scratch;
 use crate::wait::{free_port, wait_for};
 
 /// Generous, since it only bounds how long a broken start takes to be noticed.
-pub(crate) const READY: Duration = Duration::from_secs(30);
+pub(crate) const READY: Duration = Duration::from_mins(2);
 /// What a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 const CERTIFICATE: &str = "tls.crt";

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 type Test = Result<(), Box<dyn Error>>;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(2);
 
 const DEPLOYMENT: &str = r"
 apiVersion: apps/v1

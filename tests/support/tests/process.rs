@@ -11,7 +11,7 @@ use pullpass_test_support::{Error as SupportError, Scratch, Signal, Supervised, 
 
 type Test = Result<(), Box<dyn Error>>;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(2);
 
 /// A shell script that says when it listens to signals.
 fn script(text: &str) -> Command {
