@@ -309,9 +309,13 @@ impl RegistryController {
     ) -> Result<(), CallError> {
         let name = object.name_any();
         // Nothing else of the object is kept while the next calls are under way: its owner chooses how long it is.
-        let before = match call(api.get_opt(&name)).await? {
-            Some(live) => live.status().cloned().unwrap_or_default(),
-            None => return Ok(()),
+        let (before, version) = match call(api.get_opt(&name)).await? {
+            Some(live) if live.meta().uid == object.meta().uid => (
+                live.status().cloned().unwrap_or_default(),
+                live.resource_version(),
+            ),
+            // One that was created since under its name has a look of its own, and none of these facts.
+            Some(_) | None => return Ok(()),
         };
         let status = next_status(&before, object.meta().generation, facts, now);
         let metrics = &self.parts.metrics.registries;
@@ -319,7 +323,9 @@ impl RegistryController {
         if status == before {
             return Ok(());
         }
-        let patch = Patch::Merge(json!({"status": status::as_patch(&status)}));
+        // It may be deleted and created again before the patch arrives, too.
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": status::as_patch(&status)});
+        let patch = Patch::Merge(patch);
         call(api.patch_status(&name, &PatchParams::default(), &patch)).await?;
         for condition in &status.conditions {
             let mut known = before.conditions.iter();

@@ -2,21 +2,25 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
-use kube::Client;
 use kube::client::Body;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher;
+use kube::{Api, Client};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+use super::credential_state::CredentialState;
+use super::domains::Domains;
+use super::pull_right::PullRight;
 use super::refresh::{DEFAULT_FRACTION, LastAttempt, RefreshPlan, interval_left, plan};
+use super::status::StatusFacts;
 use super::{Parts, RegistryController, WorkloadIdentityEnv, follow};
 use crate::api::acr_registry::AcrRegistry;
 use crate::azure::entra::Entra;
@@ -27,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::{Credentials, Seen, Version, Written};
 use crate::sync::held_credential::HeldCredential;
+use crate::sync::secrets::Tally;
 use crate::sync::watches::Watches;
 use crate::view::View;
 
@@ -246,14 +251,20 @@ pub(super) fn controller(registry: &AttachedRegistry, code: u16, answer: &Value)
 /// The same, where the answer depends on the call.
 pub(super) fn controller_of(
     registry: &AttachedRegistry,
-    answer: impl Fn(&http::Request<Body>) -> (u16, String) + Send + 'static,
+    answer: impl Fn(&http::Request<Vec<u8>>) -> (u16, String) + Send + Sync + 'static,
 ) -> RegistryController {
+    let answer = Arc::new(answer);
     let server = tower::service_fn(move |request: http::Request<Body>| {
-        let (code, body) = answer(&request);
-        let response = http::Response::builder()
-            .status(code)
-            .body(Body::from(body.into_bytes()));
-        std::future::ready(Ok::<_, std::io::Error>(response.unwrap()))
+        let answer = Arc::clone(&answer);
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect_bytes().await?.to_vec();
+            let (code, body) = answer(&http::Request::from_parts(parts, body));
+            let response = http::Response::builder()
+                .status(code)
+                .body(Body::from(body.into_bytes()));
+            Ok::<_, kube::Error>(response.unwrap())
+        }
     });
     controller_with(registry, Client::new(server, "own"))
 }
@@ -312,4 +323,45 @@ async fn messages_that_were_missed_are_about_all_objects() {
     assert_eq!(next(4).await, ["mine", "mine", "mine", "yours"]);
     drop(sender);
     assert_eq!(next(1).await, [""; 0]);
+}
+
+/// One that was deleted and created again under its name has a look of its own.
+#[tokio::test]
+async fn a_status_is_written_on_the_object_that_was_looked_at() {
+    let object = |uid: &str| -> AcrRegistry {
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry",
+            "metadata": {"name": "mine", "uid": uid, "resourceVersion": "7", "generation": 1},
+            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"anonymous": {}}},
+        }))
+        .unwrap()
+    };
+    let mine = AttachedRegistry::parse(&object("a")).unwrap();
+    for (live, expected) in [("a", vec![json!("7")]), ("b", vec![])] {
+        let (patches, known) = (Arc::<Mutex<Vec<Value>>>::default(), json!(object(live)));
+        let seen = Arc::clone(&patches);
+        let controller = controller_of(&mine, move |request| {
+            if *request.method() == http::Method::PATCH {
+                let patch: Value = serde_json::from_slice(request.body()).unwrap();
+                seen.lock()
+                    .unwrap()
+                    .push(patch["metadata"]["resourceVersion"].clone());
+            }
+            (200, known.to_string())
+        });
+        let facts = StatusFacts {
+            registry: "mine",
+            pull_secret: "pullpass-mine",
+            own_namespace: "own",
+            credential: &CredentialState::anonymous(&mine),
+            tally: &Tally::default(),
+            pull_right: &PullRight::NotNeeded,
+            domains: &Domains::None,
+        };
+        let api: Api<AcrRegistry> = Api::all(controller.parts.client.clone());
+        let looked_at = object("a");
+        let written = controller.write_status_of(&api, &looked_at, &facts, Timestamp::now());
+        written.await.unwrap();
+        assert_eq!(*patches.lock().unwrap(), expected, "{live}");
+    }
 }
