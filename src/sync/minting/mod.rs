@@ -155,10 +155,10 @@ impl RegistryController {
                 .inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
             future::ready(read.ok())
         };
-        let changed = with_backoff(watcher(registries, config.clone()))
+        let events = with_backoff(watcher(registries, config.clone()))
             .filter_map(readable)
-            .reflect(writer)
-            .applied_objects()
+            .reflect(writer);
+        let changed = stored_objects(events, reader.clone())
             .predicate_filter(predicates::generation, PredicateConfig::default());
         let by_secret = reader.clone();
         let users_of = move |secret: Secret| -> Vec<ObjectRef<AcrRegistry>> {
@@ -409,6 +409,27 @@ where
             None => all_of(&store),
         };
         stream::iter(objects)
+    })
+}
+
+/// The objects that a watch brings, once the store has them. It takes those of a list when the list is complete, and one that is
+/// looked for before is not found, and forgotten.
+fn stored_objects<K, S>(events: S, store: Store<K>) -> impl stream::Stream<Item = watcher::Result<K>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    S: stream::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+{
+    events.flat_map(move |event| {
+        let (one, listed) = match event {
+            Ok(watcher::Event::Apply(object)) => (Some(Ok(object)), Vec::new()),
+            Ok(watcher::Event::InitDone) => (None, store.state()),
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::Delete(_)) => {
+                (None, Vec::new())
+            }
+            Err(error) => (Some(Err(error)), Vec::new()),
+        };
+        let listed = listed.into_iter().map(|object| Ok(K::clone(&object)));
+        stream::iter(one.into_iter().chain(listed))
     })
 }
 

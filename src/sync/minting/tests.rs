@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use kube::client::Body;
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::{Api, Client, ResourceExt};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -21,7 +21,7 @@ use super::domains::Domains;
 use super::pull_right::PullRight;
 use super::refresh::{DEFAULT_FRACTION, LastAttempt, RefreshPlan, interval_left, plan};
 use super::status::StatusFacts;
-use super::{Parts, RegistryController, WorkloadIdentityEnv, follow};
+use super::{Parts, RegistryController, WorkloadIdentityEnv, follow, stored_objects};
 use crate::api::acr_registry::AcrRegistry;
 use crate::azure::entra::Entra;
 use crate::azure::mint::Minter;
@@ -364,4 +364,49 @@ async fn a_status_is_written_on_the_object_that_was_looked_at() {
         written.await.unwrap();
         assert_eq!(*patches.lock().unwrap(), expected, "{live}");
     }
+}
+
+/// A list may come in pages, or object by object, and a controller works meanwhile.
+#[tokio::test]
+async fn objects_of_a_list_are_told_of_when_the_store_has_them() {
+    let object = |name: &str, generation: i64| -> AcrRegistry {
+        serde_json::from_value(json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry",
+            "metadata": {"name": name, "generation": generation},
+            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"anonymous": {}}},
+        }))
+        .unwrap()
+    };
+    let (reader, writer) = reflector::store();
+    let events = [
+        watcher::Event::Init,
+        watcher::Event::InitApply(object("a", 1)),
+        watcher::Event::InitApply(object("b", 1)),
+        watcher::Event::InitDone,
+        watcher::Event::Apply(object("c", 1)),
+        watcher::Event::Init,
+        watcher::Event::InitApply(object("a", 1)),
+        watcher::Event::InitApply(object("b", 2)),
+        watcher::Event::InitApply(object("d", 1)),
+        watcher::Event::InitDone,
+    ];
+    let events = futures::stream::iter(events.map(Ok)).reflect(writer);
+    let told = stored_objects(events, reader.clone())
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let mut told = pin!(told);
+    let mut seen = Vec::new();
+    while let Some(Ok(object)) = told.next().await {
+        let stored = reader.get(&ObjectRef::from_obj(&object));
+        let stored = stored.map(|stored| stored.metadata.generation);
+        assert_eq!(stored, Some(object.metadata.generation), "{object:?}");
+        seen.push(format!(
+            "{} {}",
+            object.name_any(),
+            object.metadata.generation.unwrap_or_default()
+        ));
+    }
+    // Each list has its objects in any order.
+    seen[..2].sort();
+    seen[3..].sort();
+    assert_eq!(seen, ["a 1", "b 1", "c 1", "b 2", "d 1"]);
 }

@@ -25,7 +25,7 @@ use super::series::Series;
 use super::status::StatusFacts;
 use super::{
     MIN_REQUEUE_INTERVAL, MintFailure, Parsed, RETRY_INTERVAL, RegistryController, StatusOwner, all_of,
-    follow,
+    follow, stored_objects,
 };
 use crate::api::acr_pull_binding::{AcrPullBinding, AcrPullBindingSpec};
 use crate::api::acr_registry::AcrRegistryStatus;
@@ -113,10 +113,10 @@ impl BindingController {
             });
             future::ready(read.ok())
         };
-        let changed = with_backoff(follow_long(bindings))
+        let events = with_backoff(follow_long(bindings))
             .filter_map(readable)
-            .reflect(writer)
-            .applied_objects()
+            .reflect(writer);
+        let changed = stored_objects(events, reader.clone())
             .predicate_filter(predicates::generation, PredicateConfig::default());
         let watches = Arc::clone(&parts.watches);
         let seen = follow(watches.repositories.changes(), reader.clone(), |key: String| {
