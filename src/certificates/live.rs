@@ -18,6 +18,8 @@ pub struct LiveWebhook {
 pub struct Live {
     /// The object's identity: one that was recreated is another.
     pub uid: String,
+    /// The version of the object that this is read from.
+    pub version: Option<String>,
     /// Its webhooks.
     pub webhooks: Vec<LiveWebhook>,
 }
@@ -26,6 +28,7 @@ impl Live {
     /// What a configuration publishes; nothing where it has no webhooks.
     pub fn of(configuration: MutatingWebhookConfiguration) -> Option<Self> {
         let uid = configuration.metadata.uid.unwrap_or_default();
+        let version = configuration.metadata.resource_version;
         let webhooks: Vec<_> = configuration
             .webhooks
             .into_iter()
@@ -35,7 +38,16 @@ impl Live {
                 bundle: webhook.client_config.ca_bundle.unwrap_or_default().0,
             })
             .collect();
-        (!webhooks.is_empty()).then_some(Self { uid, webhooks })
+        (!webhooks.is_empty()).then_some(Self {
+            uid,
+            version,
+            webhooks,
+        })
+    }
+
+    /// Whether both say the same, be it in another version.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.uid, &self.webhooks) == (&other.uid, &other.webhooks)
     }
 
     /// Whether every webhook has this bundle.

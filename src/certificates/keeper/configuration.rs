@@ -100,15 +100,23 @@ async fn take(
 
 fn set(live: &watch::Sender<Option<Live>>, object: Option<MutatingWebhookConfiguration>) {
     let now = object.and_then(Live::of);
-    live.send_if_modified(|known| {
-        let changed = *known != now;
-        *known = now;
-        changed
-    });
+    live.send_if_modified(|known| replace(known, now));
+}
+
+/// Replaces what is known; says whether that changes what is published.
+fn replace(known: &mut Option<Live>, now: Option<Live>) -> bool {
+    let is_same = match (&*known, &now) {
+        (Some(known), Some(now)) => known.says_the_same(now),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    *known = now;
+    !is_same
 }
 
 /// Writes the bundle into every webhook that the configuration had when it was read. The result is known
-/// immediately, whatever becomes of the watch.
+/// immediately, whatever becomes of the watch, unless that told of something else meanwhile: it may be newer than the
+/// result, and is not told again.
 pub(super) async fn publish(
     client: &Client,
     name: &str,
@@ -120,6 +128,10 @@ pub(super) async fn publish(
     let patch = Patch::Apply(known.patch(name, bundle));
     let parameters = PatchParams::apply(MANAGER).force();
     let patched = configurations.patch(name, &parameters, &patch);
-    set(live, Some(call("caBundle can't be written", patched).await?));
+    let now = Live::of(call("caBundle can't be written", patched).await?);
+    live.send_if_modified(|current| {
+        let is_known = |current: &Live| current.version == known.version;
+        current.as_ref().is_some_and(is_known) && replace(current, now)
+    });
     Ok(())
 }

@@ -255,7 +255,14 @@ impl OwnCertificate {
                 secret.map_or(KnownSecret::Absent, |secret| KnownSecret::There(Arc::new(secret)))
             }
         };
-        self.seen.send_replace(known);
+        // Anything else that the watch told meanwhile may be newer than the answer, and is not told again.
+        self.seen.send_if_modified(|current| {
+            let is_decided_on = current.is_same(seen);
+            if is_decided_on {
+                *current = known;
+            }
+            is_decided_on
+        });
         Ok(Duration::ZERO)
     }
 }

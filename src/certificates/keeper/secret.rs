@@ -28,6 +28,19 @@ pub(super) enum KnownSecret {
     There(Arc<Secret>),
 }
 
+impl KnownSecret {
+    /// Whether both are the same version of the Secret, or that there is none.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Absent, Self::Absent) => true,
+            (Self::There(known), Self::There(other)) => {
+                known.metadata.resource_version == other.metadata.resource_version
+            }
+            (Self::Unknown | Self::Absent | Self::There(_), _) => false,
+        }
+    }
+}
+
 impl fmt::Debug for KnownSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,13 +66,7 @@ pub(super) async fn follow(client: &Client, namespace: &str, seen: &watch::Sende
     while let Some(secret) = changes.next().await {
         let now = secret.map_or(KnownSecret::Absent, |secret| KnownSecret::There(Arc::new(secret)));
         seen.send_if_modified(|known| {
-            let is_known = match (&*known, &now) {
-                (KnownSecret::Absent, KnownSecret::Absent) => true,
-                (KnownSecret::There(known), KnownSecret::There(now)) => {
-                    known.metadata.resource_version == now.metadata.resource_version
-                }
-                (KnownSecret::Unknown | KnownSecret::Absent | KnownSecret::There(_), _) => false,
-            };
+            let is_known = known.is_same(&now);
             *known = now;
             !is_known
         });

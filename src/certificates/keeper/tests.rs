@@ -11,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Frame};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -47,10 +48,14 @@ fn client(answers: impl IntoIterator<Item = AnswerBody>) -> Client {
 }
 
 fn configuration(bundle: &str) -> Value {
+    configuration_at("7", bundle)
+}
+
+fn configuration_at(version: &str, bundle: &str) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "pullpass", "uid": "uid", "resourceVersion": "7"},
+        "metadata": {"name": "pullpass", "uid": "uid", "resourceVersion": version},
         "webhooks": [{
             "name": "pods.pullpass.dev",
             "clientConfig": {"caBundle": k8s_openapi::ByteString(bundle.as_bytes().to_vec())},
@@ -91,6 +96,61 @@ async fn a_published_bundle_is_known_without_the_watch() {
         .await
         .unwrap();
     assert!(publishes(&live, "published"));
+}
+
+#[tokio::test]
+async fn an_answer_does_not_replace_a_bundle_of_a_later_event() {
+    let read = |version: &str, bundle: &str| {
+        Live::of(serde_json::from_value(configuration_at(version, bundle)).unwrap()).unwrap()
+    };
+    let known = read("7", "old");
+    // Somebody wiped the bundle, or put back what was there before, while the answer was under way.
+    for later in [Some(read("9", "wiped")), Some(read("9", "old")), None] {
+        let client = client([whole(&configuration_at("8", "published"))]);
+        let live = watch::Sender::new(later.clone());
+        configuration::publish(&client, "pullpass", &live, &known, "published")
+            .await
+            .unwrap();
+        assert_eq!(*live.borrow(), later);
+    }
+}
+
+/// The Secret in a version, as an API server answers with it.
+fn secret_at(version: &str) -> Secret {
+    let mut secret = CertificateAction::Create
+        .state(&host(SERVICE, "own"), Timestamp::now())
+        .unwrap()
+        .unwrap()
+        .secret("own");
+    secret.metadata.resource_version = Some(version.to_owned());
+    secret
+}
+
+#[tokio::test]
+async fn an_answer_does_not_replace_a_secret_of_a_later_event() {
+    for (told, expected) in [(None, "8"), (Some("9"), "9")] {
+        let answer = serde_json::to_value(secret_at("8")).unwrap();
+        let own = OwnCertificate::new(
+            client([whole(&answer)]),
+            "own",
+            "pullpass",
+            SignedDuration::ZERO,
+            Arc::new(Timestamp::now),
+        );
+        // It decides on a Secret that is not there, and hears of this one while it creates its own.
+        own.seen.send_replace(told.map_or(KnownSecret::Absent, |version| {
+            KnownSecret::There(Arc::new(secret_at(version)))
+        }));
+        let wait = own
+            .step(&KnownSecret::Absent, None, &watch::Sender::new(None))
+            .await
+            .unwrap();
+        assert_eq!(wait, Duration::ZERO);
+        let KnownSecret::There(known) = own.seen.borrow().clone() else {
+            panic!("there is one");
+        };
+        assert_eq!(known.metadata.resource_version.as_deref(), Some(expected));
+    }
 }
 
 #[tokio::test]

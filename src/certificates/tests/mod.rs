@@ -26,6 +26,7 @@ pub(super) fn live(bundle: &str) -> Live {
     };
     Live {
         uid: "uid".to_owned(),
+        version: None,
         webhooks: vec![webhook("pods.pullpass.dev"), webhook("always.pullpass.dev")],
     }
 }
