@@ -126,27 +126,33 @@ impl Watches {
             ),
             self.follow_service_accounts(
                 followed(follow_long(Api::<ServiceAccount>::all(client.clone())))
-                    .inspect(|event| self.tell_bindings_of(event)),
+                    .inspect(|event| self.tell_bindings_of(event, &readiness.service_accounts)),
                 &readiness.service_accounts,
             ),
         );
     }
 
-    /// Tells of the bindings whose ServiceAccount came, changed or went: it says which identity they pull as.
-    ///
-    /// Of what changed while the watch was interrupted it tells nothing: which annotations a ServiceAccount had before is not
-    /// kept. Each look at a binding reads its ServiceAccount from the API server, and there is one at least every
-    /// `--resync-interval`, which is how long a change can stay unseen.
-    fn tell_bindings_of(&self, event: &Event<ServiceAccount>) {
-        let (Event::Apply(account) | Event::Delete(account)) = event else {
-            return;
+    /// Tells of the bindings whose ServiceAccount came, changed or went: it says which identity they pull as. Any may have, where a
+    /// list follows another: how it was before is not kept.
+    fn tell_bindings_of(&self, event: &Event<ServiceAccount>, were_listed: &AtomicBool) {
+        let told = |binding: &AttachedRegistry| Change::Binding(binding.name().to_owned());
+        let changes = match event {
+            Event::Apply(account) | Event::Delete(account) => {
+                let name = account.name_any();
+                let here = self.view.bindings_in(&account.namespace().unwrap_or_default());
+                let here = here.iter().flat_map(|here| here.values());
+                here.filter(|binding| binding.identity().is_account(&name))
+                    .map(|binding| told(binding))
+                    .collect()
+            }
+            Event::InitDone if were_listed.load(Ordering::Acquire) => {
+                let all = self.view.bindings();
+                let all = all.iter().flat_map(|here| here.values());
+                all.map(|binding| told(binding)).collect()
+            }
+            Event::Init | Event::InitApply(_) | Event::InitDone => return,
         };
-        let name = account.name_any();
-        let here = self.view.bindings_in(&account.namespace().unwrap_or_default());
-        let here = here.iter().flat_map(|here| here.values());
-        for binding in here.filter(|binding| binding.identity().is_account(&name)) {
-            self.tell(Change::Binding(binding.name().to_owned()));
-        }
+        self.tell_each(changes);
     }
 
     /// Keeps the cache of bindings, until it is dropped.
@@ -367,7 +373,15 @@ impl Watches {
     /// Tells what an event or a list changed. A list that brings what is known already changes nothing.
     fn tell_all(&self, changes: Vec<Change>, filled: &AtomicBool) {
         let is_first = !filled.swap(true, Ordering::AcqRel);
-        if is_first || changes.len() > MANY {
+        if is_first {
+            self.tell(Change::Everything);
+        } else {
+            self.tell_each(changes);
+        }
+    }
+
+    fn tell_each(&self, changes: Vec<Change>) {
+        if changes.len() > MANY {
             self.tell(Change::Everything);
         } else {
             for change in changes {
@@ -504,6 +518,52 @@ mod tests {
         watches.pods_scanned();
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         assert_eq!(told, ["mine", "shop/app"]);
+    }
+
+    /// Another list says how each `ServiceAccount` is, and not how it was.
+    #[test]
+    fn another_list_of_service_accounts_is_about_all_bindings() {
+        let watches = Watches::new(Arc::default());
+        let bind = |namespace: &str, count: usize| {
+            let bindings = (0..count).map(|number| {
+                let object = json!({
+                    "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+                    "metadata": {"name": format!("app{number}"), "namespace": namespace, "uid": "u"},
+                    "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": format!("puller{number}")},
+                });
+                let object = serde_json::from_value(object).unwrap();
+                let binding = AttachedRegistry::parse_binding(&object, watches.view.other_cloud()).unwrap();
+                (binding.name().to_owned(), Arc::new(binding))
+            });
+            watches.view.set_bindings_of(namespace, Some(&bindings.collect()));
+        };
+        bind("shop", 2);
+        bind("blog", 1);
+        let mut changes = watches.changes();
+        let mut told_of = |event: &Event<ServiceAccount>, were_listed: bool| {
+            watches.tell_bindings_of(event, &AtomicBool::new(were_listed));
+            let mut told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+            told.sort_by_key(|change| format!("{change:?}"));
+            told
+        };
+        let binding = |key: &str| Change::Binding(key.to_owned());
+        let account = json!({"metadata": {"name": "puller1", "namespace": "shop"}});
+        let account: ServiceAccount = serde_json::from_value(account).unwrap();
+        assert_eq!(
+            told_of(&Event::Apply(account.clone()), true),
+            [binding("shop/app1")]
+        );
+        for (event, were_listed) in [
+            (Event::Init, true),
+            (Event::InitApply(account), true),
+            (Event::InitDone, false),
+        ] {
+            assert_eq!(told_of(&event, were_listed), [], "{event:?}");
+        }
+        let all = ["blog/app0", "shop/app0", "shop/app1"].map(binding);
+        assert_eq!(told_of(&Event::InitDone, true), all);
+        bind("many", MANY);
+        assert_eq!(told_of(&Event::InitDone, true), [Change::Everything]);
     }
 
     /// Anybody who may annotate `ServiceAccounts` can have many change.
