@@ -8,6 +8,7 @@ use super::account::{AccountIds, decide, manifest};
 use super::grant::{Grant, named, not_installed};
 use super::plan::{BindPlan, Place};
 use crate::api::acr_pull_binding::AcrPullBinding;
+use crate::api::acr_registry::AcrRegistryStatus;
 use crate::api::names::token_grant;
 use crate::cli::CliError;
 use crate::cli::flags::dry_run::DryRun;
@@ -26,6 +27,8 @@ pub(super) struct Done {
     pub(super) is_changed: bool,
     /// Whether the ServiceAccount is.
     pub(super) is_account_changed: bool,
+    /// What the AcrPullBinding's status said right before that.
+    pub(super) status_before: Option<AcrRegistryStatus>,
 }
 
 /// The cluster, for one AcrPullBinding.
@@ -82,7 +85,12 @@ impl<'a> Cluster<'a> {
         self.write_binding(plan, true).await?;
         let mut changes = Vec::new();
         let mut is_account_changed = false;
+        let mut status_before = None;
         if let Some(ids) = ids {
+            // As it is now: what pullpass has said since it was looked at is not of the identity that is written here.
+            if existing.is_some() && *account != Write::Nothing {
+                status_before = self.existing().await?.and_then(|object| object.status);
+            }
             let change = self.write_account(account, ids).await?;
             is_account_changed = change != ObjectChange::Unchanged;
             changes.push((format!("serviceaccount/{}", self.place.account), change));
@@ -118,6 +126,7 @@ impl<'a> Cluster<'a> {
             object,
             is_changed: change != ObjectChange::Unchanged,
             is_account_changed,
+            status_before,
         })
     }
 
@@ -209,4 +218,107 @@ impl<'a> Cluster<'a> {
 /// Whether the API server misses the namespace, and not the kind.
 fn is_of_namespace(message: &str) -> bool {
     message.starts_with("namespaces ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn binding(reason: &str) -> Value {
+        json!({
+            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+            "metadata": {"name": "app", "namespace": "shop"},
+            "spec": {"loginServer": "contosoapps.azurecr.io", "serviceAccountName": "puller"},
+            "status": {"conditions": [{
+                "type": "Ready", "status": "False", "reason": reason, "message": "said",
+                "lastTransitionTime": "2026-11-22T18:00:00Z",
+            }]},
+        })
+    }
+
+    /// An API server that has the AcrPullBinding with this reason, and nothing else; and the calls that it had.
+    fn server(reason: &'static str) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let log = Arc::clone(&log);
+            async move {
+                let (parts, body) = request.into_parts();
+                let kind = parts
+                    .uri
+                    .path()
+                    .split('/')
+                    .nth_back(1)
+                    .unwrap_or_default()
+                    .to_owned();
+                log.lock()
+                    .unwrap()
+                    .push(format!("{} {}", parts.method, parts.uri.path()));
+                let (code, answer) = match (parts.method, kind.as_str()) {
+                    (Method::GET, "acrpullbindings") => {
+                        (StatusCode::OK, binding(reason).to_string().into_bytes())
+                    }
+                    (Method::GET, _) => {
+                        let gone =
+                            json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404});
+                        (StatusCode::NOT_FOUND, gone.to_string().into_bytes())
+                    }
+                    _ => (StatusCode::OK, body.collect_bytes().await?.to_vec()),
+                };
+                let mut response = Response::new(Body::from(answer));
+                *response.status_mut() = code;
+                Ok::<_, kube::Error>(response)
+            }
+        });
+        (Client::new(service, "shop"), asked)
+    }
+
+    #[tokio::test]
+    async fn the_status_is_read_right_before_the_identity_is_written() {
+        let (client, asked) = server("EntraRejected");
+        let place = Place {
+            namespace: "shop",
+            name: "app",
+            account: "puller",
+        };
+        let cluster = Cluster {
+            client,
+            own_namespace: "pullpass-system",
+            place,
+            dry_run: DryRun::None,
+        };
+        // As it was before somebody waited for a moment.
+        let existing: AcrPullBinding = serde_json::from_value(binding("NotGranted")).unwrap();
+        let plan = BindPlan {
+            object: existing.clone(),
+            write: Write::Nothing,
+            login_server: "contosoapps.azurecr.io".parse().unwrap(),
+            pull_secret: "pullpass-binding-app".to_owned(),
+        };
+        let ids = AccountIds {
+            client_id: "11111111-1111-4111-8111-111111111111".to_owned(),
+            tenant_id: None,
+        };
+        let done = cluster
+            .write(&plan, &Write::Create, Some(&ids), Some(&existing))
+            .await
+            .unwrap();
+        let condition = done.status_before.unwrap().conditions.remove(0);
+        assert_eq!(condition.reason, "EntraRejected");
+        let asked = asked.lock().unwrap();
+        let first: Vec<_> = asked.iter().take(2).map(String::as_str).collect();
+        assert_eq!(
+            first,
+            [
+                "GET /apis/pullpass.dev/v1alpha1/namespaces/shop/acrpullbindings/app",
+                "POST /api/v1/namespaces/shop/serviceaccounts",
+            ]
+        );
+    }
 }

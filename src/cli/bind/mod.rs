@@ -19,7 +19,6 @@ pub(super) use self::grant::{Grant, named, unlisted};
 use self::apply::{Cluster, Done};
 use self::plan::{BindPlan, Place, PlanError, plan};
 use crate::api::acr_pull_binding::AcrPullBinding;
-use crate::api::acr_registry::AcrRegistryStatus;
 use crate::api::reason::Reason;
 use crate::cli::attach::{Evidence, Problem, ReadyState, STALE_STATUS_TIMEOUT, judge};
 use crate::cli::flags::dry_run::DryRun;
@@ -86,8 +85,7 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
         eprint!("{}", report::trust(&plan.login_server, place, issuer.as_deref()));
         done.object
     } else {
-        let before = existing.and_then(|object| object.status);
-        let ready = until_ready(args, &cluster, &plan, &done, before, issuer.as_deref()).await?;
+        let ready = until_ready(args, &cluster, &plan, &done, issuer.as_deref()).await?;
         let text = report::ready(&ready, &plan, place);
         say(&text, args.output)?;
         ready
@@ -121,14 +119,14 @@ async fn until_ready(
     cluster: &Cluster<'_>,
     plan: &BindPlan,
     done: &Done,
-    before: Option<AcrRegistryStatus>,
     issuer: Option<&str>,
 ) -> Result<AcrPullBinding, CliError> {
     let (host, place) = (&plan.login_server, cluster.place);
     let begin = report::waiting(plan, place);
     let of_spec = Evidence::Generation(report::generation(done));
     // The spec is the same, and the identity may be another: pullpass looks at it within moments.
-    let of_account = (done.is_account_changed && !done.is_changed).then_some(Evidence::After(before));
+    let of_account =
+        (done.is_account_changed && !done.is_changed).then(|| Evidence::After(done.status_before.clone()));
     let mut last: Option<Problem> = None;
     let bindings = cluster.bindings();
     let waited = wait(
