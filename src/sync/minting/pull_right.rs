@@ -241,11 +241,15 @@ impl RegistryController {
         let parts = &self.parts;
         let (client, env) = (&parts.client, &parts.workload_identity);
         let resolved = resolve(client, &parts.own_namespace, &question.registry, env).await;
+        // By now its Secret may name the next one, whose right nobody asked about.
+        let resolved = resolved
+            .ok()
+            .filter(|resolved| resolved.inputs == question.inputs);
         let identity = match resolved.map(|resolved| resolved.source) {
-            Ok(CredentialSource::Mint(request)) => Some(request.identity),
-            Ok(CredentialSource::Password(password)) => password.principal,
-            Ok(CredentialSource::Account(account)) => Some(account.without_token()),
-            Err(_) => None,
+            Some(CredentialSource::Mint(request)) => Some(request.identity),
+            Some(CredentialSource::Password(password)) => password.principal,
+            Some(CredentialSource::Account(account)) => Some(account.without_token()),
+            None => None,
         };
         let login_server = question.registry.login_server();
         let advice = denied_pull_advice(login_server, identity.as_ref(), username, repository);
@@ -572,5 +576,24 @@ pub(super) mod tests {
         let controller = controller(&asked.registry, 404, &serde_json::Value::Null);
         let said = controller.denial(&asked, "puller", "team/app").await;
         assert!(said.contains("may not pull from team/app"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn advice_about_a_denial_is_not_for_the_next_identity() {
+        const CLIENT: &str = "11111111-1111-4111-8111-111111111111";
+        let mut mine = object("mine", &serde_json::Value::Null);
+        mine.spec.identity =
+            serde_json::from_value(json!({"managedIdentity": {"clientId": CLIENT}})).unwrap();
+        let registry = AttachedRegistry::parse(&mine).unwrap();
+        let controller = controller(&registry, 404, &serde_json::Value::Null);
+        for (inputs, is_named) in [(registry.fingerprint(), true), ("of another version", false)] {
+            let asked = Question {
+                registry: registry.clone(),
+                inputs: inputs.to_owned(),
+                ..question(1, &["app"])
+            };
+            let said = controller.denial(&asked, "puller", "team/app").await;
+            assert_eq!(said.contains(CLIENT), is_named, "{said}");
+        }
     }
 }
