@@ -6,6 +6,7 @@
 //! they fail without starting one.
 
 mod bindings;
+mod bindings_filled;
 mod bindings_leadership;
 mod bindings_limits;
 mod bound_rights;
