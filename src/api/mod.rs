@@ -6,6 +6,7 @@ pub mod acr_registry;
 pub mod advice;
 pub mod condition;
 pub mod identity;
+pub mod label_selector;
 pub mod names;
 pub mod pull_secret_metadata;
 pub mod reason;

@@ -364,7 +364,7 @@ fn plans_that_can_not_be_done_say_what_can() {
         ),
         (
             vec!["myregistry", "--namespaces=a b"],
-            "no requirement of a label selector",
+            "where one of =, !=, in, notin is expected",
         ),
         (vec!["myregistry", "--name=Big"], "lower-case letters"),
         (vec!["myregistry", "--client-secret=a/b/c"], "a Secret's key"),
