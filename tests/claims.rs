@@ -13,6 +13,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "pullpass needs Kubernetes 1.30 or newer",
     ),
     (
+        "src/policy/namespace_selector.rs",
+        "MAX_TEXT: usize = 4 * 1024;",
+        "docs/policy.md",
+        "in at most 4096 bytes",
+    ),
+    (
         "src/sync/demand.rs",
         "CONCURRENCY: usize = 16;",
         "docs/scale.md",

@@ -28,6 +28,9 @@ pub struct AcrIndexSpec {
     /// Namespaces that are never injected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_namespaces: Vec<String>,
+    /// What a namespace's labels must meet to be injected, every one of it; none means every namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespace_selector: Vec<Requirement>,
     /// By namespace, the `ServiceAccounts` that enforce mountable secrets, and the pull secrets that each lists: their Pods may
     /// name no others. A namespace for whose `ServiceAccounts` the index has no room has the one `*`, which lists none: every Pod
     /// there is left to the webhook.

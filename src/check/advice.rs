@@ -2,6 +2,7 @@
 
 use super::finding::{CheckStep, Cure};
 use super::subject::{Subject, SubjectIdentity, Target};
+use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION};
 use crate::azure::acr::AcrError;
 use crate::azure::entra::EntraError;
 use crate::azure::identity::Application;
@@ -56,6 +57,20 @@ pub(super) fn apply_again() -> Cure {
         "Apply the manifests of this version again, or `helm upgrade` the release:",
         "kubectl apply --server-side -k my-pullpass".to_owned(),
     )
+}
+
+/// What shows how pullpass' flags and the webhook's selectors differ.
+pub(super) fn compare_settings() -> [Cure; 2] {
+    [
+        kubectl(
+            "See what pullpass has by its flags:",
+            format!("kubectl get acrindex {INDEX} --output yaml"),
+        ),
+        kubectl(
+            "And what the API server asks it about; install both from one overlay, or with the same values of the chart:",
+            format!("kubectl get mutatingwebhookconfiguration {WEBHOOK_CONFIGURATION} --output yaml"),
+        ),
+    ]
 }
 
 /// The advice that a status has.

@@ -117,6 +117,8 @@ pub enum Code {
     PullSecret,
     /// The API server's policies and the webhook do not mean the same.
     Policy,
+    /// pullpass and its webhook are told of different namespaces.
+    SettingsDiffer,
     /// A custom domain has no effect.
     CustomDomain,
     /// A `CustomResourceDefinition` is not there.
@@ -181,6 +183,7 @@ impl Code {
             Self::Controller => "CONTROLLER_ERROR",
             Self::PullSecret => "PULL_SECRET_ERROR",
             Self::Policy => "ADMISSION_POLICY_ERROR",
+            Self::SettingsDiffer => "SETTINGS_DIFFER_ERROR",
             Self::CustomDomain => "CUSTOM_DOMAIN_ERROR",
             Self::CrdMissing => "CRD_MISSING_ERROR",
             Self::CrdOutdated => "CRD_OUTDATED_ERROR",

@@ -19,6 +19,8 @@ pub enum Exemption {
     NamespaceOptedOut,
     /// The mode is `opt-in`, and its namespace's label does not say `enabled`.
     NamespaceNotOptedIn,
+    /// The namespace selector does not pick its namespace.
+    NamespaceNotSelected,
     /// Its own label says `disabled`. The rules hold for it all the same.
     PodOptedOut,
 }
@@ -32,6 +34,7 @@ impl Exemption {
             Self::NamespaceExcluded => "namespace-excluded",
             Self::NamespaceOptedOut => "namespace-opted-out",
             Self::NamespaceNotOptedIn => "namespace-not-opted-in",
+            Self::NamespaceNotSelected => "namespace-not-selected",
             Self::PodOptedOut => "pod-opted-out",
         }
     }
@@ -48,6 +51,7 @@ impl Exemption {
             Self::NamespaceNotOptedIn => {
                 "the mode is opt-in and the namespace is not labelled pullpass.dev/inject=enabled"
             }
+            Self::NamespaceNotSelected => "the namespace's labels do not match the namespace selector",
             Self::PodOptedOut => "the Pod is labelled pullpass.dev/inject=disabled",
         }
     }
@@ -103,6 +107,7 @@ impl PodTraits<'_> {
             Membership::Excluded => Treatment::Exempt(Exemption::NamespaceExcluded),
             Membership::OptedOut => Treatment::Exempt(Exemption::NamespaceOptedOut),
             Membership::NotOptedIn => Treatment::Exempt(Exemption::NamespaceNotOptedIn),
+            Membership::NotSelected => Treatment::Exempt(Exemption::NamespaceNotSelected),
             Membership::Injected { .. } if self.mirror == Mirror::Claimed => {
                 Treatment::JudgedOnly(Exemption::ClaimedMirrorPod)
             }
@@ -137,6 +142,11 @@ mod tests {
                 Exemption::NamespaceNotOptedIn,
                 "namespace-not-opted-in",
                 "not labelled pullpass.dev/inject=enabled",
+            ),
+            (
+                Exemption::NamespaceNotSelected,
+                "namespace-not-selected",
+                "do not match the namespace selector",
             ),
             (
                 Exemption::PodOptedOut,

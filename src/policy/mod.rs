@@ -13,6 +13,7 @@ pub mod index;
 pub mod invalid_spec;
 pub mod listed;
 pub mod mountable;
+pub mod namespace_selector;
 pub mod pod;
 pub mod reports;
 pub mod request;

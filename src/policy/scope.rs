@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube::core::Expression;
 use serde::Serialize;
 
 use crate::api::names::{ALWAYS_INJECT_LABEL, INJECT_LABEL, NAMESPACE_NAME_LABEL, SYSTEM_NAMESPACES};
+use crate::policy::namespace_selector::NamespaceSelector;
 
 /// Labels of a Kubernetes object.
 pub type Labels = BTreeMap<String, String>;
@@ -43,6 +45,7 @@ impl Mode {
 pub struct Scope {
     mode: Mode,
     excluded: BTreeSet<String>,
+    selector: NamespaceSelector,
 }
 
 /// Whether a namespace is injected, and if not, why.
@@ -59,6 +62,8 @@ pub enum Membership {
     OptedOut,
     /// The mode is `opt-in`, and its label does not say `enabled`.
     NotOptedIn,
+    /// The namespace selector does not pick its labels.
+    NotSelected,
 }
 
 /// Which of the API server's selectors picked the namespace of a request. They say the same as the scope, of labels that
@@ -81,6 +86,7 @@ impl Scope {
         Self {
             mode,
             excluded: always.chain(excluded).collect(),
+            selector: NamespaceSelector::default(),
         }
     }
 
@@ -95,6 +101,28 @@ impl Scope {
     pub fn without(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.excluded.extend(namespaces);
         self
+    }
+
+    /// The same with another selector, which a namespace's labels have to match besides. One that leaves out names is an
+    /// exclusion: it holds of a namespace whose labels are not known, too.
+    #[must_use]
+    pub fn with_selector(mut self, selector: &NamespaceSelector) -> Self {
+        let (mut requirements, mut excluded) = (Vec::new(), BTreeSet::new());
+        for requirement in selector.requirements() {
+            match requirement {
+                Expression::NotIn(key, names) if key == NAMESPACE_NAME_LABEL => {
+                    excluded.extend(names.iter().cloned());
+                }
+                other => requirements.push(other.clone()),
+            }
+        }
+        self.selector = requirements.into_iter().collect();
+        self.without(excluded)
+    }
+
+    /// What a namespace's labels have to match besides.
+    pub fn selector(&self) -> &NamespaceSelector {
+        &self.selector
     }
 
     /// The namespaces that are left out by name, in order.
@@ -121,7 +149,10 @@ impl Scope {
             .is_some_and(|value| value == "true");
         match (labels.get(INJECT_LABEL).map(String::as_str), self.mode) {
             (Some("disabled"), _) => Membership::OptedOut,
-            (Some("enabled"), _) | (_, Mode::ClusterWide) => Membership::Injected { always },
+            (Some("enabled"), _) | (_, Mode::ClusterWide) if self.selector.matches(labels) => {
+                Membership::Injected { always }
+            }
+            (Some("enabled"), _) | (_, Mode::ClusterWide) => Membership::NotSelected,
             (_, Mode::OptIn) => Membership::NotOptedIn,
         }
     }
@@ -147,7 +178,9 @@ impl Scope {
             Membership::Injected { always } => Membership::Injected {
                 always: always || is_always,
             },
-            Membership::OptedOut | Membership::NotOptedIn => Membership::Injected { always: is_always },
+            Membership::OptedOut | Membership::NotOptedIn | Membership::NotSelected => {
+                Membership::Injected { always: is_always }
+            }
         }
     }
 
@@ -252,6 +285,68 @@ mod tests {
             unknown_values(&odd).collect::<Vec<_>>(),
             [(ALWAYS_INJECT_LABEL, "yes", "true or false")]
         );
+    }
+
+    #[test]
+    fn every_operator_of_the_selector_and_every_mode() {
+        let injected = Membership::Injected { always: false };
+        for (selector, pairs, expected) in [
+            ("team in (a,b)", &[("team", "b")][..], injected),
+            ("team in (a,b)", &[("team", "c")], Membership::NotSelected),
+            ("team in (a,b)", &[], Membership::NotSelected),
+            ("team notin (a,b)", &[("team", "b")], Membership::NotSelected),
+            ("team notin (a,b)", &[("team", "c")], injected),
+            ("team notin (a,b)", &[], injected),
+            ("team", &[("team", "")], injected),
+            ("team", &[], Membership::NotSelected),
+            ("!team", &[("team", "")], Membership::NotSelected),
+            ("!team", &[], injected),
+            ("team=a,env!=test", &[("team", "a"), ("env", "dev")], injected),
+            (
+                "team=a,env!=test",
+                &[("team", "a"), ("env", "test")],
+                Membership::NotSelected,
+            ),
+        ] {
+            let selector: NamespaceSelector = selector.parse().unwrap();
+            for mode in Mode::ALL {
+                let scope = Scope::new(mode, "own", []).with_selector(&selector);
+                let mut labels = labels(pairs);
+                let unlabelled = scope.membership("apps", Some(&labels));
+                let expected_unlabelled = match mode {
+                    Mode::ClusterWide => expected,
+                    Mode::OptIn => Membership::NotOptedIn,
+                };
+                assert_eq!(unlabelled, expected_unlabelled, "{mode:?} {selector}");
+                for (value, expected) in [("enabled", expected), ("disabled", Membership::OptedOut)] {
+                    labels.insert(INJECT_LABEL.to_owned(), value.to_owned());
+                    assert_eq!(
+                        scope.membership("apps", Some(&labels)),
+                        expected,
+                        "{mode:?} {selector}"
+                    );
+                }
+                assert_eq!(scope.membership("own", Some(&labels)), Membership::Excluded);
+                assert_eq!(scope.membership("apps", None), injected);
+                let picked = scope.membership_of_picked("apps", Some(&labels), Some(Picked::ByMode));
+                assert_eq!(picked, injected, "the labels are old");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_the_selector_leaves_out_are_excluded() {
+        let of = |text: &str| Scope::new(Mode::OptIn, "own", []).with_selector(&text.parse().unwrap());
+        let scope = of("kubernetes.io/metadata.name notin (legacy,test),team");
+        assert_eq!(scope.membership("legacy", None), Membership::Excluded);
+        let excluded = ["legacy".to_owned(), "test".to_owned()];
+        let by_flag = Scope::new(Mode::OptIn, "own", excluded);
+        assert_eq!(scope, by_flag.with_selector(&"team".parse().unwrap()));
+        // Names that it picks are a requirement as any other.
+        let scope = of("kubernetes.io/metadata.name=apps").with_mode(Mode::ClusterWide);
+        let membership = |name| scope.membership(name, Some(&labels_by_name(name)));
+        assert_eq!(membership("apps"), Membership::Injected { always: false });
+        assert_eq!(membership("other"), Membership::NotSelected);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::api::acr_index::AcrIndexSpec;
 use crate::api::names::INDEX;
+use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::scope::Scope;
 
 /// What is known of the policies.
@@ -113,34 +114,73 @@ pub fn disagreements(are_there: bool, index: Option<&AcrIndexSpec>, webhook: Opt
             differing.join(", ")
         )
     });
-    other_mode.into_iter().chain(other_namespaces).collect()
+    let flag = NamespaceSelector::of_requirements(index.namespace_selector.iter().map(Into::into));
+    let other_selector = (flag != *webhook.selector()).then(|| {
+        format!(
+            "--namespace-selector {}, and the webhook's configuration {}: both must say the same",
+            said(&flag),
+            said(webhook.selector())
+        )
+    });
+    let differing = [other_mode, other_namespaces, other_selector];
+    differing.into_iter().flatten().collect()
+}
+
+fn said(selector: &NamespaceSelector) -> String {
+    if selector.selects_all() {
+        "selects every namespace".to_owned()
+    } else {
+        format!("selects namespaces by {selector}")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::attached::AttachedRegistries;
+    use crate::policy::decision::Settings;
     use crate::policy::scope::Mode;
 
-    fn index(mode: Mode, excluded: &[&str]) -> AcrIndexSpec {
-        let scope = Scope::new(mode, "own", excluded.iter().map(|name| (*name).to_owned()));
-        AcrIndexSpec {
-            mode: mode.as_str().to_owned(),
-            excluded_namespaces: scope.excluded().map(str::to_owned).collect(),
-            ..AcrIndexSpec::default()
-        }
+    fn scope(mode: Mode, excluded: &[&str], selector: &str) -> Scope {
+        let excluded = excluded.iter().map(|name| (*name).to_owned());
+        Scope::new(mode, "own", excluded).with_selector(&selector.parse().unwrap())
+    }
+
+    fn index(mode: Mode, excluded: &[&str], selector: &str) -> AcrIndexSpec {
+        let settings = Settings {
+            scope: scope(mode, excluded, selector),
+            ..Settings::default()
+        };
+        crate::policy::index::index(&AttachedRegistries::default(), &settings).spec
     }
 
     #[test]
     fn policies_and_webhook_that_differ_are_told() {
-        let webhook = Scope::new(Mode::ClusterWide, "own", ["legacy".to_owned()]);
+        let webhook = scope(Mode::ClusterWide, &["legacy"], "team in (a,b),env");
+        let named = "kubernetes.io/metadata.name!=legacy,team in (b,a),env";
         for (index, says) in [
-            (Some(index(Mode::ClusterWide, &["legacy"])), &[][..]),
             (
-                Some(index(Mode::OptIn, &["legacy"])),
+                Some(index(Mode::ClusterWide, &["legacy"], "env,team in (b,a)")),
+                &[][..],
+            ),
+            (Some(index(Mode::ClusterWide, &[], named)), &[]),
+            (
+                Some(index(Mode::ClusterWide, &["legacy"], "env=prod")),
+                &[
+                    "--namespace-selector selects namespaces by env=prod, and the webhook's configuration selects \
+                   namespaces by team in (a,b),env",
+                ],
+            ),
+            (
+                Some(index(Mode::ClusterWide, &["legacy"], "")),
+                &["--namespace-selector selects every namespace, and"],
+            ),
+            (
+                Some(index(Mode::OptIn, &["legacy"], "env,team in (a,b)")),
                 &["mode opt-in by --mode, and the webhook's configuration is in mode cluster-wide"],
             ),
             (
-                Some(index(Mode::OptIn, &["other"])),
+                Some(index(Mode::OptIn, &["other"], "env,team in (a,b)")),
                 &["must say the same", "the same namespaces: legacy, other"],
             ),
             (None, &["there is no AcrIndex pullpass"]),
@@ -156,7 +196,8 @@ mod tests {
                 );
             }
         }
-        assert_eq!(disagreements(true, Some(&index(Mode::OptIn, &[])), None), [""; 0]);
+        let told = disagreements(true, Some(&index(Mode::OptIn, &[], "")), None);
+        assert_eq!(told, [""; 0]);
     }
 
     #[test]

@@ -167,7 +167,18 @@ impl<'a> World<'a> {
     }
 }
 
-/// A replica, as the cluster would have it: its Pod, its endpoint, its Lease, and the Secret with its certificate.
+/// What a replica that leads says of its flags.
+fn index(selector: &Value) -> Value {
+    json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrIndex", "metadata": {"name": "pullpass"},
+        "spec": {
+            "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn", "namespaceSelector": selector,
+            "excludedNamespaces": ["kube-node-lease", "kube-public", "kube-system", OWN],
+        },
+    })
+}
+
+/// A replica, as the cluster would have it: its Pod, its endpoint, its Lease, the Secret with its certificate, and the AcrIndex.
 fn stand_ins(pullpass: &Installation<'_>) -> Result<Value, Box<dyn Error>> {
     let certificate = pullpass.authority().server(&[pullpass.host()])?;
     let metadata = |name: &str| json!({"name": name, "namespace": OWN});
@@ -200,7 +211,7 @@ fn stand_ins(pullpass: &Installation<'_>) -> Result<Value, Box<dyn Error>> {
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata("webhook-certificate"),
         "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key},
     });
-    Ok(json!({"apiVersion": "v1", "kind": "List", "items": [pod, slice, lease, secret]}))
+    Ok(json!({"apiVersion": "v1", "kind": "List", "items": [pod, slice, lease, secret, index(&json!([]))]}))
 }
 
 /// What the webhook's configuration can lack.
@@ -247,6 +258,8 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
     assert!(report.contains(named), "{report}");
     world.delete(&["acrregistry", "domains"])?;
 
+    inject_into_the_selectors(world)?;
+
     let closed = free_port()?;
     world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["service"]["port"] = json!(closed))?;
     world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;
@@ -292,6 +305,31 @@ fn inject_into_the_reports(world: &World<'_>) -> Test {
     world.delete(&["validatingadmissionpolicybinding", "pullpass-reports"])?;
     world.wait_for_fault("FENCE_UNBOUND_ERROR", &[])?;
     set_variable(world, "PULLPASS_REPORTS-")
+}
+
+/// Labels of the platform that the webhook's selectors and pullpass' flags name.
+fn inject_into_the_selectors(world: &World<'_>) -> Test {
+    let expression = json!({"key": "team", "operator": "In", "values": ["a", "b"]});
+    world.cluster.apply(&index(&json!([expression])).to_string())?;
+    world.set_webhook(|webhooks| {
+        for entry in webhooks.as_array_mut().into_iter().flatten() {
+            let expressions = entry["namespaceSelector"]["matchExpressions"].as_array_mut();
+            if let Some(list) = expressions {
+                list.push(expression.clone());
+            }
+        }
+    })?;
+    let report = world.wait_for_fault("NAMESPACE_NOT_INJECTED_ERROR", &["--namespace=default"])?;
+    let why = "the webhook's selectors do not pick its labels";
+    assert!(report.to_string().contains(why), "{report:#}");
+    world.run_first_cure(&report)?;
+
+    world.set_webhook(|_| {})?;
+    let report = world.wait_for_fault("SETTINGS_DIFFER_ERROR", &[])?;
+    let differ = "--namespace-selector selects namespaces by team in (a,b), and the webhook's configuration selects every namespace";
+    assert!(report.to_string().contains(differ), "{report:#}");
+    world.run_first_cure(&report)?;
+    world.assert_found("SETTINGS_DIFFER_ERROR", &[])
 }
 
 /// What the component bindings can lack, while a part of it is there.

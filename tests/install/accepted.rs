@@ -80,6 +80,10 @@ fn chart_with_everything() -> Result<Vec<Value>, Box<dyn Error>> {
         "webhook": {
             "failurePolicy": "Fail",
             "timeoutSeconds": 10,
+            "namespaceSelector": {
+                "matchLabels": {"some.test/team": "a"},
+                "matchExpressions": [{"key": "some.test/env", "operator": "NotIn", "values": ["dev", "test"]}],
+            },
             "labels": {"some.test/key": "value"},
             "annotations": {"some.test/key": "value"},
         },

@@ -73,6 +73,38 @@ fn wrong_values_are_refused_by_name() -> Test {
         (json!({"policy": {"unatached": "deny"}}), "unatached"),
         (json!({"excludeNamespaces": ["Not A Name"]}), "excludeNamespaces"),
         (json!({"webhook": {"failurePolicy": "Retry"}}), "failurePolicy"),
+        (
+            json!({"webhook": {"namespaceSelector": {"team": "a"}}}),
+            "namespaceSelector",
+        ),
+        (
+            json!({"webhook": {"namespaceSelector": {"matchLabels": {"team": "-a"}}}}),
+            "matchLabels",
+        ),
+        (
+            json!({"webhook": {"namespaceSelector": {"matchLabels": {"pullpass.dev/inject": "enabled"}}}}),
+            "pullpass.dev/inject",
+        ),
+        (
+            json!({"webhook": {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Is"}]}}}),
+            "operator",
+        ),
+        (
+            json!({"webhook": {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In"}]}}}),
+            "values",
+        ),
+        (
+            json!({"webhook": {"namespaceSelector": {"matchExpressions": [
+                {"key": "team", "operator": "Exists", "values": ["a"]},
+            ]}}}),
+            "values",
+        ),
+        (
+            json!({"webhook": {"namespaceSelector": {"matchExpressions": [
+                {"key": "pullpass.dev/inject", "operator": "Exists"},
+            ]}}}),
+            "key",
+        ),
         (json!({"otherCloud": {"suffix": "Contoso.com"}}), "suffix"),
         (
             json!({"otherCloud": {"authority": "http://login.contoso.com"}}),
@@ -318,6 +350,13 @@ fn values_reach_the_program() -> Test {
     let set = env(&json!({
         "mode": "opt-in",
         "excludeNamespaces": ["one", "two"],
+        "webhook": {"namespaceSelector": {
+            "matchLabels": {"team": "a"},
+            "matchExpressions": [
+                {"key": "env", "operator": "NotIn", "values": ["dev", "test"]}, {"key": "tier", "operator": "In", "values": [""]},
+                {"key": "owner", "operator": "Exists", "values": []}, {"key": "frozen", "operator": "DoesNotExist"},
+            ],
+        }},
         "policy": {"unattached": "deny", "forbidden": "allow"},
         "auditLog": "/log/audit",
         "rescue": true,
@@ -331,6 +370,10 @@ fn values_reach_the_program() -> Test {
     for (name, value) in [
         ("PULLPASS_MODE", "opt-in"),
         ("PULLPASS_EXCLUDE_NAMESPACES", "one,two"),
+        (
+            "PULLPASS_NAMESPACE_SELECTOR",
+            "team=a,env notin (dev,test),tier=,owner,!frozen",
+        ),
         ("PULLPASS_UNATTACHED", "deny"),
         ("PULLPASS_FORBIDDEN", "allow"),
         ("PULLPASS_AUDIT_LOG", "/log/audit"),
@@ -360,6 +403,7 @@ fn the_program_knows_every_variable_that_is_set() -> Test {
     let help = succeeded("pullpass serve --help", &help)?;
     let values = json!({
         "excludeNamespaces": ["one"],
+        "webhook": {"namespaceSelector": {"matchLabels": {"team": "a"}}},
         "pullSecrets": {"labels": {"team": "a"}, "annotations": {"note": "b"}},
         "rescue": true,
         "tls": {"source": "cert-manager", "clientCA": {"secretName": "clients"}},

@@ -186,6 +186,30 @@ fn the_patches_exclude_namespaces_on_both_sides() -> Test {
     Ok(())
 }
 
+#[test]
+fn the_patches_select_namespaces_on_both_sides() -> Test {
+    for mode in ["cluster-wide", "opt-in"] {
+        let ours = with_block(mode, 3)?;
+        agree(&ours)?;
+        // The chart's value is the same.
+        let mut values: Value = serde_saphyr::from_str(&block(INSTALL, "Helm", "yaml", 0)?)?;
+        let entries = values.as_object_mut().ok_or("the block is no map")?;
+        entries.insert("mode".to_owned(), json!(mode));
+        let theirs = chart(&values)?;
+        for (kind, pointer) in [
+            ("MutatingWebhookConfiguration", "/webhooks"),
+            ("Deployment", "/spec/template/spec/containers"),
+        ] {
+            let of = |objects: &[Value]| -> Result<_, Box<dyn Error>> {
+                let object = comparable(find(objects, kind, "pullpass")?.clone());
+                Ok(object.pointer(pointer).cloned())
+            };
+            assert_eq!(of(&ours)?, of(&theirs)?, "{mode}");
+        }
+    }
+    Ok(())
+}
+
 /// Why the document tells nobody to set it. Should kustomize ever change these names too, it need not say so any more.
 #[test]
 fn a_namespace_in_a_kustomization_leaves_the_fence_to_nobody() -> Test {
@@ -220,7 +244,7 @@ fn the_rule_for_a_collector_is_one_of_the_charts_values() -> Test {
 
 #[test]
 fn the_documented_values_fit_the_chart_in() -> Test {
-    let values: Value = serde_saphyr::from_str(&block(INSTALL, "Helm", "yaml", 0)?)?;
+    let values: Value = serde_saphyr::from_str(&block(INSTALL, "Helm", "yaml", 1)?)?;
     let objects = chart(&values)?;
     for object in &objects {
         assert_eq!(

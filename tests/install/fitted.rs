@@ -226,6 +226,10 @@ fn the_charts_test_can_be_left_out_and_tries_where_it_is_told() -> Test {
         (json!({}), Some("--namespace=default")),
         (json!({"mode": "opt-in"}), None),
         (
+            json!({"webhook": {"namespaceSelector": {"matchLabels": {"team": "a"}}}}),
+            None,
+        ),
+        (
             json!({"mode": "opt-in", "test": {"namespace": "apps"}}),
             Some("--namespace=apps"),
         ),

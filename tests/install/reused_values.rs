@@ -66,6 +66,7 @@ fn values_of_the_release_before_give_the_same() -> Test {
 fn new_values_can_be_set_with_those_of_before() -> Test {
     for values in [
         json!({"webhook": {"customDomains": ["registry.contoso.com"], "labels": {"a": "b"}}}),
+        json!({"webhook": {"namespaceSelector": {"matchLabels": {"team": "a"}}}}),
         json!({"otherCloud": {"suffix": "azurecr.contoso.com"}}),
         json!({"tls": {"clientCA": {"secretName": "clients"}}}),
         json!({"admissionPolicy": {"enabled": true}}),

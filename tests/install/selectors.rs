@@ -18,6 +18,16 @@ const NAMESPACES: [&str; 6] = [
     "pullpass-system",
 ];
 const VALUES: [Option<&str>; 4] = [None, Some("enabled"), Some("disabled"), Some("yes")];
+const ALWAYS: [Option<&str>; 3] = [None, Some("true"), Some("false")];
+/// Labels that a namespace selector can be about.
+const OF_PLATFORM: [[(&str, Option<&str>); 2]; 6] = [
+    [("team", None), ("env", None)],
+    [("team", Some("a")), ("env", None)],
+    [("team", Some("a")), ("env", Some("prod"))],
+    [("team", Some("b")), ("env", Some("test"))],
+    [("team", Some("")), ("env", Some("prod"))],
+    [("team", Some("c")), ("env", Some(""))],
+];
 
 fn strings(value: Option<&Value>) -> Vec<&str> {
     let values = value.and_then(Value::as_array);
@@ -27,6 +37,12 @@ fn strings(value: Option<&Value>) -> Vec<&str> {
 /// What the API server makes of a selector.
 fn selects(webhook: &Value, labels: &Labels) -> Result<bool, Box<dyn Error>> {
     let selector = webhook.get("namespaceSelector").ok_or("there is no selector")?;
+    let equal = selector.get("matchLabels").and_then(Value::as_object);
+    for (key, value) in equal.into_iter().flatten() {
+        if labels.get(key).map(String::as_str) != value.as_str() {
+            return Ok(false);
+        }
+    }
     let expressions = selector.get("matchExpressions").and_then(Value::as_array);
     for expression in expressions.ok_or("there are no expressions")? {
         let key = expression
@@ -38,6 +54,8 @@ fn selects(webhook: &Value, labels: &Labels) -> Result<bool, Box<dyn Error>> {
         let holds = match expression.get("operator").and_then(Value::as_str) {
             Some("In") => listed,
             Some("NotIn") => !listed,
+            Some("Exists") => value.is_some(),
+            Some("DoesNotExist") => value.is_none(),
             other => return Err(format!("{other:?} is not known here").into()),
         };
         if !holds {
@@ -61,14 +79,19 @@ fn scope(objects: &[Value]) -> Result<Scope, Box<dyn Error>> {
     let named = variables.get("PULLPASS_MODE").ok_or("there is no mode")?;
     let mode = Mode::ALL.into_iter().find(|mode| mode.as_str() == *named);
     let excluded = variables.get("PULLPASS_EXCLUDE_NAMESPACES").copied();
-    Ok(Scope::new(
+    let selector = variables
+        .get("PULLPASS_NAMESPACE_SELECTOR")
+        .copied()
+        .unwrap_or_default();
+    let scope = Scope::new(
         mode.ok_or_else(|| format!("{named} is no mode"))?,
         "pullpass-system",
         excluded
             .into_iter()
             .flat_map(|list| list.split(','))
             .map(str::to_owned),
-    ))
+    );
+    Ok(scope.with_selector(&selector.parse()?))
 }
 
 /// Both say the same about every namespace, with every label.
@@ -85,13 +108,17 @@ pub fn agree(objects: &[Value]) -> Test {
     };
     for namespace in NAMESPACES {
         for inject in VALUES {
-            for always in [None, Some("true"), Some("false")] {
+            for (always, of_platform) in ALWAYS
+                .into_iter()
+                .flat_map(|always| OF_PLATFORM.map(|of| (always, of)))
+            {
                 let own = [
                     ("pullpass.dev/inject", inject),
                     ("pullpass.dev/always-inject", always),
                 ];
                 let labels: Labels = own
                     .into_iter()
+                    .chain(of_platform)
                     .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
                     .chain([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())])
                     .collect();
@@ -131,6 +158,35 @@ fn the_chart_asks_about_no_namespace_that_it_excludes() -> Test {
         agree(&chart(
             &json!({"mode": mode, "excludeNamespaces": ["tests", "more"]}),
         )?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_asks_about_no_namespace_that_is_not_selected() -> Test {
+    let one = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+    for selector in [
+        json!({}),
+        json!({"matchLabels": {"team": "a", "env": "prod"}}),
+        json!({"matchLabels": {"team": ""}, "matchExpressions": null}),
+        one("team", "In", &["a", "b"]),
+        one("team", "In", &[""]),
+        one("team", "NotIn", &["a", "b", ""]),
+        one("team", "NotIn", &[""]),
+        one("env", "Exists", &[]),
+        one("kubernetes.io/metadata.name", "In", &["apps"]),
+        one("kubernetes.io/metadata.name", "NotIn", &["apps", "more"]),
+        json!({
+            "matchLabels": {"team": "a"},
+            "matchExpressions": [
+                {"key": "env", "operator": "DoesNotExist"}, {"key": "team", "operator": "Exists"},
+            ],
+        }),
+    ] {
+        for mode in ["cluster-wide", "opt-in"] {
+            let values = json!({"mode": mode, "excludeNamespaces": ["tests"], "webhook": {"namespaceSelector": selector}});
+            agree(&chart(&values)?).map_err(|error| format!("{values}: {error}"))?;
+        }
     }
     Ok(())
 }

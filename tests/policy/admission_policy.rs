@@ -240,6 +240,7 @@ fn an_index_that_somebody_edits_is_written_again() -> Test {
     for edit in [
         json!({"unattached": "deny"}),
         json!({"excludedNamespaces": ["apps"]}),
+        json!({"namespaceSelector": [{"key": "team", "operator": "Exists"}]}),
         json!({"hosts": {"intruder.azurecr.io": ["pullpass-intruder"], format!("{OPEN}.azurecr.io"): null}}),
         json!({"pullSecrets": null}),
     ] {

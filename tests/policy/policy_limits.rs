@@ -76,6 +76,32 @@ fn many_registries_of_one_host_fit_the_budget() -> Test {
     Ok(())
 }
 
+/// The longest text that --namespace-selector takes has this many requirements, or values, at most.
+const LONGEST: usize = 2_048;
+
+#[test]
+fn the_longest_namespace_selector_fits_the_budget() -> Test {
+    let absent = |number| json!({"key": format!("a{number}"), "operator": "DoesNotExist"});
+    let values: Vec<_> = (0..LONGEST).map(|number| number.to_string()).collect();
+    let mut selector: Vec<_> = (0..LONGEST).map(absent).collect();
+    selector.push(json!({"key": "team", "operator": "NotIn", "values": values}));
+    let mut index = large_index(&["one.azurecr.io"]);
+    if let Some(spec) = index.as_object_mut() {
+        spec.insert("namespaceSelector".to_owned(), json!(selector));
+    }
+    let cluster = with_index(&index)?;
+    for (name, team) in [("selected", "a"), ("unselected", "1")] {
+        let labels = json!({"team": team, "pullpass.dev/always-inject": "true"});
+        namespace(&cluster, name, &labels)?;
+    }
+    for image in ["nginx", "one.azurecr.io/app:1"] {
+        wait_for_names(&cluster, &with_own("selected", [image], 0), MANY)?;
+        let names = injected(&cluster, &with_own("unselected", [image], 0))?;
+        assert_eq!(names, [""; 0]);
+    }
+    Ok(())
+}
+
 /// Of a counter, the series of a policy and what they count.
 fn counted(
     cluster: &ControlPlane,

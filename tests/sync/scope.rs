@@ -1,4 +1,4 @@
-//! `--mode` and `--exclude-namespaces` hold for the pull secrets that are written, and not for admission alone.
+//! `--mode`, `--exclude-namespaces` and `--namespace-selector` hold for the pull secrets that are written, and not for admission alone.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -54,19 +54,23 @@ fn only_namespaces_in_scope_get_pull_secrets() -> Test {
                 .label("pullpass.dev/inject", "enabled")
                 .flag("--mode=opt-in")
                 .flag("--exclude-namespaces=excluded")
+                .flag("--namespace-selector=tier!=test")
+                .namespace_selector(&[json!({"key": "tier", "operator": "NotIn", "values": ["test"]})])
                 .flag(RESYNC)
         },
     )?;
     // All of a team, whom a selector tells from nobody.
-    make_namespaces(&cluster, "all", 6)?;
+    make_namespaces(&cluster, "all", 8)?;
     cluster.run(&["create", "namespace", "excluded"])?;
-    let [late, disabled, mistyped, unlabelled, first, second] =
-        ["all-0", "all-1", "all-2", "all-3", "all-4", "all-5"];
+    let [late, disabled, mistyped, unlabelled] = ["all-0", "all-1", "all-2", "all-3"];
+    let [first, second, entering, leaving] = ["all-4", "all-5", "all-6", "all-7"];
     label(&cluster, disabled, "pullpass.dev/inject=disabled")?;
     label(&cluster, mistyped, "pullpass.dev/inject=true")?;
-    for namespace in EXCLUDED.iter().chain(&[first, second]) {
+    for namespace in EXCLUDED.iter().chain(&[first, second, entering, leaving]) {
         label(&cluster, namespace, "pullpass.dev/inject=enabled")?;
     }
+    label(&cluster, entering, "tier=test")?;
+    label(&cluster, leaving, "tier=web")?;
     let enabled = cluster.get_json(&["namespaces", "--selector=pullpass.dev/inject=enabled"])?;
     let mut expected: BTreeSet<String> = enabled
         .get("items")
@@ -75,30 +79,35 @@ fn only_namespaces_in_scope_get_pull_secrets() -> Test {
         .iter()
         .map(|namespace| text(namespace, "/metadata/name").to_owned())
         .collect();
-    for namespace in EXCLUDED {
-        assert!(expected.remove(namespace), "{namespace} is not enabled");
+    for namespace in EXCLUDED.iter().chain(&[entering]) {
+        assert!(expected.remove(*namespace), "{namespace} is not enabled");
     }
-    // Those that the installation itself was started with, and the two above.
-    assert_eq!(expected.len(), 4, "{expected:?}");
+    // Those that the installation itself was started with, and three of the above.
+    assert_eq!(expected.len(), 5, "{expected:?}");
 
     let eager = world.attached(&json!({"provision": "Eager"}))?;
     let of_a_team = world.attached(&eager_for("all"))?;
     // A Pod that names the secret by hand needs it no less than one that was injected, and changes nothing.
-    for namespace in [late, disabled, mistyped, unlabelled].iter().chain(&EXCLUDED) {
+    for namespace in [late, disabled, mistyped, unlabelled, entering]
+        .iter()
+        .chain(&EXCLUDED)
+    {
         pod_that_names(&cluster, namespace, &eager)?;
     }
-    world.wait_for_served(&eager, 4)?;
-    world.wait_for_served(&of_a_team, 2)?;
+    world.wait_for_served(&eager, 5)?;
+    world.wait_for_served(&of_a_team, 3)?;
     wait_for_looks(&world, &eager, first)?;
     assert_eq!(with_pull_secret(&cluster, &eager)?, expected);
-    let teams = BTreeSet::from([first, second].map(str::to_owned));
+    let teams = BTreeSet::from([first, second, leaving].map(str::to_owned));
     assert_eq!(with_pull_secret(&cluster, &of_a_team)?, teams);
 
-    // A namespace that opts in later gets them, and one whose label goes loses them.
+    // A namespace that opts in later gets them, and one whose label goes loses them; the same for the selector's labels.
     label(&cluster, late, "pullpass.dev/inject=enabled")?;
     label(&cluster, second, "pullpass.dev/inject-")?;
-    expected.insert(late.to_owned());
-    expected.remove(second);
+    label(&cluster, entering, "tier-")?;
+    label(&cluster, leaving, "tier=test")?;
+    expected.extend([late, entering].map(str::to_owned));
+    expected.retain(|namespace| ![second, leaving].contains(&namespace.as_str()));
     wait_for(
         "the secrets to follow the labels",
         SOON,

@@ -60,3 +60,23 @@ label that pullpass' own selectors look for. */}}
 {{- end }}
 {{- dict "secrets" (uniq $secrets) | toYaml }}
 {{- end }}
+
+{{/* webhook.namespaceSelector as pullpass takes it, in one line as kubectl does. Nothing selects every namespace. */}}
+{{- define "pullpass.namespaceSelector" -}}
+{{- $selector := .Values.webhook.namespaceSelector | default dict }}
+{{- $requirements := list }}
+{{- range $key, $value := $selector.matchLabels }}{{ $requirements = append $requirements (printf "%s=%s" $key $value) }}{{ end }}
+{{- range $selector.matchExpressions }}
+{{- /* With one value it is an equality: the value can be empty, which is none within parentheses. */}}
+{{- $one := eq (len (.values | default list)) 1 }}
+{{- $value := join "," .values }}
+{{- $format := get (dict "In" (ternary "%s=%s" "%s in (%s)" $one) "NotIn" (ternary "%s!=%s" "%s notin (%s)" $one)) .operator }}
+{{- if $format }}{{ $requirements = append $requirements (printf $format .key $value) }}
+{{- else if eq .operator "Exists" }}{{ $requirements = append $requirements .key }}
+{{- else }}{{ $requirements = append $requirements (printf "!%s" .key) }}
+{{- end }}
+{{- end }}
+{{- $text := join "," $requirements }}
+{{- if gt (len $text) 4096 }}{{ fail "webhook.namespaceSelector is too long: give namespaces a label in common, and select by that" }}{{ end }}
+{{- $text }}
+{{- end }}

@@ -8,13 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::code::code_of;
 pub use self::object::AttachingObject;
-use super::advice::{apply_again, kubectl, listed, new_secret, of_status};
+use super::advice::{apply_again, compare_settings, kubectl, listed, new_secret, of_status};
 use super::finding::{CheckStep, Code, Cure, Finding, StepOutcome, failed, passed};
 use super::judge::span;
 use crate::api::acr_registry::{AcrRegistryStatus, CredentialStatus};
 use crate::api::advice::parted;
 use crate::api::condition::{CUSTOM_DOMAINS, DISTRIBUTED, PULL_AUTHORIZED, READY};
-use crate::api::names::{INDEX, WEBHOOK_CONFIGURATION, minted_credential};
+use crate::api::names::minted_credential;
 use crate::api::reason::Reason;
 use crate::api::undistributed::of_undistributed;
 use crate::azure::mint::MintFault;
@@ -359,14 +359,7 @@ fn cures_of_policies(policies: &ServerPolicies) -> Vec<Cure> {
     let about: Vec<About> = policies.disagreements.iter().map(|one| one.about).collect();
     let mut cures = Vec::new();
     if about.contains(&About::Settings) {
-        cures.push(kubectl(
-            "See what pullpass has by its flags:",
-            format!("kubectl get acrindex {INDEX} --output yaml"),
-        ));
-        cures.push(kubectl(
-            "And what the API server asks it about; install both from one overlay, or with the same values of the chart:",
-            format!("kubectl get mutatingwebhookconfiguration {WEBHOOK_CONFIGURATION} --output yaml"),
-        ));
+        cures.extend(compare_settings());
     }
     for one in &about {
         if let About::Policy { kind, name } = one {

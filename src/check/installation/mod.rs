@@ -9,6 +9,7 @@ mod fence;
 mod pre;
 mod replicas;
 mod rights;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -60,6 +61,8 @@ pub enum InstallationStep {
     Fence,
     /// The webhook's configuration.
     Webhook,
+    /// Flags and selectors name the same namespaces.
+    Settings,
     /// The API server asks about Pods with images on custom domains.
     CustomDomains,
     /// Ready replicas behind the Service.
@@ -87,6 +90,7 @@ impl Step for InstallationStep {
             Self::Rights => "Rights",
             Self::Fence => "Fence",
             Self::Webhook => "Webhook",
+            Self::Settings => "Settings",
             Self::CustomDomains => "Custom domains",
             Self::Replicas => "Replicas",
             Self::Leader => "Leader",
@@ -125,6 +129,8 @@ pub struct Facts {
     pub fence: Known<Vec<FencePolicy>>,
     /// The webhook's configuration, if it is there.
     pub webhook: Known<Option<MutatingWebhookConfiguration>>,
+    /// How pullpass' flags differ from the webhook's selectors; none where no leader has told them yet.
+    pub disagreements: Known<Option<Vec<String>>>,
     /// The hosts of `AcrRegistries`, outside the zones of Azure's clouds, that the webhook's conditions do not name.
     pub unasked: Known<Unasked>,
     /// Whether a client that trusts the `caBundle` of any entry accepts the serving certificate; else what it says.
@@ -155,6 +161,7 @@ impl Facts {
             finding(InstallationStep::Rights, self.rights()),
             finding(InstallationStep::Fence, self.fence()),
             finding(InstallationStep::Webhook, self.webhook()),
+            finding(InstallationStep::Settings, self.settings()),
             finding(InstallationStep::CustomDomains, self.custom_domains()),
             finding(InstallationStep::Replicas, self.replicas()),
             finding(InstallationStep::Leader, self.leader()),

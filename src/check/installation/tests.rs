@@ -107,6 +107,7 @@ fn healthy() -> Facts {
         missing_rights: Ok(Vec::new()),
         fence: Ok(FENCES.map(policy).into()),
         webhook: Ok(Some(webhook(configuration()))),
+        disagreements: Ok(Some(Vec::new())),
         unasked: Ok(Unasked {
             hosts: 1,
             unasked: Vec::new(),
@@ -332,6 +333,10 @@ fn each_fault_of_replicas_and_namespaces_has_a_code() {
             codes(|facts| facts.replicas = Ok(["a", "b"].map(pod).into())),
         ),
         (
+            "SETTINGS_DIFFER_ERROR",
+            codes(|facts| facts.disagreements = Ok(Some(vec!["they differ".to_owned()]))),
+        ),
+        (
             "VERSION_SKEW_ERROR",
             codes(|facts| {
                 let version = "9.0.0".to_owned();
@@ -352,7 +357,12 @@ fn each_fault_of_replicas_and_namespaces_has_a_code() {
             }),
         ),
     ]);
-    let excluded = [Membership::Excluded, Membership::OptedOut, Membership::NotOptedIn];
+    let excluded = [
+        Membership::Excluded,
+        Membership::OptedOut,
+        Membership::NotOptedIn,
+        Membership::NotSelected,
+    ];
     let not_injected = excluded.map(|membership| {
         let codes = codes(|facts| facts.looked_at = Ok(Some(in_namespace(membership))));
         ("NAMESPACE_NOT_INJECTED_ERROR", codes)
@@ -415,6 +425,7 @@ fn facts_that_can_not_be_read_are_not_checked() {
         missing_rights: Err(unknown()),
         fence: Err(unknown()),
         webhook: Err(unknown()),
+        disagreements: Err(unknown()),
         unasked: Err(unknown()),
         replicas: Err(unknown()),
         endpoints: Err(unknown()),

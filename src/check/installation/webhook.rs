@@ -8,6 +8,7 @@ use super::{Cure, Facts, StepOutcome, apply_again, counted, fault, judged, skipp
 use crate::api::names::{
     ALWAYS_WEBHOOK, NAMESPACE_NAME_LABEL, PODS_WEBHOOK, WEBHOOK_CERTIFICATE, WEBHOOK_CONFIGURATION,
 };
+use crate::check::advice::kubectl;
 use crate::check::finding::Code;
 use crate::policy::scope::Membership;
 
@@ -133,17 +134,32 @@ impl Facts {
                     "the mode is opt-in, and no label pullpass.dev/inject says enabled",
                     format!("kubectl label namespace {name} pullpass.dev/inject=enabled"),
                 ),
+                Membership::NotSelected => (
+                    "the webhook's selectors do not pick its labels",
+                    "kubectl get mutatingwebhookconfiguration pullpass -o jsonpath='{.webhooks[0].namespaceSelector}'"
+                        .to_owned(),
+                ),
             };
-            let text = if looked_at.membership == Membership::Excluded {
-                "System namespaces and pullpass' own are always excluded; see which others are:"
-            } else {
-                "To inject its Pods:"
+            let text = match looked_at.membership {
+                Membership::Excluded => {
+                    "System namespaces and pullpass' own are always excluded; see which others are:"
+                }
+                Membership::NotSelected => {
+                    "To inject its Pods, give the namespace the labels that this selector wants:"
+                }
+                Membership::Injected { .. } | Membership::OptedOut | Membership::NotOptedIn => {
+                    "To inject its Pods:"
+                }
             };
-            let cure = crate::check::advice::kubectl(text, command);
+            let mut cures = vec![kubectl(text, command)];
+            if looked_at.membership == Membership::NotSelected {
+                let labels = format!("kubectl get namespace {name} --show-labels");
+                cures.push(kubectl("To see the labels that it has:", labels));
+            }
             fault(
                 Code::NotInjected,
                 format!("Pods of the namespace {name} get no pull secret: {why}"),
-                vec![cure],
+                cures,
             )
         })
     }

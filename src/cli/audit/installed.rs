@@ -1,14 +1,16 @@
 //! What a `MutatingWebhookConfiguration` says of the pullpass that it is for: which namespaces the API server asks about
 //! at all.
 
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::collections::BTreeSet;
 
-use crate::api::names::{INJECT_LABEL, NAMESPACE_NAME_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
+use kube::core::{Expression, Selector};
+
+use crate::api::names::{INJECT_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
+use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::scope::{Mode, Scope};
 
-/// The scope that the selectors of the shipped configurations stand for, whatever was added to the excluded namespaces.
-/// None where the webhook for Pods is not in it.
+/// The scope that the selectors of a configuration stand for. None where the webhook for Pods is not in it.
 pub fn scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
     let webhook = configuration
         .webhooks
@@ -16,32 +18,31 @@ pub fn scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
         .flatten()
         .find(|webhook| webhook.name == PODS_WEBHOOK)?;
     let selector = webhook.namespace_selector.clone().unwrap_or_default();
-    let mode = if wants_enabled(&selector) {
+    // The API server takes no other operators than those that are known.
+    let requirements: NamespaceSelector = Selector::try_from(selector)
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let (mode, others) = mode(&requirements);
+    Some(Scope::new(mode, own_namespace(webhook), []).with_selector(&others))
+}
+
+/// The mode, and the requirements that are about anything else.
+fn mode(selector: &NamespaceSelector) -> (Mode, NamespaceSelector) {
+    let inject = |operator: fn(String, BTreeSet<String>) -> Expression, value: &str| {
+        operator(INJECT_LABEL.to_owned(), [value.to_owned()].into())
+    };
+    let enabled = inject(Expression::In, "enabled");
+    let not_disabled = inject(Expression::NotIn, "disabled");
+    let mode = if selector.requirements().any(|one| *one == enabled) {
         Mode::OptIn
     } else {
         Mode::ClusterWide
     };
-    let excluded = selector
-        .match_expressions
-        .into_iter()
-        .flatten()
-        .filter(|expression| expression.key == NAMESPACE_NAME_LABEL && expression.operator == "NotIn")
-        .flat_map(|expression| expression.values.unwrap_or_default());
-    Some(Scope::new(mode, own_namespace(webhook), excluded))
-}
-
-fn wants_enabled(selector: &LabelSelector) -> bool {
-    let by_label = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .any(|(key, value)| key == INJECT_LABEL && value == "enabled");
-    let by_expression = selector.match_expressions.iter().flatten().any(|expression| {
-        expression.key == INJECT_LABEL
-            && expression.operator == "In"
-            && expression.values.as_deref() == Some(&["enabled".to_owned()])
-    });
-    by_label || by_expression
+    let others = selector
+        .requirements()
+        .filter(|one| ![&enabled, &not_disabled].contains(one));
+    (mode, others.cloned().collect())
 }
 
 fn own_namespace(webhook: &MutatingWebhook) -> &str {
@@ -55,6 +56,8 @@ fn own_namespace(webhook: &MutatingWebhook) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::names::NAMESPACE_NAME_LABEL;
+    use crate::policy::scope::Labels;
     use serde_json::{Value, json};
 
     fn of(selector: &Value) -> Option<Scope> {
@@ -92,6 +95,29 @@ mod tests {
             of(&json!({"matchExpressions": [excluded], "matchLabels": {INJECT_LABEL: "enabled"}})),
             expected(Mode::OptIn)
         );
+    }
+
+    #[test]
+    fn other_labels_are_the_namespace_selector() {
+        let expressions = json!([
+            {"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": ["kube-system", "legacy"]},
+            {"key": INJECT_LABEL, "operator": "NotIn", "values": ["disabled"]},
+            {"key": "env", "operator": "NotIn", "values": ["test", "dev"]},
+            {"key": "owner", "operator": "Exists"},
+            {"key": "sandbox", "operator": "DoesNotExist"},
+            {"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": ["more"]},
+        ]);
+        let excluded = ["legacy".to_owned(), "more".to_owned()];
+        let expected = Scope::new(Mode::ClusterWide, "own", excluded)
+            .with_selector(&"team=a,env notin (dev,test),owner,!sandbox".parse().unwrap());
+        assert_eq!(
+            of(&json!({"matchExpressions": expressions, "matchLabels": {"team": "a"}})),
+            Some(expected)
+        );
+        // One that nobody ships holds as it is.
+        let scope = of(&json!({"matchExpressions": [{"key": INJECT_LABEL, "operator": "Exists"}]})).unwrap();
+        assert!(!scope.injects("apps", Some(&Labels::new())));
+        assert_eq!(of(&json!({})), Some(Scope::new(Mode::ClusterWide, "own", [])));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use crate::cli::flags::choice::one_of;
 use crate::cli::flags::own_namespace::OwnNamespace;
 use crate::policy::decision::Settings;
+use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::rules::{Action, Policy};
 use crate::policy::scope::{Mode, Scope};
 
@@ -36,6 +37,9 @@ pub(in crate::cli) struct DecisionFlags {
         env = "PULLPASS_EXCLUDE_NAMESPACES"
     )]
     pub(in crate::cli) exclude_namespaces: Vec<String>,
+    /// Labels that a namespace must have to be injected, as `kubectl --selector` takes them
+    #[arg(long, value_name = "SELECTOR", env = "PULLPASS_NAMESPACE_SELECTOR")]
+    pub(in crate::cli) namespace_selector: Option<NamespaceSelector>,
     #[command(flatten)]
     pub(in crate::cli) own_namespace: OwnNamespace,
     /// What to do about an image on ACR whose registry is not attached
@@ -49,15 +53,23 @@ pub(in crate::cli) struct DecisionFlags {
 impl DecisionFlags {
     pub(in crate::cli) fn settings(&self) -> Settings {
         Settings {
-            scope: Scope::new(
+            scope: self.select(Scope::new(
                 self.mode,
                 self.own_namespace.as_str(),
                 self.exclude_namespaces.iter().cloned(),
-            ),
+            )),
             policy: Policy {
                 unattached: self.unattached,
                 forbidden: self.forbidden,
             },
+        }
+    }
+
+    /// The scope with the selector, where one is given.
+    fn select(&self, scope: Scope) -> Scope {
+        match &self.namespace_selector {
+            Some(selector) => scope.with_selector(selector),
+            None => scope,
         }
     }
 }
@@ -83,6 +95,7 @@ impl ClusterDecisionFlags {
         let own = is_given("own_namespace").then(|| self.flags.own_namespace.as_str().to_owned());
         let excluded = self.flags.exclude_namespaces.iter().cloned().chain(own);
         let scope = cluster.scope.without(excluded);
+        let scope = self.flags.select(scope);
         Settings {
             scope: if is_given("mode") {
                 scope.with_mode(self.flags.mode)
@@ -162,7 +175,8 @@ mod tests {
         let matches = command.no_binary_name(true).get_matches_from(arguments);
         let flags = ClusterDecisionFlags::from_arg_matches(&matches).unwrap();
         let cluster = Settings {
-            scope: Scope::new(Mode::OptIn, "elsewhere", ["legacy".to_owned()]),
+            scope: Scope::new(Mode::OptIn, "elsewhere", ["legacy".to_owned()])
+                .with_selector(&"env=prod".parse().unwrap()),
             policy: Policy {
                 unattached: Action::Deny,
                 forbidden: Action::Deny,
@@ -173,27 +187,26 @@ mod tests {
 
     #[test]
     fn flags_come_before_what_a_cluster_says() {
+        let scope = |mode, excluded: &[&str], selector: &str| {
+            let excluded = ["legacy"].iter().chain(excluded).map(|name| (*name).to_owned());
+            Scope::new(mode, "elsewhere", excluded).with_selector(&selector.parse().unwrap())
+        };
         let of_cluster = settings(&[]);
-        assert_eq!(
-            of_cluster.scope,
-            Scope::new(Mode::OptIn, "elsewhere", ["legacy".to_owned()])
-        );
+        assert_eq!(of_cluster.scope, scope(Mode::OptIn, &[], "env=prod"));
         assert_eq!(of_cluster.policy.unattached, Action::Deny);
         let given = settings(&["--mode=cluster-wide", "--unattached=allow"]);
-        assert_eq!(
-            given.scope,
-            Scope::new(Mode::ClusterWide, "elsewhere", ["legacy".to_owned()])
-        );
+        assert_eq!(given.scope, scope(Mode::ClusterWide, &[], "env=prod"));
         assert_eq!(
             (given.policy.unattached, given.policy.forbidden),
             (Action::Allow, Action::Deny)
         );
         let excluded = settings(&["--exclude-namespaces=a,b"]);
-        let names = ["a".to_owned(), "b".to_owned()];
-        let names = names.into_iter().chain(["legacy".to_owned()]);
-        assert_eq!(excluded.scope, Scope::new(Mode::OptIn, "elsewhere", names));
+        assert_eq!(excluded.scope, scope(Mode::OptIn, &["a", "b"], "env=prod"));
         let elsewhere = settings(&["--own-namespace=other"]);
-        let names = ["legacy".to_owned(), "other".to_owned()];
-        assert_eq!(elsewhere.scope, Scope::new(Mode::OptIn, "elsewhere", names));
+        assert_eq!(elsewhere.scope, scope(Mode::OptIn, &["other"], "env=prod"));
+        let selected = settings(&["--namespace-selector=team in (a,b)"]);
+        assert_eq!(selected.scope, scope(Mode::OptIn, &[], "team in (a,b)"));
+        let all = settings(&["--namespace-selector="]);
+        assert_eq!(all.scope, scope(Mode::OptIn, &[], ""));
     }
 }

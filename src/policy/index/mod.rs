@@ -55,6 +55,13 @@ fn index_within(registries: &AttachedRegistries, settings: &Settings, room: Room
     let mut spec = AcrIndexSpec {
         mode: settings.scope.mode().as_str().to_owned(),
         excluded_namespaces: settings.scope.excluded().map(str::to_owned).collect(),
+        namespace_selector: settings
+            .scope
+            .selector()
+            .requirements()
+            .cloned()
+            .map(requirement)
+            .collect(),
         unattached: settings.policy.unattached.as_str().to_owned(),
         forbidden: settings.policy.forbidden.as_str().to_owned(),
         ..AcrIndexSpec::default()

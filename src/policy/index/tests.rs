@@ -340,7 +340,8 @@ fn an_index_has_hosts_secrets_and_settings() {
     .into_iter()
     .collect();
     let settings = Settings {
-        scope: Scope::new(Mode::OptIn, "own", ["legacy".to_owned()]),
+        scope: Scope::new(Mode::OptIn, "own", ["legacy".to_owned()])
+            .with_selector(&"team in (b,a),env!=test,owner,!sandbox".parse().unwrap()),
         policy: Policy {
             unattached: Action::Deny,
             ..Policy::default()
@@ -351,6 +352,12 @@ fn an_index_has_hosts_secrets_and_settings() {
         json!({
             "mode": "opt-in",
             "excludedNamespaces": ["kube-node-lease", "kube-public", "kube-system", "legacy", "own"],
+            "namespaceSelector": [
+                {"key": "team", "operator": "In", "values": ["a", "b"]},
+                {"key": "env", "operator": "NotIn", "values": ["test"]},
+                {"key": "owner", "operator": "Exists"},
+                {"key": "sandbox", "operator": "DoesNotExist"},
+            ],
             "unattached": "deny",
             "forbidden": "warn",
             "hosts": {"shared.azurecr.io": ["pullpass-a", "pullpass-b"]},

@@ -33,7 +33,8 @@ pub(super) fn step(
         Membership::Injected { .. }
         | Membership::Excluded
         | Membership::OptedOut
-        | Membership::NotOptedIn => return Step::Delete,
+        | Membership::NotOptedIn
+        | Membership::NotSelected => return Step::Delete,
     };
     // A namespace in which every Pod names the pull secret needs it before it has a Pod, as everyone does who reads it from a
     // ServiceAccount there. The last good credential stays where it is, and goes nowhere else, until one is minted of the spec

@@ -22,6 +22,8 @@ use crate::world::{
 const EXCLUDED: &str = "excluded";
 /// One that is injected in both modes.
 const OPTED_IN: &str = "optedin";
+/// One that would be, if the selector selected it.
+const UNSELECTED: &str = "unselected";
 const NAMESPACES: usize = 8;
 /// How many Pods there are in each namespace.
 const PODS: usize = 30;
@@ -30,12 +32,20 @@ const CHANGED: usize = 4;
 
 #[test]
 fn generated_rows_are_the_same_cluster_wide() -> Test {
-    in_mode("cluster-wide", 1)
+    let selector = [
+        json!({"key": "tier", "operator": "In", "values": ["web", "api"]}),
+        json!({"key": "frozen", "operator": "DoesNotExist"}),
+    ];
+    in_mode("cluster-wide", 1, "tier in (web,api),!frozen", &selector)
 }
 
 #[test]
 fn generated_rows_are_the_same_opt_in() -> Test {
-    in_mode("opt-in", 2)
+    let selector = [
+        json!({"key": "tier", "operator": "NotIn", "values": ["db"]}),
+        json!({"key": "owner", "operator": "Exists"}),
+    ];
+    in_mode("opt-in", 2, "tier!=db,owner", &selector)
 }
 
 /// How the policies may differ from the webhook, in the words of docs/policy.md.
@@ -76,9 +86,14 @@ fn generate(seed: u8) -> Result<Vec<Rows>, String> {
     let named = labels.into_iter().enumerate();
     let named = named.map(|(number, labels)| (format!("n{number}"), json!(labels)));
     // Some rows are of no use if their namespaces are not injected.
-    let opted_in = json!({"pullpass.dev/inject": "enabled", "team": "a"});
-    let excluded = json!({"pullpass.dev/inject": "enabled"});
-    let more = [(OPTED_IN.to_owned(), opted_in), (EXCLUDED.to_owned(), excluded)];
+    let opted_in = rows::selected(json!({"pullpass.dev/inject": "enabled", "team": "a"}));
+    let excluded = rows::selected(json!({"pullpass.dev/inject": "enabled"}));
+    let unselected = json!({"pullpass.dev/inject": "enabled", "pullpass.dev/always-inject": "true", "tier": "db", "owner": "a"});
+    let more = [
+        (OPTED_IN.to_owned(), opted_in),
+        (EXCLUDED.to_owned(), excluded),
+        (UNSELECTED.to_owned(), unselected),
+    ];
     named
         .chain(more)
         .map(|(namespace, labels)| {
@@ -103,19 +118,21 @@ struct Answers {
     refusals: BTreeMap<String, BTreeSet<String>>,
 }
 
-fn in_mode(mode: &str, seed: u8) -> Test {
+/// The selector is said to pullpass and to the API server.
+fn in_mode(mode: &str, seed: u8, flag: &str, selector: &[Value]) -> Test {
     let all = generate(seed)?;
     let cluster = cluster()?;
     let always = json!({"pullpass.dev/inject": "enabled", "pullpass.dev/always-inject": "true"});
-    namespace(&cluster, "default", &always)?;
+    namespace(&cluster, "default", &rows::selected(always))?;
     for rows in &all {
         namespace(&cluster, &rows.namespace, &rows.labels)?;
         let live: Vec<_> = (0..CHANGED).map(|number| live(rows, number)).collect();
         cluster.create(&list(&live))?;
     }
+    let scope = Selection { mode, flag, selector };
     let by_webhook = Answers {
-        names: with_webhook(&cluster, mode, "allow", || names(&cluster, &all))?,
-        refusals: with_webhook(&cluster, mode, "deny", || refusals(&cluster, &all))?,
+        names: with_webhook(&cluster, &scope, "allow", || names(&cluster, &all))?,
+        refusals: with_webhook(&cluster, &scope, "deny", || refusals(&cluster, &all))?,
     };
     let apply = |component| cluster.run(&["apply", "--filename", component]);
     apply(admission_policy::COMPONENT)?;
@@ -169,19 +186,32 @@ fn in_mode(mode: &str, seed: u8) -> Test {
     Ok(())
 }
 
+/// Which namespaces are injected.
+struct Selection<'a> {
+    mode: &'a str,
+    /// As pullpass is told.
+    flag: &'a str,
+    /// The same, as the API server is.
+    selector: &'a [Value],
+}
+
 /// Has a replica lead, whose action of both rules is this, and asks it.
 fn with_webhook<T>(
     cluster: &ControlPlane,
-    mode: &str,
+    scope: &Selection<'_>,
     action: &str,
     ask: impl FnOnce() -> Result<T, Box<dyn Error>>,
 ) -> Result<T, Box<dyn Error>> {
     let replica = pullpass(cluster)
-        .overlay(mode)
+        .overlay(scope.mode)
+        .namespace_selector(scope.selector)
         .whole_cluster("generated")
         .label("pullpass.dev/inject", "enabled")
+        .label("tier", "web")
+        .label("owner", "a")
         .custom_domains(&rows::custom_domains())
-        .flag(format!("--mode={mode}"))
+        .flag(format!("--mode={}", scope.mode))
+        .flag(format!("--namespace-selector={}", scope.flag))
         .flag(format!("--unattached={action}"))
         .flag(format!("--forbidden={action}"))
         .flag(format!("--exclude-namespaces={EXCLUDED}"))

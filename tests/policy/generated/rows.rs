@@ -401,6 +401,30 @@ fn pod(name: &str, namespace: &str, drawn: Drawn) -> Row {
     }
 }
 
+/// Labels that a selector of namespaces is about, one namespace after the other. Most are selected, so that the rows there say
+/// something.
+const OF_PLATFORM: [[(&str, Option<&str>); 3]; 8] = [
+    [("tier", Some("web")), ("owner", Some("a")), ("frozen", None)],
+    [("tier", Some("api")), ("owner", Some("")), ("frozen", None)],
+    [("tier", Some("db")), ("owner", Some("b")), ("frozen", None)],
+    [("tier", Some("web")), ("owner", Some("a")), ("frozen", None)],
+    [("tier", None), ("owner", Some("b")), ("frozen", None)],
+    [("tier", Some("web")), ("owner", None), ("frozen", Some(""))],
+    [("tier", Some("api")), ("owner", Some("a")), ("frozen", None)],
+    [("tier", Some("web")), ("owner", Some("b")), ("frozen", None)],
+];
+
+/// Labels of a namespace that every selector of the rows selects, and these.
+pub fn selected(mut labels: Value) -> Value {
+    if let Some(labels) = labels.as_object_mut() {
+        labels.extend([
+            ("tier".to_owned(), json!("web")),
+            ("owner".to_owned(), json!("a")),
+        ]);
+    }
+    labels
+}
+
 /// What comes out of strategies, the same each time for a seed.
 pub struct Generator(TestRunner);
 
@@ -425,7 +449,8 @@ impl Generator {
             value(8, &["true", "yes"]),
         );
         (0..count)
-            .map(|_| {
+            .zip(OF_PLATFORM.into_iter().cycle())
+            .map(|(_, of_platform)| {
                 let (team, stage, inject, always) = self.draw(&labels)?;
                 let keys = [
                     "team",
@@ -434,7 +459,7 @@ impl Generator {
                     "pullpass.dev/always-inject",
                 ];
                 let values = [team, stage, inject, always];
-                let labels = keys.into_iter().zip(values);
+                let labels = keys.into_iter().zip(values).chain(of_platform);
                 let labels = labels.filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
                 Ok(labels.collect())
             })

@@ -83,6 +83,7 @@ pub(super) async fn facts(
         deployed_in: deployments.map(|found| found.iter().filter_map(ResourceExt::namespace).collect()),
         missing_rights: missing_rights(client, own_namespace, RIGHTS.iter().chain(more_rights)).await?,
         fence: fence(client, &FENCES).await?,
+        disagreements: Err("not looked at".to_owned()),
         unasked: unasked_hosts(client, &webhook).await?,
         webhook,
         trust: Err("not looked at".to_owned()),

@@ -4,6 +4,7 @@ mod components;
 mod deployed;
 pub(in crate::cli) mod gather;
 mod pre;
+mod settings;
 
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ async fn look(
         }
         let mut facts = gather::facts(&client, own_namespace, flags.namespace.as_deref()).await?;
         components::add(&client, own_namespace, &mut facts).await?;
+        settings::add(&client, &mut facts).await?;
         let looked_at = facts.looked_at.as_ref().ok().and_then(Option::as_ref);
         Ok(Report {
             namespace: looked_at.map(|looked_at| looked_at.name.clone()),

@@ -54,7 +54,8 @@ fn not_injected(namespace: &str) -> MintFailure {
         message: with_advice(
             &format!("namespace {namespace} is one that pullpass gives no pull secrets"),
             Some(&format!(
-                "see its label {INJECT_LABEL}, and --mode and --exclude-namespaces of pullpass"
+                "see its labels ({INJECT_LABEL} among them), and --mode, --exclude-namespaces and --namespace-selector of \
+                 pullpass"
             )),
         ),
         retry_after: None,

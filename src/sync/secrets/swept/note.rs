@@ -125,6 +125,11 @@ impl Swept {
 
 fn scope_mark(scope: &Scope) -> String {
     let excluded: Vec<&str> = scope.excluded().collect();
-    let Mark(mark) = Mark::digest(&format!("{} {excluded:?}", scope.mode().as_str()));
+    let mut text = format!("{} {excluded:?}", scope.mode().as_str());
+    // Without a selector it is the mark of releases that knew none.
+    if !scope.selector().selects_all() {
+        text = format!("{text} {}", scope.selector());
+    }
+    let Mark(mark) = Mark::digest(&text);
     format!("{mark:016x}")
 }

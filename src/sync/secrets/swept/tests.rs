@@ -74,6 +74,7 @@ fn a_note_of_other_rules_says_nothing() {
         scope(Mode::ClusterWide, &["a"]),
         scope(Mode::OptIn, &["a", "b"]),
         scope(Mode::OptIn, &[]),
+        scope(Mode::OptIn, &["a"]).with_selector(&"team=a".parse().unwrap()),
     ] {
         assert_eq!(Swept::parse(&text, &other), Swept::default());
     }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::registration::{FailurePolicy, shipped};
 use self::registration::{Registration, apply, kind, namespace_object, with_account};
@@ -36,6 +36,7 @@ pub struct Builder<'a> {
     kubeconfig: Option<PathBuf>,
     overlay: String,
     custom_domains: String,
+    namespace_selector: Vec<Value>,
 }
 
 impl<'a> Builder<'a> {
@@ -123,6 +124,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Has the API server ask about Pods of namespaces alone that meet these requirements too, as the chart's value does.
+    #[must_use]
+    pub fn namespace_selector(mut self, expressions: &[Value]) -> Self {
+        self.namespace_selector = expressions.to_vec();
+        self
+    }
+
     /// Starts pullpass, registers it, and waits until the API server asks it.
     pub fn start(mut self) -> Result<Installation<'a>, Error> {
         static STARTED: AtomicU32 = AtomicU32::new(1);
@@ -178,6 +186,7 @@ impl<'a> Builder<'a> {
             name,
             overlay: self.overlay,
             custom_domains: self.custom_domains,
+            namespace_selector: self.namespace_selector,
         };
         let mut objects =
             registration.objects(&own_namespace, &webhook, self.failure_policy, whole_cluster)?;
@@ -245,6 +254,7 @@ impl<'a> Installation<'a> {
             kubeconfig: None,
             overlay: "cluster-wide".to_owned(),
             custom_domains: String::new(),
+            namespace_selector: Vec::new(),
         }
     }
 

@@ -47,6 +47,7 @@ pub(super) struct Registration<'a> {
     pub(super) name: String,
     pub(super) overlay: String,
     pub(super) custom_domains: String,
+    pub(super) namespace_selector: Vec<Value>,
 }
 
 impl Registration<'_> {
@@ -105,6 +106,7 @@ impl Registration<'_> {
                 set(condition, "/expression", json!(widened))?;
             }
         }
+        list(entry, "/namespaceSelector/matchExpressions")?.extend(self.namespace_selector.iter().cloned());
         if !whole_cluster {
             list(entry, "/namespaceSelector/matchExpressions")?
                 .push(json!({"key": LABEL, "operator": "In", "values": [self.name]}));
