@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_left_of_many_bindings_goes_concurrently() {
+    async fn remains_of_many_bindings_are_deleted_concurrently() {
         let (controller, asked) = controller(|_| absent());
         for number in 0..2 * CONCURRENT_DELETIONS {
             let key = format!("shop/b{number}");
