@@ -115,7 +115,8 @@ impl Facts {
         judged(&self.looked_at, |looked_at| {
             let Some(looked_at) = looked_at else {
                 return skipped(
-                    "no namespace is injected yet: label one with pullpass.dev/inject=enabled".to_owned(),
+                    "no namespace is injected yet: see the namespaceSelector of the webhook, and the labels of namespaces"
+                        .to_owned(),
                 );
             };
             let name = &looked_at.name;

@@ -6,22 +6,30 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 use kube::core::{Expression, Selector};
 
-use crate::api::names::{INJECT_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
+use crate::api::names::{ALWAYS_INJECT_LABEL, ALWAYS_WEBHOOK, INJECT_LABEL, OWN_NAMESPACE, PODS_WEBHOOK};
 use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::scope::{Mode, Scope};
 
 /// The scope that the selectors of a configuration stand for. None where the webhook for Pods is not in it.
 pub fn scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
-    let webhook = configuration
-        .webhooks
-        .iter()
-        .flatten()
-        .find(|webhook| webhook.name == PODS_WEBHOOK)?;
+    scope_of(configuration, PODS_WEBHOOK)
+}
+
+/// The same of the entry for namespaces whose every Pod gets pull secrets, but for the label that picks those.
+pub(in crate::cli) fn always_scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
+    scope_of(configuration, ALWAYS_WEBHOOK)
+}
+
+fn scope_of(configuration: &MutatingWebhookConfiguration, entry: &str) -> Option<Scope> {
+    let mut entries = configuration.webhooks.iter().flatten();
+    let webhook = entries.find(|webhook| webhook.name == entry)?;
+    let always = Expression::In(ALWAYS_INJECT_LABEL.to_owned(), ["true".to_owned()].into());
     let selector = webhook.namespace_selector.clone().unwrap_or_default();
     // The API server takes no other operators than those that are known.
     let requirements: NamespaceSelector = Selector::try_from(selector)
         .unwrap_or_default()
         .into_iter()
+        .filter(|one| entry != ALWAYS_WEBHOOK || *one != always)
         .collect();
     let (mode, others) = mode(&requirements);
     Some(Scope::new(mode, own_namespace(webhook), []).with_selector(&others))

@@ -240,6 +240,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_account_without_a_tenant_is_in_the_default_one() {
+        let owner = BindingOwner {
+            namespace: "shop".to_owned(),
+            name: "mine".to_owned(),
+            uid: "u".to_owned(),
+            created: None,
+        };
+        let default = "default-tenant".to_owned();
+        for (annotations, expected) in [
+            (json!({CLIENT_ID_ANNOTATION: "client"}), "default-tenant"),
+            (
+                json!({CLIENT_ID_ANNOTATION: "client", TENANT_ID_ANNOTATION: "own-tenant"}),
+                "own-tenant",
+            ),
+        ] {
+            let server = tower::service_fn(move |_: Request<Body>| {
+                let account =
+                    json!({"metadata": {"name": "puller", "namespace": "shop", "annotations": annotations}});
+                let body = Body::from(account.to_string().into_bytes());
+                std::future::ready(Ok::<_, std::io::Error>(Response::new(body)))
+            });
+            let client = Client::new(server, "own");
+            let read = Account::read(&client, "own", &owner, "puller", Some(&default)).await;
+            assert_eq!(read.ok().unwrap().application().tenant_id, expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_token_is_for_the_audience_of_the_registrys_cloud() {
         let account = Account {
             namespace: "shop".to_owned(),

@@ -8,7 +8,7 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use super::deployed::{BINDINGS, REPORTS};
 use super::gather::{SELECTOR, fence, known, listed, missing_rights, named};
 use crate::api::acr_pull_binding::AcrPullBinding;
-use crate::check::installation::{BINDING_RIGHTS, Facts, REPORT_FENCES, REPORT_RIGHTS, Right};
+use crate::check::installation::{BINDING_RIGHTS, Facts, Known, REPORT_FENCES, REPORT_RIGHTS, Right};
 use crate::cli::CliError;
 use crate::kubernetes::call::call;
 
@@ -27,9 +27,8 @@ pub(super) async fn add(client: &Client, own_namespace: &str, facts: &mut Facts)
     .await?;
     if let Ok([_, true]) = turned_on {
         add_rights(client, own_namespace, REPORT_RIGHTS, facts).await?;
-        if let (Ok(policies), Ok(more)) = (&mut facts.fence, fence(client, &REPORT_FENCES).await?) {
-            policies.extend(more);
-        }
+        let more = fence(client, &REPORT_FENCES).await?;
+        extend(&mut facts.fence, more);
     }
     Ok(())
 }
@@ -73,10 +72,16 @@ async fn add_rights(
     rights: &'static [Right],
     facts: &mut Facts,
 ) -> Result<(), CliError> {
-    let Ok(missing) = &mut facts.missing_rights else {
-        return Ok(());
-    };
     let more = missing_rights(client, own_namespace, rights).await?;
-    missing.extend(more.into_iter().flatten());
+    extend(&mut facts.missing_rights, more);
     Ok(())
+}
+
+/// Adds what was found besides. Where it can't be known, all is not known: the rest is no reason to say that all is well.
+fn extend<T>(known: &mut Known<Vec<T>>, more: Known<Vec<T>>) {
+    match (known, more) {
+        (Ok(known), Ok(more)) => known.extend(more),
+        (known @ Ok(_), Err(why)) => *known = Err(why),
+        (Err(_), _) => {}
+    }
 }

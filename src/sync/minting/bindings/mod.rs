@@ -160,8 +160,10 @@ impl BindingController {
         let key = binding_key(&namespace, &object.name_any());
         let parsed: Parsed = AttachedRegistry::parse_binding(object, view.other_cloud());
         let obstacle = obstacle(view, &self.scope, object, &parsed);
-        if obstacle.as_ref().is_some_and(|failure| is_told(object, failure)) {
-            // However many there are, they cost no call and no turn.
+        let was_served = || parts.watches.credentials.of(&key).is_some();
+        if obstacle.as_ref().is_some_and(|failure| is_told(object, failure)) && !was_served() {
+            // However many there are, they cost no call and no turn. One that was served may have left its pull secret, which is
+            // to be deleted until that succeeds.
             return Action::requeue(self.resync_interval);
         }
         let Some(_share) = self.mints.shares.enter(&namespace) else {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
@@ -8,6 +9,8 @@ use crate::api::names::INJECT_LABEL;
 use crate::policy::attached::bindings::MAX_SERVED;
 use crate::policy::scope::Labels;
 use crate::registry::other_cloud::OtherCloud;
+use crate::sync::credentials::Seen;
+use crate::sync::held_credential::tests::held;
 use crate::sync::minting::pull_right::tests::registry;
 use crate::sync::minting::tests::controller_of;
 use crate::view::{BindingsHere, View};
@@ -61,6 +64,44 @@ async fn refused_bindings_wait_longer_for_a_turn_than_others() {
         let next = controller.reconcile(&object).await;
         assert_eq!(next, Action::requeue(expected), "{:?} {is_injected}", object.spec);
     }
+}
+
+/// Its deletion may have failed, and a replica that is behind may have written the pull secret since.
+#[tokio::test]
+async fn a_binding_that_was_served_is_withdrawn_until_that_succeeds() {
+    let deletions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&deletions);
+    let mints = controller_of(&registry("mine"), move |request| {
+        if request.method() == "DELETE" {
+            assert_eq!(
+                request.uri().path(),
+                "/api/v1/namespaces/shop/secrets/pullpass-binding-z"
+            );
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        (404, Value::Null.to_string())
+    });
+    let resync = Duration::from_hours(1);
+    let controller = BindingController::new(Arc::new(mints), Scope::default(), Arc::default(), resync);
+    let watches = &controller.mints.parts.watches;
+    shop(
+        &watches.view,
+        true,
+        (0..MAX_SERVED).map(|number| format!("b{number:02}")),
+    );
+    let mut told = sound("z");
+    told.metadata.generation = Some(1);
+    told.status = serde_json::from_value(json!({"conditions": [{
+        "type": "Ready", "status": "False", "reason": "TooManyBindings", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": "2026-11-28T00:00:00Z",
+    }]}))
+    .unwrap();
+    assert_eq!(controller.reconcile(&told).await, Action::requeue(resync));
+    assert_eq!(deletions.load(Ordering::Relaxed), 0, "it never had any");
+    watches.learn("shop/z", held(), None, Seen::new());
+    controller.reconcile(&told).await;
+    controller.reconcile(&told).await;
+    assert_eq!(deletions.load(Ordering::Relaxed), 2);
 }
 
 #[test]
