@@ -61,7 +61,7 @@ fn settled(mut line: Value, number: usize) -> Value {
     let day = if number == 0 { 21 } else { 22 };
     line["time"] = format!("2026-11-{day}T09:00:{number:02}.000000Z").into();
     line["durationMicros"] = 85.into();
-    line["version"] = "0.1.0".into();
+    line["version"] = "0.2.0".into();
     line
 }
 
