@@ -2,11 +2,13 @@
 
 use pullpass_emulator::Step;
 use pullpass_test_support::{Signal, wait_for};
+use serde_json::Value;
 
 use crate::bound_team::{PULL_SECRET, Team};
 use crate::bound_world::install_bindings;
 use crate::leadership::{leads, wait_until_it_leads};
-use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder};
+use crate::short_lives::LIFE;
+use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
 
 #[test]
 fn a_binding_is_minted_once_whichever_replica_leads() -> Test {
@@ -53,5 +55,32 @@ fn a_binding_is_minted_once_whichever_replica_leads() -> Test {
         );
         assert_eq!(counts.calls_at(Step::Exchange, &login.host), 1);
     }
+    Ok(())
+}
+
+#[test]
+fn a_refresh_of_a_binding_is_one_mint() -> Test {
+    let cluster = cluster_of_its_own()?;
+    install_bindings(&cluster)?;
+    let world = World::with_pullpass(
+        &cluster,
+        1,
+        |config| config.lifetimes = LIFE,
+        |builder| builder.flag(RESYNC).flag("--bindings"),
+    )?;
+    let team = Team::bound(&world)?;
+    let refreshed =
+        |secret: &Value| text(secret, "/metadata/annotations/pullpass.dev~1refreshed-at").to_owned();
+    let first = refreshed(&team.wait_for_secret(true)?);
+    wait_for("the refresh", SOON, || {
+        let found = world.secret(&team.namespace, PULL_SECRET);
+        let found = found.map_err(|error| error.to_string())?.unwrap_or_default();
+        let again = refreshed(&found);
+        (again > first).then_some(()).ok_or(again)
+    })?;
+    let counts = world.azure.counts();
+    let login = &team.login;
+    assert_eq!(counts.calls_at(Step::EntraToken, &login.tenant), 2);
+    assert_eq!(counts.calls_at(Step::Exchange, &login.host), 2);
     Ok(())
 }

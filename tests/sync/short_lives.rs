@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::client::pull;
 use crate::world::{Test, World, cluster_of_its_own, text};
 
-const LIFE: Lifetimes = Lifetimes {
+pub const LIFE: Lifetimes = Lifetimes {
     entra_seconds: 3599,
     // Half of it is more than the least time between two mints.
     refresh_seconds: 70,
