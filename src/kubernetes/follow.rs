@@ -26,7 +26,8 @@ where
     follow_with(api, Config::default().fields(fields).page_size(PAGE))
 }
 
-/// The same, of all objects that there are. However long somebody makes them, few are held.
+/// The same, of all objects that there are. However long somebody makes them, one is held at a time, or a small page of them where
+/// the API server can not send them one by one.
 pub fn follow_long<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
