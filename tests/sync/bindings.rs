@@ -1,13 +1,14 @@
 //! What an AcrPullBinding does: a namespace pulls as the identity of a ServiceAccount of its own, which its owner grants.
 
-use pullpass_emulator::{Lifetimes, Registry, Role, RoleAssignment, Step};
+use pullpass_emulator::{Registry, Role, RoleAssignment, Step};
 use pullpass_test_support::{Azure, Login, wait_for};
 use serde_json::{Value, json};
 
 use crate::bound_team::{ACCOUNT, BINDING, PULL_SECRET, Team};
-use crate::bound_world::{install_bindings, with_bindings};
+use crate::bound_world::{own_with_bindings, with_bindings};
 use crate::client::{assert_refused, pull};
 use crate::health::{CURRENT, wait_for_health};
+use crate::short_lives::LIFE;
 use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
 
 #[test]
@@ -158,19 +159,7 @@ fn a_trust_for_another_audience_is_told_and_corrected() -> Test {
 #[test]
 fn a_right_that_is_taken_away_ends_refreshes() -> Test {
     let cluster = cluster_of_its_own()?;
-    install_bindings(&cluster)?;
-    let short = Lifetimes {
-        entra_seconds: 3599,
-        // Half of it is more than the least time between two mints.
-        refresh_seconds: 70,
-        access_seconds: 70,
-    };
-    let world = World::with_pullpass(
-        &cluster,
-        2,
-        |config| config.lifetimes = short,
-        |builder| builder.flag(RESYNC).flag("--bindings"),
-    )?;
+    let world = own_with_bindings(&cluster, 2, |config| config.lifetimes = LIFE)?;
     let (granting, naming) = (Team::bound(&world)?, Team::bound(&world)?);
     let kept = [&granting, &naming].map(|team| team.wait_for_secret(true));
     for (team, gone) in [
@@ -291,13 +280,7 @@ fn a_namespace_that_opts_out_loses_its_pull_secret() -> Test {
 #[test]
 fn the_next_leader_mints_nothing_and_deletes_what_is_gone() -> Test {
     let cluster = cluster_of_its_own()?;
-    install_bindings(&cluster)?;
-    let mut world = World::with_pullpass(
-        &cluster,
-        1,
-        |_| {},
-        |builder| builder.flag(RESYNC).flag("--bindings"),
-    )?;
+    let mut world = own_with_bindings(&cluster, 1, |_| {})?;
     let start = |azure: &Azure| {
         let builder = replica_builder(&cluster, azure);
         builder.flag(RESYNC).flag("--bindings").start()

@@ -5,21 +5,15 @@ use pullpass_test_support::{Signal, wait_for};
 use serde_json::Value;
 
 use crate::bound_team::{PULL_SECRET, Team};
-use crate::bound_world::install_bindings;
+use crate::bound_world::own_with_bindings;
 use crate::leadership::{leads, wait_until_it_leads};
 use crate::short_lives::LIFE;
-use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
+use crate::world::{RESYNC, SOON, Test, cluster_of_its_own, replica_builder, text};
 
 #[test]
 fn a_binding_is_minted_once_whichever_replica_leads() -> Test {
     let cluster = cluster_of_its_own()?;
-    install_bindings(&cluster)?;
-    let mut world = World::with_pullpass(
-        &cluster,
-        2,
-        |_| {},
-        |builder| builder.flag(RESYNC).flag("--bindings"),
-    )?;
+    let mut world = own_with_bindings(&cluster, 2, |_| {})?;
     wait_until_it_leads(&world.pullpass)?;
     let second = replica_builder(&cluster, &world.azure)
         .flag(RESYNC)
@@ -61,13 +55,7 @@ fn a_binding_is_minted_once_whichever_replica_leads() -> Test {
 #[test]
 fn a_refresh_of_a_binding_is_one_mint() -> Test {
     let cluster = cluster_of_its_own()?;
-    install_bindings(&cluster)?;
-    let world = World::with_pullpass(
-        &cluster,
-        1,
-        |config| config.lifetimes = LIFE,
-        |builder| builder.flag(RESYNC).flag("--bindings"),
-    )?;
+    let world = own_with_bindings(&cluster, 1, |config| config.lifetimes = LIFE)?;
     let team = Team::bound(&world)?;
     let refreshed =
         |secret: &Value| text(secret, "/metadata/annotations/pullpass.dev~1refreshed-at").to_owned();
