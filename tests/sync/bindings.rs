@@ -4,8 +4,9 @@ use pullpass_emulator::{Registry, Role, RoleAssignment, Step};
 use pullpass_test_support::{Azure, Login, wait_for};
 use serde_json::{Value, json};
 
+use crate::bindings_leadership::own_with_bindings;
 use crate::bound_team::{ACCOUNT, BINDING, PULL_SECRET, Team};
-use crate::bound_world::{own_with_bindings, with_bindings};
+use crate::bound_world::with_bindings;
 use crate::client::{assert_refused, pull};
 use crate::health::{CURRENT, wait_for_health};
 use crate::short_lives::LIFE;

@@ -1,14 +1,27 @@
 //! AcrPullBindings while two replicas run, and another one leads.
 
-use pullpass_emulator::Step;
-use pullpass_test_support::{Signal, wait_for};
+use std::error::Error;
+
+use pullpass_emulator::{Config, Step};
+use pullpass_test_support::{ControlPlane, InstallationBuilder, Signal, wait_for};
 use serde_json::Value;
 
 use crate::bound_team::{PULL_SECRET, Team};
-use crate::bound_world::own_with_bindings;
+use crate::bound_world::install_bindings;
 use crate::leadership::{leads, wait_until_it_leads};
 use crate::short_lives::LIFE;
-use crate::world::{RESYNC, SOON, Test, cluster_of_its_own, replica_builder, text};
+use crate::world::{RESYNC, SOON, Test, World, cluster_of_its_own, replica_builder, text};
+
+/// A world with the component in a cluster of its own, with room for so many registries and an Azure that differs from the usual.
+pub fn own_with_bindings<'a>(
+    cluster: &'a ControlPlane,
+    logins: usize,
+    change: impl FnOnce(&mut Config),
+) -> Result<World<'a>, Box<dyn Error>> {
+    install_bindings(cluster)?;
+    let settle = |builder: InstallationBuilder<'a>| builder.flag(RESYNC).flag("--bindings");
+    World::with_pullpass(cluster, logins, change, settle)
+}
 
 #[test]
 fn a_binding_is_minted_once_whichever_replica_leads() -> Test {

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::sync::OnceLock;
 
-use pullpass_emulator::Config;
 use pullpass_test_support::{ControlPlane, InstallationBuilder, Login, end_to_end_wanted};
 
 use crate::world::{RESYNC, Test, World};
@@ -27,17 +26,6 @@ pub fn with_bindings() -> Result<&'static World<'static>, Box<dyn Error>> {
         World::with_pullpass(cluster, LOGINS, |_| {}, settle).map_err(|error| error.to_string())
     });
     Ok(world.as_ref().map_err(String::as_str)?)
-}
-
-/// One of a cluster of its own, with room for so many registries and an Azure that differs from the usual.
-pub fn own_with_bindings<'a>(
-    cluster: &'a ControlPlane,
-    logins: usize,
-    change: impl FnOnce(&mut Config),
-) -> Result<World<'a>, Box<dyn Error>> {
-    install_bindings(cluster)?;
-    let settle = |builder: InstallationBuilder<'a>| builder.flag(RESYNC).flag("--bindings");
-    World::with_pullpass(cluster, logins, change, settle)
 }
 
 /// Installs what the component bindings has beside the setting.
