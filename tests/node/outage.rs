@@ -10,12 +10,8 @@ use pullpass_test_support::{ControlPlane, node_wanted, wait_for};
 use serde_json::{Value, json};
 
 use crate::pods::pod_with;
-use crate::world::{Registry, SOON, Test, World, text};
+use crate::world::{Registry, SOON, Test, World, apply_component, text};
 
-const COMPONENT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/manifests/components/admission-policy/policy.yaml"
-);
 /// More than a kubelet waits between two pulls that fail: 5 minutes.
 const BACKOFF: Duration = Duration::from_mins(8);
 
@@ -91,7 +87,7 @@ fn outage(
             }
         })?;
     }
-    world.cluster.run(&["apply", "--filename", COMPONENT])?;
+    apply_component(world.cluster, "admission-policy/policy")?;
     let served = world.namespace()?;
     start(&world, &served, "before", &registry)?;
     wait_until_the_policy_injects(&world, &served, &registry)?;

@@ -5,19 +5,8 @@ use pullpass_test_support::{ControlPlane, node_wanted, wait_for};
 use serde_json::{Value, json};
 
 use crate::pods::pod;
-use crate::world::{Registry, SOON, Test, World, text};
+use crate::world::{Registry, SOON, Test, World, apply_component, text};
 
-/// The API server's own policies, which decide without a replica.
-const COMPONENTS: [&str; 2] = [
-    concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/manifests/components/admission-policy/policy.yaml"
-    ),
-    concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/manifests/components/enforce/policy.yaml"
-    ),
-];
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 #[test]
@@ -25,8 +14,9 @@ fn mirror_pods_of_a_kubelet_are_admitted_under_deny() -> Test {
     node_wanted()?;
     let cluster = ControlPlane::start()?;
     let mut world = World::with_flags(&cluster, &["--unattached=deny"], |_| {})?;
-    for component in COMPONENTS {
-        cluster.run(&["apply", "--filename", component])?;
+    // The API server's own policies decide without a replica.
+    for component in ["admission-policy/policy", "enforce/policy"] {
+        apply_component(&cluster, component)?;
     }
     let (attached, stranger) = (world.attached()?, world.registry()?);
     let namespace = world.namespace()?;

@@ -64,18 +64,21 @@ pub fn shared() -> Result<&'static World<'static>, Box<dyn Error>> {
     Ok(world.as_ref().map_err(String::as_str)?)
 }
 
+/// Applies a file of a component, named as `COMPONENT/FILE`.
+pub fn apply_component(cluster: &ControlPlane, file: &str) -> Test {
+    let path = format!("{}/manifests/components/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+    cluster.run(&["apply", "--server-side", "--filename", &path])?;
+    Ok(())
+}
+
 /// Installs pullpass, as the only one of the cluster.
 fn install<'a>(
     cluster: &'a ControlPlane,
     azure: &Azure,
     flags: &[&str],
 ) -> Result<Installation<'a>, Box<dyn Error>> {
-    for file in ["crd.yaml", "rbac.yaml"] {
-        let component = format!(
-            "{}/manifests/components/bindings/{file}",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        cluster.run(&["apply", "--server-side", "--filename", &component])?;
+    for file in ["bindings/crd", "bindings/rbac"] {
+        apply_component(cluster, file)?;
     }
     let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"))
         .whole_cluster("apps")
