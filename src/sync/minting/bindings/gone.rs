@@ -73,15 +73,10 @@ impl BindingController {
             if is_there().await? {
                 return Ok(false);
             }
-            let secret = pull_secret(&namesake_of_binding(name));
-            if !parts
-                .watches
-                .view
-                .registries()
-                .is_attached(&namesake_of_binding(name))
-            {
+            let namesake = namesake_of_binding(name);
+            if !parts.watches.view.registries().is_attached(&namesake) {
                 // The garbage collector takes it too.
-                let _ = secrets::delete(&parts.client, namespace, &secret).await;
+                let _ = secrets::delete(&parts.client, namespace, &pull_secret(&namesake)).await;
             }
             if let Some(minted) = minted {
                 let parameters = DeleteParams::default().preconditions(Preconditions {
