@@ -12,7 +12,10 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
-use pullpass_test_support::{ControlPlane, Installation, kube_client, wait_for};
+use pullpass_emulator::ScopedToken;
+use pullpass_test_support::{
+    Azure, ControlPlane, Installation, InstallationBuilder, Login, kube_client, wait_for,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -47,6 +50,9 @@ const ALWAYS: &str = "always-inject";
 const JUDGED: [&str; 3] = ["enforce", "both", "webhook"];
 /// An AcrRegistry that is for no namespace, by which it shows that they are.
 const CLOSED: &str = "closedregistry";
+
+/// Of the token that pulls.
+const PASSWORD: &str = "of-a-benchmark";
 
 /// Measures what the API server's own policies cost the creation of a Pod
 #[derive(Debug, Parser)]
@@ -92,10 +98,15 @@ fn run(mut arguments: Arguments) -> Result<()> {
     arguments.registries.sort_unstable();
     eprintln!("a control plane is started");
     let cluster = ControlPlane::builder().controller_manager(false).start()?;
+    let azure = azure(arguments.registries.last().copied().unwrap_or_default())?;
     // Of the rules one is in force, so that every Pod is judged.
     let pullpass = Installation::builder(&cluster, env!("CARGO_BIN_EXE_pullpass"))
         .in_cluster()
         .flag("--forbidden=deny");
+    let pullpass = azure
+        .flags()
+        .into_iter()
+        .fold(pullpass, InstallationBuilder::flag);
     let has_bindings = arguments.bindings > 0;
     let pullpass = if has_bindings {
         for part in BINDINGS {
@@ -138,6 +149,27 @@ fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// An Azure with so many registries, and the one that is for no namespace: always-inject leaves out what nothing could be minted for.
+fn azure(registries: usize) -> Result<Azure> {
+    let names = (0..registries)
+        .map(|number| format!("registry{number}"))
+        .chain([CLOSED.to_owned()]);
+    let logins: Vec<_> = names
+        .zip(1..)
+        .map(|(name, number)| Login::new(&name, number))
+        .collect();
+    let azure = Azure::with(&logins, |config| {
+        for registry in &mut config.registries {
+            registry.tokens = vec![ScopedToken {
+                name: "token".to_owned(),
+                passwords: vec![PASSWORD.to_owned()],
+                ..ScopedToken::default()
+            }];
+        }
+    })?;
+    Ok(azure)
+}
+
 /// Makes a namespace for each turn, and the policies that look at some of them.
 fn prepare(cluster: &ControlPlane, pullpass: &Installation<'_>, runtime: &Runtime) -> Result<Vec<Api<Pod>>> {
     let client = kube_client(runtime, cluster.kubeconfig())?;
@@ -161,7 +193,7 @@ fn prepare(cluster: &ControlPlane, pullpass: &Installation<'_>, runtime: &Runtim
         "metadata": {
             "name": "token", "namespace": "pullpass-system", "annotations": {"pullpass.dev/registries": "*"},
         },
-        "stringData": {"username": "token", "password": "of-a-benchmark"},
+        "stringData": {"username": "token", "password": PASSWORD},
     });
     cluster.apply(&token.to_string())?;
     for (policies, turn) in [(ADMISSION_POLICY, "admission-policy"), (ENFORCE, "enforce")] {
