@@ -12,7 +12,6 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
-use pullpass_emulator::ScopedToken;
 use pullpass_test_support::{
     Azure, ControlPlane, Installation, InstallationBuilder, Login, kube_client, wait_for,
 };
@@ -149,7 +148,8 @@ fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// An Azure with so many registries, and the one that is for no namespace: always-inject leaves out what nothing could be minted for.
+/// An Azure with so many registries, and the one that is for no namespace: `always-inject` leaves out registries for which nothing
+/// could be minted.
 fn azure(registries: usize) -> Result<Azure> {
     let names = (0..registries)
         .map(|number| format!("registry{number}"))
@@ -158,16 +158,7 @@ fn azure(registries: usize) -> Result<Azure> {
         .zip(1..)
         .map(|(name, number)| Login::new(&name, number))
         .collect();
-    let azure = Azure::with(&logins, |config| {
-        for registry in &mut config.registries {
-            registry.tokens = vec![ScopedToken {
-                name: "token".to_owned(),
-                passwords: vec![PASSWORD.to_owned()],
-                ..ScopedToken::default()
-            }];
-        }
-    })?;
-    Ok(azure)
+    Ok(Azure::with_token(&logins, "token", PASSWORD)?)
 }
 
 /// Makes a namespace for each turn, and the policies that look at some of them.

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use pullpass_emulator::{Config, ScopedToken};
 use pullpass_test_support::{
     Azure, ControlPlane, Installation, InstallationBuilder, Login, end_to_end_wanted, wait_for,
 };
@@ -69,16 +68,7 @@ fn azure() -> Result<&'static Azure, Box<dyn Error>> {
                 });
             }
         }
-        let with_token = |config: &mut Config| {
-            for registry in &mut config.registries {
-                registry.tokens = vec![ScopedToken {
-                    name: "token".to_owned(),
-                    passwords: vec![PASSWORD.to_owned()],
-                    ..ScopedToken::default()
-                }];
-            }
-        };
-        Azure::with(&logins, with_token).map_err(|error| error.to_string())
+        Azure::with_token(&logins, "token", PASSWORD).map_err(|error| error.to_string())
     });
     Ok(azure.as_ref().map_err(String::as_str)?)
 }

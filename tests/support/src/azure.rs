@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use pullpass_emulator::{
-    Config, Emulator, FederatedCredential, Principal, Registry, Role, RoleAssignment, Tenant,
+    Config, Emulator, FederatedCredential, Principal, Registry, Role, RoleAssignment, ScopedToken, Tenant,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -117,6 +117,19 @@ impl Azure {
     /// One that has these registries; every application may pull from its own.
     pub fn start(logins: &[Login]) -> Result<Self, Error> {
         Self::with(logins, |_| {})
+    }
+
+    /// One whose registries each have a token of this name and password.
+    pub fn with_token(logins: &[Login], name: &str, password: &str) -> Result<Self, Error> {
+        Self::with(logins, |config| {
+            for registry in &mut config.registries {
+                registry.tokens = vec![ScopedToken {
+                    name: name.to_owned(),
+                    passwords: vec![password.to_owned()],
+                    ..ScopedToken::default()
+                }];
+            }
+        })
     }
 
     /// One that differs from the usual.
