@@ -28,6 +28,11 @@ impl ApiClient {
         })
     }
 
+    /// What is at a path.
+    pub(crate) fn get(&self, path: &str) -> Result<Value, Error> {
+        self.answer("GET", path, "")
+    }
+
     /// Fails unless something is at a path.
     pub(crate) fn look(&self, path: &str) -> Result<(), Error> {
         self.call("GET", path, "").map(drop)
@@ -40,10 +45,14 @@ impl ApiClient {
 
     /// Sends an object to a path, and gives the answer.
     pub(crate) fn post(&self, path: &str, object: &Value) -> Result<Value, Error> {
-        let answer = self.call("POST", path, &object.to_string())?;
+        self.answer("POST", path, &object.to_string())
+    }
+
+    fn answer(&self, method: &str, path: &str, body: &str) -> Result<Value, Error> {
+        let answer = self.call(method, path, body)?;
         serde_json::from_str(&answer)
             .map_err(io::Error::other)
-            .map_err(Error::io(format!("the answer to POST {path}")))
+            .map_err(Error::io(format!("the answer to {method} {path}")))
     }
 
     fn call(&self, method: &str, path: &str, body: &str) -> Result<String, Error> {

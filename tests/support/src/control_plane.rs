@@ -16,6 +16,7 @@ use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
 use crate::pki::Authority;
 use crate::process::Supervised;
+use crate::resource_path::resource_path;
 use crate::scratch::Scratch;
 use crate::seed;
 use crate::wait::free_port;
@@ -274,9 +275,7 @@ impl ControlPlane {
 
     /// What the API server says at a path.
     pub fn get_raw(&self, path: &str) -> Result<Value, Error> {
-        let mut command = self.kubectl();
-        command.args(["get", "--raw", path]);
-        kubectl::json(command)
+        self.client.get(path)
     }
 
     /// Who signs the tokens of service accounts.
@@ -288,6 +287,10 @@ impl ControlPlane {
 
     /// What `kubectl get ARGUMENTS --output json` prints.
     pub fn get_json(&self, arguments: &[&str]) -> Result<Value, Error> {
+        // Tests look every few milliseconds, and a process of kubectl is most of what such a look costs.
+        if let Some(path) = resource_path(arguments) {
+            return self.client.get(&path).map(as_kubectl_prints);
+        }
         let mut command = self.kubectl();
         command.arg("get").args(arguments).args(["--output", "json"]);
         kubectl::json(command)
@@ -412,6 +415,39 @@ impl ControlPlane {
         self.controller_manager = Some(process);
         Ok(())
     }
+}
+
+/// An object or a list as kubectl prints it: without the managed fields, and with the kind of each item.
+fn as_kubectl_prints(mut answer: Value) -> Value {
+    let text = |field: &str| {
+        answer
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    let without_managed_fields = |object: &mut Value| {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+    };
+    without_managed_fields(&mut answer);
+    let items = answer.get_mut("items").and_then(Value::as_array_mut);
+    if let (Some(items), Some(kind)) = (items, kind.strip_suffix("List")) {
+        for item in items {
+            without_managed_fields(item);
+            if let Some(fields) = item.as_object_mut() {
+                fields.insert("apiVersion".to_owned(), json!(version));
+                fields.insert("kind".to_owned(), json!(kind));
+            }
+        }
+        if let Some(fields) = answer.as_object_mut() {
+            fields.insert("apiVersion".to_owned(), json!("v1"));
+            fields.insert("kind".to_owned(), json!("List"));
+        }
+    }
+    answer
 }
 
 /// Waits a little, or fails when the time is up.

@@ -38,6 +38,7 @@ mod pki;
 mod pod_network;
 mod pods;
 mod process;
+mod resource_path;
 mod schema;
 mod scratch;
 mod seed;
