@@ -28,6 +28,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 pub(super) const LONG_PAUSE: Duration = Duration::from_secs(2);
 /// More than an API server takes that waits for a webhook.
 pub(super) const ANSWERS: Duration = Duration::from_secs(30);
+/// What the deletion of the last Pods gets: tens of thousands may be left where Pods are created faster than they are deleted.
+const CLEANED: Duration = Duration::from_mins(5);
 /// How many Pods are deleted together.
 const BATCH: usize = 500;
 const BATCH_LABEL: &str = "batch";
@@ -227,7 +229,7 @@ impl Pods {
             self.runtime.block_on(async { timeout(SOON, stream).await })??;
         }
         self.runtime
-            .block_on(async { timeout(SOON, self.cleaner).await })??;
+            .block_on(async { timeout(CLEANED, self.cleaner).await })??;
         let counts = lock(&self.shared.counts).clone();
         let texts = lock(&self.shared.texts).clone();
         Ok((counts, texts))
@@ -394,6 +396,10 @@ impl Shared {
 /// Deletes the Pods of batches that are complete, and in the end all.
 async fn clean(shared: Arc<Shared>, mut batches: UnboundedReceiver<usize>) {
     while let Some(batch) = batches.recv().await {
+        if shared.end.load(Ordering::Relaxed) {
+            // One call deletes what is left, once all are created; each batch would have the API server look at all Pods.
+            continue;
+        }
         let selector = ListParams::default().labels(&format!("{BATCH_LABEL}={batch}"));
         delete(&shared, &selector).await;
     }
