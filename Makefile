@@ -1,8 +1,8 @@
 # Everything that one does with a checkout. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-# Tests that start a cluster wait more than they work: half as many again as there are processors.
-export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
+# Tests that start a cluster wait more than they work: twice as many as there are processors.
+export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 2 )))
 KEEP ?=
 SECONDS ?= 60
 TARGETS ?=
