@@ -9,7 +9,7 @@ use std::process::Command;
 use pullpass_test_support::{Binaries, ControlPlane, Login, Scratch, end_to_end_wanted, wait_for};
 
 use crate::command::{Ran, finish};
-use crate::world::{RESYNC, SOON, Test, World};
+use crate::world::{KEPT, RESYNC, SOON, Test, World};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -108,7 +108,7 @@ fn every_command_of_the_tutorial_does_what_it_says() -> Test {
         &cluster,
         1,
         |_| {},
-        |builder| builder.whole_cluster("apps").flag(RESYNC),
+        |builder| builder.whole_cluster("apps").flag(RESYNC).flag(KEPT),
     )?;
     let login = world.login()?;
     let directory = Scratch::new()?;

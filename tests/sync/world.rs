@@ -21,7 +21,7 @@ pub const SOON: Duration = Duration::from_mins(2);
 /// How often pullpass looks at everything.
 pub const RESYNC: &str = "--resync-interval=2";
 /// How long the emptied credential of a detached registry is kept.
-const KEPT: &str = "--emptied-interval=1";
+pub const KEPT: &str = "--emptied-interval=1";
 /// How many tests can have a registry of their own in the shared world.
 const LOGINS: usize = 96;
 
