@@ -37,8 +37,21 @@ impl Repository {
                 format!("{before}{}", after.unwrap_or_default())
             }
         })?;
+        repository.set_date("2026-01-31")?;
         repository.commit()?;
         Ok(repository)
+    }
+
+    /// When the version was released, as CHANGELOG.md has it.
+    fn set_date(&self, date: &str) -> Test {
+        let heading = format!("## [{VERSION}] - ");
+        self.change_notes(|notes| {
+            let lines = notes.lines().map(|line| match line.strip_prefix(&heading) {
+                Some(_) => format!("{heading}{date}\n"),
+                None => format!("{line}\n"),
+            });
+            lines.collect()
+        })
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -106,6 +119,12 @@ fn a_release_of_something_else_is_refused() -> Test {
     repository.change_notes(|notes| notes.replacen("\n## [", "\n## [Unreleased]\n\n* More.\n\n## [", 1))?;
     repository.commit()?;
     repository.assert_refused(VERSION, None, "CHANGELOG.md has entries under [Unreleased]")?;
+
+    repository.set_date("not released yet")?;
+    repository.change_notes(|notes| notes.replace("\n## [Unreleased]\n\n* More.\n", ""))?;
+    repository.commit()?;
+    let undated = format!("CHANGELOG.md has no date for {VERSION}");
+    repository.assert_refused(VERSION, None, &undated)?;
 
     fs::remove_file(repository.path("SECURITY.md"))?;
     repository.commit()?;
