@@ -162,6 +162,10 @@ pub const WEBHOOK_CONFIGURATION: &str = "pullpass";
 pub const PODS_WEBHOOK: &str = "pods.pullpass.dev";
 /// Its webhook that all other Pods of namespaces with [`ALWAYS_INJECT_LABEL`] are sent to.
 pub const ALWAYS_WEBHOOK: &str = "always.pullpass.dev";
+/// Where [`PODS_WEBHOOK`] posts.
+pub const PODS_PATH: &str = "/mutate";
+/// Where [`ALWAYS_WEBHOOK`] posts.
+pub const ALWAYS_PATH: &str = "/mutate/always";
 
 /// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
 pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";

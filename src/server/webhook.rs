@@ -19,14 +19,11 @@ use super::connection::Caller;
 use super::refusals::Refusals;
 use super::{RequestId, error};
 use crate::admission::{Admission, AdmissionError, Place, ReviewStep};
+use crate::api::names::{ALWAYS_PATH, PODS_PATH};
 use crate::base::readiness::Readiness;
 use crate::metrics::port::Refusal;
 use crate::policy::scope::Picked;
 
-/// Where the webhook for Pods with an image on ACR posts.
-const MUTATE: &str = "/mutate";
-/// Where the one for all other Pods of namespaces that are labelled always-inject posts.
-const MUTATE_ALWAYS: &str = "/mutate/always";
 /// The size from which on a body counts as large, in bytes: some hundred images, each of which takes more memory while it is
 /// judged than in the body.
 const LARGE_BODY: usize = 64 << 10;
@@ -77,8 +74,8 @@ impl Webhook {
 /// The routes of the webhook's port.
 pub fn webhook_router(webhook: Webhook) -> Router {
     Router::new()
-        .route(MUTATE, post(mutate).fallback(method_not_allowed))
-        .route(MUTATE_ALWAYS, post(mutate).fallback(method_not_allowed))
+        .route(PODS_PATH, post(mutate).fallback(method_not_allowed))
+        .route(ALWAYS_PATH, post(mutate).fallback(method_not_allowed))
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
@@ -114,7 +111,7 @@ async fn mutate(
         body,
     ) = request.into_parts();
     let timeout = uri.query().and_then(timeout_of);
-    let picked = if uri.path() == MUTATE_ALWAYS {
+    let picked = if uri.path() == ALWAYS_PATH {
         Picked::Always
     } else {
         Picked::ByMode
@@ -373,9 +370,9 @@ mod tests {
     async fn a_review_that_waits_blocks_no_other() {
         let routes = routes_beside_a_stuck_api_server();
         let stranger = "stranger.azurecr.io/app";
-        let (waited, other) = tokio::join!(time_to_answer(&routes, MUTATE, stranger), async {
+        let (waited, other) = tokio::join!(time_to_answer(&routes, PODS_PATH, stranger), async {
             tokio::task::yield_now().await;
-            time_to_answer(&routes, MUTATE, "nginx").await
+            time_to_answer(&routes, PODS_PATH, "nginx").await
         });
         assert!(waited >= Duration::from_secs(1), "{waited:?}");
         assert!(other < waited, "{other:?}");

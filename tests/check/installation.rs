@@ -261,12 +261,26 @@ fn inject_into_the_webhook(world: &World<'_>) -> Test {
     inject_into_the_selectors(world)?;
 
     let closed = free_port()?;
-    world.set_webhook(|webhooks| webhooks[0]["clientConfig"]["service"]["port"] = json!(closed))?;
-    world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;
-    world.set_webhook(|webhooks| {
-        webhooks[0]["clientConfig"]["service"]["port"] = json!(closed);
-        webhooks[0]["failurePolicy"] = json!("Fail");
-    })?;
+    for policy in ["Ignore", "Fail"] {
+        world.set_webhook(|webhooks| {
+            for entry in webhooks.as_array_mut().into_iter().flatten() {
+                entry["clientConfig"]["service"]["port"] = json!(closed);
+                entry["failurePolicy"] = json!(policy);
+            }
+        })?;
+        let said = world
+            .wait_for_fault("WEBHOOK_UNREACHABLE_ERROR", &[])?
+            .to_string();
+        assert!(said.contains("has not got an answer"), "{said}");
+        world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;
+    }
+    // The dry run is about the other entry.
+    world.set_webhook(|webhooks| webhooks[1]["clientConfig"]["service"]["port"] = json!(closed))?;
+    let said = world
+        .wait_for_fault("WEBHOOK_UNREACHABLE_ERROR", &[])?
+        .to_string();
+    let named = format!("the entry always.pullpass.dev calls port {closed} of the Service pullpass");
+    assert!(said.contains(&named), "{said}");
     world.assert_found("WEBHOOK_UNREACHABLE_ERROR", &[])?;
 
     world.delete(&["mutatingwebhookconfiguration", "pullpass"])?;

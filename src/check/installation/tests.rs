@@ -11,16 +11,21 @@ use crate::api::names::NAMESPACE_NAME_LABEL;
 const OWN: &str = "pullpass-system";
 
 fn configuration() -> Value {
-    let entry = |name: &str| {
+    let entry = |name: &str, path: &str| {
+        let service = json!({"namespace": OWN, "name": "pullpass", "path": path});
         json!({
             "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None",
-            "clientConfig": {"caBundle": "UEVNCg==", "service": {"namespace": OWN, "name": "pullpass"}},
+            "clientConfig": {"caBundle": "UEVNCg==", "service": service},
             "namespaceSelector": {"matchExpressions": [
                 {"key": NAMESPACE_NAME_LABEL, "operator": "NotIn", "values": ["kube-system", OWN]},
             ]},
         })
     };
-    json!({"metadata": {"name": "pullpass"}, "webhooks": [entry("pods.pullpass.dev"), entry("always.pullpass.dev")]})
+    let entries = [
+        entry("pods.pullpass.dev", "/mutate"),
+        entry("always.pullpass.dev", "/mutate/always"),
+    ];
+    json!({"metadata": {"name": "pullpass"}, "webhooks": entries})
 }
 
 fn webhook(value: Value) -> MutatingWebhookConfiguration {
@@ -223,6 +228,66 @@ fn each_fault_of_an_object_has_a_code_of_its_own() {
             codes(|facts| facts.fence.as_mut().unwrap()[1].is_enforced = false),
         ),
     ]);
+}
+
+#[test]
+fn an_entry_that_calls_something_else_is_found() {
+    for (entry, field, value, said) in [
+        (
+            1,
+            "port",
+            json!(8443),
+            "always.pullpass.dev calls port 8443 of the Service pullpass, and pods.pullpass.dev calls port 443",
+        ),
+        (
+            0,
+            "port",
+            json!(8443),
+            "always.pullpass.dev calls port 443 of the Service pullpass, and pods.pullpass.dev calls port 8443",
+        ),
+        (
+            1,
+            "path",
+            json!("/mutate"),
+            "always.pullpass.dev posts to /mutate, and not to /mutate/always",
+        ),
+        (
+            0,
+            "path",
+            Value::Null,
+            "pods.pullpass.dev posts to /, and not to /mutate",
+        ),
+        (
+            1,
+            "name",
+            json!("other"),
+            "always.pullpass.dev calls the Service other, and not pullpass",
+        ),
+    ] {
+        let facts = Facts {
+            webhook: Ok(Some(changed(|value_of| {
+                value_of["webhooks"][entry]["clientConfig"]["service"][field] = value;
+            }))),
+            ..healthy()
+        };
+        let findings = facts.findings();
+        let failure = findings.iter().find_map(Finding::failure).unwrap();
+        assert_eq!(
+            (failure.code, failure.cause.as_str()),
+            (Code::Unreachable, format!("the entry {said}").as_str())
+        );
+    }
+    // The port that is called where none is named, and the same other one.
+    for port in [443, 8443] {
+        let same = codes(|facts| {
+            facts.webhook = Ok(Some(changed(|value| {
+                for entry in value["webhooks"].as_array_mut().into_iter().flatten() {
+                    entry["clientConfig"]["service"]["port"] = json!(port);
+                }
+            })));
+        });
+        assert_eq!(same, [""; 0]);
+    }
 }
 
 fn distrust() -> Distrust {

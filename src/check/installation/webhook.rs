@@ -6,11 +6,15 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebho
 
 use super::{Cure, Facts, StepOutcome, apply_again, counted, fault, judged, skipped, well};
 use crate::api::names::{
-    ALWAYS_WEBHOOK, NAMESPACE_NAME_LABEL, PODS_WEBHOOK, WEBHOOK_CERTIFICATE, WEBHOOK_CONFIGURATION,
+    ALWAYS_PATH, ALWAYS_WEBHOOK, NAMESPACE_NAME_LABEL, PODS_PATH, PODS_WEBHOOK, SERVICE, WEBHOOK_CERTIFICATE,
+    WEBHOOK_CONFIGURATION,
 };
 use crate::check::advice::kubectl;
 use crate::check::finding::Code;
 use crate::policy::scope::Membership;
+
+/// The port of a Service that an entry calls which names none.
+const HTTPS: i32 = 443;
 
 impl Facts {
     pub(super) fn webhook(&self) -> StepOutcome {
@@ -41,6 +45,9 @@ impl Facts {
                     cause,
                     vec![self.leaders_log(), self.certificates_secret()],
                 );
+            }
+            if let Some(cause) = astray(&entries) {
+                return fault(Code::Unreachable, cause, vec![apply_again()]);
             }
             well(format!(
                 "{} with a caBundle",
@@ -196,6 +203,35 @@ pub(super) fn entries(configuration: &MutatingWebhookConfiguration) -> Vec<&Muta
 pub fn bundle(entry: &MutatingWebhook) -> &[u8] {
     let bundle = entry.client_config.ca_bundle.as_ref();
     bundle.map(|bundle| bundle.0.as_slice()).unwrap_or_default()
+}
+
+/// How what an entry calls differs from what pullpass serves. The dry run is about the first entry alone, so the port of the
+/// other one is compared with its port; what has a URL in place of a Service is somebody's own.
+fn astray(entries: &[&MutatingWebhook]) -> Option<String> {
+    let mut first = None;
+    for (name, path) in [(PODS_WEBHOOK, PODS_PATH), (ALWAYS_WEBHOOK, ALWAYS_PATH)] {
+        let entry = entries.iter().find(|entry| entry.name == name)?;
+        let Some(service) = &entry.client_config.service else {
+            continue;
+        };
+        if service.name != SERVICE {
+            return Some(format!(
+                "the entry {name} calls the Service {}, and not {SERVICE}",
+                service.name
+            ));
+        }
+        let posts_to = service.path.as_deref().unwrap_or("/");
+        if posts_to != path {
+            return Some(format!("the entry {name} posts to {posts_to}, and not to {path}"));
+        }
+        let port = service.port.unwrap_or(HTTPS);
+        if let Some(other) = first.replace(port).filter(|other| *other != port) {
+            return Some(format!(
+                "the entry {name} calls port {port} of the Service {SERVICE}, and {PODS_WEBHOOK} calls port {other}"
+            ));
+        }
+    }
+    None
 }
 
 /// What of an entry names another namespace than pullpass' own.
