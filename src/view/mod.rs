@@ -21,7 +21,8 @@ pub struct View {
     registries: ArcSwap<AttachedRegistries>,
     bindings: RwLock<HashMap<String, Arc<Bound>>>,
     other_cloud: OtherCloud,
-    namespaces: RwLock<Namespaces>,
+    /// Shared with what was frozen, and copied by the first change after that.
+    namespaces: RwLock<Arc<Namespaces>>,
     accounts: RwLock<StrictAccounts>,
 }
 
@@ -44,6 +45,14 @@ impl Bound {
         }
     }
 
+    /// The same, apart from what becomes of this one's layer.
+    fn frozen(&self) -> Self {
+        Self {
+            bindings: Arc::clone(&self.bindings),
+            layer: ArcSwapOption::new(self.layer.load_full()),
+        }
+    }
+
     fn registries(&self, cluster: &Arc<AttachedRegistries>) -> Arc<AttachedRegistries> {
         let layer = self.layer.load_full().filter(|layer| layer.is_above(cluster));
         layer.unwrap_or_else(|| {
@@ -59,7 +68,7 @@ impl Bound {
 pub type Bindings = HashMap<String, BindingsHere>;
 
 /// Namespaces and their labels.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Namespaces(HashMap<Box<str>, PackedLabels>);
 
 /// A namespace that came, or whose labels changed.
@@ -73,7 +82,7 @@ pub struct NamespaceChange {
 
 /// Labels in one piece of memory: as a map, those of ten thousand namespaces would take megabytes more. Neither a label's
 /// key nor its value can hold a line's end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct PackedLabels(Box<str>);
 
 impl PackedLabels {
@@ -148,6 +157,21 @@ impl View {
         Self {
             other_cloud,
             ..Self::default()
+        }
+    }
+
+    /// The cluster as it is known now, whatever is learned later: for what must not mix two states.
+    #[must_use]
+    pub fn frozen(&self) -> Self {
+        let bindings = self.read_bindings();
+        let bindings = bindings.iter();
+        let bindings = bindings.map(|(namespace, bound)| (namespace.clone(), Arc::new(bound.frozen())));
+        Self {
+            registries: ArcSwap::new(self.registries()),
+            bindings: RwLock::new(bindings.collect()),
+            other_cloud: self.other_cloud.clone(),
+            namespaces: RwLock::new(Arc::clone(&self.read())),
+            accounts: RwLock::new(self.read_accounts().clone()),
         }
     }
 
@@ -269,12 +293,12 @@ impl View {
 
     /// Takes a namespace's labels; returns what changed, if anything did.
     pub fn set_namespace(&self, name: &str, labels: &Labels) -> Option<NamespaceChange> {
-        self.write().insert(name, labels)
+        Arc::make_mut(&mut self.write()).insert(name, labels)
     }
 
     /// Forgets a namespace.
     pub fn remove_namespace(&self, name: &str) {
-        self.write().0.remove(name);
+        Arc::make_mut(&mut self.write()).0.remove(name);
         self.strict_accounts().readmit(name);
     }
 
@@ -284,21 +308,24 @@ impl View {
         let changes = namespaces.changes_since(&known);
         let gone = known.0.keys().filter(|name| !namespaces.0.contains_key(*name));
         let gone = gone.map(ToString::to_string).collect();
-        *known = namespaces;
+        *known = Arc::new(namespaces);
         (changes, gone)
     }
 
     /// What a Pod of this ServiceAccount may name, or of the one that a Pod has which names none; nothing where it may name any
     /// pull secret.
     pub fn mountable(&self, namespace: &str, account: Option<&str>) -> Option<Arc<Mountable>> {
-        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         let account = account.unwrap_or(DEFAULT_ACCOUNT);
-        accounts.of(namespace, account)
+        self.read_accounts().of(namespace, account)
     }
 
     /// The `ServiceAccounts` that enforce mountable secrets, to be changed.
     pub fn strict_accounts(&self) -> RwLockWriteGuard<'_, StrictAccounts> {
         self.accounts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_accounts(&self) -> RwLockReadGuard<'_, StrictAccounts> {
+        self.accounts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_bindings(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Bound>>> {
@@ -309,117 +336,14 @@ impl View {
         self.bindings.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Namespaces> {
+    fn read(&self) -> RwLockReadGuard<'_, Arc<Namespaces>> {
         self.namespaces.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Namespaces> {
+    fn write(&self) -> RwLockWriteGuard<'_, Arc<Namespaces>> {
         self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn binding(name: &str) -> Arc<AttachedRegistry> {
-        let object = serde_json::json!({
-            "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
-            "metadata": {"name": name, "namespace": "shop", "uid": "u"},
-            "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": "puller"},
-        });
-        let object = serde_json::from_value(object).unwrap();
-        Arc::new(AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap())
-    }
-
-    #[test]
-    fn reviews_of_a_namespace_share_what_is_attached_there() {
-        let view = View::default();
-        let mut all = Bindings::new();
-        let attached = |view: &View| {
-            let (one, other) = (view.registries_in("shop"), view.registries_in("shop"));
-            assert!(Arc::ptr_eq(&one, &other), "nothing is put together twice");
-            let mut names: Vec<_> = one.names().map(str::to_owned).collect();
-            names.sort_unstable();
-            names
-        };
-        assert_eq!(attached(&view), [""; 0]);
-        for (name, expected) in [("a", vec!["shop/a"]), ("b", vec!["shop/a", "shop/b"])] {
-            let binding = binding(name);
-            let here = all.entry("shop".to_owned()).or_default();
-            here.insert(binding.name().to_owned(), binding);
-            view.set_bindings(all.clone());
-            assert_eq!(attached(&view), expected);
-        }
-        let before = view.registries_in("shop");
-        view.set_registries(AttachedRegistries::default());
-        assert!(!Arc::ptr_eq(&before, &view.registries_in("shop")));
-        view.set_bindings(Bindings::new());
-        assert_eq!(attached(&view), [""; 0]);
-    }
-
-    #[test]
-    fn a_list_changes_what_differs_alone() {
-        let view = View::default();
-        let (old, new) = (labels(&[("team", "a")]), labels(&[("team", "b")]));
-        let list = |other: &Labels| [("apps", &old), ("other", other)].into_iter().collect();
-        assert_eq!(view.set_namespaces(list(&old)).0.len(), 2);
-        assert_eq!(view.set_namespaces(list(&old)), (vec![], vec![]));
-        let change = NamespaceChange {
-            name: "other".to_owned(),
-            before: Some(old.clone()),
-        };
-        assert_eq!(view.set_namespaces(list(&new)), (vec![change], vec![]));
-        let fewer = [("apps", &old)].into_iter().collect();
-        assert_eq!(view.set_namespaces(fewer), (vec![], vec!["other".to_owned()]));
-    }
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn an_edit_of_a_binding_costs_its_namespace() {
-        let view = View::default();
-        let all: Bindings = (0..100)
-            .map(|number| (format!("n{number}"), BindingsHere::default()))
-            .collect();
-        view.set_bindings(all);
-        let first: Vec<_> = (0..100)
-            .map(|number| view.bindings_in(&format!("n{number}")))
-            .collect();
-        view.set_bindings_of("n7", Some(&BindingsHere::default()));
-        view.set_bindings_of("n8", None);
-        view.set_bindings_of("new", Some(&BindingsHere::default()));
-        let is_same = |(number, before): (usize, &Option<Arc<BindingsHere>>)| {
-            let now = view.bindings_in(&format!("n{number}"));
-            before
-                .as_ref()
-                .zip(now.as_ref())
-                .is_some_and(|(before, now)| Arc::ptr_eq(before, now))
-        };
-        assert_eq!(first.iter().enumerate().filter(|one| is_same(*one)).count(), 98);
-        assert_eq!(view.bindings().len(), 100);
-        assert!(view.bindings_in("n8").is_none() && view.bindings_in("new").is_some());
-    }
-
-    #[test]
-    fn labels_come_out_as_they_went_in() {
-        let view = View::default();
-        for labels in [
-            labels(&[]),
-            labels(&[("team", "a")]),
-            labels(&[("empty", ""), ("kubernetes.io/metadata.name", "apps")]),
-            labels(&[("a", ""), ("b", ""), ("c", "d")]),
-        ] {
-            assert!(view.set_namespace("apps", &labels).is_some());
-            assert_eq!(view.set_namespace("apps", &labels), None, "nothing is new");
-            assert_eq!(view.labels("apps"), Some(labels));
-        }
-        view.remove_namespace("apps");
-        assert!(!view.knows("apps") && view.labels("apps").is_none());
-    }
-}
+mod tests;

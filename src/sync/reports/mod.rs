@@ -1,6 +1,6 @@
 //! Keeps the Reports of `openreports.io/v1alpha1` at the state of workloads, for tools that show the results of policies. The
 //! component `reports` asks for it, and the leader does it: it looks at all Pods every resync interval, and writes what is
-//! another Report than before.
+//! another Report than before. All Pods of a look are judged by one state of what else there is, so that no Report mixes two.
 //!
 //! Nothing is remembered from one look to the next: what a Report says is told by a fingerprint in its metadata. The Pods of a
 //! look come one by one out of the API server's own cache, as the beginning of a watch that is dropped then. The watch that
@@ -36,6 +36,7 @@ use crate::policy::pod::{Pod, service_account};
 use crate::policy::reports::{Report, ReportContext, reports};
 use crate::sync::pods::NOT_ENDED;
 use crate::sync::watches::Watches;
+use crate::view::View;
 
 /// How many pairs of a workload and a registry are told of, what they may take, and of how many Pods (docs/operations.md).
 const BOUNDS: Bounds = Bounds {
@@ -58,12 +59,18 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Reporter {
     /// With the rights of the component.
     pub client: Client,
-    /// The attached registries, and what is known of namespaces.
+    /// The attached registries, and what is known of namespaces and `ServiceAccounts`.
     pub watches: Arc<Watches>,
     /// What decisions depend on.
     pub settings: Settings,
     /// How often all Pods are looked at.
     pub resync_interval: Duration,
+}
+
+/// What the Pods of a look are judged by, and what was seen of them.
+struct Look {
+    view: View,
+    seen: Seen,
 }
 
 /// A Report that is there.
@@ -120,14 +127,15 @@ impl Reporter {
     async fn look(&self) -> Result<(), CallError> {
         // Before the Pods: without the kind, nobody reads them for nothing.
         let mut known = self.known().await?;
-        let (workloads, left_out) = self.seen().await?.into_complete();
+        let (seen, context) = self.seen().await?;
+        let (workloads, left_out) = seen.into_complete();
         if left_out > 0 {
             tracing::warn!(
                 pods = left_out,
                 "there is no room for all workloads: Reports of those that these Pods belong to stay as they are, and none is deleted"
             );
         }
-        let (mut writes, context) = (Writes::default(), self.context());
+        let mut writes = Writes::default();
         for (index, report) in reports(&workloads, &context, false).enumerate() {
             if index.is_multiple_of(CHUNK) {
                 yield_now().await;
@@ -148,8 +156,8 @@ impl Reporter {
         Ok(())
     }
 
-    fn context(&self) -> ReportContext {
-        let registries = self.watches.view.registries();
+    fn context(&self, view: &View) -> ReportContext {
+        let registries = view.registries();
         let anonymous = registries
             .all()
             .into_iter()
@@ -185,18 +193,19 @@ impl Reporter {
         Ok(known)
     }
 
-    /// Every Pod that has not ended, as it is now.
-    async fn seen(&self) -> Result<Seen, CallError> {
+    /// Every Pod that has not ended, as it is now, and what else Reports of them depend on. What they were judged by is not kept
+    /// for longer: writing can take minutes.
+    async fn seen(&self) -> Result<(Seen, ReportContext), CallError> {
         let pods = pods::api(self.client.clone(), None);
         within(READ_TIMEOUT, async {
             let mut events = std::pin::pin!(followed(follow(pods, NOT_ENDED)));
-            let mut seen = Seen::new(BOUNDS);
+            let mut look = self.begin();
             while let Some(event) = events.next().await {
                 match event {
                     // Also where the list broke off.
-                    Event::Init => seen = Seen::new(BOUNDS),
-                    Event::InitApply(pod) => self.see(&pod, &mut seen),
-                    Event::InitDone => return seen,
+                    Event::Init => look = self.begin(),
+                    Event::InitApply(pod) => self.see(&pod, &mut look),
+                    Event::InitDone => return (look.seen, self.context(&look.view)),
                     Event::Apply(_) | Event::Delete(_) => {}
                 }
             }
@@ -206,9 +215,15 @@ impl Reporter {
         .await
     }
 
-    fn see(&self, pod: &Pod, seen: &mut Seen) {
+    fn begin(&self) -> Look {
+        Look {
+            view: self.watches.view.frozen(),
+            seen: Seen::new(BOUNDS),
+        }
+    }
+
+    fn see(&self, pod: &Pod, Look { view, seen }: &mut Look) {
         let Some(namespace) = pod.namespace() else { return };
-        let view = &self.watches.view;
         // Without its namespace's labels nobody knows which state it should have.
         let Some(labels) = view.labels(&namespace) else {
             return;

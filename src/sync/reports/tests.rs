@@ -1,7 +1,10 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use futures::stream;
 use http::{Method, Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame};
 use kube::client::Body;
 use serde_json::{Value, json};
 
@@ -75,10 +78,15 @@ struct Answers {
 type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
 fn server(answers: Answers) -> (Client, Asked) {
+    server_with(answers, |_| ())
+}
+
+/// The same, where something happens before a line is sent: it is told the number of the line.
+fn server_with(answers: Answers, before: impl Fn(usize) + Clone + Send + 'static) -> (Client, Asked) {
     let (asked, answers) = (Asked::default(), Arc::new(answers));
     let log = Arc::clone(&asked);
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
+        let (log, answers, before) = (Arc::clone(&log), Arc::clone(&answers), before.clone());
         async move {
             let (method, uri) = (request.method().clone(), request.uri().to_string());
             let body = request.into_body().collect_bytes().await.unwrap();
@@ -104,8 +112,11 @@ fn server(answers: Answers) -> (Client, Asked) {
                 ],
             };
             log.lock().unwrap().push((method, uri, body));
-            let lines: Vec<_> = lines.iter().map(Value::to_string).collect();
-            let body = Body::from(lines.join("\n").into_bytes());
+            let frames = stream::iter(lines.into_iter().enumerate()).map(move |(number, line)| {
+                before(number);
+                Ok::<_, std::io::Error>(Frame::data(Bytes::from(format!("{line}\n"))))
+            });
+            let body = StreamBody::new(frames);
             Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
         }
     });
@@ -149,12 +160,20 @@ fn whole_watch(pods: &[(&str, usize)]) -> Vec<Value> {
 }
 
 fn reporter(client: Client) -> Reporter {
+    reporter_of(client, Arc::new(view()))
+}
+
+fn view() -> View {
     let view = View::default();
     view.set_registries(std::iter::once(registry(&json!({}))).collect());
     view.set_namespace("apps", &[].into());
+    view
+}
+
+fn reporter_of(client: Client, view: Arc<View>) -> Reporter {
     Reporter {
         client,
-        watches: Arc::new(Watches::new(Arc::new(view))),
+        watches: Arc::new(Watches::new(view)),
         settings: Settings::default(),
         resync_interval: Duration::from_mins(10),
     }
@@ -244,6 +263,46 @@ async fn pods_come_as_a_stream_and_begin_again_where_it_breaks_off() {
         of_pods.all(|(_, uri, _)| uri.contains("sendInitialEvents=true")),
         "{asked:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_about_one_state_of_what_is_attached() {
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "controller": true,
+        "uid": "7b795fb9-09d3-42f4-a494-38864f99ba3c",
+    });
+    let mut pods = whole_watch(&[("a", 1), ("b", 1)]);
+    for pod in pods.iter_mut().filter(|line| line["type"] == "ADDED") {
+        pod["object"]["metadata"]["ownerReferences"] = json!([owner]);
+        pod["object"]["spec"]["containers"][0]["image"] = json!("myregistry.azurecr.io/a");
+    }
+    let view = Arc::new(view());
+    let changing = Arc::clone(&view);
+    let answers = Answers {
+        reports: (200, vec![]),
+        pods: Mutex::new([pods].into()),
+        writes: 200,
+    };
+    // Once the first Pod has been judged, the registry is anonymous.
+    let (client, asked) = server_with(answers, move |line| {
+        if line == 1 {
+            let anonymous = registry(&json!({"identity": {"anonymous": {}}}));
+            changing.set_registries(std::iter::once(anonymous).collect());
+        }
+    });
+    reporter_of(client, Arc::clone(&view)).look().await.unwrap();
+    assert!(view.registries().by_name("mine").unwrap().is_anonymous());
+    let writes = written(&asked);
+    let [(.., body)] = &writes[..] else {
+        panic!("{writes:?}")
+    };
+    let properties = &body["results"][0]["properties"];
+    assert_eq!(
+        (&properties["pods"], &properties["pullSecret"]),
+        (&json!("2"), &json!("pullpass-mine")),
+        "{body:#}"
+    );
+    assert_eq!(body["results"].as_array().map(Vec::len), Some(1), "{body:#}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,140 @@
+use super::*;
+
+fn binding(name: &str) -> Arc<AttachedRegistry> {
+    let object = serde_json::json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+        "metadata": {"name": name, "namespace": "shop", "uid": "u"},
+        "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": "puller"},
+    });
+    let object = serde_json::from_value(object).unwrap();
+    Arc::new(AttachedRegistry::parse_binding(&object, &OtherCloud::default()).unwrap())
+}
+
+#[test]
+fn reviews_of_a_namespace_share_what_is_attached_there() {
+    let view = View::default();
+    let mut all = Bindings::new();
+    let attached = |view: &View| {
+        let (one, other) = (view.registries_in("shop"), view.registries_in("shop"));
+        assert!(Arc::ptr_eq(&one, &other), "nothing is put together twice");
+        let mut names: Vec<_> = one.names().map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(attached(&view), [""; 0]);
+    for (name, expected) in [("a", vec!["shop/a"]), ("b", vec!["shop/a", "shop/b"])] {
+        let binding = binding(name);
+        let here = all.entry("shop".to_owned()).or_default();
+        here.insert(binding.name().to_owned(), binding);
+        view.set_bindings(all.clone());
+        assert_eq!(attached(&view), expected);
+    }
+    let before = view.registries_in("shop");
+    view.set_registries(AttachedRegistries::default());
+    assert!(!Arc::ptr_eq(&before, &view.registries_in("shop")));
+    view.set_bindings(Bindings::new());
+    assert_eq!(attached(&view), [""; 0]);
+}
+
+#[test]
+fn a_frozen_view_stays_as_it_was() {
+    let view = View::default();
+    let (old, new) = (labels(&[("team", "a")]), labels(&[("team", "b")]));
+    view.set_namespace("shop", &old);
+    let mut here = BindingsHere::new();
+    here.insert("shop/a".to_owned(), binding("a"));
+    view.set_bindings_of("shop", Some(&here));
+    view.strict_accounts()
+        .take("shop", "strict", Some(Mountable::unknown()));
+    let (frozen, same) = (view.frozen(), view.frozen());
+    assert!(
+        Arc::ptr_eq(&frozen.read(), &same.read()),
+        "labels are shared until they change"
+    );
+
+    let attached = serde_json::json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "new"},
+        "spec": {"loginServer": "shared2.azurecr.io", "identity": {"managedIdentity": {}}},
+    });
+    let registry = AttachedRegistry::parse(&serde_json::from_value(attached).unwrap()).unwrap();
+    view.set_registries(std::iter::once(registry).collect());
+    view.set_bindings_of("shop", None);
+    view.set_namespace("shop", &new);
+    view.set_namespace("later", &new);
+    view.strict_accounts().remove("shop", "strict");
+    assert_eq!(view.labels("shop"), Some(new));
+    assert_eq!(view.registries_in("shop").names().collect::<Vec<_>>(), ["new"]);
+    assert_eq!(view.mountable("shop", Some("strict")), None);
+
+    assert_eq!((frozen.labels("shop"), frozen.knows("later")), (Some(old), false));
+    assert_eq!(
+        frozen.registries_in("shop").names().collect::<Vec<_>>(),
+        ["shop/a"]
+    );
+    assert!(frozen.mountable("shop", Some("strict")).is_some());
+}
+
+#[test]
+fn a_list_changes_what_differs_alone() {
+    let view = View::default();
+    let (old, new) = (labels(&[("team", "a")]), labels(&[("team", "b")]));
+    let list = |other: &Labels| [("apps", &old), ("other", other)].into_iter().collect();
+    assert_eq!(view.set_namespaces(list(&old)).0.len(), 2);
+    assert_eq!(view.set_namespaces(list(&old)), (vec![], vec![]));
+    let change = NamespaceChange {
+        name: "other".to_owned(),
+        before: Some(old.clone()),
+    };
+    assert_eq!(view.set_namespaces(list(&new)), (vec![change], vec![]));
+    let fewer = [("apps", &old)].into_iter().collect();
+    assert_eq!(view.set_namespaces(fewer), (vec![], vec!["other".to_owned()]));
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn an_edit_of_a_binding_costs_its_namespace() {
+    let view = View::default();
+    let all: Bindings = (0..100)
+        .map(|number| (format!("n{number}"), BindingsHere::default()))
+        .collect();
+    view.set_bindings(all);
+    let first: Vec<_> = (0..100)
+        .map(|number| view.bindings_in(&format!("n{number}")))
+        .collect();
+    view.set_bindings_of("n7", Some(&BindingsHere::default()));
+    view.set_bindings_of("n8", None);
+    view.set_bindings_of("new", Some(&BindingsHere::default()));
+    let is_same = |(number, before): (usize, &Option<Arc<BindingsHere>>)| {
+        let now = view.bindings_in(&format!("n{number}"));
+        before
+            .as_ref()
+            .zip(now.as_ref())
+            .is_some_and(|(before, now)| Arc::ptr_eq(before, now))
+    };
+    assert_eq!(first.iter().enumerate().filter(|one| is_same(*one)).count(), 98);
+    assert_eq!(view.bindings().len(), 100);
+    assert!(view.bindings_in("n8").is_none() && view.bindings_in("new").is_some());
+}
+
+#[test]
+fn labels_come_out_as_they_went_in() {
+    let view = View::default();
+    for labels in [
+        labels(&[]),
+        labels(&[("team", "a")]),
+        labels(&[("empty", ""), ("kubernetes.io/metadata.name", "apps")]),
+        labels(&[("a", ""), ("b", ""), ("c", "d")]),
+    ] {
+        assert!(view.set_namespace("apps", &labels).is_some());
+        assert_eq!(view.set_namespace("apps", &labels), None, "nothing is new");
+        assert_eq!(view.labels("apps"), Some(labels));
+    }
+    view.remove_namespace("apps");
+    assert!(!view.knows("apps") && view.labels("apps").is_none());
+}
