@@ -169,6 +169,8 @@ fn the_component_keeps_reports(cluster: &ControlPlane, reader: &Path) -> Test {
     ] {
         let report = wait_for("a Report", SOON, || kept(cluster, namespace, deployment))?;
         assert_eq!(text(&report, "/results/0/result"), expected, "{report:#}");
+        // Where Policy Reporter looks.
+        assert_eq!(text(&report, "/results/0/source"), "pullpass", "{report:#}");
         // By this a garbage collector deletes it with the workload.
         let owner = json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-5d4f8c7b9"),

@@ -202,11 +202,21 @@ fn result(outcome: Outcome, standing: &Standing, tally: &Tally, context: &Report
         CoverageState::Skipped(exemption) => (exemption.as_str(), exemption.sentence()),
         CoverageState::Uncovered(gap) => (gap.as_str(), gap.advice()),
     };
+    // By it Policy Reporter tells results apart; without it, by what two registries of a workload have in common.
+    let id = json!([
+        standing.namespace,
+        standing.workload.uid,
+        standing.host,
+        standing.registry,
+        rule,
+        outcome.as_str()
+    ]);
     let images: Vec<_> = tally.images.iter().map(String::as_str).collect();
     let mut properties = BTreeMap::from([
         ("host", standing.host.clone()),
         ("images", images.join(" ")),
         ("pods", tally.pods.to_string()),
+        ("resultID", fingerprint::digest_of(&id)),
         ("waitingForImage", tally.waiting.to_string()),
     ]);
     if let Some(registry) = &standing.registry {
@@ -216,6 +226,8 @@ fn result(outcome: Outcome, standing: &Standing, tally: &Tally, context: &Report
         }
     }
     json!({
+        // Policy Reporter reads it here, and not of the Report.
+        "source": MANAGER,
         "policy": POLICY,
         "rule": rule,
         "category": CATEGORY,

@@ -59,7 +59,7 @@ fn a_workload_has_one_report_that_goes_with_it() {
     let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "uid": UID});
     let result = |host: &str, rule: &str, result: &str, severity: &str, message: &str| {
         json!({
-            "policy": "pull-secrets", "rule": rule, "category": "Image Pull Credentials", "severity": severity,
+            "source": "pullpass", "policy": "pull-secrets", "rule": rule, "category": "Image Pull Credentials", "severity": severity,
             "result": result, "scored": true, "message": message, "timestamp": {"seconds": 1_795_867_200, "nanos": 0},
             "properties": {
                 "host": format!("{host}.azurecr.io"), "acrRegistry": host, "pullSecret": format!("pullpass-{host}"),
@@ -82,7 +82,12 @@ fn a_workload_has_one_report_that_goes_with_it() {
             ],
     }]);
     let context = ReportContext::default();
-    assert_eq!(json!(list(found.clone(), &context, false)), expected);
+    let mut reports = json!(list(found.clone(), &context, false));
+    for result in reports[0]["results"].as_array_mut().unwrap() {
+        let properties = result["properties"].as_object_mut().unwrap();
+        assert!(properties.remove("resultID").is_some());
+    }
+    assert_eq!(reports, expected);
     let only = list(found, &context, true);
     assert_eq!(only[0]["summary"]["pass"], 0);
     assert_eq!(only[0]["results"].as_array().unwrap().len(), 1);
@@ -156,6 +161,43 @@ fn a_report_keeps_the_worst_results_and_counts_all() {
         (&json!(150), &json!(1))
     );
     assert_eq!(report["configuration"], json!({"limits": {"maxResults": 100}}));
+}
+
+#[test]
+fn each_result_has_an_id_of_its_own() {
+    let mut elsewhere = standing(UID, "shop", CoverageState::Covered);
+    elsewhere.namespace = "other".to_owned();
+    let mut shared = standing(UID, "shop", CoverageState::Covered);
+    shared.registry = Some("team".to_owned());
+    let all = [
+        standing(UID, "shop", CoverageState::Covered),
+        shared,
+        elsewhere,
+        standing(UID, "base", CoverageState::Covered),
+        standing(UID, "base", CoverageState::Uncovered(Gap::Unattached)),
+        standing("other", "shop", CoverageState::Covered),
+    ];
+    let ids = |rules| -> BTreeSet<String> {
+        let context = ReportContext {
+            rules,
+            ..ReportContext::default()
+        };
+        let reports = list(all.clone(), &context, false);
+        let results = reports
+            .iter()
+            .flat_map(|report| report["results"].as_array().unwrap());
+        let ids = results.map(|result| result["properties"]["resultID"].as_str().unwrap().to_owned());
+        ids.collect()
+    };
+    let first = ids(Policy::default());
+    assert_eq!(first.len(), all.len());
+    assert_eq!(ids(Policy::default()), first);
+    // What was a warning is a failure now, and told as a new one.
+    let strict = Policy {
+        unattached: Action::Deny,
+        ..Policy::default()
+    };
+    assert_eq!(ids(strict).difference(&first).count(), 1);
 }
 
 #[test]
