@@ -211,6 +211,7 @@ async fn look(args: &AuditArgs) -> Result<Findings, CliError> {
     rows.sort();
     Ok(Findings {
         mode: scope.mode(),
+        selector: scope.selector().clone(),
         summary,
         pods: rows,
         workloads,

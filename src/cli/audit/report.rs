@@ -13,6 +13,7 @@ use crate::api::condition::{DISTRIBUTED, READY};
 use crate::api::names::{WEBHOOK_CONFIGURATION, pull_secret_of};
 use crate::cli::{CliError, table};
 use crate::policy::coverage::{CoverageFinding, CoverageState, Gap, Group, Summary};
+use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::pod::Pod;
 use crate::policy::reports::{ReportContext, reports};
 use crate::policy::rules::Policy;
@@ -43,6 +44,8 @@ pub(super) struct PodRow {
 /// Everything that the command knows at its end.
 pub(super) struct Findings {
     pub(super) mode: Mode,
+    /// Which namespaces are injected, by labels of the platform.
+    pub(super) selector: NamespaceSelector,
     pub(super) summary: Summary,
     pub(super) pods: Vec<PodRow>,
     /// The same by workload, where the output tells of workloads.
@@ -265,6 +268,7 @@ mod tests {
         };
         let findings = Findings {
             mode: Mode::ClusterWide,
+            selector: NamespaceSelector::default(),
             summary: Summary::default(),
             pods: Vec::new(),
             workloads: Workloads::default(),

@@ -106,6 +106,9 @@ fn header(findings: &Findings, subject: &Subject, problems: usize) -> Markup {
                 @if let Some(selector) = &subject.selector { div { dt { "Pods with labels" } dd { (data(selector)) } } }
                 div { dt { "Read" } dd { time datetime=(subject.now.strftime("%Y-%m-%dT%H:%M:%SZ")) { (subject.now.strftime("%Y-%m-%d %H:%M UTC")) } } }
                 div { dt { "Mode" } dd { (findings.mode.as_str()) } }
+                @if !findings.selector.selects_all() {
+                    div { dt { "Namespace selector" } dd { (data(&findings.selector.to_string())) } }
+                }
             }
             nav aria-label="On this page" {
                 ul {

@@ -11,6 +11,7 @@ use crate::api::condition::{PULL_AUTHORIZED, READY};
 use crate::cli::audit::registries::RegistryRow;
 use crate::cli::audit::report::Findings;
 use crate::policy::coverage::{CoverageState, Group};
+use crate::policy::exemption::Exemption;
 
 /// How many rows a table has, so that a browser shows and searches it without a pause.
 pub(super) const MAX_ROWS: usize = 2000;
@@ -127,6 +128,7 @@ pub(super) fn namespaces(findings: &Findings, subject: &Subject) -> Markup {
     html! {
         section aria-labelledby="namespaces" {
             h2 #namespaces tabindex="-1" { "Namespaces" }
+            (selected(findings, subject))
             @if rows.is_empty() {
                 p { @if uncovered { "No Pod is uncovered." } @else { "No running Pod has an image on Azure Container Registry." } }
             } @else {
@@ -153,6 +155,19 @@ pub(super) fn namespaces(findings: &Findings, subject: &Subject) -> Markup {
                 @let what = format!("row is ({})", count(pods, "Pod", "Pods"));
                 @let whats = format!("rows are ({})", count(pods, "Pod", "Pods"));
                 (left_out_rows(left_out.len(), &what, &whats, &subject.command("pullpass audit --output json")))
+            }
+        }
+    }
+}
+
+/// Which namespaces are injected at all, where that depends on labels of the platform.
+fn selected(findings: &Findings, subject: &Subject) -> Markup {
+    let labels = subject.command("kubectl get namespaces --show-labels");
+    html! {
+        @if !findings.selector.selects_all() {
+            p.note {
+                "Only namespaces with labels that match " (data(&findings.selector.to_string())) " are injected. Pods of others are left alone, with the reason "
+                code { (Exemption::NamespaceNotSelected.as_str()) } ": " code { (labels) } " shows the labels."
             }
         }
     }

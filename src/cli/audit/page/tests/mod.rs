@@ -10,6 +10,7 @@ use super::*;
 use crate::cli::audit::registries::RegistryRow;
 use crate::policy::coverage::{CoverageState, Gap, Group, Summary};
 use crate::policy::exemption::Exemption;
+use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::rules::Policy;
 use crate::policy::scope::Mode;
 use crate::policy::server_policies::ServerPolicies;
@@ -48,6 +49,7 @@ fn registry(name: &str, conditions: &[(&str, &str, &str, &str)]) -> RegistryRow 
 fn nothing() -> Findings {
     Findings {
         mode: Mode::ClusterWide,
+        selector: NamespaceSelector::default(),
         summary: Summary::default(),
         pods: Vec::new(),
         workloads: BTreeMap::new(),
@@ -378,6 +380,39 @@ fn only_the_uncovered_are_listed_where_that_is_asked_for() {
         "{page}"
     );
     assert!(render(&nothing(), &only).contains("No Pod is uncovered."));
+}
+
+#[test]
+fn a_namespace_selector_is_named_where_namespaces_are() {
+    let reason = "<code>namespace-not-selected</code>";
+    let without = render(&nothing(), &subject());
+    assert!(
+        !without.contains("Namespace selector") && !without.contains(reason),
+        "{without}"
+    );
+    let mut findings = nothing();
+    findings.selector = "team in (a,b),env!=test".parse().unwrap();
+    let shown = "<bdi>team in (a,b),env!=test</bdi>";
+    // Whether or not a Pod runs in a namespace that is left alone.
+    for page in [render(&findings, &subject()), {
+        let skipped = CoverageState::Skipped(Exemption::NamespaceNotSelected);
+        add(&mut findings, "apps", "web", skipped, 1);
+        render(&findings, &subject())
+    }] {
+        let (head, namespaces) = page.split_once("<h2 id=\"namespaces\"").unwrap();
+        assert!(
+            head.contains(&format!("<dt>Namespace selector</dt><dd>{shown}</dd>")),
+            "{head}"
+        );
+        assert!(
+            namespaces.contains(shown) && namespaces.contains(reason),
+            "{namespaces}"
+        );
+        assert!(
+            namespaces.contains("kubectl get namespaces --show-labels"),
+            "{namespaces}"
+        );
+    }
 }
 
 #[test]
