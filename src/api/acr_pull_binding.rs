@@ -51,7 +51,19 @@ use crate::registry::cloud::CloudName;
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="PullAuthorized")].status"#
     ),
-    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "NEXT REFRESH",
+        type_ = "string",
+        json_path = ".status.credential.nextRefresh",
+        priority = 1
+    ),
+    printcolumn(
+        name = "MESSAGE",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    )
 )]
 #[x_kube(
     validation = registry_rules::is_named(),

@@ -184,7 +184,7 @@ fn kubectl_get_acrb_tells_what_matters() -> Test {
         "observedGeneration": 1,
         "loginServer": "myregistry.azurecr.io",
         "conditions": [condition("Ready", "Minted"), condition("PullAuthorized", "Authorized")],
-        "credential": {"expiresAt": "2026-01-01T03:00:00Z"},
+        "credential": {"expiresAt": "2026-01-01T03:00:00Z", "nextRefresh": "2026-01-01T02:00:00Z"},
     }});
     cluster.run(&[
         "patch",
@@ -214,5 +214,13 @@ fn kubectl_get_acrb_tells_what_matters() -> Test {
     };
     let told: Vec<_> = columns.iter().copied().zip(row.iter().copied()).collect();
     assert_eq!(told, expected);
+    let table = cluster
+        .run(&["get", "acrb", name, "--namespace=default", "--output=wide"])?
+        .stdout;
+    let [header, row] = &schemas::rows(&table)[..] else {
+        return Err(table.into());
+    };
+    assert!(header.ends_with(&["NEXT REFRESH", "MESSAGE"]), "{table}");
+    assert!(row.ends_with(&["2026-01-01T02:00:00Z", "It is good."]), "{table}");
     Ok(())
 }

@@ -402,7 +402,7 @@ fn kubectl_get_acr_tells_what_matters() -> Test {
             "message": "The credential is good.",
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }],
-        "credential": {"expiresAt": "2026-01-01T03:00:00Z"},
+        "credential": {"expiresAt": "2026-01-01T03:00:00Z", "nextRefresh": "2026-01-01T02:00:00Z"},
         "namespaces": {"served": 12, "failed": 0},
     }});
     cluster.run(&[
@@ -443,6 +443,18 @@ fn kubectl_get_acr_tells_what_matters() -> Test {
                 "12"
             ][..]
         )
+    );
+    let table = cluster.run(&["get", "acr", name, "--output=wide"])?.stdout;
+    let [header, row] = &schemas::rows(&table)[..] else {
+        return Err(table.into());
+    };
+    assert!(
+        header.ends_with(&["FAILED NAMESPACES", "NEXT REFRESH", "MESSAGE"]),
+        "{table}"
+    );
+    assert!(
+        row.ends_with(&["0", "2026-01-01T02:00:00Z", "The credential is good."]),
+        "{table}"
     );
     Ok(())
 }

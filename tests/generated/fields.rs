@@ -62,15 +62,18 @@ fn page<Resource: CustomResourceExt, Spec: JsonSchema>(source: &str) -> Result<S
     for Rule { path, message } in spec.rules.iter().chain(&status.rules) {
         page.extend([format!("* `{path}`: {message}\n")]);
     }
-    let columns = list("/spec/versions/0/additionalPrinterColumns");
-    let columns: Vec<_> = columns
-        .map(|column| {
+    let columns = |is_wide: bool| {
+        let columns = list("/spec/versions/0/additionalPrinterColumns");
+        let columns = columns.filter(|column| column.get("priority").is_some() == is_wide);
+        let columns = columns.map(|column| {
             ["name", "jsonPath"].map(|key| code(column.get(key).and_then(Value::as_str).unwrap_or_default()))
-        })
-        .collect();
+        });
+        table(["column", "from"], &columns.collect::<Vec<_>>())
+    };
     page.extend([format!(
-        "\n## Columns\n\n`kubectl get {singular}` prints:\n\n{}",
-        table(["column", "from"], &columns)
+        "\n## Columns\n\n`kubectl get {singular}` prints:\n\n{}\nWith `--output wide` it also prints:\n\n{}",
+        columns(false),
+        columns(true)
     )]);
     Ok(page)
 }
