@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use pullpass_emulator::{Failure, Fault, Step};
 use pullpass_test_support::{ControlPlane, tool, wait_for};
 use serde_json::{Value, json};
 
@@ -49,6 +50,21 @@ const IN_PROGRESS: (&str, &str) = ("InProgress", "Progressing");
 pub const CURRENT: (&str, &str) = ("Current", "Healthy");
 const FAILED: (&str, &str) = ("Failed", "Degraded");
 
+/// Until the wait is over that the registry asks for, which is longer than the test.
+fn one_that_is_tried_again_is_in_progress(world: &World) -> Test {
+    let login = world.login()?;
+    let throttled = Failure::new(Step::Exchange, Fault::throttled(3600));
+    world.azure.inject(throttled.at(&login.host).times(1));
+    world.attach(&login, &login.password, &json!({}))?;
+    let object = world.wait_for_reason(&login, "Throttled")?;
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let mut conditions = conditions.into_iter().flatten();
+    let is_reconciling =
+        |condition: &Value| text(condition, "/type") == "Reconciling" && text(condition, "/status") == "True";
+    assert!(conditions.any(is_reconciling), "{object:#}");
+    wait_for_health(world.cluster, &["acrregistry", &login.name], IN_PROGRESS)
+}
+
 #[test]
 fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     let cluster = cluster_of_its_own()?;
@@ -93,6 +109,7 @@ fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     wait_for_health(&cluster, &early, CURRENT)?;
     // There is no such ServiceAccount.
     wait_for_health(&cluster, &binding, FAILED)?;
+    one_that_is_tried_again_is_in_progress(&world)?;
 
     let login = world.login()?;
     let mine = ["acrregistry", &login.name];
