@@ -172,7 +172,19 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/admission/lookups/mod.rs",
         "READ_INTERVAL: Duration = Duration::from_millis(10);",
         "docs/availability.md",
-        "reads at most 100 namespaces a second",
+        "reads at most 100 namespaces and 100 ServiceAccounts a second",
+    ),
+    (
+        "src/admission/lookups/mod.rs",
+        "MAX_ACCOUNT_BYTES: usize = 64 << 10;",
+        "docs/limits.md",
+        "did not give within a second, or in more than 64 KiB",
+    ),
+    (
+        "src/view/known_accounts.rs",
+        "MAX_KNOWN: usize = 200_000;",
+        "docs/availability.md",
+        "which ServiceAccounts there are: 200,000 of them",
     ),
     (
         "src/admission/lookups/mod.rs",

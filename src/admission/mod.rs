@@ -158,6 +158,8 @@ impl Admission {
         let decoded = ReviewRequest::decode(body)?;
         let account = decoded.pod.service_account.as_deref();
         let request = ReviewRequest {
+            // Asked first: where it is known, so is what it enforces.
+            account_is_uncached: !self.view.knows_account(&decoded.namespace, account),
             // Without a cluster the manifests are all that there is to know of a namespace.
             picked: self.cluster.as_ref().map(|_| picked),
             mountable: self.view.mountable(&decoded.namespace, account),
@@ -245,7 +247,8 @@ impl Admission {
         drop(turn);
         let wait = Wait::new(arrived, timeout);
         let here = &review.request.namespace;
-        let (registries, bindings, namespace) = tokio::join!(
+        let account = review.request.pod.service_account();
+        let (registries, bindings, namespace, account) = tokio::join!(
             OptionFuture::from(wanted.registries.then(|| lookups.registries(wait, &self.view))),
             OptionFuture::from(
                 wanted
@@ -253,6 +256,11 @@ impl Admission {
                     .then(|| lookups.bindings(wait, here, &self.view))
             ),
             OptionFuture::from(wanted.labels.then(|| lookups.labels(wait, here))),
+            OptionFuture::from(
+                wanted
+                    .account
+                    .then(|| lookups.account(wait, here, account, &self.view))
+            ),
         );
         if wanted.registries {
             (review.registries, review.bindings) = (registries.flatten(), bindings.flatten());
@@ -262,6 +270,10 @@ impl Admission {
             review.failed.labels = false;
             review.request.labels_are_read = true;
             review.namespace = Some(found);
+        }
+        if let Some(Some(found)) = account {
+            review.failed.account = false;
+            review.request.mountable = found.0;
         }
         Place::Room(room)
     }

@@ -212,7 +212,7 @@ impl Metrics {
             waited: added(
                 to,
                 "pullpass_admission_waited_total",
-                "Answers that waited for the API server: the caches lacked an AcrRegistry, an AcrPullBinding or a namespace's labels, or a pull secret was not written yet",
+                "Answers that waited for the API server: the caches lacked an AcrRegistry, an AcrPullBinding, a namespace's labels or a ServiceAccount, or a pull secret was not written yet",
                 Family::default(),
             ),
             certificate_expiry: added(

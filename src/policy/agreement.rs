@@ -105,6 +105,7 @@ fn request<'a>(pod: &'a Pod, operation: Operation, mountable: Option<&Arc<Mounta
         picked: None,
         labels_are_read: false,
         mountable: mountable.cloned(),
+        account_is_uncached: false,
     }
 }
 

@@ -1,14 +1,17 @@
 //! What admission knows of the cluster: attached registries and namespaces' labels, in memory.
 
 mod accounts;
+mod known_accounts;
 pub mod manifests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
 
 pub use self::accounts::{StrictAccounts, Taken};
+pub use self::known_accounts::KnownAccounts;
 use crate::api::names::binding_of_key;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::mountable::{DEFAULT_ACCOUNT, Mountable};
@@ -24,6 +27,10 @@ pub struct View {
     /// Shared with what was frozen, and copied by the first change after that.
     namespaces: RwLock<Arc<Namespaces>>,
     accounts: RwLock<StrictAccounts>,
+    /// Shared and copied as the namespaces are.
+    known_accounts: RwLock<Arc<KnownAccounts>>,
+    /// Wakes those that wait for a ServiceAccount to be known.
+    accounts_told: Notify,
 }
 
 /// The `AcrPullBindings` of a namespace, by what each is known by.
@@ -172,6 +179,8 @@ impl View {
             other_cloud: self.other_cloud.clone(),
             namespaces: RwLock::new(Arc::clone(&self.read())),
             accounts: RwLock::new(self.read_accounts().clone()),
+            known_accounts: RwLock::new(Arc::clone(&self.read_known_accounts())),
+            accounts_told: Notify::new(),
         }
     }
 
@@ -319,6 +328,36 @@ impl View {
         self.read_accounts().of(namespace, account)
     }
 
+    /// Whether a ServiceAccount is known, or that of a Pod which names none. Where it is, so is what it lets its Pods name.
+    pub fn knows_account(&self, namespace: &str, account: Option<&str>) -> bool {
+        let account = account.unwrap_or(DEFAULT_ACCOUNT);
+        self.read_known_accounts().has(namespace, account)
+    }
+
+    /// Waits until a ServiceAccount is known; returns what its Pods may name.
+    pub async fn account_told(&self, namespace: &str, account: &str) -> Option<Arc<Mountable>> {
+        loop {
+            // It is woken by what comes from now on.
+            let told = self.accounts_told.notified();
+            if self.knows_account(namespace, Some(account)) {
+                return self.mountable(namespace, Some(account));
+            }
+            told.await;
+        }
+    }
+
+    /// Changes which `ServiceAccounts` are known. What one lets its Pods name is to be known before.
+    pub fn change_known_accounts<T>(&self, change: impl FnOnce(&mut KnownAccounts) -> T) -> T {
+        let mut known = self
+            .known_accounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let changed = change(Arc::make_mut(&mut known));
+        drop(known);
+        self.accounts_told.notify_waiters();
+        changed
+    }
+
     /// The `ServiceAccounts` that enforce mountable secrets, to be changed.
     pub fn strict_accounts(&self) -> RwLockWriteGuard<'_, StrictAccounts> {
         self.accounts.write().unwrap_or_else(PoisonError::into_inner)
@@ -326,6 +365,10 @@ impl View {
 
     fn read_accounts(&self) -> RwLockReadGuard<'_, StrictAccounts> {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_known_accounts(&self) -> RwLockReadGuard<'_, Arc<KnownAccounts>> {
+        self.known_accounts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_bindings(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Bound>>> {

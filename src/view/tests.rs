@@ -46,6 +46,7 @@ fn a_frozen_view_stays_as_it_was() {
     view.set_bindings_of("shop", Some(&here));
     view.strict_accounts()
         .take("shop", "strict", Some(Mountable::unknown()));
+    view.change_known_accounts(|known| known.insert("shop", "strict"));
     let (frozen, same) = (view.frozen(), view.frozen());
     assert!(
         Arc::ptr_eq(&frozen.read(), &same.read()),
@@ -62,6 +63,7 @@ fn a_frozen_view_stays_as_it_was() {
     view.set_namespace("shop", &new);
     view.set_namespace("later", &new);
     view.strict_accounts().remove("shop", "strict");
+    view.change_known_accounts(|known| known.remove("shop", "strict"));
     assert_eq!(view.labels("shop"), Some(new));
     assert_eq!(view.registries_in("shop").names().collect::<Vec<_>>(), ["new"]);
     assert_eq!(view.mountable("shop", Some("strict")), None);
@@ -72,6 +74,7 @@ fn a_frozen_view_stays_as_it_was() {
         ["shop/a"]
     );
     assert!(frozen.mountable("shop", Some("strict")).is_some());
+    assert!(frozen.knows_account("shop", Some("strict")) && !view.knows_account("shop", Some("strict")));
 }
 
 #[test]

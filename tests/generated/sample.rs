@@ -21,8 +21,8 @@ pub fn scrape() -> Result<String, Box<dyn Error>> {
     metrics.dropped(Queue::Demand, DropReason::Full, 1);
     metrics.waited(Waited {
         registry: Some(WaitOutcome::Changed),
-        namespace: None,
         pull_secret: None,
+        ..Waited::default()
     });
     let group = UncoveredGroup {
         namespace: "apps".into(),

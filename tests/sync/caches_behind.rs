@@ -1,4 +1,4 @@
-//! Pods whose AcrRegistry or namespace is newer than what the caches of a replica have.
+//! Pods whose AcrRegistry, namespace or ServiceAccount is newer than what the caches of a replica have.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ fn waited(replica: &Installation, what: &str, result: &str) -> Result<usize, Box
 
 /// Whether a review was answered from the caches, since the API server did not say in time how it is behind.
 fn is_late(record: &Value) -> bool {
-    ["/waited/registry", "/waited/namespace"]
+    ["/waited/registry", "/waited/namespace", "/waited/serviceAccount"]
         .iter()
         .any(|what| record.pointer(what) == Some(&json!("failed")))
 }
@@ -335,6 +335,58 @@ fn with_pod(name: &str, labels: &Value, own: &Value, images: &[&Login]) -> [Valu
             json!({"serviceAccountName": "web", "containers": containers}),
         ),
     ]
+}
+
+#[test]
+fn a_strict_account_and_its_pod_come_in_one_apply() -> Test {
+    beside_a_slow_replica(1, |world, way, slow| {
+        let login = world.attached(&json!({}))?;
+        let namespace = slow.new_namespace(&[])?;
+        wait_until_known(world, slow, &namespace, &login)?;
+        // It stays held up: nothing waits for it.
+        way.hold("serviceaccounts");
+        let secret = pull_secret(&login);
+        for (enforces, expected, result) in [
+            ("true", vec![], "changed"),
+            ("false", vec![&*secret], "unchanged"),
+        ] {
+            until_in_time(|number| {
+                let name = format!("{result}-{number}");
+                let before = waited(slow, "service-account", result)?;
+                let account = json!({
+                    "apiVersion": "v1", "kind": "ServiceAccount",
+                    "metadata": {
+                        "name": name, "namespace": namespace,
+                        "annotations": {"kubernetes.io/enforce-mountable-secrets": enforces},
+                    },
+                });
+                let containers = json!([{"name": "main", "image": image(&login)}]);
+                let spec = json!({"serviceAccountName": name, "containers": containers});
+                let applied = apply(world, &[account, pod_with(&namespace, &name, spec)]);
+                let record = wait_for("the record of the review", SOON, || {
+                    let records = slow.records_in(&namespace).map_err(|error| error.to_string())?;
+                    let own = records
+                        .into_iter()
+                        .find(|record| text(record, "/pod/name") == name);
+                    own.ok_or_else(|| format!("{applied:?}"))
+                })?;
+                if is_late(&record) {
+                    return Ok(false);
+                }
+                // The API server does not refuse the Pod.
+                applied?;
+                let stored = world
+                    .cluster
+                    .get_json(&["pod", &name, "--namespace", &namespace])?;
+                assert_eq!(pull_secrets(&stored), expected, "{stored:#}");
+                let waited_for = record.pointer("/waited/serviceAccount");
+                assert_eq!(waited_for, Some(&json!(result)), "{record:#}");
+                assert_eq!(waited(slow, "service-account", result)?, before + 1);
+                Ok(true)
+            })?;
+        }
+        way.wait_for_an_event()
+    })
 }
 
 #[test]

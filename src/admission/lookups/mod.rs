@@ -1,5 +1,5 @@
-//! What the API server is asked for where the caches may be behind it: the attached registries, and one namespace's bindings
-//! and labels.
+//! What the API server is asked for where the caches may be behind it: the attached registries, one namespace's bindings and
+//! labels, and a ServiceAccount.
 //!
 //! A watch does not say how far behind it is: the version of a list is that of all that is stored, and an idle watch
 //! reaches it a minute later. So the API server is asked for the objects themselves, which helps where a watch is stuck, too.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -22,6 +22,7 @@ use crate::kubernetes::call::{CallError, call_within};
 use crate::kubernetes::client::with_short_answers;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::listed::{UnreadBinding, UnreadRegistry, read_all, read_bindings};
+use crate::policy::mountable::Mountable;
 use crate::policy::scope::Labels;
 use crate::view::View;
 
@@ -36,7 +37,7 @@ pub(super) const LIST_INTERVAL: Duration = Duration::from_millis(25);
 const INTERVAL_PER_LIST: u64 = 4;
 /// How far apart they begin at most: a review has to have its turn within its wait.
 const MAX_LIST_INTERVAL: Duration = Duration::from_millis(750);
-/// How far apart reads of namespaces, and lists of their bindings, begin at least.
+/// How far apart reads of namespaces, those of `ServiceAccounts`, and lists of bindings, begin at least.
 pub(super) const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// How many bindings of a namespace are read at most. Where there are more, a review is answered from the caches.
 const MAX_LISTED_BINDINGS: u32 = 256;
@@ -44,6 +45,8 @@ const MAX_LISTED_BINDINGS: u32 = 256;
 const MAX_BINDINGS_BYTES: usize = 4 << 20;
 /// How many lists of bindings are under way concurrently: what they hold together is bounded also where each takes long.
 const MAX_BINDINGS_LISTS: usize = 4;
+/// How long a ServiceAccount may be: its owner fills its annotations, and what is needed of it takes a few hundred bytes.
+const MAX_ACCOUNT_BYTES: usize = 64 << 10;
 /// How much the bodies of reviews that wait may take, so that they leave room for those that do not.
 const WAITING_BYTES: usize = 8 << 20;
 /// What a small body counts as.
@@ -59,6 +62,9 @@ pub(super) struct Lookups {
     registries: Turns<(), Arc<AttachedRegistries>>,
     bindings: Turns<String, Arc<[Arc<AttachedRegistry>]>>,
     namespaces: Turns<String, FoundNamespace>,
+    /// Takes no answer that is too long.
+    accounts_client: Client,
+    accounts: Turns<(String, String), FoundAccount>,
     room: Semaphore,
     /// The same for reviews that wait for pull secrets alone: they take no room from those that ask.
     room_for_pull_secrets: Semaphore,
@@ -108,6 +114,10 @@ impl fmt::Debug for Lookups {
 #[derive(Debug, Clone)]
 pub(super) struct FoundNamespace(pub(super) Option<Labels>);
 
+/// What a ServiceAccount lets its Pods name; nothing where that is any pull secret.
+#[derive(Debug, Clone)]
+pub(super) struct FoundAccount(pub(super) Option<Arc<Mountable>>);
+
 /// When a review arrived, and until when it may wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
@@ -137,11 +147,13 @@ impl Lookups {
             under_way: Arc::new(Semaphore::new(MAX_BINDINGS_LISTS)),
         });
         Self {
+            accounts_client: with_short_answers(client.clone(), MAX_ACCOUNT_BYTES),
             client,
             binding_lists,
             registries: Turns::default(),
             bindings: Turns::default(),
             namespaces: Turns::default(),
+            accounts: Turns::default(),
             room: Semaphore::new(WAITING_BYTES),
             room_for_pull_secrets: Semaphore::new(WAITING_BYTES),
             pace: Arc::default(),
@@ -229,6 +241,44 @@ impl Lookups {
                 }
             })?;
         timeout_at(wait.deadline, answer).await.ok().flatten()
+    }
+
+    /// What a ServiceAccount lets its Pods name, as the API server says, or the watch if it tells of the ServiceAccount sooner, as
+    /// it does unless it is stuck; nothing where neither does in time.
+    pub(super) async fn account(
+        &self,
+        wait: Wait,
+        namespace: &str,
+        account: &str,
+        view: &Arc<View>,
+    ) -> Option<FoundAccount> {
+        let key = (namespace.to_owned(), account.to_owned());
+        let answer = self
+            .accounts
+            .join(&key, wait.since, wait.deadline, READ_INTERVAL, || {
+                let api = Api::<ServiceAccount>::namespaced(self.accounts_client.clone(), namespace);
+                let (account, view) = (account.to_owned(), Arc::clone(view));
+                let (namespace, failures) = (namespace.to_owned(), Arc::clone(&self.failures));
+                async move {
+                    // The watch may have told of it while others had their turns.
+                    if view.knows_account(&namespace, Some(&account)) {
+                        return Some(FoundAccount(view.mountable(&namespace, Some(&account))));
+                    }
+                    let read = call_within(WAIT_TIMEOUT, api.get_opt(&account)).await;
+                    let account = told(&failures, read)?;
+                    Some(FoundAccount(
+                        account.as_ref().and_then(Mountable::of).map(Arc::new),
+                    ))
+                }
+            })?;
+        let heard = async { Some(FoundAccount(view.account_told(namespace, account).await)) };
+        let first = async {
+            tokio::select! {
+                found = heard => found,
+                answer = answer => answer,
+            }
+        };
+        timeout_at(wait.deadline, first).await.ok().flatten()
     }
 }
 

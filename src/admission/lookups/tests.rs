@@ -25,7 +25,8 @@ const CALL: Duration = Duration::from_millis(20);
 /// What an API server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
-    /// It has the AcrRegistry mine, for the team a, and the namespace apps of that team.
+    /// It has the AcrRegistry mine, for the team a, and the namespace apps of that team, with the `ServiceAccounts` plain, strict
+    /// and filled.
     Answers,
     /// It has neither.
     IsEmpty,
@@ -68,7 +69,28 @@ fn attached(selector: &Value) -> Value {
     })
 }
 
+/// A ServiceAccount of the namespace apps; that which somebody filled makes an answer that is too long.
+fn account(name: &str) -> Option<Value> {
+    let annotations = match name {
+        "plain" => json!({}),
+        "strict" => json!({"kubernetes.io/enforce-mountable-secrets": "true"}),
+        "filled" => json!({"filled": "a".repeat(MAX_ACCOUNT_BYTES)}),
+        _ => return None,
+    };
+    Some(json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": name, "namespace": "apps", "annotations": annotations},
+    }))
+}
+
 fn answer_of(server: Server, path: &str) -> (u16, Value) {
+    let asked_account = path.strip_prefix("/api/v1/namespaces/apps/serviceaccounts/");
+    if let Some(found) = asked_account
+        .and_then(account)
+        .filter(|_| server == Server::Answers)
+    {
+        return (200, found);
+    }
     let is_list = path.ends_with("/acrregistries");
     let list = |items: Vec<Value>| json!({"apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistryList", "metadata": {"resourceVersion": "9"}, "items": items});
     let binding = json!({
@@ -143,6 +165,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let audit = AuditLog::open(&Destination::File(directory.path().join("audit"))).unwrap();
         let (view, metrics) = (Arc::new(View::default()), Arc::new(Metrics::new(|| 0)));
+        view.change_known_accounts(|known| known.insert("apps", "default"));
         let (demand, demands) = demand::channel(Arc::clone(&metrics));
         let (notices, _denied) = notices::channel(Arc::clone(&metrics));
         let admission = Admission::new(
@@ -166,10 +189,26 @@ impl World {
 
     /// The decision on a Pod with an image, which the API server waits for so long, and how long it took.
     async fn decide(&self, namespace: &str, image: &str, timeout: Option<Duration>) -> (String, Duration) {
+        let spec = json!({"containers": [{"name": "main", "image": image}]});
+        self.decide_on(namespace, &spec, timeout).await
+    }
+
+    /// The same of a Pod of the namespace apps with this ServiceAccount.
+    async fn decide_as(&self, account: &str) -> (String, Duration) {
+        let spec = json!({"serviceAccountName": account, "containers": [{"name": "main", "image": IMAGE}]});
+        self.decide_on("apps", &spec, None).await
+    }
+
+    async fn decide_on(
+        &self,
+        namespace: &str,
+        spec: &Value,
+        timeout: Option<Duration>,
+    ) -> (String, Duration) {
         let arrived = Instant::now();
         let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
             "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
-            "namespace": namespace, "object": {"spec": {"containers": [{"name": "main", "image": image}]}},
+            "namespace": namespace, "object": {"spec": spec},
         }})
         .to_string();
         let mut review = self.admission.read(body.as_bytes(), Picked::ByMode).unwrap();
@@ -408,11 +447,99 @@ async fn strangers_namespaces_are_read_at_a_bounded_rate() {
     let world = World::new(Server::IsEmpty);
     world.know(&json!({"matchLabels": {"team": "a"}}), &[]);
     let names: Vec<_> = (0..1_000).map(|number| format!("new-{number}")).collect();
+    for name in &names {
+        world
+            .view
+            .change_known_accounts(|known| known.insert(name, "default"));
+    }
     let outcomes = join_all(names.iter().map(|name| world.outcome(name, IMAGE))).await;
     // What is not known in time is trusted to the selector, as before.
     assert!(outcomes.iter().all(|outcome| outcome == "injected"));
     let most = WAIT_TIMEOUT.as_millis() / READ_INTERVAL.as_millis() + 1;
     assert!(world.asked().len() <= usize::try_from(most).unwrap(), "{most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_the_cache_lacks_is_asked_for() {
+    for (name, expected, result) in [
+        ("strict", "uncovered", "changed"),
+        ("plain", "injected", "unchanged"),
+        ("absent", "injected", "unchanged"),
+        // As without the question.
+        ("filled", "injected", "failed"),
+    ] {
+        let world = World::new(Server::Answers);
+        world.know(&json!({}), &[]);
+        let (outcome, took) = world.decide_as(name).await;
+        assert_eq!((outcome.as_str(), took), (expected, CALL), "{name}");
+        assert_eq!(
+            world.asked(),
+            [format!("/api/v1/namespaces/apps/serviceaccounts/{name}")]
+        );
+        assert!(world.counts("service-account", result, 1), "{name}");
+        let waited = world.recorded().await;
+        assert_eq!(waited["serviceAccount"], json!(result), "{waited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_tells_of_an_account_ends_the_wait() {
+    let world = World::new(Server::IsStuck);
+    world.know(&json!({}), &[]);
+    let ((outcome, took), ()) = tokio::join!(world.decide_as("strict"), async {
+        sleep(CALL).await;
+        let object = serde_json::from_value(account("strict").unwrap()).unwrap();
+        let strict = Mountable::of(&object);
+        world.view.strict_accounts().take("apps", "strict", strict);
+        world
+            .view
+            .change_known_accounts(|known| known.insert("apps", "strict"));
+    });
+    assert_eq!((outcome.as_str(), took), ("uncovered", CALL));
+    // From now on it is known.
+    assert_eq!(world.decide_as("strict").await, (outcome, Duration::ZERO));
+    assert_eq!(world.asked().len(), 1);
+}
+
+/// How many `ServiceAccounts` are read for the first Pods of as many new namespaces, where the watch is so far behind.
+async fn accounts_read(server: Server, namespaces: usize, behind: Duration) -> (usize, Duration) {
+    let world = World::new(server);
+    world.know(&json!({}), &[]);
+    let names: Vec<_> = (0..namespaces).map(|number| format!("new-{number}")).collect();
+    for name in &names {
+        world.view.set_namespace(name, &Labels::new());
+    }
+    let begun = Instant::now();
+    let (outcomes, ()) = tokio::join!(
+        join_all(names.iter().map(|name| world.outcome(name, IMAGE))),
+        async {
+            sleep(behind).await;
+            for name in &names {
+                world
+                    .view
+                    .change_known_accounts(|known| known.insert(name, "default"));
+            }
+        }
+    );
+    assert!(outcomes.iter().all(|outcome| outcome == "injected"));
+    (world.asked().len(), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_namespaces_wait_for_the_watch_of_accounts_alone() {
+    let behind = READ_INTERVAL * 3;
+    let (reads, took) = accounts_read(Server::IsStuck, 50, behind).await;
+    // Only those that had their turn before the watch told of the others.
+    assert!((3..=4).contains(&reads), "{reads}");
+    assert_eq!(took, behind);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_are_read_at_a_bounded_rate() {
+    let (reads, took) = accounts_read(Server::IsEmpty, 1_000, WAIT_TIMEOUT * 2).await;
+    let most = WAIT_TIMEOUT.as_millis() / READ_INTERVAL.as_millis() + 1;
+    assert!(reads > 1 && reads <= usize::try_from(most).unwrap(), "{reads}");
+    assert_eq!(took, WAIT_TIMEOUT * 2, "the Pods wait no longer than the watch");
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,7 @@ fn read_request<'a>(reader: &mut Reader<'a>) -> Result<Option<ReviewRequest<'a>>
         picked: None,
         labels_are_read: false,
         mountable: None,
+        account_is_uncached: false,
     };
     reader.object(|reader, key| {
         match key {

@@ -99,6 +99,7 @@ pub const RIGHTS: &[Right] = &[
     on("patch", GROUP, "acrindexes", INDEX),
     anywhere("list", "", "events"),
     anywhere("watch", "", "events"),
+    anywhere("get", "", "serviceaccounts"),
     anywhere("list", "", "serviceaccounts"),
     anywhere("watch", "", "serviceaccounts"),
     own("get", "", "secrets"),
@@ -137,7 +138,6 @@ pub const BINDING_RIGHTS: &[Right] = &[
     anywhere("list", GROUP, "acrpullbindings"),
     anywhere("watch", GROUP, "acrpullbindings"),
     anywhere("patch", GROUP, "acrpullbindings/status"),
-    anywhere("get", "", "serviceaccounts"),
 ];
 
 /// Those that one needs which writes Reports.

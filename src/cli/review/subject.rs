@@ -72,6 +72,7 @@ impl ReviewSubject {
             picked: None,
             labels_are_read: false,
             mountable: None,
+            account_is_uncached: false,
         };
         request.checked().map_err(|error| self.failed(&error))
     }

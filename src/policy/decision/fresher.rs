@@ -13,6 +13,8 @@ pub struct Fresher {
     /// The labels of the namespace: they are not known, and a selector or always-inject could depend on them; or a selector
     /// leaves them out.
     pub labels: bool,
+    /// The Pod's ServiceAccount: the cache does not have it, and it may not let the Pod name a pull secret that would be added.
+    pub account: bool,
 }
 
 /// What asking for something fresher led to.
@@ -50,6 +52,9 @@ pub struct Waited {
     /// The labels of its namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<WaitOutcome>,
+    /// Its ServiceAccount.
+    #[serde(rename = "serviceAccount", skip_serializing_if = "Option::is_none")]
+    pub account: Option<WaitOutcome>,
     /// The pull secrets of its Pod.
     #[serde(rename = "pullSecret", skip_serializing_if = "Option::is_none")]
     pub pull_secret: Option<WaitOutcome>,
@@ -72,6 +77,7 @@ impl Waited {
         (asked.is_wanted() || pull_secret.is_some()).then(|| Self {
             registry: outcome(asked.registries, failed.registries, wants.registries),
             namespace: outcome(asked.labels, failed.labels, wants.labels),
+            account: outcome(asked.account, failed.account, wants.account),
             pull_secret,
         })
     }
@@ -81,6 +87,7 @@ impl Waited {
         let all = [
             ("registry", self.registry),
             ("namespace", self.namespace),
+            ("service-account", self.account),
             ("pull-secret", self.pull_secret),
         ];
         all.into_iter()
@@ -91,7 +98,7 @@ impl Waited {
 impl Fresher {
     /// Whether there is any.
     pub fn is_wanted(self) -> bool {
-        self.registries || self.labels
+        self.registries || self.labels || self.account
     }
 
     /// What of this is not in the other.
@@ -100,6 +107,7 @@ impl Fresher {
         Self {
             registries: self.registries && !other.registries,
             labels: self.labels && !other.labels,
+            account: self.account && !other.account,
         }
     }
 
@@ -109,6 +117,7 @@ impl Fresher {
         Self {
             registries: self.registries || other.registries,
             labels: self.labels || other.labels,
+            account: self.account || other.account,
         }
     }
 
@@ -118,19 +127,20 @@ impl Fresher {
             Verdict::NoReference(_) | Verdict::Elsewhere(_) => Self::default(),
             Verdict::Refused(_, Breach::Unattached) => Self {
                 registries: true,
-                labels: false,
+                ..Self::default()
             },
             Verdict::Refused(_, Breach::Forbidden(_)) => Self {
                 registries: true,
                 labels: true,
+                ..Self::default()
             },
             Verdict::Granted(grant) => Self {
-                registries: false,
                 labels: !labels_are_known
                     && grant
                         .usable
                         .iter()
                         .any(|registry| !registry.is_for_every_namespace()),
+                ..Self::default()
             },
         }
     }

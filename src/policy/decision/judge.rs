@@ -113,7 +113,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         for (image, verdict) in new() {
             self.weigh(image, verdict, &mut tally);
         }
-        let fresher = self.fresher(new().map(|(_, verdict)| verdict), &tally.needed);
+        let fresher = self.fresher(new().map(|(_, verdict)| verdict), &tally);
         let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
         self.conclude(images.collect(), tally, fresher)
     }
@@ -132,7 +132,7 @@ impl<'a, 'l> Judge<'a, 'l> {
     }
 
     /// What would have to be known better, as the verdicts on the new images tell and the registries that they need.
-    fn fresher<'v>(&self, verdicts: impl Iterator<Item = &'v Verdict<'a>>, needed: &Needed<'_>) -> Fresher
+    fn fresher<'v>(&self, verdicts: impl Iterator<Item = &'v Verdict<'a>>, tally: &Tally<'_>) -> Fresher
     where
         'a: 'v,
     {
@@ -150,8 +150,20 @@ impl<'a, 'l> Judge<'a, 'l> {
         let unknown = self.labels.is_none() && !self.is_live;
         Fresher {
             registries: of_images.registries || has_a_domain,
-            labels: of_images.labels || (unknown && self.depends_on_always_inject(needed)),
+            labels: of_images.labels || (unknown && self.depends_on_always_inject(&tally.needed)),
+            account: self.depends_on_account(tally),
         }
+    }
+
+    /// Whether the API server could refuse a Pod for a pull secret that is added to it, since nobody knows yet what its
+    /// ServiceAccount lets it name.
+    fn depends_on_account(&self, tally: &Tally<'_>) -> bool {
+        let is_unknown = self.request.account_is_uncached && self.request.mountable.is_none();
+        let mut needed = tally.needed.values();
+        is_unknown
+            && !self.is_live
+            && tally.denials.is_empty()
+            && needed.any(|registry| !self.holds(registry))
     }
 
     /// Whether labels that are not known could give a new Pod more pull secrets than those of its images, or fewer than

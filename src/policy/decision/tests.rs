@@ -934,6 +934,7 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
         picked: None,
         labels_are_read: false,
         mountable: None,
+        account_is_uncached: false,
     };
     let (registries, settings) = (registries(), Settings::default());
     let begun = std::time::Instant::now();
@@ -1037,6 +1038,52 @@ fn only_what_could_change_a_decision_is_wanted_fresher() {
 }
 
 #[test]
+fn an_account_that_is_not_cached_is_wanted_for_a_name_that_is_added() {
+    let mine = "myregistry.azurecr.io/app";
+    let mut held = pod(&[mine]);
+    held["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
+    let mut declined = pod(&[mine]);
+    declined["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
+    let always = &[("pullpass.dev/always-inject", "true")][..];
+    let registries = registries();
+    let settings = Settings {
+        policy: Policy {
+            unattached: Action::Deny,
+            ..Policy::default()
+        },
+        ..Settings::default()
+    };
+    for (body, labels, is_wanted) in [
+        (create(&pod(&[mine])), &[][..], true),
+        (create(&pod(&["nginx"])), always, true),
+        (create(&pod(&["nginx"])), &[], false),
+        (create(&pod(&["stranger.azurecr.io/app"])), &[], false),
+        (create(&held), &[], false),
+        (create(&declined), &[], false),
+        (update(&pod(&["nginx"]), &pod(&[mine]), ""), &[], false),
+        // The policy refuses it whatever its ServiceAccount is.
+        (create(&pod(&[mine, "stranger.azurecr.io/app"])), &[], false),
+    ] {
+        let body = body.to_string();
+        let wants = |is_uncached: bool, mountable: Option<Mountable>| {
+            let request = ReviewRequest {
+                account_is_uncached: is_uncached,
+                mountable: mountable.map(Arc::new),
+                ..ReviewRequest::decode(body.as_bytes()).unwrap()
+            };
+            let labels = labels.iter();
+            let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let decision = decide(&request, &registries, Some(&labels.collect()), &settings);
+            decision.fresher.account
+        };
+        assert_eq!(wants(true, None), is_wanted, "{body}");
+        assert!(!wants(false, None), "{body}");
+        // What is known to enforce mountable secrets is asked for no more.
+        assert!(!wants(true, Some(listing(&["pullpass-mine"]))), "{body}");
+    }
+}
+
+#[test]
 fn an_update_wants_nothing_fresher_for_the_images_it_leaves() {
     let settings = Settings::default();
     let registries = registries();
@@ -1055,6 +1102,11 @@ fn waits_are_recorded_by_their_outcome() {
     let both = Fresher {
         registries: true,
         labels: true,
+        account: false,
+    };
+    let account = Fresher {
+        account: true,
+        ..Fresher::default()
     };
     let (none, registries) = (
         Fresher::default(),
@@ -1083,9 +1135,13 @@ fn waits_are_recorded_by_their_outcome() {
             registries,
             json!({"registry": "failed", "namespace": "changed"}),
         ),
+        (account, none, none, json!({"service-account": "changed"})),
+        (account, none, account, json!({"service-account": "unchanged"})),
     ] {
         let waited = Waited::of(asked, failed, wants, None).unwrap();
-        assert_eq!(serde_json::to_value(waited).unwrap(), expected);
+        let record = serde_json::to_string(&waited).unwrap();
+        let record = record.replace("serviceAccount", "service-account");
+        assert_eq!(serde_json::from_str::<Value>(&record).unwrap(), expected);
         let outcomes = waited
             .outcomes()
             .map(|(word, outcome)| (word, json!(outcome.as_str())));

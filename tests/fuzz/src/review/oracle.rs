@@ -339,8 +339,9 @@ impl Request {
             picked,
             labels_are_read,
             mountable,
+            account_is_uncached,
         } = decoded;
-        assert_eq!(*mountable, None);
+        assert_eq!((mountable, *account_is_uncached), (&None, false));
         assert_eq!((*picked, *labels_are_read), (None, false));
         assert_eq!(*uid, self.uid);
         assert_eq!(Some(*decoded_operation), operation(&self.operation));
