@@ -27,6 +27,10 @@ impl HttpError {
             HttpFailure::Connect(_) | HttpFailure::ConnectTimeout => vec![say(
                 "check what is in between: firewalls, network policies, private endpoints, and HTTPS_PROXY and NO_PROXY",
             )],
+            HttpFailure::NoRoute => vec![run(
+                "compare the host's addresses with those of this machine or Pod: one with IPv6 addresses alone reaches a host with IPv4 addresses by a NAT64 with DNS64, or by a proxy (HTTPS_PROXY)",
+                format!("nslookup {host}"),
+            )],
             HttpFailure::Proxy(_) => vec![say(
                 "look at HTTPS_PROXY and NO_PROXY, and whether the proxy lets this host through",
             )],
@@ -56,6 +60,7 @@ mod tests {
         for (failure, expected) in [
             (HttpFailure::Dns, "nslookup a.example\""),
             (HttpFailure::Connect(why()), "network policies"),
+            (HttpFailure::NoRoute, "NAT64"),
             (HttpFailure::ConnectTimeout, "network policies"),
             (HttpFailure::Proxy(why()), "HTTPS_PROXY"),
             (HttpFailure::Tls(why()), "-connect a.example:8443 "),

@@ -32,9 +32,12 @@ pub enum HttpFailure {
     /// The name does not resolve.
     #[error("{UNRESOLVED}")]
     Dns,
-    /// The connection was refused, or there is no way there.
+    /// The connection was refused, or failed on its way.
     #[error("{UNCONNECTED} ({0})")]
     Connect(String),
+    /// There is no way from here to addresses such as those of the host.
+    #[error("{UNCONNECTED} (no route to its addresses)")]
+    NoRoute,
     /// No connection in time.
     #[error("{UNCONNECTED} in time")]
     ConnectTimeout,
@@ -113,7 +116,7 @@ impl HttpFailure {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Dns => "dns",
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::NoRoute => "connect",
             Self::ConnectTimeout => "connect-timeout",
             Self::Proxy(_) => "proxy",
             Self::Tls(_) => "tls",
@@ -128,7 +131,7 @@ impl HttpFailure {
     pub fn barrier(&self) -> Option<Barrier> {
         match self {
             Self::Dns => Some(Barrier::Dns),
-            Self::Connect(_) | Self::ConnectTimeout | Self::Proxy(_) => Some(Barrier::Tcp),
+            Self::Connect(_) | Self::NoRoute | Self::ConnectTimeout | Self::Proxy(_) => Some(Barrier::Tcp),
             Self::Tls(_) => Some(Barrier::Tls),
             Self::Timeout | Self::Reset | Self::Protocol | Self::TooLarge => None,
         }
@@ -174,7 +177,10 @@ fn dial_failure(error: &(dyn StdError + 'static)) -> Option<HttpFailure> {
             DialError::Proxy(cause) => HttpFailure::Proxy(proxy_text(&**cause)),
             DialError::Connect(cause) => match find(&**cause, |e| e.downcast_ref::<NoAddress>().map(drop)) {
                 Some(()) => HttpFailure::Dns,
-                None => HttpFailure::Connect(io_text(&**cause)),
+                None => match io_kind(&**cause) {
+                    ErrorKind::NetworkUnreachable => HttpFailure::NoRoute,
+                    kind => HttpFailure::Connect(kind.to_string()),
+                },
             },
         })
     })
@@ -218,11 +224,11 @@ fn proxy_text(error: &(dyn StdError + 'static)) -> String {
     }
 }
 
-fn io_text(error: &(dyn StdError + 'static)) -> String {
+fn io_kind(error: &(dyn StdError + 'static)) -> ErrorKind {
     let kind = find(error, |error| {
         error.downcast_ref::<io::Error>().map(io::Error::kind)
     });
-    kind.unwrap_or(ErrorKind::Other).to_string()
+    kind.unwrap_or(ErrorKind::Other)
 }
 
 /// The first error of a chain that `pick` takes.
@@ -269,6 +275,7 @@ mod tests {
         for failure in [
             HttpFailure::Dns,
             HttpFailure::Connect(why()),
+            HttpFailure::NoRoute,
             HttpFailure::ConnectTimeout,
             HttpFailure::Proxy(why()),
             HttpFailure::Tls(why()),

@@ -261,6 +261,22 @@ fn a_way_that_is_barred() -> Test {
     assert!(text.contains("CONNECTIVITY_TCP_ERROR: TCP and TLS: "), "{text}");
     assert_eq!(output.status.code(), Some(1));
 
+    // As from a Pod with IPv6 addresses alone to a registry with IPv4 addresses.
+    let elsewhere = format!("--resolve={}:443:192.0.2.1:443", login.host);
+    let output = run(pullpass_without_network()
+        .args([&login.host, "--anonymous", &elsewhere])
+        .args(ca()))?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert!(
+        text.contains("no TCP connection (no route to its addresses)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("by a NAT64 with DNS64, or by a proxy (HTTPS_PROXY)"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+
     let stranger = Azure::start(std::slice::from_ref(&login))?;
     let output = run(pullpass()
         .args([&login.host, "--anonymous"])

@@ -110,6 +110,7 @@ mod tests {
         let no_answer = [
             HttpFailure::Dns,
             HttpFailure::Connect(why()),
+            HttpFailure::NoRoute,
             HttpFailure::ConnectTimeout,
             HttpFailure::Proxy(why()),
             HttpFailure::Tls(why()),

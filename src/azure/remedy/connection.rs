@@ -52,7 +52,9 @@ impl Situation<'_> {
                 );
                 remedies.into_iter().chain([needed]).collect()
             }
-            HttpFailure::Tls(_)
+            // The registry's hosts and ports are not what is missing.
+            HttpFailure::NoRoute
+            | HttpFailure::Tls(_)
             | HttpFailure::Timeout
             | HttpFailure::Reset
             | HttpFailure::Protocol
