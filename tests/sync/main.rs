@@ -27,6 +27,7 @@ mod flood;
 mod handover;
 mod health;
 mod identities;
+mod ipv6_only;
 mod keys;
 mod leadership;
 mod leaks;

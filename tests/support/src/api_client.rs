@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::http;
+use crate::loopback;
 use crate::pki::Identity;
 use crate::trust::trusting_as;
 
@@ -23,7 +24,7 @@ impl ApiClient {
     /// Of the API server on this port, as somebody whom it knows.
     pub(crate) fn new(port: u16, authority_pem: &str, identity: &Identity) -> Result<Self, Error> {
         Ok(Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address: loopback::at(port),
             tls: trusting_as(identity, authority_pem)?,
         })
     }

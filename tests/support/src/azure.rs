@@ -1,12 +1,12 @@
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use pullpass_emulator::{
-    Config, Emulator, FederatedCredential, Principal, Registry, Role, RoleAssignment, ScopedToken, Tenant,
+    Config, Emulator, FederatedCredential, Listen, Principal, Registry, Role, RoleAssignment, ScopedToken, Tenant,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -16,6 +16,7 @@ use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::files::write;
 use crate::image::{self, Content};
+use crate::loopback;
 use crate::process::Supervised;
 use crate::scratch::Scratch;
 use crate::wait::{free_port, wait_for};
@@ -145,6 +146,12 @@ impl Azure {
                 .map(|login| Registry::new(&login.tenant, &login.host).with_admin(&login.name, ADMIN))
                 .collect(),
             roles: logins.iter().map(Login::role).collect(),
+            listen: Listen {
+                tls: loopback::at(0),
+                proxy: loopback::at(0),
+                imds: loopback::at(0),
+                control: None,
+            },
             ..Config::default()
         };
         change(&mut config);
@@ -369,7 +376,7 @@ impl Azure {
     }
 
     fn start_content(&self) -> Result<Supervised, Error> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let address = loopback::at(free_port()?);
         let directory = self.scratch.path().join("registry");
         fs::create_dir_all(&directory).map_err(Error::io(format!("making {}", directory.display())))?;
         let config = self.emulator.use_docker_registry(address, &directory)?;

@@ -14,6 +14,7 @@ use crate::etcd;
 use crate::files::{self, Files, audit_log, url, write};
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::{self, Kubectl, KubectlOutput};
+use crate::loopback;
 use crate::pki::Authority;
 use crate::process::Supervised;
 use crate::resource_path::resource_path;
@@ -78,7 +79,7 @@ impl Builder {
         let scratch = Scratch::new()?;
         let files = Files::write(scratch.path())?;
         let etcd_port = free_port()?;
-        let etcd_url = format!("http://127.0.0.1:{etcd_port}");
+        let etcd_url = format!("http://{}", loopback::at(etcd_port));
         let port = free_port()?;
 
         let mut api_server_command = files.api_server(binaries.kube_apiserver()?, port, &etcd_url);
@@ -95,7 +96,8 @@ impl Builder {
             cache: scratch.path().join("kubectl"),
         };
 
-        if self.seeded {
+        // What is planted has Services of IPv4.
+        if self.seeded && loopback::address().is_ipv4() {
             seed::plant(&binaries, &files::etcd_directory(scratch.path()))?;
         }
         // The API server comes up while etcd does, and waits for it by itself.

@@ -8,12 +8,14 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::kubeconfig::{self, Credential};
+use crate::loopback;
 use crate::pki::{Authority, Identity};
 use crate::wait::free_port;
 
-/// The API server's own address in the cluster: the first of the service range.
-const SERVICE_ADDRESS: &str = "10.0.0.1";
-const SERVICE_RANGE: &str = "10.0.0.0/24";
+/// The addresses of Services, and the API server's own among them: the first.
+const SERVICES: (&str, &str) = ("10.0.0.0/24", "10.0.0.1");
+/// The same in a network without IPv4.
+const IPV6_SERVICES: (&str, &str) = ("fd00:10:96::/108", "fd00:10:96::1");
 
 /// Signs service account tokens: with RSA, since Entra ID trusts no other issuer.
 const ACCOUNT_KEY: RsaSigner = RsaSigner::SECOND;
@@ -41,10 +43,11 @@ pub(crate) struct Files<'a> {
 impl<'a> Files<'a> {
     pub(crate) fn write(directory: &'a Path) -> Result<Self, Error> {
         let authority = Authority::new()?;
+        let address = loopback::address().to_string();
         let hosts = [
-            "127.0.0.1",
+            address.as_str(),
             "localhost",
-            SERVICE_ADDRESS,
+            services().1,
             "kubernetes.default.svc",
         ];
         let server: Identity = authority.server(&hosts)?;
@@ -82,7 +85,7 @@ impl<'a> Files<'a> {
     }
 
     pub(crate) fn etcd(&self, binary: PathBuf, client_url: &str) -> Result<Command, Error> {
-        let peer_url = format!("http://127.0.0.1:{}", free_port()?);
+        let peer_url = format!("http://{}", loopback::at(free_port()?));
         let mut command = Command::new(binary);
         command.arg("--name=test");
         flag(&mut command, "data-dir", etcd_directory(self.directory));
@@ -103,7 +106,9 @@ impl<'a> Files<'a> {
 
     pub(crate) fn api_server(&self, binary: PathBuf, port: u16, etcd_url: &str) -> Command {
         let mut command = Command::new(binary);
-        command.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"]);
+        let address = loopback::address().to_string();
+        flag(&mut command, "bind-address", &address);
+        flag(&mut command, "advertise-address", &address);
         // It would publish the address above as an endpoint, which may not be a loopback address.
         command.arg("--endpoint-reconciler-type=none");
         flag(&mut command, "secure-port", port.to_string());
@@ -112,7 +117,7 @@ impl<'a> Files<'a> {
         flag(&mut command, "tls-private-key-file", &self.server_key);
         flag(&mut command, "client-ca-file", &self.authority_file);
         flag(&mut command, "etcd-servers", etcd_url);
-        flag(&mut command, "service-cluster-ip-range", SERVICE_RANGE);
+        flag(&mut command, "service-cluster-ip-range", services().0);
         flag(&mut command, "service-account-key-file", &self.account_public_key);
         flag(
             &mut command,
@@ -168,6 +173,15 @@ impl<'a> Files<'a> {
     }
 }
 
+/// The range of the addresses of Services, and the API server's own.
+fn services() -> (&'static str, &'static str) {
+    if loopback::address().is_ipv4() {
+        SERVICES
+    } else {
+        IPV6_SERVICES
+    }
+}
+
 fn flag(command: &mut Command, name: &str, value: impl AsRef<OsStr>) {
     let mut argument = OsString::from(format!("--{name}="));
     argument.push(value);
@@ -175,7 +189,7 @@ fn flag(command: &mut Command, name: &str, value: impl AsRef<OsStr>) {
 }
 
 pub(crate) fn url(port: u16) -> String {
-    format!("https://127.0.0.1:{port}")
+    format!("https://{}", loopback::at(port))
 }
 
 pub(crate) fn audit_log(directory: &Path) -> PathBuf {

@@ -1,8 +1,9 @@
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::loopback;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -13,7 +14,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, Error> {
 
 /// The body of the answer to a plain HTTP POST of JSON to a server on loopback; a status other than 200 is an error.
 pub(crate) fn post(port: u16, path: &str, json: &str) -> Result<String, Error> {
-    call(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "POST", path, json)
+    call(loopback::at(port), "POST", path, json)
 }
 
 fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<String, Error> {

@@ -32,6 +32,7 @@ mod kernel_namespace;
 mod keyring;
 mod kubeconfig;
 mod kubectl;
+mod loopback;
 mod mounted_secret;
 mod node;
 mod pki;

@@ -1,13 +1,14 @@
 use std::collections::hash_map::RandomState;
 use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::loopback;
 
 /// How often a condition is looked at: often enough not to be what a test waits for, seldom enough
 /// to leave a small machine to what is being waited for.
@@ -102,7 +103,7 @@ pub fn free_port() -> Result<u16, Error> {
             continue;
         };
         let port = FIRST + offset;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if TcpListener::bind(loopback::at(port)).is_ok() {
             return Ok(port);
         }
     }

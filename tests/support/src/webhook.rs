@@ -1,6 +1,6 @@
 use std::ffi::OsString;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::files::write;
 use crate::http;
+use crate::loopback;
 use crate::mounted_secret::MountedSecret;
 use crate::pki::{Authority, Identity};
 use crate::pod_network::PodNetwork;
@@ -146,16 +147,21 @@ impl Webhook {
                 let (port, metrics_port) = POD_PORTS;
                 let command = network.command(binary);
                 (
-                    network.node_address(),
-                    Ipv4Addr::UNSPECIFIED,
+                    network.node_address().into(),
+                    Ipv4Addr::UNSPECIFIED.into(),
                     port,
                     metrics_port,
                     command,
                 )
             }
             _ => {
-                let local = Ipv4Addr::LOCALHOST;
-                (local, local, free_port()?, free_port()?, Command::new(binary))
+                let local = loopback::address();
+                // Without IPv4 nothing else listens: it is on the hosts that are shipped.
+                let listens = match local {
+                    IpAddr::V4(_) => local,
+                    IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                };
+                (local, listens, free_port()?, free_port()?, Command::new(binary))
             }
         };
         command.args(["serve", "--reload-interval=0.1"]);
@@ -174,8 +180,11 @@ impl Webhook {
         if !flags.iter().any(elsewhere) {
             command.arg("--audit-log").arg(audit_log_in(&scratch));
         }
-        command.arg(format!("--listen={listens}:{port}"));
-        command.arg(format!("--metrics-listen={listens}:{metrics_port}"));
+        command.arg(format!("--listen={}", SocketAddr::new(listens, port)));
+        command.arg(format!(
+            "--metrics-listen={}",
+            SocketAddr::new(listens, metrics_port)
+        ));
         command.args(flags);
         give_source(&mut command, &source, &scratch)?;
         command.envs(environment.iter().map(|(name, value)| (name, value)));

@@ -1,6 +1,7 @@
 //! What of the shipped manifests goes into a cluster for an installation.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
@@ -76,11 +77,16 @@ impl Registration<'_> {
         }
         // The API server sends the port on to this name, so that the webhook can be outside and the configuration can
         // name a Service all the same.
+        let external_name = match webhook.address() {
+            SocketAddr::V4(address) => address.ip().to_string(),
+            // An address of IPv6 is no name.
+            SocketAddr::V6(_) => "localhost".to_owned(),
+        };
         objects.push(json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": "pullpass", "namespace": own_namespace},
-            "spec": {"type": "ExternalName", "externalName": "127.0.0.1"},
+            "spec": {"type": "ExternalName", "externalName": external_name},
         }));
         Ok(objects)
     }
