@@ -28,8 +28,8 @@ demo: ## Show the main job on a real control plane; KEEP=1 leaves it up
 	cargo run --locked --quiet -p pullpass-test-support --bin demo -- --pullpass target/debug/pullpass $(if $(KEEP),--keep)
 
 # An API server of a test lives for seconds: collecting garbage less often, it takes a fifth less of the processors until then.
-test test-oldest: export GOGC = 400
-test test-oldest: export GOMEMLIMIT = 1GiB
+test test-oldest test-scanners: export GOGC = 400
+test test-oldest test-scanners: export GOMEMLIMIT = 1GiB
 
 .PHONY: components
 components: setup ## Build what the tests run against: a control plane, a node and tools
@@ -58,6 +58,12 @@ test-oldest: setup ## Run the tests of the manifests, the certificates, the secr
 	  cargo test --locked --no-fail-fast --test install --test certificates --test sync || failed=1; \
 	  cargo test --locked --test policy enforce:: || failed=1; \
 	  exit $$failed
+
+.PHONY: test-scanners
+test-scanners: setup ## Have Trivy, cosign and Sigstore's policy-controller pull with a pull secret; builds them first, for minutes
+	tests/scanners/build >/dev/null
+	source tests/go-environment && cd tests/scanners && go vet .
+	cargo test --locked --test sync -- --ignored --exact scanners::trivy_and_sigstore_pull_with_the_pull_secret
 
 .PHONY: lint
 lint: ## Check formatting, lints, licences, advisories and generated files
@@ -115,7 +121,7 @@ release: ## Make everything of a release into dist/: VERSION=x, and what CONTRIB
 .PHONY: fmt
 fmt: ## Format the sources
 	cargo fmt --all
-	gofmt -w tests/control-plane tests/node tests/tools tests/audit/queries benches/peers packaging
+	gofmt -w tests/control-plane tests/node tests/scanners tests/tools tests/audit/queries benches/peers packaging
 
 .PHONY: generate
 generate: ## Write the generated files

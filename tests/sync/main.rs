@@ -40,6 +40,7 @@ mod refresh_times;
 mod refused_writes;
 mod rewrites;
 mod rights;
+mod scanners;
 mod scope;
 mod service_accounts;
 mod shipped_resync;

@@ -11,7 +11,7 @@ use pullpass_emulator::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::binaries::tool;
+use crate::binaries::{scanners, tool};
 use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::files::write;
@@ -338,6 +338,34 @@ impl Azure {
             .arg(certificate)
             .env("DOCKER_CONFIG", directory.path());
         self.run_client(verifier)
+    }
+
+    /// Signs an image as cosign does, by a new key; the public key is written to the file.
+    ///
+    /// # Errors
+    ///
+    /// If the registry refuses, or the program is not there.
+    pub fn sign_by_cosign(&self, login: &Login, image: &str, key: &Path) -> Result<String, Error> {
+        let config = docker_config(&login.host, &login.name, ADMIN);
+        self.scan_image(&config, &["sign", image, &key.display().to_string()])
+    }
+
+    /// Has a scanner or a verifier ask for an image, with a docker config: `trivy IMAGE`, `cosign IMAGE KEY-FILE`, or
+    /// `policy-controller IMAGE KEY-FILE KUBECONFIG NAMESPACE SERVICE-ACCOUNT`; returns the image's digest.
+    ///
+    /// # Errors
+    ///
+    /// If the registry refuses, there is no signature by that key, or the program is not there.
+    pub fn scan_image(&self, docker_config: &str, arguments: &[&str]) -> Result<String, Error> {
+        let directory = Scratch::new()?;
+        write(&directory.path().join("config.json"), docker_config)?;
+        let mut scanner = Command::new(scanners()?);
+        scanner
+            .args(arguments)
+            .env("DOCKER_CONFIG", directory.path())
+            // Trivy tries Azure's own identities first: this machine has none, and nobody is to be asked for one.
+            .env("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential");
+        self.run_client(scanner)
     }
 
     /// Runs a client that reaches this Azure as if it were the real one, and trusts it.

@@ -128,6 +128,15 @@ pub fn tool(name: &str) -> Result<PathBuf, Unavailable> {
     Ok(path)
 }
 
+/// Where the command of `tests/scanners` is. Go builds it the first time, which takes minutes, and keeps it in its own cache.
+///
+/// # Errors
+///
+/// If it can't be built.
+pub(crate) fn scanners() -> Result<PathBuf, Unavailable> {
+    build("../scanners/build", Unavailable::Incomplete)
+}
+
 /// Runs a build script, which prints the directory of its binaries.
 pub(crate) fn build(script: &str, incomplete: Unavailable) -> Result<PathBuf, Unavailable> {
     run(script, &[], incomplete)
