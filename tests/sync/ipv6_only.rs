@@ -66,7 +66,7 @@ fn inside() -> Test {
     // A Pod is injected, and an image pulled with the pull secret that its namespace has then.
     assert_pulls_when_attached(&world, &login, &json!({}))?;
 
-    // Whoever runs in a Pod is told the address of the API server, and no name.
+    // A program in a Pod is told the address of the API server, and no name.
     let url = cluster.url();
     let (host, port) = url
         .trim_start_matches("https://")
