@@ -1038,7 +1038,7 @@ fn only_what_could_change_a_decision_is_wanted_fresher() {
 }
 
 #[test]
-fn an_account_that_is_not_cached_is_wanted_for_a_name_that_is_added() {
+fn an_uncached_account_is_wanted_where_a_name_is_added() {
     let mine = "myregistry.azurecr.io/app";
     let mut held = pod(&[mine]);
     held["spec"]["imagePullSecrets"] = json!([{"name": "pullpass-mine"}]);
