@@ -16,7 +16,6 @@ mod from_az;
 mod proxy;
 mod teams;
 mod terminal;
-mod tutorial;
 #[path = "../sync/world.rs"]
 #[allow(dead_code, reason = "the sync tests' world, of which not all is needed here")]
 mod world;

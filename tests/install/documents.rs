@@ -102,6 +102,18 @@ fn the_readme_installs_as_the_document_does() -> Test {
 }
 
 #[test]
+fn the_tutorial_installs_as_the_document_does() -> Test {
+    let documented = commands("Helm", 0)?
+        .replace("\\\n", " ")
+        .replace("IMAGE", "pullpass");
+    let page = fs::read_to_string(format!("{ROOT}/docs/tutorial.md"))?;
+    let typed = page.lines().find(|line| line.trim().starts_with("helm upgrade "));
+    let typed: Vec<&str> = typed.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(typed, documented.split_whitespace().collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
 fn the_readme_shows_what_a_review_prints() -> Test {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_pullpass"))
         .current_dir(ROOT)

@@ -72,7 +72,7 @@ pub fn apply_component(cluster: &ControlPlane, file: &str) -> Test {
 }
 
 /// Installs pullpass, as the only one of the cluster.
-fn install<'a>(
+pub fn install<'a>(
     cluster: &'a ControlPlane,
     azure: &Azure,
     flags: &[&str],
