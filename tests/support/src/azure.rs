@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use pullpass_emulator::{
-    Config, Emulator, FederatedCredential, Listen, Principal, Registry, Role, RoleAssignment, ScopedToken, Tenant,
+    Config, Emulator, FederatedCredential, Listen, Principal, Registry, Role, RoleAssignment, ScopedToken,
+    Tenant,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
