@@ -1,9 +1,10 @@
 //! pullpass: image pull credentials for Azure Container Registry, given to Pods at admission.
 //!
-//! Each module below is one topic: `tests/layers.txt` is the table of which may use which others, downward only.
+//! Each module below is one topic: `tests/layers.txt` has the modules that each may use, only downward.
 //! `docs/architecture.md` says what each of them is about, where to start reading, and which invariants hold.
 //!
-//! What only serves in a cluster is for Linux: elsewhere the program is the plugin of kubectl, without `serve`.
+//! Modules that are needed only in a cluster are compiled only for Linux: elsewhere the program is the plugin of
+//! kubectl, without `serve`.
 
 pub mod admission;
 pub mod api;

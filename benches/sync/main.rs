@@ -56,7 +56,7 @@ struct Arguments {
     /// How many namespaces there are then
     #[arg(long, default_value_t = 1_000)]
     edited_namespaces: usize,
-    /// Measure edits alone
+    /// Measure only edits
     #[arg(long)]
     edits: bool,
     /// How the result is written

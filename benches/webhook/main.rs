@@ -46,7 +46,7 @@ struct Arguments {
     /// Sizes of reviews; all when left out
     #[arg(long, value_enum, value_delimiter = ',')]
     size: Vec<Size>,
-    /// Measure alone what it costs to read a review with escapes, in this process
+    /// Measure only what it costs to read a review with escapes, in this process
     #[arg(long)]
     reading: bool,
     /// One short round of each: shows that it works, and no more

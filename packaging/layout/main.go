@@ -196,7 +196,7 @@ func (a about) add(writer *tar.Writer, root, path string, entry fs.DirEntry) err
 	}
 }
 
-// write fills a directory with the layout, whose index.json names the index of the image alone.
+// write fills a directory with the layout, whose index.json names only the index of the image.
 func write(directory, name string, index v1.ImageIndex) error {
 	if _, err := os.Lstat(directory); err == nil {
 		return fmt.Errorf("%s is there already", directory)

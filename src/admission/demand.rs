@@ -28,7 +28,7 @@ pub struct Demand {
     /// Whether the Pod writes the registry's host so that its kubelet finds a credential only under a key with a port or a
     /// wildcard.
     pub needs_every_key: bool,
-    /// Who waits until it is written; dropped, it says that it is not going to be written soon.
+    /// Waits for the write; if it is dropped, the pull secret is not going to be written soon.
     pub review: Option<oneshot::Sender<()>>,
 }
 

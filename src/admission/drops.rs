@@ -48,11 +48,9 @@ impl Drops {
 fn consequence(queue: Queue) -> &'static str {
     match queue {
         Queue::Demand => {
-            "demands for pull secrets were dropped: the leader writes them when it sees the Pods, which takes longer"
+            "requests for pull secrets were dropped: the leader writes them later, when it sees the Pods"
         }
-        Queue::OwnerEvent => {
-            "Events for the owners of Pods were dropped: the audit log has what they were about"
-        }
+        Queue::OwnerEvent => "Events for the owners of Pods were dropped: the audit log has the decisions",
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Review<'a> {
     registries: Option<Arc<AttachedRegistries>>,
     /// The bindings that it said the namespace has.
     bindings: Option<Arc<[Arc<AttachedRegistry>]>>,
-    /// What the API server said of the namespace.
+    /// What the API server reported about the namespace.
     namespace: Option<FoundNamespace>,
     /// What the API server was asked for.
     asked: Fresher,
@@ -86,8 +86,7 @@ pub enum ReviewStep {
     Unwritten(Vec<Written>),
 }
 
-/// What a review that was to wait has after that. What it was read to takes memory all the time, so that it never is without
-/// either.
+/// What a review has after its wait. The memory that it was read into stays reserved all the time.
 #[derive(Debug)]
 pub enum Place<'a, T> {
     /// Its turn to be judged: there was no room to wait.
@@ -96,7 +95,7 @@ pub enum Place<'a, T> {
     Room(SemaphorePermit<'a>),
 }
 
-/// Who acts in a cluster on what is decided here.
+/// What acts in a cluster on the decisions.
 #[derive(Debug, Clone)]
 pub struct ClusterSenders {
     /// Takes which namespace needs which pull secrets.
@@ -130,7 +129,7 @@ impl Admission {
         }
     }
 
-    /// The same, in a cluster: what is decided is told to the controllers that act on it.
+    /// The same, in a cluster: the controllers learn of each decision and act on it.
     #[must_use]
     pub fn in_cluster(self, cluster: ClusterSenders) -> Self {
         Self {
@@ -226,8 +225,9 @@ impl Admission {
         Ok(ReviewStep::Answered(answer))
     }
 
-    /// Asks the API server for what a review wants to know better, within its part of the time that the API server waits for
-    /// the answer. The review does not want the same again, also where there was none. It gives up its turn while it waits.
+    /// Asks the API server for what a review needs in a newer version, within its part of the time that the API server
+    /// waits for the answer. The review does not ask for the same again, even if there was no answer. It gives up its
+    /// turn while it waits.
     pub async fn catch_up<T>(
         &self,
         review: &mut Review<'_>,
@@ -509,7 +509,7 @@ mod tests {
         forbidden: Action::Deny,
     };
 
-    /// What the writer of Events is told of a review.
+    /// What the writer of Events is told about a review.
     fn told(review: &Value) -> Option<OwnerNotice> {
         answered(std::slice::from_ref(review), DENY).told
     }

@@ -13,7 +13,7 @@ use crate::metrics::{DropReason, Metrics, Queue};
 use crate::policy::decision::Matter;
 use crate::policy::request::Owner;
 
-/// How many notices may wait for their Events. More are in the audit log alone.
+/// How many notices may wait for their Events. Further ones are only in the audit log.
 pub const BACKLOG: usize = 256;
 
 /// The kinds that make Pods themselves. Of others, for instance those of custom resources, the audit log tells.
@@ -27,7 +27,7 @@ const OWNERS: [(&str, &str); 5] = [
 /// The form of a uid.
 const UUID: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Something is to be known about a Pod that somebody owns.
+/// A notice about a Pod that has an owner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnerNotice {
     /// The Pod's namespace.

@@ -7,8 +7,8 @@ const LIST: &str = "/spec/imagePullSecrets";
 /// Behind its last entry.
 const LIST_END: &str = "/spec/imagePullSecrets/-";
 
-/// The patch that appends pull secrets to a Pod's. What is in the list stays as it is, in its order. Most answers have one: it
-/// is written as it is serialized, and never a tree.
+/// The patch that appends pull secrets to a Pod's. The existing names stay unchanged, in order. Most answers have a
+/// patch, so it is written in its serialized form, without a tree of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullSecretsPatch<'a> {
     /// The names of the secrets.

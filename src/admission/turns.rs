@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 /// How long a call can be joined after it began, by what arose before it.
 const KEPT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a call brings in the end; nothing where it failed.
+/// What a call brings in the end; nothing if it failed.
 pub(super) type SharedAnswer<V> = Shared<BoxFuture<'static, Option<V>>>;
 
 /// Gives calls their turns.
@@ -48,8 +48,9 @@ where
     K: Clone + Eq + Hash,
     V: Clone + Send + Sync + 'static,
 {
-    /// Joins a call for this that does not begin before `since`, or else makes one. Calls begin `spacing` apart, whatever they
-    /// are for; nothing where there is no turn until the `deadline`. A call that was made ends whether or not anybody waits.
+    /// Joins a call for this that does not begin before `since`, or else makes one. Calls begin `spacing` apart,
+    /// whatever they are for; nothing if there is no turn until the `deadline`. A call that was made ends whether or
+    /// not anybody waits.
     pub(super) fn join<F>(
         &self,
         key: &K,

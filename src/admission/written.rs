@@ -20,7 +20,7 @@ const MAX_REMEMBERED: usize = 4096;
 /// How often room is made among them at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Ends when a pull secret is written; with an error when nobody is going to write it soon.
+/// Ends when the pull secret is written; with an error if nobody is going to write it soon.
 pub type Written = Shared<oneshot::Receiver<()>>;
 
 /// A pull secret, in the form that a Pod needs.

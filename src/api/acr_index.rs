@@ -28,7 +28,7 @@ pub struct AcrIndexSpec {
     /// Namespaces that are never injected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_namespaces: Vec<String>,
-    /// What a namespace's labels must meet to be injected, every one of it; none means every namespace.
+    /// Requirements that the labels of a namespace must all meet for it to be injected; none means every namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespace_selector: Vec<Requirement>,
     /// By namespace, the `ServiceAccounts` that enforce mountable secrets, and the pull secrets that each lists: their Pods may
@@ -42,15 +42,16 @@ pub struct AcrIndexSpec {
     pub unattached: String,
     /// What is done about an image whose registry is not for the namespace: `allow`, `warn` or `deny`.
     pub forbidden: String,
-    /// The pull secrets of each host. A host without any is attached all the same: its registries need none, or the index has no
-    /// room for them.
+    /// The pull secrets of each host. A host without any is still attached: its registries need none, or the index has
+    /// no room for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<String, Vec<String>>,
     /// The AcrRegistry of each pull secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pull_secrets: BTreeMap<String, IndexedRegistry>,
-    /// The `AcrRegistries` of each host that need no credential: they have no pull secret, and allow images all the
-    /// same. One without a name stands for those that the index has no room for, and allows every namespace: the webhook decides.
+    /// The `AcrRegistries` of each host that need no credential: they have no pull secret, but allow images. One
+    /// without a name stands for those for which the index has no room, and allows every namespace: the webhook
+    /// decides.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub anonymous: BTreeMap<String, Vec<IndexedRegistry>>,
     /// Whether there was no room for the hosts of all `AcrRegistries`: then one that is not here is nobody's, and the webhook
@@ -79,9 +80,9 @@ pub type StrictServiceAccounts = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexedRegistry {
-    /// The AcrRegistry's name; empty where it stands for several.
+    /// The AcrRegistry's name; empty if the entry stands for several.
     pub registry: String,
-    /// What a namespace's labels must meet, every one of it; none means every namespace.
+    /// Requirements that the labels of a namespace must all meet; none means every namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Requirement>,
     /// Whether minting has failed so far: there is no pull secret, and only Pods with its images get the name.

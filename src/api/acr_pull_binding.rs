@@ -102,7 +102,7 @@ pub struct AcrPullBindingSpec {
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub service_account_name: String,
-    /// What the pull secret holds.
+    /// What the pull secret contains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialSpec>,
 }

@@ -105,8 +105,8 @@ pub struct AcrRegistrySpec {
     pub audience: Option<String>,
     /// Who pulls: exactly one of the five.
     pub identity: Identity,
-    /// Other hosts that the registry answers under, at most 16: DNS names in lower case, without port. The webhook is asked
-    /// about Pods with their images where its configuration names them too (`docs/policy.md`).
+    /// Other hosts of the registry, at most 16: DNS names in lower case, without port. Name them in the webhook's
+    /// configuration too, so that the API server asks about Pods with their images (`docs/policy.md`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = MAX_CUSTOM_DOMAINS),
@@ -119,7 +119,7 @@ pub struct AcrRegistrySpec {
     #[x_kube(validation = Rule::new("self.all(domain, !domain.matches('(^|[.])(azurecr[.](io|us|cn)|docker[.]io)$'))")
         .message("a custom domain does not end in .azurecr.io, .azurecr.us or .azurecr.cn, nor in docker.io: a login server goes into spec.loginServer, and its regional endpoints need not be named"))]
     pub custom_domains: Vec<String>,
-    /// What the pull secrets hold.
+    /// What the pull secrets contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialSpec>,
     /// Which namespaces may use the registry. Default: all that are injected.
@@ -149,7 +149,7 @@ pub struct Identity {
     /// A repository-scoped token of the registry, or its admin user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<Basic>,
-    /// Nobody: the registry allows anonymous pull. No pull secret is injected, and every rule allows its images.
+    /// No identity: the registry allows anonymous pull. No pull secret is injected, and every rule allows its images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<Anonymous>,
 }
@@ -312,7 +312,7 @@ pub const MAX_REPOSITORIES: usize = 16;
 /// How many characters the names of those repositories may have together, as the rule on [`CredentialSpec`] has it.
 pub const MAX_REPOSITORIES_LENGTH: usize = 2000;
 
-/// What the pull secrets hold.
+/// What the pull secrets contain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     validation = Rule::new("(has(self.kind) && self.kind == 'AccessToken') == (has(self.repositories) && size(self.repositories) > 0)")
@@ -322,7 +322,7 @@ pub const MAX_REPOSITORIES_LENGTH: usize = 2000;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialSpec {
-    /// What a pull secret holds. Default: `RefreshToken`.
+    /// What a pull secret contains. Default: `RefreshToken`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CredentialKind>,
     /// For `AccessToken`: the repositories that the token is for, at most 16, with 2000 characters together. No wildcards.
@@ -339,9 +339,10 @@ pub struct CredentialSpec {
     pub refresh_fraction: Option<f64>,
 }
 
-/// What a pull secret holds. `RefreshToken`, the default: an ACR refresh token, for about three hours and every repository that
-/// the identity may pull. `AccessToken`: an ACR access token, for about 75 minutes and the listed repositories only.
-/// `ServicePrincipalPassword`: the service principal's client ID and secret, as long-lived as the secret is.
+/// What a pull secret contains. `RefreshToken`, the default: an ACR refresh token, for about three hours and every
+/// repository that the identity may pull. `AccessToken`: an ACR access token, for about 75 minutes and the listed
+/// repositories only. `ServicePrincipalPassword`: the service principal's client ID and secret, as long-lived as the
+/// secret is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialKind {
     /// An ACR refresh token: about three hours, every repository that the identity may pull.
@@ -388,7 +389,7 @@ pub enum Provision {
 // No tool takes an object for ready that nobody has looked at.
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct AcrRegistryStatus {
-    /// The generation of the spec that this status is about; -1 until pullpass has looked at the object.
+    /// The generation of the spec that this status is about; -1 until pullpass has processed the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The registry's host, as given or derived from the resource ID.
@@ -403,7 +404,7 @@ pub struct AcrRegistryStatus {
     /// The credential in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialStatus>,
-    /// The namespaces that have it.
+    /// The namespaces that have the pull secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespacesStatus>,
 }
@@ -433,7 +434,7 @@ pub struct NamespacesStatus {
     /// Namespaces whose pull secret holds the credential in use.
     #[serde(default)]
     pub served: i64,
-    /// Namespaces in which it could not be written.
+    /// Namespaces in which the pull secret could not be written.
     #[serde(default)]
     pub failed: i64,
 }

@@ -1,8 +1,8 @@
-//! How a message says what to do about what it tells: in statuses, Events and errors alike, so that it can be read back.
+//! The form of advice in messages of statuses, Events and errors, so that it can be read back.
 //!
-//! A cause quotes others, such as the policy that refused a Secret, whose message the owner of a namespace writes. Advice is
-//! shown with commands to copy, so only pullpass' own may be read back as advice: what stands between the two never occurs
-//! in either.
+//! A cause quotes others, for example the policy that refused a Secret, whose message the owner of a namespace writes.
+//! Advice is shown with commands to copy, so only pullpass' own may be read back as advice: the separator between the
+//! two never occurs in either.
 
 use std::borrow::Cow;
 
@@ -35,8 +35,8 @@ fn quoted(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A message, parted into the cause and the advice. An earlier release let a cause quote what stands between them: the advice
-/// is what follows the last.
+/// A message, split into the cause and the advice. In an earlier release, a cause could quote the separator: the advice
+/// follows the last one.
 pub fn parted(message: &str) -> (&str, Option<&str>) {
     match message.rsplit_once(WHAT_TO_DO) {
         Some((cause, advice)) => (cause, Some(advice)),

@@ -11,5 +11,5 @@ pub const PULL_AUTHORIZED: &str = "PullAuthorized";
 pub const CUSTOM_DOMAINS: &str = "CustomDomains";
 /// Whether it becomes ready only after a person acts; only where that is so. Flux and kpt read it (kstatus).
 pub const STALLED: &str = "Stalled";
-/// Whether it may become ready by itself; only while that is so. The same read it.
+/// Whether it may become ready without a change. The condition exists only while that is so; the same tools read it.
 pub const RECONCILING: &str = "Reconciling";

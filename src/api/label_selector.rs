@@ -1,4 +1,4 @@
-//! Label selectors as text, as `kubectl --selector` takes them.
+//! Label selectors as text, in the syntax of `kubectl --selector`.
 //!
 //! Source: `Parse` in `k8s.io/apimachinery/pkg/labels`. What API objects hold has no numbers, so `>` and `<` are not known.
 

@@ -1,6 +1,6 @@
 //! The labels, annotations and names that users and other programs rely on (`docs/design.md`).
 
-/// The namespace that pullpass runs in, unless it is told otherwise.
+/// The namespace that pullpass runs in, unless `--own-namespace` names another.
 pub const OWN_NAMESPACE: &str = "pullpass-system";
 /// On a namespace: `enabled` or `disabled`. On a Pod: `disabled`.
 pub const INJECT_LABEL: &str = "pullpass.dev/inject";
@@ -28,8 +28,8 @@ pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
 /// On a minted credential: the fingerprint of `spec.namespaces` when the leader last found that the credential belongs to the
 /// spec's identity. Empty where the identity's Secret is missing, or does not name the AcrRegistry.
 pub const NAMESPACES_ANNOTATION: &str = "pullpass.dev/namespaces-fingerprint";
-/// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339). The time is for people;
-/// pullpass only looks whether it is there.
+/// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339). The time is for
+/// people; pullpass only checks whether the annotation exists.
 pub const EMPTIED_AT_ANNOTATION: &str = "pullpass.dev/emptied-at";
 /// On the emptied credential of an AcrRegistry that is detached: [`PULL_SECRETS_DELETED`] once its pull secrets are.
 pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
@@ -37,7 +37,7 @@ pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
 pub const PULL_SECRETS_DELETED: &str = "deleted";
 /// On the Lease: what its holder has cleaned up, for the next holder.
 pub const SWEPT_ANNOTATION: &str = "pullpass.dev/swept";
-/// On the Lease: that an `AcrIndex` was written, so that the next holder knows of one that is gone. Its value is `true`.
+/// On the Lease: an `AcrIndex` was written, so that the next holder notices if it was deleted. The value is `true`.
 pub const INDEX_WRITTEN_ANNOTATION: &str = "pullpass.dev/index-written";
 /// On the Secrets that pullpass creates: `pullpass`.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -48,22 +48,22 @@ pub const MANAGER: &str = "pullpass";
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
 /// How the names of Reports begin; the UID of the workload follows.
 pub const REPORT_PREFIX: &str = "pullpass-";
-/// On a Report: tells what it says, whenever it was written.
+/// On a Report: a fingerprint of its content, without the time.
 pub const REPORT_FINGERPRINT_ANNOTATION: &str = "pullpass.dev/report-fingerprint";
 /// The `ClusterRole` of people who read `AcrRegistries` and `AcrPullBindings`.
 pub const VIEW_ROLE: &str = "pullpass-view";
 /// The `ClusterRole` of people who change them.
 pub const EDIT_ROLE: &str = "pullpass-edit";
-/// The field manager of what is noted on a minted credential, which is stored under [`MANAGER`].
+/// The field manager of the notes on a minted credential; [`MANAGER`] is that of the credential.
 pub const NOTE_MANAGER: &str = "pullpass-note";
 /// The `AcrIndex` that the admission policies read.
 pub const INDEX: &str = "pullpass";
-/// The annotation of a Pod that stands for one that a kubelet runs from a file.
+/// The annotation of a Pod that mirrors one that a kubelet runs from a file.
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// On a Pod: an admission policy in the API server added names of pull secrets to it. `manifests/components/admission-policy`
 /// writes it. The author of a Pod can write it too, so pullpass decides nothing by it.
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
-/// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other says nothing.
+/// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other value is ignored.
 pub const INJECTED_BY_POLICY: &str = "admission-policy";
 /// On a ServiceAccount: the client ID of its identity, as Azure Workload Identity has it.
 pub const CLIENT_ID_ANNOTATION: &str = "azure.workload.identity/client-id";
@@ -129,7 +129,7 @@ pub fn binding_key(namespace: &str, binding: &str) -> String {
     format!("{namespace}/{binding}")
 }
 
-/// The namespace and the name of the AcrPullBinding that is known by this; none where it is the name of an AcrRegistry.
+/// The namespace and the name of the AcrPullBinding that is known by this; none if it is the name of an AcrRegistry.
 pub fn binding_of_key(key: &str) -> Option<(&str, &str)> {
     key.split_once('/')
 }
@@ -167,7 +167,7 @@ pub const PODS_PATH: &str = "/mutate";
 /// Where [`ALWAYS_WEBHOOK`] posts.
 pub const ALWAYS_PATH: &str = "/mutate/always";
 
-/// How refusals of the `ValidatingAdmissionPolicy` that keeps pullpass off foreign Secrets can be told.
+/// Identifies refusals by the `ValidatingAdmissionPolicy` that keeps pullpass from foreign Secrets.
 pub const FENCE: &str = "ValidatingAdmissionPolicy 'pullpass-secrets'";
 
 /// The image by which `pullpass check` asks, in a dry run, whether pullpass answers. No registry has this host: a name of one has

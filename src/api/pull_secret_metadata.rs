@@ -10,8 +10,8 @@ use crate::base::qualified_name::{is_key, is_label_value};
 
 /// The domain of the keys that pullpass itself writes and reads.
 const OWN_DOMAIN: &str = "pullpass.dev";
-/// The most bytes that chosen annotations have together. Kubernetes takes 256 KiB of an object, its own included, and every
-/// write of a pull secret carries them.
+/// The most bytes of all configured annotations together. Kubernetes accepts 256 KiB for an object, including its own,
+/// and every write of a pull secret contains them.
 pub const MAX_ANNOTATIONS: usize = 64 * 1024;
 /// The most labels that can be chosen.
 pub const MAX_LABELS: usize = 64;
@@ -98,7 +98,7 @@ pub struct PullSecretMetadata {
 }
 
 impl PullSecretMetadata {
-    /// Puts together what was given in several places.
+    /// Combines the values that were given in several places.
     pub fn new(
         labels: impl IntoIterator<Item = ChosenEntries>,
         annotations: impl IntoIterator<Item = ChosenEntries>,

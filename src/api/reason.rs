@@ -59,12 +59,12 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 
-    /// Whether it passes by itself: nobody has to do anything but wait.
+    /// Whether it is temporary: nobody has to do anything but wait.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::Unreachable)
     }
 
-    /// The word, as it stands in the condition.
+    /// The word in the condition.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidSpec => "InvalidSpec",

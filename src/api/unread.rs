@@ -1,8 +1,9 @@
-//! Objects of pullpass' own kinds as the API server has them, whether or not this version of the program can read them.
+//! Objects of pullpass' own kinds as the API server has them, whether or not this version of the program can read
+//! them.
 //!
-//! Somebody who may write such an object can fill its metadata up to what the API server takes, 1.5 MiB: labels, annotations,
-//! finalizers, owners, and the notes about all of these. Nothing here depends on them, so they are skipped where an object is
-//! read, and no memory is ever taken for them. What is left has a bound that the schema sets.
+//! Somebody who may write such an object can fill its metadata up to the API server's limit, 1.5 MiB: labels,
+//! annotations, finalizers, owners, and managed fields. Nothing here depends on them, so they are skipped while an
+//! object is read, and never use memory. The schema bounds the rest.
 
 use std::borrow::Cow;
 
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// An object as the API server has it, or why it can't be read. Of its metadata it has what tells it from others.
+/// An object as the API server has it, or why it can't be read. Of its metadata, it has only what identifies it.
 #[derive(Debug, Clone)]
 pub struct Unread<K>(pub Result<K, InvalidObject>);
 

@@ -33,7 +33,7 @@ impl AuditLog {
         })
     }
 
-    /// The same, and every record goes to a collector too.
+    /// The same, and sends every record to a collector too.
     pub fn with_otlp(mut self, sink: OtlpSink) -> io::Result<Self> {
         self.channels.push(Channel::start("otlp", BUFFER, sink)?);
         Ok(self)

@@ -22,7 +22,7 @@ pub struct ImdsEndpoint(Uri);
 pub struct OtherEntra {
     /// Its authority.
     pub authority_host: AuthorityHost,
-    /// The audience that its registries take.
+    /// The audience that its registries accept.
     pub audience: Audience,
 }
 
@@ -55,7 +55,7 @@ impl FromStr for Audience {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// Not a URL of a host alone.
+    /// Not a URL of only a host.
     #[error("write a URL with a host, maybe a port, and nothing else")]
     Form,
     /// Not HTTPS.

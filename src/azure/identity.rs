@@ -47,7 +47,7 @@ pub enum MintIdentity {
 }
 
 impl MintIdentity {
-    /// The application that the identity is said to be; a managed identity's is known to its endpoint only.
+    /// The application of the identity; only its endpoint knows that of a managed identity.
     pub fn app(&self) -> Option<&Application> {
         match self {
             Self::ClientSecret { app, .. }

@@ -34,7 +34,7 @@ struct AccessClaim {
     actions: Vec<String>,
 }
 
-/// Why a token's expiry can't be told.
+/// Why the expiry of a token is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum JwtError {
@@ -102,7 +102,7 @@ impl Claims {
         self.issued_at
     }
 
-    /// Whether the token lets its bearer pull from a repository; none when it does not say what it is for.
+    /// Whether the token allows pulling from a repository; `None` if it does not say what it is for.
     pub fn may_pull(&self, repository: &str) -> Option<bool> {
         let access = self.access.as_ref()?;
         Some(access.iter().any(|access| {
@@ -116,7 +116,7 @@ impl Claims {
     }
 }
 
-/// The algorithm that a token's header names (RFC 7515, section 4.1.1); none where there is no such header.
+/// The algorithm that a token's header names (RFC 7515, section 4.1.1); none if there is no such header.
 pub fn algorithm(token: &str) -> Option<String> {
     let (header, _) = token.split_once('.')?;
     let header: Value = serde_json::from_slice(&BASE64.decode(header).ok()?).ok()?;

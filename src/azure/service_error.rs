@@ -47,7 +47,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// The error that an answer's status tells of. None for a success, and for a refusal (400 to 499 but for 408
+    /// The error that an answer's status tells of. None for a success, and for a refusal (400 to 499 except for 408
     /// and 429), which its own service has to explain.
     pub(super) fn of(response: &Response, now: Timestamp) -> Option<Self> {
         let retry_after = retry_after(&response.headers, now);

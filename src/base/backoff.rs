@@ -54,7 +54,7 @@ impl Jitter {
     #[cfg(test)]
     pub const FULL: Self = Self(u16::MAX);
 
-    /// One that follows from what is waited for: the same for the same.
+    /// A delay that is derived from its purpose: always the same for the same purpose.
     pub fn of(what: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         what.hash(&mut hasher);

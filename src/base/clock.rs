@@ -36,7 +36,7 @@ impl Instants {
         }
     }
 
-    /// How much time is over since an earlier reading, by the clock that says more.
+    /// The time since an earlier reading, by the clock that shows more.
     pub fn since(self, earlier: Self) -> Duration {
         let wall = Duration::try_from(self.wall.duration_since(earlier.wall)).unwrap_or_default();
         let steady = self.steady.saturating_duration_since(earlier.steady);

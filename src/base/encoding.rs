@@ -32,8 +32,7 @@ fn is_der(bytes: &[u8]) -> bool {
     matches!(bytes, [0x30, 0x80..=0x84, ..])
 }
 
-/// Reads text. A byte order mark is taken off: it is no part of the text. The text is allocated once, so that a secret
-/// leaves no copies behind.
+/// Reads text, without a byte order mark. The text is allocated once, so that a secret leaves no copies behind.
 pub fn decode(bytes: &[u8]) -> Result<String, EncodingError> {
     let text = match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest)?,

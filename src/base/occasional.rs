@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Counts what happens, and says when it is time to say so.
+/// Counts events, and says when it is time to report them.
 #[derive(Debug)]
 pub struct Occasional {
     interval: Duration,
@@ -17,7 +17,7 @@ struct Unsaid {
 }
 
 impl Occasional {
-    /// Something that is said once in an interval at most.
+    /// A report that is made at most once in an interval.
     pub fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -25,7 +25,8 @@ impl Occasional {
         }
     }
 
-    /// Adds `count` to what is to be said; returns all that was not said yet, these included, when it is time to.
+    /// Adds `count` to what is to be reported; when it is time, returns everything that was not reported yet, including
+    /// these.
     pub fn take(&self, count: usize, now: Instant) -> Option<usize> {
         // No code panics while it holds the lock.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What must hold before reviews are sent here. Azure is none of it: what is known is served during an outage.
+/// What must be true before reviews are sent here. Azure is not part of it: during an outage, a replica continues with
+/// what it knows.
 #[derive(Debug, Default)]
 pub struct Readiness {
     /// The certificate was read.
@@ -11,7 +12,7 @@ pub struct Readiness {
     pub registries: AtomicBool,
     /// The namespaces were read once.
     pub namespaces: AtomicBool,
-    /// The bindings were read once; so they are where there are none to read.
+    /// The bindings were read once; also if there are none to read.
     pub bindings: AtomicBool,
     /// The minted credentials were read once.
     pub credentials: AtomicBool,
@@ -51,8 +52,8 @@ impl Readiness {
         }
     }
 
-    /// Whether registries, namespaces, bindings, minted credentials and `ServiceAccounts` were read once. Without credentials a
-    /// leader would mint what is there already.
+    /// Whether registries, namespaces, bindings, minted credentials and `ServiceAccounts` were read once. Without
+    /// credentials a leader would mint what exists already.
     pub fn caches_filled(&self) -> bool {
         self.caches().iter().all(|filled| filled.load(Ordering::Acquire))
     }

@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::base::encoding::{EncodingError, decode};
 
-/// A password, token or key in text form. It can't be printed or serialised, and its memory is wiped when it goes.
+/// A password, token or key in text form. It can't be printed or serialised, and its memory is wiped when it is
+/// dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 

@@ -11,7 +11,7 @@ use x509_parser::parse_x509_certificate;
 use super::{AUTHORITY_LIFETIME, Flaw, Validity};
 use crate::base::secret_text::SecretText;
 
-/// An authority's certificate: what the API server is told to trust.
+/// An authority's certificate, which the API server is configured to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityCertificate {
     pem: String,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use thiserror::Error;
 
-/// Why the Secret can't be used as it is.
+/// Why the Secret can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Flaw {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub struct LiveWebhook {
     /// Its name.
     pub name: String,
-    /// Its `caBundle`; empty where there is none.
+    /// Its `caBundle`; empty if there is none.
     pub bundle: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// What a configuration publishes; nothing where it has no webhooks.
+    /// What a configuration publishes; nothing if it has no webhooks.
     pub fn of(configuration: MutatingWebhookConfiguration) -> Option<Self> {
         let uid = configuration.metadata.uid.unwrap_or_default();
         let version = configuration.metadata.resource_version;
@@ -57,8 +57,8 @@ impl Live {
             .all(|webhook| webhook.bundle == bundle.as_bytes())
     }
 
-    /// What is to be applied, so that every webhook has this bundle. It names nothing else, so that the rest stays its
-    /// owner's; with the object's identity, so that one that is gone is not made.
+    /// The object to apply, so that every webhook has this bundle. It names nothing else, so that others stay owners of
+    /// the rest, and it has the object's identity, so that an object that was deleted is not created.
     pub fn patch(&self, configuration: &str, bundle: &str) -> Value {
         let bundle = ByteString(bundle.as_bytes().to_vec());
         let webhooks: Vec<_> = self

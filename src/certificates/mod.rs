@@ -1,9 +1,9 @@
-//! pullpass' own certificate authority and serving certificate: what is held, what comes next, and when.
+//! pullpass' own certificate authority and serving certificate: the stored state, the next step, and when it is due.
 //!
-//! One Secret is the only truth. An authority is replaced in phases, so that at no time a certificate is served that the
-//! API server does not trust: the next authority is published beside the current one, has been seen in the live
-//! configuration for a while, signs; the previous one stays published for a while more. [`plan`] decides from what the
-//! Secret holds, what is published and the time; nothing here knows a cluster, a clock or a log.
+//! One Secret is the single source of truth. An authority is replaced in phases, so that the API server trusts every
+//! certificate that is served: the next authority is published beside the current one; when the live configuration has
+//! had it for a while, it signs; and the previous one stays published for some more time. [`plan`] decides from the
+//! content of the Secret, the published authorities and the time. Nothing here knows a cluster, a clock or a log.
 
 mod authority;
 mod flaw;
@@ -36,7 +36,7 @@ pub const AUTHORITY_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 
 /// How long a serving certificate lives. An authority that is due to be replaced still lives longer than this, so that
 /// no certificate expires with its authority.
 pub const LEAF_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// How long, unless told otherwise, the next authority is published before it signs, and the previous one after: API
+/// By default, how long the next authority is published before it signs, and the previous one after it has signed: API
 /// servers take seconds to act on a configuration, and a replica that is cut off takes longer to get a certificate.
 pub const OVERLAP: SignedDuration = SignedDuration::from_hours(1);
 /// How long before they are made certificates begin, for clocks that are behind.

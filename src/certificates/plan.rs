@@ -49,11 +49,12 @@ pub struct RotationPlan {
     pub again: Timestamp,
 }
 
-/// Decides on the next step from what the Secret holds, what is published (nothing, where there is no configuration or
-/// it could not be read), what the Secret held when it was good last, and the time.
+/// Decides on the next step from the content of the Secret, the published authorities (none, if there is no
+/// configuration or it could not be read), the last valid content of the Secret, and the time.
 ///
-/// Every replica serves what the Secret holds. So a certificate of another authority gets there only after that
-/// authority was published for the time of `overlap`, and its predecessor stays published for as long.
+/// Every replica serves the certificate in the Secret. So a certificate of another authority is written there only
+/// after that authority was published for the time of `overlap`, and its predecessor stays published for the same
+/// time.
 pub fn plan(
     held: &Held,
     live: Option<&Live>,
@@ -216,15 +217,15 @@ fn changed(
 impl fmt::Display for CertificateAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Create => "made a certificate authority and a serving certificate",
-            Self::Restore(_, None) => "wrote back what was held before",
+            Self::Create => "created a certificate authority and a serving certificate",
+            Self::Restore(_, None) => "restored the previous certificate",
             Self::Restore(_, Some(_)) => {
-                "wrote back what was held before, with another certificate authority to come"
+                "restored the previous certificate, with another certificate authority to come"
             }
-            Self::Repair(_) => "made another serving certificate of the same authority",
+            Self::Repair(_) => "created another serving certificate with the same authority",
             Self::Change(_, change) => match change {
                 CertificateChange::RenewLeaf => "renewed the serving certificate",
-                CertificateChange::AddNext => "made the next certificate authority",
+                CertificateChange::AddNext => "created the next certificate authority",
                 CertificateChange::Trust => "saw that the next certificate authority is published",
                 CertificateChange::Distrust => {
                     "saw that the next certificate authority is not published any more"

@@ -38,8 +38,8 @@ pub enum Held {
 }
 
 impl Held {
-    /// Reads the Secret, for a host and at a time. A clock that is behind makes nothing invalid: what is not good yet
-    /// is good to others.
+    /// Reads the Secret, for a host and at a time. A clock that is slow makes nothing invalid: a certificate that is
+    /// not valid yet is valid for others.
     pub fn of(secret: Option<&Secret>, host: &str, now: Timestamp) -> Self {
         let Some(secret) = secret else {
             return Self::Absent;

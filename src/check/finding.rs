@@ -117,7 +117,7 @@ pub enum Code {
     PullSecret,
     /// The API server's policies and the webhook do not mean the same.
     Policy,
-    /// pullpass and its webhook are told of different namespaces.
+    /// pullpass and its webhook are told about different namespaces.
     SettingsDiffer,
     /// A custom domain has no effect.
     CustomDomain,
@@ -269,7 +269,7 @@ pub(super) fn failed(code: Code, cause: String, cures: Vec<Cure>) -> StepOutcome
 pub struct Finding<S = CheckStep> {
     /// The step.
     pub step: S,
-    /// How long it took; none where nothing was asked.
+    /// How long it took; none if nothing was asked.
     pub took: Option<Duration>,
     /// Its result.
     pub outcome: StepOutcome,

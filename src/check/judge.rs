@@ -281,14 +281,15 @@ fn refused(subject: &Subject, step: CheckStep, error: &AcrError) -> StepOutcome 
             )
         }
         (_, AcrError::Refused(refusal)) if code == Code::Cmk => format!(
-            "{host} can't read its content ({refusal}): its customer-managed key, or the identity that may use the \
-             key, is gone"
+            "{host} can't read its content ({refusal}): its customer-managed key, or the identity that may \
+             use the key, no longer exists"
         ),
         (_, AcrError::Refused(refusal)) if code == Code::LoginServer => {
             format!("there is no registry at {host} ({refusal})")
         }
         (CheckStep::Exchange, AcrError::Refused(refusal)) if matches!(refusal.status, 400 | 401) => format!(
-            "{host} does not take the identity ({refusal}): it has no role there, or the role does not act yet"
+            "{host} does not accept the identity ({refusal}): the identity has no role there, or the role \
+             does not act yet"
         ),
         (CheckStep::Exchange, AcrError::Refused(refusal)) if refusal.status == 413 => {
             format!("the identity's Entra token is too large for {host} ({refusal})")

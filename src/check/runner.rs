@@ -26,11 +26,11 @@ pub struct Runner<'a> {
     pub minter: &'a Minter,
     /// This machine's time.
     pub clock: Clock,
-    /// What is checked, and as whom.
+    /// What is checked, and with which identity.
     pub subject: &'a Subject,
 }
 
-/// What is told of each step.
+/// What is told about each step.
 pub type Tell<'a> = &'a mut (dyn FnMut(Finding) + Send);
 
 /// The steps that have ended. A step's time is what has passed since the one before it ended.
@@ -68,7 +68,7 @@ impl Log<'_> {
         });
     }
 
-    /// A step that succeeds more than once, with one audience after the other, is told of once.
+    /// A step that succeeds more than once, with one audience after the other, is told about once.
     fn given(&mut self, step: CheckStep) {
         if self.last.is_none_or(|last| last < step) {
             self.observed(step, &Observation::Given);

@@ -1,4 +1,4 @@
-//! What is checked, and as whom.
+//! What is checked, and with which identity.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::registry::image::{ImageReference, ImageReferenceError};
 use crate::registry::login_server::LoginServer;
 use crate::registry::resource_id::ResourceId;
 
-/// What is checked, and as whom.
+/// What is checked, and with which identity.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The registry.
@@ -79,7 +79,7 @@ pub enum TargetError {
     #[error(transparent)]
     Form(#[from] ImageReferenceError),
     /// It names another registry.
-    #[error("it names the registry {0}; write the repository alone")]
+    #[error("it names the registry {0}; write only the repository")]
     Elsewhere(String),
 }
 

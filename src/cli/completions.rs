@@ -14,7 +14,7 @@ use crate::cli::{Cli, CliError};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  source <(pullpass completions bash)    # for this shell; the lines below are for good
+  source <(pullpass completions bash)    # for this shell only; the lines below are permanent
   pullpass completions bash > ~/.local/share/bash-completion/completions/pullpass
   pullpass completions zsh > ~/.zfunc/_pullpass    # ~/.zfunc is in fpath before compinit
   pullpass completions fish > ~/.config/fish/completions/pullpass.fish

@@ -26,8 +26,8 @@ use crate::policy::attached::AttachedRegistry;
 /// Detach a registry, and delete every Secret that was created for it.
 ///
 /// Deletes the AcrRegistry, and waits until the Secrets are gone. Containers that run keep running. A container that
-/// restarts is refused its image by kubelets of Kubernetes 1.35 and newer, because its pull secret is gone. Exit code: 0,
-/// also where it was not attached; 1 if the Secrets were not deleted or the cluster refused; 2 for bad input.
+/// restarts is refused its image by kubelets of Kubernetes 1.35 and newer, because its pull secret is gone. Exit code:
+/// 0, also if it was not attached; 1 if the Secrets were not deleted or the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass detach myregistry\n  pullpass detach myregistry.azurecr.io --dry-run"
@@ -107,7 +107,7 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
         AttachedRegistry::parse(object).map_or(name.clone(), |registry| registry.login_server().to_string());
     if until_gone(args, &client, object, &served).await? {
         say(format!(
-            "{host} is detached: its secrets are gone, its pull secrets were in {served}.\n"
+            "{host} is detached: its Secrets are deleted; its pull secrets were in {served}.\n"
         ))
     } else {
         say(format!(
@@ -139,8 +139,8 @@ fn is_swept(metadata: &ObjectMeta) -> bool {
     annotation.is_some_and(|value| value == PULL_SECRETS_DELETED)
 }
 
-/// Waits until the AcrRegistry is gone; its pull secrets, and the credential that they were written from; and the Secret
-/// that attaching wrote. Says whether they could be looked for, which is done by their metadata alone.
+/// Waits until the AcrRegistry is gone; its pull secrets, and the credential that they were written from; and the
+/// Secret that attaching wrote. Says whether they could be looked for, which needs only their metadata.
 async fn until_gone(
     args: &DetachArgs,
     client: &Client,

@@ -46,7 +46,7 @@ fn render(candidates: &[CompletionCandidate], typed: &OsStr) -> String {
         let Some(value) = candidate.get_value().to_str() else {
             continue;
         };
-        // Of --flag=value cobra's scripts complete the value alone.
+        // Of --flag=value, cobra's scripts complete only the value.
         let value = match value.split_once('=') {
             Some((flag, value)) if flag.starts_with('-') => value,
             _ => value,

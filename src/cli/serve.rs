@@ -35,7 +35,7 @@ pub(super) struct ServeArgs {
     /// cluster
     #[arg(long, value_name = "DIR", env = "PULLPASS_MANIFESTS")]
     manifests: Option<PathBuf>,
-    /// Where the webhook listens; [::] is every address, IPv4 ones too
+    /// The address on which the webhook listens; [::] is every address, including those of IPv4
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -43,7 +43,7 @@ pub(super) struct ServeArgs {
         env = "PULLPASS_LISTEN"
     )]
     listen: SocketAddr,
-    /// Where health and metrics listen, without TLS; [::] is every address, IPv4 ones too
+    /// The address of health checks and metrics, without TLS; [::] is every address, including those of IPv4
     #[arg(
         long,
         value_name = "ADDRESS",

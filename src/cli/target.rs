@@ -64,7 +64,7 @@ impl RegistryTarget {
         }
     }
 
-    /// The host, as far as it can be told: a domain name label's hash is in the login server alone.
+    /// The host, as far as it is known: a domain name label's hash is only in the login server.
     pub fn login_server(&self, cloud: Option<CloudName>) -> Result<LoginServer, LoginServerError> {
         let name = match self {
             Self::LoginServer(host) if host.cloud().is_none() && cloud != Some(CloudName::Other) => {
@@ -227,7 +227,7 @@ pub fn other_host(text: &str) -> Option<LoginServer> {
 
 /// An object that attaches a registry.
 pub trait Attaching: ResourceExt {
-    /// The registry's host; none where the spec can't be used.
+    /// The registry's host; none if the spec can't be used.
     fn login_server(&self) -> Option<LoginServer>;
 
     /// The registry's resource ID, where the spec has it.

@@ -25,9 +25,10 @@ use crate::kubernetes::call::call;
 
 /// Unbind a registry from a namespace, and delete the pull secret there.
 ///
-/// Deletes the AcrPullBinding, and the Role and the RoleBinding that `pullpass bind` wrote, unless another AcrPullBinding of
-/// the namespace needs them; waits until the pull secret is gone. The ServiceAccount is kept. Containers that run keep
-/// running. Exit code: 0, also where it was not bound; 1 if the pull secret was not deleted or the cluster refused; 2 for bad input.
+/// Deletes the AcrPullBinding, and the Role and the RoleBinding that `pullpass bind` wrote, unless another
+/// AcrPullBinding of the namespace needs them; waits until the pull secret is gone. The ServiceAccount is kept.
+/// Containers that run keep running. Exit code: 0, also if it was not bound; 1 if the pull secret was not deleted or
+/// the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass unbind myregistry --namespace shop\n  pullpass unbind myregistry.azurecr.io --namespace shop --dry-run"
@@ -36,7 +37,7 @@ pub(super) struct UnbindArgs {
     /// The registry: the name of its AcrPullBinding or its own, its login server or its resource ID
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     target: AttachedTarget,
-    /// The namespace; absent: the context's, in a Pod the Pod's, or else default
+    /// The namespace; if absent, that of the context, in a Pod that of the Pod, or else default
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<ObjectName>,
     #[command(flatten)]
@@ -130,8 +131,8 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     }
 }
 
-/// Waits until the AcrPullBinding and its pull secret are gone. Says whether the latter could be looked for, which is done by
-/// its metadata alone. One that is not the AcrPullBinding's is somebody else's.
+/// Waits until the AcrPullBinding and its pull secret are gone. Says whether the latter could be looked for, which is
+/// done by only its metadata. One that is not the AcrPullBinding's is somebody else's.
 async fn until_gone(
     args: &UnbindArgs,
     client: &Client,

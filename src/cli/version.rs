@@ -48,7 +48,7 @@ enum VersionOutput {
     Text,
     /// The same, for scripts
     Json,
-    /// That in YAML
+    /// The same in YAML
     Yaml,
 }
 

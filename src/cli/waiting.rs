@@ -61,7 +61,7 @@ pub(super) enum Look<T> {
     NotYet(String),
 }
 
-/// Looks until it is done; none when the time is up.
+/// Looks until it is done; none if the time is up.
 pub(super) async fn wait<T>(
     timeout: Duration,
     mut progress: Progress,

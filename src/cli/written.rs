@@ -81,7 +81,7 @@ pub(super) enum Write {
     Nothing,
 }
 
-/// The merge patch that makes one value of another; none where they are the same.
+/// The merge patch that makes one value of another; none if they are the same.
 pub(super) fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
     if before == after {
         return None;

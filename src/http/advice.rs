@@ -32,7 +32,7 @@ impl HttpError {
                 format!("nslookup {host}"),
             )],
             HttpFailure::Proxy(_) => vec![say(
-                "look at HTTPS_PROXY and NO_PROXY, and whether the proxy lets this host through",
+                "check HTTPS_PROXY and NO_PROXY, and whether the proxy allows this host",
             )],
             HttpFailure::Tls(_) => vec![
                 run(
@@ -43,7 +43,7 @@ impl HttpError {
             ],
             HttpFailure::Timeout | HttpFailure::Reset | HttpFailure::Protocol | HttpFailure::TooLarge => {
                 vec![say(
-                    "if the error persists, look for a proxy or a firewall in between",
+                    "if the error persists, check whether a proxy or a firewall is in between",
                 )]
             }
         }

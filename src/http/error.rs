@@ -127,7 +127,7 @@ impl HttpFailure {
         }
     }
 
-    /// What kept the request from its host; none where it got there.
+    /// What kept the request from its host; `None` if it arrived there.
     pub fn barrier(&self) -> Option<Barrier> {
         match self {
             Self::Dns => Some(Barrier::Dns),

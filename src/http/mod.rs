@@ -1,8 +1,8 @@
 //! The one client for everything outside the cluster.
 //!
-//! It speaks HTTP/1.1 over TLS by rustls, follows no redirect (a token must not travel on), keeps an answer's size and
-//! the time for it within bounds, and tells apart what can go wrong. Plain HTTP is for the managed identity endpoint,
-//! which has nothing else, and never goes through a proxy.
+//! It uses HTTP/1.1 over TLS by rustls, follows no redirect (a token must not go to another host), bounds the size of
+//! an answer and the time for it, and distinguishes what can go wrong. Plain HTTP is only for the managed identity
+//! endpoint, which has nothing else, and never goes through a proxy.
 
 mod advice;
 mod dialer;
@@ -47,7 +47,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How to reach the world.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
-    /// Addresses to connect to in place of what DNS says.
+    /// Addresses to connect to in place of those from DNS.
     pub resolve: Vec<ResolveOverride>,
     /// Certificate authorities to trust beside the machine's own.
     pub extra_ca: Vec<CertificateDer<'static>>,
@@ -132,7 +132,7 @@ impl HttpClient {
         })
     }
 
-    /// The same client, whose requests an observer is told of.
+    /// The same client, whose requests an observer is told about.
     #[must_use]
     pub fn observed_by(self, observer: Arc<dyn RequestObserver>) -> Self {
         Self {

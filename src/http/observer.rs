@@ -28,7 +28,7 @@ impl Service {
     }
 }
 
-/// Is told of each request to a [`Service`].
+/// Is told about each request to a [`Service`].
 pub trait RequestObserver: Send + Sync {
     /// Takes the status of the answer, or why there was none, and how long that took.
     fn ended(&self, service: Service, outcome: Result<StatusCode, &HttpFailure>, took: Duration);

@@ -4,11 +4,11 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 
 use crate::api::names::PODS_WEBHOOK;
 
-/// Which of these hosts no match condition of the webhook for Pods names: the API server does not ask about Pods with images
-/// there. One without conditions is asked about every Pod.
+/// The hosts of these that no match condition of the webhook for Pods names: the API server does not ask about Pods
+/// with images there. A webhook without conditions is asked about every Pod.
 ///
-/// A condition can be anything. Where it takes a list apart, as the shipped ones do, the host has to be an element of it;
-/// elsewhere this looks for the host as text, also as regular expressions write it.
+/// A condition can be any expression. If it reads a list, as those of the manifests do, the host has to be an element
+/// of the list; otherwise this searches for the host as text, also in the form of regular expressions.
 pub fn unasked<'a>(
     configuration: &MutatingWebhookConfiguration,
     hosts: impl IntoIterator<Item = &'a str>,

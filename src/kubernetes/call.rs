@@ -30,7 +30,7 @@ impl From<kube::Error> for CallError {
 }
 
 impl CallError {
-    /// What the API server says of a refusal; nothing where it said nothing.
+    /// The API server's message about a refusal; empty if there is none.
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Kube(error) => match &**error {
@@ -41,7 +41,7 @@ impl CallError {
         }
     }
 
-    /// The HTTP status of a refusal; nothing where there was no answer.
+    /// The HTTP status of a refusal; nothing if there was no answer.
     pub fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
     }

@@ -1,7 +1,8 @@
-//! Where clients of an API server are made: every one of them has limits in time.
+//! Creates the clients of an API server, each with time limits.
 //!
-//! A connection whose other end dies without a word looks alive for ever. kube sets no limit to an answer, so that a request
-//! that is on its way then would never end: neither a list of a watch nor anything else that has no limit of its own.
+//! A connection whose other end dies silently looks alive for ever. kube does not limit the time of an answer, so a
+//! request on such a connection would never end: neither a list of a watch nor any other request without a limit of
+//! its own.
 
 use std::time::Duration;
 

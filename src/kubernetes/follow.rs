@@ -16,9 +16,9 @@ const PAGE_OF_LONG: u32 = 16;
 
 /// All objects that the field selector matches, and then their changes.
 ///
-/// The objects come one by one out of the API server's own cache (`sendInitialEvents`), at no cost for etcd. An API server
-/// that can't do that refuses it, and is asked for pages from then on: a list with `resourceVersion=0` would come from its
-/// cache too, but whole, since the limit is ignored there.
+/// The objects come one by one from the API server's own cache (`sendInitialEvents`), without a cost for etcd. An API
+/// server that can't do that refuses it, and is asked for pages from then on: a list with `resourceVersion=0` would
+/// come from its cache too, but as a whole, because the limit is ignored there.
 pub fn follow<K>(api: Api<K>, fields: &str) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -26,8 +26,8 @@ where
     follow_with(api, Config::default().fields(fields).page_size(PAGE))
 }
 
-/// The same, of all objects that there are. However long somebody makes them, one is held at a time, or a small page of them where
-/// the API server can not send them one by one.
+/// The same, of all objects. However long somebody makes them, only one is in memory at a time, or a small page of them
+/// if the API server can't send them one by one.
 pub fn follow_long<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K>
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,

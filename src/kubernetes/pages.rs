@@ -32,7 +32,7 @@ where
     })
 }
 
-/// The same, of their metadata alone.
+/// The same, of only their metadata.
 pub fn metadata_pages<K>(
     api: Api<K>,
     parameters: ListParams,

@@ -94,7 +94,7 @@ where
         Ok(Box::pin(watch))
     }
 
-    /// The next object of a watch; none where the watch has to be started again.
+    /// The next object of a watch; none if the watch has to be started again.
     async fn follow(&mut self, mut watch: Watch<K>) -> Option<K> {
         loop {
             match watch.next().await {

@@ -1,4 +1,4 @@
-//! Watches that fail: their waits, and what is said of it.
+//! Watches that fail: their waits, and what is reported about it.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What a person reads of an error of a call: the API server's own words, or else the error with all that caused it, and
-//! never a secret.
+//! The text of a call's error for people: the API server's own words, or else the error with its causes, and never a
+//! secret.
 //!
-//! Some of the client's errors print what they stumbled over. That can be a value of a Secret, a line of a kubeconfig, or
-//! what the command printed that a kubeconfig has for credentials: a token.
+//! Some of the client's errors print their input. That can be a value of a Secret, a line of a kubeconfig, or the
+//! output of the command that a kubeconfig has for credentials: a token.
 
 use std::error::Error;
 
@@ -15,7 +15,7 @@ use crate::base::causes::causes_but;
 /// How much of what a command says of its failure is repeated, in bytes.
 const MAX_SAID: usize = 512;
 
-/// An error as a person is told of it.
+/// An error as a person is told about it.
 pub(crate) trait Words {
     /// The API server's own words, or else the error with all its causes.
     fn words(&self) -> String;

@@ -39,7 +39,8 @@ impl AzureMetrics {
             requests: added(
                 to,
                 "pullpass_azure_requests_total",
-                "Requests to Entra ID, the managed identity endpoint and registries, by the status of the answer, or why there was none",
+                "Requests to Entra ID, the managed identity endpoint and registries, by the status of the answer, \
+                 or the reason why there is none",
                 Family::default(),
             ),
             duration: added(

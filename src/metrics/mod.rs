@@ -232,14 +232,16 @@ impl Metrics {
             unfenced: added(
                 to,
                 "pullpass_unfenced",
-                "1 if the API server would let pullpass write Secrets that it does not own, 0 if not, -1 where that is unknown (leader only)",
+                "1 if the API server would let pullpass write Secrets that it does not own, 0 if not, -1 if \
+                 that is unknown \
+                 (leader only)",
                 Gauge::default(),
             ),
             index,
             uncovered: added(
                 to,
                 "pullpass_uncovered_pods",
-                "Running Pods with an image on ACR and no pull secret for it, as the leader sees them",
+                "Running Pods with an image on ACR and no pull secret for it (leader only)",
                 Gauge::default(),
             ),
             uncovered_by: added(
@@ -310,7 +312,7 @@ impl Metrics {
         }
     }
 
-    /// Takes whether the API server would let pullpass write Secrets that it does not own; nothing where that is unknown.
+    /// Takes whether the API server would let pullpass write Secrets that it does not own; nothing if that is unknown.
     pub fn set_unfenced(&self, is_open: Option<bool>) {
         self.unfenced.set(is_open.map_or(-1, i64::from));
     }

@@ -43,7 +43,7 @@ struct RegistryLabels {
 struct RefreshLabels {
     registry: String,
     result: Word,
-    /// Why it failed; empty where it did not.
+    /// Why it failed; empty if it did not.
     reason: Word,
 }
 
@@ -141,7 +141,7 @@ impl RegistryMetrics {
             refreshes: added(
                 to,
                 "pullpass_credential_refresh_total",
-                "Attempts to mint a credential, or to try a user name and password that are used as they are",
+                "Attempts to mint a credential, or to test a user name and password",
                 Family::default(),
             ),
             credential_expiry: added(
@@ -160,7 +160,7 @@ impl RegistryMetrics {
             namespaces: added(
                 to,
                 "pullpass_namespaces",
-                "Namespaces that have the pull secret (served), and those where it could not be written (failed)",
+                "Namespaces that have the pull secret (served), and those in which it could not be written (failed)",
                 Family::default(),
             ),
             writes: added(

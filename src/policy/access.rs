@@ -36,7 +36,7 @@ pub struct Accesses<'a, 'l> {
 }
 
 impl<'a, 'l> Accesses<'a, 'l> {
-    /// That of a namespace with these labels; absent where the cache does not have the namespace yet.
+    /// That of a namespace with these labels; absent if the cache does not have the namespace yet.
     pub fn new(registries: &'a AttachedRegistries, labels: Option<&'l Labels>) -> Self {
         Self {
             registries,

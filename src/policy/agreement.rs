@@ -1,4 +1,4 @@
-//! What is said of a Pod that runs is what admission says of it.
+//! What is reported about a Pod that runs is what admission says of it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -228,7 +228,7 @@ fn coverage_agrees_with_admission_about_bindings() {
     }
 }
 
-/// What is said of every Pod with one of the images and some of the pull secrets.
+/// What is reported about every Pod with one of the images and some of the pull secrets.
 fn assert_agreement(registries: &AttachedRegistries, images: &[&str], all: &[&str]) {
     let settings = Settings::default();
     let labelled = |labels: &[(&str, &str)]| -> Labels {

@@ -1,7 +1,8 @@
-//! When Pods of an owner may be evicted, told from what became of those that were. Pure: it is told the time.
+//! When Pods of an owner may be evicted, depending on what happened after earlier evictions. Pure: the time is an
+//! argument.
 //!
-//! An eviction helps where the API server asks pullpass about the Pod that comes next. Where it does not, that one is as
-//! stuck as the one before: once such a Pod is seen, evictions for its owner are paused, each time for longer.
+//! An eviction helps if the API server asks pullpass about the replacement. If it does not, the replacement can't pull
+//! either: once such a Pod is seen, evictions for its owner are paused, each time for longer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl Attempt {
     }
 }
 
-/// How long evictions are paused after so many that did not help. It is exact, since users are told of it.
+/// How long evictions are paused after so many that did not help. It is exact, since users are told about it.
 fn backoff(failures: u32) -> SignedDuration {
     let delay = EVICTION_BACKOFF.delay(failures, None, Jitter::NONE);
     SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)

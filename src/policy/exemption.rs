@@ -44,7 +44,8 @@ impl Exemption {
         match self {
             Self::MirrorPod => "the Pod mirrors a static Pod, whose kubelet reads it from a file",
             Self::ClaimedMirrorPod => {
-                "the Pod says that it mirrors a static Pod, and the API server takes no such Pod that names a Secret"
+                "the Pod says that it mirrors a static Pod, and the API server refuses such a Pod if it names \
+                 a Secret"
             }
             Self::NamespaceExcluded => "the namespace is excluded",
             Self::NamespaceOptedOut => "the namespace is labelled pullpass.dev/inject=disabled",
@@ -87,7 +88,7 @@ pub enum Mirror {
 pub struct PodTraits<'a> {
     /// The Pod's namespace.
     pub namespace: &'a str,
-    /// The namespace's labels; absent where the cache does not have it yet.
+    /// The namespace's labels; absent if the cache does not have it yet.
     pub labels: Option<&'a Labels>,
     /// Which of the API server's selectors has just picked the namespace, if one did.
     pub picked: Option<Picked>,

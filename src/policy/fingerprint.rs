@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::api::acr_registry::{AcrRegistrySpec, CredentialSpec};
 use crate::registry::login_server::LoginServer;
 
-/// The fingerprint of a spec. What says who may use the credential, and when it is refreshed, is no part of it; neither
-/// are the versions of the Secrets that the spec names, so that a rotated password is still the same identity.
+/// The fingerprint of a spec. It does not include who may use the credential and when the credential is refreshed, nor
+/// the versions of the Secrets that the spec names: a rotated password is still the same identity.
 ///
-/// Replicas of different releases compare it with each other's, and everyone who may write an `AcrRegistry` chooses what goes
-/// in: hence a cryptographic digest of a stable text, and not the standard library's hash.
+/// Replicas of different releases compare fingerprints, and everyone who may write an `AcrRegistry` chooses the input.
+/// So this is a cryptographic digest of a stable text, and not the standard library's hash.
 pub(super) fn of(spec: &AcrRegistrySpec, login_server: &LoginServer) -> String {
     of_parts(
         login_server,

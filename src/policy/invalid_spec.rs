@@ -7,8 +7,8 @@ use crate::registry::login_server::LoginServerError;
 use crate::registry::other_cloud::OtherCloudError;
 use crate::registry::resource_id::ResourceIdError;
 
-/// Why an AcrRegistry's spec can't be acted on. The API server refuses these, but for those that
-/// depend on the settings of the process; an older CRD may have let one in.
+/// Why an AcrRegistry's spec can't be acted on. The API server refuses these, except for those that depend on the
+/// settings of the process; an older CRD may have let one in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidSpec {
@@ -26,7 +26,7 @@ pub enum InvalidSpec {
     CustomDomain(#[from] CustomDomainError),
     /// Another cloud was named, and no host in it.
     #[error(
-        "spec.cloud Other needs spec.loginServer: a resource ID does not tell the host of a registry there"
+        "spec.cloud Other needs spec.loginServer: a resource ID does not contain the host of a registry there"
     )]
     NoHost,
     /// The process may send nothing to a host of another cloud.

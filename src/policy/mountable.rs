@@ -25,8 +25,8 @@ pub struct Mountable {
 }
 
 impl Mountable {
-    /// Those of a ServiceAccount, as far as they are pullpass'; none where it lets its Pods name any. The API server reads the
-    /// annotation with Go's `strconv.ParseBool`.
+    /// Those of a ServiceAccount, as far as they are pullpass'; none if it lets its Pods name any. The API server reads
+    /// the annotation with Go's `strconv.ParseBool`.
     pub fn of(account: &ServiceAccount) -> Option<Self> {
         Self::applied(account, None)
     }

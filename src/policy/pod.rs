@@ -140,12 +140,13 @@ struct PullSecret {
     name: String,
 }
 
-/// What a Pod names, and how it wants to be treated: what coverage goes by, and what tells which pull secrets are needed.
+/// What a Pod names, and what it asks for by its labels: the input of coverage, which also shows which pull secrets are
+/// needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodNames<'a> {
     /// Its namespace.
     pub namespace: &'a str,
-    /// Its images, in the order in which they stand.
+    /// Its images, in order.
     pub images: Vec<&'a str>,
     /// Its pull secrets.
     pub pull_secrets: Vec<&'a str>,
@@ -177,7 +178,7 @@ impl<'a> PodNames<'a> {
 }
 
 impl PodSpec {
-    /// The references of all images that the Pod names (`docs/design.md`), in the order in which they stand.
+    /// The references of all images that the Pod names (`docs/design.md`), in order.
     pub fn images(&self) -> impl Iterator<Item = &str> {
         let containers = self.containers.iter();
         let more = self.init_containers.iter().chain(&self.ephemeral_containers);
@@ -228,8 +229,8 @@ pub fn controller(pod: &Pod) -> Option<&OwnerReference> {
         .find(|owner| owner.controller == Some(true))
 }
 
-/// The images that keep the Pod from starting: those of containers of which a kubelet has said that a pull failed and the
-/// next one is put off. It has none where a container has started, or where the Pod is being deleted.
+/// The images that keep the Pod from starting: those of containers of which a kubelet has said that a pull failed and
+/// the next one is put off. It has none if a container has started, or where the Pod is being deleted.
 pub fn awaited_images(pod: &Pod) -> Vec<&str> {
     let Some(status) = &pod.status else {
         return Vec::new();

@@ -51,7 +51,7 @@ pub struct ReviewRequest<'a> {
     pub sub_resource: Option<Cow<'a, str>>,
     /// The object's namespace.
     pub namespace: Cow<'a, str>,
-    /// The object's name: empty where the API server is still to make one.
+    /// The object's name: empty if the API server is still to make one.
     pub name: Cow<'a, str>,
     /// Whether nothing will be stored.
     pub dry_run: bool,
@@ -63,7 +63,7 @@ pub struct ReviewRequest<'a> {
     pub pod: PodView<'a>,
     /// The images of the object as it was.
     pub old_images: Vec<PodImage<'a>>,
-    /// Which of the API server's selectors picked the namespace; none where nobody says so.
+    /// Which of the API server's selectors picked the namespace; none if nobody says so.
     pub picked: Option<Picked>,
     /// The labels of the namespace are read since that: they are newer than what the selector picked it by.
     pub labels_are_read: bool,
@@ -102,7 +102,7 @@ pub struct PodView<'a> {
     pub generate_name: Option<Cow<'a, str>>,
     /// The value of the Pod's own inject label.
     pub inject_label: Option<Cow<'a, str>>,
-    /// Whether it says that it stands for a Pod that a kubelet runs from a file.
+    /// Whether it says that it mirrors a Pod that a kubelet runs from a file.
     pub is_mirror: bool,
     /// Whether it says that an admission policy added pull secrets to it.
     pub is_injected_by_policy: bool,
@@ -110,9 +110,9 @@ pub struct PodView<'a> {
     pub owner: Option<Owner<'a>>,
     /// `spec.serviceAccountName`.
     pub service_account: Option<Cow<'a, str>>,
-    /// Every image that it names, in the order in which they stand.
+    /// Every image that it names, in order.
     pub images: Vec<PodImage<'a>>,
-    /// The names in `spec.imagePullSecrets`, or none where there is no such list.
+    /// The names in `spec.imagePullSecrets`, or none if there is no such list.
     pub pull_secrets: Option<Vec<Cow<'a, str>>>,
 }
 

@@ -1,6 +1,6 @@
-//! Which Pods it would help to recreate: those that were admitted without their pull secret, while pullpass was unavailable or
-//! before their registry was attached, and that therefore wait for an image for ever. A pure function of the Pod; what is
-//! remembered of earlier evictions is in [`evictions`](crate::policy::evictions).
+//! The Pods for which a replacement would help: they were admitted without their pull secret, while pullpass was
+//! unavailable or before their registry was attached, and so wait for an image for ever. A pure function of the Pod;
+//! [`evictions`](crate::policy::evictions) keeps the earlier evictions.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ pub fn would_help<'a>(pod: &Pod, findings: &[CoverageFinding<'a>]) -> Option<&'a
         .find_map(|finding| finding.registry)
 }
 
-/// Whether the Pod was admitted with its pull secrets; none where the findings do not show that.
+/// Whether the Pod was admitted with its pull secrets; none if the findings do not show that.
 pub fn was_injected(findings: &[CoverageFinding<'_>]) -> Option<bool> {
     if findings.iter().any(lacks_a_secret) {
         return Some(false);

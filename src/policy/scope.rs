@@ -20,7 +20,7 @@ pub fn labels_by_name(namespace: &str) -> Labels {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Every namespace but the excluded ones and those labelled `disabled`.
+    /// Every namespace except the excluded ones and those labelled `disabled`.
     #[default]
     ClusterWide,
     /// Only namespaces labelled `enabled`.
@@ -135,7 +135,7 @@ impl Scope {
         self.mode
     }
 
-    /// Decides on one namespace. Labels are absent where the cache does not have the namespace yet: the API server's
+    /// Decides on one namespace. Labels are absent if the cache does not have the namespace yet: the API server's
     /// own selector picked it then, and is trusted.
     pub fn membership(&self, namespace: &str, labels: Option<&Labels>) -> Membership {
         if self.excluded.contains(namespace) {

@@ -12,9 +12,9 @@ use crate::policy::scope::Scope;
 /// What is known of the policies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ServerPolicies {
-    /// Whether the API server injects by itself; absent where that can't be read.
+    /// Whether the API server injects by itself; absent if that can't be read.
     pub inject: Option<bool>,
-    /// Whether the API server judges by itself; absent where that can't be read.
+    /// Whether the API server judges by itself; absent if that can't be read.
     pub enforce: Option<bool>,
     /// How they differ from the webhook, and from those that are shipped.
     pub disagreements: Vec<Disagreement>,
@@ -65,7 +65,7 @@ impl ServerPolicies {
         self.inject == Some(true) || self.enforce == Some(true)
     }
 
-    /// What they do; nothing where none is known to be there.
+    /// What they do; nothing if none is known to be there.
     pub fn does(&self) -> Option<String> {
         let names = [
             (self.inject, "add pull secrets"),

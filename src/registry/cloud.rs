@@ -32,7 +32,7 @@ impl CloudName {
     /// Every name.
     pub const ALL: [Self; 4] = [Self::Public, Self::USGovernment, Self::China, Self::Other];
 
-    /// Azure's cloud of that name; none where settings describe it.
+    /// Azure's cloud of that name; none if settings describe it.
     pub const fn azure(self) -> Option<Cloud> {
         match self {
             Self::Public => Some(Cloud::Public),
@@ -106,7 +106,7 @@ impl Cloud {
         self.facts().authority_host
     }
 
-    /// The audience of Azure Resource Manager, which older registries take for their own.
+    /// The audience of Azure Resource Manager, which older registries accept as their own.
     pub const fn resource_manager_audience(self) -> &'static str {
         self.facts().resource_manager_audience
     }

@@ -9,11 +9,11 @@ use crate::registry::custom_domain::CustomDomain;
 use crate::registry::image::RegistryHost;
 use crate::registry::login_server::LoginServer;
 
-/// The `.dockerconfigjson` of a credential, keyed by the registry's own host alone: every client accepts such keys.
+/// The `.dockerconfigjson` of a credential, keyed only by the registry's own host: every client accepts such keys.
 ///
-/// A credential that is good for some repositories only has a key for each of them, since the kubelet wants the key's
-/// path to be a prefix of the image's. With no repositories the credential is the whole registry's. `identitytoken` is
-/// never written, since the kubelet does not read it.
+/// If a credential is only for some repositories, each of them has a key, because the kubelet requires that the key's
+/// path is a prefix of the image's. Without repositories, the credential is for the whole registry. `identitytoken` is
+/// never written, because the kubelet does not read it.
 ///
 /// The same input gives the same bytes.
 pub fn docker_config(
@@ -46,7 +46,7 @@ pub fn credential_of(config: &[u8], login_server: &LoginServer) -> Option<(Strin
 /// Which keys a docker config has for each of a registry's hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// The host alone. Every client accepts such keys.
+    /// Only the host. Every client accepts such keys.
     Hosts,
     /// Also with `:443`, and for regional endpoints with a wildcard. Clients other than kubelets refuse them: Azure Container
     /// Instances takes every key for the name of a server.

@@ -53,7 +53,7 @@ impl fmt::Display for CloudSuffix {
 /// What the process knows of another cloud.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherCloud {
-    /// What its login servers end in; none where the process was told of no other cloud.
+    /// What its login servers end in; none if the process was told about no other cloud.
     pub suffix: Option<CloudSuffix>,
     /// Whether it is known where its Entra ID is.
     pub has_authority: bool,
@@ -62,9 +62,10 @@ pub struct OtherCloud {
 /// Why nothing is sent to a login server of another cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OtherCloudError {
-    /// The process was told of no other cloud.
+    /// The process was told about no other cloud.
     #[error(
-        "spec.cloud is Other, and pullpass was not told which hosts are in that cloud: set --other-cloud-suffix (the chart's \
+        "spec.cloud is Other, and pullpass does not know the hosts of that cloud: set --other-cloud-suffix \
+         (the chart's \
          value otherCloud.suffix)"
     )]
     Unknown,
@@ -76,7 +77,8 @@ pub enum OtherCloudError {
     Elsewhere(CloudSuffix),
     /// The identity asks Entra ID, and it is not known where that is.
     #[error(
-        "spec.identity asks Entra ID, and pullpass was not told where that of the other cloud is: set --other-cloud-authority and \
+        "spec.identity needs Entra ID, and pullpass does not know that of the other cloud: set \
+         --other-cloud-authority and \
          --other-cloud-audience (the chart's values otherCloud.authority and otherCloud.audience), or use spec.identity.basic"
     )]
     NoAuthority,

@@ -15,14 +15,14 @@ use crate::policy::decision::Settings;
 use crate::registry::other_cloud::OtherCloud;
 use crate::server::{TlsFiles, TlsMaker};
 
-/// Everything that a process which serves is told.
+/// All settings of a process that serves.
 #[derive(Debug)]
 pub struct Options {
     /// Where the webhook listens.
     pub listen: SocketAddr,
     /// Where health and metrics listen, without TLS.
     pub metrics_listen: SocketAddr,
-    /// The serving certificate's files; none where pullpass keeps a certificate of its own.
+    /// The files of the serving certificate; `None` if pullpass manages a certificate of its own.
     pub tls_files: Option<TlsFiles>,
     /// What makes a certificate that can be served when it is not in files.
     pub tls_maker: TlsMaker,
@@ -30,7 +30,7 @@ pub struct Options {
     pub reload_interval: Duration,
     /// How many reviews are worked on concurrently.
     pub max_concurrent: usize,
-    /// How long requests are still taken after SIGTERM.
+    /// How long requests are still accepted after SIGTERM.
     pub shutdown_delay: Duration,
     /// What decisions depend on.
     pub settings: Settings,
@@ -55,7 +55,7 @@ pub enum Source {
     Cluster(Box<ClusterOptions>),
 }
 
-/// What a replica in a cluster is told.
+/// The settings of a replica in a cluster.
 #[derive(Debug)]
 pub struct ClusterOptions {
     /// What mints credentials.
@@ -68,9 +68,9 @@ pub struct ClusterOptions {
     pub has_reports: bool,
     /// Whether Pods that are stuck without their pull secret are evicted, or only counted.
     pub evicts_stuck_pods: bool,
-    /// The webhook configuration that is told which certificate authority to trust.
+    /// The webhook configuration whose `caBundle` is set.
     pub webhook_configuration: String,
-    /// How long a new certificate authority is trusted before it signs, and the old one after.
+    /// How long a new certificate authority is trusted before it signs, and the old one after it has signed.
     pub ca_overlap: SignedDuration,
     /// How long the emptied credential of a detached registry is kept.
     pub emptied_interval: Duration,

@@ -137,7 +137,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Runs for the Lease once the caches are filled: who leads from empty caches would take everything away.
+    /// Runs for the Lease once the caches are filled: a leader with empty caches would delete everything.
     async fn stand(&self) -> (Candidate, LeaseNotes) {
         while !self.readiness.caches_filled() {
             tokio::time::sleep(FILL_INTERVAL).await;

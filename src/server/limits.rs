@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What clients may take.
+/// What clients may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// For the TLS handshake, and for the first request's headers.
@@ -13,7 +13,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// For requests that are still being answered when the server shuts down.
     pub drain_timeout: Duration,
-    /// How many connections are open. Each may take some 40 KiB, and 4 KiB for each stream.
+    /// The number of open connections. Each may use some 40 KiB, and 4 KiB for each stream.
     pub connections: usize,
     /// How many requests of a connection are answered at the same time, where it is HTTP/2. An API server
     /// that has more opens further connections.

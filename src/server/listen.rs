@@ -51,7 +51,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on an address, which for `[::]` is every address of both families; port 0 takes a free one.
+    /// Listens on an address, which for `[::]` is every address of both families; port 0 means a free one.
     pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self, ListenError> {
         let bound = listen(address).and_then(|listener| {
             let address = listener.local_addr()?;
@@ -81,7 +81,7 @@ impl Server {
         self.address
     }
 
-    /// A switch that ends it: what is being answered is answered.
+    /// A switch that ends it after the requests in flight are answered.
     pub fn shutdown_handle(&self) -> impl FnOnce() + Send + 'static {
         let ending = Arc::clone(&self.ending);
         move || {

@@ -8,8 +8,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// How many connections wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// Listens on an address. `[::]`, every IPv6 address, stands for every IPv4 address as well, and for those alone where the
-/// kernel has no IPv6.
+/// Listens on an address. `[::]`, every IPv6 address, stands for every IPv4 address as well, and only for those where
+/// the kernel has no IPv6.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_by(address, bind)
 }
@@ -31,7 +31,7 @@ fn listen_by<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>)
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if is_every_address(address) {
-        // The system's default may be IPv6 alone.
+        // The system's default may be only IPv6.
         socket.set_only_v6(false)?;
     }
     // A program that is started again need not wait for its former connections.

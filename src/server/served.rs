@@ -37,13 +37,13 @@ impl ServedTls {
         }
     }
 
-    /// Serves what somebody else swaps, who tells of it by [`ServedTls::tell`].
+    /// Serves a certificate that another task replaces, which reports that by [`ServedTls::tell`].
     pub fn begin(&self, config: TlsConfig, certificate: &Certificate) {
         self.config.send_replace(Offer::Certificate(config));
         self.tell(certificate);
     }
 
-    /// Serves this certificate to clients that connect from now on; connections that there are go on.
+    /// Serves this certificate to clients that connect from now on; existing connections continue.
     pub fn swap(&self, certificate: &Certificate) {
         self.config.send_if_modified(|offer| match offer {
             Offer::Nothing => {
@@ -59,7 +59,7 @@ impl ServedTls {
         self.tell(certificate);
     }
 
-    /// Says what is served to those who measure it.
+    /// Reports what is served to metrics.
     pub fn tell(&self, certificate: &Certificate) {
         self.metrics.certificate_expires(certificate.expires);
         self.readiness.certificate.store(true, Ordering::Release);
@@ -102,7 +102,7 @@ impl TlsMaker {
         self.client_ca.is_some()
     }
 
-    /// Makes it of a certificate and a key, both in PEM; nothing when it is what was made last.
+    /// Creates it from a certificate and a key, both in PEM; `None` if they are the same as the last time.
     pub fn make(&mut self, certificate: &str, key: &SecretText) -> Result<Option<Certificate>, TlsError> {
         let content = Content {
             certificate: certificate.as_bytes().to_vec(),

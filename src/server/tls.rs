@@ -1,9 +1,9 @@
 //! The serving certificate: read from files, and read again when they change.
 //!
-//! Kubernetes changes a mounted Secret by swapping the link `..data`, which ends a file watch without a word, and
-//! reading certificate and key through that link one after the other can mix two versions. So the link is resolved
-//! once for both, and the files are looked at in intervals. The whole `ServerConfig` is swapped, because one that
-//! only swaps its certificate resolver resumes old sessions.
+//! Kubernetes changes a mounted Secret by replacing the link `..data`, which ends a file watch silently. If
+//! certificate and key are read one after the other through that link, they can be of two versions. So the link is
+//! resolved once for both, and the files are checked in intervals. The whole `ServerConfig` is replaced, because
+//! sessions of a config with only another certificate resolver are resumed with the previous certificate.
 
 use std::fmt;
 use std::fs;
@@ -85,7 +85,7 @@ pub enum TlsError {
 #[derive(Debug, Clone)]
 pub struct Certificate {
     config: Arc<ServerConfig>,
-    /// When it expires, in seconds of Unix time; zero where that can't be read.
+    /// When it expires, in seconds of Unix time; zero if that can't be read.
     pub expires: i64,
 }
 
@@ -223,7 +223,7 @@ impl TlsReloader {
         Ok(Some(certificate))
     }
 
-    /// Reloads in intervals, until it is dropped; `swapped` is told of each new certificate.
+    /// Reloads in intervals, until it is dropped; `swapped` is told about each new certificate.
     pub async fn run(mut self, interval: Duration, swapped: impl Fn(&Certificate)) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

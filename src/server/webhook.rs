@@ -182,7 +182,8 @@ async fn answer(
 }
 
 impl Webhook {
-    /// Answers the review in a body; nothing where the server shuts down. A review that waits for the API server holds no permit.
+    /// Answers the review in a body; nothing if the server shuts down. A review that waits for the API server holds no
+    /// permit.
     async fn review(&self, body: &[u8], peer: &str, asked: Asked) -> Result<Option<Vec<u8>>, AdmissionError> {
         let Asked {
             picked,
@@ -220,7 +221,7 @@ impl Webhook {
         }
     }
 
-    /// Waits until a body of this length may be judged; nothing where the server shuts down.
+    /// Waits until a body of this length may be judged; nothing if the server shuts down.
     async fn turn(&self, length: usize) -> Option<(SemaphorePermit<'_>, Option<SemaphorePermit<'_>>)> {
         let large = if length > LARGE_BODY {
             let bytes = u32::try_from(length).map_or(LARGE_BODIES, |bytes| bytes.min(LARGE_BODIES));
@@ -468,7 +469,7 @@ mod tests {
             assert_eq!(count, 1, "{reason}: {log}");
         }
         assert_eq!(lines.len(), 5, "{log}");
-        // Without room for a body, both kinds of bodies are refused for want of memory.
+        // Without room for a body, both kinds of bodies are refused because the memory is in use.
         let none = BodyLimits {
             all_small: 0,
             ..limits
@@ -491,7 +492,7 @@ mod tests {
         // Small ones pass by.
         assert!(turn(LARGE_BODY).is_some());
         drop((one, other));
-        // One that is larger than all of it is judged alone.
+        // One that is larger than all of it is judged by itself.
         let all = turn(8 * most).unwrap();
         assert!(turn(LARGE_BODY + 1).is_none());
         drop(all);

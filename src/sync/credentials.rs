@@ -16,7 +16,7 @@ use crate::sync::stored::Stored;
 /// How far the clocks of two machines may be apart that both are right.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
 
-/// Where a write stands in the API server's order.
+/// The place of a write in the API server's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(u128);
 
@@ -77,8 +77,8 @@ impl Seen {
         }
     }
 
-    /// The age of a credential that says that it was minted at that time, by the clock of the leader that minted it. Other clocks
-    /// are asked only where this process did not see it come; none where one of them is ahead of this machine's.
+    /// The age of a credential that says that it was minted at that time, by the clock of the leader that minted it.
+    /// Other clocks count only if this process did not see it arrive; `None` if one of them is ahead of this machine's.
     pub fn age(&self, refreshed_at: Timestamp, now: Instants) -> Option<SignedDuration> {
         let mut before = SignedDuration::ZERO;
         if let Some(Written(written_at)) = self.written_at {
@@ -139,7 +139,7 @@ impl Credentials {
             .and_then(|held| held.stored.minted().cloned())
     }
 
-    /// The same, and how it came to be held.
+    /// The same, and how this process got it.
     pub fn seen(&self, registry: &str) -> Option<(Arc<HeldCredential>, Seen)> {
         let (stored, seen) = self.stored(registry)?;
         Some((Arc::clone(stored.minted()?), seen))
@@ -151,7 +151,7 @@ impl Credentials {
         held.get(registry)?.stored_in
     }
 
-    /// What the Secret of a registry's credential holds, and how this process came to know; none where there is no Secret.
+    /// What the Secret of a registry's credential holds, and how this process came to know; none if there is no Secret.
     pub fn stored(&self, registry: &str) -> Option<(Stored, Seen)> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         let held = held.get(registry)?;

@@ -83,7 +83,7 @@ impl OpenDemands {
 }
 
 impl DemandWriter {
-    /// Writes what is demanded, until it is dropped.
+    /// Writes the demanded pull secrets, until it is dropped.
     pub async fn run(&self, mut demands: DemandReceiver) {
         let mut changes = self.watches.changes();
         let mut open = OpenDemands {
@@ -168,7 +168,7 @@ impl DemandWriter {
         }
     }
 
-    /// Takes a change; says whether what waits is to be looked at for it, and nothing where no more will come.
+    /// Takes a change; says whether what waits is to be looked at for it, and nothing if no more will come.
     fn take_change(
         &self,
         open: &mut OpenDemands,

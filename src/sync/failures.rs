@@ -50,7 +50,7 @@ pub(super) struct Failures<K> {
 }
 
 impl<K: Hash + Eq> Failures<K> {
-    /// Nothing failed yet. The first failure, but for a conflict, waits for so long.
+    /// Nothing failed yet. The first failure, except for a conflict, waits for so long.
     pub(super) fn new(first: Duration) -> Self {
         Self {
             backoff: Backoff::new(first, MAX_WRITE_BACKOFF),

@@ -27,14 +27,14 @@ fn unused_name() -> String {
     format!("{NAME_PREFIX}{:016x}", RandomState::new().hash_one(()))
 }
 
-/// What looks at the fence.
+/// The probe of the fence.
 #[derive(Clone)]
 pub struct Fence {
     /// With the rights that are to be fenced.
     pub client: Client,
     /// Where it is told.
     pub metrics: Arc<Metrics>,
-    /// How often it is looked at.
+    /// How often the fence is probed.
     pub interval: Duration,
 }
 
@@ -60,8 +60,9 @@ impl Fence {
                 ),
                 FenceState::Unknown(answer) => tracing::warn!(
                     answer,
-                    "unknown whether pullpass may write Secrets that are not its own: something else than the \
-                     ValidatingAdmissionPolicy pullpass-secrets answered the probe for a Secret in namespace default"
+                    "unknown whether pullpass may write Secrets that are not its own: something other than \
+                     the ValidatingAdmissionPolicy pullpass-secrets answered the probe for a Secret in \
+                     namespace default"
                 ),
             }
         }

@@ -33,14 +33,14 @@ pub struct HeldCredential {
     pub audience: Option<String>,
     /// When it was minted.
     pub refreshed_at: Timestamp,
-    /// When it expires; none when it does not say.
+    /// When it expires; `None` if it has no expiry.
     pub expires_at: Option<Timestamp>,
     /// What it was minted from: differs when the spec or the Secret that it names changes.
     pub inputs: String,
-    /// The fingerprint of the spec that it was made of; none where an earlier release made it.
+    /// The fingerprint of the spec that it was made of; none if an earlier release made it.
     pub fingerprint: Option<String>,
-    /// The fingerprint of the selector of namespaces under which the leader last found its identity to be the spec's; empty
-    /// where the identity's Secret is missing or refuses, none where an earlier release stored it.
+    /// The fingerprint of the selector of namespaces under which the leader last found its identity to be the spec's;
+    /// empty where the identity's Secret is missing or refuses, none if an earlier release stored it.
     pub namespaces: Option<String>,
 }
 

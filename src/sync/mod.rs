@@ -1,8 +1,8 @@
-//! What keeps credentials minted, fresh and where Pods need them (`docs/architecture.md`).
+//! Keeps credentials minted, fresh, and in the namespaces where Pods need them (`docs/architecture.md`).
 //!
-//! Every replica watches registries, namespaces and minted credentials, and writes a pull secret the moment that a Pod
-//! is admitted which needs it. The leader alone mints, refreshes, fans out and takes away. Nothing is kept but in the
-//! cluster: a new leader works it out again.
+//! Every replica watches registries, namespaces and minted credentials, and writes a pull secret as soon as a Pod that
+//! needs it is admitted. Only the leader mints, refreshes, fans out and deletes. All state is in the cluster: a new
+//! leader derives the rest again.
 
 mod bindings;
 mod counted_write;

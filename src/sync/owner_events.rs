@@ -1,8 +1,8 @@
-//! Events on the owners of Pods that the policy refuses, or that can't pull as they are: a Deployment's author never sees the answer
-//! to the request that its `ReplicaSet` made.
+//! Events on the owners of Pods that the policy refuses, or that can't pull in their present form: the author of a
+//! Deployment never sees the answer to the request of its `ReplicaSet`.
 //!
-//! One Event stands for an owner and a matter, whichever replica writes it: its name follows from the two. It is written
-//! again, with a new time, for as long as that goes on, and goes with the API server's time to live for Events.
+//! There is one Event for each owner and problem, whichever replica writes it: its name is derived from the two. It is
+//! written again, with a new time, while the problem lasts, and expires with the API server's time to live for Events.
 
 use std::time::Instant;
 

@@ -1,7 +1,8 @@
-//! One pull secret in one namespace: written or taken away without ever being read.
+//! One pull secret in one namespace: written or deleted without being read.
 //!
 //! Server-side apply and delete need no right to read. A `ValidatingAdmissionPolicy` refuses both on a Secret that is
-//! not ours, before anything of it is returned, so that a foreign Secret of our name is neither seen nor overwritten.
+//! not pullpass' own, before anything of it is returned, so that a foreign Secret of the same name is neither seen nor
+//! overwritten.
 
 use std::collections::BTreeSet;
 
@@ -78,13 +79,12 @@ pub fn outcome<T>(written: &Result<T, WriteError>) -> WriteOutcome {
     }
 }
 
-/// Writes the pull secret of a registry that has these custom domains, and says which version it is then;
-/// writing the same twice changes nothing.
+/// Writes the pull secret of a registry with these custom domains, and returns its version after that. Writing the
+/// same twice changes nothing.
 ///
-/// A pull secret has every key for as long as it exists, once a Pod needed that. Its field manager says so: a write without
-/// those keys is not forced, conflicts with that manager, and is done with every key instead.
-///
-/// Chosen labels and annotations that are chosen no longer go with the same write, or with one more where the pull secret has
+/// Once a Pod needed every key, a pull secret keeps every key while it exists. Its field manager records that: a write
+/// without those keys is not forced, conflicts with that manager, and is repeated with every key. Labels and
+/// annotations that are no longer configured are removed by the same write, or by one more if the pull secret has
 /// every key.
 pub async fn write(
     client: &Client,
@@ -137,9 +137,9 @@ fn without_data(mut manifest: Value) -> Value {
     manifest
 }
 
-/// Whether a Secret has labels or annotations that [`MANAGER`] once applied and that are not in this manifest. A write as
-/// that manager takes them away. One as [`EVERY_KEY_MANAGER`] does not: what two managers applied goes when both have left it
-/// out.
+/// Whether a Secret has labels or annotations that [`MANAGER`] once applied and that are not in this manifest. A write
+/// as that manager removes them. One as [`EVERY_KEY_MANAGER`] does not: what two managers applied goes when both have
+/// left it out.
 fn has_leftovers(written: &ObjectMeta, manifest: &Value) -> bool {
     let entries = written.managed_fields.iter().flatten();
     let of_manager = entries.filter(|entry| {

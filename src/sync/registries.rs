@@ -1,8 +1,8 @@
-//! Which registries are attached, as the events of a watch tell.
+//! Which registries are attached, derived from the events of a watch.
 //!
-//! An AcrRegistry that can't be acted on is attached all the same: what it meant before stays in force, and nothing that
-//! resulted from it is taken away. That is so for a spec that is wrong, and for one that a later version of the schema let in and
-//! this version of the program can't read; neither keeps the others from being read.
+//! If pullpass can't act on an AcrRegistry, the registry is still attached: the previous spec stays in force, and
+//! nothing that resulted from it is deleted. That is the case for a wrong spec, and for one that a later version of
+//! the schema allows and this version of the program can't read. Neither keeps the others from being read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

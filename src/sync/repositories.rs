@@ -12,8 +12,8 @@ use crate::policy::pod::PodNames;
 use crate::policy::scope::{Labels, Scope};
 use crate::registry::image::ImageReference;
 
-/// How many repositories of a registry are kept. Those that are known stay, so that what is said of them does not go to and
-/// fro; more are left out.
+/// How many repositories of a registry are kept. Those that are known stay, so that what is reported about them does
+/// not go to and fro; more are left out.
 pub(super) const MAX_REPOSITORIES: usize = 8;
 /// How long one is kept that no Pod names any more, where every Pod is seen again within that time.
 const SEEN_TIMEOUT: Duration = Duration::from_hours(2);
@@ -115,8 +115,8 @@ impl Repositories {
             .collect()
     }
 
-    /// Every Pod was looked at: who is named nowhere is known now. Those of these registries and bindings that no Pod names are
-    /// told of the first time.
+    /// Every Pod was looked at: who is named nowhere is known now. Those of these registries and bindings that no Pod
+    /// names are told about the first time.
     pub(super) fn scanned<'a>(&self, registries: impl IntoIterator<Item = &'a str>) {
         if self.is_scanned.swap(true, Ordering::AcqRel) {
             return;

@@ -1,7 +1,8 @@
-//! Which pull secrets need more keys than a registry's own hosts: those of Pods that write a host with its port, or name a
-//! regional endpoint. Clients other than kubelets refuse such keys, so no other pull secret has them.
+//! Which pull secrets need more keys than a registry's own hosts: those of Pods that write a host with its port, or
+//! name a regional endpoint. Clients other than kubelets refuse such keys, so no other pull secret has them.
 //!
-//! What is remembered here lasts until it is written. The pull secret itself keeps it: see [`crate::sync::pull_secret`].
+//! This is kept in memory until it is written. After that the pull secret itself records it: see
+//! [`crate::sync::pull_secret`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -14,8 +14,8 @@ use crate::api::names::{
 };
 use crate::sync::held_credential::{DOCKER_CONFIG_KEY, HeldCredential, secret};
 
-/// How long an emptied credential is kept once the namespaces are swept: longer than the watch of a replica may be behind.
-/// kube's watcher gives up a watch that says nothing after about 295 s.
+/// How long an emptied credential is kept once the namespaces are swept: longer than the watch of a replica may be
+/// behind. kube's watcher gives up a silent watch after about 295 s.
 pub const EMPTIED_INTERVAL: Duration = Duration::from_mins(6);
 /// A docker config without any credential, in the one form that pullpass writes.
 const EMPTY_DOCKER_CONFIG: &[u8] = b"{}";
@@ -31,7 +31,7 @@ pub enum Stored {
     Unreadable,
 }
 
-/// A credential that was taken out of its Secret.
+/// A credential that was removed from its Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Emptied {
     /// When, by the clock of the replica that led.

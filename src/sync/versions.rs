@@ -42,7 +42,7 @@ impl Mark {
 pub(super) struct RegistryVersion {
     uid: String,
     generation: i64,
-    /// None while it can't be acted on: what it meant before is known to this process alone.
+    /// None while it can't be acted on: only this process knows what it meant before.
     mark: Option<Mark>,
 }
 

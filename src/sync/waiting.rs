@@ -1,8 +1,8 @@
-//! Demands that can't be met yet: few, of few bytes, and not for long.
+//! Demands that can't be met yet: few, of few bytes, and for a short time.
 //!
-//! Every client that reaches the webhook's port can make demands. A demand's texts are bounded where a review is read (a namespace
-//! has 63 bytes at most) and where `AcrRegistries` are (a registry's name too); here the number of demands and their time
-//! are. The leader sees Pods themselves, so what is dropped here is only late.
+//! Every client that reaches the webhook's port can cause demands. Their texts are bounded where a review is read (a
+//! namespace has at most 63 bytes) and by the schema of `AcrRegistries` (a registry's name too). Here their number and
+//! their time are bounded. The leader sees the Pods themselves, so a demand that is dropped here is only served later.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::api::names::MANAGER;
 use crate::kubernetes::call::{CallError, call};
 
-/// How long nothing more is said of the same.
+/// How long nothing more is reported about the same.
 pub(super) const REPEAT_INTERVAL: Duration = Duration::from_mins(5);
 /// How long a writer rests after each Event.
 pub(super) const EVENT_INTERVAL: Duration = Duration::from_millis(100);
@@ -94,7 +94,7 @@ pub(super) fn name_of(matter: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// What was said of late, by the Event's namespace and name.
+/// What was said lately, by the Event's namespace and name.
 #[derive(Debug, Default)]
 pub(super) struct Said(HashMap<(String, String), Instant>);
 

@@ -73,7 +73,7 @@ pub struct Watches {
     pub repositories: Repositories,
     /// What the demand writer wrote a moment ago.
     pub(super) recent_writes: RecentWrites,
-    /// Locked until a change is told: who has read a version was told of everything up to it.
+    /// Locked until a change is told: who has read a version was told about everything up to it.
     versions: Mutex<Versions>,
     /// Which pull secrets need every key.
     pub(super) spellings: Spellings,

@@ -44,8 +44,9 @@ pub enum Taken {
 }
 
 impl StrictAccounts {
-    /// What a Pod of this ServiceAccount may name; none where it may name any pull secret. Where its namespace is left out nobody
-    /// knows, and it may name nothing: else the API server would refuse the Pods of those that are strict.
+    /// What a Pod of this ServiceAccount may name; `None` if it may name any pull secret. If its namespace is left out,
+    /// that is unknown, and the Pod may name nothing: otherwise the API server would refuse the Pods of strict
+    /// ServiceAccounts.
     pub fn of(&self, namespace: &str, name: &str) -> Option<Arc<Mountable>> {
         if self.left_out.contains(namespace) {
             return Some(Arc::new(Mountable::unknown()));
@@ -79,7 +80,7 @@ impl StrictAccounts {
         Taken::LeftOut(left_out)
     }
 
-    /// Takes up a namespace that is gone, and was left out. What may be created under its name is seen from its beginning.
+    /// Forgets that a deleted namespace was left out: one that is created under its name is seen from its beginning.
     pub fn readmit(&mut self, namespace: &str) {
         self.left_out.remove(namespace);
     }

@@ -83,7 +83,7 @@ pub struct Namespaces(HashMap<Box<str>, PackedLabels>);
 pub struct NamespaceChange {
     /// Which.
     pub name: String,
-    /// The labels that it had; none where it was not known.
+    /// The labels that it had; none if it was not known.
     pub before: Option<Labels>,
 }
 
@@ -259,7 +259,7 @@ impl View {
         self.read_bindings().get(namespace).cloned()
     }
 
-    /// The labels of a namespace; none where it is not known (yet). The lock is held for the look-up alone.
+    /// The labels of a namespace; none if it is not known (yet). The lock is held only for the look-up.
     pub fn labels(&self, namespace: &str) -> Option<Labels> {
         self.read().0.get(namespace).map(PackedLabels::unpack)
     }
@@ -321,8 +321,8 @@ impl View {
         (changes, gone)
     }
 
-    /// What a Pod of this ServiceAccount may name, or of the one that a Pod has which names none; nothing where it may name any
-    /// pull secret.
+    /// What a Pod of this ServiceAccount may name, or of the one that a Pod has which names none; nothing if it may
+    /// name any pull secret.
     pub fn mountable(&self, namespace: &str, account: Option<&str>) -> Option<Arc<Mountable>> {
         let account = account.unwrap_or(DEFAULT_ACCOUNT);
         self.read_accounts().of(namespace, account)

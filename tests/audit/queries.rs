@@ -14,7 +14,7 @@ const SCHEMA: &str = include_str!("../../docs/audit.schema.json");
 const SAMPLE: &str = include_str!("queries/audit.log");
 const MANIFESTS: &str = include_str!("queries/cluster.yaml");
 
-/// What the sample came of: a review for every decision, by the API server but for the last.
+/// What the sample came of: a review for every decision, by the API server except for the last.
 fn reviews() -> Vec<Value> {
     let mut number = 0;
     let mut review = |namespace, images: &[&str]| {

@@ -180,8 +180,8 @@ fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::err
     Ok(cluster.service_account_kubeconfig("default", "viewer")?)
 }
 
-/// The API server's own policies are told of, and that the webhook's configuration is another overlay's, or that they have nothing
-/// to decide by.
+/// The API server's own policies are told about, and that the webhook's configuration is another overlay's, or that
+/// they have nothing to decide by.
 fn assert_policies_are_told(cluster: &ControlPlane, azure: &Azure, admin: &Path, well: &Login) -> Test {
     let in_cluster = |code, says: &str| -> Test {
         let output = check(admin, azure, &[&well.name, "--in-cluster"])?;

@@ -64,7 +64,7 @@ fn codes(report: &Value) -> Vec<&str> {
 struct World<'a> {
     cluster: &'a ControlPlane,
     _pullpass: Installation<'a>,
-    /// What is shipped, but for what is registered.
+    /// What is shipped, except for what is registered.
     shipped: Value,
     stand_ins: Value,
     webhook: Value,
@@ -299,7 +299,7 @@ fn apply_of(world: &World<'_>, component: &str, file: &str) -> Test {
     Ok(())
 }
 
-/// Sets a variable of the Deployment, as `NAME=VALUE`, or takes it away, as `NAME-`.
+/// Sets a variable of the Deployment, as `NAME=VALUE`, or removes it, as `NAME-`.
 fn set_variable(world: &World<'_>, variable: &str) -> Test {
     let own = format!("--namespace={OWN}");
     world

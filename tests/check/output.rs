@@ -49,7 +49,8 @@ fn json_has_every_step_with_stable_names() -> Test {
         json!({
             "step": "exchange", "status": "failed", "millis": 1, "detail": null,
             "code": "CONNECTIVITY_REFRESH_TOKEN_ERROR",
-            "cause": "myregistry.azurecr.io does not take the identity (HTTP 401 UNAUTHORIZED): it has no role there, or the role does not act yet",
+            "cause": "myregistry.azurecr.io does not accept the identity (HTTP 401 UNAUTHORIZED): the \
+             identity has no role there, or the role does not act yet",
             "cures": null,
         })
     );

@@ -351,7 +351,7 @@ fn nothing_is_written_over_what_is_not_ours() -> Test {
     let said = plain(&said, &other);
     assert!(
         said.contains(
-            "AcrRegistry REGISTRY is there for another registry, REGISTRY.azurecr.io: choose another name"
+            "AcrRegistry REGISTRY exists for another registry, REGISTRY.azurecr.io: choose another name"
         ),
         "{said}"
     );
@@ -411,11 +411,11 @@ fn a_certificate_that_entra_refuses_is_not_written() -> Test {
     for (pem, cause) in [
         (
             format!("{leaf}{}", p256.serialize_pem()),
-            "the certificate's key is not an RSA key, and Entra ID takes signatures of RSA keys alone",
+            "the certificate's key is not an RSA key, and Entra ID accepts only signatures of RSA keys",
         ),
         (
             RsaSigner::SHORT_CERTIFICATE.to_owned(),
-            "the certificate's RSA key has 1024 bits, and Entra ID takes RSA keys of 2048 bits or more alone",
+            "the certificate's RSA key has 1024 bits, and Entra ID accepts only RSA keys of 2048 bits or more",
         ),
         (
             format!("{expired}{}", RsaSigner::FIRST.pem()),
@@ -516,7 +516,7 @@ fn it_is_said_when_pullpass_is_not_installed_or_does_not_run() -> Test {
     let said = attach(&["--no-wait", "--output=name"])?.ok()?;
     assert_eq!(said, "acrregistry.pullpass.dev/myregistry\n");
 
-    // A minted credential that nobody takes away.
+    // A minted credential that nobody deletes.
     cluster.run(&[
         "create",
         "secret",

@@ -70,7 +70,7 @@ impl Team {
     }
 }
 
-/// `--dry-run=server`, which the API server carries out but for keeping what it did.
+/// `--dry-run=server`, which the API server carries out except for keeping what it did.
 impl Team {
     fn unbinding_on_trial_keeps_everything(&self) -> Test {
         let before = self.objects(ALL)?;
@@ -344,7 +344,7 @@ fn objects_of_others_are_not_changed() -> Test {
     };
     team.world.cluster.apply(&account(json!({})).to_string())?;
     let said = team.bind(&[])?.failed(1)?;
-    assert!(said.contains("does not say which identity it is"), "{said}");
+    assert!(said.contains("does not name its identity"), "{said}");
     let other = json!({"azure.workload.identity/client-id": "other"});
     team.world.cluster.apply(&account(other).to_string())?;
     let said = team.bind(&team.create())?.failed(1)?;
@@ -364,8 +364,9 @@ fn objects_of_others_are_not_changed() -> Test {
     team.world.cluster.run(&role)?;
     let said = team.bind(&[])?.failed(1)?;
     assert!(
-        team.plain(&said)
-            .contains("Role pullpass-puller in namespace TEAM is there, is not as pullpass bind writes it"),
+        team.plain(&said).contains(
+            "Role pullpass-puller in namespace TEAM exists, differs from what pullpass bind writes"
+        ),
         "{said}"
     );
     assert_eq!(team.objects("acrpullbinding")?, [""; 0]);
@@ -382,7 +383,7 @@ fn objects_of_others_are_not_changed() -> Test {
     let other = team.world.login()?;
     let flags = ["--service-account=puller", "--name", &team.login.name];
     let said = team.run("bind", &other.name, &flags)?.failed(2)?;
-    assert!(said.contains("is there for another registry"), "{said}");
+    assert!(said.contains("exists for another registry"), "{said}");
     Ok(())
 }
 
@@ -419,7 +420,7 @@ fn additions_of_others_to_the_grant_are_kept() -> Test {
     let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]);
     patch("rolebinding", "/subjects", subjects)?;
     let said = team.bind(&[])?.failed(1)?;
-    assert!(said.contains("is not as pullpass bind writes it"), "{said}");
+    assert!(said.contains("differs from what pullpass bind writes"), "{said}");
     Ok(())
 }
 
@@ -626,7 +627,7 @@ fn a_binding_is_checked_as_its_service_account() -> Test {
         let ran = check(&kubeconfig).map_err(|error| error.to_string())?;
         if ran
             .stdout
-            .contains("you may not ask for tokens of the ServiceAccount")
+            .contains("you may not request tokens of the ServiceAccount")
         {
             Ok(())
         } else {

@@ -19,8 +19,8 @@ fn resource_id(login: &Login) -> String {
     )
 }
 
-const GONE: &str = "acrregistry.pullpass.dev/REGISTRY deleted\nREGISTRY.azurecr.io is detached: its secrets are gone, its \
-                    pull secrets were in 1 namespace.\n";
+const GONE: &str = "acrregistry.pullpass.dev/REGISTRY deleted\nREGISTRY.azurecr.io is detached: its Secrets are deleted; \
+                    its pull secrets were in 1 namespace.\n";
 
 #[test]
 fn every_form_detaches_and_every_secret_is_gone() -> Test {

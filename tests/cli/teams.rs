@@ -128,7 +128,7 @@ fn every_command_of_the_page_does_what_it_says() -> Test {
         ran += 1;
     }
     assert_eq!(ran, 10, "commands on the page");
-    // What the page shows is what was said, but for times, and with what stands on standard error left out.
+    // What the page shows is what was said, except for times, and with what stands on standard error left out.
     let shown = said
         .replace(&login.tenant, "TENANT")
         .replace(&login.client, "CLIENT");

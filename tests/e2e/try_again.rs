@@ -1,4 +1,4 @@
-//! What pullpass relies on when it refuses a review for want of memory: the API server sends it again.
+//! What pullpass relies on when it refuses a review because the memory is in use: the API server sends it again.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

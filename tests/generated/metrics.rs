@@ -31,7 +31,7 @@ fn readers() -> Result<BTreeMap<String, BTreeSet<String>>, Box<dyn Error>> {
     Ok(readers)
 }
 
-/// The names of the labels of a metric's series, but for the one of a histogram's buckets.
+/// The names of the labels of a metric's series, except for the one of a histogram's buckets.
 fn labels(scrape: &str, name: &str) -> Option<Vec<String>> {
     let series = scrape.lines().find(|line| {
         let rest = line.strip_prefix(name).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The labels, annotations and names that users and other programs rely on, of the constants and what is said of them.
+//! The labels, annotations and names that users and other programs rely on, of the constants and what is reported about
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ const WRITTEN_BY_USERS: [&str; 5] = [
     "TENANT_ID_ANNOTATION",
 ];
 
-/// A constant of text, with its value and what is said of it.
+/// A constant of text, with its value and what is reported about it.
 struct Name {
     constant: String,
     value: String,

@@ -206,7 +206,7 @@ fn kind(schema: &Resolved, items: Option<&Resolved>, may_be_null: bool) -> Strin
     }
 }
 
-/// What is said of a field, whether it has to be there, and the values that it can have.
+/// What is reported about a field, whether it has to be there, and the values that it can have.
 fn about(schema: &Resolved, inner: &Resolved, is_required: bool) -> String {
     let mut said: Vec<String> = Vec::new();
     if is_required {

@@ -1,5 +1,5 @@
 """What the program is given to talk to: a name server and an API server, both of this process and on the loopback
-addresses alone."""
+addresses only."""
 
 import json
 import socket

@@ -36,7 +36,7 @@ pub fn takes_admission_policies(cluster: &ControlPlane) -> Result<bool, Box<dyn 
     Ok(takes)
 }
 
-/// Takes out of these objects what the API server is too old for.
+/// Removes from these objects what the API server is too old for.
 fn retain_takeable(cluster: &ControlPlane, objects: &mut Vec<Value>) -> Test {
     if !takes_admission_policies(cluster)? {
         let kind = |object: &Value| object.get("kind").and_then(Value::as_str).map(str::to_owned);

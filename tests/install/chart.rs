@@ -236,7 +236,7 @@ fn a_role_to_look_is_in_the_roles_that_people_have() -> Test {
     Ok(())
 }
 
-/// Where nothing is said of `admissionPolicy.enabled`, what the cluster serves decides; what is said counts.
+/// Where nothing is reported about `admissionPolicy.enabled`, what the cluster serves decides; what is said counts.
 #[test]
 fn the_policy_is_installed_where_its_kind_is_served() -> Test {
     let stable = [

@@ -42,8 +42,8 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The series of a scrape as promtool takes them: counters grow, and gauges are 1, so that the replica leads and every
-/// condition has the status that it is asked for.
+/// The series of a scrape in the form that promtool reads: counters grow, and gauges are 1, so that the replica leads
+/// and every condition has the status that it is asked for.
 fn series(scrape: &str) -> Vec<Value> {
     let is_gauge = |name: &str| scrape.contains(&format!("# TYPE {name} gauge\n")) || name.ends_with("_info");
     let of_replica = scrape.lines().filter(|line| !line.starts_with('#')).map(|line| {

@@ -35,7 +35,7 @@ fn sort_by_name(list: Option<&mut Value>) {
     }
 }
 
-/// Takes away what may differ: Helm's own metadata, and the order of environment variables and volumes.
+/// Removes what may differ: Helm's own metadata, and the order of environment variables and volumes.
 pub fn comparable(mut object: Value) -> Value {
     remove(&mut object, "labels", &HELM_LABELS);
     remove(&mut object, "annotations", &[HELM_ANNOTATION]);

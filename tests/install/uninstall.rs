@@ -87,7 +87,7 @@ fn in_use<'a>(
             .collect();
     }
     run(cluster, checkout, &commands)?;
-    // That it is there, so that it can be said of it that it is gone.
+    // That it is there, so that it can be reported about it that it is gone.
     cluster.run(&["get", "clusterrole", "pullpass-rescue"])?;
     Ok(pullpass)
 }
@@ -131,7 +131,7 @@ fn nothing_is_left(cluster: &ControlPlane) -> Test {
     Ok(())
 }
 
-/// Installs in one of the documented ways and takes all away by the `nth` block of commands.
+/// Installs in one of the documented ways and deletes all by the `nth` block of commands.
 fn leave_nothing_behind(way: &str, nth: usize) -> Test {
     end_to_end_wanted()?;
     let cluster = ControlPlane::start()?;
@@ -169,7 +169,7 @@ fn secrets_that_were_left_behind_can_be_found_and_deleted() -> Test {
     cluster.apply(
         r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign", "namespace": "apps"}}"#,
     )?;
-    // In the wrong order: nobody is there any more to take the secrets away.
+    // In the wrong order: nobody is there any more to delete the Secrets.
     pullpass.process().kill()?;
     run(&cluster, &checkout, &commands("Uninstall", 1)?)?;
     assert_ne!(secrets(&cluster)?, [""; 0]);

@@ -154,8 +154,14 @@ impl Release {
 
     /// Patches the AcrRegistry with the long list.
     fn patch(&self, patch: &str) -> Test {
-        self.cluster
-            .run(&["patch", "acrregistry", "longlist", "--type=merge", "--patch", patch])?;
+        self.cluster.run(&[
+            "patch",
+            "acrregistry",
+            "longlist",
+            "--type=merge",
+            "--patch",
+            patch,
+        ])?;
         Ok(())
     }
 

@@ -104,12 +104,12 @@ async fn certificates_that_entra_refuses_are_not_sent() {
         ),
         (
             format!("{p256_leaf}{}", p256.serialize_pem()),
-            "the certificate's key is not an RSA key, and Entra ID takes signatures of RSA keys alone",
+            "the certificate's key is not an RSA key, and Entra ID accepts only signatures of RSA keys",
             make.as_str(),
         ),
         (
             RsaSigner::SHORT_CERTIFICATE.to_owned(),
-            "the certificate's RSA key has 1024 bits, and Entra ID takes RSA keys of 2048 bits or more alone",
+            "the certificate's RSA key has 1024 bits, and Entra ID accepts only RSA keys of 2048 bits or more",
             make.as_str(),
         ),
         (
@@ -120,7 +120,7 @@ async fn certificates_that_entra_refuses_are_not_sent() {
         (
             format!("{early}{key}"),
             "the certificate is not valid before 2150-01-01T00:00:00Z",
-            "set this machine's clock; let it be kept by NTP: `timedatectl set-ntp true`",
+            "set this machine's clock, and synchronize it by NTP: `timedatectl set-ntp true`",
         ),
     ] {
         let error = world.refused(&with_certificate(&pem)).await;
@@ -239,8 +239,9 @@ async fn tokens_of_clusters_that_sign_without_rsa_are_not_sent() {
     assert_eq!(error.reason(), Reason::EntraRejected);
     assert_eq!(
         error.to_string(),
-        "the cluster signs service account tokens by ES256, and Entra ID takes RSA signatures alone (RS256, PS256 and \
-         their longer forms): it can't trust the tokens of this cluster. What to do: let the cluster sign service \
+        "the cluster signs service account tokens by ES256, and Entra ID accepts only RSA signatures (RS256, \
+         PS256 and their longer forms): it can't trust the tokens of this cluster. What to do: let the \
+         cluster sign service \
          account tokens with an RSA key (kube-apiserver --service-account-signing-key-file), or use another kind of \
          identity; see which keys it has: `kubectl get --raw /openid/v1/jwks`"
     );

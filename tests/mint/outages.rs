@@ -112,7 +112,7 @@ async fn the_imds_endpoint_is_asked_once_however_it_fails() {
         assert_eq!(world.emulator.counts().calls(Step::Imds), 1, "{fault:?}");
         let advice = error
             .to_string()
-            .contains("managed identities are on Azure's machines only");
+            .contains("managed identities exist only on Azure's machines");
         assert_eq!(advice, is_elsewhere, "{fault:?}: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! User names and passwords that are used as they are: whether the registry takes them.
+//! User names and passwords that are used as they are: whether the registry accepts them.
 
 use jiff::Timestamp;
 use pullpass::api::reason::Reason;

@@ -78,7 +78,8 @@ impl World<'_> {
         })
     }
 
-    /// Waits until a container can't be started for want of its image, and returns what the kubelet says of the pull.
+    /// Waits until a container can't be started because its image is missing, and returns what the kubelet says of the
+    /// pull.
     pub fn wait_until_refused(&self, namespace: &str, name: &str) -> Result<String, Box<dyn Error>> {
         self.wait_for_pod(namespace, name, "be without its image", |pod| {
             // The reason alternates; only the first and the last of the messages have the cause in full.
@@ -91,7 +92,7 @@ impl World<'_> {
         })
     }
 
-    /// Waits for the Pods that a selector names, and for what is to be said of each.
+    /// Waits for the Pods that a selector names, and for what is to be reported about each.
     pub fn wait_for_pods(
         &self,
         namespace: &str,

@@ -39,7 +39,7 @@ fn objects(namespace: &str, login: &Login) -> Vec<Value> {
     ]
 }
 
-/// A team of its own: a namespace, an identity, and a repository that this identity alone may pull.
+/// A team of its own: a namespace, an identity, and a repository that only this identity may pull.
 struct Team {
     namespace: String,
     image: String,

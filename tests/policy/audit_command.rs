@@ -46,7 +46,7 @@ Pods with images on Azure Container Registry: 8. Covered: 2; uncovered: 5; left 
 unattached: no AcrRegistry has the registry: attach it.
 forbidden: the AcrRegistry is not for the namespace: change its spec.namespaces or the namespace's labels.
 not-injected: admitted before the registry was attached, or while pullpass was unavailable: re-create the Pods (kubectl rollout restart).
-other-secret: they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does.
+other-secret: they name pull secrets that pullpass does not manage: re-create the Pods to get one that it does.
 ";
 
 const WIDE: &str = "\
@@ -57,7 +57,7 @@ before      hand   openregistry.azurecr.io   uncovered   -        other-secret
 
 Pods with images on Azure Container Registry: 3. Covered: 0; uncovered: 3; left alone: 0.
 not-injected: admitted before the registry was attached, or while pullpass was unavailable: re-create the Pods (kubectl rollout restart).
-other-secret: they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does.
+other-secret: they name pull secrets that pullpass does not manage: re-create the Pods to get one that it does.
 ";
 
 /// Pods from before pullpass, or left alone.

@@ -144,7 +144,7 @@ fn assert_rows_are_searched_and_sorted(browser: &mut Browser) -> Test {
     Ok(())
 }
 
-/// Everything that can be done is reached by the keyboard alone, and is seen when it has the focus.
+/// Everything works with only the keyboard, and is seen when it has the focus.
 fn assert_the_keyboard_reaches_everything(browser: &mut Browser, file: &Path) -> Test {
     browser.open(file)?;
     let wanted = read(

@@ -15,7 +15,7 @@ use crate::world::{
 };
 
 const BINDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/components/bindings");
-/// A host that bindings alone attach.
+/// A host that only bindings attach.
 const OWN: &str = "teamregistry.azurecr.io";
 /// One with a domain name label, in another of Azure's clouds.
 const LABELLED: &str = "teamregistry-a1b2c3d4e5f6a7b8.azurecr.us";
@@ -109,7 +109,7 @@ fn images() -> Vec<Vec<String>> {
     vec![
         one(&format!("{OPEN}.azurecr.io/app:1")),
         one("OpenRegistry.westeurope.geo.azurecr.io:443/app:1"),
-        // A binding has its login server alone.
+        // A binding has only its login server.
         one(&format!("{OPEN}.contoso.com/app:1")),
         one(&format!("{OWN}/app:1")),
         one("TeamRegistry.AzureCR.io:0443/app:1"),
@@ -273,7 +273,7 @@ fn bindings_are_injected_as_by_the_webhook() -> Test {
     Ok(())
 }
 
-/// What is said of each Pod of a namespace by what refuses it; nothing of one that is admitted.
+/// What is reported about each Pod of a namespace by what refuses it; nothing of one that is admitted.
 fn refusals(cluster: &ControlPlane, namespace: &str, before: &str) -> Result<Vec<String>, Box<dyn Error>> {
     images()
         .into_iter()
@@ -311,7 +311,7 @@ fn bindings_attach_for_the_rules_as_for_the_webhook() -> Test {
     enforce::wait_for_action(&cluster, "blog", "deny")?;
     for (namespace, expected) in [("shop", shop), ("blog", blog)] {
         let rows = refusals(&cluster, namespace, "denied request: ")?;
-        // Which rule is told of first differs, where an image violates each.
+        // Which rule is told about first differs, where an image violates each.
         let told = |rows: Vec<String>| -> Vec<BTreeSet<String>> {
             let rows = rows.into_iter();
             rows.map(|row| row.split("; ").map(str::to_owned).collect())

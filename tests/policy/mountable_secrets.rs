@@ -41,7 +41,7 @@ fn the_policy_alone_keeps_pods_of_strict_accounts_admissible() -> Test {
     let cluster = with_index(&json!({
         "mode": "cluster-wide", "unattached": "allow", "forbidden": "warn",
         "hosts": {host: [secret]},
-        // No Pod gets the name of a Secret that can't be there for its label alone.
+        // No Pod gets, only because of its label, the name of a Secret that can't be there.
         "pullSecrets": {&secret: {"registry": OPEN}, "pullpass-broken": {"registry": "broken", "unminted": true}},
         "strictServiceAccounts": {
             "apps": {"strict": [], "listed": [secret]}, "always": {"strict": [], "listed": [secret]},

@@ -27,7 +27,7 @@ fn pod(namespace: &str, images: &[String]) -> String {
 #[test]
 fn a_large_pod_does_not_escape_the_rules() -> Test {
     let cluster = cluster()?;
-    // As many and as long as the chart takes them.
+    // As many and as long as the chart accepts them.
     let domains: Vec<String> = (100..200)
         .map(|number| {
             let label = "l".repeat(60);

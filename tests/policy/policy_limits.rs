@@ -43,7 +43,7 @@ fn always_inject_fits_the_budget_with_a_large_index() -> Test {
         let names = injected(&cluster, &with_own("always", ["nginx"], own))?;
         assert_eq!(names.len(), expected, "{own}");
     }
-    // With more of its own it is left to the webhook, but for what its images need.
+    // With more of its own it is left to the webhook, except for what its images need.
     let names = injected(
         &cluster,
         &with_own("always", ["registry1999.azurecr.io/app:1"], 126),

@@ -275,7 +275,7 @@ fn a_namespace_and_its_pod_come_in_one_apply() -> Test {
         wait_until_known(world, slow, &known, &everyones)?;
         let labels = labels_of(world, &known)?;
         way.hold("namespaces");
-        // Of the images, the team's is for the first namespace alone.
+        // Of the images, the team's is only for the first namespace.
         let always = json!({"team": "a", "pullpass.dev/always-inject": "true"});
         let rows = [
             (

@@ -77,7 +77,7 @@ fn password(who: &str) -> String {
     format!("password-of-{who}")
 }
 
-/// The same in a Secret of that name, with that password, which the registry takes only where it is the user's.
+/// The same in a Secret of that name, with that password, which the registry accepts only where it is the user's.
 fn put_basic(
     world: &World,
     login: &Login,

@@ -46,7 +46,7 @@ fn a_secret_written_late_by_a_slow_replica_goes() -> Test {
     ];
     cluster.run_with_input(&apply, &late.to_string())?;
 
-    // Another leader, who knows of it by the emptied credential alone.
+    // Another leader, who knows of it only by the emptied credential.
     world.pullpass.process().kill()?;
     assert_eq!(world.wait_until_swept(&login)?, emptied);
     world.wait_for_secret(&namespace, &login)?;

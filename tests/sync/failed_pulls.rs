@@ -140,7 +140,7 @@ fn a_broken_secret_is_put_back_where_a_restart_fails() -> Test {
     let before = world.wait_for_secret(&namespace, &login)?;
     let pod = pod_of(world, &namespace)?;
     break_secret(world, &namespace, &login)?;
-    // The Pod itself does not change: the Event alone tells of it.
+    // The Pod itself does not change: only the Event tells of it.
     report(world, &pod, FAILED, &failed(&login))?;
     world.wait_for_secret_that(&namespace, &login, "be put back", |secret| {
         docker_config(secret) == docker_config(&before)

@@ -39,7 +39,7 @@ pub fn every_key(login: &Login, domains: &[&str]) -> Vec<String> {
     keys
 }
 
-/// Creates a Pod with this image, and takes it away again.
+/// Creates a Pod with this image, and deletes it again.
 pub fn run(world: &World, namespace: &str, login: &Login, image: &str) -> Test {
     let pod = json!({
         "apiVersion": "v1",
@@ -80,7 +80,7 @@ fn keys_with_ports_are_there_where_a_pod_needs_them() -> Test {
             let tried = kubelet_tries(image, std::slice::from_ref(&secret))?;
             assert_eq!(tried, [pull_secret(&login)], "{image}");
         }
-        // A Pod that does not need them takes none away.
+        // A Pod that does not need them removes none.
         run(world, &namespace, &login, &format!("{host}/other:v1"))?;
         spelled.push(namespace);
     }

@@ -300,7 +300,7 @@ fn no_secret_is_in_what_pullpass_says() -> Test {
         "acrregistries,acrpullbindings,events,events.events.k8s.io,pods,leases,configmaps,serviceaccounts";
     let objects = cluster.get_json(&[kinds, "--all-namespaces"])?.to_string();
     for told in ["AADSTS7000215", "Unreachable", "NameConflict", "Minted"] {
-        assert!(objects.contains(told), "nobody is told of {told}");
+        assert!(objects.contains(told), "nobody is told about {told}");
     }
     secrets.assert_none_in("an object", &objects);
     let audit = fs::read_to_string(cluster.audit_log())?;

@@ -19,7 +19,7 @@ const SETTINGS: [&str; 3] = [
     "--other-cloud-audience=https://management.contoso.example",
 ];
 
-/// A registry of that cloud; its tenant is known to its own authority alone.
+/// A registry of that cloud; only its own authority knows its tenant.
 fn login(name: &str, number: usize, suffix: &str) -> Login {
     Login {
         host: format!("{name}.{suffix}"),
@@ -78,7 +78,7 @@ fn check(
     Ok((output.status.code(), texts.concat()))
 }
 
-/// One of the other cloud, and one of a cloud that nobody told of.
+/// One of the other cloud, and one of a cloud that nobody told about.
 fn logins() -> (Login, Login) {
     (
         login("appliance", 200, SUFFIX),

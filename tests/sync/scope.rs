@@ -1,4 +1,5 @@
-//! `--mode`, `--exclude-namespaces` and `--namespace-selector` hold for the pull secrets that are written, and not for admission alone.
+//! `--mode`, `--exclude-namespaces` and `--namespace-selector` hold for the pull secrets that are written, and not only
+//! for admission.
 
 use std::collections::BTreeSet;
 use std::error::Error;

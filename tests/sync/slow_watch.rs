@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::world::{SOON, Test};
 
-/// Passes on all that a service account asks for, but for what is held up.
+/// Passes on all that a service account asks for, except for what is held up.
 pub struct SlowWatch {
     kubeconfig: PathBuf,
     held: watch::Sender<Option<&'static str>>,

@@ -211,8 +211,8 @@ impl<'a> World<'a> {
         Ok(namespace)
     }
 
-    /// A registry that one namespace alone may use, which needs it: a namespace of another test that is labelled always-inject
-    /// has the pull secrets of all others.
+    /// A registry that only one namespace may use, which needs it: a namespace of another test that is labelled
+    /// always-inject has the pull secrets of all others.
     pub fn attached_to_one(&self, team: &str) -> Result<(Login, String), Box<dyn Error>> {
         let login = self.attached(&json!({"namespaces": {"matchLabels": {"team": team}}}))?;
         let namespace = self.pullpass.new_namespace(&[("team", team)])?;

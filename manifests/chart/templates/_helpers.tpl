@@ -31,7 +31,7 @@ label that pullpass' own selectors look for. */}}
 {{- end }}
 {{- end }}
 
-{{/* Lays one map's entries over another's, which it changes; null takes an entry away. Prints nothing. */}}
+{{/* Lays one map's entries over another's, which it changes; null removes an entry. Prints nothing. */}}
 {{- define "pullpass.lay" -}}
 {{- $under := .under -}}
 {{- range $key, $value := .over -}}

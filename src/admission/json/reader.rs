@@ -14,8 +14,7 @@ pub struct JsonError {
     at: usize,
 }
 
-/// Reads JSON values in the order in which they stand. Each method reads exactly one value, and leaves the reader
-/// behind it.
+/// Reads JSON values in order. Each method reads exactly one value, after which the reader is behind it.
 #[derive(Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -31,7 +30,7 @@ impl<'a> Reader<'a> {
     /// Reads an object; `member` is called with each key and must read its value, or skip it. `null` counts as an
     /// object without members, as it does for Kubernetes' own decoder.
     ///
-    /// A key is as it was sent, but for its escapes, and need not be UTF-8: it is compared with keys that are.
+    /// A key is as it was sent, except for its escapes, and need not be UTF-8: it is compared with keys that are.
     #[inline]
     pub fn object(
         &mut self,
@@ -198,7 +197,7 @@ impl<'a> Reader<'a> {
         self.peek().is_none()
     }
 
-    /// Where the reader stands: behind the white space, at the next value's first byte.
+    /// The position of the reader: behind the white space, at the next value's first byte.
     pub fn position(&mut self) -> usize {
         self.peek();
         self.at

@@ -1,10 +1,10 @@
-//! Finds where a JSON object or array ends, 64 bytes at a time.
+//! Finds the end of a JSON object or array, 64 bytes at a time.
 //!
-//! The method is the one of simdjson's first stage (Langdale and Lemire, "Parsing Gigabytes of JSON per Second"):
-//! a bit for each byte of a block, a prefix sum over the quotes that tells what is inside a string, and then only
-//! brackets outside strings are counted. Of these only the container's own kind is looked at: in a document that is
-//! JSON the others are balanced, and most blocks of `env` and of `managedFields`, which are arrays, have none. Of a block
-//! without a bracket it only counts whether its quotes are of an odd number.
+//! The method is that of simdjson's first stage (Langdale and Lemire, "Parsing Gigabytes of JSON per Second"): a bit
+//! for each byte of a block, and a prefix sum over the quotes that shows which bytes are inside a string. Then only
+//! brackets outside strings are counted, and only those of the container's own kind: in valid JSON the others are
+//! balanced, and most blocks of `env` and `managedFields`, which are arrays, have none. In a block without a bracket,
+//! only the parity of its quotes is computed.
 
 use wide::u8x16;
 

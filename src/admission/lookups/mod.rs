@@ -1,8 +1,9 @@
 //! What the API server is asked for where the caches may be behind it: the attached registries, one namespace's bindings and
 //! labels, and a ServiceAccount.
 //!
-//! A watch does not say how far behind it is: the version of a list is that of all that is stored, and an idle watch
-//! reaches it a minute later. So the API server is asked for the objects themselves, which helps where a watch is stuck, too.
+//! A watch does not report how far behind it is: the version of a list is that of everything that is stored, and an
+//! idle watch reaches it a minute later. So the API server is asked for the objects themselves, which also helps if a
+//! watch is stuck.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ const LOG_INTERVAL: Duration = Duration::from_mins(5);
 /// Asks the API server, for all reviews together.
 pub(super) struct Lookups {
     client: Client,
-    /// What bindings are listed with; none where there are no bindings.
+    /// What bindings are listed with; none if there are no bindings.
     binding_lists: Option<BindingLists>,
     registries: Turns<(), Arc<AttachedRegistries>>,
     bindings: Turns<String, Arc<[Arc<AttachedRegistry>]>>,
@@ -66,7 +67,7 @@ pub(super) struct Lookups {
     accounts_client: Client,
     accounts: Turns<(String, String), FoundAccount>,
     room: Semaphore,
-    /// The same for reviews that wait for pull secrets alone: they take no room from those that ask.
+    /// The same for reviews that wait only for pull secrets: they use no room of those that ask.
     room_for_pull_secrets: Semaphore,
     pace: Arc<Pace>,
     failures: Arc<Occasional>,
@@ -110,7 +111,7 @@ impl fmt::Debug for Lookups {
     }
 }
 
-/// What the API server says of a namespace: its labels; none where it is not there.
+/// What the API server says of a namespace: its labels; none if it is not there.
 #[derive(Debug, Clone)]
 pub(super) struct FoundNamespace(pub(super) Option<Labels>);
 
@@ -161,18 +162,18 @@ impl Lookups {
         }
     }
 
-    /// Room for a review that waits; none where too many do.
+    /// Room for a review that waits; none if too many do.
     pub(super) fn enter(&self, body: usize) -> Option<SemaphorePermit<'_>> {
         enter(&self.room, body)
     }
 
-    /// Room for a review that waits for pull secrets; none where too many do.
+    /// Room for a review that waits for pull secrets; none if too many do.
     pub(super) fn enter_for_pull_secrets(&self, body: usize) -> Option<SemaphorePermit<'_>> {
         enter(&self.room_for_pull_secrets, body)
     }
 
-    /// The registries that are attached now; nothing where the API server does not say in time. One that can't be acted on is
-    /// what it was in the view.
+    /// The registries that are attached now; nothing if the API server does not say in time. One that can't be acted on
+    /// is what it was in the view.
     pub(super) async fn registries(&self, wait: Wait, view: &Arc<View>) -> Option<Arc<AttachedRegistries>> {
         let spacing = self.pace.spacing(LIST_INTERVAL);
         let answer = self
@@ -194,8 +195,8 @@ impl Lookups {
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
 
-    /// The bindings that a namespace has now; nothing where the API server does not say in time, or there is too much of them.
-    /// One that can't be acted on is what it was in the view.
+    /// The bindings that a namespace has now; nothing if the API server does not say in time, or there is too much of
+    /// them. One that can't be acted on is what it was in the view.
     pub(super) async fn bindings(
         &self,
         wait: Wait,
@@ -225,7 +226,7 @@ impl Lookups {
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
 
-    /// The labels that a namespace has now; nothing where the API server does not say in time.
+    /// The labels that a namespace has now; nothing if the API server does not say in time.
     pub(super) async fn labels(&self, wait: Wait, namespace: &str) -> Option<FoundNamespace> {
         let key = namespace.to_owned();
         let answer = self

@@ -32,7 +32,7 @@ enum Server {
     IsEmpty,
     IsStuck,
     Refuses,
-    /// It has a binding in the namespace apps alone.
+    /// It has a binding only in the namespace apps.
     HasBinding,
     /// It has more of them than it says in one answer.
     HasTooMany,

@@ -18,10 +18,11 @@ use crate::policy::request::{ImageField, Operation, Owner, PodImage, PodView, Re
 const MAX_UID: usize = 64;
 /// The most images of one Pod.
 ///
-/// An object is stored as one request to etcd, of 1.5 MiB unless etcd is configured otherwise (`--max-request-bytes`). Of
-/// all that can hold an image, a volume takes the fewest bytes in protobuf: 23 with a name of four letters, a reference of
-/// one, and a pull policy. That makes 68,000 images; this is twice as many, for an etcd with a higher limit. The API
-/// server's own limit for a request's body is twice etcd's too (`MaxRequestBodyBytes` in `k8s.io/apiserver/pkg/server`).
+/// An object is stored as one request to etcd, of 1.5 MiB unless etcd is configured otherwise (`--max-request-bytes`).
+/// Of all fields with an image, a volume needs the fewest bytes in protobuf: 23, with a name of four letters, a
+/// reference of one, and a pull policy. That allows 68,000 images; this limit is twice as many, for an etcd with a
+/// higher limit. The API server's own limit for the body of a request is also twice etcd's (`MaxRequestBodyBytes` in
+/// `k8s.io/apiserver/pkg/server`).
 const MAX_IMAGES: usize = 1 << 17;
 /// The most pull secrets of one Pod: 5 bytes each in protobuf with the least name, 315,000 in 1.5 MiB.
 const MAX_PULL_SECRETS: usize = 1 << 19;
@@ -33,9 +34,9 @@ const INJECT_KEY: &[u8] = INJECT_LABEL.as_bytes();
 
 /// Why a body is not a review that can be answered.
 ///
-/// A review that the API server sends never leads here. That is why nothing but this is bounded: a webhook that changes
-/// objects is called before they are validated, so every text of the object may still be of any length, and some stay so
-/// (the API server limits neither a user's name nor an owner's). Those are cut where they are kept.
+/// A review from the API server never leads here, so only this is refused. A mutating webhook is called before objects
+/// are validated, so every text of an object may have any length, and some keep it (the API server limits neither a
+/// user's name nor an owner's). Those are cut where they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReviewError {

@@ -18,7 +18,7 @@ const USUAL_SIZE: usize = 512;
 pub struct ReviewResponse<'a> {
     /// The request's id.
     pub uid: &'a str,
-    /// Whether the request goes on.
+    /// Whether the request is allowed.
     pub allowed: bool,
     /// Why it does not.
     #[serde(
@@ -30,7 +30,7 @@ pub struct ReviewResponse<'a> {
     /// A JSON Patch (RFC 6902), as JSON text.
     #[serde(flatten, skip_serializing_if = "Option::is_none", serialize_with = "as_patch")]
     pub patch: Option<&'a [u8]>,
-    /// What the sender of the request is told.
+    /// The message for the sender of the request.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub warnings: &'a [String],
     /// What goes into the cluster's own audit log.

@@ -83,7 +83,7 @@ pub struct HeaderFile {
     file: PathBuf,
 }
 
-/// Why there is no such header. The value is in none of the texts.
+/// Why the header is not valid. No text contains the value.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HeaderFileError {

@@ -1,8 +1,8 @@
 //! The audit records as OTLP logs, sent to a collector over HTTP (protobuf).
 //!
-//! Of OpenTelemetry's crates only the messages are used: the audit log has a queue and a thread of its own, which count
-//! what they lose, and the project has an HTTP client. Delivery is at least once: a collector that takes a batch and
-//! does not say so gets it again, under the same `log.record.uid`s.
+//! Only the messages of OpenTelemetry's crates are used: the audit log has a queue and a thread of its own, which
+//! count what they lose, and the project has an HTTP client. Delivery is at least once: if a collector accepts a batch
+//! and its answer is lost, it gets the batch again, with the same `log.record.uid`s.
 
 mod encode;
 mod endpoint;
@@ -61,7 +61,7 @@ enum Again {
 }
 
 impl OtlpSink {
-    /// A sink for a collector, which is reached by this client: one that nobody else uses.
+    /// A sink for a collector, with a client that nobody else uses.
     pub fn new(endpoint: Endpoint, headers: Vec<HeaderFile>, http: HttpClient) -> io::Result<Self> {
         Ok(Self {
             collector: Collector {

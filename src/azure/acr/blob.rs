@@ -58,7 +58,7 @@ pub async fn configuration_digest(
     Ok(None)
 }
 
-/// Asks for a blob, and says where the registry has it come from. It is not followed to another host.
+/// Asks for a blob, and returns the host from which the registry serves it. A redirect to another host is not followed.
 pub async fn blob_source(
     http: &HttpClient,
     login_server: &LoginServer,
@@ -113,7 +113,7 @@ enum Redirect {
     Elsewhere(Uri),
 }
 
-/// Resolves the target of a redirect that came for a path of the registry; none where it is no https address.
+/// Resolves the target of a redirect that came for a path of the registry; none if it is no https address.
 fn redirect(login_server: &LoginServer, path: &str, location: &str) -> Option<Redirect> {
     let mut marks = location.chars().filter(|c| matches!(c, ':' | '/' | '?' | '#'));
     let has_scheme = marks.next() == Some(':');

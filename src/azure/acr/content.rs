@@ -21,14 +21,14 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 
-/// What a registry says of a manifest.
+/// What a registry returns for a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Its media type, if it was said.
     pub media_type: Option<String>,
 }
 
-/// The first of a repository's tags; none where it has none.
+/// The first tag of a repository; `None` if it has no tags.
 pub async fn first_tag(
     http: &HttpClient,
     login_server: &LoginServer,

@@ -35,7 +35,7 @@ use crate::registry::login_server::LoginServer;
 /// Source: Microsoft Learn, "Disable authentication as ARM template".
 pub const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";
 
-/// The user name that goes with a token in the place of a password.
+/// The user name for a token that is used as a password.
 pub const TOKEN_USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The longest password of Basic authentication that the front end of a registry lets through, in characters. It answers
@@ -94,8 +94,8 @@ pub enum AcrError {
     Token(JwtError),
     /// The token is good, and longer than what the registry's front end lets through as a password.
     #[error(
-        "the token is longer than the {MAX_PASSWORD} characters of a password that the registry's front end lets through, \
-         so nobody could pull with it"
+        "the token is longer than {MAX_PASSWORD} characters, which is the longest password that the \
+         registry's front end accepts, so nobody could pull with it"
     )]
     TooLong,
     /// The token is good, and not for this.
@@ -106,7 +106,7 @@ pub enum AcrError {
     },
 }
 
-/// What a registry's failure is about, as far as its text tells.
+/// The cause of a registry's failure, as far as its text says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcrFault {
     /// Requests don't reach the registry.
@@ -183,8 +183,8 @@ pub fn challenge_in(
     Ok(challenge)
 }
 
-/// Asks `/v2/` of a host that is said to be the registry's too, without credentials, and holds the challenge against the
-/// registry: the host may send its clients to itself for a token, or to the login server.
+/// Asks `/v2/` of another host of the registry, without credentials, and checks the challenge: the host may send its
+/// clients for a token to itself, or to the login server.
 pub async fn challenge_at(
     http: &HttpClient,
     host: &str,

@@ -7,11 +7,11 @@ use crate::base::secret_text::SecretText;
 use crate::http::HttpClient;
 use crate::registry::login_server::LoginServer;
 
-/// The first of some repositories that they may not pull from; none where they may pull from all of them.
+/// The first of some repositories from which the credential may not pull; `None` if it may pull from all of them.
 ///
-/// The registry is asked as a client asks that pulls. Whether it refuses a token altogether where a part of the scope is denied is
-/// documented nowhere, so after a refusal it is asked about each repository alone; and without any, which tells a missing right
-/// from a wrong password and from a firewall.
+/// The registry is asked as a client asks that pulls. It is not documented whether it refuses a token altogether if it
+/// denies a part of the scope. So after a refusal it is asked about each repository by itself; and without any
+/// repository, which distinguishes a missing right from a wrong password and from a firewall.
 pub async fn denied_pull(
     http: &HttpClient,
     login_server: &LoginServer,

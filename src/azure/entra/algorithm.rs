@@ -1,4 +1,4 @@
-//! Which signatures Entra ID takes.
+//! Which signatures Entra ID accepts.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ const SUPPORTED: [&str; 6] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS51
 /// An algorithm is shown up to this length: registered names are shorter (RFC 7518, section 3.1).
 const MAX_NAME: usize = 12;
 
-/// A signature algorithm that Entra ID does not take.
+/// A signature algorithm that Entra ID does not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsupportedAlgorithm(String);
 

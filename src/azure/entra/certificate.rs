@@ -45,16 +45,17 @@ pub enum CertificateError {
     NoKey,
     /// A private key that only a password opens.
     #[error(
-        "the private key is encrypted with a password, and pullpass takes none: decrypt it with `openssl pkey -in FILE -out \
+        "the private key is encrypted with a password, which pullpass does not support: decrypt it with \
+         `openssl pkey -in FILE -out \
          key.pem`, and give it in place of the encrypted one"
     )]
     EncryptedKey,
     /// A key of another kind than RSA.
-    #[error("the certificate's key is not an RSA key, and Entra ID takes signatures of RSA keys alone")]
+    #[error("the certificate's key is not an RSA key, and Entra ID accepts only signatures of RSA keys")]
     NotRsa,
     /// An RSA key that is too short.
     #[error(
-        "the certificate's RSA key has {bits} bits, and Entra ID takes RSA keys of 2048 bits or more alone"
+        "the certificate's RSA key has {bits} bits, and Entra ID accepts only RSA keys of 2048 bits or more"
     )]
     ShortKey {
         /// How many it has.
@@ -74,8 +75,8 @@ pub enum CertificateError {
     },
     /// A private key that can't be read.
     #[error(
-        "the private key must be an RSA key of 2048 to 4096 bits, in PKCS #8 without a password; \
-         `openssl pkcs8 -topk8 -nocrypt` makes one of another form"
+        "the private key must be an RSA key of 2048 to 4096 bits, in PKCS #8 without a password; `openssl \
+         pkcs8 -topk8 -nocrypt` converts other forms"
     )]
     Key,
     /// The two do not belong together.
@@ -166,8 +167,8 @@ fn chain_of(leaf: &CertificateDer<'static>, all: &[CertificateDer<'static>]) -> 
     chain
 }
 
-/// The certificate of the one who signed another. An authority that was renewed with a new key has the same name as before, so
-/// the name alone says who it is only where no key fits, as of an algorithm that is not known here.
+/// The certificate of the one who signed another. An authority that was renewed with a new key has the same name as
+/// before, so the name decides only if no key fits, for example if the algorithm is not known here.
 fn issuer_of<'a>(
     der: &CertificateDer<'_>,
     all: &'a [CertificateDer<'static>],
@@ -212,7 +213,7 @@ fn has_public_key(der: &CertificateDer<'_>, public_key: &[u8]) -> bool {
         .is_ok_and(|(_, certificate)| *certificate.public_key().subject_public_key.data == *public_key)
 }
 
-/// Whether Entra ID takes a certificate now.
+/// Whether Entra ID accepts a certificate now.
 fn check_usable(der: &CertificateDer<'_>, now: Timestamp) -> Result<(), CertificateError> {
     let (_, certificate) = parse_x509_certificate(der).map_err(|_| CertificateError::Certificate)?;
     let public_key = &certificate.tbs_certificate.subject_pki;

@@ -1,7 +1,7 @@
-//! Access tokens of Entra ID, and of the managed identity endpoint, which hands out the same.
+//! Access tokens of Entra ID, and of the managed identity endpoint, which returns the same.
 //!
-//! `azure_identity` makes the requests; what comes back is decoded here, since the library loses the AADSTS code where
-//! the description has an escape in it, takes an answer without a token for a success, and retries by itself.
+//! `azure_identity` makes the requests. The answers are decoded here, because the library loses the AADSTS code if the
+//! description contains an escape, accepts an answer without a token as a success, and retries without being asked to.
 
 mod algorithm;
 mod assertion;
@@ -82,12 +82,12 @@ pub enum EntraError {
     },
     /// The federated token is signed in a way that Entra ID does not take.
     #[error(
-        "the cluster signs service account tokens by {0}, and Entra ID takes RSA signatures alone (RS256, PS256 and \
-         their longer forms): it can't trust the tokens of this cluster"
+        "the cluster signs service account tokens by {0}, and Entra ID accepts only RSA signatures (RS256, \
+         PS256 and their longer forms): it can't trust the tokens of this cluster"
     )]
     TokenAlgorithm(UnsupportedAlgorithm),
     /// The identity is described in a way that no request can be made of.
-    #[error("no request can be made for this identity: {0}")]
+    #[error("no request is possible for this identity: {0}")]
     Identity(String),
 }
 
@@ -121,7 +121,7 @@ impl Entra {
         Self { other_cloud, ..self }
     }
 
-    /// The same, whose requests an observer is told of.
+    /// The same, whose requests an observer is told about.
     pub(super) fn observed_by(self, observer: Arc<dyn RequestObserver>) -> Self {
         let http = self.http.observed_by(observer);
         Self { http, ..self }
@@ -211,7 +211,7 @@ impl Entra {
             (Some(cloud), None, _) => Ok(format!("https://{}", cloud.authority_host())),
             (None, _, Some(other)) => Ok(other.authority_host.to_string()),
             (None, _, None) => Err(EntraError::Identity(
-                "where the other cloud's Entra ID is, is not known: set --other-cloud-authority".to_owned(),
+                "the other cloud's Entra ID is not known: set --other-cloud-authority".to_owned(),
             )),
         }
     }

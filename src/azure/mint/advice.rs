@@ -76,7 +76,7 @@ fn of_puller<'a>(
     }
 }
 
-/// About workload identity in a process that nobody gave a service account token.
+/// Advice about workload identity in a process without a service account token.
 pub fn of_no_token_file(login_server: &LoginServer) -> Option<String> {
     joined(remedy::of_no_token_file(login_server))
 }

@@ -59,7 +59,8 @@ pub enum MintFault {
 }
 
 impl MintFault {
-    /// The fault that a cause tells of, by its text, which is all that a status has of it; none where the cause is no service's.
+    /// The fault that a cause tells of, by its text, which is all that a status has of it; none if the cause is no
+    /// service's.
     pub fn told_in(cause: &str) -> Option<Self> {
         if EntraError::is_of_service(cause) {
             return Some(Self::Entra);

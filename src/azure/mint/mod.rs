@@ -71,7 +71,7 @@ pub struct Credential {
     pub audience: Option<String>,
     /// When it was made, by our clock.
     pub issued_at: Timestamp,
-    /// When it expires, by our clock; none when it does not say.
+    /// When it expires, by our clock; none if it does not say.
     pub expires_at: Option<Timestamp>,
     /// The repositories it is for; empty: all of the registry's.
     pub repositories: Vec<String>,
@@ -104,7 +104,7 @@ impl Minter {
         Self { http, entra, clock }
     }
 
-    /// The same, whose requests an observer is told of.
+    /// The same, whose requests an observer is told about.
     #[must_use]
     pub fn observed_by(self, observer: &Arc<dyn RequestObserver>) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Minter {
         self.mint_watched(request, &mut |_| {}).await
     }
 
-    /// The same, and tells of each step when it succeeds; with several audiences, of each time.
+    /// The same, and reports each step when it succeeds; with several audiences, each time.
     pub async fn mint_watched(
         &self,
         request: &MintRequest,

@@ -1,4 +1,4 @@
-//! User names and passwords that go into pull secrets as they are, and whether the registry takes them.
+//! User names and passwords that go into pull secrets as they are, and whether the registry accepts them.
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ pub struct Password {
     pub username: String,
     /// The password, or the client secret.
     pub password: SecretText,
-    /// The service principal that they belong to; none where they are the registry's own.
+    /// The service principal that they belong to; none if they are the registry's own.
     pub principal: Option<MintIdentity>,
 }
 
@@ -40,8 +40,8 @@ impl Password {
 }
 
 impl Minter {
-    /// The credential of a user name and a password, where the registry takes them: it is asked for a token without any scope,
-    /// as a client asks that pulls.
+    /// The credential of a user name and a password, where the registry accepts them: it is asked for a token without
+    /// any scope, as a client asks that pulls.
     pub async fn try_password(
         &self,
         login_server: &LoginServer,

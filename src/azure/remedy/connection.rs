@@ -11,7 +11,7 @@ pub(super) fn of_entra_service(trouble: &ServiceError) -> Vec<Remedy> {
     match trouble {
         ServiceError::NoAnswer(error) => error.remedies(),
         ServiceError::Redirected { .. } | ServiceError::Garbled { .. } => {
-            vec![say("look for a proxy in between")]
+            vec![say("check whether a proxy is in between")]
         }
         ServiceError::Throttled { .. } | ServiceError::Unavailable { .. } => Vec::new(),
     }
@@ -85,7 +85,8 @@ pub(crate) fn of_data_endpoint(login_server: &LoginServer, host: &str) -> Vec<Re
     ];
     if host.contains(".blob.") {
         remedies.push(run(
-            "or have it do so from hosts of its own, NAME.REGION.data.azurecr.io, which a firewall can name (Premium registries)",
+            "or have it do so from hosts of its own, NAME.REGION.data.azurecr.io, which a firewall can allow \
+             (Premium registries)",
             format!("az acr update --name {registry} --data-endpoint-enabled true"),
         ));
     }

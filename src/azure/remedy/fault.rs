@@ -21,7 +21,7 @@ pub(crate) enum EntraFault {
     Assertion,
     /// The assertion's signature does not belong to a key that Entra ID knows.
     Signature,
-    /// The assertion's signature algorithm is not one that Entra ID takes.
+    /// The assertion's signature algorithm is not one that Entra ID accepts.
     Algorithm,
     /// The application does not trust the token's issuer, subject or audience.
     Trust,

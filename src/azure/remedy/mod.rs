@@ -115,8 +115,8 @@ impl Situation<'_> {
                 say("with several identities, name one in spec.identity.managedIdentity"),
             ],
             EntraError::ImdsServiceError(trouble) if !is_managed_identity_endpoint(trouble) => vec![say(
-                "managed identities are on Azure's machines only; elsewhere, and where the endpoint 169.254.169.254 is \
-                 closed to Pods, use another kind of spec.identity",
+                "managed identities exist only on Azure's machines; elsewhere, or if Pods can't reach the \
+                 endpoint 169.254.169.254, use another kind of spec.identity",
             )],
             EntraError::Certificate(error) => self.of_certificate(*error),
             EntraError::EmptySecret => vec![say(format!("correct {}", self.origin()))],
@@ -210,8 +210,8 @@ impl Situation<'_> {
             EntraFault::Algorithm => self.certificate(),
             EntraFault::Trust => vec![proof::of_trust(identity, client_id, token_audience)],
             EntraFault::Audience => vec![say(format!(
-                "set spec.audience to one that the tenant has; none of those tried is there, and {REGISTRY_AUDIENCE} is \
-                 the usual one"
+                "set spec.audience to one that the tenant has; it has none of those tried, and \
+                 {REGISTRY_AUDIENCE} is the usual one"
             ))],
             EntraFault::ConditionalAccess => vec![say(
                 "leave this application out of the Conditional Access policies that block it, or let the outgoing \
@@ -233,7 +233,7 @@ impl Situation<'_> {
             },
             AcrError::NoChallenge | AcrError::WrongRealm { .. } => vec![self.proxy()],
             AcrError::Token(_) => vec![say(
-                "compare the clocks of this machine and of the registry, and look for a proxy in between",
+                "compare the clocks of this machine and of the registry, and check whether a proxy is in between",
             )],
             AcrError::ServiceError(trouble) => self.of_service(trouble),
         }
@@ -274,7 +274,7 @@ impl Situation<'_> {
 
     fn proxy(&self) -> Remedy {
         run(
-            "look for a proxy in between that answers in the registry's place",
+            "check whether a proxy answers in the registry's place",
             format!("curl -sv https://{}/v2/", self.login_server),
         )
     }
@@ -291,13 +291,13 @@ impl Situation<'_> {
         remedies.extend(self.tenant());
         remedies.extend(self.audience.map(|audience| {
             say(format!(
-                "or the registry does not take tokens for {audience}: leave spec.audience out"
+                "or the registry does not accept tokens for {audience}: remove spec.audience"
             ))
         }));
         remedies
     }
 
-    /// A registry takes tokens of its subscription's tenant alone.
+    /// A registry accepts only tokens of its subscription's tenant.
     fn tenant(&self) -> Option<Remedy> {
         let Puller::Identity(identity) = self.puller else {
             return None;

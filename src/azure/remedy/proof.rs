@@ -151,8 +151,9 @@ pub(super) fn of_trust(identity: &MintIdentity, client_id: &str, audience: &str)
 pub(crate) fn of_no_token_file(login_server: &LoginServer) -> Vec<Remedy> {
     let audience = token_exchange_audience(login_server);
     vec![say(format!(
-        "install the component workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's webhook where \
-         the Pods have the label azure.workload.identity/use=true; or project a service account token with audience \
+        "install the component workload-identity (of the chart: workloadIdentity.projectedToken), or Azure's \
+         webhook, if the Pods have the label azure.workload.identity/use=true; or project a service account \
+         token with audience \
          {audience} and name its file in AZURE_FEDERATED_TOKEN_FILE"
     ))]
 }
@@ -160,7 +161,7 @@ pub(crate) fn of_no_token_file(login_server: &LoginServer) -> Vec<Remedy> {
 /// About a clock that differs from Entra ID's.
 pub(crate) fn clock() -> Remedy {
     run(
-        "set this machine's clock; let it be kept by NTP",
+        "set this machine's clock, and synchronize it by NTP",
         "timedatectl set-ntp true",
     )
 }
@@ -175,7 +176,7 @@ impl Situation<'_> {
         }
     }
 
-    /// A client certificate that Entra ID takes, in place of one that it does not.
+    /// A client certificate that Entra ID accepts, in place of one that it does not.
     pub(super) fn certificate(&self) -> Vec<Remedy> {
         let Puller::Identity(identity) = self.puller else {
             return Vec::new();

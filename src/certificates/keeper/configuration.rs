@@ -114,9 +114,9 @@ fn replace(known: &mut Option<Live>, now: Option<Live>) -> bool {
     !is_same
 }
 
-/// Writes the bundle into every webhook that the configuration had when it was read. The result is known
-/// immediately, whatever becomes of the watch, unless that told of something else meanwhile: it may be newer than the
-/// result, and is not told again.
+/// Writes the bundle into every webhook that the configuration had when it was read. The result is known immediately,
+/// whatever becomes of the watch, unless that told about something else meanwhile: it may be newer than the result, and
+/// is not told again.
 pub(super) async fn publish(
     client: &Client,
     name: &str,

@@ -36,7 +36,7 @@ const STEP_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::fro
 #[non_exhaustive]
 pub enum KeeperError {
     /// A key or certificate could not be made.
-    #[error("a certificate could not be made: {0}")]
+    #[error("a certificate could not be created: {0}")]
     Make(#[from] rcgen::Error),
     /// The API server refused, did not answer, or could not be reached.
     #[error("{what}: {error}")]

@@ -89,7 +89,7 @@ impl Facts {
                 outcome
             } else {
                 StepOutcome::Skipped {
-                    why: "nobody has looked at the spec as it is now".to_owned(),
+                    why: "no leader has processed the present spec".to_owned(),
                 }
             };
             finding(step, outcome)
@@ -118,7 +118,7 @@ impl Facts {
         let namespace = &self.own_namespace;
         failed(
             Code::Controller,
-            format!("no controller has looked at generation {generation} of the spec"),
+            format!("no leader has processed generation {generation} of the spec"),
             vec![
                 kubectl(
                     "If it was just written, wait some seconds. Else check that pullpass runs:",
@@ -257,7 +257,7 @@ impl Facts {
         failed(Code::PullSecret, cause, self.distribute(&condition.reason))
     }
 
-    /// Whether the hosts outside Azure's zones have an effect; nothing where there are none.
+    /// Whether the hosts outside Azure's zones have an effect; nothing if there are none.
     fn custom_domains(&self, status: &AcrRegistryStatus) -> Option<StepOutcome> {
         if !self.object.has_other_hosts() {
             return None;
@@ -341,7 +341,7 @@ impl Facts {
 
     fn logs(&self) -> Cure {
         kubectl(
-            "See what pullpass says:",
+            "See the log of pullpass:",
             format!(
                 "kubectl --namespace {} logs --selector app.kubernetes.io/name=pullpass",
                 self.own_namespace
@@ -354,7 +354,7 @@ impl Facts {
     }
 }
 
-/// What to do about policies that are not as shipped; nothing where at most their text is of another version.
+/// What to do about policies that are not as shipped; nothing if at most their text is of another version.
 fn cures_of_policies(policies: &ServerPolicies) -> Vec<Cure> {
     let about: Vec<About> = policies.disagreements.iter().map(|one| one.about).collect();
     let mut cures = Vec::new();

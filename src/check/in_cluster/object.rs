@@ -90,7 +90,7 @@ impl AttachingObject {
         }
     }
 
-    /// How kubectl is told of it.
+    /// How kubectl is told about it.
     pub(super) fn for_kubectl(&self) -> String {
         match self {
             Self::Registry(object) => format!("acrregistry {}", object.name_any()),

@@ -292,7 +292,7 @@ fn undistributed_secrets_have_advice_by_reason() {
         ),
         (
             "SecretsRefused",
-            "pull secrets could not be written in 2 namespaces, as in apps: denied by policy",
+            "pull secrets could not be written in 2 namespaces, for example in apps: denied by policy",
             "--as system:serviceaccount:pullpass-system:pullpass",
         ),
         ("OfLater", "who knows", "kubectl describe acrregistry myregistry"),

@@ -59,7 +59,7 @@ impl Answer {
 pub struct Distrust {
     /// The entry's name.
     pub entry: String,
-    /// What a client says that trusts what it publishes.
+    /// The result of a client that trusts the published authorities.
     pub reason: String,
 }
 
@@ -102,12 +102,12 @@ impl Facts {
             fault(
                 Code::Unreachable,
                 format!(
-                    "the API server has not got an answer from pullpass in a dry run, though replicas are ready{said}"
+                    "the API server got no answer from pullpass in a dry run, although replicas are ready{said}"
                 ),
                 vec![
                     kubectl(
-                        "Let the API servers reach the webhook's port, 8443, of the Pods: docs/install.md says how on EKS and GKE. See \
-                         what limits it in the cluster:",
+                        "Let the API servers reach the webhook's port, 8443, of the Pods: docs/install.md \
+                         says how on EKS and GKE. See what restricts it in the cluster:",
                         "kubectl get networkpolicy --all-namespaces".to_owned(),
                     ),
                     self.own(

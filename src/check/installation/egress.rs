@@ -100,7 +100,8 @@ impl Facts {
                 ),
                 Cure {
                     text: format!(
-                        "So that it stays, add {rule} to the chart's value networkPolicy.extraEgress, or to your kustomization."
+                        "To make it permanent, add {rule} to the chart's value networkPolicy.extraEgress, or \
+                         to your kustomization."
                     ),
                     command: None,
                 },

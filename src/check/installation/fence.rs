@@ -14,7 +14,7 @@ pub const REPORT_FENCES: [&str; 1] = ["pullpass-reports"];
 pub struct FencePolicy {
     /// Its name.
     pub name: String,
-    /// The expressions of its match conditions; none where it is not there.
+    /// The expressions of its match conditions; none if it is not there.
     pub conditions: Option<Vec<String>>,
     /// Whether its binding has the API server deny what it refuses.
     pub is_enforced: bool,

@@ -119,7 +119,7 @@ pub struct Facts {
     pub expected_definitions: BTreeMap<String, Value>,
     /// Those of the cluster.
     pub definitions: Known<BTreeMap<String, Value>>,
-    /// Whether `AcrPullBindings` are there that pullpass is not told to carry out.
+    /// Whether there are `AcrPullBindings` although pullpass runs without `--bindings`.
     pub idle_bindings: Known<bool>,
     /// The namespaces that have a Deployment of pullpass.
     pub deployed_in: Known<Vec<String>>,
@@ -129,7 +129,7 @@ pub struct Facts {
     pub fence: Known<Vec<FencePolicy>>,
     /// The webhook's configuration, if it is there.
     pub webhook: Known<Option<MutatingWebhookConfiguration>>,
-    /// How pullpass' flags differ from the webhook's selectors; none where no leader has told them yet.
+    /// How pullpass' flags differ from the webhook's selectors; none if no leader has recorded them yet.
     pub disagreements: Known<Option<Vec<String>>>,
     /// The hosts of `AcrRegistries`, outside the zones of Azure's clouds, that the webhook's conditions do not name.
     pub unasked: Known<Unasked>,
@@ -143,7 +143,7 @@ pub struct Facts {
     pub egress: Known<Egress>,
     /// Who leads.
     pub leader: Known<Leader>,
-    /// The namespace that is looked at; none where no namespace is injected.
+    /// The namespace that is looked at; none if no namespace is injected.
     pub looked_at: Known<Option<LookedAt>>,
     /// What a dry run there showed.
     pub answer: Known<Answer>,

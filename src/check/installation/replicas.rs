@@ -42,7 +42,7 @@ impl Facts {
                 return blocked;
             }
             let cause = match &self.replicas {
-                Ok(pods) if pods.is_empty() => "no replica of pullpass is there".to_owned(),
+                Ok(pods) if pods.is_empty() => "there is no replica of pullpass".to_owned(),
                 Ok(pods) => {
                     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
                     format!(
@@ -84,7 +84,7 @@ impl Facts {
                 format!("{cause}. Credentials are not refreshed meanwhile"),
                 vec![
                     self.own(
-                        "A replica takes the Lease within seconds when it can; see what it says:",
+                        "A replica acquires the Lease within seconds if it can; see its log:",
                         "logs --selector app.kubernetes.io/name=pullpass --tail 20",
                     ),
                     self.own(

@@ -20,7 +20,7 @@ pub struct Right {
     pub resource: &'static str,
     /// The only object that it is about.
     pub name: Option<&'static str>,
-    /// Whether it is about pullpass' own namespace alone.
+    /// Whether it is only about pullpass' own namespace.
     pub own_namespace: bool,
 }
 

@@ -100,16 +100,22 @@ impl Facts {
         others.dedup();
         fault(
             Code::NamespaceMoved,
-            format!("pullpass does not run in the namespace that its objects name: {}", others.join("; ")),
+            format!(
+                "pullpass does not run in the namespace that its objects name: {}",
+                others.join("; ")
+            ),
             vec![
                 Cure {
-                    text: "If pullpass is installed in another namespace, name it with --own-namespace.".to_owned(),
+                    text: "If pullpass is installed in another namespace, name it with --own-namespace."
+                        .to_owned(),
                     command: None,
                 },
                 Cure {
-                    text: "Otherwise take `namespace:` out of the kustomization, and the targetNamespace of GitOps tools; for \
-                           another namespace install the chart, which changes every name:"
-                        .to_owned(),
+                    text:
+                        "Otherwise remove `namespace:` from the kustomization, and the targetNamespace from \
+                           GitOps tools; to install in another namespace, use the chart, which changes every \
+                           name:"
+                            .to_owned(),
                     command: Some(format!(
                         "helm upgrade --install pullpass manifests/chart --namespace {own} --create-namespace"
                     )),
@@ -182,7 +188,7 @@ impl Facts {
     /// Why a leader does not write what it should.
     pub(super) fn leaders_log(&self) -> Cure {
         self.own(
-            "The leader, or cert-manager, writes it within seconds; see what it says:",
+            "The leader, or cert-manager, writes it within seconds; see its log:",
             "logs --selector app.kubernetes.io/name=pullpass --tail 20",
         )
     }

@@ -20,7 +20,7 @@ use crate::sync::credentials::Version;
 
 /// What was done.
 pub(super) struct Done {
-    /// The name of the identity's Secret, and what was done to it; none where it was not touched.
+    /// The name of the identity's Secret, and what was done to it; none if it was not touched.
     pub(super) secret: Option<(String, ObjectChange)>,
     pub(super) registry: ObjectChange,
     pub(super) object: AcrRegistry,
@@ -128,7 +128,7 @@ impl Cluster<'_> {
         })
     }
 
-    /// Whether the credential in a status was minted from the Secret that was written; none where no Secret was,
+    /// Whether the credential in a status was minted from the Secret that was written; none if no Secret was,
     /// or the caller may not look at the minted credential.
     pub(super) async fn is_minted(
         &self,
@@ -283,7 +283,7 @@ impl<'a> IdentitySecret<'a> {
         Ok(written.metadata.resource_version)
     }
 
-    /// Takes away what attaching wrote and nobody names any more.
+    /// Deletes what attaching wrote and nobody names any more.
     async fn delete_ours(&self) -> Result<Option<ObjectChange>, CliError> {
         let is_shared = |metadata| Users::of(metadata).include_others(self.registry.as_str());
         let Some(before) = self
@@ -308,8 +308,9 @@ impl<'a> IdentitySecret<'a> {
             Err(error) if error.code() == Some(409) => {
                 let Self { name, namespace, .. } = self;
                 Err(CliError::Failed(format!(
-                    "Secret {name} in namespace {namespace} was changed meanwhile, and is kept, though the AcrRegistry does not \
-                     name it any more: delete it with `kubectl delete secret {name} --namespace {namespace}` if nobody else \
+                    "Secret {name} in namespace {namespace} was changed meanwhile, and is kept, although the \
+                     AcrRegistry no longer names it: delete it with `kubectl delete secret {name} --namespace \
+                     {namespace}` if nobody else \
                      needs it"
                 )))
             }

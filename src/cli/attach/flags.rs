@@ -35,7 +35,7 @@ pub(in crate::cli) struct AttachArgs {
     /// The registry: its name, its login server or its resource ID
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     pub(super) target: RegistryTarget,
-    /// The AcrRegistry's name, where it is not the registry's in lower case
+    /// The AcrRegistry's name, if it is not the registry's in lower case
     #[arg(long)]
     pub(super) name: Option<ObjectName>,
     #[command(flatten)]
@@ -44,7 +44,8 @@ pub(in crate::cli) struct AttachArgs {
     _namespace: NoNamespace,
     #[command(flatten)]
     pub(super) dry_run: DryRunFlag,
-    /// Print the object: with --dry-run=client as it would be written, else as the server has it
+    /// Print the object: with --dry-run=client in the form that would be written, otherwise in the form that the server
+    /// has
     #[arg(short, long, value_enum)]
     pub(super) output: Option<ObjectOutput>,
     #[command(
@@ -79,19 +80,20 @@ pub(super) struct SpecFlags {
     /// The Azure cloud, if the login server does not show it; Other is the cloud that pullpass' --other-cloud-suffix names
     #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]
     pub(super) cloud: Option<CloudName>,
-    /// The audience to ask Entra ID for, where the usual ones do not work
+    /// The audience to ask Entra ID for, if the usual ones do not work
     #[arg(long, value_name = "URL", value_parser = audience)]
     pub(super) audience: Option<String>,
-    /// Another host that the registry answers under; may be given several times. An empty text for none
+    /// Another host of the registry; may be repeated. An empty text means none
     #[arg(long, value_name = "DOMAIN", value_parser = custom_domain)]
     pub(super) custom_domain: Vec<String>,
-    /// What the pull secrets hold
+    /// What the pull secrets contain
     #[arg(long, ignore_case = true, value_parser = one_of(CredentialKind::ALL, |kind| kind.name().into()))]
     pub(super) credential_kind: Option<CredentialKind>,
-    /// Only this repository, by an access token for it; may be given several times
+    /// Pull only from this repository, by an access token for it; may be repeated
     #[arg(long, value_name = "NAME", value_parser = repository)]
     pub(super) repository: Vec<String>,
-    /// Which namespaces may use the registry, by their labels, as kubectl's --selector; an empty text for all
+    /// Labels of the namespaces that may use the registry, in the syntax of `kubectl --selector`; an empty text means
+    /// all namespaces
     #[arg(long, value_name = "SELECTOR")]
     pub(super) namespaces: Option<NamespaceChoice>,
     /// Give every namespace that may use the registry its pull secret ahead of time
@@ -109,7 +111,7 @@ impl AttachArgs {
         let kind = self.spec.credential_kind;
         if !self.spec.repository.is_empty() && kind.is_some_and(|kind| kind != CredentialKind::AccessToken) {
             return Err(CliError::Input(
-                "--repository goes with --credential-kind AccessToken alone: leave one of them out"
+                "--repository works only with --credential-kind AccessToken: leave one of them out"
                     .to_owned(),
             ));
         }
@@ -117,14 +119,14 @@ impl AttachArgs {
             && (kind.is_some() || !self.spec.repository.is_empty() || self.spec.audience.is_some())
         {
             return Err(CliError::Input(
-                "--anonymous has no credential: --credential-kind, --repository and --audience do not go with it"
+                "--anonymous has no credential: leave --credential-kind, --repository and --audience out"
                     .to_owned(),
             ));
         }
         if self.identity.is_basic() && (kind.is_some() || !self.spec.repository.is_empty()) {
             return Err(CliError::Input(
-                "a repository-scoped token is used as it is: --credential-kind and --repository do not go with it. What \
-                 it may pull is in its scope map (az acr scope-map update)"
+                "a repository-scoped token is used unchanged: leave --credential-kind and --repository out. \
+                 Its scope map says what it may pull (az acr scope-map update)"
                     .to_owned(),
             ));
         }

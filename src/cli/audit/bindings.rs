@@ -1,4 +1,4 @@
-//! `AcrPullBindings` as `pullpass audit` reads them: registries that are attached in one namespace alone.
+//! `AcrPullBindings` as `pullpass audit` reads them: registries that are attached in only one namespace.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ pub(in crate::cli) async fn read(
             // RBAC is asked before the API server knows whether there is such a kind: a role that is older than it would stop all.
             Err(error) if error.code() == Some(403) => {
                 eprintln!(
-                    "pullpass: AcrPullBindings are left out, since they can't be listed: {error}. Ask for the ClusterRole {VIEW_ROLE}"
+                    "pullpass: AcrPullBindings are left out, because they can't be listed: {error}. Ask for \
+                     the ClusterRole {VIEW_ROLE}"
                 );
                 break;
             }
@@ -94,7 +95,7 @@ pub(in crate::cli) fn described(key: &str) -> String {
     }
 }
 
-/// The same as kubectl takes it.
+/// The same in the form that kubectl accepts.
 pub(super) fn object(key: &str) -> String {
     match binding_of_key(key) {
         Some((namespace, name)) => format!("acrpullbinding {name} --namespace {namespace}"),

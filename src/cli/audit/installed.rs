@@ -10,12 +10,12 @@ use crate::api::names::{ALWAYS_INJECT_LABEL, ALWAYS_WEBHOOK, INJECT_LABEL, OWN_N
 use crate::policy::namespace_selector::NamespaceSelector;
 use crate::policy::scope::{Mode, Scope};
 
-/// The scope that the selectors of a configuration stand for. None where the webhook for Pods is not in it.
+/// The scope that the selectors of a configuration mean. None where the webhook for Pods is not in it.
 pub fn scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
     scope_of(configuration, PODS_WEBHOOK)
 }
 
-/// The same of the entry for namespaces whose every Pod gets pull secrets, but for the label that picks those.
+/// The same of the entry for namespaces whose every Pod gets pull secrets, except for the label that picks those.
 pub(in crate::cli) fn always_scope(configuration: &MutatingWebhookConfiguration) -> Option<Scope> {
     scope_of(configuration, ALWAYS_WEBHOOK)
 }

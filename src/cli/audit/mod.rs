@@ -50,7 +50,7 @@ use crate::view::StrictAccounts;
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply --server-side -f -"
 )]
 pub(super) struct AuditArgs {
-    /// Look at this namespace only; absent: at all namespaces, regardless of the context
+    /// Look only at this namespace; if absent, at all namespaces, regardless of the context
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// Look at all namespaces, as without --namespace
@@ -67,7 +67,7 @@ pub(super) struct AuditArgs {
     output: AuditOutput,
     #[command(flatten)]
     no_headers: NoHeaders,
-    /// Which namespaces are injected unless a label says otherwise; absent: as the webhook's configuration says
+    /// Which namespaces are injected unless a label says otherwise; if absent, as the webhook's configuration says
     #[arg(long, value_parser = mode())]
     mode: Option<Mode>,
     #[command(flatten)]
@@ -85,7 +85,7 @@ enum AuditOutput {
     Json,
     /// The same in YAML
     Yaml,
-    /// The names of Pods, as kubectl takes them
+    /// The names of Pods, in the form that kubectl accepts
     Name,
     /// A page for a browser, which needs no network
     Html,
@@ -246,7 +246,7 @@ pub(super) async fn strict_accounts(
     Ok(())
 }
 
-/// It is drawn on a terminal alone.
+/// It is drawn only on a terminal.
 fn progress_style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {human_pos} Pods read")
         .unwrap_or_else(|_| ProgressStyle::default_bar())

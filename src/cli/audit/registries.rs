@@ -22,7 +22,7 @@ use crate::registry::cloud::CloudName;
 pub(in crate::cli) struct RegistryRow {
     /// The AcrRegistry's name; of an AcrPullBinding `NAMESPACE/NAME`.
     pub(super) name: String,
-    /// Its host; absent where neither the spec nor the status names it.
+    /// Its host; absent if neither the spec nor the status names it.
     pub(super) login_server: Option<String>,
     /// Why its spec can't be used.
     pub(super) invalid: Option<String>,
@@ -31,7 +31,7 @@ pub(in crate::cli) struct RegistryRow {
     pub(super) is_anonymous: bool,
     /// Whether it is in another cloud than Azure's own.
     pub(super) is_in_other_cloud: bool,
-    /// When the credential in use expires; absent where it does not say, as of a password.
+    /// When the credential in use expires; absent if it does not say, as of a password.
     pub(super) expires_at: Option<Timestamp>,
     /// How many namespaces have the pull secret.
     pub(super) served: i64,
@@ -39,7 +39,7 @@ pub(in crate::cli) struct RegistryRow {
     pub(super) failed: i64,
 }
 
-/// What is told of them, by their names.
+/// What is told about them, by their names.
 pub(super) type Told = BTreeMap<String, String>;
 
 impl RegistryRow {

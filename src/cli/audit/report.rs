@@ -171,8 +171,8 @@ impl Findings {
         notes.extend(unready.map(|(registry, why)| format!("{} is not ready: {why}", described(registry))));
         notes.extend(unjudged(&self.registries).map(|registry| {
             format!(
-                "{} is in another cloud and counts as attached: whether pullpass takes its host depends on --other-cloud-suffix of \
-                 `pullpass serve`, which is not known here",
+                "{} is in another cloud and counts as attached: whether pullpass accepts its host depends on \
+                 --other-cloud-suffix of `pullpass serve`, which this command does not know",
                 described(registry)
             )
         }));

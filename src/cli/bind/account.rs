@@ -20,7 +20,7 @@ pub(super) enum AccountError {
     )]
     Missing { namespace: String, name: String },
     #[error(
-        "ServiceAccount {name} in namespace {namespace} does not say which identity it is: add --create --client-id \
+        "ServiceAccount {name} in namespace {namespace} does not name its identity: add --create --client-id \
          CLIENT-ID; `az identity show --name IDENTITY --resource-group GROUP --query clientId` prints the ID"
     )]
     NoIdentity { namespace: String, name: String },

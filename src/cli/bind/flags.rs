@@ -33,20 +33,21 @@ pub(in crate::cli) struct BindArgs {
     /// The registry: its name, its login server or its resource ID
     #[arg(value_name = "NAME|LOGIN-SERVER|RESOURCE-ID")]
     pub(super) target: RegistryTarget,
-    /// The namespace; absent: the context's, in a Pod the Pod's, or else default
+    /// The namespace; if absent, that of the context, in a Pod that of the Pod, or else default
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<ObjectName>,
     /// The ServiceAccount of the namespace whose identity pulls the images
     #[arg(long, value_name = "NAME")]
     pub(super) service_account: AccountName,
-    /// The AcrPullBinding's name, where it is not the registry's in lower case
+    /// The AcrPullBinding's name, if it is not the registry's in lower case
     #[arg(long)]
     pub(super) name: Option<ObjectName>,
     #[command(flatten)]
     pub(super) own_namespace: OwnNamespace,
     #[command(flatten)]
     pub(super) dry_run: DryRunFlag,
-    /// Print the object: with --dry-run=client as it would be written, else as the server has it
+    /// Print the object: with --dry-run=client in the form that would be written, otherwise in the form that the server
+    /// has
     #[arg(short, long, value_enum)]
     pub(super) output: Option<ObjectOutput>,
     #[command(flatten)]
@@ -63,13 +64,13 @@ pub(in crate::cli) struct BindArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "ServiceAccount")]
 struct AccountFlags {
-    /// Create the ServiceAccount, or give it the annotations that say which identity it is
+    /// Create the ServiceAccount, or give it the annotations that name its identity
     #[arg(long, requires = "client_id")]
     create: bool,
     /// The client ID of the identity
     #[arg(long, value_name = "ID", requires = "create", value_parser = client)]
     client_id: Option<String>,
-    /// The identity's Entra tenant: its GUID or one of its domains; absent: the tenant that pullpass is told
+    /// The identity's Entra tenant: its GUID or one of its domains; if absent, the tenant in pullpass' AZURE_TENANT_ID
     #[arg(long, value_name = "TENANT", requires = "create", value_parser = tenant)]
     tenant_id: Option<String>,
 }
@@ -81,13 +82,13 @@ pub(super) struct BindSpecFlags {
     /// The Azure cloud, if the login server does not show it; Other is the cloud that pullpass' --other-cloud-suffix names
     #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]
     pub(super) cloud: Option<CloudName>,
-    /// The audience to ask Entra ID for, where the usual ones do not work
+    /// The audience to ask Entra ID for, if the usual ones do not work
     #[arg(long, value_name = "URL", value_parser = audience)]
     pub(super) audience: Option<String>,
-    /// What the pull secret holds
+    /// What the pull secret contains
     #[arg(long, ignore_case = true, value_parser = one_of(KINDS, |kind| kind.name().into()))]
     pub(super) credential_kind: Option<CredentialKind>,
-    /// Only this repository, by an access token for it; may be given several times
+    /// Pull only from this repository, by an access token for it; may be repeated
     #[arg(long, value_name = "NAME", value_parser = repository)]
     pub(super) repository: Vec<String>,
 }
@@ -121,7 +122,7 @@ impl BindArgs {
         let kind = self.spec.credential_kind;
         if !self.spec.repository.is_empty() && kind.is_some_and(|kind| kind != CredentialKind::AccessToken) {
             return Err(CliError::Input(
-                "--repository goes with --credential-kind AccessToken alone: leave one of them out"
+                "--repository works only with --credential-kind AccessToken: leave one of them out"
                     .to_owned(),
             ));
         }

@@ -124,7 +124,8 @@ impl Grant<'_> {
             Some(_) => {
                 let Self { namespace, account } = self;
                 Err(CliError::Failed(format!(
-                    "{kind} {name} in namespace {namespace} is there, is not as pullpass bind writes it, and does not grant \
+                    "{kind} {name} in namespace {namespace} exists, differs from what pullpass bind writes, \
+                     and does not grant \
                      pullpass tokens of ServiceAccount {account}: correct it as `pullpass bind --dry-run --output yaml` \
                      prints it, or delete it with `kubectl delete {} {name} --namespace {namespace}`",
                     kind.to_ascii_lowercase()
@@ -169,7 +170,8 @@ impl Grant<'_> {
             .any(|binding| binding.name_any() != but && binding.spec.service_account_name == self.account))
     }
 
-    /// Deletes what binding wrote; says whether it was there. What somebody else put in since is kept, and is told of.
+    /// Deletes what binding wrote; says whether it was there. What somebody else put in since is kept, and is told
+    /// about.
     async fn delete<K: Part>(&self, api: &Api<K>, written: &K, dry_run: DryRun) -> Result<bool, CliError> {
         let name = token_grant(self.account);
         let kind = K::kind(&());
@@ -183,8 +185,9 @@ impl Grant<'_> {
                 let Self { namespace, account } = self;
                 let kind = kind.to_ascii_lowercase();
                 eprintln!(
-                    "pullpass: {} in namespace {namespace} is kept, since it is not as pullpass bind writes it: take the tokens \
-                     of ServiceAccount {account} out of it with `kubectl edit {kind} {name} --namespace {namespace}`",
+                    "pullpass: {} in namespace {namespace} is kept, because it differs from what pullpass \
+                     bind writes: remove the tokens of ServiceAccount {account} from it with `kubectl edit \
+                     {kind} {name} --namespace {namespace}`",
                     named(&kind, account),
                 );
             }

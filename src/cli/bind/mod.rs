@@ -96,7 +96,7 @@ async fn bind(args: &BindArgs, place: Place<'_>) -> Result<(), CliError> {
     }
 }
 
-/// Who signs the cluster's ServiceAccount tokens; none where the caller may not ask, or it is no URL for a command.
+/// Who signs the cluster's ServiceAccount tokens; none if the caller may not ask, or it is no URL for a command.
 async fn issuer(client: &Client) -> Option<String> {
     #[derive(Deserialize)]
     struct Discovery {
@@ -164,7 +164,7 @@ async fn until_ready(
 /// written again where it says the same.
 fn is_final(problem: &Problem, is_changed: bool, waited: Duration) -> bool {
     let is_news = is_changed || waited >= STALE_STATUS_TIMEOUT;
-    // The identity's owner may be about to do it, and Entra ID takes minutes to know of it.
+    // The identity's owner may be about to do it, and Entra ID needs minutes to know of it.
     let awaits_trust = problem.message.contains("federated-credential create");
     let is_lasting = match Reason::named(&problem.reason) {
         Some(

@@ -103,8 +103,8 @@ async fn tenant_unknown(client: &Client, namespace: &str, registry: &AttachedReg
     let is_named = found.annotations().contains_key(TENANT_ID_ANNOTATION);
     (!is_named).then(|| {
         format!(
-            "ServiceAccount {account} names no tenant ({TENANT_ID_ANNOTATION}), and only the running pullpass knows the one that \
-             it is told; see the status of the AcrPullBinding"
+            "ServiceAccount {account} names no tenant ({TENANT_ID_ANNOTATION}), and only the running pullpass \
+             knows its default tenant; see the status of the AcrPullBinding"
         )
     })
 }
@@ -136,8 +136,8 @@ async fn identity(
         // It is the caller who was refused here.
         Err(failure) if failure.reason == Reason::NotGranted => SubjectIdentity::Nobody {
             why: format!(
-                "you may not ask for tokens of the ServiceAccount: that takes create on serviceaccounts/token in namespace \
-                 {namespace}, as the ClusterRole admin has it there"
+                "you may not request tokens of the ServiceAccount: you need create on serviceaccounts/token \
+                 in namespace {namespace}, which the ClusterRole admin has"
             ),
         },
         Err(failure) if failure.reason == Reason::Unreachable => {

@@ -177,7 +177,7 @@ pub(super) async fn facts_of(client: &Client, own_namespace: &str, object: Attac
     (facts, events)
 }
 
-/// An API server that does not answer is told of in time.
+/// An API server that does not answer is told about in time.
 pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let done = within(CHECK_TIMEOUT, work).await;
     done.map_err(|error| CliError::Cluster(error.to_string()))?
@@ -348,7 +348,7 @@ async fn identity(client: &Client, own_namespace: &str, registry: &AttachedRegis
     }
 }
 
-/// Metadata alone: what the Secret holds is not fetched.
+/// Only metadata: the content of the Secret is not fetched.
 async fn minted(client: &Client, own_namespace: &str, registry: &str) -> Minted {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), own_namespace);
     match call(secrets.get_metadata_opt(&minted_credential(registry))).await {

@@ -18,8 +18,8 @@ use crate::registry::login_server::LoginServer;
 pub(super) struct CheckedIdentity {
     #[command(flatten)]
     flags: IdentityFlags,
-    /// The file with the service account's token for --workload-identity, where it is not the
-    /// one of Azure Workload Identity's variable
+    /// The file with the service account's token for --workload-identity, if it is not the one in the variable of Azure
+    /// Workload Identity
     #[arg(long, value_name = "FILE", requires = "workload_identity")]
     federated_token_file: Option<PathBuf>,
 }

@@ -29,9 +29,10 @@ use crate::registry::login_server::LoginServer;
 
 /// Check the installation, or find out why an identity can't pull from a registry, and how to fix it.
 ///
-/// Without a registry, looks at the installation. With one, goes from DNS to a pull token, step by step, as the identity of an
-/// AcrRegistry or of the flags, or with --namespace of the AcrPullBinding there; with --repository on to a manifest. It changes nothing. Exit code: 0; 1 if a step failed or the
-/// cluster can't be read; 2 for bad input.
+/// Without a registry, checks the installation. With a registry, checks each step from DNS to a pull token, with the
+/// identity of the AcrRegistry or of the flags, or with --namespace that of the AcrPullBinding there; with --repository
+/// also a manifest and its layers. It changes nothing. Exit code: 0; 1 if a step failed or the cluster can't be read; 2
+/// for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     pullpass check --wait 2m\n  \
@@ -50,7 +51,7 @@ pub(super) struct CheckArgs {
     registry: Option<String>,
     #[command(flatten, next_help_heading = "The installation, without a registry")]
     installation: InstallationFlags,
-    /// Then fetch a manifest of this repository; without a tag or digest to its first tag
+    /// Also fetch a manifest of this repository; without a tag or digest, that of its first tag
     #[arg(
         long,
         value_name = "REPOSITORY[:TAG]",
@@ -71,7 +72,7 @@ pub(super) struct CheckArgs {
     own_namespace: OwnNamespace,
     #[command(
         flatten,
-        next_help_heading = "Identity, where it is not the AcrRegistry's: one of them"
+        next_help_heading = "Identity, if it is not the AcrRegistry's: one of them"
     )]
     identity: CheckedIdentity,
     #[command(flatten)]
@@ -87,7 +88,7 @@ enum CheckOutput {
     Text,
     /// The same, for scripts
     Json,
-    /// That in YAML
+    /// The same in YAML
     Yaml,
 }
 
@@ -123,7 +124,7 @@ async fn from_here(args: &CheckArgs, registry: &str) -> Result<Report, CliError>
     let other_cloud = args.azure.other_cloud();
     other_cloud
         .check(&subject.login_server, asks_entra)
-        .map_err(|error| CliError::Input(format!("{error}. pullpass check takes the same flags")))?;
+        .map_err(|error| CliError::Input(format!("{error}. pullpass check has the same flags")))?;
     let mut report = Report::begin(args.output, About::of(&subject));
     let clock = Arc::new(Timestamp::now);
     let runner = Runner {

@@ -78,7 +78,8 @@ impl Printer {
     }
 }
 
-/// The last line of a check: its failures, or that all is well but for what was not checked, and what may follow then.
+/// The last line of a check: its failures, or that all is well except for what was not checked, and what may follow
+/// then.
 pub(super) fn verdict<S: Step>(findings: &[Finding<S>], unchecked: &[&str], more: &str) -> String {
     let text = failures(findings);
     if !text.is_empty() {
@@ -91,7 +92,7 @@ pub(super) fn verdict<S: Step>(findings: &[Finding<S>], unchecked: &[&str], more
     format!("{GOOD}What was checked is well.{GOOD:#} Not checked: {unchecked}.{more}\n")
 }
 
-/// Each failure with its cures; empty where there is none.
+/// Each failure with its cures; empty if there is none.
 pub(super) fn failures<S: Step>(findings: &[Finding<S>]) -> String {
     let failures = findings
         .iter()

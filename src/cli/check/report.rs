@@ -106,7 +106,7 @@ impl Report {
         Ok(is_well)
     }
 
-    /// The steps that were left out for want of an identity.
+    /// The steps that were skipped because there was no identity.
     fn unchecked(&self) -> Vec<&'static str> {
         if self.about.is_whole {
             return Vec::new();

@@ -34,17 +34,18 @@ pub(in crate::cli) struct AzureFlags {
     /// Trust the certificate authorities in this PEM file too
     #[arg(long, value_name = "FILE", env = "PULLPASS_EXTRA_CA")]
     extra_ca: Option<PathBuf>,
-    /// The Entra authority, where it is not the cloud's own
+    /// The Entra authority, if it is not the cloud's own
     #[arg(long, value_name = "URL", value_parser = url::<AuthorityHost>(), env = "AZURE_AUTHORITY_HOST")]
     authority_host: Option<AuthorityHost>,
-    /// The managed identity endpoint, where it is not Azure's own
+    /// The managed identity endpoint, if it is not Azure's own
     #[arg(long, value_name = "URL", value_parser = url::<ImdsEndpoint>(), env = "AZURE_POD_IDENTITY_AUTHORITY_HOST")]
     imds_endpoint: Option<ImdsEndpoint>,
-    /// What login servers of another cloud end in (an air-gapped one, an Azure Stack): an AcrRegistry with spec.cloud Other may
-    /// name a host there
+    /// The suffix of login servers in another cloud (an air-gapped one, an Azure Stack): an AcrRegistry with spec.cloud
+    /// Other may name a host with this suffix
     #[arg(long, value_name = "SUFFIX", env = "PULLPASS_OTHER_CLOUD_SUFFIX")]
     other_cloud_suffix: Option<CloudSuffix>,
-    /// The Entra authority of that cloud; without it, an AcrRegistry there has a repository-scoped token, or no identity
+    /// The Entra authority of that cloud; without it, AcrRegistries there can use only a repository-scoped token or no
+    /// identity
     #[arg(
         long,
         value_name = "URL",
@@ -53,7 +54,7 @@ pub(in crate::cli) struct AzureFlags {
         env = "PULLPASS_OTHER_CLOUD_AUTHORITY"
     )]
     other_cloud_authority: Option<AuthorityHost>,
-    /// The audience that registries of that cloud take
+    /// The audience that registries of that cloud accept
     #[arg(
         long,
         value_name = "URL",

@@ -28,40 +28,40 @@ pub(in crate::cli) enum Rescue {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(in crate::cli) struct ClusterFlags {
-    /// How often all Pods are looked at and every pull secret is written again, which puts back what was deleted
-    /// or edited and no kubelet has reported yet
+    /// How often the leader checks all Pods and writes every pull secret again, which restores those that were deleted
+    /// or edited without a kubelet's report
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     resync_interval: Duration,
     /// What to do about Pods that were admitted without their pull secret and never started: evict those whose
     /// controller replaces them and does not count that as a failure. It needs the right of the component rescue
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
     rescue: Rescue,
-    /// Carry out what each AcrPullBinding says: namespaces pull as identities of their own. It needs the component bindings
+    /// Serve AcrPullBindings, by which namespaces pull as identities of their own. It needs the component bindings
     #[arg(long, env = "PULLPASS_BINDINGS")]
     bindings: bool,
     /// Keep Reports of openreports.io about the state of workloads, one for each workload. It needs the component reports
     #[arg(long, env = "PULLPASS_REPORTS")]
     reports: bool,
-    /// Labels of every pull secret besides pullpass' own, as policies of a cluster may demand
+    /// Labels that every pull secret gets in addition to pullpass' own, if policies of the cluster require some
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = ChosenEntries::parse_labels, env = "PULLPASS_PULL_SECRET_LABELS")]
     pull_secret_labels: Vec<ChosenEntries>,
-    /// Annotations of every pull secret besides pullpass' own, each on a line of its own or by a flag of its own
+    /// Annotations that every pull secret gets in addition to pullpass' own, one on each line or by each flag
     #[arg(long, value_name = "KEY=VALUE", value_parser = ChosenEntries::parse_annotations, env = "PULLPASS_PULL_SECRET_ANNOTATIONS")]
     pull_secret_annotations: Vec<ChosenEntries>,
     /// The webhook configuration whose caBundle pullpass sets to its own certificate authority, unless --tls-cert is given
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
-    /// How long a new certificate authority is trusted before it signs, and the old one after
+    /// How long a new certificate authority is trusted before it signs, and the old one after it has signed
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
     ca_overlap: Duration,
-    /// How long the emptied credential of a detached registry is kept; shorter than the default is for tests alone, since
-    /// the watch of a replica may be behind for so long
+    /// How long the emptied credential of a detached registry is kept; shorter than the default is only for tests,
+    /// since the watch of a replica may be behind for so long
     #[arg(long, hide = true, value_name = "SECONDS", value_parser = seconds)]
     emptied_interval: Option<Duration>,
 }
 
 impl ClusterFlags {
-    /// What a replica in a cluster is told.
+    /// The settings of a replica in a cluster.
     pub(in crate::cli) fn options(&self, minter: Minter) -> Result<ClusterOptions, CliError> {
         let Self {
             resync_interval,

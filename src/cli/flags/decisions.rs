@@ -37,7 +37,7 @@ pub(in crate::cli) struct DecisionFlags {
         env = "PULLPASS_EXCLUDE_NAMESPACES"
     )]
     pub(in crate::cli) exclude_namespaces: Vec<String>,
-    /// Labels that a namespace must have to be injected, as `kubectl --selector` takes them
+    /// Labels that a namespace must have to be injected, in the syntax of `kubectl --selector`
     #[arg(long, value_name = "SELECTOR", env = "PULLPASS_NAMESPACE_SELECTOR")]
     pub(in crate::cli) namespace_selector: Option<NamespaceSelector>,
     #[command(flatten)]
@@ -150,7 +150,7 @@ impl FromArgMatches for ClusterDecisionFlags {
 pub(in crate::cli) fn mode() -> impl TypedValueParser<Value = Mode> {
     one_of(Mode::ALL, |mode| {
         PossibleValue::new(mode.as_str()).help(match mode {
-            Mode::ClusterWide => "Every namespace but the excluded ones and those labelled `disabled`",
+            Mode::ClusterWide => "Every namespace except the excluded ones and those labelled `disabled`",
             Mode::OptIn => "Only namespaces labelled `enabled`",
         })
     })

@@ -16,7 +16,7 @@ pub(in crate::cli) enum DryRun {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(in crate::cli) struct DryRunFlag {
-    /// Change nothing: say what would be changed (client, and without a value), or have the API server check it (server)
+    /// Change nothing: print what would be changed (client, or no value), or let the API server check it (server)
     #[arg(
         long,
         value_enum,

@@ -38,10 +38,10 @@ pub(in crate::cli) struct IdentityFlags {
     /// Certificate and private key are in this Secret in pullpass' namespace, under this key [default key: certificate.pem]
     #[arg(long, value_name = "SECRET[/KEY]", group = "kind", value_parser = certificate_reference)]
     client_certificate: Option<SecretKeyRef>,
-    /// The application that trusts the service account token of pullpass
+    /// Use the application that trusts the service account token of pullpass
     #[arg(long, group = "kind")]
     workload_identity: bool,
-    /// The identity of the machines that pullpass runs on; the system-assigned one unless another is named
+    /// Use the identity of the machines that pullpass runs on: the system-assigned one, unless you name another
     #[arg(long, group = "kind", conflicts_with = "tenant_id")]
     managed_identity: bool,
     /// The resource ID of a user-assigned managed identity
@@ -52,7 +52,7 @@ pub(in crate::cli) struct IdentityFlags {
         conflicts_with = "client_id"
     )]
     identity_resource_id: Option<String>,
-    /// A repository-scoped token of the registry, or its admin user, by name
+    /// The name of a repository-scoped token of the registry, or of its admin user
     #[arg(long, value_name = "NAME", group = "kind", conflicts_with_all = ["tenant_id", "client_id"], value_parser = user)]
     token_name: Option<String>,
     /// The token's password is in this file; - for standard input. Without it and on a terminal, you are asked for it
@@ -61,8 +61,8 @@ pub(in crate::cli) struct IdentityFlags {
     /// A token's name and password are in this Secret in pullpass' namespace, under the keys username and password
     #[arg(long, value_name = "SECRET", group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
     basic: Option<SecretName>,
-    /// No identity: the registry allows anonymous pull, and Pods get no pull secret for it. In a check, what needs an identity
-    /// is left out
+    /// Use no identity: the registry allows anonymous pull, and Pods get no pull secret for it. A check skips steps
+    /// that need an identity
     #[arg(long, group = "kind", conflicts_with_all = ["tenant_id", "client_id"])]
     anonymous: bool,
 }
@@ -101,7 +101,7 @@ pub(in crate::cli) enum Who {
 }
 
 impl IdentityFlags {
-    /// Who is said to pull; none where no flag says so.
+    /// Who is said to pull; none if no flag says so.
     pub(in crate::cli) fn who(&self) -> Option<Who> {
         let flags = self.clone();
         let (tenant_id, client_id) = (flags.tenant_id, flags.client_id);

@@ -90,7 +90,7 @@ impl KubeFlags {
         self.context.clone().or_else(|| self.read().ok()?.current_context)
     }
 
-    /// The namespace of the context that is used, as kubectl takes it: in a Pod without a kubeconfig, the Pod's.
+    /// The namespace of the context that is used, by kubectl's rules: in a Pod without a kubeconfig, the Pod's.
     pub(in crate::cli) fn context_namespace(&self) -> Option<String> {
         let of_pod = || Some(Config::incluster().ok()?.default_namespace);
         self.namespace_of(self.read(), of_pod)
@@ -192,7 +192,7 @@ pub(in crate::cli) enum Role<'a> {
     View,
     /// It changes that.
     Edit,
-    /// It changes that for a namespace alone.
+    /// It changes that only for a namespace.
     Bind(&'a str),
     /// It changes who may do what in a namespace.
     Owner(&'a str),

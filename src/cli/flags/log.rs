@@ -1,7 +1,7 @@
-//! The operational log: standard error, one line an event. The audit log is another one.
+//! The operational log: standard error, one line an event. The audit log is separate.
 //!
-//! What is logged can be changed while the process runs. Whatever is asked for, libraries never log below `info`: their
-//! traces hold whole requests and headers, and so what nobody may read. The Kubernetes client logs nothing but errors.
+//! The filter can be changed while the process runs. Whatever it says, libraries never log below `info`: their traces
+//! contain whole requests and headers, and so secrets. The Kubernetes client logs only errors.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub(in crate::cli) enum LogFormat {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub(in crate::cli) struct LogFlags {
-    /// How the operational log on standard error looks
+    /// The format of the operational log on standard error
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_LOG_FORMAT")]
     log_format: LogFormat,
     /// What is logged: a level, or directives such as info,pullpass=debug
@@ -41,8 +41,8 @@ pub(in crate::cli) struct LogFlags {
         env = "PULLPASS_LOG"
     )]
     log: String,
-    /// A file with a filter that is used instead of --log for as long as it is there; looked at every
-    /// --reload-interval, so that a mounted volume changes what is logged without a restart
+    /// A file with a filter that replaces --log while the file exists; checked every --reload-interval, so that a
+    /// mounted volume changes the filter without a restart
     #[arg(long, value_name = "FILE", env = "PULLPASS_LOG_FILE")]
     log_file: Option<PathBuf>,
 }

@@ -35,7 +35,7 @@ pub(super) fn page(command: Command) -> String {
     }
     page.push('\n');
     after_help(&mut page, &command);
-    page.push_str("\n`--help` says after any command what is below, `-h` the same in brief.\n");
+    page.push_str("\nAfter any command, `--help` prints what is below, and `-h` a shorter text.\n");
     page.push_str("\n| `--output json` of | is described by |\n|---|---|\n");
     for (command, name) in SCHEMAS {
         let file = format!("schemas/{name}.json");

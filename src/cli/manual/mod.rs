@@ -13,8 +13,8 @@ use crate::cli::output::print;
 
 /// Print the manual, which contains all help texts.
 ///
-/// As a man page it is about the program; with --directory there is one page more for every command. As Markdown it is
-/// one page about everything. Exit code: 0; 1 if a page can't be written; 2 for bad input.
+/// The man page describes the program; with --directory, there is also a page for every command. In Markdown, one page
+/// describes everything. Exit code: 0; 1 if a page can't be written; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ pub(super) struct ManArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
-    /// Write a man page about the program and one about every command into this directory, which exists
+    /// Write a man page about the program and one about every command into this existing directory
     #[arg(long, value_name = "DIR", conflicts_with = "format")]
     directory: Option<PathBuf>,
 }

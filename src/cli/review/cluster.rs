@@ -17,8 +17,8 @@ use crate::view::manifests::Manifests;
 
 const NOT_INSTALLED: &str = "the cluster has no webhook configuration of pullpass: this is what pullpass would do if it were \
                              installed with these flags";
-const NO_INDEX: &str = "the cluster has no AcrIndex, which says what happens to images of registries that are not attached: \
-                        --unattached and --forbidden count, or their defaults";
+const NO_INDEX: &str = "the cluster has no AcrIndex, which has the actions of the rules: --unattached and \
+                        --forbidden apply, or their defaults";
 
 /// What is known of where the Pods would be.
 #[derive(Default)]

@@ -27,7 +27,7 @@ pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<Input>, Cli
             let found = of_directory(path, recursive)?;
             if found.is_empty() {
                 return Err(CliError::Input(format!(
-                    "{} has no .yaml, .yml or .json file: name a file, or look further down with --recursive",
+                    "{} has no .yaml, .yml or .json file: name a file, or read its directories too with --recursive",
                     path.display()
                 )));
             }

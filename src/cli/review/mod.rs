@@ -33,11 +33,12 @@ const MAX_NAMED: usize = 10;
 
 /// Say what the webhook would do with Pods and workloads of files.
 ///
-/// Which registries are attached, and how namespaces are labelled, comes from --manifests, or from a cluster that is named with
-/// --context or another of its flags; without either no registry is attached. Namespaces, ServiceAccounts and AcrPullBindings
-/// beside the Pods count as if they were applied to that. A namespace that is in neither counts as having no labels, and a note
-/// says so. Pod templates are found in every kind; objects that make no Pods are passed over, and counted. Exit code: 0; 1 if
-/// the cluster can't be read; 2 for bad input; 3 if something would be denied.
+/// Registries and the labels of namespaces come from --manifests, or from a cluster that you name with --context or
+/// another flag for the cluster; without either, no registry is attached. Namespaces, ServiceAccounts and
+/// AcrPullBindings in the reviewed files count as if you applied them. A namespace that is found nowhere counts as
+/// having no labels, and a note says so. Pod templates are found in objects of every kind; objects without a Pod
+/// template are skipped, and counted. Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if something
+/// would be denied.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass review -f deployment.yaml --manifests ./cluster\n  pullpass review -f apps/ -R --context production\n  helm template shop ./chart | pullpass review -f - --manifests ./cluster\n  kubectl get deployments -A -o yaml | pullpass review -f - --context production"
@@ -63,7 +64,7 @@ pub(super) struct ReviewArgs {
     output: ReviewOutput,
     #[command(flatten)]
     no_headers: NoHeaders,
-    /// The namespace of objects that name none; absent: that of the cluster's context, or else default
+    /// The namespace of objects that name none; if absent, that of the cluster's context, or else default
     #[arg(short, long, visible_alias = "default-namespace", value_name = "NAME")]
     namespace: Option<String>,
     #[command(flatten)]
@@ -81,7 +82,7 @@ enum ReviewOutput {
     Wide,
     /// The decisions, for scripts
     Json,
-    /// The Pods that come out
+    /// The resulting Pods
     Yaml,
     /// What was reviewed, as kind/name, one a line
     Name,
@@ -192,8 +193,8 @@ fn notes(report: &mut Report, known: &Known, unknown: &BTreeSet<String>, passed_
     }
     for registry in known.manifests.in_other_cloud() {
         report.note(format!(
-            "{} is in another cloud and counts as attached: whether pullpass takes its host depends on \
-             --other-cloud-suffix of `pullpass serve`, which is not known here",
+            "{} is in another cloud and counts as attached: whether pullpass accepts its host depends on \
+             --other-cloud-suffix of `pullpass serve`, which this command does not know",
             described(registry)
         ));
     }

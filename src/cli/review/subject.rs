@@ -104,7 +104,7 @@ pub(super) struct PassedOver {
 }
 
 impl PassedOver {
-    /// What is said of it, if there is anything.
+    /// What is reported about it, if there is anything.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let count: usize = self.plain.values().sum();

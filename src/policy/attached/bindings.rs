@@ -1,4 +1,4 @@
-//! Bindings: registries that are attached in one namespace alone, by an AcrPullBinding there.
+//! Bindings: registries that are attached in only one namespace, by an AcrPullBinding there.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::registry::other_cloud::OtherCloud;
 /// How many bindings of a namespace are served: the oldest. However many its owner creates, a review costs what these do.
 pub const MAX_SERVED: usize = 32;
 
-/// The AcrPullBinding that attaches a registry for its own namespace alone.
+/// The AcrPullBinding that attaches a registry only for its own namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindingOwner {
     /// The namespace.
@@ -81,7 +81,7 @@ impl AttachedRegistry {
             identity,
             fingerprint,
             namespaces_fingerprint: fingerprint::of_namespaces(None),
-            // The admission policies are not told of it, and decide as the webhook does.
+            // The admission policies are not told about it, and decide as the webhook does.
             is_unminted: false,
         })
     }

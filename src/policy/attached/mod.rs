@@ -238,11 +238,12 @@ pub struct TakenDomain<'a> {
     pub by: &'a str,
 }
 
-/// The attached registries, by host. Several may share one: teams with an identity of their own each.
+/// The attached registries, by host. Several may share one host, for example teams with an identity of their own each.
 ///
-/// A host that is a login server is no custom domain of another registry. Any other custom domain is of one login server: that
-/// of the first AcrRegistry by name that names it. Others for the same login
-/// server share it; one for another login server does not get it, so that no credential is sent to a registry that it is not for.
+/// A host that is a login server is never a custom domain of another registry. Any other custom domain belongs to one
+/// login server: that of the first AcrRegistry by name that names it. Other AcrRegistries for the same login server
+/// share it; one for another login server does not get it, so that no credential is sent to a registry for which it is
+/// not meant.
 #[derive(Debug, Clone, Default)]
 pub struct AttachedRegistries {
     /// What is attached in every namespace, where this is about one with bindings: thousands of these share it.

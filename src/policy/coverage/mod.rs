@@ -88,7 +88,7 @@ impl Gap {
                 "admitted before the registry was attached, or while pullpass was unavailable: re-create the Pods (kubectl rollout restart)"
             }
             Self::OtherSecret => {
-                "they name pull secrets that pullpass does not keep: re-create the Pods to get one that it does"
+                "they name pull secrets that pullpass does not manage: re-create the Pods to get one that it does"
             }
             Self::OtherRepository => {
                 "spec.credential.repositories of the AcrRegistry does not list the repository: add it"
@@ -97,7 +97,9 @@ impl Gap {
                 "the registry's name is written with upper-case letters, for which a kubelet finds no credentials: write it in lower case"
             }
             Self::OtherSecretSpelling => {
-                "they may pull by pull secrets that pullpass does not keep; the registry's name is written with upper-case letters, for which a kubelet does not find pullpass' pull secret: write it in lower case before you take the others away"
+                "they may pull with pull secrets that pullpass does not manage; the registry's name is \
+                 written with upper-case letters, for which a kubelet does not find pullpass' pull secret: \
+                 write it in lower case before you remove the others"
             }
             Self::MountableSecrets => {
                 "the Pods' ServiceAccount enforces mountable secrets and does not list the pull secret: add it to the ServiceAccount's imagePullSecrets, then re-create the Pods"
@@ -139,8 +141,8 @@ pub struct CoverageFinding<'a> {
     pub images: Vec<&'a str>,
 }
 
-/// The states of a Pod for the registries of its images; empty where none of them is on ACR. Its ServiceAccount may let it name only
-/// some pull secrets (`mountable`).
+/// The states of a Pod for the registries of its images; empty if none of them is on ACR. Its ServiceAccount may let it
+/// name only some pull secrets (`mountable`).
 pub fn findings<'a>(
     pod: &'a Pod,
     namespace: &'a str,
@@ -223,7 +225,7 @@ fn state_of(gap: Option<Gap>, treatment: Treatment) -> CoverageState {
     }
 }
 
-/// The AcrRegistry that an image's pull depends on, and what is amiss; none where the image is not on ACR.
+/// The AcrRegistry that an image's pull depends on, and what is amiss; none if the image is not on ACR.
 fn look_at<'a>(
     verdict: &Verdict<'a>,
     held: &HashSet<&str>,

@@ -309,7 +309,7 @@ fn every_gap_has_advice_of_its_own() {
         (Gap::Unattached, "attach it"),
         (Gap::Forbidden, "spec.namespaces"),
         (Gap::NotInjected, "kubectl rollout restart"),
-        (Gap::OtherSecret, "pullpass does not keep"),
+        (Gap::OtherSecret, "pullpass does not manage"),
         (Gap::OtherRepository, "spec.credential.repositories"),
         (Gap::Spelling, "lower case"),
     ] {

@@ -27,7 +27,7 @@ pub enum WaitOutcome {
     Unchanged,
     /// It took the pull secret, which is there before the Pod.
     Written,
-    /// It did not answer in time: the decision rests on the caches, or the pull secret may come after the Pod.
+    /// It did not answer in time: the caches decided, or the pull secret may come after the Pod.
     Failed,
 }
 

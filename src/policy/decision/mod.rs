@@ -94,7 +94,7 @@ pub struct Decision<'a> {
     pub images: Vec<JudgedImage<'a>>,
     /// The names of the pull secrets that are added, ordered by registry.
     pub secrets: Vec<&'a str>,
-    /// Who added what is added, or was before the webhook was asked; none where nothing was.
+    /// Who added what is added, or was before the webhook was asked; none if nothing was.
     pub injected_by: Option<Injector>,
     /// The registries whose pull secrets the Pod has after this, whether added now or there before.
     pub demanded: Vec<&'a str>,
@@ -103,7 +103,7 @@ pub struct Decision<'a> {
     pub needing_every_key: Vec<&'a str>,
     /// The rules that were violated.
     pub violations: Vec<Violation<'a>>,
-    /// What the sender of the request is told.
+    /// The message for the sender of the request.
     pub warnings: Vec<String>,
     /// Why the request is refused: one for each rule that refuses it.
     pub denials: Vec<Denial>,
@@ -118,13 +118,13 @@ pub struct Decision<'a> {
 pub struct Denial {
     /// The rule.
     pub rule: Rule,
-    /// What the sender of the request is told.
+    /// The message for the sender of the request.
     pub message: String,
-    /// What an Event says: nothing that the sender wrote, but for a host that was parsed.
+    /// What an Event says: nothing that the sender wrote, except for a host that was parsed.
     pub event: String,
 }
 
-/// What an Event tells the owner of a Pod: nothing that the sender wrote, but for a host that was parsed.
+/// What an Event tells the owner of a Pod: nothing that the sender wrote, except for a host that was parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// What it is about.
@@ -180,7 +180,7 @@ pub struct Violation<'a> {
     pub action: Action,
 }
 
-/// Decides. The labels are absent where the cache does not have the namespace yet.
+/// Decides. The labels are absent if the cache does not have the namespace yet.
 pub fn decide<'a>(
     request: &'a ReviewRequest<'a>,
     registries: &'a AttachedRegistries,

@@ -444,7 +444,7 @@ fn a_pods_label_declines_secrets_and_not_rules() {
             (Rule::Unattached, "otherregistry.azurecr.io/a"),
             (Rule::Forbidden, "teamregistry.azurecr.io/a"),
         ] {
-            // What could be added is not, and nothing is said of it.
+            // What could be added is not, and nothing is reported about it.
             let mut pod = pod(&[image, "MyRegistry.azurecr.io/a", "no reference"]);
             pod["metadata"]["labels"] = json!({"pullpass.dev/inject": "disabled"});
             let always = [("pullpass.dev/always-inject", "true")];
@@ -1029,7 +1029,7 @@ fn only_what_could_change_a_decision_is_wanted_fresher() {
         let fresher = fresher_of(&[image], &registries(), labels, picked);
         assert_eq!(fresher, expected, "{image} {labels:?} {picked:?}");
     }
-    // Labels change nothing where the only registry is for all.
+    // Labels change nothing if the only registry is for all.
     let one: AttachedRegistries =
         std::iter::once(registry("mine", "myregistry.azurecr.io", &json!({}))).collect();
     assert_eq!(fresher_of(&[mine], &one, None, by_mode), (false, false));

@@ -1,5 +1,6 @@
-//! What the API server's own admission policies are told of the `AcrPullBindings`: in which namespace which pull secrets belong
-//! to a host. Each namespace is looked up by its name, so that a Pod costs the same however many have bindings.
+//! What the API server's own admission policies are told about the `AcrPullBindings`: in which namespace which pull
+//! secrets belong to a host. Each namespace is looked up by its name, so that a Pod costs the same however many have
+//! bindings.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What the API server's own admission policies are told of the attached registries, so that they decide as admission
-//! does while no replica answers.
+//! What the API server's own admission policies are told about the attached registries, so that they decide as
+//! admission does while no replica answers.
 
 mod accounts;
 pub mod bindings;
@@ -24,9 +24,9 @@ pub const MAX_LISTED_BYTES: usize = 256 * 1024;
 /// An index, and what had no room in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Index {
-    /// What the admission policies are told.
+    /// What the admission policies know.
     pub spec: AcrIndexSpec,
-    /// The names of the registries that they are not told of: Pods with their images are left to the webhook.
+    /// The names of the registries that they are not told about: Pods with their images are left to the webhook.
     pub left_out: Vec<String>,
 }
 
@@ -48,9 +48,9 @@ pub fn index(registries: &AttachedRegistries, settings: &Settings) -> Index {
     index_within(registries, settings, room)
 }
 
-/// The same with other limits. The registries that take most, be it by their selectors or by their custom domains, are left
-/// out first. What one takes depends on no other, and one that is left out takes nothing of it: however many are attached, as
-/// many as have room are told of.
+/// The same with other limits. The registries that take most, be it by their selectors or by their custom domains, are
+/// left out first. What one takes depends on no other, and one that is left out takes nothing of it: however many are
+/// attached, as many as have room are told about.
 fn index_within(registries: &AttachedRegistries, settings: &Settings, room: Room) -> Index {
     let mut spec = AcrIndexSpec {
         mode: settings.scope.mode().as_str().to_owned(),
@@ -106,9 +106,9 @@ fn tell(
     }
 }
 
-/// Sees to it that no rule is violated by images of the registries without room: the webhook decides. Their login servers are
-/// no strangers', and no namespace is forbidden a host that one of them shares with a registry that is told of. A custom domain
-/// that is of none of these is anybody's, as all hosts are that are not on ACR.
+/// Sees to it that no rule is violated by images of the registries without room: the webhook decides. Their login
+/// servers are no strangers', and no namespace is forbidden a host that one of them shares with a registry that is told
+/// about. A custom domain that is of none of these is anybody's, as all hosts are that are not on ACR.
 fn allow(
     spec: &mut AcrIndexSpec,
     registries: &AttachedRegistries,
@@ -175,9 +175,9 @@ fn listed_size(host: &str) -> usize {
     FIELDS + 2 * host.len()
 }
 
-/// How many bytes a registry takes in the object, about, with what the API server notes of each field. A custom domain counts
-/// even where another registry has it, so that this depends on no other one. With each host there is room for the entry that
-/// stands for registries without room.
+/// How many bytes a registry needs in the object, about, with what the API server notes of each field. A custom domain
+/// counts even where another registry has it, so that this depends on no other one. With each host there is room for
+/// the entry that stands for registries without room.
 fn size(registry: &AttachedRegistry, indexed: &IndexedRegistry) -> usize {
     const FIELDS: usize = 160;
     const FIELDS_OF_HOST: usize = 64;

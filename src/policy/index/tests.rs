@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// The index with another limit of what its registries take.
+/// The index with another limit of what its registries accept.
 fn within(registries: &AttachedRegistries, registries_room: usize) -> Index {
     let room = Room {
         registries: registries_room,

@@ -1,8 +1,8 @@
-//! The state of workloads, as Reports of `openreports.io/v1alpha1`, which tools that show the results of policies read. A pure
-//! function of the workloads.
+//! The state of workloads, as Reports of `openreports.io/v1alpha1`, for tools that show the results of policies. A
+//! pure function of the workloads.
 //!
-//! There is one Report for each workload: named by its UID, owned by it, and so deleted with it. The name has a prefix, since
-//! other tools name their own Reports of the workload by the bare UID.
+//! There is one Report for each workload: named by its UID and owned by it, so that it is deleted with the workload.
+//! The name has a prefix, because other tools name their own Reports of the workload by the bare UID.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,7 @@ impl Outcome {
 /// What Reports depend on beside the workloads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReportContext {
-    /// What is done about images that no attached registry is there for.
+    /// The action for images without an attached registry.
     pub rules: Policy,
     /// The registries that have no pull secrets, by the names of what attaches them.
     pub anonymous: BTreeSet<String>,
@@ -95,7 +95,7 @@ impl Report {
         &self.name
     }
 
-    /// Tells it from every other one: what is the same is not written again.
+    /// Identifies its content: a Report with the same content is not written again.
     pub fn fingerprint(&self) -> String {
         fingerprint::digest_of(&self.object)
     }
@@ -112,7 +112,7 @@ impl Report {
     }
 }
 
-/// The Reports of workloads, one after the other; those of what is uncovered alone, where that is asked for.
+/// The Reports of workloads, one after the other; only those of uncovered Pods, if that is asked for.
 pub fn reports<'a>(
     workloads: &'a Workloads,
     context: &'a ReportContext,

@@ -1,8 +1,8 @@
-//! Who holds the Lease, by the clocks of one machine alone.
+//! Who holds the Lease, by the clocks of only one machine.
 //!
-//! Nobody's clock is compared with another one's. The leader counts from before its last renewal, and stops after 10
-//! seconds; another replica counts from after it first saw that renewal, and waits for 15. So however the clocks on the
-//! wall are set, the one has stopped before the other begins.
+//! No clock is compared with that of another machine. The leader counts from before its last renewal, and stops after
+//! 10 seconds; another replica counts from after it first saw that renewal, and waits for 15. So whatever the wall
+//! clocks are set to, the one has stopped before the other begins.
 
 use std::time::{Duration, Instant};
 

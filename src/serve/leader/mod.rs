@@ -1,4 +1,4 @@
-//! One replica at a time mints, fans out and takes away: the one that holds the Lease.
+//! One replica at a time mints, fans out and deletes: the one that holds the Lease.
 //!
 //! Every write of the Lease names the version that it was decided on, so that of two that are decided at the same time one
 //! is refused, and one that was long on its way can't undo what happened meanwhile.

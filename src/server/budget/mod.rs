@@ -1,10 +1,9 @@
-//! The memory that bodies may take while they arrive, for the whole process.
+//! The memory that bodies may use while they arrive, for the whole process.
 //!
-//! A body reserves what it takes as it arrives, whatever length it announces. Small bodies and large ones
-//! have pools of their own, so that a review of the usual size never waits behind large ones. Where a pool
-//! has no room left, a body that stopped arriving is ended first, of whichever peer; then one of the peer
-//! that holds the most. So no peer keeps room from another one, and a peer that is alone, for instance a
-//! proxy in front of all API servers, may use all of it.
+//! A body reserves memory as it arrives, whatever length it announces. Small and large bodies have separate pools, so
+//! that a review of the usual size never waits for large ones. If a pool is full, a body that stopped arriving is
+//! ended first, whichever peer sends it; then one of the peer that uses the most. So no peer keeps memory from another
+//! one, and if there is only one peer, for example a proxy in front of all API servers, it may use all of it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,17 +18,17 @@ pub(super) const FIRST: usize = 16 << 10;
 /// be sent again.
 const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What bodies may take.
+/// The memory that bodies may use.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
-    /// The largest body, in bytes. The API server takes an object of up to 3 MiB and stores up to 1.5 MiB; an
+    /// The largest body, in bytes. The API server accepts an object of up to 3 MiB and stores up to 1.5 MiB; an
     /// update has both, and JSON needs six bytes for one that is escaped: 27 MiB.
     pub largest: usize,
     /// The largest body that counts as small, in bytes.
     pub small: usize,
-    /// What all small bodies may take together, in bytes.
+    /// The memory that all small bodies may use together, in bytes.
     pub all_small: usize,
-    /// What all other bodies may take together, in bytes. At least two of the largest ones, so that two peers
+    /// The memory that all other bodies may use together, in bytes. At least two of the largest ones, so that two peers
     /// do not exclude each other.
     pub all_large: usize,
     /// How long a body may stop arriving.

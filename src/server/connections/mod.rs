@@ -1,12 +1,14 @@
-//! Which connections are open, and which one ends when there are too many.
+//! Which connections are open, and which one is closed when there are too many.
 //!
-//! A new connection is taken although the limit is reached, and the one of least use ends: one of the peer that
-//! has the most, and of these one that never had a review answered, or else the longest unused. So a client that
-//! opens many connections competes with itself, and API servers reach the port, also where a proxy makes all of
-//! them one peer. Where no peer has many, the least useful one of all ends: a connection that has no review answered
-//! is the first to go for the next one, so that many addresses do not displace those in use. It is spared for its
-//! first second while few others are, so that a client with many addresses does not keep a newcomer from its
-//! first answer, either. The addresses of one network of IPv6 (/64) are one peer: a host can have all of them.
+//! A new connection is accepted even at the limit; then the least useful one is closed. It is one of the peer with the
+//! most connections: first one that never had a review answered, otherwise the one that was unused for the longest
+//! time. So a client that opens many connections competes with itself, and API servers reach the port, even if a proxy
+//! makes all of them one peer.
+//!
+//! If no peer has many, the least useful connection of all is closed. A connection without an answered review goes
+//! first, so that many addresses do not displace connections in use. It stays for its first second while few others
+//! are as new, so that a client with many addresses does not keep a new client from its first answer, either. The
+//! addresses of one IPv6 network (/64) are one peer, because one host can have all of them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -238,8 +240,8 @@ struct OpenConnection {
     used: Instant,
 }
 
-/// Which connection ends for one of `newcomer`; none where none is open. A peer with no more
-/// than `few` connections does not have many.
+/// Which connection ends for one of `newcomer`; none if none is open. A peer with no more than `few` connections does
+/// not have many.
 fn least_useful(newcomer: IpAddr, open: &[OpenConnection], few: usize) -> Option<u64> {
     let mut counts = HashMap::from([(newcomer, 1_usize)]);
     for connection in open {

@@ -1,8 +1,9 @@
-//! Pull secrets that somebody deleted or broke: kubelets tell of them, and they are written again within seconds.
+//! Pull secrets that somebody deleted or broke: kubelets report them, and they are written again within seconds.
 //!
-//! pullpass can't read pull secrets, so it goes by what becomes of them. A kubelet that does not find a pull secret says so
-//! in an Event; one that can't pull says so in another, and in the status of the Pod. Neither is proof: what follows is only
-//! that a Secret is written which the namespace may have and which a Pod there names, and that rarely (see `gate.rs`).
+//! pullpass can't read pull secrets, so it relies on what follows from them. If a kubelet does not find a pull secret,
+//! it reports that in an Event; if it can't pull, it reports that in another Event and in the status of the Pod.
+//! Neither is proof. So the only consequence is that pullpass writes a Secret that the namespace may have and that a
+//! Pod there names, and it does so rarely (see `gate.rs`).
 
 mod gate;
 mod signs;
@@ -44,7 +45,7 @@ pub struct FailedPulls {
 }
 
 impl FailedPulls {
-    /// Nothing failed yet. What is to be written is told to the demand writer.
+    /// The state before any failure. The demand writer learns what to write.
     pub fn new(
         client: Client,
         watches: Arc<Watches>,

@@ -271,7 +271,7 @@ fn first(names: &[String]) -> String {
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Changed {
-    /// Bindings or `ServiceAccounts` alone, which many people may write.
+    /// Only bindings or `ServiceAccounts`, which many people may write.
     Bindings,
     /// The registries, or so much that some changes were missed.
     Registries,
@@ -294,7 +294,7 @@ async fn changed(changes: &mut Receiver<Change>) -> Changed {
     }
 }
 
-/// The same, but for changes of bindings.
+/// The same, except for changes of bindings.
 async fn registries_changed(changes: &mut Receiver<Change>) {
     while changed(changes).await == Changed::Bindings {}
 }

@@ -52,7 +52,7 @@ impl Acceptances {
         self.0.remove(registry);
     }
 
-    /// How long it is until the registry is asked again; none where it is time, or where it never took these inputs.
+    /// How long it is until the registry is asked again; none if it is time, or where it never took these inputs.
     pub(super) fn left(&self, registry: &str, inputs: &str, now: Instant) -> Option<Duration> {
         let known = self.0.get(registry).filter(|known| known.inputs == inputs)?;
         let wait = Jitter::of(&(registry, inputs)).spread(TRIAL_INTERVAL);

@@ -174,8 +174,8 @@ fn absent(namespace: &str, name: &str) -> MintFailure {
 
 fn unannotated(namespace: &str, name: &str, key: &str) -> MintFailure {
     let cause = format!(
-        "ServiceAccount {name} in namespace {namespace} does not say which identity it is: its annotation {key} is not there, \
-         or holds no ID"
+        "ServiceAccount {name} in namespace {namespace} does not name its identity: its annotation {key} is \
+         missing, or has no ID"
     );
     let advice = joined(vec![annotate(namespace, name, key)]);
     failed(

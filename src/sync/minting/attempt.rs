@@ -25,7 +25,7 @@ use crate::sync::minting::refresh::{self, Failures, LastAttempt, RefreshPlan, pl
 /// How many inputs are remembered of a registry for which a service asked to wait.
 const MAX_ASKED: usize = 8;
 
-/// Failures in a row with the same inputs, and what is said of the last one.
+/// Failures in a row with the same inputs, and what is reported about the last one.
 #[derive(Debug, Clone)]
 struct Memory {
     failures: Failures,
@@ -77,7 +77,8 @@ impl Memories {
 fn too_soon() -> MintFailure {
     MintFailure {
         reason: Reason::Throttled,
-        message: "no credential is held, and the last one was minted moments ago: the next one is minted within 30 seconds"
+        message: "there is no credential, and the last one was minted moments ago: the next one is minted \
+                  within 30 seconds"
             .to_owned(),
         retry_after: None,
     }
@@ -265,7 +266,7 @@ impl RegistryController {
             }
             planned @ (RefreshPlan::Mint | RefreshPlan::Wait(_)) => planned,
         };
-        // What is held goes on as it is where the registry takes it once more.
+        // What is held goes on as it is where the registry accepts it once more.
         let kept =
             current.and_then(|(held, seen)| seen.age(held.refreshed_at, clocks).map(|_| Arc::clone(held)));
         let held = held.map(|(held, _)| held);

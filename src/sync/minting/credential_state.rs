@@ -17,8 +17,8 @@ pub(super) struct CredentialState {
     pub(super) held: Option<Arc<HeldCredential>>,
     pub(super) failure: Option<MintFailure>,
     pub(super) next_refresh: Option<Timestamp>,
-    /// Nothing is known yet of the spec and its Secret as they are now: they wait for their turn, or the API server does not
-    /// answer. What is said of the ones before still holds, under their generation.
+    /// Nothing is known yet of the spec and its Secret as they are now: they wait for their turn, or the API server
+    /// does not answer. What is reported about the ones before still holds, under their generation.
     pub(super) is_undecided: bool,
 }
 

@@ -114,7 +114,7 @@ impl Domains {
                 let said = taken.iter().map(|(domain, by)| {
                     format!("{domain} is a host of AcrRegistry {by}, which is for another registry")
                 });
-                let message = with_advice(&abridged(said, MAX_NAMED), Some("take it out of one of them"));
+                let message = with_advice(&abridged(said, MAX_NAMED), Some("remove it from one of them"));
                 ("False", Reason::NameConflict.as_str(), message)
             }
             Self::Unasked(domains) => (

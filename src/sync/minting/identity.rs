@@ -328,8 +328,8 @@ fn inputs(fingerprint: &str, secret_version: Option<&str>) -> String {
     }
 }
 
-/// The version of the identity's Secret that a credential with these inputs was minted from; none where there was no Secret,
-/// or where an earlier release minted it.
+/// The version of the identity's Secret that a credential with these inputs was minted from; none if there was no
+/// Secret, or where an earlier release minted it.
 pub(crate) fn secret_version(inputs: &str) -> Option<Version> {
     let (_, version) = inputs.split_once('/')?;
     Version::parse(Some(version))

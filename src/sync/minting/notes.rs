@@ -1,7 +1,8 @@
-//! What is noted of a minted credential beside itself: the version of its identity's Secret, and to which namespaces it may go.
+//! What is recorded on a minted credential in addition to itself: the version of its identity's Secret, and the
+//! namespaces that may have it.
 //!
-//! A note is applied under a field manager of its own, so that it never writes a credential, and leaves the time at which the
-//! credential was stored as it was: a new leader tells its age by that.
+//! A note is applied by a field manager of its own, so that it never writes a credential, and does not change the time
+//! at which the credential was stored: a new leader derives its age from that time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +51,7 @@ impl Note {
 /// A credential that does not say yet what is to be noted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unnoted {
-    /// Why; none where this process knew the credential as it was before.
+    /// Why; none if this process knew the credential as it was before.
     pub(super) failure: Option<MintFailure>,
     /// In how long that is tried again.
     pub(super) wait: Duration,

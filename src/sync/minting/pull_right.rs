@@ -69,7 +69,7 @@ pub(super) struct Question {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PullAnswer {
     Allowed,
-    /// From which repository it may not pull, and what is said of that.
+    /// From which repository it may not pull, and what is reported about that.
     Denied(String, String),
 }
 
@@ -78,7 +78,7 @@ enum PullAnswer {
 pub(super) struct PullRights(HashMap<String, Asked>);
 
 impl PullRights {
-    /// How long a question has to wait; none where it is to be asked now.
+    /// How long a question has to wait; none if it is to be asked now.
     fn left(&self, question: &Question, now: Instant) -> Option<Duration> {
         let asked = self.0.get(question.registry.name())?;
         let wait = if asked.inputs == question.inputs {
@@ -206,7 +206,7 @@ impl RegistryController {
         })
     }
 
-    /// How long a question has to wait; none where it is to be asked now.
+    /// How long a question has to wait; none if it is to be asked now.
     pub(super) fn question_waits(&self, question: &Question) -> Option<Duration> {
         self.pull_rights().left(question, Instant::now())
     }
@@ -230,7 +230,7 @@ impl RegistryController {
             }
             Err(error) => {
                 let registry = question.registry.name();
-                tracing::debug!(registry, %error, "could not find out what the credential may pull");
+                tracing::debug!(registry, %error, "could not check what the credential may pull");
                 None
             }
         };

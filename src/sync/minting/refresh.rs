@@ -36,7 +36,10 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// How long the next attempt has to wait for them, if it does.
+    /// How long the next attempt has to wait because of the last ones, if at all. If inputs differ, for example
+    /// because a user corrects the spec or its Secret, one attempt may be early: so an edit is tried immediately, but
+    /// edits in a loop are not. An early attempt that failed is not repeated before its turn, and neither are inputs
+    /// that were tried before others.
     pub fn left(&self, now: Instant) -> Option<Duration> {
         let waited = now.saturating_duration_since(self.since);
         self.wait.checked_sub(waited).filter(|left| !left.is_zero())
@@ -187,8 +190,8 @@ pub fn due(held: &HeldCredential, fraction: f64) -> Option<Timestamp> {
     held.refreshed_at.checked_add(wait(held, fraction)?).ok()
 }
 
-/// How old a credential is when it is refreshed. It depends on the length of its life alone, which is known whatever the
-/// clock said of its begin.
+/// How old a credential is when it is refreshed. It depends only on the length of its life, which is known whatever the
+/// clock reported about its begin.
 pub fn wait(held: &HeldCredential, fraction: f64) -> Option<Duration> {
     let life = held
         .expires_at?

@@ -11,8 +11,8 @@ use super::notes::{NO_NAMESPACES, Note, Unnoted};
 use crate::azure::identity::{Application, MintIdentity};
 use crate::policy::attached::AttachedRegistry;
 
-/// What was read last of the Secrets of identities, by AcrRegistry: as hashes under a key that this process alone has, which
-/// say nothing of a value.
+/// What was read last of the Secrets of identities, by AcrRegistry: as hashes under a key that only this process has,
+/// which say nothing of a value.
 #[derive(Debug, Default)]
 pub(super) struct ReadValues {
     key: RandomState,
@@ -72,9 +72,10 @@ fn values_of(app: &Application) -> [&str; 2] {
 }
 
 impl RegistryController {
-    /// Has all that is known of a registry hold for inputs that differ by the version of the Secret alone, and has its credential
-    /// go to the namespaces that the spec lets in now. The credential's own Secret gets the new version, by which
-    /// `pullpass attach` knows that the one that it wrote was read; where that fails, the previous inputs are given back.
+    /// Has all that is known of a registry hold for inputs that differ only by the version of the Secret, and has its
+    /// credential go to the namespaces that the spec lets in now. The credential's own Secret gets the new version, by
+    /// which `pullpass attach` knows that the one that it wrote was read; where that fails, the previous inputs are
+    /// given back.
     pub(super) async fn carry_over(
         &self,
         registry: &AttachedRegistry,

@@ -19,7 +19,7 @@ pub(super) struct Share<'a> {
 }
 
 impl Shares {
-    /// Begins the work on a binding of a namespace; none where enough of it are worked on.
+    /// Begins the work on a binding of a namespace; none if enough of it are worked on.
     pub(super) fn enter(&self, namespace: &str) -> Option<Share<'_>> {
         let mut all = self.lock();
         let count = all.get(namespace).copied().unwrap_or_default();

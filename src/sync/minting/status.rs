@@ -173,7 +173,7 @@ fn health(ready: &Condition) -> Option<&'static str> {
     }
 }
 
-/// What is said of a change that was not tried, where nothing was said before.
+/// What is reported about a change that was not tried, where nothing was said before.
 fn waits() -> ConditionState {
     ConditionState {
         status: "Unknown",
@@ -182,7 +182,7 @@ fn waits() -> ConditionState {
     }
 }
 
-/// What is said of a credential that was not tried on any repository.
+/// What is reported about a credential that was not tried on any repository.
 fn untold() -> ConditionState {
     ConditionState {
         status: "Unknown",
@@ -234,7 +234,9 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
         let cause = if binding_of_key(facts.registry).is_some() {
             format!("the pull secret could not be written: {said}")
         } else {
-            format!("pull secrets could not be written in {count} namespaces, as in {namespace}: {said}")
+            format!(
+                "pull secrets could not be written in {count} namespaces, for example in {namespace}: {said}"
+            )
         };
         (Reason::SecretsRefused, cause)
     } else if tally.conflicts.is_empty() {
@@ -614,7 +616,7 @@ mod tests {
         assert_eq!(second.conditions[1].status, "True");
         assert_eq!(second.namespaces.map(|namespaces| namespaces.served), Some(4));
         let new = told(&AcrRegistryStatus::default(), &Tally::default());
-        assert!(new.namespaces.is_some(), "nothing was told of it before");
+        assert!(new.namespaces.is_some(), "nothing was told about it before");
     }
 
     #[test]
@@ -628,7 +630,7 @@ mod tests {
         let (is_true, reason, message) = distribution(&facts(&credential, &tally));
         assert_eq!((is_true, reason.as_str()), (false, "SecretsRefused"));
         assert!(
-            message.contains("in 104 namespaces, as in apps: denied by policy. What to do: "),
+            message.contains("in 104 namespaces, for example in apps: denied by policy. What to do: "),
             "{message}"
         );
         assert!(message.contains("serviceaccount:own:pullpass"), "{message}");

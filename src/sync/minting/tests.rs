@@ -73,7 +73,7 @@ struct Cluster {
     /// What is in the cluster, its version, and when it was really minted.
     stored: Option<(HeldCredential, u128, i64)>,
     mints: usize,
-    /// When a leader minted last, and of what; none where another one leads since.
+    /// When a leader minted last, and of what; none if another one leads since.
     last_mint: Option<(i64, u32)>,
 }
 

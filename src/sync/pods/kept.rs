@@ -1,8 +1,8 @@
 //! The Pods of the cluster in little memory: what they name, and how many of them name the same.
 //!
-//! A hundred thousand Pods are replicas of some thousand workloads. Pods of one namespace that name the same images and pull
-//! secrets are of one kind, which is kept, and judged, once; a Pod itself costs a few words. It is pure: it is told how a
-//! kind stands.
+//! A hundred thousand Pods are replicas of some thousand workloads. Pods of one namespace that name the same images
+//! and pull secrets are of one kind, which is kept and judged once; a Pod itself needs a few words of memory. This is
+//! pure: others tell it the state of a kind.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -250,8 +250,8 @@ impl KeptPods {
         self.add(&kind.namespace, &standing, pods, u64::wrapping_add);
     }
 
-    /// How many Pods are uncovered, and the groups of which another number is than when this was asked before; nothing where
-    /// all is as it was.
+    /// How many Pods are uncovered, and the groups of which another number is than when this was asked before; nothing
+    /// if all is as it was.
     pub(super) fn take_changes(&mut self) -> Option<(u64, Vec<(UncoveredGroup, u64)>)> {
         if !std::mem::take(&mut self.is_changed) {
             return None;
@@ -286,7 +286,7 @@ impl KeptPods {
         }
     }
 
-    /// Adds Pods that stand so, or takes them away.
+    /// Adds Pods in this state, or removes them.
     fn add(
         &mut self,
         namespace: &Text,
@@ -510,7 +510,7 @@ mod tests {
         assert_eq!(
             (pods, changes.len()),
             (3, 1),
-            "of one alone is another number told"
+            "only of one is another number told"
         );
         assert_eq!(changes.first().map(|(_, pods)| *pods), Some(0));
         assert!(kept.kinds(Some("none")).is_empty());

@@ -1,4 +1,4 @@
-//! A look at Pods, when they change and again and again: what is told of them, and to whom.
+//! A look at Pods, when they change and again and again: what is told about them, and to whom.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl<'a> Look<'a> {
             Event::InitDone => {
                 self.kept.end_list();
                 self.is_listed = true;
-                // Nobody was told of those that were known before.
+                // Nobody was told about those that were known before.
                 self.look_at_kinds(None).await?;
                 self.tell_counts();
                 self.scan_done(self.list_begun).await?;
@@ -126,7 +126,7 @@ impl<'a> Look<'a> {
         self.is_all_changed = true;
     }
 
-    /// Looks at what changed, and tells the states of Pods. Until all are known nothing is told of them.
+    /// Looks at what changed, and tells the states of Pods. Until all are known nothing is told about them.
     pub(super) async fn tell(&mut self) -> Result<(), Gone> {
         if self.is_all_changed && now() >= self.next {
             self.is_all_changed = false;

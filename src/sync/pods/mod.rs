@@ -1,8 +1,8 @@
-//! What running Pods tell: which namespaces need which registries, and which Pods have no pull secret.
+//! Derives from running Pods which namespaces need which registries, and which Pods have no pull secret.
 //!
-//! One watch tells of every Pod, and what is needed of them is kept in little memory (`kept.rs`): to look at them again takes
-//! no list of all Pods. (`sync/reports`, which is off by default, needs more of each, and reads them again.) Nothing of it is
-//! stored, so nothing is lost: a leader that begins reads it again.
+//! One watch delivers every Pod, and the necessary fields are kept in little memory (`kept.rs`), so that checking them
+//! again needs no list of all Pods. (`sync/reports`, which is off by default, needs more of each Pod, and reads them
+//! again.) Nothing of it is stored, so nothing can be lost: a new leader reads it again.
 
 mod kept;
 mod look;
@@ -54,11 +54,11 @@ pub struct PodsController {
     pub scope: Scope,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Who evicts Pods that it would help; nobody, unless it is asked for.
+    /// What evicts Pods for which that helps; `None` unless it is enabled.
     pub rescuer: Option<Rescuer>,
     /// Who has pull secrets written again that kubelets can't pull with.
     pub failed_pulls: FailedPulls,
-    /// How often all Pods are looked at again, in memory.
+    /// How often all Pods are checked again, in memory.
     pub resync_interval: Duration,
 }
 

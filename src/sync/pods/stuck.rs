@@ -12,7 +12,7 @@ const MAX_STUCK: usize = 1_024;
 /// How many bytes of JSON they are at most: a Pod may have a megabyte of images.
 const MAX_STUCK_BYTES: usize = 8 << 20;
 
-/// Those Pods, whole but for what nobody reads, each with its bytes.
+/// Those Pods, whole except for what nobody reads, each with its bytes.
 #[derive(Debug, Default)]
 pub(super) struct StuckPods {
     pods: HashMap<PodKey, (Pod, usize)>,

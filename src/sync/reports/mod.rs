@@ -2,9 +2,10 @@
 //! component `reports` asks for it, and the leader does it: it looks at all Pods every resync interval, and writes what is
 //! another Report than before. All Pods of a look are judged by one state of what else there is, so that no Report mixes two.
 //!
-//! Nothing is remembered from one look to the next: what a Report says is told by a fingerprint in its metadata. The Pods of a
-//! look come one by one out of the API server's own cache, as the beginning of a watch that is dropped then. The watch that
-//! `sync/pods` keeps does not help: a Report needs more of each Pod than that keeps, which every leader would pay for.
+//! Nothing is kept in memory between two intervals: a fingerprint in a Report's metadata identifies its content. The
+//! Pods come one by one from the API server's own cache, as the beginning of a watch that is dropped then. The watch
+//! of `sync/pods` is not enough: a Report needs more of each Pod than that keeps, and every leader would have to keep
+//! it.
 
 mod seen;
 
@@ -38,7 +39,8 @@ use crate::sync::pods::NOT_ENDED;
 use crate::sync::watches::Watches;
 use crate::view::View;
 
-/// How many pairs of a workload and a registry are told of, what they may take, and of how many Pods (docs/operations.md).
+/// How many pairs of a workload and a registry are told about, what they may take, and of how many Pods
+/// (docs/operations.md).
 const BOUNDS: Bounds = Bounds {
     standings: 10_000,
     bytes: 16 << 20,
@@ -63,7 +65,7 @@ pub struct Reporter {
     pub watches: Arc<Watches>,
     /// What decisions depend on.
     pub settings: Settings,
-    /// How often all Pods are looked at.
+    /// How often all Pods are read.
     pub resync_interval: Duration,
 }
 
@@ -110,7 +112,7 @@ impl Reporter {
     /// Logs why there are no Reports; that the kind is not there, once.
     fn tell(&self, error: &CallError, last: Option<Obstacle>) -> Obstacle {
         if error.code() != Some(404) {
-            tracing::warn!(%error, "Reports are not kept up to date; the next look is after the resync interval");
+            tracing::warn!(%error, "Reports are not up to date; the next attempt is after the resync interval");
             return Obstacle::Other;
         }
         if last != Some(Obstacle::NotDefined) {
@@ -132,7 +134,8 @@ impl Reporter {
         if left_out > 0 {
             tracing::warn!(
                 pods = left_out,
-                "there is no room for all workloads: Reports of those that these Pods belong to stay as they are, and none is deleted"
+                "there is no room for all workloads: Reports of the workloads of these Pods stay unchanged, \
+                 and none is deleted"
             );
         }
         let mut writes = Writes::default();
@@ -209,7 +212,7 @@ impl Reporter {
                     Event::Apply(_) | Event::Delete(_) => {}
                 }
             }
-            // A watch does not end. If one did, nobody should delete Reports of Pods that it has not told of.
+            // A watch does not end. If one did, nobody should delete Reports of Pods that it has not told about.
             std::future::pending().await
         })
         .await

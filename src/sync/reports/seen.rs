@@ -201,7 +201,7 @@ mod tests {
         seen.take(&object, "apps", &findings);
     }
 
-    /// The workloads that are told of with the number of their Pods, and the number of Pods that were left out.
+    /// The workloads that are told about with the number of their Pods, and the number of Pods that were left out.
     fn told(seen: Seen) -> (Vec<(String, u64)>, u64) {
         let (workloads, left_out) = seen.into_complete();
         let told = workloads.into_iter();

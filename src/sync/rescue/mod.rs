@@ -40,7 +40,7 @@ struct EvictionCandidate {
     owner: String,
 }
 
-/// What is to be said of an owner whose Pods are evicted no more for a while, on a Pod of it.
+/// What is to be reported about an owner whose Pods are evicted no more for a while, on a Pod of it.
 #[derive(Debug, Clone, PartialEq)]
 struct Notice {
     pod: ObjectReference,
@@ -129,7 +129,7 @@ impl Rescuer {
         }
     }
 
-    /// Evicts whom it is given, and says what is to be said, until it is dropped.
+    /// Evicts the proposed Pods, and reports it, until it is dropped.
     pub async fn run(&self, mut backlog: Backlog) {
         tokio::join!(
             async {

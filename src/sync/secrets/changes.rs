@@ -38,8 +38,8 @@ impl SecretsController {
         }
     }
 
-    /// Pairs that lost their right are swept once more when no replica can be behind any more, which may have written what
-    /// the first deletion was to take away.
+    /// Pairs that lost their right are swept once more when no replica can be behind any more, which may have written
+    /// what the first deletion was to delete.
     pub(super) fn sweep_again(&self, work: &mut Work) {
         let registries = self.watches.view.registries();
         for pair in work.take_lost(now(), self.emptied_interval) {

@@ -18,13 +18,14 @@ const DETACHED_INTERVAL: Duration = Duration::from_mins(10);
 pub struct Tally {
     /// Namespaces that have the credential in use.
     pub served: i64,
-    /// Namespaces in which it could not be written.
+    /// Namespaces in which the pull secret could not be written.
     pub failed: i64,
     /// Namespaces in which a foreign Secret has the name.
     pub conflicts: BTreeSet<String>,
     /// The first namespace in which the API server did not write it for another reason, and what it said.
     pub refusal: Option<(String, String)>,
-    /// This leader has dealt with everything that there was when it began. Until then its predecessor's count says more.
+    /// This leader has handled everything that existed when it began. Until then its predecessor's count is more
+    /// complete.
     pub is_settled: bool,
 }
 

@@ -128,7 +128,7 @@ impl Written {
     }
 }
 
-/// Takes a result out of the counts. A registry of which nothing is left is forgotten.
+/// Removes a result from the counts. A registry of which nothing is left is forgotten.
 fn subtract(counts: &mut HashMap<String, Counts>, pair: &SharedPair, result: &WriteResult) {
     let Some(of_registry) = counts.get_mut(&pair.1) else {
         return;

@@ -151,14 +151,14 @@ impl Manifests {
         others.map(AttachedRegistry::name).collect()
     }
 
-    /// Puts what was read into the view.
+    /// Writes what was read into the view.
     pub fn publish(self, view: &View) {
         let others = self.in_other_cloud();
         if view.other_cloud().suffix.is_none() && !others.is_empty() {
             tracing::warn!(
                 registries = others.join(", "),
-                "these AcrRegistries are in another cloud and count as attached, whatever their hosts; in a cluster, pullpass takes \
-                 none of them without --other-cloud-suffix"
+                "these AcrRegistries are in another cloud and count as attached, whatever their hosts; in a \
+                 cluster, pullpass refuses all of them without --other-cloud-suffix"
             );
         }
         view.set_registries(Arc::unwrap_or_clone(self.registries));
@@ -189,7 +189,7 @@ impl Manifests {
         self.namespaces.get(namespace)
     }
 
-    /// What a Pod of a ServiceAccount may name; none where it may name any pull secret.
+    /// What a Pod of a ServiceAccount may name; none if it may name any pull secret.
     pub fn mountable(&self, namespace: &str, account: &str) -> Option<Arc<Mountable>> {
         self.accounts.of(namespace, account)
     }
@@ -226,7 +226,7 @@ fn bind(
     Ok(here.insert(parsed.name().to_owned(), Arc::new(parsed)).is_some())
 }
 
-/// Keeps a view at what a directory holds, until it is dropped. What can't be read leaves the view as it is.
+/// Keeps a view up to date with a directory, until it is dropped. What can't be read leaves the view unchanged.
 pub async fn follow(directory: &Path, view: &View, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -81,7 +81,7 @@ fn with_head(mut item: Value, head: Option<&(Value, String)>) -> Value {
     item
 }
 
-/// The kind and the name of an object; empty where it has none.
+/// The kind and the name of an object; empty if it has none.
 pub fn kind_and_name(object: &Value) -> (String, String) {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -98,7 +98,7 @@ pub fn kind_and_name(object: &Value) -> (String, String) {
     (head.kind, head.metadata.name)
 }
 
-/// The API group of an object; none where it is of the core group, or has no API version.
+/// The API group of an object; none if it is of the core group, or has no API version.
 pub fn api_group(object: &Value) -> Option<&str> {
     object
         .get("apiVersion")

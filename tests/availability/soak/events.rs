@@ -88,7 +88,8 @@ impl Conductor<'_, '_> {
                 let begun = Instant::now();
                 self.wait()?;
                 self.fleet.wait_for_leader()?;
-                // An API server that starts does not know the index of its policies yet: until then, the webhook injects alone.
+                // An API server that starts does not know the index of its policies yet: until then, only the webhook
+                // injects.
                 wait_until_all_know(self.world, self.setting)?;
                 // Which docs/availability.md has.
                 eprintln!("  after {:?} Pods are injected as the row says", begun.elapsed());

@@ -73,7 +73,7 @@ impl Counts {
     }
 }
 
-/// What was said of attempts that failed, and how often.
+/// What was reported about attempts that failed, and how often.
 pub type Texts = BTreeMap<String, usize>;
 
 pub struct Pods {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The audience that a container registry takes in every cloud.
+/// The audience that a container registry accepts in every cloud.
 ///
 /// Source: Microsoft Learn, "Disable authentication as ARM template".
 pub const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";

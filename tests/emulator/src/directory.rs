@@ -295,7 +295,7 @@ fn concerns(assignment: &RoleAssignment, client_id: &str, registry: &str) -> boo
     assignment.client_id.eq_ignore_ascii_case(client_id) && assignment.registry.eq_ignore_ascii_case(registry)
 }
 
-/// Registry-wide roles act on classic registries alone, repository roles on ABAC registries alone.
+/// Registry-wide roles act only on classic registries, repository roles only on ABAC registries.
 ///
 /// Source: Microsoft Learn, "Microsoft Entra attribute-based access control for repository permissions".
 fn actions(assignment: &RoleAssignment, abac: bool, repository: &str) -> &'static [&'static str] {

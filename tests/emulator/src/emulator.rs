@@ -112,7 +112,7 @@ impl Emulator {
         self.shared.directory().hosts()
     }
 
-    /// `HOST:443:ADDR:PORT` for every host, as pullpass' `--resolve` takes them.
+    /// `HOST:443:ADDR:PORT` for every host, in the form of pullpass' `--resolve`.
     pub fn resolve(&self) -> Vec<String> {
         self.hosts()
             .into_iter()

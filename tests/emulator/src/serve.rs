@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::reply::Reply;
 use crate::shared::Shared;
 
-/// How long a refused `accept`, as for want of file descriptors, is waited out.
+/// How long a refused `accept`, for example because there are no file descriptors, is waited out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs one task for each connection; dropping the future ends them all.

@@ -117,7 +117,7 @@ fn word(text: &str) -> Json {
     Json::Text(text.to_owned())
 }
 
-/// A review that follows from the bytes alone.
+/// A review that follows only from the bytes.
 pub fn review(bytes: &[u8]) -> String {
     let mut source = Source { bytes };
     let style = source.next();

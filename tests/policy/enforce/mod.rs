@@ -98,8 +98,8 @@ fn refusal(said: &Said) -> &str {
 /// A kind of Pod, and one of it.
 type Row = (Pod, Value);
 
-/// A namespace of the rows, and a Pod of every kind in it. The container has the Pod's name, so that what is said of one can
-/// be told from what is said of another.
+/// A namespace of the rows, and a Pod of every kind in it. The container has the Pod's name, so that what is reported
+/// about one can be told from what is reported about another.
 fn rows() -> Vec<(String, crate::rows::Namespace, Vec<Row>)> {
     namespaces()
         .into_iter()
@@ -286,7 +286,7 @@ fn selectors_decide_as_in_the_webhook() -> Test {
         ("a", "exists", None),
         ("none", "notexists", None),
         ("b", "notexists", Some("doesnotexist")),
-        // One of several is enough, and the first by name is told of.
+        // One of several is enough, and the first by name is told about.
         ("b", "shared", None),
         ("none", "shared", Some("a-first")),
         ("none", "free", None),
@@ -476,8 +476,8 @@ fn assert_exempt_by_namespace_or_mirror(cluster: &ControlPlane, spec: &Value) ->
     Ok(())
 }
 
-/// An API server that starts has not read the index yet. What docs/policy.md says of that: it refuses rather than admit what it
-/// can't judge, and that in the namespaces alone that the policy's selector picks.
+/// An API server that starts has not read the index yet. What docs/policy.md says of that: it refuses rather than admit
+/// what it can't judge, and that only in the namespaces that the policy's selector picks.
 #[test]
 fn strangers_are_refused_from_an_api_servers_start_on() -> Test {
     let cluster = enforced(&index())?;
@@ -621,7 +621,7 @@ fn a_webhook_that_comes_later_does_not_evade_the_rules() -> Test {
         })
     })?;
     let said = create(&cluster, &plain);
-    assert!(!said.refused, "it evades the webhook alone: {}", said.text);
+    assert!(!said.refused, "it evades only the webhook: {}", said.text);
 
     cluster.run(&["apply", "--filename", COMPONENT])?;
     let said = wait_for("the policy to refuse", SOON, || {
@@ -634,11 +634,7 @@ fn a_webhook_that_comes_later_does_not_evade_the_rules() -> Test {
         "{}",
         said.text
     );
-    assert_eq!(
-        replica.records_in("none")?.len(),
-        0,
-        "the policy alone refuses it"
-    );
+    assert_eq!(replica.records_in("none")?.len(), 0, "only the policy refuses it");
     // One with an image on ACR is shown to pullpass once more, after the intruder.
     let said = create(&cluster, &with_image("openregistry.azurecr.io/app:1"));
     assert!(said.refused && said.text.contains(by_intruder), "{}", said.text);

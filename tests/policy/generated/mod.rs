@@ -109,7 +109,7 @@ fn generate(seed: u8) -> Result<Vec<Rows>, String> {
         .collect()
 }
 
-/// What is said of the rows, by their names.
+/// What is reported about the rows, by their names.
 #[derive(Default)]
 struct Answers {
     /// The pull secrets of the Pod that would be stored.
@@ -317,7 +317,7 @@ fn refusals(
     Ok(refusals)
 }
 
-/// What is said of a rule, and of which row.
+/// What is reported about a rule, and of which row.
 fn sentences(said: &str) -> impl Iterator<Item = (String, String)> {
     let sentences = said.split("pullpass: spec.").skip(1);
     let sentences = sentences.filter_map(|rest| rest.lines().next());
@@ -353,7 +353,7 @@ fn named_rows(rows: &Rows) -> Vec<(String, Vec<&Image>, Vec<&str>)> {
     pods.chain(changes).collect()
 }
 
-/// Compares what is said of a row, and returns how it differs.
+/// Compares what is reported about a row, and returns how it differs.
 fn compare(
     name: &str,
     images: &[&Image],
@@ -391,7 +391,7 @@ fn compare(
     let of = |answers: &Answers| answers.refusals.get(name).cloned().unwrap_or_default();
     let (webhook, policies) = (of(by_webhook), of(by_policies));
     if webhook != policies {
-        // One that is judged by its host alone may stand before the one that the webhook names.
+        // One that is judged only by its host may stand before the one that the webhook names.
         let by_host = images.iter().any(|image| image.path == Path::Length);
         let is_stricter = webhook.len() <= policies.len();
         assert!(

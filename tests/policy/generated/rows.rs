@@ -177,7 +177,7 @@ pub enum Path {
     Valid,
     /// Of none, for a reason other than the length of a part.
     Malformed,
-    /// Of none, for the length of a part alone.
+    /// Of none, only because of the length of a part.
     Length,
 }
 
@@ -290,7 +290,8 @@ fn image() -> impl Strategy<Value = Image> {
     })
 }
 
-/// A Pod of the rows. Its parts have its name, so that what is said of one can be told from what is said of another.
+/// A Pod of the rows. Its parts have its name, so that what is reported about one can be told from what is reported
+/// about another.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub name: String,

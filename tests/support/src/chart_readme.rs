@@ -11,7 +11,7 @@ use crate::Error;
 const HEAD: &str =
     "<!-- `make generate` writes this page, of Chart.yaml, introduction.md and values.yaml. -->";
 
-/// A key of `values.yaml`, with what is said of it there.
+/// A key of `values.yaml`, with what is reported about it there.
 struct Entry {
     path: Vec<String>,
     comment: String,

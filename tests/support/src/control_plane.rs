@@ -374,8 +374,8 @@ impl ControlPlane {
         &self.client
     }
 
-    /// Makes etcd forget all states but the present one: a watch that goes on from an earlier one has expired, but for
-    /// what the API server itself still remembers.
+    /// Makes etcd forget all states but the present one: a watch that goes on from an earlier one has expired, except
+    /// for what the API server itself still remembers.
     pub fn compact_etcd(&self) -> Result<(), Error> {
         etcd::compact(self.etcd_port)
     }

@@ -35,20 +35,20 @@ pub(super) enum PlanError {
     )]
     Nobody,
     #[error(
-        "a service principal needs {0}: `az ad sp create-for-rbac --name NAME` prints both. They may be left out where \
-         the AcrRegistry is there and has a service principal (and without --dry-run, which asks no cluster)"
+        "a service principal needs {0}: `az ad sp create-for-rbac --name NAME` prints both. You can omit them \
+         if the AcrRegistry exists and has a service principal (and without --dry-run, which asks no cluster)"
     )]
     Principal(&'static str),
     #[error(
-        "AcrRegistry {name} is there for another registry, {host}: choose another name with --name, or detach it first \
+        "AcrRegistry {name} exists for another registry, {host}: choose another name with --name, or detach it first \
          with `pullpass detach {name}`"
     )]
     OtherRegistry { name: String, host: String },
     #[error("--credential-kind AccessToken needs the repositories that it is for: add --repository NAME")]
     NoRepositories,
     #[error(
-        "{0} is in none of Azure's clouds: name the registry by its login server, or, where pullpass was told of another cloud \
-         (--other-cloud-suffix), add --cloud Other. A custom domain is given with --custom-domain"
+        "{0} is in none of Azure's clouds: name the registry by its login server, or, if pullpass has \
+         --other-cloud-suffix, add --cloud Other. Give a custom domain with --custom-domain"
     )]
     OtherCloud(String),
     #[error("{0}")]

@@ -212,7 +212,7 @@ fn attaching_again_changes_what_is_given_and_nothing_else() {
     };
     for (flags, expected) in [
         (vec![], Value::Null),
-        // A new password is in the Secret alone.
+        // A new password is only in the Secret.
         (vec!["--client-secret-file=f"], Value::Null),
         (vec!["--namespaces=stage=prod,team=a"], Value::Null),
         (vec!["--namespaces="], json!({"namespaces": null})),
@@ -306,7 +306,7 @@ fn plans_that_can_not_be_done_say_what_can() {
         (
             vec!["otherregistry", "--name=myregistry"],
             Some(&before),
-            "AcrRegistry myregistry is there for another registry, myregistry.azurecr.io",
+            "AcrRegistry myregistry exists for another registry, myregistry.azurecr.io",
         ),
         (
             vec!["myregistry.azurecr.io", "--cloud=China", "--managed-identity"],
@@ -383,7 +383,7 @@ fn plans_that_can_not_be_done_say_what_can() {
                 "--repository=a",
                 "--credential-kind=RefreshToken",
             ],
-            "--credential-kind AccessToken alone",
+            "only with --credential-kind AccessToken",
         ),
     ] {
         let error = refused(&flags);

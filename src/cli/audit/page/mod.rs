@@ -1,7 +1,7 @@
-//! `pullpass audit --output html`: the findings as one page that needs nothing but itself. A pure function of the findings.
+//! `pullpass audit --output html`: the findings as one self-contained page. A pure function of the findings.
 //!
-//! Everything is written by maud, which escapes text and attributes; styles and script are constants, which a hash in the
-//! page's Content-Security-Policy names, so that a browser runs nothing else and asks nobody for anything.
+//! maud writes everything, and escapes text and attributes. Styles and script are constants, whose hash is in the
+//! page's Content-Security-Policy, so that a browser runs nothing else and makes no request.
 
 mod commands;
 mod problems;

@@ -244,7 +244,7 @@ fn of_group(gap: Gap, host: &str, registry: Option<&str>, workloads: &[(&Standin
             Gap::Forbidden => format!("AcrRegistry {registry_or_host} is not for all namespaces that use it"),
             Gap::NotInjected => format!("Pods lack the pull secret of {registry_or_host}"),
             Gap::OtherSecret => {
-                format!("Pods pull from {host} with pull secrets that pullpass does not keep")
+                format!("Pods pull from {host} with pull secrets that pullpass does not manage")
             }
             Gap::OtherRepository => {
                 format!("The credential of {registry_or_host} is not for all repositories that Pods name")

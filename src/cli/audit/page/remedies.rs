@@ -121,7 +121,7 @@ fn restarts(workloads: &[(&Standing, &Tally)]) -> Vec<Remedy> {
             more => {
                 is_abridged = true;
                 format!(
-                    "restart the first of what runs in namespace {namespace} ({more} more are left out here)"
+                    "restart the first workloads in namespace {namespace} ({more} more are left out here)"
                 )
             }
         };
@@ -159,7 +159,7 @@ fn first<'a>(names: &BTreeSet<&'a str>) -> Vec<&'a str> {
 
 pub(super) fn every_pod() -> Remedy {
     run(
-        "see all Pods, also those that are left out here",
+        "see all Pods, including those that are left out here",
         "pullpass audit --uncovered --output wide",
     )
 }

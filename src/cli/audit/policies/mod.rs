@@ -102,7 +102,7 @@ const ENFORCE: Component = Component {
 /// What is known of a policy.
 #[derive(Debug, Default)]
 struct Found {
-    /// Whether it acts; absent where that can't be read.
+    /// Whether it acts; absent if that can't be read.
     in_force: Option<bool>,
     /// As the API server has it, where it has it and it can be read.
     policy: Option<Value>,
@@ -239,8 +239,8 @@ impl Component {
 }
 
 impl Part {
-    /// Whether the policy acts: it is there, and so is a binding of its name that is for it and has the API server do what it is
-    /// for. Where the binding can't be read that is not known; where the policy alone can't, the binding speaks for it.
+    /// Whether the policy acts: it is there, and so is a binding of its name that is for it and has the API server do
+    /// what it is for. Where the binding can't be read that is not known; if only the policy can't, the binding counts.
     async fn find(&self, client: &Client, kind: &str) -> Found {
         let Some(binding) = read_object(client, &format!("{kind}Binding"), self.name).await else {
             return Found::default();
@@ -271,8 +271,8 @@ impl Part {
     }
 }
 
-/// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; nothing where there is
-/// none. A cluster that does not say so must not be taken for one that allows all.
+/// What pullpass is told to do about images that no attached registry is there for, by the AcrIndex; nothing if there
+/// is none. A cluster that does not say so must not be taken for one that allows all.
 pub(in crate::cli) async fn rules(client: &Client) -> Result<Option<Policy>, CliError> {
     let indexes: Api<AcrIndex> = Api::all(client.clone());
     let index = match call(indexes.get_opt(INDEX)).await {
@@ -289,7 +289,7 @@ pub(in crate::cli) async fn rules(client: &Client) -> Result<Option<Policy>, Cli
     }))
 }
 
-/// An object, if it is there; nothing where that can't be read.
+/// An object, if it is there; nothing if that can't be read.
 async fn read_object(client: &Client, kind: &str, name: &str) -> Option<Option<Value>> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1", kind));
     let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);

@@ -44,8 +44,8 @@ fn is_empty(value: Option<&Value>) -> bool {
     }
 }
 
-/// Whether a selector of namespaces is the one that is shipped, but for the namespaces that are excluded by name: those are the
-/// user's.
+/// Whether a selector of namespaces is the one that is shipped, except for the namespaces that are excluded by name:
+/// those are the user's.
 pub(super) fn selects_the_same(present: Option<&Value>, shipped: Option<&Value>) -> bool {
     let labels =
         |selector: Option<&Value>| selector.and_then(|selector| selector.get("matchLabels")).cloned();

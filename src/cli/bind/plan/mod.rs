@@ -17,7 +17,8 @@ use crate::registry::login_server::{LoginServer, LoginServerError};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum PlanError {
     #[error(
-        "AcrPullBinding {name} in namespace {namespace} is there for another registry, {host}: choose another name with \
+        "AcrPullBinding {name} in namespace {namespace} exists for another registry, {host}: choose another \
+         name with \
          --name, or delete it first with `pullpass unbind {name} --namespace {namespace}`"
     )]
     OtherRegistry {
@@ -28,8 +29,8 @@ pub(super) enum PlanError {
     #[error("--credential-kind AccessToken needs the repositories that it is for: add --repository NAME")]
     NoRepositories,
     #[error(
-        "{0} is in none of Azure's clouds: name the registry by its login server, or, where pullpass was told of another cloud \
-         (--other-cloud-suffix), add --cloud Other"
+        "{0} is in none of Azure's clouds: name the registry by its login server, or, if pullpass has \
+         --other-cloud-suffix, add --cloud Other"
     )]
     OtherCloud(String),
     #[error("{0}")]
@@ -52,7 +53,7 @@ impl From<LoginServerError> for PlanError {
     }
 }
 
-/// Where a binding is, and as whom it pulls.
+/// Where a binding is, and with which identity it pulls.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) namespace: &'a str,
@@ -123,7 +124,7 @@ pub(super) fn plan(
     })
 }
 
-/// The host that the spec names; none where its resource ID says which registry it is.
+/// The host that the spec names; none if its resource ID says which registry it is.
 fn login_server(target: &RegistryTarget, flags: &BindSpecFlags) -> Result<Option<String>, PlanError> {
     match target {
         RegistryTarget::ResourceId(_) => Ok(None),

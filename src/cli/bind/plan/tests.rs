@@ -106,7 +106,7 @@ fn flags_that_do_not_go_together_are_refused() {
     for (flags, says) in [
         (
             &["--repository=app", "--credential-kind=RefreshToken"][..],
-            "--credential-kind AccessToken alone",
+            "only with --credential-kind AccessToken",
         ),
         (&["--create"], "--client-id"),
         (&["--client-id=x"], "--create"),

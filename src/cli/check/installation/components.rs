@@ -33,7 +33,7 @@ pub(super) async fn add(client: &Client, own_namespace: &str, facts: &mut Facts)
     Ok(())
 }
 
-/// What is needed for AcrPullBindings, and whether pullpass is told to carry them out; none where that is not known.
+/// What is needed for AcrPullBindings, and whether pullpass is told to carry them out; none if that is not known.
 async fn add_bindings(
     client: &Client,
     own_namespace: &str,

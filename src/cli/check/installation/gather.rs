@@ -152,7 +152,7 @@ async fn unasked_hosts(
     }
 }
 
-/// What a call brought; a refusal for want of a right is a fact, and anything else ends the check.
+/// What a call brought; a refusal because of a missing right is a fact, and anything else ends the check.
 pub(super) fn known<T>(what: &str, result: Result<T, CallError>) -> Result<Known<T>, CliError> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -455,7 +455,7 @@ async fn answer(client: &Client, namespace: &str) -> Result<Known<Answer>, CliEr
         dry_run: true,
         ..PostParams::default()
     };
-    let failed = |error: &dyn std::fmt::Display| CliError::Failed(format!("no dry run can be made: {error}"));
+    let failed = |error: &dyn std::fmt::Display| CliError::Failed(format!("no dry run is possible: {error}"));
     let request = Request::new(Pod::url_path(&(), Some(namespace)))
         .create(&dry_run, pod.to_string().into_bytes())
         .map_err(|error| failed(&error))?;

@@ -28,14 +28,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct InstallationFlags {
-    /// Say whether pullpass can be installed, before it is
+    /// Check whether pullpass can be installed in the cluster
     #[arg(long, conflicts_with = "registry")]
     pre: bool,
     /// Repeat the checks until all pass, for at most this long
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "registry")]
     wait: Option<Duration>,
-    /// Try a Pod of this namespace, by dry run; absent: of `default`, or else of the first namespace that is injected.
-    /// With a registry: check the AcrPullBinding of this namespace, as its ServiceAccount, or with --in-cluster as pullpass sees it
+    /// Without a registry: try a Pod of this namespace by a dry run; if absent, of `default` or of the first namespace
+    /// that is injected. With a registry: check the AcrPullBinding of this namespace, with the identity of its
+    /// ServiceAccount
     #[arg(short, long, value_name = "NAME", conflicts_with = "pre")]
     pub(super) namespace: Option<String>,
 }

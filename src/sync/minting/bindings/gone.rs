@@ -104,7 +104,8 @@ impl BindingController {
                 self.series.remove(key);
             }
             Err(error) => {
-                tracing::warn!(binding = key, %error, "could not delete what is left of a deleted AcrPullBinding; will retry");
+                tracing::warn!(binding = key, %error, "could not delete the rest of a deleted AcrPullBinding; \
+                                                       will retry");
             }
         }
     }

@@ -239,7 +239,7 @@ impl BindingController {
         Action::requeue(next.max(MIN_REQUEUE_INTERVAL))
     }
 
-    /// Takes the pull secret away that must not be there; says when to try again where that failed.
+    /// Deletes the pull secret that must not be there; says when to try again if that failed.
     async fn withdraw(
         &self,
         object: &AcrPullBinding,

@@ -52,7 +52,7 @@ fn not_injected(namespace: &str) -> MintFailure {
     MintFailure {
         reason: Reason::NamespaceNotInjected,
         message: with_advice(
-            &format!("namespace {namespace} is one that pullpass gives no pull secrets"),
+            &format!("namespace {namespace} gets no pull secrets from pullpass"),
             Some(&format!(
                 "see its labels ({INJECT_LABEL} among them), and --mode, --exclude-namespaces and --namespace-selector of \
                  pullpass"

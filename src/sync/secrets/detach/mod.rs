@@ -1,9 +1,10 @@
-//! What is done about the secrets of a registry that was detached, or that needs no credential any more.
+//! Deletes the Secrets of a registry that was detached, or that no longer needs a credential.
 //!
-//! A replica whose watch is behind may write a pull secret after the leader deleted it, and nobody may list Secrets to find
-//! it. So the credential is emptied first, which keeps every replica that hears of it from writing; then every namespace is
-//! swept, and swept again when no watch can be behind any more; the Secret of the credential is deleted last. As long as
-//! it is there, a new leader knows that there is work left, and how far it is: nothing of that is kept in memory alone.
+//! A replica whose watch is behind may write a pull secret after the leader deleted it, and nobody may list Secrets to
+//! find it. So the leader first empties the credential, which keeps every replica that learns of it from writing. Then
+//! it sweeps every namespace, and sweeps again when no watch can be behind any more. It deletes the Secret of the
+//! credential last: while that exists, a new leader knows that there is work left, and which step is next. No part of
+//! this state is only in memory.
 
 pub(in crate::sync::secrets) mod progress;
 
@@ -129,7 +130,7 @@ impl SecretsController {
         for (name, detached) in lost {
             tracing::info!(
                 registry = name,
-                "somebody deleted what was left of a detached registry's credential; its pull secrets are swept all the same"
+                "somebody deleted the rest of a detached registry's credential; its pull secrets are still swept"
             );
             let was_swept = |namespace| detached.round.is_some() && detached.cleared.contains(namespace);
             for namespace in namespaces {
@@ -169,7 +170,7 @@ impl SecretsController {
                 if before.is_some() {
                     tracing::warn!(
                         registry,
-                        "the credential of a detached registry was emptied again: does something write it?"
+                        "the credential of a detached registry was emptied again: another client may write it"
                     );
                 }
             }
@@ -254,7 +255,7 @@ impl SecretsController {
                 }
                 tracing::info!(
                     registry,
-                    "the registry is detached and what was left of its credential is deleted"
+                    "the registry is detached, and the rest of its credential is deleted"
                 );
                 return Ok(Written::Done);
             }
@@ -290,7 +291,7 @@ impl SecretsController {
     }
 }
 
-/// What was written; none where another write came between.
+/// What was written; none if another write came between.
 fn unless_it_changed<T>(written: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match written {
         Err(error)

@@ -30,9 +30,9 @@ pub(in crate::sync::secrets) enum Round {
     Second,
 }
 
-/// Decides on a registry that is detached. It is pure. `kept_for` is how long this process has known what the Secret holds,
-/// by its monotonic clock: no wall clock is trusted, be it of this machine or of the one that wrote the Secret, so a clock
-/// that jumps deletes nothing early. A process that starts counts from the beginning.
+/// Decides on a registry that is detached. It is pure. `kept_for` is how long this process has known the content of
+/// the Secret, by its monotonic clock: no wall clock is trusted, neither of this machine nor of the one that wrote the
+/// Secret, so a clock that jumps deletes nothing early. A process that starts counts from the beginning.
 pub(in crate::sync::secrets) fn next_step(
     stored: &Stored,
     kept_for: Duration,

@@ -1,8 +1,9 @@
-//! What a leader has swept, told to the next one: which pairs that must have no pull secret are known to have none.
+//! What a leader has swept, recorded for the next one: pairs that must have no pull secret, and are known to have
+//! none.
 //!
-//! For each registry that is the state of the namespaces up to which no deletion is left, a second one included. It says
-//! something of what has not changed since: another label makes a namespace newer, another spec is another mark. So a note
-//! that is old, or lost, costs deletions and nothing else, and one that was true stays true.
+//! For each registry, the note has the state of the namespaces up to which no deletion is pending, including the
+//! second one. It applies only to what has not changed since: another label makes a namespace newer, and another spec
+//! changes the mark. So a note that is old, or lost, only causes more deletions, and a note that was true stays true.
 
 pub(in crate::sync::secrets) mod note;
 

@@ -103,7 +103,7 @@ impl Swept {
         Self(swept.unwrap_or_default().into_iter().flatten().collect())
     }
 
-    /// Writes a note; none where it would be too long.
+    /// Writes a note; none if it would be too long.
     pub(super) fn text(&self, scope: &Scope) -> Option<String> {
         let mut marks: Vec<_> = self.0.iter().collect();
         marks.sort();

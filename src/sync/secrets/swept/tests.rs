@@ -50,7 +50,7 @@ fn a_note_never_goes_past_what_is_left() {
         (Mark(5), Left::From(version(20))),
         (Mark(6), Left::Unknown),
     ];
-    // What was swept before stays swept; nothing is said of versions that are not known.
+    // What was swept before stays swept; nothing is reported about versions that are not known.
     let expected = swept(&[(1, 100), (2, 79), (3, 50), (4, 100), (5, 19)]);
     assert_eq!(before.advance(version(100), left), expected);
     assert_eq!(
@@ -149,7 +149,7 @@ impl Cluster {
             .set_namespaces(listed.into(), now());
     }
 
-    /// Another version of a registry; says what is to be told of it.
+    /// Another version of a registry; says what is to be told about it.
     fn set_registry(&mut self, uid: &str, generation: i64, registry: AttachedRegistry) -> Change {
         let metadata = ObjectMeta {
             uid: Some(uid.to_owned()),
@@ -450,7 +450,7 @@ async fn a_deletion_that_is_refused_for_long_is_left_to_the_next() {
     tokio::time::advance(EMPTIED_INTERVAL).await;
     cluster.tick(&mut work);
     assert_eq!(cluster.delete(&mut work, &refused), ["a-1"]);
-    assert_eq!(work.pending().count(), 0, "it waits after a failure alone");
+    assert_eq!(work.pending().count(), 0, "it waits only after a failure");
     cluster.tick(&mut work);
     assert_eq!(left_to_the_next(&cluster), ["a-1"]);
 }

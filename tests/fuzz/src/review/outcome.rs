@@ -57,8 +57,8 @@ pub(super) fn check(body: &[u8], request: &ReviewRequest<'_>, world: &World, ans
 struct Expected {
     /// The names of the pull secrets that are added, in order.
     missing: BTreeSet<String>,
-    /// A rule denies an image that the Pod did not have before, and neither the Pod nor its namespace is exempt. A Pod's label
-    /// exempts it from injection alone.
+    /// A rule denies an image that the Pod did not have before, and neither the Pod nor its namespace is exempt. A
+    /// Pod's label exempts it only from injection.
     is_denied: bool,
 }
 

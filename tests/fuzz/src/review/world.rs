@@ -56,7 +56,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Settings that depend on the input alone.
+    /// Settings that depend only on the input.
     pub(super) fn of(body: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);

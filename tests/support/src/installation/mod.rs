@@ -124,7 +124,8 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Has the API server ask about Pods of namespaces alone that meet these requirements too, as the chart's value does.
+    /// Has the API server ask only about Pods of namespaces that meet these requirements too, as the chart's value
+    /// does.
     #[must_use]
     pub fn namespace_selector(mut self, expressions: &[Value]) -> Self {
         self.namespace_selector = expressions.to_vec();
@@ -212,7 +213,7 @@ impl<'a> Builder<'a> {
 /// pullpass as a process outside of the cluster, registered with the API server as it is shipped: the configuration of
 /// `manifests/base` with another port and, unless it is for the whole cluster, for the namespaces of this value only.
 ///
-/// Everything ends when this value is dropped, but for its namespaces, which go with the control plane.
+/// Everything ends when this value is dropped, except for its namespaces, which go with the control plane.
 #[derive(Debug)]
 pub struct Installation<'a> {
     // In the order in which they are to be dropped: nobody is asked who is gone.

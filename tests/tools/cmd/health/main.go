@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 )
 
-// verdict is what is said of an object.
+// verdict is what is reported about an object.
 type verdict struct {
 	Name    string `json:"name"`
 	Kstatus string `json:"kstatus"`

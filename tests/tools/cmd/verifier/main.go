@@ -1,5 +1,5 @@
 // Command verifier verifies the signature of an image in a registry, with the credentials of the docker config in the directory
-// DOCKER_CONFIG, and prints the image's digest. It trusts the certificate in the file alone.
+// DOCKER_CONFIG, and prints the image's digest. It trusts only the certificate in the file.
 //
 //   - notation: as the Notary Project's notation does, by its library, which reads the docker config by itself.
 //   - flux: as Flux does, by the code of its source-controller, with a Secret that has that content.
