@@ -191,8 +191,8 @@ async fn a_token_that_no_client_can_send_is_not_a_credential() {
     assert_eq!(
         error.to_string(),
         format!(
-            "no pull token from {HOST}: the token is longer than the 6089 characters of a password that the registry's \
-             front end lets through, so nobody could pull with it. What to do: name fewer repositories in \
+            "no pull token from {HOST}: the token is longer than 6089 characters, which is the longest password that the \
+             registry's front end accepts, so nobody could pull with it. What to do: name fewer repositories in \
              spec.credential.repositories, or use spec.credential.kind RefreshToken"
         )
     );
