@@ -91,11 +91,12 @@ fn registry(name: &str, spec: &Value) -> String {
     .to_string()
 }
 
-fn patch(repositories: usize) -> String {
-    let names: Vec<String> = (0..repositories)
-        .map(|number| format!("team/app{number}"))
-        .collect();
-    json!({"spec": {"credential": {"repositories": names}}}).to_string()
+fn repositories(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("team/app{number}")).collect()
+}
+
+fn patch(count: usize) -> String {
+    json!({"spec": {"credential": {"repositories": repositories(count)}}}).to_string()
 }
 
 /// A cluster with a release of the chart, and a directory as a person has it who upgrades: a checkout, and the values
@@ -122,13 +123,11 @@ impl Release {
         )?;
         release
             .run("kubectl wait --for=condition=Established crd/acrregistries.pullpass.dev --timeout=60s")?;
-        let mut spec = json!({
+        let spec = json!({
             "loginServer": "longlist.azurecr.io",
             "identity": {"managedIdentity": {}},
-            "credential": {"kind": "AccessToken"},
+            "credential": {"kind": "AccessToken", "repositories": repositories(REPOSITORIES)},
         });
-        let names: Value = serde_json::from_str(&patch(REPOSITORIES))?;
-        spec["credential"]["repositories"] = names["spec"]["credential"]["repositories"].clone();
         release.cluster.apply(&registry("longlist", &spec))?;
         for (namespace, name) in [
             ("default", "pullpass-longlist"),
@@ -172,13 +171,16 @@ impl Release {
             .get_json(&["deployment", "pullpass", "--namespace=pullpass-system"])?;
         let container = deployment.pointer("/spec/template/spec/containers/0");
         let container = container.ok_or("there is no container")?;
-        let variables = container["env"].as_array().into_iter().flatten();
+        let variables = container.get("env").and_then(Value::as_array);
         let forbidden = variables
-            .filter(|variable| variable["name"] == "PULLPASS_FORBIDDEN")
-            .map(|variable| variable["value"].clone())
+            .into_iter()
+            .flatten()
+            .filter(|variable| variable.get("name") == Some(&json!("PULLPASS_FORBIDDEN")))
+            .filter_map(|variable| variable.get("value").cloned())
             .collect();
-        let image = container["image"].as_str().unwrap_or_default().to_owned();
-        Ok((image, forbidden, deployment["spec"]["replicas"].clone()))
+        let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
+        let replicas = deployment.pointer("/spec/replicas").cloned().unwrap_or_default();
+        Ok((image.to_owned(), forbidden, replicas))
     }
 
     /// Every policy of the API server's own, and every binding of one.

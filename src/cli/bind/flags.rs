@@ -70,7 +70,7 @@ struct AccountFlags {
     /// The client ID of the identity
     #[arg(long, value_name = "ID", requires = "create", value_parser = client)]
     client_id: Option<String>,
-    /// The identity's Entra tenant: its GUID or one of its domains; if absent, the tenant in pullpass' AZURE_TENANT_ID
+    /// The identity's Entra tenant: its GUID or one of its domains; if absent, the tenant in pullpass' `AZURE_TENANT_ID`
     #[arg(long, value_name = "TENANT", requires = "create", value_parser = tenant)]
     tenant_id: Option<String>,
 }
