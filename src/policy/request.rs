@@ -67,9 +67,9 @@ pub struct ReviewRequest<'a> {
     pub picked: Option<Picked>,
     /// The labels of the namespace are read since that: they are newer than what the selector picked it by.
     pub labels_are_read: bool,
-    /// The pull secrets that the Pod's ServiceAccount lets it name; none where that is any, as far as is known.
+    /// The pull secrets that the Pod's ServiceAccount lets it name; none if it allows all, or is not in the cache.
     pub mountable: Option<Arc<Mountable>>,
-    /// The cache has no ServiceAccount of that name, so that it can't say whether this one enforces mountable secrets.
+    /// The cache has no ServiceAccount of that name, so it is unknown whether it enforces mountable secrets.
     pub account_is_uncached: bool,
 }
 

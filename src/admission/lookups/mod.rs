@@ -1,4 +1,4 @@
-//! What the API server is asked for where the caches may be behind it: the attached registries, one namespace's bindings and
+//! What the API server is asked for if the caches may be behind it: the attached registries, one namespace's bindings and
 //! labels, and a ServiceAccount.
 //!
 //! A watch does not report how far behind it is: the version of a list is that of everything that is stored, and an
@@ -38,7 +38,8 @@ pub(super) const LIST_INTERVAL: Duration = Duration::from_millis(25);
 const INTERVAL_PER_LIST: u64 = 4;
 /// How far apart they begin at most: a review has to have its turn within its wait.
 const MAX_LIST_INTERVAL: Duration = Duration::from_millis(750);
-/// How far apart reads of namespaces, those of `ServiceAccounts`, and lists of bindings, begin at least.
+/// The shortest time between the starts of two reads of namespaces, of two reads of `ServiceAccounts`, and of two lists of
+/// bindings.
 pub(super) const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// How many bindings of a namespace are read at most. Where there are more, a review is answered from the caches.
 const MAX_LISTED_BINDINGS: u32 = 256;
@@ -46,7 +47,7 @@ const MAX_LISTED_BINDINGS: u32 = 256;
 const MAX_BINDINGS_BYTES: usize = 4 << 20;
 /// How many lists of bindings are under way concurrently: what they hold together is bounded also where each takes long.
 const MAX_BINDINGS_LISTS: usize = 4;
-/// How long a ServiceAccount may be: its owner fills its annotations, and what is needed of it takes a few hundred bytes.
+/// The largest ServiceAccount that is read: its owner fills the annotations, and pullpass needs a few hundred bytes of it.
 const MAX_ACCOUNT_BYTES: usize = 64 << 10;
 /// How much the bodies of reviews that wait may take, so that they leave room for those that do not.
 const WAITING_BYTES: usize = 8 << 20;
@@ -63,7 +64,7 @@ pub(super) struct Lookups {
     registries: Turns<(), Arc<AttachedRegistries>>,
     bindings: Turns<String, Arc<[Arc<AttachedRegistry>]>>,
     namespaces: Turns<String, FoundNamespace>,
-    /// Takes no answer that is too long.
+    /// Reads no answer that is too long.
     accounts_client: Client,
     accounts: Turns<(String, String), FoundAccount>,
     room: Semaphore,
@@ -75,7 +76,7 @@ pub(super) struct Lookups {
 
 /// What lists bindings.
 struct BindingLists {
-    /// Takes no answer that is too long.
+    /// Reads no answer that is too long.
     client: Client,
     pace: Arc<Pace>,
     under_way: Arc<Semaphore>,
@@ -115,7 +116,7 @@ impl fmt::Debug for Lookups {
 #[derive(Debug, Clone)]
 pub(super) struct FoundNamespace(pub(super) Option<Labels>);
 
-/// What a ServiceAccount lets its Pods name; nothing where that is any pull secret.
+/// The pull secrets that a ServiceAccount lets its Pods name; none if it allows all.
 #[derive(Debug, Clone)]
 pub(super) struct FoundAccount(pub(super) Option<Arc<Mountable>>);
 
@@ -244,8 +245,8 @@ impl Lookups {
         timeout_at(wait.deadline, answer).await.ok().flatten()
     }
 
-    /// What a ServiceAccount lets its Pods name, as the API server says, or the watch if it tells of the ServiceAccount sooner, as
-    /// it does unless it is stuck; nothing where neither does in time.
+    /// The pull secrets that a ServiceAccount lets its Pods name, from the API server or from the watch, whichever has the
+    /// ServiceAccount first; none if neither has it in time. The watch is first unless it is stuck.
     pub(super) async fn account(
         &self,
         wait: Wait,
@@ -261,7 +262,7 @@ impl Lookups {
                 let (account, view) = (account.to_owned(), Arc::clone(view));
                 let (namespace, failures) = (namespace.to_owned(), Arc::clone(&self.failures));
                 async move {
-                    // The watch may have told of it while others had their turns.
+                    // The watch may have delivered it while other reviews had their turns.
                     if view.knows_account(&namespace, Some(&account)) {
                         return Some(FoundAccount(view.mountable(&namespace, Some(&account))));
                     }

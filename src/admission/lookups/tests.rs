@@ -529,7 +529,7 @@ async fn accounts_read(server: Server, namespaces: usize, behind: Duration) -> (
 async fn new_namespaces_wait_for_the_watch_of_accounts_alone() {
     let behind = READ_INTERVAL * 3;
     let (reads, took) = accounts_read(Server::IsStuck, 50, behind).await;
-    // Only those that had their turn before the watch told of the others.
+    // Only those that had their turn before the watch delivered the others.
     assert!((3..=4).contains(&reads), "{reads}");
     assert_eq!(took, behind);
 }

@@ -1,6 +1,7 @@
-//! Keeps the Reports of `openreports.io/v1alpha1` at the state of workloads, for tools that show the results of policies. The
-//! component `reports` asks for it, and the leader does it: it looks at all Pods every resync interval, and writes what is
-//! another Report than before. All Pods of a look are judged by one state of what else there is, so that no Report mixes two.
+//! Keeps the Reports of `openreports.io/v1alpha1` up to date with the state of workloads, for tools that show the
+//! results of policies. The component `reports` enables this. The leader reads all Pods every resync interval, and
+//! writes the Reports that have changed. It judges all Pods of a look by one state of all other objects, so that no
+//! Report mixes two.
 //!
 //! Nothing is kept in memory between two intervals: a fingerprint in a Report's metadata identifies its content. The
 //! Pods come one by one from the API server's own cache, as the beginning of a watch that is dropped then. The watch
@@ -196,8 +197,8 @@ impl Reporter {
         Ok(known)
     }
 
-    /// Every Pod that has not ended, as it is now, and what else Reports of them depend on. What they were judged by is not kept
-    /// for longer: writing can take minutes.
+    /// Every Pod that has not ended, as it is now, and what else their Reports depend on. The view that they are judged
+    /// by is dropped here: writing can take minutes.
     async fn seen(&self) -> Result<(Seen, ReportContext), CallError> {
         let pods = pods::api(self.client.clone(), None);
         within(READ_TIMEOUT, async {

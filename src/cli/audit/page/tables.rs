@@ -166,7 +166,7 @@ fn selected(findings: &Findings, subject: &Subject) -> Markup {
     html! {
         @if !findings.selector.selects_all() {
             p.note {
-                "Only namespaces with labels that match " (data(&findings.selector.to_string())) " are injected. Pods of others are left alone, with the reason "
+                "pullpass injects Pods in namespaces whose labels match " (data(&findings.selector.to_string())) ", and skips all others with the reason "
                 code { (Exemption::NamespaceNotSelected.as_str()) } ": " code { (labels) } " shows the labels."
             }
         }
