@@ -529,6 +529,18 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "**AcrRegistries** have 768 KiB",
     ),
     (
+        "src/sync/index/mod.rs",
+        "LOOK_INTERVAL: Duration = Duration::from_secs(5);",
+        "docs/policy.md",
+        "the leader looks every 5 seconds",
+    ),
+    (
+        "src/sync/index/mod.rs",
+        "LOOK_INTERVAL: Duration = Duration::from_secs(5);",
+        "docs/operations.md",
+        "created it again. It looks every 5 seconds",
+    ),
+    (
         "src/policy/index/mod.rs",
         "MAX_LISTED_BYTES: usize = 256 * 1024;",
         "docs/operations.md",

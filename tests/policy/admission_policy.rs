@@ -227,7 +227,7 @@ fn the_webhook_demands_and_judges_after_the_policy() -> Test {
     Ok(())
 }
 
-/// `kubectl get acrindex` shows what the leader derives: an edit, be it of a field that was empty, lasts a resync at most.
+/// `kubectl get acrindex` shows what the leader derives: an edit, be it of a field that was empty, lasts seconds.
 #[test]
 fn an_index_that_somebody_edits_is_written_again() -> Test {
     let cluster = cluster()?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{GetParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
@@ -26,6 +26,8 @@ use crate::sync::watches::{Change, Watches};
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 /// How much longer where only `AcrPullBindings` changed, which many people may write: the index can be large.
 const BINDINGS_INTERVAL: Duration = Duration::from_millis(900);
+/// How often it is looked whether the index is still the one that was left: somebody may delete it, and then nothing is refused.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the controller waits after a write that failed.
 const WRITE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
 
@@ -70,14 +72,16 @@ impl IndexController {
         let mut changes = self.watches.changes();
         let mut failures = 0_u32;
         let mut left_out = LeftOut::default();
+        let mut left = None;
         loop {
             let (spec, now_left_out) = self.derive();
             left_out.tell_changes(&now_left_out);
             left_out = now_left_out;
-            let written = self.reconcile(spec).await;
-            let fails = !matches!(written, Ok(Reconciled::Created | Reconciled::Kept));
+            let written = self.reconcile(spec, left.as_deref()).await;
+            let outcome = written.as_ref().ok().map(|written| written.outcome);
+            let fails = !matches!(outcome, Some(Outcome::Created | Outcome::Kept));
             self.metrics.index.set(fails, left_out.counts());
-            if self.written.get() && matches!(written, Ok(Reconciled::Created)) {
+            if self.written.get() && outcome == Some(Outcome::Created) {
                 self.metrics.index.recreated();
                 tracing::warn!(
                     "somebody deleted the AcrIndex, which is written again: without it, admission policies did nothing"
@@ -86,22 +90,50 @@ impl IndexController {
             if written.is_ok() {
                 self.written.set();
             }
-            if fails {
-                if failures == 0 {
-                    tell_failure(&written);
+            match written {
+                Ok(Reconciled { version, .. }) if !fails => {
+                    failures = 0;
+                    left = version;
+                    if self.wait_for_reason(&mut changes, left.as_deref()).await == Some(Changed::Bindings) {
+                        let _ = timeout(BINDINGS_INTERVAL, registries_changed(&mut changes)).await;
+                    }
+                    sleep(WRITE_INTERVAL).await;
                 }
-                failures = failures.saturating_add(1);
-                sleep(WRITE_BACKOFF.delay(failures, None, Jitter::random())).await;
-            } else {
-                failures = 0;
-                // Without a change it is compared all the same, in case somebody edited it.
-                if let Ok(Changed::Bindings) = timeout(self.resync_interval, changed(&mut changes)).await {
-                    let _ = timeout(BINDINGS_INTERVAL, registries_changed(&mut changes)).await;
+                failed => {
+                    if failures == 0 {
+                        tell_failure(&failed);
+                    }
+                    failures = failures.saturating_add(1);
+                    sleep(WRITE_BACKOFF.delay(failures, None, Jitter::random())).await;
                 }
-                sleep(WRITE_INTERVAL).await;
             }
             // What follows reads everything.
             changes = changes.resubscribe();
+        }
+    }
+
+    /// Waits until there is a reason to compare the index: what it is derived from changed, and how; or somebody changed the index
+    /// itself; or it was not compared for long.
+    async fn wait_for_reason(&self, changes: &mut Receiver<Change>, left: Option<&str>) -> Option<Changed> {
+        tokio::select! {
+            what = changed(changes) => Some(what),
+            () = self.replaced(left) => None,
+            () = sleep(self.resync_interval) => None,
+        }
+    }
+
+    /// Waits until the index is another version than this one, or gone. Its metadata is read, out of the API server's own cache.
+    async fn replaced(&self, left: Option<&str>) {
+        let indexes: Api<AcrIndex> = Api::all(self.client.clone());
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            // Without an answer the next look tells.
+            if let Ok(present) = call(indexes.get_metadata_opt_with(INDEX, &GetParams::any())).await {
+                let present = present.and_then(|index| index.metadata.resource_version);
+                if present.as_deref() != left {
+                    return;
+                }
+            }
         }
     }
 
@@ -127,8 +159,9 @@ impl IndexController {
         (spec, left_out)
     }
 
-    /// Writes the index where it is not what it should be. All of its spec is compared, so that what somebody added goes.
-    async fn reconcile(&self, spec: AcrIndexSpec) -> Result<Reconciled, CallError> {
+    /// Writes the index where it is not what it should be. All of its spec is compared, so that what somebody added goes. It was
+    /// left at a version, unless this is the first time.
+    async fn reconcile(&self, spec: AcrIndexSpec, left: Option<&str>) -> Result<Reconciled, CallError> {
         let wanted = AcrIndex::new(INDEX, spec);
         let indexes: Api<AcrIndex> = Api::all(self.client.clone());
         let Some(present) = call(indexes.get_opt(INDEX)).await? else {
@@ -137,14 +170,13 @@ impl IndexController {
                 ..PostParams::default()
             };
             let created = call(indexes.create(&parameters, &wanted)).await?;
-            return Ok(if created.spec == wanted.spec {
-                Reconciled::Created
-            } else {
-                Reconciled::Pruned
-            });
+            return Ok(Reconciled::of(Outcome::Created, &wanted, created));
         };
         if present.spec == wanted.spec {
-            return Ok(Reconciled::Kept);
+            return Ok(Reconciled::of(Outcome::Kept, &wanted, present));
+        }
+        if left.is_some() && left != present.metadata.resource_version.as_deref() {
+            tracing::warn!("somebody edited the AcrIndex, which is written again as pullpass derives it");
         }
         // One that was stuck in a broken connection must not undo what the next leader has written.
         let replace = json!([
@@ -157,17 +189,34 @@ impl IndexController {
             ..PatchParams::default()
         };
         let patched = call(indexes.patch(INDEX, &parameters, &Patch::<AcrIndex>::Json(patch))).await?;
-        Ok(if patched.spec == wanted.spec {
-            Reconciled::Kept
-        } else {
-            Reconciled::Pruned
-        })
+        Ok(Reconciled::of(Outcome::Kept, &wanted, patched))
+    }
+}
+
+/// The result of a comparison, and the version that the index has after it.
+#[derive(Debug, PartialEq, Eq)]
+struct Reconciled {
+    outcome: Outcome,
+    version: Option<String>,
+}
+
+impl Reconciled {
+    /// The outcome where the API server has what was wanted.
+    fn of(outcome: Outcome, wanted: &AcrIndex, present: AcrIndex) -> Self {
+        Self {
+            outcome: if present.spec == wanted.spec {
+                outcome
+            } else {
+                Outcome::Pruned
+            },
+            version: present.metadata.resource_version,
+        }
     }
 }
 
 /// Whether the index was there, which has what it should by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reconciled {
+enum Outcome {
     /// There was none.
     Created,
     /// It was there; its spec may have been replaced.

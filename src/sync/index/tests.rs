@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::logged::Log;
 use crate::policy::attached::AttachedRegistry;
 use crate::policy::mountable::tests::listing;
 use crate::registry::other_cloud::OtherCloud;
@@ -166,15 +167,62 @@ async fn an_index_that_changed_since_is_not_overwritten() {
         excluded_namespaces: vec!["mine".to_owned()],
         ..AcrIndexSpec::default()
     };
-    assert!(controller.reconcile(wanted()).await.is_err());
+    assert!(controller.reconcile(wanted(), None).await.is_err());
     assert_eq!(*kept.lock().unwrap(), present);
     // It is read again before the next attempt.
-    let written = controller.reconcile(wanted()).await;
-    assert_eq!(written.unwrap(), Reconciled::Kept);
+    let written = controller.reconcile(wanted(), None).await;
+    assert_eq!(written.unwrap().outcome, Outcome::Kept);
     assert_eq!(
         kept.lock().unwrap()["spec"]["excludedNamespaces"],
         json!(["mine"])
     );
+}
+
+/// Long before everything is compared.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_somebody_changes_is_back_in_seconds() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(log.clone()));
+    let _logs = tracing::subscriber::set_default(subscriber.finish());
+    let kept: Arc<Mutex<(Option<serde_json::Value>, usize)>> = Arc::default();
+    let metrics = Arc::new(Metrics::new(|| 0));
+    let controller = IndexController {
+        client: keeping(&kept),
+        watches: Arc::new(Watches::new(Arc::new(View::default()))),
+        settings: Settings::default(),
+        resync_interval: Duration::from_hours(1),
+        metrics: Arc::clone(&metrics),
+        written: Arc::default(),
+    };
+    let spec = || {
+        let (index, writes) = &*kept.lock().unwrap();
+        (index.as_ref().map(|index| index["spec"].clone()), *writes)
+    };
+    let seen = async {
+        sleep(Duration::from_secs(1)).await;
+        let (derived, writes) = spec();
+        assert!(derived.is_some() && writes == 1);
+        if let Some(index) = &mut kept.lock().unwrap().0 {
+            index["spec"]["unattached"] = json!("warn");
+            index["metadata"]["resourceVersion"] = json!("of-somebody");
+        }
+        sleep(LOOK_INTERVAL + Duration::from_secs(1)).await;
+        assert_eq!(spec(), (derived.clone(), 2));
+        assert_eq!(log.text().matches("somebody edited the AcrIndex").count(), 1);
+        kept.lock().unwrap().0 = None;
+        sleep(LOOK_INTERVAL + Duration::from_secs(1)).await;
+        assert_eq!(spec(), (derived.clone(), 3));
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("\npullpass_index_recreated_total 1\n"), "{text}");
+        // Looking changes nothing.
+        sleep(Duration::from_mins(10)).await;
+        assert_eq!(spec(), (derived, 3));
+        assert_eq!(log.text().matches("somebody").count(), 2, "{}", log.text());
+    };
+    tokio::select! {
+        () = controller.run() => panic!("it ended"),
+        seen = timeout(Duration::from_hours(1), seen) => seen.unwrap(),
+    }
 }
 
 #[tokio::test(start_paused = true)]
