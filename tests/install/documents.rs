@@ -14,7 +14,7 @@ use crate::render::{
     COMPONENTS, Choice, ROOT, Test, chart, find, helm_binary, kubectl, kustomize, succeeded,
 };
 use crate::same::comparable;
-use crate::selectors::agree;
+use crate::selectors::{agree, enforce_leaves_out};
 
 const INSTALL: &str = "docs/install.md";
 
@@ -83,12 +83,22 @@ pub fn installation(way: &str) -> Result<String, Box<dyn Error>> {
 
 /// A kustomization of an overlay with what a block adds to it.
 fn with_block(overlay: &str, nth: usize) -> Result<Vec<Value>, Box<dyn Error>> {
+    with_block_and(overlay, nth, &[])
+}
+
+/// The same beside components.
+fn with_block_and(overlay: &str, nth: usize, components: &[&str]) -> Result<Vec<Value>, Box<dyn Error>> {
     let mut kustomization: Value = serde_saphyr::from_str(&block(INSTALL, "kubectl", "yaml", nth)?)?;
     let entries = kustomization.as_object_mut().ok_or("the block is no map")?;
-    entries.insert(
-        "resources".to_owned(),
-        json!([format!("../manifests/overlays/{overlay}")]),
-    );
+    let path = |component: &&str| format!("../manifests/components/{component}");
+    let components: Vec<_> = components.iter().map(path).collect();
+    entries.extend([
+        (
+            "resources".to_owned(),
+            json!([format!("../manifests/overlays/{overlay}")]),
+        ),
+        ("components".to_owned(), json!(components)),
+    ]);
     kustomize(&kustomization)
 }
 
@@ -187,8 +197,10 @@ fn the_documented_patches_change_only_what_they_name() -> Test {
 #[test]
 fn the_patches_exclude_namespaces_on_both_sides() -> Test {
     for overlay in ["cluster-wide", "opt-in"] {
-        let objects = with_block(overlay, 2)?;
+        agree(&with_block(overlay, 2)?)?;
+        let objects = with_block_and(overlay, 2, &["enforce"])?;
         agree(&objects)?;
+        enforce_leaves_out(&objects, &["tests", "more"])?;
         let deployment = find(&objects, "Deployment", "pullpass")?;
         let excluded = json!({"name": "PULLPASS_EXCLUDE_NAMESPACES", "value": "tests,more"});
         let env = deployment.pointer("/spec/template/spec/containers/0/env");

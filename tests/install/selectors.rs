@@ -140,6 +140,27 @@ pub fn agree(objects: &[Value]) -> Test {
     Ok(())
 }
 
+/// The policies of `enforce` are not for namespaces that are excluded by these names: one that an API server can't evaluate yet
+/// refuses every Pod that it is for.
+pub fn enforce_leaves_out(objects: &[Value], excluded: &[&str]) -> Test {
+    for name in ["pullpass-enforce", "pullpass-warn"] {
+        let policy = find(objects, "ValidatingAdmissionPolicy", name)?;
+        let constraints = policy.pointer("/spec/matchConstraints");
+        let constraints = constraints.ok_or("there are no constraints")?;
+        let shipped = ["kube-system", "kube-public", "kube-node-lease", "pullpass-system"];
+        for namespace in NAMESPACES.iter().chain(excluded) {
+            let labels = [("kubernetes.io/metadata.name".to_owned(), (*namespace).to_owned())];
+            let is_excluded = shipped.contains(namespace) || excluded.contains(namespace);
+            assert_eq!(
+                selects(constraints, &labels.into())?,
+                !is_excluded,
+                "{name} {namespace}"
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_overlays_ask_about_the_namespaces_that_are_injected() -> Test {
     for overlay in ["cluster-wide", "opt-in"] {
@@ -158,6 +179,15 @@ fn the_chart_asks_about_no_namespace_that_it_excludes() -> Test {
         agree(&chart(
             &json!({"mode": mode, "excludeNamespaces": ["tests", "more"]}),
         )?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_charts_enforce_sees_no_namespace_that_it_excludes() -> Test {
+    for excluded in [&[][..], &["tests", "more"]] {
+        let values = json!({"excludeNamespaces": excluded, "enforce": {"enabled": true}});
+        enforce_leaves_out(&chart(&values)?, excluded)?;
     }
     Ok(())
 }
