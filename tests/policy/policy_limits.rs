@@ -79,17 +79,22 @@ fn many_registries_of_one_host_fit_the_budget() -> Test {
 /// The longest text that --namespace-selector takes has this many requirements, or values, at most.
 const LONGEST: usize = 2_048;
 
-#[test]
-fn the_longest_namespace_selector_fits_the_budget() -> Test {
+/// An index with a namespace selector that has as many of both: of the namespaces whose label `team` is a small number none is
+/// selected.
+pub fn with_longest_selector(mut index: Value) -> Value {
     let absent = |number| json!({"key": format!("a{number}"), "operator": "DoesNotExist"});
     let values: Vec<_> = (0..LONGEST).map(|number| number.to_string()).collect();
     let mut selector: Vec<_> = (0..LONGEST).map(absent).collect();
     selector.push(json!({"key": "team", "operator": "NotIn", "values": values}));
-    let mut index = large_index(&["one.azurecr.io"]);
     if let Some(spec) = index.as_object_mut() {
         spec.insert("namespaceSelector".to_owned(), json!(selector));
     }
-    let cluster = with_index(&index)?;
+    index
+}
+
+#[test]
+fn the_longest_namespace_selector_fits_the_budget() -> Test {
+    let cluster = with_index(&with_longest_selector(large_index(&["one.azurecr.io"])))?;
     for (name, team) in [("selected", "a"), ("unselected", "1")] {
         let labels = json!({"team": team, "pullpass.dev/always-inject": "true"});
         namespace(&cluster, name, &labels)?;

@@ -154,8 +154,6 @@ pub fn wait_for_index(cluster: &ControlPlane, registries: &[&str]) -> Test {
 pub fn with_written_index(index: &Value) -> Result<ControlPlane, Box<dyn Error>> {
     let cluster = cluster()?;
     cluster.run(&["apply", "--server-side", "--filename", DEFINITIONS])?;
-    let definition = "crd/acrindexes.pullpass.dev";
-    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", definition])?;
     let index = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrIndex", "metadata": {"name": "pullpass"}, "spec": index,
     });

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{
     STRANGE, create, enforced, index, is_of_version, pod, refusal, send, set_rules, wait_for_action,
 };
-use crate::world::{Test, text};
+use crate::policy_limits::with_longest_selector;
+use crate::world::{Test, namespace, text};
 
 /// A Pod with a container for each image.
 pub(super) fn containers(images: Vec<String>) -> String {
@@ -146,6 +147,36 @@ fn large_pods_fit_the_budget() -> Test {
     let strangers = (0..1_000).map(|number| format!("stranger{number}.azurecr.io/team/app:1"));
     let said = create(&cluster, &containers(strangers.collect()));
     assert!(refusal(&said).contains("(rule: unattached)"), "{}", said.text);
+    Ok(())
+}
+
+/// Beside 2,000 registries and as many images as a Pod can have.
+#[test]
+fn the_longest_namespace_selector_fits_the_budget() -> Test {
+    let cluster = enforced(&with_longest_selector(many_registries()))?;
+    namespace(&cluster, "unselected", &json!({"team": "1"}))?;
+    let registries = many_names();
+    let images = registries.iter().take(1_000);
+    let images: Vec<_> = images
+        .map(|name| format!("{name}.azurecr.io/team/app:1"))
+        .collect();
+    let strange = containers([images.clone(), vec![STRANGE.to_owned()]].concat());
+    let unselected = strange.replace(r#""namespace":"none""#, r#""namespace":"unselected""#);
+    assert_ne!(unselected, strange);
+    for (pod, rule) in [
+        (containers(images), ""),
+        (strange, "unattached"),
+        (unselected, ""),
+    ] {
+        let said = create(&cluster, &pod);
+        let is_by_rule = refusal(&said).contains(&format!("(rule: {rule})"));
+        assert_eq!(
+            (said.refused, is_by_rule),
+            (!rule.is_empty(), !rule.is_empty()),
+            "{}",
+            said.text
+        );
+    }
     Ok(())
 }
 
