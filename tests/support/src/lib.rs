@@ -20,6 +20,7 @@ mod api_client;
 mod azure;
 mod binaries;
 mod browser;
+mod cgroups;
 mod chart_readme;
 mod control_plane;
 mod error;

@@ -4,19 +4,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::azure::Azure;
 use crate::binaries::{Unavailable, build};
+use crate::cgroups::Cgroups;
 use crate::control_plane::ControlPlane;
 use crate::error::Error;
 use crate::files::write;
 use crate::image::{self, Content};
 use crate::kernel_namespace::KernelNamespace;
-use crate::process::{Supervised, own_group, tail};
+use crate::process::{Supervised, tail};
 use crate::scratch::Scratch;
 use crate::wait::{free_port, wait_for};
 
@@ -26,26 +27,9 @@ const READY: Duration = Duration::from_mins(1);
 /// Only bounds the wait for what has been killed.
 const END: Duration = Duration::from_secs(30);
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../node");
-const CGROUPS: &str = "/sys/fs/cgroup";
-/// What all Pods together may use.
-const MEMORY_BYTES: &str = "4294967296";
-const PROCESSES: &str = "2000";
 const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where the node has file systems of its own, and so can't see what the machine has there.
 const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
-
-/// Waits for the pipe to close, then removes the cgroups, which are busy until the last process in them is gone.
-const GUARD: &str = r#"
-read -r _line
-tries=0
-while [ "$tries" -lt 300 ]; do
-  left=$(find /sys/fs/cgroup -maxdepth 2 -type d -name "$1")
-  [ -n "$left" ] || exit 0
-  find $left -depth -type d -exec rmdir {} + 2>/dev/null
-  tries=$((tries + 1))
-  sleep 0.1
-done
-"#;
 
 /// A node of a [`ControlPlane`] on which Pods run, and whose container runtime reaches the registries of an [`Azure`]
 /// and nothing else.
@@ -103,7 +87,7 @@ impl Node {
             }
         }
         let cgroups = Cgroups::new(state)?;
-        write_files(control_plane, azure, &binaries, state, &cgroups.name)?;
+        write_files(control_plane, azure, &binaries, state, cgroups.name())?;
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
@@ -154,7 +138,7 @@ impl Node {
 
     /// The name of the cgroup, in every hierarchy, that holds the Pods.
     pub fn cgroup(&self) -> &str {
-        &self.cgroups.name
+        self.cgroups.name()
     }
 
     /// The process that ends with the node, and the node with it; its children are in the node's PID namespace.
@@ -380,84 +364,6 @@ BinaryName = "{binaries}/runc"
 SystemdCgroup = false
 "#
     )
-}
-
-/// A cgroup in every hierarchy, below which the kubelet makes those of its Pods.
-#[derive(Debug)]
-struct Cgroups {
-    name: String,
-    guard: Child,
-}
-
-impl Cgroups {
-    fn new(state: &Path) -> Result<Self, Error> {
-        let unique = state.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("pullpass-node-{}", unique.trim_start_matches("pullpass-"));
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", GUARD, "cgroup-guard", &name])
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let guard = own_group(&mut command)
-            .spawn()
-            .map_err(Error::io("starting the guard of the cgroups"))?;
-        let cgroups = Self { name, guard };
-        if Path::new(CGROUPS).join("cgroup.controllers").exists() {
-            cgroups.make_v2(Path::new(CGROUPS))?;
-        } else {
-            cgroups.make_v1(Path::new(CGROUPS))?;
-        }
-        Ok(cgroups)
-    }
-
-    fn make_v2(&self, root: &Path) -> Result<(), Error> {
-        let group = self.make(root)?;
-        set(&group.join("memory.max"), MEMORY_BYTES)?;
-        set(&group.join("pids.max"), PROCESSES)
-    }
-
-    fn make_v1(&self, root: &Path) -> Result<(), Error> {
-        let reading = || format!("reading {}", root.display());
-        for entry in fs::read_dir(root).map_err(Error::io(reading()))? {
-            let hierarchy = entry.map_err(Error::io(reading()))?.path();
-            // Beside those of version 1 there may be one of version 2, which has none of the controllers then.
-            if hierarchy.is_dir() && !hierarchy.join("cgroup.controllers").exists() {
-                self.make(&hierarchy)?;
-            }
-        }
-        // A new cpuset has neither processors nor memory.
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let parent = root.join("cpuset").join(file);
-            let value =
-                fs::read_to_string(&parent).map_err(Error::io(format!("reading {}", parent.display())))?;
-            set(&root.join("cpuset").join(&self.name).join(file), value.trim())?;
-        }
-        let limit = |hierarchy: &str, file: &str, value: &str| {
-            set(&root.join(hierarchy).join(&self.name).join(file), value)
-        };
-        limit("memory", "memory.limit_in_bytes", MEMORY_BYTES)?;
-        limit("pids", "pids.max", PROCESSES)
-    }
-
-    fn make(&self, hierarchy: &Path) -> Result<PathBuf, Error> {
-        let group = hierarchy.join(&self.name);
-        fs::create_dir(&group).map_err(Error::io(format!("making the cgroup {}", group.display())))?;
-        Ok(group)
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        // Nothing can be done about a guard that can't be waited for, and it ends by itself.
-        let _ = self.guard.wait();
-    }
-}
-
-fn set(file: &Path, value: &str) -> Result<(), Error> {
-    fs::write(file, value).map_err(Error::io(format!("writing {value} to {}", file.display())))
 }
 
 #[cfg(test)]
