@@ -173,8 +173,11 @@ impl SecretsController {
                     } else if might_before || now.is_none() && before.is_none() {
                         left_out += usize::from(!work.sweep_in_doubt(pair));
                     } else if before.is_none() && was_minted && !self.is_swept(work, &pair) {
-                        self.lose(work, &pair);
-                        work.sweep(pair);
+                        if work.sweep_in_doubt(Arc::clone(&pair)) {
+                            self.lose(work, &pair);
+                        } else {
+                            work.leave_out(name);
+                        }
                     }
                 }
             }

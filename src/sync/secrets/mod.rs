@@ -3,6 +3,7 @@
 //! Work is a set of (namespace, registry) pairs to look at; what is done about a pair is decided when its turn comes,
 //! from what is known then. So events may be lost, repeated or come in any order.
 
+mod absent;
 mod changes;
 mod detach;
 mod step;
@@ -167,6 +168,8 @@ impl SecretsController {
                 self.registry_changed(work, &registries, &name);
             }
         }
+        // Whatever is left of those that are attached is found below.
+        work.left_out.retain(|name| !registries.is_attached(name));
         for namespace in view.namespaces() {
             let labels = view.labels(&namespace);
             for registry in registries.all() {
@@ -185,10 +188,11 @@ impl SecretsController {
                         work.enqueue_deletion(pair);
                     }
                     Step::Delete if self.is_swept(work, &pair) => {}
-                    Step::Delete => {
+                    Step::Delete if work.sweep_in_doubt(Arc::clone(&pair)) => {
                         self.may_have_lost(work, &pair);
-                        work.sweep(pair);
                     }
+                    // The next look finds it again.
+                    Step::Delete => work.leave_out(registry.name()),
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::absent::Absent;
 use super::detach::progress::Detached;
 use super::swept::note::Swept;
 use super::written::Written;
@@ -15,7 +16,8 @@ use crate::sync::pair::SharedPair;
 use crate::sync::pull_secret::WriteError;
 use crate::sync::unwritten_events::UnwrittenSender;
 
-/// How many pairs may wait for the sweep before those are left out that most likely have no pull secret.
+/// How many pairs may wait for the sweep before those are left out that most likely have no pull secret: a leader that nobody told
+/// anything has millions to sweep in a large cluster.
 const MAX_SWEPT_IN_DOUBT: usize = 50_000;
 /// After which time a leader tells what it counts in any case, also where it could not look at all Pods.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -45,7 +47,7 @@ pub(super) struct Work {
     pub(super) is_detached: bool,
     /// Of registries that are attached: the namespaces whose pull secret is known to be gone, until the registry's selector
     /// or the namespace's labels change.
-    absent: HashMap<String, HashSet<String>>,
+    absent: Absent,
     /// The registries as they were last looked at: what changed is told by them.
     pub(super) looked_at: HashMap<String, AttachedRegistry>,
     /// The custom domains that they had; nothing of those without any.
@@ -100,7 +102,7 @@ impl Work {
             undeleted: HashSet::new(),
             detached: HashMap::new(),
             is_detached: false,
-            absent: HashMap::new(),
+            absent: Absent::default(),
             looked_at: HashMap::new(),
             domains: HashMap::new(),
             sweep: VecDeque::new(),
@@ -190,14 +192,21 @@ impl Work {
         }
     }
 
-    /// The same for a pair of a registry that most likely never had a pull secret anywhere, unless too many wait already: who
-    /// attaches registries under ever new names must not fill the memory. Says whether it is looked at.
+    /// The same for a pair that most likely has no pull secret, unless too many wait already: neither a large cluster nor who
+    /// attaches registries under ever new names must fill the memory. Says whether it is looked at.
     pub(super) fn sweep_in_doubt(&mut self, pair: SharedPair) -> bool {
-        let has_room = self.to_sweep.len() < MAX_SWEPT_IN_DOUBT;
+        let has_room = self.to_sweep.len() < MAX_SWEPT_IN_DOUBT || self.to_sweep.contains(&pair);
         if has_room {
             self.sweep(pair);
         }
         has_room
+    }
+
+    /// Remembers that some pairs of a registry are left out.
+    pub(super) fn leave_out(&mut self, registry: &str) {
+        if !self.left_out.contains(registry) {
+            self.left_out.insert(registry.to_owned());
+        }
     }
 
     /// Looks at a pair when there is time for it, before all others of that kind.
@@ -269,20 +278,18 @@ impl Work {
         if self.queued.contains(pair) {
             return;
         }
-        let (namespace, registry) = &**pair;
         if is_attached {
-            let absent = self.absent.entry(registry.clone()).or_default();
-            absent.insert(namespace.clone());
+            self.absent.insert(pair);
         }
+        let (namespace, registry) = &**pair;
         if let Some(detached) = self.detached.get_mut(registry) {
             detached.cleared.insert(namespace.clone());
         }
     }
 
     /// Remembers that a namespace has no pull secret, since it came just now.
-    pub(super) fn is_new(&mut self, (namespace, registry): &(String, String)) {
-        let absent = self.absent.entry(registry.clone()).or_default();
-        absent.insert(namespace.clone());
+    pub(super) fn is_new(&mut self, pair: &SharedPair) {
+        self.absent.insert(pair);
     }
 
     /// Whether a namespace is known to have no pull secret of an attached registry. Where a Pod names it, a replica that has
@@ -292,16 +299,13 @@ impl Work {
     }
 
     /// Whether a pull secret was deleted, or is not ours, and was not written here since.
-    pub(super) fn is_known_absent(&self, (namespace, registry): &(String, String)) -> bool {
-        let known = self.absent.get(registry);
-        known.is_some_and(|known| known.contains(namespace))
+    pub(super) fn is_known_absent(&self, pair: &SharedPair) -> bool {
+        self.absent.contains(pair)
     }
 
     /// Forgets that a pair is known to be absent: it may be written now, or was.
-    pub(super) fn may_be_present(&mut self, (namespace, registry): &(String, String)) {
-        if let Some(known) = self.absent.get_mut(registry) {
-            known.remove(namespace);
-        }
+    pub(super) fn may_be_present(&mut self, pair: &SharedPair) {
+        self.absent.remove(pair);
     }
 
     /// Forgets all that is known to be absent, as changes were missed.
@@ -389,7 +393,7 @@ impl Work {
 
     /// Forgets what is known of a registry that is not attached any more.
     pub(super) fn forget_absent(&mut self, registry: &str) {
-        self.absent.remove(registry);
+        self.absent.forget_registry(registry);
     }
 
     /// Forgets which pairs of a registry lost their right: every pair of it does.
@@ -409,9 +413,9 @@ impl Work {
         self.undeleted.retain(|pair| exists(&pair.0));
         self.lost.retain(|pair, _| exists(&pair.0));
         self.rewrites.retain(|pair| exists(&pair.0));
-        let cleared = self.detached.values_mut().map(|detached| &mut detached.cleared);
-        for known in self.absent.values_mut().chain(cleared) {
-            known.retain(|namespace| exists(namespace));
+        self.absent.keep_namespaces(&exists);
+        for detached in self.detached.values_mut() {
+            detached.cleared.retain(|namespace| exists(namespace));
         }
     }
 }

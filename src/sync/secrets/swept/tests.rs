@@ -483,3 +483,25 @@ async fn many_pairs_that_wait_put_a_note_off_and_no_more() {
         assert_eq!(work.swept != before, is_noted, "{most}");
     }
 }
+
+/// A leader that nobody told anything, in a cluster with many namespaces.
+#[tokio::test(start_paused = true)]
+async fn many_pairs_are_swept_part_by_part() {
+    let mut cluster = Cluster::new();
+    for number in 3..60_003 {
+        cluster.set_namespace(&format!("b-{number}"), "b");
+    }
+    let mut work = cluster.next_leader();
+    assert_eq!(work.sweep.len(), 50_000, "it fills no memory");
+    let mut swept = cluster.deletes(&mut work).await;
+    assert_eq!(swept.len(), 2 * 50_000, "each twice");
+    let left = left_to_the_next(&cluster).len();
+    assert_eq!(left, 50_000, "nothing is noted while some are left out");
+    cluster.controller.look_at_everything(&mut work);
+    assert_eq!(work.sweep.len(), 10_002);
+    swept.extend(cluster.deletes(&mut work).await);
+    swept.sort();
+    swept.dedup();
+    assert_eq!(swept.len(), 60_002);
+    assert_eq!(left_to_the_next(&cluster), [""; 0]);
+}
