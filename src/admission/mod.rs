@@ -346,7 +346,7 @@ impl ClusterSenders {
     fn demand(&self, request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Vec<Written> {
         let demanded = decision.demanded.iter().copied();
         let (with_every_key, others): (Vec<_>, Vec<_>) =
-            demanded.partition(|registry| decision.needing_every_key.contains(registry));
+            demanded.partition(|registry| decision.needing_every_key.binary_search(registry).is_ok());
         let mut unwritten = self.demand.send_every_key(&request.namespace, &with_every_key);
         unwritten.extend(self.demand.send(&request.namespace, &others));
         unwritten

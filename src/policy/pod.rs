@@ -1,6 +1,8 @@
 //! A Pod as it is read from the cluster: what tells its images and its pull secrets, and no more. The rest is dropped
 //! while it is read, so that ten thousand Pods cost little.
 
+use std::collections::{HashMap, HashSet};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::core::Object;
@@ -97,13 +99,15 @@ impl PodStatus {
             .chain(&self.ephemeral_container_statuses)
     }
 
-    /// Whether the image of a container, or one that it mounts, could not be pulled. An ephemeral container does not count:
-    /// the Pod starts without it.
-    fn is_in_pull_back_off(&self, container: &Container) -> bool {
+    /// The containers whose image, or one that they mount, could not be pulled. An ephemeral container does not count: the Pod
+    /// starts without it.
+    fn in_pull_back_off(&self) -> HashSet<&str> {
         let containers = self.container_statuses.iter();
         containers
             .chain(&self.init_container_statuses)
-            .any(|status| status.name == container.name && status.is_in_pull_back_off())
+            .filter(|status| status.is_in_pull_back_off())
+            .map(|status| status.name.as_str())
+            .collect()
     }
 }
 
@@ -171,9 +175,9 @@ impl<'a> PodNames<'a> {
         }
     }
 
-    /// Whether it names this pull secret.
-    pub fn has(&self, pull_secret: &str) -> bool {
-        self.pull_secrets.contains(&pull_secret)
+    /// Its pull secrets, to be asked for each of its images: it may have thousands of both.
+    pub fn held(&self) -> HashSet<&'a str> {
+        self.pull_secrets.iter().copied().collect()
     }
 }
 
@@ -190,16 +194,20 @@ impl PodSpec {
             .filter(|reference| !reference.is_empty())
     }
 
-    /// What a container can't start without: its own image, and those of the volumes that it mounts. A kubelet reports
+    /// What these containers can't start without: their own images, and those of the volumes that they mount. A kubelet reports
     /// both on the container.
-    fn images_of<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = &'a str> {
-        let is_mounted = |volume: &&Volume| {
-            let mut mounts = container.volume_mounts.iter();
-            mounts.any(|mount| mount.name == volume.name)
-        };
-        let mounted = self.volumes.iter().filter(is_mounted);
-        let volumes = mounted.filter_map(|volume| volume.image.as_ref());
-        std::iter::once(container.image.as_str()).chain(volumes.map(|image| image.reference.as_str()))
+    fn images_of<'a>(&'a self, containers: impl Iterator<Item = &'a Container>) -> Vec<&'a str> {
+        let volumes = self.volumes.iter();
+        let volumes: HashMap<&str, &str> = volumes
+            .filter_map(|volume| Some((volume.name.as_str(), volume.image.as_ref()?.reference.as_str())))
+            .collect();
+        let mut images = Vec::new();
+        for container in containers {
+            images.push(container.image.as_str());
+            let mounts = container.volume_mounts.iter();
+            images.extend(mounts.filter_map(|mount| volumes.get(mount.name.as_str())));
+        }
+        images
     }
 
     /// The names of its pull secrets.
@@ -238,29 +246,25 @@ pub fn awaited_images(pod: &Pod) -> Vec<&str> {
     if status.phase != "Pending" || pod.metadata.deletion_timestamp.is_some() || status.has_started() {
         return Vec::new();
     }
+    let waiting = status.in_pull_back_off();
     let spec = &pod.spec;
     let containers = spec.containers.iter().chain(&spec.init_containers);
-    containers
-        .filter(|container| status.is_in_pull_back_off(container))
-        .flat_map(|container| spec.images_of(container))
-        .collect()
+    spec.images_of(containers.filter(|container| waiting.contains(container.name.as_str())))
 }
 
 /// The images that a kubelet could not pull, of containers that wait for them now, be it for the first time or to be
 /// restarted.
 pub fn failing_images(pod: &Pod) -> Vec<&str> {
     let (spec, status) = (&pod.spec, pod.status.as_ref());
-    let statuses: Vec<&ContainerStatus> = status
+    let waiting: HashSet<&str> = status
         .into_iter()
         .flat_map(PodStatus::all)
         .filter(|status| status.is_without_image())
+        .map(|status| status.name.as_str())
         .collect();
     let containers = spec.containers.iter().chain(&spec.init_containers);
-    containers
-        .chain(&spec.ephemeral_containers)
-        .filter(|container| statuses.iter().any(|status| status.name == container.name))
-        .flat_map(|container| spec.images_of(container))
-        .collect()
+    let containers = containers.chain(&spec.ephemeral_containers);
+    spec.images_of(containers.filter(|container| waiting.contains(container.name.as_str())))
 }
 
 /// Whether the Pod mirrors a static Pod.

@@ -1,7 +1,7 @@
 //! Pods by the workload that they belong to: what somebody has to restart is a workload, and not each of its Pods.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -161,7 +161,7 @@ pub fn standings<'a>(
     findings: &'a [CoverageFinding<'a>],
 ) -> impl Iterator<Item = (Standing, Tally)> + 'a {
     let workload = Workload::of(pod);
-    let failing = failing_images(pod);
+    let failing: HashSet<&str> = failing_images(pod).into_iter().collect();
     let created = pod.creation_timestamp().map(|time| time.0);
     findings.iter().map(move |finding| {
         let standing = Standing {

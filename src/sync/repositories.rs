@@ -69,14 +69,16 @@ impl Repositories {
         if labels.is_none() {
             return;
         }
-        let now = Instant::now();
+        let (now, held) = (Instant::now(), pod.held());
         let images = pod.images.iter();
         for image in images.filter_map(|image| ImageReference::parse(image).ok()) {
             let Some(host) = image.registry() else {
                 continue;
             };
             for registry in registries.named_by(&host) {
-                if pod.has(registry.pull_secret()) && registry.gives_secret_in(scope, pod.namespace, labels) {
+                if held.contains(registry.pull_secret())
+                    && registry.gives_secret_in(scope, pod.namespace, labels)
+                {
                     self.note(registry.name(), image.repository(), now);
                 }
             }
@@ -85,20 +87,25 @@ impl Repositories {
 
     fn note(&self, registry: &str, repository: &str, now: Instant) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = seen.get_mut(registry).and_then(|known| known.get_mut(repository)) {
-            *at = now;
-            return;
+        if let Some(known) = seen.get_mut(registry) {
+            if let Some(at) = known.get_mut(repository) {
+                *at = now;
+                return;
+            }
+            // Of the others nothing is looked at: most Pods name a repository for which there is no room.
+            known.retain(|_, at| self.is_named(*at, now));
+            if known.len() >= MAX_REPOSITORIES {
+                return;
+            }
         }
         seen.retain(|_, known| {
             known.retain(|_, at| self.is_named(*at, now));
             !known.is_empty()
         });
         let known = seen.entry(registry.to_owned()).or_default();
-        if known.len() < MAX_REPOSITORIES {
-            known.insert(repository.to_owned(), now);
-            // Nobody listening is fine.
-            let _ = self.changed.send(registry.to_owned());
-        }
+        known.insert(repository.to_owned(), now);
+        // Nobody listening is fine.
+        let _ = self.changed.send(registry.to_owned());
     }
 
     /// The repositories of a registry, in order.
@@ -289,6 +296,22 @@ mod tests {
         assert!(repositories.has_none("theirs") && !repositories.has_none("mine"));
         assert_eq!(changes.try_recv().as_deref(), Ok("theirs"));
         assert!(changes.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_repository_without_room_leads_to_no_look_at_others() {
+        let (repositories, begin) = (Repositories::default(), Instant::now());
+        repositories.note("theirs", "app", begin);
+        let later = begin + SEEN_TIMEOUT / 2;
+        for number in 0..MAX_REPOSITORIES {
+            repositories.note("mine", &format!("app{number}"), later);
+        }
+        let end = begin + SEEN_TIMEOUT;
+        let known = || repositories.seen.lock().unwrap().len();
+        repositories.note("mine", "one-more", end);
+        assert_eq!(known(), 2, "what no Pod names any more is still there");
+        repositories.note("another", "app", end);
+        assert_eq!(known(), 2, "and goes when there is something to keep");
     }
 
     #[test]

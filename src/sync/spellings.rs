@@ -86,13 +86,13 @@ fn is_recent(noted: Instant, now: Instant) -> bool {
 
 /// The registries whose pull secrets a Pod names and needs with every key.
 pub(super) fn needing_every_key(pod: &PodNames<'_>, registries: &AttachedRegistries) -> Vec<String> {
-    let images = pod.images.iter();
+    let (images, held) = (pod.images.iter(), pod.held());
     let references = images.filter_map(|image| ImageReference::parse(image).ok());
     let mut names: Vec<String> = references
         .filter_map(|reference| reference.registry())
         .filter(|host| Keys::of(host) == Keys::Every)
         .flat_map(|host| registries.named_by(&host))
-        .filter(|registry| pod.has(registry.pull_secret()))
+        .filter(|registry| held.contains(registry.pull_secret()))
         .map(|registry| registry.name().to_owned())
         .collect();
     names.sort_unstable();

@@ -99,7 +99,7 @@ pub struct Decision<'a> {
     /// The registries whose pull secrets the Pod has after this, whether added now or there before.
     pub demanded: Vec<&'a str>,
     /// Those registries of which the Pod writes a host so that its kubelet finds a credential only under a key with a port or a
-    /// wildcard.
+    /// wildcard; ordered by name.
     pub needing_every_key: Vec<&'a str>,
     /// The rules that were violated.
     pub violations: Vec<Violation<'a>>,

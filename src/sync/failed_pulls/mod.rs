@@ -126,11 +126,10 @@ impl FailedPulls {
         let Ok(Some(pod)) = call(pods.get_opt(&claim.pod)).await else {
             return;
         };
+        let secrets = pulls_with(&pod);
         for pair in pairs {
-            if registries
-                .by_name(&pair.1)
-                .is_some_and(|registry| pulls_with(&pod, registry))
-            {
+            let registry = registries.by_name(&pair.1);
+            if registry.is_some_and(|registry| secrets.contains(registry.pull_secret())) {
                 self.demand(pair, failure, &pod.name_any());
             }
         }

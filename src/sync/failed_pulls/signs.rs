@@ -1,6 +1,7 @@
 //! What kubelets say of pulls that fail: in Events, and in the statuses of Pods. Pure, and read with care: an Event can be
 //! written by everybody who may create Events in its namespace.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Event;
@@ -78,22 +79,19 @@ fn name_of(registry: &AttachedRegistry) -> String {
     registry.name().to_owned()
 }
 
-/// Whether a Pod can still pull with the pull secret of a registry.
-pub(super) fn pulls_with(pod: &Pod, registry: &AttachedRegistry) -> bool {
-    !has_ended(pod)
-        && pod.metadata.deletion_timestamp.is_none()
-        && pod
-            .spec
-            .pull_secrets()
-            .any(|secret| secret == registry.pull_secret())
+/// The pull secrets with which a Pod can still pull.
+pub(super) fn pulls_with(pod: &Pod) -> HashSet<&str> {
+    let is_over = has_ended(pod) || pod.metadata.deletion_timestamp.is_some();
+    let secrets = pod.spec.pull_secrets().filter(|_| !is_over);
+    secrets.collect()
 }
 
 /// The registries with whose pull secrets a kubelet could not pull images of a Pod.
 pub(super) fn failing(pod: &Pod, registries: &AttachedRegistries) -> Vec<String> {
-    let images = failing_images(pod).into_iter();
+    let (images, secrets) = (failing_images(pod).into_iter(), pulls_with(pod));
     let mut names: Vec<String> = images
         .flat_map(|image| of_image(image, registries))
-        .filter(|registry| pulls_with(pod, registry))
+        .filter(|registry| secrets.contains(registry.pull_secret()))
         .map(|registry| name_of(registry))
         .collect();
     names.sort_unstable();
