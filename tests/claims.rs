@@ -319,6 +319,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "deletes at most 10 pull secrets a second",
     ),
     (
+        "src/sync/secrets/work.rs",
+        "MAX_SWEPT_IN_DOUBT: usize = 50_000;",
+        "docs/architecture.md",
+        "It keeps 50,000 of these pairs in memory at a time",
+    ),
+    (
         "src/sync/secrets/swept/note.rs",
         "MAX_BYTES: usize = 16 * 1024;",
         "docs/architecture.md",

@@ -38,9 +38,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const RIGHT_TIMEOUT: Duration = Duration::from_mins(3);
 /// How long a process is left alone before its memory is read.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(2_500);
-/// Both read the limits of a namespace from the API server itself again and again, which takes longer than all else; there
-/// are none.
-const WITHOUT_LIMITS: &str = "--disable-admission-plugins=LimitRanger,ResourceQuota";
 
 /// Measures what it costs to know the state of every Pod of a large cluster, beside a client that only reads them
 #[derive(Debug, Parser)]
@@ -78,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     eprintln!("a control plane is started");
     let cluster = ControlPlane::builder()
         .controller_manager(false)
-        .api_server_argument(WITHOUT_LIMITS)
+        .api_server_argument(world::WITHOUT_LIMITS)
         .start()?;
     world::prepare(&cluster)?;
     let login = world::login();
@@ -142,7 +139,7 @@ impl Bench<'_> {
         eprintln!("a leader is started, and another replica");
         let mut leader = world::start_pullpass(self.cluster, self.azure)?;
         wait_until_right(&leader, self.pods.uncovered())?;
-        let mut follower = start_replica(self.cluster, self.azure)?;
+        let mut follower = world::start_replica(self.cluster, self.azure)?;
         world::wait_for_served(&leader, &self.login, self.pods.namespaces().len())?;
         thread::sleep(SETTLE_INTERVAL);
         report.memory.push(Memory::of("leader", &mut leader)?);
@@ -218,12 +215,6 @@ fn wait_until_right(leader: &Installation<'_>, uncovered: usize) -> Result<Durat
     let line = format!("pullpass_uncovered_pods {uncovered}");
     wait_for(&line, RIGHT_TIMEOUT, || has(leader, &line))?;
     Ok(begun.elapsed())
-}
-
-/// A replica that the API server asks about no namespace of others.
-fn start_replica<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>> {
-    let builder = Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass"));
-    world::start(builder, azure)
 }
 
 /// Whether the metrics of a replica have that line.

@@ -12,6 +12,7 @@ use pullpass::metrics::Metrics;
 use pullpass::policy::attached::{AttachedRegistries, AttachedRegistry};
 use pullpass::policy::coverage::findings_of;
 use pullpass::policy::decision::Settings;
+use pullpass::policy::index::bindings::indexed_bindings;
 use pullpass::policy::index::index;
 use pullpass::policy::pod::PodNames;
 use pullpass::policy::scope::{Labels, Picked, Scope};
@@ -81,10 +82,28 @@ pub(crate) const CASES: &[Case] = &[
         prepare: look,
     },
     Case {
+        step: "one more image and pull secret in a look",
+        grows_with: "images and pull secrets",
+        is_for_all: true,
+        prepare: look_per_image,
+    },
+    Case {
         step: "an edit of an AcrRegistry",
         grows_with: "AcrRegistries",
         is_for_all: false,
         prepare: edit_of_a_registry,
+    },
+    Case {
+        step: "an edit of an AcrRegistry",
+        grows_with: "AcrRegistries on one host",
+        is_for_all: false,
+        prepare: edit_on_a_shared_host,
+    },
+    Case {
+        step: "an edit of an AcrRegistry",
+        grows_with: "namespaces with bindings",
+        is_for_all: false,
+        prepare: edit_beside_bindings,
     },
     Case {
         step: "an edit of an AcrPullBinding",
@@ -99,10 +118,22 @@ pub(crate) const CASES: &[Case] = &[
         prepare: edit_of_a_namespace,
     },
     Case {
+        step: "one more namespace in a list",
+        grows_with: "namespaces",
+        is_for_all: true,
+        prepare: per_listed_namespace,
+    },
+    Case {
         step: "one more AcrRegistry in the AcrIndex",
         grows_with: "AcrRegistries",
         is_for_all: true,
         prepare: per_indexed_registry,
+    },
+    Case {
+        step: "one more AcrPullBinding in the AcrIndex",
+        grows_with: "namespaces with bindings",
+        is_for_all: true,
+        prepare: per_indexed_binding,
     },
 ];
 
@@ -242,14 +273,24 @@ fn images_on_a_shared_host(images: usize) -> Result<Step> {
 }
 
 fn look(count: usize) -> Result<Step> {
-    let registries: AttachedRegistries = registries(count)?.into_iter().collect();
-    let image = image(count - 1, 0);
+    look_at(count, vec![image(count - 1, 0)], Vec::new())
+}
+
+fn look_per_image(count: usize) -> Result<Step> {
+    let images = (0..count).map(|number| image(0, number));
+    let secrets = (0..count).map(|number| format!("secret-{number}"));
+    look_at(10, images.collect(), secrets.collect())
+}
+
+/// Looks at a running Pod in a cluster with so many registries.
+fn look_at(registry_count: usize, images: Vec<String>, pull_secrets: Vec<String>) -> Result<Step> {
+    let registries: AttachedRegistries = registries(registry_count)?.into_iter().collect();
     let labels = labels(0, "storefront");
     Ok(Box::new(move || {
         let names = PodNames {
             namespace: "namespace-0",
-            images: vec![image.as_str()],
-            pull_secrets: Vec::new(),
+            images: images.iter().map(String::as_str).collect(),
+            pull_secrets: pull_secrets.iter().map(String::as_str).collect(),
             service_account: None,
             inject_label: None,
             is_mirror: false,
@@ -266,8 +307,24 @@ fn look(count: usize) -> Result<Step> {
 }
 
 fn edit_of_a_registry(count: usize) -> Result<Step> {
-    let mut all = registries(count)?;
-    let view = view(all.clone(), 1);
+    let all = registries(count)?;
+    edit_in(view(all.clone(), 1), all)
+}
+
+fn edit_on_a_shared_host(count: usize) -> Result<Step> {
+    let all: Result<Vec<_>> = (0..count)
+        .map(|number| registry(&format!("registry-{number}"), &host(0)))
+        .collect();
+    let all = all?;
+    edit_in(view(all.clone(), 1), all)
+}
+
+fn edit_beside_bindings(count: usize) -> Result<Step> {
+    edit_in(view_with_bindings(count)?, registries(10)?)
+}
+
+/// Changes the first of these in a view that has them.
+fn edit_in(view: Arc<View>, mut all: Vec<Arc<AttachedRegistry>>) -> Result<Step> {
     let edit = registry("registry-0", "other1.azurecr.io")?;
     Ok(Box::new(move || {
         if let Some(one) = all.first_mut() {
@@ -300,10 +357,36 @@ fn edit_of_a_namespace(count: usize) -> Result<Step> {
     }))
 }
 
+fn per_listed_namespace(count: usize) -> Result<Step> {
+    let view = view(registries(1)?, count);
+    let listed: Vec<_> = (0..count)
+        .map(|namespace| (name_of(namespace), labels(namespace, "storefront")))
+        .collect();
+    Ok(Box::new(move || {
+        let listed = listed.iter().map(|(name, labels)| (name.as_str(), labels));
+        black_box(view.set_namespaces(listed.collect()));
+        Ok(())
+    }))
+}
+
 fn per_indexed_registry(count: usize) -> Result<Step> {
     let registries: AttachedRegistries = registries(count)?.into_iter().collect();
     Ok(Box::new(move || {
         black_box(index(&registries, &Settings::default()));
+        Ok(())
+    }))
+}
+
+fn per_indexed_binding(count: usize) -> Result<Step> {
+    let registries: AttachedRegistries = registries(10)?.into_iter().collect();
+    let bindings: Result<Vec<_>> = (0..count)
+        .map(|namespace| binding(namespace, "bound1.azurecr.io"))
+        .collect();
+    let (bindings, index) = (bindings?, index(&registries, &Settings::default()));
+    Ok(Box::new(move || {
+        let all = bindings.iter().flat_map(|here| here.values());
+        let all = all.map(Arc::as_ref);
+        black_box(indexed_bindings(&registries, all, &index.spec));
         Ok(())
     }))
 }

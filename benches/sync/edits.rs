@@ -3,26 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::api::acr_registry::AcrRegistry;
 use pullpass::api::names::{MANAGER, OWN_NAMESPACE, SWEPT_ANNOTATION};
-use pullpass_test_support::{Azure, ControlPlane, Installation, Login, wait_for};
+use pullpass_test_support::{Azure, ControlPlane, Login, wait_for};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::calls::Calls;
 use crate::support::Result;
-use crate::world;
+use crate::{teams, world};
 
-/// How many namespaces are made concurrently.
-const CONCURRENCY: usize = 16;
 /// How long pullpass may take for what it is waited for.
-const SERVED_TIMEOUT: Duration = Duration::from_mins(5);
+const SWEPT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How often the API server's counts are read.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// A case is over when nothing was written or deleted for so long.
@@ -64,16 +60,14 @@ pub(crate) fn measure(runtime: &Runtime, registries: usize, namespaces: usize) -
     eprintln!("a control plane is started, for {registries} registries and {namespaces} namespaces");
     let cluster = ControlPlane::builder().controller_manager(false).start()?;
     world::prepare(&cluster)?;
-    let logins: Vec<_> = (1..=registries)
-        .map(|number| Login::new(&format!("registry{number}"), number))
-        .collect();
+    let logins = teams::logins(registries);
     let azure = Azure::start(&logins)?;
     let pullpass = world::start_pullpass(&cluster, &azure)?;
     let client = runtime.block_on(world::client(cluster.kubeconfig()))?;
     let bench = Bench { runtime, client };
-    runtime.block_on(bench.make_namespaces(registries, namespaces))?;
-    attach(&cluster, &logins)?;
-    wait_for_served(&pullpass, namespaces)?;
+    runtime.block_on(teams::make_namespaces(&bench.client, registries, namespaces))?;
+    teams::attach(&cluster, &logins)?;
+    teams::wait_for_served(&pullpass, namespaces)?;
     bench.settle()?;
 
     let each = namespaces / registries;
@@ -84,10 +78,10 @@ pub(crate) fn measure(runtime: &Runtime, registries: usize, namespaces: usize) -
         bench.case(
             "its selector: one team's namespaces for another's",
             2 * each,
-            || bench.edit(&logins, 0, &selector(1)),
+            || bench.edit(&logins, 0, &teams::selector(1)),
         )?,
         bench.case("its selector back", 2 * each, || {
-            bench.edit(&logins, 0, &selector(0))
+            bench.edit(&logins, 0, &teams::selector(0))
         })?,
         // A new API server remembers no events, so that every watch begins with a list.
         bench.relist("the API server is started again", || {
@@ -142,24 +136,6 @@ impl Counted {
 }
 
 impl Bench<'_> {
-    async fn make_namespaces(&self, teams: usize, count: usize) -> Result<()> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        stream::iter(0..count)
-            .map(|number| {
-                let namespaces = namespaces.clone();
-                async move {
-                    let labels = json!({"team": team(number % teams)});
-                    let object = json!({"metadata": {"name": format!("app-{number}"), "labels": labels}});
-                    let object = serde_json::from_value(object)?;
-                    namespaces.create(&PostParams::default(), &object).await?;
-                    Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
-                }
-            })
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await
-    }
-
     fn edit(&self, logins: &[Login], number: usize, spec: &Value) -> Result<()> {
         let name = logins
             .get(number)
@@ -176,7 +152,7 @@ impl Bench<'_> {
     /// Waits until the Lease tells the next leader of so many registries that they are swept.
     fn wait_until_swept(&self, registries: usize) -> Result<()> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), OWN_NAMESPACE);
-        wait_for("the Lease to tell what is swept", SERVED_TIMEOUT, || {
+        wait_for("the Lease to tell what is swept", SWEPT_TIMEOUT, || {
             let lease = self.runtime.block_on(leases.get(MANAGER));
             let annotations = lease.map_err(|error| error.to_string())?.metadata.annotations;
             let note = annotations
@@ -259,52 +235,4 @@ impl Bench<'_> {
             is_cut_off,
         })
     }
-}
-
-fn team(number: usize) -> String {
-    format!("t{number}")
-}
-
-fn selector(number: usize) -> Value {
-    json!({"namespaces": {"matchLabels": {"team": team(number)}}})
-}
-
-/// Attaches each registry for a team of its own, ahead of time.
-fn attach(cluster: &ControlPlane, logins: &[Login]) -> Result<()> {
-    let mut items = Vec::new();
-    for (number, login) in logins.iter().enumerate() {
-        let mut object = login.acr_registry();
-        let fields = object.pointer_mut("/spec").and_then(Value::as_object_mut);
-        let fields = fields.ok_or("an AcrRegistry has no spec")?;
-        fields.insert(
-            "namespaces".to_owned(),
-            json!({"matchLabels": {"team": team(number)}}),
-        );
-        fields.insert("provision".to_owned(), json!("Eager"));
-        items.extend([login.secret(&login.password), object]);
-    }
-    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
-    Ok(())
-}
-
-/// Waits until the leader counts so many namespaces as served, of all registries together.
-fn wait_for_served(pullpass: &Installation<'_>, count: usize) -> Result<()> {
-    wait_for(
-        &format!("{count} namespaces to be served"),
-        SERVED_TIMEOUT,
-        || {
-            let metrics = pullpass.metrics().map_err(|error| error.to_string())?;
-            let served: usize = metrics
-                .lines()
-                .filter(|line| line.starts_with("pullpass_namespaces{") && line.contains("state=\"served\""))
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
-                .sum();
-            if served == count {
-                Ok(())
-            } else {
-                Err(format!("{served} are"))
-            }
-        },
-    )?;
-    Ok(())
 }

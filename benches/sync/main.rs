@@ -1,14 +1,16 @@
 //! What keeping pull secrets costs: `pullpass serve` in a real cluster, under the shipped rights, beside a floor that
 //! applies the same Secrets with no logic. Both take turns, since a machine is never quiet. And what an edit asks the API
-//! server for.
+//! server for, and what many registries cost.
 
 mod calls;
 mod edits;
 mod floor;
+mod many;
 mod observer;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod teams;
 mod world;
 
 use std::ops::Range;
@@ -50,15 +52,21 @@ struct Arguments {
     /// How many Pods are waited on for their Secrets, one after the other
     #[arg(long, default_value_t = 300)]
     pods: usize,
-    /// How many registries there are when edits are measured; none, and they are not
+    /// How many registries there are when edits and many registries are measured; none, and they are not
     #[arg(long, default_value_t = 50)]
     registries: usize,
-    /// How many namespaces there are then
+    /// How many namespaces there are when edits are measured
     #[arg(long, default_value_t = 1_000)]
     edited_namespaces: usize,
+    /// How many namespaces all registries have together when many registries are measured
+    #[arg(long, default_value_t = 10_000)]
+    many_namespaces: usize,
     /// Measure only edits
     #[arg(long)]
     edits: bool,
+    /// Measure only many registries
+    #[arg(long, conflicts_with = "edits")]
+    many: bool,
     /// How the result is written
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -74,12 +82,21 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let runtime = Runtime::new()?;
     let mut report = Report::default();
-    if !arguments.edits {
+    if !arguments.edits && !arguments.many {
         measure_refreshes(arguments, &runtime, &mut report)?;
     }
-    if arguments.registries > 0 {
+    if arguments.registries > 0 && !arguments.many {
         let edits = edits::measure(&runtime, arguments.registries, arguments.edited_namespaces)?;
         report.edits = Some(edits);
+    }
+    if arguments.registries > 0 && !arguments.edits {
+        let size = many::Size {
+            registries: arguments.registries,
+            namespaces: arguments.many_namespaces,
+            rounds: arguments.rounds,
+            pods: arguments.pods,
+        };
+        report.many = Some(many::measure(&runtime, size)?);
     }
     print!("{}", report.render(arguments.output)?);
     Ok(())
@@ -118,6 +135,9 @@ fn measure_refreshes(arguments: &Arguments, runtime: &Runtime, report: &mut Repo
     world::wait_for_served(&pullpass, &bench.login, served)?;
     thread::sleep(SETTLE_INTERVAL);
     report.restarted = Some(world::memory_of(&mut pullpass)?.into());
+    let mut follower = world::start_replica(&cluster, &azure)?;
+    thread::sleep(SETTLE_INTERVAL);
+    report.follower = Some(world::memory_of(&mut follower)?.into());
     Ok(())
 }
 

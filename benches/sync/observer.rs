@@ -1,7 +1,7 @@
-//! What an administrator sees of the Secrets of a registry: one watch, so that all that is seen has one clock and one
-//! order.
+//! What an administrator sees of the Secrets of one registry or of all: one watch, so that all that is seen has one clock and
+//! one order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -23,10 +23,31 @@ const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
 pub(crate) struct Sight {
     /// Where it is.
     pub(crate) namespace: String,
+    /// Of which registry.
+    registry: String,
     /// Which credential it has: when that was minted.
     pub(crate) version: String,
     /// When its event came.
     pub(crate) at: Instant,
+}
+
+/// From when until when something was done.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+}
+
+impl Span {
+    /// How long it took.
+    pub(crate) fn took(&self) -> Duration {
+        self.ended.saturating_duration_since(self.begun)
+    }
+
+    /// Whether this was in it.
+    pub(crate) fn holds(&self, begun: Instant, ended: Instant) -> bool {
+        self.begun <= begun && ended <= self.ended
+    }
 }
 
 /// The watch.
@@ -36,10 +57,19 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Begins to watch.
+    /// Begins to watch the Secrets of a registry.
     pub(crate) fn start(client: Client, registry: &str) -> Self {
+        Self::watch(client, &format!("{REGISTRY_LABEL}={registry}"))
+    }
+
+    /// Begins to watch those of all registries.
+    pub(crate) fn of_all(client: Client) -> Self {
+        Self::watch(client, REGISTRY_LABEL)
+    }
+
+    fn watch(client: Client, selector: &str) -> Self {
         let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client);
-        let config = watcher::Config::default().labels(&format!("{REGISTRY_LABEL}={registry}"));
+        let config = watcher::Config::default().labels(selector);
         let (sender, sights) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(secrets, config).default_backoff());
@@ -48,8 +78,10 @@ impl Observer {
                 match event {
                     Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => {
                         let version = secret.annotations().get(REFRESHED_AT_ANNOTATION);
+                        let registry = secret.labels().get(REGISTRY_LABEL);
                         let sight = Sight {
                             namespace: secret.namespace().unwrap_or_default(),
+                            registry: registry.cloned().unwrap_or_default(),
                             version: version.cloned().unwrap_or_default(),
                             at,
                         };
@@ -97,6 +129,37 @@ impl Observer {
                 written.insert(sight.namespace);
                 if written.len() == count {
                     return Ok(sight.at);
+                }
+            }
+        }
+    }
+}
+
+/// Registries by the version of their credential.
+pub(crate) type Credentials = HashMap<String, String>;
+
+impl Observer {
+    /// Waits until so many pull secrets are of these credentials, or of those that are minted meanwhile. It begins when the
+    /// first of those is.
+    pub(crate) async fn refreshed(
+        &mut self,
+        mut credentials: Credentials,
+        pull_secrets: usize,
+    ) -> Result<Span> {
+        let mut begun = None;
+        let mut written = HashSet::new();
+        loop {
+            let sight = self.next().await?;
+            if sight.namespace == OWN_NAMESPACE {
+                begun.get_or_insert(sight.at);
+                credentials.insert(sight.registry, sight.version);
+            } else if credentials.get(&sight.registry) == Some(&sight.version) {
+                written.insert((sight.namespace, sight.registry));
+                if written.len() == pull_secrets {
+                    return Ok(Span {
+                        begun: begun.unwrap_or(sight.at),
+                        ended: sight.at,
+                    });
                 }
             }
         }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::calls::Calls;
 use crate::edits::Edits;
+use crate::many::Many;
 use crate::support::{Output, median, percentile, table};
 
 /// What is aimed at: docs/benchmarks.md says why.
@@ -14,6 +15,8 @@ const AIMS: Aims = Aims {
     calls_per_refresh: 1.0,
     memory_mib: 40.0,
     p99_ms: 50.0,
+    memory_of_many_mib: 64.0,
+    p99_of_many_ms: 100.0,
 };
 
 #[derive(Serialize)]
@@ -27,6 +30,10 @@ struct Aims {
     memory_mib: f64,
     /// From the Pod to its Secret, at most.
     p99_ms: f64,
+    /// Resident with many registries, at most.
+    memory_of_many_mib: f64,
+    /// From the Pod to its Secret while all of many registries are refreshed, beside the floor's, at most.
+    p99_of_many_ms: f64,
 }
 
 /// Everything that was measured.
@@ -38,10 +45,14 @@ pub(crate) struct Report {
     pub(crate) sizes: Vec<Row>,
     /// A process that was started when all of them were there already.
     pub(crate) restarted: Option<Memory>,
+    /// One that was started beside it, and does not lead.
+    pub(crate) follower: Option<Memory>,
     /// From a Pod to its Secret.
     pub(crate) lags: Option<Lags>,
     /// What edits ask the API server for.
     pub(crate) edits: Option<Edits>,
+    /// Many registries.
+    pub(crate) many: Option<Many>,
 }
 
 impl Default for Report {
@@ -50,8 +61,10 @@ impl Default for Report {
             aims: AIMS,
             sizes: Vec::new(),
             restarted: None,
+            follower: None,
             lags: None,
             edits: None,
+            many: None,
         }
     }
 }
@@ -61,6 +74,17 @@ impl Default for Report {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Row {
     namespaces: usize,
+    #[serde(flatten)]
+    refreshes: Refreshes,
+    memory: Memory,
+}
+
+/// Refreshes, each beside a floor.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Refreshes {
+    /// That each of them writes.
+    pull_secrets: usize,
     rounds: usize,
     pullpass_seconds: f64,
     floor_seconds: f64,
@@ -69,7 +93,6 @@ pub(crate) struct Row {
     entra_calls_per_refresh: f64,
     registry_calls_per_refresh: f64,
     api_calls: Vec<ApiCalls>,
-    memory: Memory,
 }
 
 /// Calls of one kind to the API server.
@@ -79,7 +102,7 @@ struct ApiCalls {
     verb: String,
     resource: String,
     per_refresh: f64,
-    per_namespace: f64,
+    per_pull_secret: f64,
 }
 
 /// The memory of a process.
@@ -132,14 +155,23 @@ impl Rounds {
         self.calls.add(&Calls::default(), &other.calls);
     }
 
-    /// Puts them together.
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    /// Puts them together, with the memory afterwards.
     pub(crate) fn row(&self, namespaces: usize, memory: Memory) -> Row {
+        Row {
+            namespaces,
+            refreshes: self.refreshes(namespaces),
+            memory,
+        }
+    }
+
+    /// Puts them together. Each refresh wrote so many pull secrets.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    pub(crate) fn refreshes(&self, pull_secrets: usize) -> Refreshes {
         let refreshes = self.times.len() as f64;
         let pullpass = || self.times.iter().map(|(pullpass, _)| pullpass.as_secs_f64());
         let floor = || self.times.iter().map(|(_, floor)| floor.as_secs_f64());
-        Row {
-            namespaces,
+        Refreshes {
+            pull_secrets,
             rounds: self.times.len(),
             pullpass_seconds: median(pullpass()),
             floor_seconds: median(floor()),
@@ -153,10 +185,9 @@ impl Rounds {
                     verb: verb.to_owned(),
                     resource: resource.to_owned(),
                     per_refresh: count / refreshes,
-                    per_namespace: count / refreshes / namespaces as f64,
+                    per_pull_secret: count / refreshes / pull_secrets as f64,
                 })
                 .collect(),
-            memory,
         }
     }
 }
@@ -208,14 +239,25 @@ impl Report {
                     tables.extend([self.fan_out(), self.api_calls(), self.memory(), self.lags()]);
                 }
                 tables.extend(self.edits.as_ref().map(edits));
+                if let Some(many) = &self.many {
+                    tables.extend(self.many(many));
+                }
                 tables.join("\n")
             }
         })
     }
 
     fn fan_out(&self) -> String {
-        let head = [
+        let rows = self.sizes.iter();
+        self.times(
             "NAMESPACES",
+            rows.map(|row| (row.namespaces.to_string(), &row.refreshes)),
+        )
+    }
+
+    fn times<'a>(&self, first: &str, rows: impl Iterator<Item = (String, &'a Refreshes)>) -> String {
+        let head = [
+            first,
             "ROUNDS",
             "PULLPASS",
             "FLOOR",
@@ -223,93 +265,132 @@ impl Report {
             "AIM",
             "ENTRA CALLS",
             "ACR CALLS",
-            "AIM",
         ];
-        let rows = self.sizes.iter().map(|row| {
+        let rows = rows.map(|(first, refreshes)| {
             [
-                row.namespaces.to_string(),
-                row.rounds.to_string(),
-                format!("{:.3} s", row.pullpass_seconds),
-                format!("{:.3} s", row.floor_seconds),
-                format!("{:.2}", row.ratio),
+                first,
+                refreshes.rounds.to_string(),
+                format!("{:.3} s", refreshes.pullpass_seconds),
+                format!("{:.3} s", refreshes.floor_seconds),
+                format!("{:.2}", refreshes.ratio),
                 format!(">= {:.2}", self.aims.ratio),
-                format!("{:.2}", row.entra_calls_per_refresh),
-                format!("{:.2}", row.registry_calls_per_refresh),
-                format!("{:.0} each", self.aims.calls_per_refresh),
+                format!("{:.2}", refreshes.entra_calls_per_refresh),
+                format!("{:.2}", refreshes.registry_calls_per_refresh),
             ]
         });
         with_head(head, rows)
     }
 
     fn api_calls(&self) -> String {
-        let head = ["NAMESPACES", "VERB", "RESOURCE", "PER REFRESH", "PER NAMESPACE"];
-        let rows = self.sizes.iter().flat_map(|row| {
-            row.api_calls.iter().enumerate().map(|(index, calls)| {
-                let namespaces = if index == 0 {
-                    row.namespaces.to_string()
-                } else {
-                    String::new()
-                };
-                [
-                    namespaces,
-                    calls.verb.clone(),
-                    calls.resource.clone(),
-                    format!("{:.1}", calls.per_refresh),
-                    format!("{:.4}", calls.per_namespace),
-                ]
-            })
-        });
-        with_head(head, rows)
+        let rows = self.sizes.iter();
+        calls(
+            "NAMESPACES",
+            rows.map(|row| (row.namespaces.to_string(), &row.refreshes)),
+        )
     }
 
     fn memory(&self) -> String {
-        let line = |namespaces: usize, process: &str, memory: &Memory| {
-            [
-                namespaces.to_string(),
-                process.to_owned(),
-                format!("{:.1} MiB", memory.resident_kib / 1024.0),
-                format!("{:.1} MiB", memory.peak_kib / 1024.0),
-                format!("<= {:.0} MiB", self.aims.memory_mib),
-            ]
-        };
         let most = self.sizes.last().map_or(0, |row| row.namespaces);
+        let restarted = self.restarted.iter().map(|memory| (most, "restarted", memory));
+        let follower = self.follower.iter().map(|memory| (most, "follower", memory));
         let rows = self
             .sizes
             .iter()
-            .map(|row| line(row.namespaces, "grew with them", &row.memory))
-            .chain(
-                self.restarted
-                    .iter()
-                    .map(|memory| line(most, "restarted", memory)),
-            );
-        with_head(["NAMESPACES", "PROCESS", "RESIDENT", "PEAK", "AIM"], rows)
+            .map(|row| (row.namespaces, "grew with them", &row.memory))
+            .chain(restarted)
+            .chain(follower);
+        processes(self.aims.memory_mib, rows)
     }
 
     fn lags(&self) -> String {
-        let aim = format!("<= {:.0} ms", self.aims.p99_ms);
-        let rows = self.lags.iter().flat_map(|lags| {
-            [
-                (
-                    "pullpass: Pod answered to Secret seen",
-                    &lags.answered,
-                    aim.as_str(),
-                ),
-                ("pullpass: Pod asked for to Secret seen", &lags.asked, ""),
-                ("floor: Secret asked for to Secret seen", &lags.floor, ""),
-            ]
-            .map(|(what, lag, aim)| {
-                [
-                    what.to_owned(),
-                    lag.count.to_string(),
-                    format!("{:.1} ms", lag.p50_ms),
-                    format!("{:.1} ms", lag.p99_ms),
-                    format!("{:.1} ms", lag.worst_ms),
-                    aim.to_owned(),
-                ]
-            })
-        });
-        with_head(["FROM, TO", "COUNT", "P50", "P99", "WORST", "AIM OF P99"], rows)
+        lags(self.lags.as_ref(), &format!("<= {:.0} ms", self.aims.p99_ms), "")
     }
+
+    /// Of many registries.
+    fn many(&self, many: &Many) -> Vec<String> {
+        let refreshes = [("one", &many.refreshes_of_one), ("all", &many.refreshes_of_all)];
+        let refreshes = refreshes.map(|(what, refreshes)| {
+            let what = format!(
+                "{what} of {}: {} pull secrets",
+                many.registries, refreshes.pull_secrets
+            );
+            (what, refreshes)
+        });
+        let processes_of_many = many
+            .memory
+            .iter()
+            .map(|of| (many.namespaces, of.process, &of.memory));
+        // The aim is about both.
+        let aim = format!("<= the floor's + {:.0} ms", self.aims.p99_of_many_ms);
+        vec![
+            self.times("REFRESH", refreshes.clone().into_iter()),
+            calls("REFRESH", refreshes.into_iter()),
+            processes(self.aims.memory_of_many_mib, processes_of_many),
+            lags(many.demands.as_ref(), "", &aim),
+        ]
+    }
+}
+
+/// The calls of refreshes to the API server.
+fn calls<'a>(first: &str, rows: impl Iterator<Item = (String, &'a Refreshes)>) -> String {
+    let head = [first, "VERB", "RESOURCE", "PER REFRESH", "PER PULL SECRET"];
+    let rows = rows.flat_map(|(first, refreshes)| {
+        refreshes.api_calls.iter().enumerate().map(move |(index, calls)| {
+            let first = if index == 0 { first.clone() } else { String::new() };
+            [
+                first,
+                calls.verb.clone(),
+                calls.resource.clone(),
+                format!("{:.1}", calls.per_refresh),
+                format!("{:.4}", calls.per_pull_secret),
+            ]
+        })
+    });
+    with_head(head, rows)
+}
+
+/// The memory of processes.
+fn processes<'a>(aim: f64, rows: impl Iterator<Item = (usize, &'a str, &'a Memory)>) -> String {
+    let rows = rows.map(|(namespaces, process, memory)| {
+        [
+            namespaces.to_string(),
+            process.to_owned(),
+            format!("{:.1} MiB", memory.resident_kib / 1024.0),
+            format!("{:.1} MiB", memory.peak_kib / 1024.0),
+            format!("<= {aim:.0} MiB"),
+        ]
+    });
+    with_head(["NAMESPACES", "PROCESS", "RESIDENT", "PEAK", "AIM"], rows)
+}
+
+/// From Pods to their Secrets; with the aim of the time from the answer, and from the request.
+fn lags(lags: Option<&Lags>, aim_of_answered: &str, aim_of_asked: &str) -> String {
+    let rows = lags.into_iter().flat_map(|lags| {
+        [
+            (
+                "pullpass: Pod answered to Secret seen",
+                &lags.answered,
+                aim_of_answered,
+            ),
+            (
+                "pullpass: Pod asked for to Secret seen",
+                &lags.asked,
+                aim_of_asked,
+            ),
+            ("floor: Secret asked for to Secret seen", &lags.floor, ""),
+        ]
+        .map(|(what, lag, aim)| {
+            [
+                what.to_owned(),
+                lag.count.to_string(),
+                format!("{:.1} ms", lag.p50_ms),
+                format!("{:.1} ms", lag.p99_ms),
+                format!("{:.1} ms", lag.worst_ms),
+                aim.to_owned(),
+            ]
+        })
+    });
+    with_head(["FROM, TO", "COUNT", "P50", "P99", "WORST", "AIM OF P99"], rows)
 }
 
 fn edits(edits: &Edits) -> String {

@@ -20,13 +20,16 @@ use crate::support::{Result, memory};
 /// How many objects are made concurrently.
 const CONCURRENCY: usize = 16;
 /// How long pullpass may take for what it is waited for.
-const READY_TIMEOUT: Duration = Duration::from_mins(5);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_mins(5);
 /// Longer than any run: what pullpass does now and then shall not be in some rounds and not in others.
 const RESYNC: &str = "--resync-interval=86400";
 /// How long a leader waits for slow replicas: there are none, and nobody waits for minutes.
 const EMPTIED: &str = "--emptied-interval=5";
 /// The shipped service account.
 const ACCOUNT: &str = "pullpass";
+/// Both read the limits of a namespace from the API server itself for each Pod, which takes longer than all else; there are
+/// none.
+pub(crate) const WITHOUT_LIMITS: &str = "--disable-admission-plugins=LimitRanger,ResourceQuota";
 
 /// The registry that all is about.
 pub(crate) fn login() -> Login {
@@ -41,8 +44,16 @@ pub(crate) fn start_pullpass<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Re
     )
 }
 
+/// A replica that the API server asks about no namespace of others.
+pub(crate) fn start_replica<'a>(cluster: &'a ControlPlane, azure: &Azure) -> Result<Installation<'a>> {
+    start(
+        Installation::builder(cluster, env!("CARGO_BIN_EXE_pullpass")),
+        azure,
+    )
+}
+
 /// Starts a pullpass that does nothing now and then during a run.
-pub(crate) fn start<'a>(builder: InstallationBuilder<'a>, azure: &Azure) -> Result<Installation<'a>> {
+fn start<'a>(builder: InstallationBuilder<'a>, azure: &Azure) -> Result<Installation<'a>> {
     let mut builder = builder.in_cluster().flag(RESYNC).flag(EMPTIED);
     for flag in azure.flags() {
         builder = builder.flag(flag);

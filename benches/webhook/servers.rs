@@ -16,6 +16,7 @@ use pullpass::server::{Limits, Server, TlsFiles, TlsReloader};
 use pullpass_test_support::{Supervised, free_port, wait_for};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use rustls::pki_types::CertificateDer;
+use tracing::subscriber::{NoSubscriber, set_global_default};
 
 use crate::review::MANIFEST;
 use crate::support::{Result, memory};
@@ -134,6 +135,8 @@ pub(crate) fn start_floor(directory: &Path, answer: &[u8]) -> Result<Process> {
 
 /// The floor: the same listener, TLS and HTTP, and a handler that reads the body and gives a constant for it.
 pub(crate) async fn serve_floor(address: SocketAddr, directory: &Path) -> Result<()> {
+    // Without one, h2 offers each of its spans to another logger, which pullpass does not have to do.
+    set_global_default(NoSubscriber::default())?;
     let answer = Bytes::from(fs::read(directory.join(ANSWER))?);
     let files = TlsFiles {
         certificate: directory.join(CERTIFICATE),
