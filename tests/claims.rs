@@ -178,7 +178,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/admission/lookups/mod.rs",
         "MAX_ACCOUNT_BYTES: usize = 64 << 10;",
         "docs/limits.md",
-        "did not give within a second, or in more than 64 KiB",
+        "does not return within a second, or returns in more than 64 KiB",
     ),
     (
         "src/view/known_accounts.rs",
