@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -246,7 +247,8 @@ impl Lookups {
     }
 
     /// The pull secrets that a ServiceAccount lets its Pods name, from the API server or from the watch, whichever has the
-    /// ServiceAccount first; none if neither has it in time. The watch is first unless it is stuck.
+    /// ServiceAccount first; none if neither has it in time. The watch is first unless it is stuck, and alone where there is
+    /// no turn for a call, or the call fails.
     pub(super) async fn account(
         &self,
         wait: Wait,
@@ -272,15 +274,15 @@ impl Lookups {
                         account.as_ref().and_then(Mountable::of).map(Arc::new),
                     ))
                 }
-            })?;
-        let heard = async { Some(FoundAccount(view.account_told(namespace, account).await)) };
+            });
+        let asked = OptionFuture::from(answer);
         let first = async {
             tokio::select! {
-                found = heard => found,
-                answer = answer => answer,
+                found = view.account_told(namespace, account) => FoundAccount(found),
+                Some(Some(answer)) = asked => answer,
             }
         };
-        timeout_at(wait.deadline, first).await.ok().flatten()
+        timeout_at(wait.deadline, first).await.ok()
     }
 }
 

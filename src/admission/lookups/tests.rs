@@ -461,17 +461,17 @@ async fn strangers_namespaces_are_read_at_a_bounded_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn an_account_that_the_cache_lacks_is_asked_for() {
-    for (name, expected, result) in [
-        ("strict", "uncovered", "changed"),
-        ("plain", "injected", "unchanged"),
-        ("absent", "injected", "unchanged"),
-        // As without the question.
-        ("filled", "injected", "failed"),
+    for (name, expected, result, wait) in [
+        ("strict", "uncovered", "changed", CALL),
+        ("plain", "injected", "unchanged", CALL),
+        ("absent", "injected", "unchanged", CALL),
+        // The watch may have it still; after that, as without the question.
+        ("filled", "injected", "failed", WAIT_TIMEOUT),
     ] {
         let world = World::new(Server::Answers);
         world.know(&json!({}), &[]);
         let (outcome, took) = world.decide_as(name).await;
-        assert_eq!((outcome.as_str(), took), (expected, CALL), "{name}");
+        assert_eq!((outcome.as_str(), took), (expected, wait), "{name}");
         assert_eq!(
             world.asked(),
             [format!("/api/v1/namespaces/apps/serviceaccounts/{name}")]
@@ -482,23 +482,54 @@ async fn an_account_that_the_cache_lacks_is_asked_for() {
     }
 }
 
+/// Has the watch deliver the strict ServiceAccount under this name.
+fn deliver_strict(view: &View, namespace: &str, name: &str) {
+    let object = serde_json::from_value(account("strict").unwrap()).unwrap();
+    let strict = Mountable::of(&object);
+    view.strict_accounts().take(namespace, name, strict);
+    view.change_known_accounts(|known| known.insert(namespace, name));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_tells_of_an_account_ends_the_wait() {
+    // Also after a call that failed.
+    for server in [Server::IsStuck, Server::Refuses] {
+        let world = World::new(server);
+        world.know(&json!({}), &[]);
+        let ((outcome, took), ()) = tokio::join!(world.decide_as("strict"), async {
+            sleep(CALL * 2).await;
+            deliver_strict(&world.view, "apps", "strict");
+        });
+        assert_eq!((outcome.as_str(), took), ("uncovered", CALL * 2), "{server:?}");
+        // From now on it is known.
+        assert_eq!(world.decide_as("strict").await, (outcome, Duration::ZERO));
+        assert_eq!(world.asked().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_without_a_turn_wait_for_the_watch() {
     let world = World::new(Server::IsStuck);
     world.know(&json!({}), &[]);
-    let ((outcome, took), ()) = tokio::join!(world.decide_as("strict"), async {
-        sleep(CALL).await;
-        let object = serde_json::from_value(account("strict").unwrap()).unwrap();
-        let strict = Mountable::of(&object);
-        world.view.strict_accounts().take("apps", "strict", strict);
-        world
-            .view
-            .change_known_accounts(|known| known.insert("apps", "strict"));
-    });
-    assert_eq!((outcome.as_str(), took), ("uncovered", CALL));
-    // From now on it is known.
-    assert_eq!(world.decide_as("strict").await, (outcome, Duration::ZERO));
-    assert_eq!(world.asked().len(), 1);
+    let turns = WAIT_TIMEOUT.as_millis() / READ_INTERVAL.as_millis();
+    let names: Vec<_> = (0..turns + 50).map(|number| format!("new-{number}")).collect();
+    for name in &names {
+        world.view.set_namespace(name, &Labels::new());
+    }
+    let (outcomes, ()) = tokio::join!(
+        join_all(names.iter().map(|name| world.outcome(name, IMAGE))),
+        async {
+            sleep(CALL).await;
+            for name in &names {
+                deliver_strict(&world.view, name, "default");
+            }
+        }
+    );
+    assert!(
+        outcomes.iter().all(|outcome| outcome == "uncovered"),
+        "{outcomes:?}"
+    );
+    assert!(world.counts("service-account", "changed", names.len()));
 }
 
 /// How many `ServiceAccounts` are read for the first Pods of as many new namespaces, where the watch is so far behind.
