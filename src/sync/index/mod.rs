@@ -100,6 +100,12 @@ impl IndexController {
                     sleep(WRITE_INTERVAL).await;
                 }
                 failed => {
+                    left = match &failed {
+                        Ok(written) => written.version.clone(),
+                        Err(error) if matches!(error.code(), Some(400..=499)) => left,
+                        // What was written has a version that nobody told.
+                        Err(_) => None,
+                    };
                     if failures == 0 {
                         tell_failure(&failed);
                     }
@@ -160,7 +166,7 @@ impl IndexController {
     }
 
     /// Writes the index where it is not what it should be. All of its spec is compared, so that what somebody added goes. It was
-    /// left at a version, unless this is the first time.
+    /// left at a version, unless that is unknown: the first time, and after a call without an answer.
     async fn reconcile(&self, spec: AcrIndexSpec, left: Option<&str>) -> Result<Reconciled, CallError> {
         let wanted = AcrIndex::new(INDEX, spec);
         let indexes: Api<AcrIndex> = Api::all(self.client.clone());

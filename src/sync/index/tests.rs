@@ -225,6 +225,89 @@ async fn an_index_that_somebody_changes_is_back_in_seconds() {
     }
 }
 
+/// An API server that keeps the index, and counts the writes. It prunes what is patched, or its answer to a patch is lost.
+fn faulty(kept: &Arc<Mutex<(serde_json::Value, u32)>>, loses_answers: bool) -> Client {
+    let kept = Arc::clone(kept);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let method = request.method().clone();
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let mut kept = kept.lock().unwrap();
+            let (index, writes) = &mut *kept;
+            if method == "POST" {
+                *index = serde_json::from_slice(&body).unwrap();
+            } else if method == "PATCH" {
+                let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
+                json_patch::patch(index, &patch).unwrap();
+                if !loses_answers {
+                    index["spec"]["excludedNamespaces"] = json!(["of-another-spec"]);
+                }
+            }
+            if method != "GET" {
+                *writes += 1;
+                index["metadata"]["resourceVersion"] = json!(writes.to_string());
+            }
+            let code = match (index.is_null(), method == "PATCH" && loses_answers) {
+                (true, _) => 404,
+                (false, true) => 504,
+                (false, false) => 200,
+            };
+            let failed = json!({"kind": "Status", "status": "Failure", "reason": "no", "code": code});
+            let answer = if code == 200 { &*index } else { &failed };
+            let body = Body::from(answer.to_string().into_bytes());
+            Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_went_wrong_is_nobodys_edit() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(log.clone()));
+    let _logs = tracing::subscriber::set_default(subscriber.finish());
+    for loses_answers in [false, true] {
+        let kept = Arc::default();
+        let watches = Arc::new(Watches::new(Arc::new(View::default())));
+        let controller = IndexController {
+            client: faulty(&kept, loses_answers),
+            watches: Arc::clone(&watches),
+            settings: Settings::default(),
+            resync_interval: Duration::from_hours(1),
+            metrics: Arc::new(Metrics::new(|| 0)),
+            written: Arc::default(),
+        };
+        let bind = |name: &str| {
+            let mut all = crate::view::Bindings::default();
+            let binding = binding(name);
+            let here = all.entry("shop".to_owned()).or_default();
+            here.insert(binding.name().to_owned(), Arc::new(binding));
+            watches.view.set_bindings(all);
+            watches.tell(Change::Binding(format!("shop/{name}")));
+        };
+        let written = async |count: u32| {
+            while kept.lock().unwrap().1 < count {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let seen = async {
+            sleep(Duration::from_secs(1)).await;
+            bind("first");
+            written(2).await;
+            // Before the next attempt.
+            bind("second");
+            written(3).await;
+        };
+        tokio::select! {
+            () = controller.run() => panic!("it ended"),
+            seen = timeout(Duration::from_hours(1), seen) => seen.unwrap(),
+        }
+    }
+    assert!(!log.text().contains("somebody"), "{}", log.text());
+    assert!(log.text().contains("did not keep the AcrIndex"), "{}", log.text());
+}
+
 #[tokio::test(start_paused = true)]
 async fn bindings_are_written_together_and_soon() {
     let kept = Arc::default();
