@@ -86,13 +86,19 @@ fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     let state = |state: &str| format!("pullpass_namespaces{{registry=\"{name}\",state=\"{state}\"}}");
     wait_for_value(&world.pullpass, &state("served"), 2.0)?;
     wait_for_value(&world.pullpass, &state("failed"), 1.0)?;
-    let object = world.wait_for_served(&login, 2)?;
-    assert_eq!(
-        object
-            .pointer("/status/namespaces/failed")
-            .and_then(Value::as_i64),
-        Some(1)
-    );
+    let object = wait_for("the status to count both", SOON, || {
+        let object = world.registry(&login).map_err(|error| error.to_string())?;
+        let counted = |state: &str| {
+            object
+                .pointer(&format!("/status/namespaces/{state}"))
+                .and_then(Value::as_u64)
+        };
+        if (counted("served"), counted("failed")) == (Some(2), Some(1)) {
+            Ok(object)
+        } else {
+            Err(object.to_string())
+        }
+    })?;
     let expires: Timestamp = text(&object, "/status/credential/expiresAt").parse()?;
     let expiry = format!("pullpass_credential_expiry_timestamp_seconds{{registry=\"{name}\"}}");
     let seconds = f64::from(u32::try_from(expires.as_second())?);

@@ -64,8 +64,8 @@ impl Difference {
 
     fn documented(self) -> &'static str {
         match self {
-            Self::NoReference => "Of an image that is no image reference",
-            Self::LongReference => "an image whose reference is longer than 1,024 characters",
+            Self::NoReference => "If an image is not a valid reference",
+            Self::LongReference => "if an image reference has more than 1,024 characters",
             Self::JudgedByHost => "They do not check the lengths of an image reference's parts",
         }
     }

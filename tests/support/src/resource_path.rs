@@ -47,6 +47,9 @@ pub(crate) fn resource_path(arguments: &[&str]) -> Option<String> {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix("--") else {
+            if word.starts_with('-') {
+                return None;
+            }
             positional.push(*word);
             continue;
         };
