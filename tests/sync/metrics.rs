@@ -4,7 +4,7 @@ use std::error::Error;
 
 use jiff::Timestamp;
 use pullpass_emulator::Step;
-use pullpass_test_support::{Installation, wait_for};
+use pullpass_test_support::{Installation, Login, wait_for};
 use serde_json::{Value, json};
 
 use crate::world::{SOON, Test, World, cluster_of_its_own, pull_secret, replica, text};
@@ -57,6 +57,23 @@ fn assert_azure_was_asked(world: &World) -> Test {
     Ok(())
 }
 
+/// The AcrRegistry when its status counts two namespaces that have the pull secret, and one that can't.
+fn counted_in_the_status(world: &World, login: &Login) -> Result<Value, Box<dyn Error>> {
+    Ok(wait_for("the status to count both", SOON, || {
+        let object = world.registry(login).map_err(|error| error.to_string())?;
+        let counted = |state: &str| {
+            object
+                .pointer(&format!("/status/namespaces/{state}"))
+                .and_then(Value::as_u64)
+        };
+        if (counted("served"), counted("failed")) == (Some(2), Some(1)) {
+            Ok(object)
+        } else {
+            Err(object.to_string())
+        }
+    })?)
+}
+
 #[test]
 fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     let cluster = cluster_of_its_own()?;
@@ -86,19 +103,7 @@ fn the_metrics_say_what_the_cluster_and_azure_have() -> Test {
     let state = |state: &str| format!("pullpass_namespaces{{registry=\"{name}\",state=\"{state}\"}}");
     wait_for_value(&world.pullpass, &state("served"), 2.0)?;
     wait_for_value(&world.pullpass, &state("failed"), 1.0)?;
-    let object = wait_for("the status to count both", SOON, || {
-        let object = world.registry(&login).map_err(|error| error.to_string())?;
-        let counted = |state: &str| {
-            object
-                .pointer(&format!("/status/namespaces/{state}"))
-                .and_then(Value::as_u64)
-        };
-        if (counted("served"), counted("failed")) == (Some(2), Some(1)) {
-            Ok(object)
-        } else {
-            Err(object.to_string())
-        }
-    })?;
+    let object = counted_in_the_status(&world, &login)?;
     let expires: Timestamp = text(&object, "/status/credential/expiresAt").parse()?;
     let expiry = format!("pullpass_credential_expiry_timestamp_seconds{{registry=\"{name}\"}}");
     let seconds = f64::from(u32::try_from(expires.as_second())?);

@@ -248,12 +248,12 @@ fn faulty(kept: &Arc<Mutex<(serde_json::Value, u32)>>, loses_answers: bool) -> C
                 *writes += 1;
                 index["metadata"]["resourceVersion"] = json!(writes.to_string());
             }
-            let code = match (index.is_null(), method == "PATCH" && loses_answers) {
-                (true, _) => 404,
-                (false, true) => 504,
-                (false, false) => 200,
+            let (code, reason) = match (index.is_null(), method == "PATCH" && loses_answers) {
+                (true, _) => (404, "NotFound"),
+                (false, true) => (504, "Timeout"),
+                (false, false) => (200, ""),
             };
-            let failed = json!({"kind": "Status", "status": "Failure", "reason": "no", "code": code});
+            let failed = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code});
             let answer = if code == 200 { &*index } else { &failed };
             let body = Body::from(answer.to_string().into_bytes());
             Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
