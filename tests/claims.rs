@@ -280,7 +280,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/waiting.rs",
         "UNKNOWN_TIMEOUT: Duration = Duration::from_secs(10);",
         "docs/operations.md",
-        "did not bring a namespace within 10 seconds",
+        "did not deliver the namespace within 10 seconds",
     ),
     (
         "src/sync/waiting.rs",
@@ -544,7 +544,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/index/mod.rs",
         "LOOK_INTERVAL: Duration = Duration::from_secs(5);",
         "docs/operations.md",
-        "created it again. It looks every 5 seconds",
+        "created it again. The leader checks every 5 seconds",
     ),
     (
         "src/policy/index/mod.rs",
@@ -556,7 +556,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/policy/index/bindings.rs",
         "MAX_BYTES: usize = 1408 * 1024;",
         "docs/operations.md",
-        "**AcrPullBindings** have what the AcrRegistries leave of 1,408 KiB",
+        "**AcrPullBindings** have the rest of 1,408 KiB that the AcrRegistries do not use",
     ),
     (
         "src/policy/index/bindings.rs",
@@ -688,7 +688,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/repositories.rs",
         "SEEN_TIMEOUT: Duration = Duration::from_hours(2);",
         "docs/operations.md",
-        "A repository that no Pod has named for two hours is left out",
+        "stops asking about a repository that no Pod has named for two hours",
     ),
     (
         "src/sync/minting/acceptance.rs",
