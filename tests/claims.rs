@@ -974,7 +974,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "docs/benchmarks.md",
-        "Idle, 17.3 MiB were resident (aim 15)",
+        "When idle, 17.3 MiB were resident (aim 15)",
         "docs/operations.md",
         "| 17.3 MiB | idle (10.4 MiB for the smaller program in the image",
     ),
