@@ -904,7 +904,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "manifests/components/cert-manager/certificates.yaml",
         "duration: 2160h renewBefore: 720h",
         "docs/install.md",
-        "a certificate for 90 days that is renewed 30 days before it expires",
+        "a certificate for 90 days that it renews 30 days before it expires",
     ),
     (
         "manifests/components/enforce/policy.yaml",

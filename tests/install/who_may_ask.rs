@@ -13,7 +13,7 @@ use crate::render::{Test, chart, kustomize};
 use crate::same::comparable;
 
 fn written(nth: usize) -> Result<String, Box<dyn Error>> {
-    block("docs/install.md", "Who may ask", "yaml", nth)
+    block("docs/install.md", "Restrict the webhook's port", "yaml", nth)
 }
 
 #[test]
