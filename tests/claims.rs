@@ -268,7 +268,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/audit/log.rs",
         "DRAIN_TIMEOUT: Duration = Duration::from_secs(5);",
         "docs/audit.md",
-        "When pullpass shuts down, it waits 5 seconds",
+        "When pullpass shuts down, it waits up to 5 seconds",
     ),
     (
         "src/audit/otlp/retry.rs",
@@ -646,7 +646,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/spellings.rs",
         "SPELLING_INTERVAL: Duration = Duration::from_mins(15);",
         "docs/limits.md",
-        "wait 15 minutes until pullpass has forgotten it",
+        "wait 15 minutes until pullpass no longer remembers that form",
     ),
     (
         "src/sync/repositories.rs",
