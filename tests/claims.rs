@@ -310,7 +310,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/secrets/mod.rs",
         "SWEPT_A_SECOND: usize = 10;",
         "docs/architecture.md",
-        "at most 10 a second and behind all other work",
+        "at most 10 a second and after all other work",
     ),
     (
         "src/sync/secrets/mod.rs",
@@ -736,13 +736,13 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/sync/secrets/detach/mod.rs",
         "DETACH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));",
         "docs/architecture.md",
-        "with longer waits up to 5 minutes",
+        "with increasing waits up to 5 minutes",
     ),
     (
         "src/admission/json/skip.rs",
         "BLOCK: usize = 64;",
         "docs/architecture.md",
-        "skips what nobody needs, 64 bytes at a time",
+        "skips the fields that pullpass does not need, 64 bytes at a time",
     ),
     (
         "src/serve/leader/mod.rs",
@@ -760,7 +760,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/server/limits.rs",
         "idle_timeout: Duration::from_mins(2),",
         "docs/availability.md",
-        "keeps idle connections for 2 minutes over both versions of HTTP",
+        "keeps idle connections for 2 minutes, with HTTP/1.1 and HTTP/2",
     ),
     (
         "src/server/limits.rs",
