@@ -430,7 +430,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/admission/review/request.rs",
         "MAX_UID: usize = 64;",
         "docs/security.md",
-        "a request id of more than 64 bytes",
+        "a request ID of more than 64 bytes",
     ),
     (
         "src/server/limits.rs",
@@ -490,7 +490,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/server/webhook.rs",
         "LARGE_BODY: usize = 64 << 10;",
         "docs/security.md",
-        "| bodies larger than 64 KiB that are judged concurrently |",
+        "| bodies larger than 64 KiB that are evaluated concurrently |",
     ),
     (
         "src/server/webhook.rs",
@@ -502,7 +502,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "tests/memory.rs",
         "MOST_BESIDE_A_BODY: usize = 20;",
         "docs/security.md",
-        "Judging a body needs up to 20 times its length",
+        "To evaluate a body, pullpass needs up to 20 times its length",
     ),
     (
         "src/server/budget/mod.rs",
