@@ -220,7 +220,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/policy/attached/bindings.rs",
         "MAX_SERVED: usize = 32;",
         "docs/teams.md",
-        "Only the 32 oldest AcrPullBindings of a namespace are served",
+        "pullpass uses only the 32 oldest AcrPullBindings of a namespace",
     ),
     (
         "src/sync/minting/bindings/mod.rs",
