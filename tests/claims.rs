@@ -394,7 +394,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/certificates/keeper/mod.rs",
         "MAX_CLOCK_INTERVAL: Duration = Duration::from_mins(1);",
         "docs/certificates.md",
-        "The leader checks that every minute",
+        "The leader checks this every minute",
     ),
     (
         "src/certificates/keeper/mod.rs",
