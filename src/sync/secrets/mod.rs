@@ -128,6 +128,7 @@ impl SecretsController {
                     self.sweep_again(&mut work);
                     self.sweep_in_doubt(&mut work);
                     self.note_swept(&mut work, MAX_PENDING, || changes.is_empty());
+                    self.find_left_out(&mut work);
                     work.take_up_sweep(SWEPT_A_SECOND);
                     self.tally_all(&mut work);
                     work.is_detached = true;
@@ -197,6 +198,18 @@ impl SecretsController {
             }
         }
         work.is_begun = true;
+    }
+
+    /// Finds the pairs that had no room in the sweep, as soon as it has room: the next resync may be a day away.
+    fn find_left_out(&self, work: &mut Work) {
+        if work.left_out.is_empty() || !work.sweep.is_empty() {
+            return;
+        }
+        let registries = self.watches.view.registries();
+        // Nothing finds pairs of those that are detached.
+        if work.left_out.iter().any(|name| registries.is_attached(name)) {
+            self.look_at_everything(work);
+        }
     }
 
     fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: SharedPair) {
