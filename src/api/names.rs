@@ -20,13 +20,13 @@ pub const REFRESHED_AT_ANNOTATION: &str = "pullpass.dev/refreshed-at";
 pub const AUDIENCE_ANNOTATION: &str = "pullpass.dev/audience";
 /// On a minted credential: what it was minted from, such as the version of the identity's Secret.
 pub const INPUTS_ANNOTATION: &str = "pullpass.dev/inputs";
-/// On a Secret of the own namespace that `AcrRegistries` name: the names of those that may use it, separated by commas, or
-/// `*` for all.
+/// On a Secret in pullpass' own namespace: the names of the `AcrRegistries` that may use it, separated by commas, or `*` for
+/// all.
 pub const REGISTRIES_ANNOTATION: &str = "pullpass.dev/registries";
 /// On a minted credential: the fingerprint of the spec that it was minted for.
 pub const FINGERPRINT_ANNOTATION: &str = "pullpass.dev/spec-fingerprint";
 /// On a minted credential: the fingerprint of `spec.namespaces` when the leader last found that the credential belongs to the
-/// spec's identity. Empty where the identity's Secret is missing, or does not name the AcrRegistry.
+/// spec's identity. Empty if the identity's Secret is missing, or does not name the AcrRegistry.
 pub const NAMESPACES_ANNOTATION: &str = "pullpass.dev/namespaces-fingerprint";
 /// On the emptied credential of an AcrRegistry that is detached: when it was emptied (RFC 3339). The time is for
 /// people; pullpass only checks whether the annotation exists.
@@ -35,7 +35,7 @@ pub const EMPTIED_AT_ANNOTATION: &str = "pullpass.dev/emptied-at";
 pub const PULL_SECRETS_ANNOTATION: &str = "pullpass.dev/pull-secrets";
 /// The value of [`PULL_SECRETS_ANNOTATION`].
 pub const PULL_SECRETS_DELETED: &str = "deleted";
-/// On the Lease: what its holder has cleaned up, for the next holder.
+/// On the Lease: a record of the pull secrets that its holder has cleaned up, for the next holder.
 pub const SWEPT_ANNOTATION: &str = "pullpass.dev/swept";
 /// On the Lease: an `AcrIndex` was written, so that the next holder notices if it was deleted. The value is `true`.
 pub const INDEX_WRITTEN_ANNOTATION: &str = "pullpass.dev/index-written";
@@ -43,8 +43,8 @@ pub const INDEX_WRITTEN_ANNOTATION: &str = "pullpass.dev/index-written";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the field manager of every write.
 pub const MANAGER: &str = "pullpass";
-/// The field manager of a pull secret that has keys with ports and wildcards. A write without them ends in a conflict
-/// that names it, so that pullpass needs no right to read pull secrets.
+/// The field manager of a pull secret that has keys with ports and wildcards. A write without these keys conflicts with this
+/// manager, so pullpass knows of them without the right to read pull secrets.
 pub const EVERY_KEY_MANAGER: &str = "pullpass-every-key";
 /// How the names of Reports begin; the UID of the workload follows.
 pub const REPORT_PREFIX: &str = "pullpass-";
@@ -54,20 +54,20 @@ pub const REPORT_FINGERPRINT_ANNOTATION: &str = "pullpass.dev/report-fingerprint
 pub const VIEW_ROLE: &str = "pullpass-view";
 /// The `ClusterRole` of people who change them.
 pub const EDIT_ROLE: &str = "pullpass-edit";
-/// The field manager of the notes on a minted credential; [`MANAGER`] is that of the credential.
+/// The field manager of fingerprints on a minted credential; [`MANAGER`] is that of the credential.
 pub const NOTE_MANAGER: &str = "pullpass-note";
 /// The `AcrIndex` that the admission policies read.
 pub const INDEX: &str = "pullpass";
 /// The annotation of a Pod that mirrors one that a kubelet runs from a file.
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// On a Pod: an admission policy in the API server added names of pull secrets to it. `manifests/components/admission-policy`
-/// writes it. The author of a Pod can write it too, so pullpass decides nothing by it.
+/// writes it. The author of a Pod can write it too, so no decision depends on it.
 pub const INJECTED_BY_ANNOTATION: &str = "pullpass.dev/injected-by";
 /// The value of [`INJECTED_BY_ANNOTATION`] that the policy writes. Any other value is ignored.
 pub const INJECTED_BY_POLICY: &str = "admission-policy";
-/// On a ServiceAccount: the client ID of its identity, as Azure Workload Identity has it.
+/// On a ServiceAccount: the client ID of its identity, as for Azure Workload Identity.
 pub const CLIENT_ID_ANNOTATION: &str = "azure.workload.identity/client-id";
-/// On a ServiceAccount: the tenant of its identity, as Azure Workload Identity has it.
+/// On a ServiceAccount: the tenant of its identity, as for Azure Workload Identity.
 pub const TENANT_ID_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 /// Who a ServiceAccount's tokens say that they are.
 pub fn service_account_subject(namespace: &str, account: &str) -> String {
@@ -156,15 +156,15 @@ pub fn is_own_secret(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
-/// The `MutatingWebhookConfiguration` that is shipped.
+/// The `MutatingWebhookConfiguration` of the manifests.
 pub const WEBHOOK_CONFIGURATION: &str = "pullpass";
-/// The webhook of the `MutatingWebhookConfiguration` that Pods with images on ACR are sent to.
+/// The webhook for Pods with images on ACR.
 pub const PODS_WEBHOOK: &str = "pods.pullpass.dev";
-/// Its webhook that all other Pods of namespaces with [`ALWAYS_INJECT_LABEL`] are sent to.
+/// The webhook for all other Pods of namespaces with [`ALWAYS_INJECT_LABEL`].
 pub const ALWAYS_WEBHOOK: &str = "always.pullpass.dev";
-/// Where [`PODS_WEBHOOK`] posts.
+/// The path of [`PODS_WEBHOOK`].
 pub const PODS_PATH: &str = "/mutate";
-/// Where [`ALWAYS_WEBHOOK`] posts.
+/// The path of [`ALWAYS_WEBHOOK`].
 pub const ALWAYS_PATH: &str = "/mutate/always";
 
 /// Identifies refusals by the `ValidatingAdmissionPolicy` that keeps pullpass from foreign Secrets.
@@ -176,11 +176,11 @@ pub const ECHO_IMAGE: &str = "pullpass-check.azurecr.io/echo";
 /// What the warning begins with that pullpass answers that question with; its version follows.
 pub const ECHO_WARNING: &str = "pullpass.dev/echo: ";
 
-/// The Service that the API server calls the webhook by.
+/// The Service through which the API server calls the webhook.
 pub const SERVICE: &str = "pullpass";
 /// The Secret in the own namespace with pullpass' own certificate authority and serving certificate.
 pub const WEBHOOK_CERTIFICATE: &str = "webhook-certificate";
-/// The Secret in the own namespace that the component `cert-manager` keeps the serving certificate in.
+/// The Secret in the own namespace in which the component `cert-manager` keeps the serving certificate.
 pub const SERVING_CERTIFICATE: &str = "serving-certificate";
 /// The Secret in the own namespace with the authority that signs [`SERVING_CERTIFICATE`].
 pub const SERVING_AUTHORITY: &str = "serving-authority";
