@@ -550,7 +550,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/policy/index/mod.rs",
         "MAX_LISTED_BYTES: usize = 256 * 1024;",
         "docs/operations.md",
-        "Their login servers are in the AcrIndex, in 256 KiB of their own",
+        "Their login servers are in a separate part of the AcrIndex with 256 KiB",
     ),
     (
         "src/policy/index/bindings.rs",
