@@ -76,13 +76,13 @@ pub(crate) const CASES: &[Case] = &[
         prepare: images_on_a_shared_host,
     },
     Case {
-        step: "a look at a running Pod",
+        step: "an evaluation of a running Pod",
         grows_with: "AcrRegistries",
         is_for_all: false,
         prepare: look,
     },
     Case {
-        step: "one more image and pull secret in a look",
+        step: "one more image and pull secret in an evaluation",
         grows_with: "images and pull secrets",
         is_for_all: true,
         prepare: look_per_image,

@@ -76,15 +76,15 @@ pub(crate) fn measure(runtime: &Runtime, registries: usize, namespaces: usize) -
             bench.edit(&logins, 0, &json!({"credential": {"refreshFraction": 0.4}}))
         })?,
         bench.case(
-            "its selector: one team's namespaces for another's",
+            "its selector changes from one team's namespaces to another team's",
             2 * each,
             || bench.edit(&logins, 0, &teams::selector(1)),
         )?,
-        bench.case("its selector back", 2 * each, || {
+        bench.case("its selector changes back", 2 * each, || {
             bench.edit(&logins, 0, &teams::selector(0))
         })?,
         // A new API server remembers no events, so that every watch begins with a list.
-        bench.relist("the API server is started again", || {
+        bench.relist("the API server restarts", || {
             cluster.compact_etcd()?;
             Ok(cluster.restart_api_server()?)
         })?,
@@ -95,7 +95,7 @@ pub(crate) fn measure(runtime: &Runtime, registries: usize, namespaces: usize) -
     first.stop()?;
     drop(first);
     let mut next = None;
-    cases.push(bench.case("another leader", 0, || {
+    cases.push(bench.case("another replica leads", 0, || {
         next = Some(world::start_pullpass(&cluster, &azure)?);
         Ok(())
     })?);

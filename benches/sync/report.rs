@@ -296,7 +296,7 @@ impl Report {
         let rows = self
             .sizes
             .iter()
-            .map(|row| (row.namespaces, "grew with them", &row.memory))
+            .map(|row| (row.namespaces, "namespaces created while it runs", &row.memory))
             .chain(restarted)
             .chain(follower);
         processes(self.aims.memory_mib, rows)
@@ -368,16 +368,20 @@ fn lags(lags: Option<&Lags>, aim_of_answered: &str, aim_of_asked: &str) -> Strin
     let rows = lags.into_iter().flat_map(|lags| {
         [
             (
-                "pullpass: Pod answered to Secret seen",
+                "from the answer to the Pod's creation until the Secret's event",
                 &lags.answered,
                 aim_of_answered,
             ),
             (
-                "pullpass: Pod asked for to Secret seen",
+                "from the request to create the Pod until the Secret's event",
                 &lags.asked,
                 aim_of_asked,
             ),
-            ("floor: Secret asked for to Secret seen", &lags.floor, ""),
+            (
+                "floor: from the request to apply the Secret until its event",
+                &lags.floor,
+                "",
+            ),
         ]
         .map(|(what, lag, aim)| {
             [

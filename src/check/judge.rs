@@ -110,7 +110,7 @@ pub fn judge(subject: &Subject, step: CheckStep, observation: &Observation) -> S
             subject.host_of(step),
             subject.login_server
         )),
-        Observation::Challenged(Ok(())) => passed("asks for a token of its own".to_owned()),
+        Observation::Challenged(Ok(())) => passed("requires its own token".to_owned()),
         Observation::Challenged(Err(error)) | Observation::LoggedIn(Err(error)) => {
             refused(subject, step, error)
         }

@@ -37,7 +37,7 @@ pub(super) enum ObjectOutput {
     Yaml,
     /// As JSON
     Json,
-    /// As kind/name, one a line
+    /// As kind/name, one on each line
     Name,
 }
 

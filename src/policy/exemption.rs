@@ -68,7 +68,7 @@ pub enum Treatment {
     },
     /// It gets no pull secret, but the rules hold for it: a Pod can do without the former, not without the latter.
     JudgedOnly(Exemption),
-    /// It is left alone.
+    /// It is skipped.
     Exempt(Exemption),
 }
 

@@ -42,7 +42,7 @@ before      openregistry.azurecr.io      openregistry     uncovered   2      not
 before      openregistry.azurecr.io      openregistry     uncovered   1      other-secret
 out         openregistry.azurecr.io      openregistry     skipped     1      namespace-opted-out
 
-Pods with images on Azure Container Registry: 8. Covered: 2; uncovered: 5; left alone: 1.
+Pods with images on Azure Container Registry: 8. Covered: 2; uncovered: 5; skipped: 1.
 unattached: no AcrRegistry has the registry: attach it.
 forbidden: the AcrRegistry is not for the namespace: change its spec.namespaces or the namespace's labels.
 not-injected: admitted before the registry was attached, or while pullpass was unavailable: re-create the Pods (kubectl rollout restart).
@@ -55,7 +55,7 @@ before      a      openregistry.azurecr.io   uncovered   -        not-injected
 before      b      openregistry.azurecr.io   uncovered   -        not-injected
 before      hand   openregistry.azurecr.io   uncovered   -        other-secret
 
-Pods with images on Azure Container Registry: 3. Covered: 0; uncovered: 3; left alone: 0.
+Pods with images on Azure Container Registry: 3. Covered: 0; uncovered: 3; skipped: 0.
 not-injected: admitted before the registry was attached, or while pullpass was unavailable: re-create the Pods (kubectl rollout restart).
 other-secret: they name pull secrets that pullpass does not manage: re-create the Pods to get one that it does.
 ";

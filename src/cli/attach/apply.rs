@@ -247,7 +247,7 @@ impl<'a> IdentitySecret<'a> {
                     ..
                 } = self;
                 Err(CliError::Failed(format!(
-                    "Secret {name} in namespace {namespace} was not written by pullpass attach, and is left alone. Name it \
+                    "Secret {name} in namespace {namespace} was not written by pullpass attach, and stays unchanged. Name it \
                      in --client-secret, --client-certificate or --basic to use it as it is; delete it with `kubectl \
                      delete secret {name} --namespace {namespace}`; or attach under another name than {registry} with \
                      --name"

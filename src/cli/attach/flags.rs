@@ -20,8 +20,8 @@ use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
 
 /// Attach a registry: Pods that name its images get a pull secret.
 ///
-/// Writes the Secret with the identity's password, if it is given one, and the AcrRegistry; waits until pullpass has
-/// minted a credential. Attaching again changes only what is given: a new password, another identity, other namespaces.
+/// Writes the Secret with the identity's password, if you give one, and the AcrRegistry; waits until pullpass has
+/// minted a credential. If you attach the registry again, only the options that you give change: a new password, another identity, other namespaces.
 /// Exit code: 0; 1 if the registry did not become ready or the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -75,7 +75,7 @@ pub(in crate::cli) struct WaitFlags {
 
 /// The rest of the spec.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Registry: what is not given stays as it is")]
+#[command(next_help_heading = "Registry (absent options keep their current values)")]
 pub(super) struct SpecFlags {
     /// The Azure cloud, if the login server does not show it; Other is the cloud that pullpass' --other-cloud-suffix names
     #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]

@@ -19,7 +19,7 @@ use crate::cli::output::{KIND, ObjectOutput, expiry, render, unwritable};
 use crate::cli::target::ObjectName;
 use crate::policy::identity::AttachedIdentity;
 
-/// What was done, an object a line.
+/// The changes, one JSON object on each line.
 pub(super) fn written(done: &Done, dry_run: DryRun) -> String {
     let suffix = dry_run.suffix();
     let secret = done

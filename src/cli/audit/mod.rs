@@ -41,7 +41,7 @@ use crate::policy::scope::{Labels, Mode, Scope};
 use crate::policy::workloads::{Workloads, add as add_to};
 use crate::view::StrictAccounts;
 
-/// Say which running Pods with images on Azure Container Registry have a pull secret for them, and which have not.
+/// Show which running Pods with images on Azure Container Registry have a pull secret for them, and which do not.
 ///
 /// Reads Pods, Namespaces, ServiceAccounts, AcrRegistries, AcrPullBindings and the admission configuration, and no Secret.
 /// Exit code: 0; 1 if the cluster can't be read; 2 for bad input; 3 if some Pods are uncovered.
@@ -50,13 +50,13 @@ use crate::view::StrictAccounts;
     after_help = "Examples:\n  pullpass audit\n  pullpass audit --namespace apps --output wide\n  pullpass audit --uncovered --output json\n  pullpass audit --output html > report.html\n  pullpass audit --output openreports | kubectl apply --server-side -f -"
 )]
 pub(super) struct AuditArgs {
-    /// Look only at this namespace; if absent, at all namespaces, regardless of the context
+    /// Read only this namespace; if absent, all namespaces, regardless of the context
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// Look at all namespaces, as without --namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Look only at Pods whose labels match, for instance app=web,tier!=cache
+    /// Include only Pods whose labels match, for instance app=web,tier!=cache
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
     /// Show only uncovered Pods

@@ -157,7 +157,7 @@ impl Findings {
         let mut notes = vec![match covered + uncovered + skipped {
             0 => "No running Pod has an image on Azure Container Registry.".to_owned(),
             all => format!(
-                "Pods with images on Azure Container Registry: {all}. Covered: {covered}; uncovered: {uncovered}; left alone: {skipped}."
+                "Pods with images on Azure Container Registry: {all}. Covered: {covered}; uncovered: {uncovered}; skipped: {skipped}."
             ),
         }];
         let has = |gap| {

@@ -21,8 +21,8 @@ const KINDS: [CredentialKind; 2] = [CredentialKind::RefreshToken, CredentialKind
 /// Bind a registry to a namespace: Pods there pull as the Entra identity of a ServiceAccount.
 ///
 /// Writes the Role and the RoleBinding that let pullpass ask for tokens of the ServiceAccount, and the AcrPullBinding; waits
-/// until pullpass has minted a credential. It prints the command that makes the identity trust the ServiceAccount. Binding
-/// again changes only what is given. Exit code: 0; 1 if the binding did not become ready or the cluster refused; 2 for bad
+/// until pullpass has minted a credential. It prints the command that makes the identity trust the ServiceAccount. If you
+/// bind the registry again, only the options that you give change. Exit code: 0; 1 if the binding did not become ready or the cluster refused; 2 for bad
 /// input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -77,7 +77,7 @@ struct AccountFlags {
 
 /// The rest of the spec.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Registry: what is not given stays as it is")]
+#[command(next_help_heading = "Registry (absent options keep their current values)")]
 pub(super) struct BindSpecFlags {
     /// The Azure cloud, if the login server does not show it; Other is the cloud that pullpass' --other-cloud-suffix names
     #[arg(long, ignore_case = true, value_parser = one_of(CloudName::ALL, |cloud| cloud.name().into()))]

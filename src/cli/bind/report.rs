@@ -48,7 +48,7 @@ pub(super) fn would_write(objects: &[Value], place: Place<'_>) -> String {
     lines.collect::<Vec<_>>().concat()
 }
 
-/// What was done, an object a line.
+/// The changes, one JSON object on each line.
 pub(super) fn written(done: &Done, dry_run: DryRun) -> String {
     let suffix = dry_run.suffix();
     let lines = done.changes.iter();

@@ -36,7 +36,7 @@ pub(in crate::cli) struct ClusterFlags {
     /// controller replaces them and does not count that as a failure. It needs the right of the component rescue
     #[arg(long, value_enum, default_value_t, env = "PULLPASS_RESCUE")]
     rescue: Rescue,
-    /// Serve AcrPullBindings, by which namespaces pull as identities of their own. It needs the component bindings
+    /// Serve AcrPullBindings, with which namespaces pull with their own identities. It needs the component bindings
     #[arg(long, env = "PULLPASS_BINDINGS")]
     bindings: bool,
     /// Keep Reports of openreports.io about the state of workloads, one for each workload. It needs the component reports

@@ -20,10 +20,10 @@ use crate::serve::LogFilter;
 /// How the operational log looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum LogFormat {
-    /// A JSON object a line
+    /// One JSON object on each line
     #[default]
     Json,
-    /// For reading
+    /// Text for people
     Text,
 }
 

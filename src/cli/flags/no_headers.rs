@@ -4,7 +4,7 @@ use clap::Args;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(in crate::cli) struct NoHeaders {
-    /// Leave out the headings of tables
+    /// Print no table headings
     #[arg(long)]
     no_headers: bool,
 }

@@ -31,7 +31,7 @@ use crate::view::manifests::Manifests;
 /// How many namespaces a note names.
 const MAX_NAMED: usize = 10;
 
-/// Say what the webhook would do with Pods and workloads of files.
+/// Show what the webhook would do with the Pods and workloads in files.
 ///
 /// Registries and the labels of namespaces come from --manifests, or from a cluster that you name with --context or
 /// another flag for the cluster; without either, no registry is attached. Namespaces, ServiceAccounts and
@@ -84,11 +84,11 @@ enum ReviewOutput {
     Json,
     /// The resulting Pods
     Yaml,
-    /// What was reviewed, as kind/name, one a line
+    /// The reviewed objects as kind/name, one on each line
     Name,
-    /// The JSON Patch of each Pod, one a line
+    /// The JSON Patch of each Pod, one on each line
     Patch,
-    /// The AdmissionReview that answers each Pod, one a line
+    /// The AdmissionReview that answers each Pod, one on each line
     Review,
 }
 

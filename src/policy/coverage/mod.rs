@@ -311,7 +311,7 @@ pub struct Summary {
     pub covered: u64,
     /// Pods that lack one.
     pub uncovered: u64,
-    /// Pods that are left alone.
+    /// Pods that are skipped.
     pub skipped: u64,
     /// Pods by namespace, registry and state. A Pod with images of several registries is in several groups.
     pub groups: BTreeMap<Group, u64>,

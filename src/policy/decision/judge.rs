@@ -324,7 +324,7 @@ impl<'a, 'l> Judge<'a, 'l> {
             (Outcome::Skipped, Cow::Borrowed(exemption.sentence()))
         } else if let Some(host) = tally.uncovered {
             let reason = format!(
-                "the live Pod holds no pull secret for {host}, and its imagePullSecrets can't change"
+                "the existing Pod has no pull secret for {host}, and its imagePullSecrets can't change"
             );
             (Outcome::Uncovered, Cow::Owned(reason))
         } else {
@@ -357,7 +357,7 @@ impl<'a, 'l> Judge<'a, 'l> {
                 ),
                 (true, true) if !tally.violations.is_empty() => (
                     Outcome::Uncovered,
-                    "no attached registry is there for the Pod's images in this namespace",
+                    "no attached registry serves the Pod's images in this namespace",
                 ),
                 (true, true) if tally.is_anonymous => (
                     Outcome::AlreadyPresent,

@@ -674,7 +674,7 @@ fn the_reason_says_why_it_was_decided_so() {
         (
             update(&other, &mine, ""),
             &none[..],
-            "holds no pull secret for myregistry.azurecr.io",
+            "has no pull secret for myregistry.azurecr.io",
         ),
     ] {
         let body = review.to_string();

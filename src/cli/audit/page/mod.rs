@@ -41,7 +41,7 @@ pub(super) struct Subject {
     pub(super) namespace: Option<String>,
     /// The Pods that were looked at.
     pub(super) selector: Option<String>,
-    /// Whether what is covered or left alone is left out.
+    /// Whether covered and skipped Pods are left out.
     pub(super) uncovered: bool,
 }
 
@@ -143,7 +143,7 @@ fn summary(findings: &Findings, problems: &[Problem], now: Timestamp) -> Markup 
             dl.figures {
                 div.good { dt { "Pods covered" } dd { (grouped(totals.covered)) } }
                 div.bad { dt { "Pods uncovered" } dd { (grouped(totals.uncovered)) } }
-                div.skipped { dt { "Pods left alone" } dd { (grouped(totals.skipped)) } }
+                div.skipped { dt { "Pods skipped" } dd { (grouped(totals.skipped)) } }
                 div { dt { "Registries ready" } dd { (ready) " of " (findings.registries.len()) } }
             }
             @if let Some(does) = findings.policies.does() {
@@ -162,7 +162,7 @@ fn verdict(findings: &Findings, problems: &[Problem], now: Timestamp) -> Markup 
             strong { "Nothing is wrong. " }
             @if all == 0 { "No running Pod has an image on Azure Container Registry." }
             @else if totals.skipped == 0 { "Every Pod with images on Azure Container Registry has its pull secrets." }
-            @else { "Every Pod with images on Azure Container Registry has its pull secrets, or is left alone on purpose." }
+            @else { "Every Pod with images on Azure Container Registry has its pull secrets, or is skipped on purpose." }
         } @else {
             strong { (count(problems.len() as u64, "thing is wrong", "things are wrong")) ". " }
             @if totals.uncovered > 0 {

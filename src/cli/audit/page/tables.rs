@@ -177,7 +177,7 @@ fn coverage(group: &Group, pods: u64) -> Markup {
     let (class, state) = match group.state {
         CoverageState::Covered => ("good", "covered"),
         CoverageState::Uncovered(_) => ("bad", "uncovered"),
-        CoverageState::Skipped(_) => ("skipped", "left alone"),
+        CoverageState::Skipped(_) => ("skipped", "skipped"),
     };
     html! {
         tr {

@@ -34,7 +34,7 @@ pub(super) struct InstallationFlags {
     /// Repeat the checks until all pass, for at most this long
     #[arg(long, value_name = "DURATION", value_parser = seconds, conflicts_with = "registry")]
     wait: Option<Duration>,
-    /// Without a registry: try a Pod of this namespace by a dry run; if absent, of `default` or of the first namespace
+    /// Without a registry: try a Pod of this namespace with a dry run; if absent, of `default` or of the first namespace
     /// that is injected. With a registry: check the AcrPullBinding of this namespace, with the identity of its
     /// ServiceAccount
     #[arg(short, long, value_name = "NAME", conflicts_with = "pre")]

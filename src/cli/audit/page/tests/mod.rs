@@ -125,7 +125,7 @@ fn a_cluster_that_is_well_is_said_to_be() {
         CoverageState::Skipped(Exemption::PodOptedOut),
         1,
     );
-    assert!(render(&findings, &subject()).contains("or is left alone on purpose"));
+    assert!(render(&findings, &subject()).contains("or is skipped on purpose"));
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn a_namespace_selector_is_named_where_namespaces_are() {
     let mut findings = nothing();
     findings.selector = "team in (a,b),env!=test".parse().unwrap();
     let shown = "<bdi>team in (a,b),env!=test</bdi>";
-    // Whether or not a Pod runs in a namespace that is left alone.
+    // Whether or not a Pod runs in a namespace that is skipped.
     for page in [render(&findings, &subject()), {
         let skipped = CoverageState::Skipped(Exemption::NamespaceNotSelected);
         add(&mut findings, "apps", "web", skipped, 1);

@@ -234,7 +234,7 @@ fn deploy(paper: &mut Paper, control_plane: &ControlPlane, has_node: bool) -> Re
             other => Err(format!("{other:?}")),
         }
     })?;
-    paper.took("until its two Pods were there", begin.elapsed());
+    paper.took("until its two Pods exist", begin.elapsed());
     line("");
     let rows: Vec<_> = pods
         .iter()
@@ -309,7 +309,7 @@ fn opt_out(paper: &mut Paper, control_plane: &ControlPlane, login: &Login) -> Re
             Err(reason.to_owned())
         }
     })?;
-    paper.took("until the kubelet waited with its next try", begin.elapsed());
+    paper.took("until the kubelet waits before its next attempt", begin.elapsed());
     show_workloads(paper, control_plane)?;
     line("");
     // What comes before tells the same, once for each layer of software.
