@@ -337,8 +337,8 @@ fn nothing_is_written_over_what_is_not_ours() -> Test {
     let said = attach_with(world, &login, &login.password, &[])?.failed(1)?;
     assert_eq!(
         plain(&said, &login),
-        "pullpass: Secret identity-REGISTRY in namespace pullpass-system was not written by pullpass attach, and is left \
-         alone. Name it in --client-secret, --client-certificate or --basic to use it as it is; delete it with `kubectl \
+        "pullpass: Secret identity-REGISTRY in namespace pullpass-system was not written by pullpass attach, and stays \
+         unchanged. Name it in --client-secret, --client-certificate or --basic to use it as it is; delete it with `kubectl \
          delete secret identity-REGISTRY --namespace pullpass-system`; or attach under another name than REGISTRY with \
          --name\n"
     );
