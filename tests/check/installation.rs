@@ -12,8 +12,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use pullpass_test_support::{
-    Authority, ControlPlane, Installation, Scratch, end_to_end_wanted, fits_schema, free_port, shipped, tool,
-    wait_for,
+    Authority, ControlPlane, Installation, MountedServiceAccount, Scratch, end_to_end_wanted, fits_schema,
+    free_port, shipped, tool, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -23,8 +23,6 @@ use crate::world::{Test, assert_text, pullpass, run};
 const SOON: Duration = Duration::from_mins(1);
 const OWN: &str = "pullpass-system";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
-/// Where a Pod finds who it is.
-const SERVICE_ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 /// What is registered already, or stands in for what is in the cluster.
 const REGISTERED: [&str; 4] = [
     "Namespace",
@@ -540,37 +538,13 @@ fn run_the_charts_test(world: &World<'_>) -> Test {
     assert_ne!(pod["metadata"]["labels"]["app.kubernetes.io/name"], "pullpass");
 
     let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
-    let create_token = ["create", "token", account, "--namespace", OWN];
-    let token = world.cluster.run(&create_token)?.stdout;
-    let mounted = Scratch::new()?;
-    for (file, content) in [
-        ("token", token.trim()),
-        ("ca.crt", world.cluster.ca_pem()),
-        ("namespace", OWN),
-    ] {
-        fs::write(mounted.path().join(file), content)?;
-    }
-    let url = world.cluster.url();
-    let (host, port) = url
-        .trim_start_matches("https://")
-        .rsplit_once(':')
-        .ok_or("no port")?;
     let arguments = pod["spec"]["containers"][0]["args"]
         .as_array()
         .into_iter()
         .flatten();
-    let in_a_pod = format!(
-        "mount -t tmpfs none /run && mkdir -p {SERVICE_ACCOUNT} && cp {}/* {SERVICE_ACCOUNT} && exec \"$0\" \"$@\"",
-        mounted.path().display()
-    );
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-ec", &in_a_pod])
-        .arg(env!("CARGO_BIN_EXE_pullpass"))
+    let output = MountedServiceAccount::new(world.cluster, OWN, account)?
+        .command(env!("CARGO_BIN_EXE_pullpass"))
         .args(arguments.filter_map(Value::as_str))
-        .env_clear()
-        .env("PATH", std::env::var("PATH")?)
-        .env("KUBERNETES_SERVICE_HOST", host)
-        .env("KUBERNETES_SERVICE_PORT", port)
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use pullpass_test_support::{ControlPlane, Scratch, Supervised, end_to_end_wanted};
+use pullpass_test_support::{ControlPlane, MountedServiceAccount, Scratch, Supervised, end_to_end_wanted};
 use serde_json::json;
 
 use crate::client::assert_pulls_when_attached;
@@ -17,8 +17,6 @@ mount --bind "$1" /etc/hosts
 shift
 exec "$@"
 "#;
-/// Where a Pod has the files by which it reaches the API server.
-const SERVICE_ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
 #[test]
 fn a_cluster_without_ipv4_pulls_as_others_do() -> Test {
@@ -67,33 +65,9 @@ fn inside() -> Test {
     assert_pulls_when_attached(&world, &login, &json!({}))?;
 
     // A program in a Pod is told the address of the API server, and no name.
-    let url = cluster.url();
-    let (host, port) = url
-        .trim_start_matches("https://")
-        .rsplit_once(':')
-        .ok_or("there is no port")?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let mounted = Scratch::new()?;
-    let token = ["create", "token", "pullpass", "--namespace=pullpass-system"];
-    for (file, content) in [
-        ("token", cluster.run(&token)?.stdout.trim()),
-        ("ca.crt", cluster.ca_pem()),
-        ("namespace", "pullpass-system"),
-    ] {
-        fs::write(mounted.path().join(file), content)?;
-    }
-    let in_a_pod = format!(
-        "mount -t tmpfs none /run && mkdir -p {SERVICE_ACCOUNT} && cp {}/* {SERVICE_ACCOUNT} && exec \"$0\" \"$@\"",
-        mounted.path().display()
-    );
-    let audit = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-ec", &in_a_pod])
-        .arg(env!("CARGO_BIN_EXE_pullpass"))
+    let audit = MountedServiceAccount::new(&cluster, "pullpass-system", "pullpass")?
+        .command(env!("CARGO_BIN_EXE_pullpass"))
         .args(["audit", "--output=json"])
-        .env_clear()
-        .env("PATH", std::env::var("PATH")?)
-        .env("KUBERNETES_SERVICE_HOST", host)
-        .env("KUBERNETES_SERVICE_PORT", port)
         .output()?;
     let said = String::from_utf8_lossy(&audit.stdout);
     assert!(

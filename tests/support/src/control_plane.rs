@@ -1,4 +1,5 @@
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -162,6 +163,11 @@ impl ControlPlane {
     /// The API server's address.
     pub fn url(&self) -> String {
         url(self.port)
+    }
+
+    /// The address in it, as a Pod is told it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        loopback::at(self.port)
     }
 
     /// The certificate authority of the API server and of its clients.
