@@ -133,11 +133,7 @@ fn key(expression: &Expression) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        pairs.iter().map(owned).collect()
-    }
+    use crate::policy::scope::tests::labels;
 
     #[test]
     fn a_text_is_written_as_it_is_read() {

@@ -1,6 +1,8 @@
 use super::*;
+use crate::policy::scope::tests::labels;
 
-fn binding(name: &str) -> Arc<AttachedRegistry> {
+/// A binding of a registry in the namespace `shop`.
+pub(crate) fn binding(name: &str) -> Arc<AttachedRegistry> {
     let object = serde_json::json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
         "metadata": {"name": name, "namespace": "shop", "uid": "u"},
@@ -91,13 +93,6 @@ fn a_list_changes_what_differs_alone() {
     assert_eq!(view.set_namespaces(list(&new)), (vec![change], vec![]));
     let fewer = [("apps", &old)].into_iter().collect();
     assert_eq!(view.set_namespaces(fewer), (vec![], vec!["other".to_owned()]));
-}
-
-fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
 }
 
 #[test]

@@ -1,9 +1,8 @@
 use super::*;
 use crate::base::logged::Log;
-use crate::policy::attached::AttachedRegistry;
 use crate::policy::mountable::tests::listing;
-use crate::registry::other_cloud::OtherCloud;
 use crate::view::View;
+use crate::view::tests::binding;
 use http::{Request, Response};
 use kube::client::Body;
 use std::sync::Mutex;
@@ -80,30 +79,51 @@ async fn an_index_that_is_refused_is_counted_until_it_is_written() {
     }
 }
 
-/// An API server that keeps the index that it is given, and counts the writes.
-fn keeping(kept: &Arc<Mutex<(Option<serde_json::Value>, usize)>>) -> Client {
+/// What an API server keeps: the index, or null, and how often it was written.
+#[derive(Default)]
+struct Kept {
+    index: serde_json::Value,
+    writes: usize,
+}
+
+/// What goes wrong with each patch.
+#[derive(Clone, Copy)]
+enum Fault {
+    Pruned,
+    AnswerLost,
+}
+
+/// An API server that keeps the index that it is given.
+fn keeping(kept: &Arc<Mutex<Kept>>, fault: Option<Fault>) -> Client {
     let kept = Arc::clone(kept);
     let service = tower::service_fn(move |request: Request<Body>| {
         let kept = Arc::clone(&kept);
         async move {
             let method = request.method().clone();
             let body = request.into_body().collect_bytes().await.unwrap();
-            let body: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
             let mut kept = kept.lock().unwrap();
-            match (method.as_str(), body) {
-                ("POST", Some(mut created)) => {
-                    created["metadata"]["resourceVersion"] = json!("1");
-                    *kept = (Some(created), kept.1 + 1);
-                }
-                ("PATCH", Some(patch)) => {
-                    let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
-                    json_patch::patch(kept.0.as_mut().unwrap(), &patch).unwrap();
-                    kept.1 += 1;
-                }
-                _ => {}
+            let Kept { index, writes } = &mut *kept;
+            let fault = fault.filter(|_| method == "PATCH");
+            if method == "POST" {
+                *index = serde_json::from_slice(&body).unwrap();
+            } else if method == "PATCH" {
+                let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
+                json_patch::patch(index, &patch).unwrap();
             }
-            let missing = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404});
-            let (code, answer) = kept.0.as_ref().map_or((404, &missing), |index| (200, index));
+            if matches!(fault, Some(Fault::Pruned)) {
+                index["spec"]["excludedNamespaces"] = json!(["of-another-spec"]);
+            }
+            if method != "GET" {
+                *writes += 1;
+                index["metadata"]["resourceVersion"] = json!(writes.to_string());
+            }
+            let (code, reason) = match (index.is_null(), fault) {
+                (true, _) => (404, "NotFound"),
+                (false, Some(Fault::AnswerLost)) => (504, "Timeout"),
+                (false, _) => (200, ""),
+            };
+            let failed = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code});
+            let answer = if code == 200 { &*index } else { &failed };
             let body = Body::from(answer.to_string().into_bytes());
             Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
         }
@@ -111,13 +131,26 @@ fn keeping(kept: &Arc<Mutex<(Option<serde_json::Value>, usize)>>) -> Client {
     Client::new(service, "default")
 }
 
-fn binding(name: &str) -> AttachedRegistry {
-    let object = json!({
-        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
-        "metadata": {"name": name, "namespace": "shop", "uid": "u"},
-        "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": "puller"},
-    });
-    AttachedRegistry::parse_binding(&serde_json::from_value(object).unwrap(), &OtherCloud::default()).unwrap()
+/// One that compares everything so rarely that no test sees it.
+fn controller(client: Client, watches: &Arc<Watches>, metrics: &Arc<Metrics>) -> IndexController {
+    IndexController {
+        client,
+        watches: Arc::clone(watches),
+        settings: Settings::default(),
+        resync_interval: Duration::from_hours(1),
+        metrics: Arc::clone(metrics),
+        written: Arc::default(),
+    }
+}
+
+/// Adds a binding to the view, and tells of it.
+fn bind(watches: &Watches, name: &str) {
+    let binding = binding(name);
+    let here = watches.view.bindings_in("shop");
+    let mut here = here.map(|here| (*here).clone()).unwrap_or_default();
+    here.insert(binding.name().to_owned(), binding);
+    watches.view.set_bindings_of("shop", Some(&here));
+    watches.tell(Change::Binding(format!("shop/{name}")));
 }
 
 /// A write that was stuck in a broken connection while another leader wrote.
@@ -184,32 +217,27 @@ async fn an_index_that_somebody_changes_is_back_in_seconds() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(log.clone()));
     let _logs = tracing::subscriber::set_default(subscriber.finish());
-    let kept: Arc<Mutex<(Option<serde_json::Value>, usize)>> = Arc::default();
+    let kept: Arc<Mutex<Kept>> = Arc::default();
+    let watches = Arc::new(Watches::new(Arc::new(View::default())));
     let metrics = Arc::new(Metrics::new(|| 0));
-    let controller = IndexController {
-        client: keeping(&kept),
-        watches: Arc::new(Watches::new(Arc::new(View::default()))),
-        settings: Settings::default(),
-        resync_interval: Duration::from_hours(1),
-        metrics: Arc::clone(&metrics),
-        written: Arc::default(),
-    };
+    let controller = controller(keeping(&kept, None), &watches, &metrics);
     let spec = || {
-        let (index, writes) = &*kept.lock().unwrap();
-        (index.as_ref().map(|index| index["spec"].clone()), *writes)
+        let kept = kept.lock().unwrap();
+        (kept.index.get("spec").cloned(), kept.writes)
     };
     let seen = async {
         sleep(Duration::from_secs(1)).await;
         let (derived, writes) = spec();
         assert!(derived.is_some() && writes == 1);
-        if let Some(index) = &mut kept.lock().unwrap().0 {
+        {
+            let index = &mut kept.lock().unwrap().index;
             index["spec"]["unattached"] = json!("warn");
             index["metadata"]["resourceVersion"] = json!("of-somebody");
         }
         sleep(LOOK_INTERVAL + Duration::from_secs(1)).await;
         assert_eq!(spec(), (derived.clone(), 2));
         assert_eq!(log.text().matches("somebody edited the AcrIndex").count(), 1);
-        kept.lock().unwrap().0 = None;
+        kept.lock().unwrap().index = json!(null);
         sleep(LOOK_INTERVAL + Duration::from_secs(1)).await;
         assert_eq!(spec(), (derived.clone(), 3));
         let text = metrics.encode().unwrap();
@@ -225,78 +253,27 @@ async fn an_index_that_somebody_changes_is_back_in_seconds() {
     }
 }
 
-/// An API server that keeps the index, and counts the writes. It prunes what is patched, or its answer to a patch is lost.
-fn faulty(kept: &Arc<Mutex<(serde_json::Value, u32)>>, loses_answers: bool) -> Client {
-    let kept = Arc::clone(kept);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let kept = Arc::clone(&kept);
-        async move {
-            let method = request.method().clone();
-            let body = request.into_body().collect_bytes().await.unwrap();
-            let mut kept = kept.lock().unwrap();
-            let (index, writes) = &mut *kept;
-            if method == "POST" {
-                *index = serde_json::from_slice(&body).unwrap();
-            } else if method == "PATCH" {
-                let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
-                json_patch::patch(index, &patch).unwrap();
-                if !loses_answers {
-                    index["spec"]["excludedNamespaces"] = json!(["of-another-spec"]);
-                }
-            }
-            if method != "GET" {
-                *writes += 1;
-                index["metadata"]["resourceVersion"] = json!(writes.to_string());
-            }
-            let (code, reason) = match (index.is_null(), method == "PATCH" && loses_answers) {
-                (true, _) => (404, "NotFound"),
-                (false, true) => (504, "Timeout"),
-                (false, false) => (200, ""),
-            };
-            let failed = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code});
-            let answer = if code == 200 { &*index } else { &failed };
-            let body = Body::from(answer.to_string().into_bytes());
-            Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
-        }
-    });
-    Client::new(service, "default")
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_write_that_went_wrong_is_nobodys_edit() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(Mutex::new(log.clone()));
     let _logs = tracing::subscriber::set_default(subscriber.finish());
-    for loses_answers in [false, true] {
-        let kept = Arc::default();
+    for fault in [Fault::Pruned, Fault::AnswerLost] {
+        let kept: Arc<Mutex<Kept>> = Arc::default();
         let watches = Arc::new(Watches::new(Arc::new(View::default())));
-        let controller = IndexController {
-            client: faulty(&kept, loses_answers),
-            watches: Arc::clone(&watches),
-            settings: Settings::default(),
-            resync_interval: Duration::from_hours(1),
-            metrics: Arc::new(Metrics::new(|| 0)),
-            written: Arc::default(),
-        };
-        let bind = |name: &str| {
-            let mut all = crate::view::Bindings::default();
-            let binding = binding(name);
-            let here = all.entry("shop".to_owned()).or_default();
-            here.insert(binding.name().to_owned(), Arc::new(binding));
-            watches.view.set_bindings(all);
-            watches.tell(Change::Binding(format!("shop/{name}")));
-        };
-        let written = async |count: u32| {
-            while kept.lock().unwrap().1 < count {
+        let metrics = Arc::new(Metrics::new(|| 0));
+        let controller = controller(keeping(&kept, Some(fault)), &watches, &metrics);
+        let written = async |count: usize| {
+            while kept.lock().unwrap().writes < count {
                 sleep(Duration::from_millis(10)).await;
             }
         };
         let seen = async {
             sleep(Duration::from_secs(1)).await;
-            bind("first");
+            bind(&watches, "first");
             written(2).await;
             // Before the next attempt.
-            bind("second");
+            bind(&watches, "second");
             written(3).await;
         };
         tokio::select! {
@@ -310,38 +287,24 @@ async fn a_write_that_went_wrong_is_nobodys_edit() {
 
 #[tokio::test(start_paused = true)]
 async fn bindings_are_written_together_and_soon() {
-    let kept = Arc::default();
+    let kept: Arc<Mutex<Kept>> = Arc::default();
     let watches = Arc::new(Watches::new(Arc::new(View::default())));
-    let controller = IndexController {
-        client: keeping(&kept),
-        watches: Arc::clone(&watches),
-        settings: Settings::default(),
-        resync_interval: Duration::from_hours(1),
-        metrics: Arc::new(Metrics::new(|| 0)),
-        written: Arc::default(),
-    };
+    let metrics = Arc::new(Metrics::new(|| 0));
+    let controller = controller(keeping(&kept, None), &watches, &metrics);
     let bindings = || {
-        let (index, writes) = &*kept.lock().unwrap();
-        let spec = index.as_ref().map(|index| index["spec"]["bindings"].clone());
-        (spec, *writes)
+        let kept = kept.lock().unwrap();
+        (kept.index["spec"]["bindings"].clone(), kept.writes)
     };
     let seen = async {
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(bindings(), (Some(serde_json::Value::Null), 1));
-        let mut all = crate::view::Bindings::default();
+        assert_eq!(bindings(), (json!(null), 1));
         for number in 0..50 {
-            let binding = binding(&format!("b{number}"));
-            let here = all.entry("shop".to_owned()).or_default();
-            here.insert(binding.name().to_owned(), Arc::new(binding));
-            watches.view.set_bindings(all.clone());
-            watches.tell(Change::Binding(format!("shop/b{number}")));
+            bind(&watches, &format!("b{number}"));
             sleep(Duration::from_millis(10)).await;
         }
         sleep(Duration::from_secs(1)).await;
         let (spec, writes) = bindings();
-        let secrets = spec.unwrap()["shop"]["shared1.azurecr.io"]
-            .as_array()
-            .map(Vec::len);
+        let secrets = spec["shop"]["shared1.azurecr.io"].as_array().map(Vec::len);
         assert_eq!((secrets, writes), (Some(50), 2));
     };
     tokio::select! {
@@ -361,7 +324,7 @@ async fn a_namespace_of_many_strict_accounts_is_left_out_and_counted() {
 }
 
 async fn strict_accounts_of_a_crowded_namespace(count: usize, listed: &[&str]) {
-    let kept = Arc::default();
+    let kept: Arc<Mutex<Kept>> = Arc::default();
     let watches = Arc::new(Watches::new(Arc::new(View::default())));
     let take = |namespace: &str, name: &str, listed: &[&str]| {
         let mut accounts = watches.view.strict_accounts();
@@ -374,21 +337,13 @@ async fn strict_accounts_of_a_crowded_namespace(count: usize, listed: &[&str]) {
     let is_known = watches.view.strict_accounts().left_out().count() == 0;
     assert_eq!(is_known, listed.is_empty());
     let metrics = Arc::new(Metrics::new(|| 0));
-    let controller = IndexController {
-        client: keeping(&kept),
-        watches: Arc::clone(&watches),
-        settings: Settings::default(),
-        resync_interval: Duration::from_hours(1),
-        metrics: Arc::clone(&metrics),
-        written: Arc::default(),
-    };
+    let controller = controller(keeping(&kept, None), &watches, &metrics);
     tokio::select! {
         () = controller.run() => panic!("it ended"),
         () = sleep(Duration::from_secs(5)) => {}
     }
-    let (index, _) = &*kept.lock().unwrap();
-    let told = &index.as_ref().unwrap()["spec"]["strictServiceAccounts"];
-    assert_eq!(told, &json!({"crowded": {"*": []}, "shop": {"strict": []}}));
+    let told = kept.lock().unwrap().index["spec"]["strictServiceAccounts"].clone();
+    assert_eq!(told, json!({"crowded": {"*": []}, "shop": {"strict": []}}));
     let text = metrics.encode().unwrap();
     for line in [
         "pullpass_index_strict_namespaces_left_out 1",
