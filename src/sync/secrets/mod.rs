@@ -6,6 +6,7 @@
 mod absent;
 mod changes;
 mod detach;
+mod repairs;
 mod step;
 mod swept;
 mod tally;
@@ -27,7 +28,7 @@ use self::step::{Step, step};
 use self::swept::MAX_PENDING;
 pub use self::swept::SweptNote;
 pub use self::tally::{Tallies, Tally};
-use self::work::Work;
+use self::work::{Look, Work};
 use crate::api::names::pull_secret as pull_secret_name;
 use crate::api::pull_secret_metadata::PullSecretMetadata;
 use crate::base::clock::monotonic as now;
@@ -49,6 +50,8 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a write that failed waits first.
 const RETRY_BACKOFF: Duration = Duration::from_secs(5);
 
+/// After how many pairs a look at everything lets other tasks run: it takes about a millisecond until then.
+const LOOKED_AT_A_TURN: usize = 1_000;
 /// How many pairs a second are looked at that most likely have no pull secret, behind all other work.
 const SWEPT_A_SECOND: usize = 10;
 
@@ -92,6 +95,9 @@ impl SecretsController {
         let mut resync = tokio::time::interval(self.resync_interval);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
         loop {
+            if work.due.is_some() {
+                self.look_at_everything(&mut work).await;
+            }
             while running.len() < CONCURRENCY {
                 let Some(pair) = work.next() else { break };
                 let needed = work.take_need(&pair);
@@ -115,13 +121,13 @@ impl SecretsController {
                 },
                 change = changes.recv() => match change {
                     Ok(change) => self.on_change(&mut work, &change),
-                    Err(RecvError::Lagged(_)) => self.look_after_missed_changes(&mut work),
+                    Err(RecvError::Lagged(_)) => work.look_afresh(),
                     Err(RecvError::Closed) => return,
                 },
                 _ = resync.tick() => {
                     self.catch_up(&mut work, &mut changes);
                     self.note_swept(&mut work, usize::MAX, || changes.is_empty());
-                    self.look_at_everything(&mut work);
+                    work.look_again();
                 }
                 now = housekeeping.tick() => {
                     work.take_up_retries(now.into_std());
@@ -130,6 +136,7 @@ impl SecretsController {
                     self.note_swept(&mut work, MAX_PENDING, || changes.is_empty());
                     self.find_left_out(&mut work);
                     work.take_up_sweep(SWEPT_A_SECOND);
+                    work.repairs.begin_second();
                     self.tally_all(&mut work);
                     work.is_detached = true;
                 }
@@ -142,19 +149,16 @@ impl SecretsController {
         loop {
             match changes.try_recv() {
                 Ok(change) => self.on_change(work, &change),
-                Err(TryRecvError::Lagged(_)) => self.look_after_missed_changes(work),
+                Err(TryRecvError::Lagged(_)) => work.look_afresh(),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    fn look_after_missed_changes(&self, work: &mut Work) {
-        work.forget_what_is_absent();
-        self.look_at_everything(work);
-    }
-
-    /// Pairs are told apart by what there is to do; most need nothing and cost no call.
-    fn look_at_everything(&self, work: &mut Work) {
+    /// Pairs are told apart by what there is to do; most need nothing and cost no call. What is to be there and was written is
+    /// written again behind all other work.
+    async fn look_at_everything(&self, work: &mut Work) {
+        let is_afresh = work.due.take() == Some(Look::Afresh);
         let view = &self.watches.view;
         work.keep_namespaces(|namespace| view.knows(namespace));
         let registries = view.registries();
@@ -171,9 +175,13 @@ impl SecretsController {
         }
         // Whatever is left of those that are attached is found below.
         work.left_out.retain(|name| !registries.is_attached(name));
+        let is_repairing = !work.repairs.is_empty();
+        let mut repairs = Vec::new();
+        let all = registries.all();
+        let mut looked = 0_usize;
         for namespace in view.namespaces() {
             let labels = view.labels(&namespace);
-            for registry in registries.all() {
+            for registry in &all {
                 let pair = work.pair(namespace.clone(), registry.name().to_owned());
                 match self
                     .decide(&registries, &pair, labels.as_ref(), work.is_due(&pair))
@@ -182,6 +190,13 @@ impl SecretsController {
                     Step::Nothing => {}
                     // It is tried again by itself.
                     Step::Write if work.waits(&pair) => {}
+                    Step::Write
+                        if !is_afresh && self.is_current(work, &pair) && !work.is_to_be_rewritten(&pair) =>
+                    {
+                        if !is_repairing {
+                            repairs.push(pair);
+                        }
+                    }
                     Step::Write => work.enqueue(pair),
                     Step::Delete if work.is_wanted(&pair) => work.enqueue_deletion(pair),
                     Step::Delete if work.written.contains(&pair) && !work.is_absent(&pair) => {
@@ -196,6 +211,14 @@ impl SecretsController {
                     Step::Delete => work.leave_out(registry.name()),
                 }
             }
+            looked = looked.saturating_add(all.len());
+            if looked >= LOOKED_AT_A_TURN {
+                looked = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        if !is_repairing {
+            work.repairs.take(repairs, self.resync_interval);
         }
         work.is_begun = true;
     }
@@ -208,14 +231,14 @@ impl SecretsController {
         let registries = self.watches.view.registries();
         // Nothing finds pairs of those that are detached.
         if work.left_out.iter().any(|name| registries.is_attached(name)) {
-            self.look_at_everything(work);
+            work.look_again();
         }
     }
 
-    fn look_at(&self, work: &mut Work, registries: &AttachedRegistries, pair: SharedPair) {
+    fn look_at_needed(&self, work: &mut Work, registries: &AttachedRegistries, pair: SharedPair) {
         match self.step_of(registries, &pair, work.is_wanted(&pair)) {
             Step::Nothing => {}
-            Step::Write => work.enqueue(pair),
+            Step::Write => work.enqueue_needed(pair),
             Step::Delete => work.enqueue_deletion(pair),
         }
     }
@@ -241,7 +264,7 @@ impl SecretsController {
                     if is_new {
                         self.lose_unless_given(work, &registries, &pair);
                     }
-                    self.look_at(work, &registries, pair);
+                    self.look_at_needed(work, &registries, pair);
                 }
             }
             Sighting::ScanDone { begun } => {

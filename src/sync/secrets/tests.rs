@@ -117,6 +117,8 @@ async fn a_refresh_costs_one_call_for_each_secret_and_no_other() {
 
     let mut work = Work::default();
     controller.on_change(&mut work, &Change::Everything);
+    assert!(work.due.is_some());
+    controller.look_at_everything(&mut work).await;
     assert!(work.queue.is_empty());
     assert_eq!(
         work.sweep,
@@ -191,17 +193,17 @@ async fn a_resync_deletes_no_secret_that_is_known_to_be_absent() {
         }
         next
     };
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(
         asked(&mut work),
         Some(Arc::clone(&pair)),
         "nothing is known at first"
     );
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(asked(&mut work), None);
     // A replica that has not heard of the label yet may write it for a Pod.
     work.wanted.insert(Arc::clone(&pair), Instant::now());
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(asked(&mut work), Some(Arc::clone(&pair)));
     work.wanted.clear();
     let changed = |before| {
@@ -215,7 +217,7 @@ async fn a_resync_deletes_no_secret_that_is_known_to_be_absent() {
     controller.on_change(&mut work, &changed(Some(Labels::new())));
     assert_eq!(asked(&mut work), Some(Arc::clone(&pair)), "it might have had it");
     controller.watches.view.remove_namespace("opted-out");
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(!work.is_absent(&pair), "a namespace that is gone is forgotten");
 }
 
@@ -312,7 +314,7 @@ fn done(controller: &SecretsController, work: &mut Work) -> (usize, usize) {
 #[tokio::test]
 async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
     let (controller, mut work) = fifty_teams();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(done(&controller, &mut work), (0, 0), "a new leader");
     let ask = |work: &mut Work, registry| edit(&controller, work, registry);
     assert_eq!(ask(&mut work, of_team(7, "OnDemand")), (0, 0), "nothing is new");
@@ -345,7 +347,7 @@ async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
         (0, 0),
         "one that is new"
     );
-    controller.on_change(&mut work, &Change::Everything);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(
         done(&controller, &mut work),
         (20, 0),
@@ -356,8 +358,8 @@ async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
 #[tokio::test]
 async fn a_new_leader_takes_away_slowly_what_may_be_there() {
     let (controller, mut work) = fifty_teams();
-    controller.look_at_everything(&mut work);
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
+    controller.look_at_everything(&mut work).await;
     assert_eq!(work.sweep.len(), 50 * 1_000 - 1_000, "each pair once");
     let (_, deletions) = edit(&controller, &mut work, of_team(7, "Eager"));
     assert_eq!(deletions, 0);
@@ -369,7 +371,7 @@ async fn a_new_leader_takes_away_slowly_what_may_be_there() {
     }
     assert_eq!(seconds, 49_000 / SWEPT_A_SECOND);
     // Once, and not at each look.
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.sweep.is_empty());
     done(&controller, &mut work);
     for registry in ["r2", "r3", "r4"] {
@@ -456,6 +458,73 @@ fn a_pair_that_changes_meanwhile_is_looked_at_again() {
     assert!(work.next().is_none() && work.busy.is_empty());
 }
 
+#[tokio::test]
+async fn a_pod_does_not_wait_for_the_pull_secrets_of_others() {
+    let namespaces: Vec<String> = (0..1_000).map(|number| format!("ns-{number}")).collect();
+    let listed: Vec<_> = namespaces.iter().map(|name| (name.as_str(), None)).collect();
+    let controller = controller(registry(&json!({})), &listed);
+    let mut work = Work::default();
+    for namespace in &namespaces[..900] {
+        work.wanted.insert(mine(namespace), Instant::now());
+    }
+    controller.on_change(&mut work, &Change::Credential("mine".to_owned()));
+    assert_eq!(work.queue.len(), 900);
+    // One that is not in the queue, and one that is: a Pod of each comes only now.
+    let last = work.queue.back().cloned().unwrap();
+    work.wanted.remove(&last);
+    for pair in [mine("ns-950"), Arc::clone(&last)] {
+        controller.see(&mut work, needed(&pair.0));
+        assert_eq!(work.next(), Some(Arc::clone(&pair)), "before all others");
+        work.done(&pair);
+    }
+    assert_eq!(done(&controller, &mut work), (899, 0), "each once");
+}
+
+#[tokio::test]
+async fn what_is_written_again_waits_for_all_else() {
+    let eager = json!({"provision": "Eager"});
+    let namespaces: Vec<String> = (0..1_000).map(|number| format!("ns-{number}")).collect();
+    let listed: Vec<_> = namespaces.iter().map(|name| (name.as_str(), None)).collect();
+    let controller = controller(registry(&eager), &listed);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work).await;
+    assert_eq!(done(&controller, &mut work), (1_000, 0), "a new leader");
+
+    controller.look_at_everything(&mut work).await;
+    assert!(work.queue.is_empty() && work.queued.is_empty());
+    work.enqueue(mine("ns-7"));
+    assert_eq!(work.next(), Some(mine("ns-7")));
+    // That of a pair which is worked on is not written twice concurrently.
+    let mut written: Vec<SharedPair> = std::iter::from_fn(|| work.next()).collect();
+    while !work.repairs.is_empty() {
+        // It is not finished when everything is looked at again.
+        controller.look_at_everything(&mut work).await;
+        work.repairs.begin_second();
+        let of_this_second: Vec<SharedPair> = std::iter::from_fn(|| work.next()).collect();
+        assert!(of_this_second.len() <= CONCURRENCY);
+        written.extend(of_this_second);
+    }
+    assert_eq!(written.len(), 999);
+    written.sort();
+    written.dedup();
+    assert_eq!(written.len(), 999);
+}
+
+/// A namespace may have gone and come back, without its pull secrets.
+#[tokio::test]
+async fn missed_changes_have_all_written_before_other_work() {
+    let controller = controller(registry(&json!({"provision": "Eager"})), &[("apps", None)]);
+    let mut work = Work::default();
+    controller.look_at_everything(&mut work).await;
+    assert_eq!(done(&controller, &mut work), (1, 0));
+    work.look_afresh();
+    controller.look_at_everything(&mut work).await;
+    assert_eq!(work.queue, [mine("apps")]);
+    done(&controller, &mut work);
+    controller.look_at_everything(&mut work).await;
+    assert!(work.queue.is_empty() && !work.repairs.is_empty());
+}
+
 /// What is deleted when the pairs are swept again that are due, and all that is to be swept slowly.
 fn swept_again(controller: &SecretsController, work: &mut Work) -> Vec<String> {
     controller.sweep_again(work);
@@ -473,7 +542,7 @@ async fn a_pair_that_lost_its_right_is_swept_again() {
     for is_narrowed in [true, false] {
         let controller = controller(registry(&eager), &[("apps", None), ("other", Some("disabled"))]);
         let mut work = Work::default();
-        controller.look_at_everything(&mut work);
+        controller.look_at_everything(&mut work).await;
         assert_eq!(done(&controller, &mut work), (1, 0));
         work.take_up_sweep(usize::MAX);
         assert_eq!(done(&controller, &mut work), (0, 1));
@@ -493,7 +562,7 @@ async fn a_pair_that_lost_its_right_is_swept_again() {
             assert_eq!(done(&controller, &mut work), (0, 1));
         }
         tokio::time::advance(EMPTIED_INTERVAL / 2).await;
-        controller.look_at_everything(&mut work);
+        controller.look_at_everything(&mut work).await;
         assert_eq!(swept_again(&controller, &mut work), [""; 0]);
         tokio::time::advance(EMPTIED_INTERVAL / 2).await;
         assert_eq!(swept_again(&controller, &mut work), ["apps"]);
@@ -512,7 +581,7 @@ async fn a_namespace_that_came_just_now_is_not_swept() {
     controller.watches.tell(Change::Namespace(change.unwrap()));
     // As when everything is looked at before the change has had its turn.
     controller.catch_up(&mut work, &mut changes);
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.sweep.is_empty() && work.queue.is_empty());
 }
 
@@ -521,12 +590,12 @@ async fn changes_that_were_missed_have_everything_swept_twice() {
     let controller = controller(registry(&json!({})), &[("apps", Some("disabled"))]);
     let mut changes = controller.watches.changes();
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     for _ in 0..3 {
         swept_again(&controller, &mut work);
         tokio::time::advance(EMPTIED_INTERVAL).await;
     }
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.sweep.is_empty(), "it is known to be absent");
     for _ in 0..2_000 {
         controller
@@ -534,6 +603,8 @@ async fn changes_that_were_missed_have_everything_swept_twice() {
             .tell(Change::NamespaceGone("another".to_owned()));
     }
     controller.catch_up(&mut work, &mut changes);
+    assert!(work.due.is_some());
+    controller.look_at_everything(&mut work).await;
     assert_eq!(swept_again(&controller, &mut work), ["apps"]);
     tokio::time::advance(EMPTIED_INTERVAL).await;
     assert_eq!(swept_again(&controller, &mut work), ["apps"]);
@@ -561,7 +632,7 @@ async fn a_pair_that_has_its_right_again_is_left_alone() {
     let narrowed = json!({"provision": "Eager", "namespaces": {"matchLabels": {"team": "a"}}});
     let controller = controller(registry(&eager), &[("apps", None)]);
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(done(&controller, &mut work), (1, 0));
     assert_eq!(edit(&controller, &mut work, registry(&narrowed)), (0, 1));
     assert_eq!(edit(&controller, &mut work, registry(&eager)), (1, 0));
@@ -575,7 +646,7 @@ async fn a_registry_without_a_credential_is_swept_once() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     controller.watches.credentials.remove("mine");
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     work.written.insert(mine("apps"), Ok(Timestamp::UNIX_EPOCH));
     assert_eq!(edit(&controller, &mut work, registry(&narrowed)), (0, 1));
     tokio::time::advance(EMPTIED_INTERVAL).await;
@@ -678,7 +749,7 @@ async fn a_look_at_everything_deletes_first_what_pods_ask_for() {
         ],
     );
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     work.take_up_sweep(usize::MAX);
     assert_eq!(done(&controller, &mut work), (0, 3));
     for namespace in ["failing", "other"] {
@@ -688,7 +759,7 @@ async fn a_look_at_everything_deletes_first_what_pods_ask_for() {
     let refused = Err(WriteError::Api("no".to_owned()));
     controller.finish(&mut work, mine("failing"), Step::Delete, refused);
     for _ in 0..2 {
-        controller.look_at_everything(&mut work);
+        controller.look_at_everything(&mut work).await;
         let mut queued = Vec::from(std::mem::take(&mut work.queue));
         queued.sort();
         work.queued.clear();
@@ -702,16 +773,16 @@ async fn a_look_at_everything_deletes_first_what_pods_ask_for() {
 async fn a_look_at_everything_finds_changes_that_were_not_told() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.queue.is_empty() && work.sweep.is_empty());
     let narrowed = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
     let view = &controller.watches.view;
     view.set_registries(std::iter::once(narrowed).collect());
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(work.queue, [mine("apps")]);
     view.set_registries(AttachedRegistries::default());
     assert!(!work.is_detached);
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.is_detached);
 }
 
@@ -720,7 +791,7 @@ async fn a_registry_that_was_never_minted_is_swept_slowly() {
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     controller.watches.credentials.remove("mine");
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.queue.is_empty());
     controller
         .watches
@@ -752,7 +823,7 @@ async fn a_registry_that_was_looked_at_is_swept_where_it_was_allowed() {
     let controller = controller(narrowed, &[("apps", None)]);
     controller.watches.credentials.remove("mine");
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     work.take_up_sweep(usize::MAX);
     done(&controller, &mut work);
     let registries = AttachedRegistries::default();
@@ -788,7 +859,7 @@ async fn a_detached_registry_is_swept_by_its_own_steps_alone() {
     let narrowed = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
     let controller = controller(registry(&json!({})), &[("apps", None)]);
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(edit(&controller, &mut work, narrowed), (0, 1));
     controller
         .watches
@@ -829,7 +900,7 @@ async fn absent_pairs_are_forgotten_with_the_registry_or_with_all() {
     assert!(!work.is_known_absent(&mine("apps")));
     work.has_none(&mine("apps"), true);
     tokio::time::advance(EMPTIED_INTERVAL).await;
-    work.forget_what_is_absent();
+    work.look_afresh();
     assert!(!work.is_known_absent(&mine("apps")));
     // What was missed meanwhile may be the loss of a right.
     work.may_have_lost(mine("apps"), now(), EMPTIED_INTERVAL);
@@ -913,14 +984,14 @@ async fn a_tally_is_settled_once_the_work_of_the_start_is_done() {
         controller.tallies.of("mine").is_settled
     };
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(!is_settled(&mut work), "the Pods are not looked at yet");
     controller.see(&mut work, needed("apps"));
     controller.see(&mut work, Sighting::ScanDone { begun: now() });
     assert!(!is_settled(&mut work), "a pull secret is to be written");
     assert_eq!(done(&controller, &mut work), (1, 0));
     // With a short interval there is always something that is written again.
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(is_settled(&mut work));
     controller.see(&mut work, needed("later"));
     assert!(is_settled(&mut work), "what came since is counted as it is");
@@ -1007,7 +1078,7 @@ async fn a_secret_out_of_scope_is_deleted_once_between_resyncs() {
         deletions += done(&controller, &mut work).1;
     }
     assert_eq!(deletions, 1);
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(done(&controller, &mut work).1, 1, "a replica may have written it");
 }
 
@@ -1017,7 +1088,7 @@ async fn a_domain_that_is_given_up_leaves_pull_secrets_nobody_needs() {
     let both = ["a.contoso.com", "b.contoso.com"];
     let controller = controller(with(&both), &[("apps", None), ("never", None)]);
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     controller.see(&mut work, needed("apps"));
     assert_eq!(done(&controller, &mut work), (1, 0));
     work.wanted.clear();
@@ -1041,11 +1112,11 @@ async fn a_domain_that_is_given_up_leaves_pull_secrets_nobody_needs() {
 }
 
 /// A controller that wrote the pull secret of a registry with a custom domain, which nothing needs now.
-fn beside_a_domain() -> (SecretsController, Work) {
+async fn beside_a_domain() -> (SecretsController, Work) {
     let with_domain = registry(&json!({"customDomains": ["a.contoso.com"]}));
     let controller = controller(with_domain, &[("apps", None)]);
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     controller.see(&mut work, needed("apps"));
     assert_eq!(done(&controller, &mut work), (1, 0));
     work.wanted.clear();
@@ -1054,7 +1125,7 @@ fn beside_a_domain() -> (SecretsController, Work) {
 
 #[tokio::test(start_paused = true)]
 async fn a_rewrite_that_fails_is_tried_again() {
-    let (controller, mut work) = beside_a_domain();
+    let (controller, mut work) = beside_a_domain().await;
     let view = &controller.watches.view;
     view.set_registries(std::iter::once(registry(&json!({}))).collect());
     controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
@@ -1070,7 +1141,7 @@ async fn a_rewrite_that_fails_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_rewrite_that_fails_is_tried_again_for_nobody() {
-    let (controller, mut work) = beside_a_domain();
+    let (controller, mut work) = beside_a_domain().await;
     let is_to_be_written = |work: &mut Work, result| {
         controller.finish(work, mine("apps"), Step::Write, result);
         work.take_need(&mine("apps"))
@@ -1086,7 +1157,7 @@ async fn only_a_rewrite_that_fails_is_tried_again_for_nobody() {
 #[tokio::test]
 async fn a_right_that_comes_back_during_a_deletion_is_kept() {
     let (controller, mut work) = fifty_teams();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     let ask = |work: &mut Work, registry| edit(&controller, work, registry);
     assert_eq!(ask(&mut work, selecting(7, "t7", "Eager")), (20, 0));
     let only = |work: &mut Work, team| {
@@ -1111,7 +1182,7 @@ async fn a_right_that_comes_back_during_a_deletion_is_kept() {
 
 #[tokio::test]
 async fn a_rewrite_that_fails_before_an_edit_waits_for_the_note() {
-    let (controller, mut work) = beside_a_domain();
+    let (controller, mut work) = beside_a_domain().await;
     let watches = &controller.watches;
     let without = registry(&json!({}));
     watches.view.set_registries(std::iter::once(without).collect());
@@ -1138,13 +1209,13 @@ async fn a_rewrite_that_fails_before_an_edit_waits_for_the_note() {
         Step::Nothing,
         Ok(Timestamp::UNIX_EPOCH),
     );
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert!(work.queued.contains(&pair), "also where the note was missed");
 }
 
 #[tokio::test]
 async fn a_rewrite_waits_for_a_credential_that_may_be_written() {
-    let (controller, mut work) = beside_a_domain();
+    let (controller, mut work) = beside_a_domain().await;
     let watches = &controller.watches;
     let held = watches.credentials.of("mine").unwrap();
     let noted = |namespaces: &str| {
@@ -1176,7 +1247,7 @@ async fn a_rewrite_waits_for_a_credential_that_may_be_written() {
 
 #[tokio::test]
 async fn a_domain_that_another_registry_takes_leaves_pull_secrets() {
-    let (controller, mut work) = beside_a_domain();
+    let (controller, mut work) = beside_a_domain().await;
     let first = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "first"},
         "spec": {
@@ -1233,7 +1304,7 @@ async fn a_registry_that_goes_is_swept_first_where_it_may_have_been() {
         controller.watches.view.set_namespace("apps", &team_a);
         controller.watches.credentials.remove("mine");
         let mut work = Work::default();
-        controller.look_at_everything(&mut work);
+        controller.look_at_everything(&mut work).await;
         work.take_up_sweep(usize::MAX);
         done(&controller, &mut work);
         work.wanted.insert(mine("apps"), super::now());
@@ -1316,7 +1387,7 @@ async fn a_refused_deletion_waits_whatever_is_edited() {
     let of_team = |team: &str| [("team".to_owned(), team.to_owned())].into();
     view.set_namespace("apps", &of_team("a"));
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     work.written.insert(mine("apps"), Ok(Timestamp::UNIX_EPOCH));
     // A write that was refused long ago does not count for the deletion.
     let refused = WriteError::Api("no".to_owned());
@@ -1331,7 +1402,7 @@ async fn a_refused_deletion_waits_whatever_is_edited() {
         controller.on_change(&mut work, &Change::Namespace(change));
         view.set_registries(std::iter::once(team("c")).collect());
         controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
-        controller.look_at_everything(&mut work);
+        controller.look_at_everything(&mut work).await;
         view.set_registries(std::iter::once(team("a")).collect());
         controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
         view.set_namespace("apps", &of_team("b"));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::absent::Absent;
 use super::detach::progress::Detached;
+use super::repairs::Repairs;
 use super::swept::note::Swept;
 use super::written::Written;
 use super::{RETRY_BACKOFF, now};
@@ -22,6 +23,15 @@ const MAX_SWEPT_IN_DOUBT: usize = 50_000;
 /// After which time a leader tells what it counts in any case, also where it could not look at all Pods.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// How everything is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// What was written is written again behind all other work.
+    Again,
+    /// Changes were missed: what was written may have gone with its namespace.
+    Afresh,
+}
+
 pub(super) struct Work {
     /// Pairs that Pods need, and when a Pod was last seen that does.
     pub(super) wanted: HashMap<SharedPair, Instant>,
@@ -32,7 +42,12 @@ pub(super) struct Work {
     /// How the last write of a pair went.
     pub(super) written: Written,
     pub(super) queue: VecDeque<SharedPair>,
+    /// Those that a Pod began to need: they come first, and may stand in the queue too.
+    needed: VecDeque<SharedPair>,
+    /// What is in either of them, each pair once.
     pub(super) queued: HashSet<SharedPair>,
+    /// Pairs that have what they are to have, as far as is known here.
+    pub(super) repairs: Repairs,
     /// Pairs being worked on; they are queued again when something happens meanwhile.
     pub(super) busy: HashSet<SharedPair>,
     again: HashSet<SharedPair>,
@@ -63,6 +78,8 @@ pub(super) struct Work {
     known_since: Instant,
     /// When this leader began.
     since: Instant,
+    /// Whether everything is to be looked at next, and how.
+    pub(super) due: Option<Look>,
     /// Everything was looked at.
     pub(super) is_begun: bool,
     /// Every Pod was looked at.
@@ -94,7 +111,9 @@ impl Work {
             rewriting: HashSet::new(),
             written: Written::default(),
             queue: VecDeque::new(),
+            needed: VecDeque::new(),
             queued: HashSet::new(),
+            repairs: Repairs::default(),
             busy: HashSet::new(),
             again: HashSet::new(),
             retries: BTreeMap::new(),
@@ -110,6 +129,7 @@ impl Work {
             lost: HashMap::new(),
             known_since: now(),
             since: now(),
+            due: None,
             is_begun: false,
             is_scanned: false,
             settled: HashSet::new(),
@@ -123,8 +143,9 @@ impl Work {
     /// The pair as it is known already, if it is.
     pub(super) fn pair(&self, namespace: String, registry: String) -> SharedPair {
         let pair = (namespace, registry);
-        match self.wanted.get_key_value(&pair) {
-            Some((known, _)) => Arc::clone(known),
+        let wanted = self.wanted.get_key_value(&pair).map(|(known, _)| known);
+        match wanted.or_else(|| self.written.known(&pair)) {
+            Some(known) => Arc::clone(known),
             None => Arc::new(pair),
         }
     }
@@ -134,6 +155,16 @@ impl Work {
             self.again.insert(pair);
         } else if self.queued.insert(pair.clone()) {
             self.queue.push_back(pair);
+        }
+    }
+
+    /// Has a pair that a Pod began to need looked at before all others: its kubelet waits for the pull secret.
+    pub(super) fn enqueue_needed(&mut self, pair: SharedPair) {
+        if self.busy.contains(&pair) {
+            self.again.insert(pair);
+        } else {
+            self.queued.insert(Arc::clone(&pair));
+            self.needed.push_back(pair);
         }
     }
 
@@ -245,7 +276,7 @@ impl Work {
 
     /// Takes some pairs of the sweep up, behind all else: one where other work waits, so that a busy leader sweeps too.
     pub(super) fn take_up_sweep(&mut self, most: usize) {
-        let most = if self.queue.is_empty() { most } else { most.min(1) };
+        let most = if self.queued.is_empty() { most } else { most.min(1) };
         let pairs: Vec<SharedPair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
         for pair in pairs {
             self.to_sweep.remove(&pair);
@@ -254,10 +285,29 @@ impl Work {
     }
 
     pub(super) fn next(&mut self) -> Option<SharedPair> {
-        let pair = self.queue.pop_front()?;
-        self.queued.remove(&pair);
-        self.busy.insert(pair.clone());
+        let pair = self.next_queued().or_else(|| self.next_repair())?;
+        self.busy.insert(Arc::clone(&pair));
         Some(pair)
+    }
+
+    fn next_queued(&mut self) -> Option<SharedPair> {
+        loop {
+            let pair = self.needed.pop_front().or_else(|| self.queue.pop_front())?;
+            // It had its turn already where it was in both.
+            if self.queued.remove(&pair) {
+                return Some(pair);
+            }
+        }
+    }
+
+    fn next_repair(&mut self) -> Option<SharedPair> {
+        loop {
+            let pair = self.repairs.next()?;
+            // What is worked on is written anyway; what has failed since is tried again by itself.
+            if !self.busy.contains(&pair) && !self.waits(&pair) {
+                return Some(pair);
+            }
+        }
     }
 
     pub(super) fn done(&mut self, pair: &SharedPair) {
@@ -308,8 +358,14 @@ impl Work {
         self.absent.remove(pair);
     }
 
-    /// Forgets all that is known to be absent, as changes were missed.
-    pub(super) fn forget_what_is_absent(&mut self) {
+    /// Has everything looked at next.
+    pub(super) fn look_again(&mut self) {
+        self.due.get_or_insert(Look::Again);
+    }
+
+    /// The same when changes were missed: nothing is known to be absent any more.
+    pub(super) fn look_afresh(&mut self) {
+        self.due = Some(Look::Afresh);
         self.absent.clear();
         self.known_since = now();
     }

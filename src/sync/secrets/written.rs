@@ -60,6 +60,11 @@ impl Written {
         self.results.get(pair)
     }
 
+    /// A pair as it is known here, if it is.
+    pub(super) fn known(&self, pair: &(String, String)) -> Option<&SharedPair> {
+        self.results.get_key_value(pair).map(|(known, _)| known)
+    }
+
     /// Whether anything is known of a pair.
     pub(super) fn contains(&self, pair: &SharedPair) -> bool {
         self.results.contains_key(pair)

@@ -164,7 +164,7 @@ impl BindingController {
         if obstacle.as_ref().is_some_and(|failure| is_told(object, failure)) && !was_served() {
             // However many there are, they cost no call and no turn. One that was served may have left its pull secret, which is
             // to be deleted until that succeeds.
-            return Action::requeue(self.resync_interval);
+            return Action::requeue(Jitter::of(&key).spread(self.resync_interval));
         }
         let Some(_share) = self.mints.shares.enter(&namespace) else {
             // Nothing bounds how many there are that are to be told why they get none.
@@ -235,7 +235,9 @@ impl BindingController {
             parts.metrics.registries.detached(&key);
             self.series.remove(&key);
         }
-        let next = next.unwrap_or(self.resync_interval).min(self.resync_interval);
+        // Not for all bindings together: a new one would wait for them.
+        let resync = Jitter::of(&key).spread(self.resync_interval);
+        let next = next.unwrap_or(resync).min(resync);
         Action::requeue(next.max(MIN_REQUEUE_INTERVAL))
     }
 

@@ -96,7 +96,8 @@ async fn a_binding_that_was_served_is_withdrawn_until_that_succeeds() {
         "lastTransitionTime": "2026-11-28T00:00:00Z",
     }]}))
     .unwrap();
-    assert_eq!(controller.reconcile(&told).await, Action::requeue(resync));
+    let slow = Jitter::of(&"shop/z".to_owned()).spread(resync);
+    assert_eq!(controller.reconcile(&told).await, Action::requeue(slow));
     assert_eq!(deletions.load(Ordering::Relaxed), 0, "it never had any");
     watches.learn("shop/z", held(), None, Seen::new());
     controller.reconcile(&told).await;

@@ -90,7 +90,7 @@ impl Server {
 }
 
 /// A leader that knows of a registry with a pull secret in a namespace; the registry was just detached.
-fn detached(server: &Server) -> (SecretsController, Work) {
+async fn detached(server: &Server) -> (SecretsController, Work) {
     let mut controller = controller(registry(&json!({})), &[("apps", None)]);
     server.put(
         controller
@@ -104,7 +104,7 @@ fn detached(server: &Server) -> (SecretsController, Work) {
     let service = tower::service_fn(move |request| answering.clone().answer(request));
     controller.client = Client::new(service, "own");
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     controller
         .watches
         .view
@@ -199,7 +199,7 @@ fn every_row_of_what_is_done_about_a_detached_registry() {
 #[tokio::test]
 async fn a_credential_is_emptied_first_and_deleted_last() {
     let server = Server::default();
-    let (mut controller, mut work) = detached(&server);
+    let (mut controller, mut work) = detached(&server).await;
     detach(&controller, &mut work).await;
     assert_eq!(is_swept(server.stored().as_ref()), Some(false));
     let text = server.secret().unwrap().to_string();
@@ -215,7 +215,7 @@ async fn a_credential_is_emptied_first_and_deleted_last() {
     let kept = server.secret();
     for _ in 0..3 {
         detach(&controller, &mut work).await;
-        controller.look_at_everything(&mut work);
+        controller.look_at_everything(&mut work).await;
         assert_eq!(deleted(&controller, &mut work), [""; 0]);
     }
     assert_eq!(server.secret(), kept);
@@ -242,17 +242,17 @@ async fn a_credential_is_emptied_first_and_deleted_last() {
 #[tokio::test]
 async fn a_new_leader_goes_on_where_the_last_one_stopped() {
     let server = Server::default();
-    let (controller, mut work) = detached(&server);
+    let (controller, mut work) = detached(&server).await;
     detach(&controller, &mut work).await;
     // The first sweep is not done: it is begun again.
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), ["apps"]);
     detach(&controller, &mut work).await;
     // It is done: it is not.
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), [""; 0]);
     assert_eq!(is_swept(server.stored().as_ref()), Some(true));
@@ -261,7 +261,7 @@ async fn a_new_leader_goes_on_where_the_last_one_stopped() {
 #[tokio::test]
 async fn a_registry_attached_again_keeps_its_new_credential() {
     let server = Server::default();
-    let (mut controller, mut work) = detached(&server);
+    let (mut controller, mut work) = detached(&server).await;
     controller.emptied_interval = Duration::ZERO;
     let minted = (*controller.watches.credentials.of("mine").unwrap()).clone();
     let again = HeldCredential {
@@ -304,7 +304,7 @@ async fn a_registry_attached_again_keeps_its_new_credential() {
 #[tokio::test]
 async fn a_spoilt_credential_of_a_detached_registry_goes_too() {
     let server = Server::default();
-    let (mut controller, mut work) = detached(&server);
+    let (mut controller, mut work) = detached(&server).await;
     controller.emptied_interval = Duration::ZERO;
     let mut spoilt = server.secret().unwrap();
     spoilt["data"] = json!({});
@@ -321,7 +321,7 @@ async fn a_spoilt_credential_of_a_detached_registry_goes_too() {
 
 #[tokio::test]
 async fn an_api_server_that_does_not_answer_is_asked_again_later() {
-    let (mut controller, mut work) = detached(&Server::default());
+    let (mut controller, mut work) = detached(&Server::default()).await;
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let silent = tower::service_fn(move |_: Request<Body>| {
@@ -364,7 +364,7 @@ fn a_refusal_is_told_from_another_write() {
 
 #[tokio::test]
 async fn a_write_that_failed_keeps_no_namespace_from_being_swept() {
-    let (controller, mut work) = detached(&Server::default());
+    let (controller, mut work) = detached(&Server::default()).await;
     let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
     let conflict = Err(crate::sync::pull_secret::WriteError::Foreign);
     controller.finish(&mut work, Arc::clone(&pair), Step::Write, conflict);
@@ -380,11 +380,11 @@ fn anonymous() -> AttachedRegistries {
 #[tokio::test]
 async fn an_anonymous_registry_loses_its_credential() {
     let server = Server::default();
-    let (mut controller, _) = detached(&server);
+    let (mut controller, _) = detached(&server).await;
     let attached = std::iter::once(registry(&json!({}))).collect();
     controller.watches.view.set_registries(attached);
     let mut work = Work::default();
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     controller.watches.view.set_registries(anonymous());
     controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
     assert!(std::mem::take(&mut work.is_detached));
@@ -394,7 +394,7 @@ async fn an_anonymous_registry_loses_its_credential() {
     detach(&controller, &mut work).await;
     assert_eq!(is_swept(server.stored().as_ref()), Some(true));
     detach(&controller, &mut work).await;
-    controller.look_at_everything(&mut work);
+    controller.look_at_everything(&mut work).await;
     assert_eq!(deleted(&controller, &mut work), [""; 0]);
     controller.emptied_interval = Duration::ZERO;
     for _ in 0..2 {
@@ -407,7 +407,7 @@ async fn an_anonymous_registry_loses_its_credential() {
 #[tokio::test]
 async fn a_registry_that_needs_a_credential_again_keeps_it() {
     let server = Server::default();
-    let (controller, mut work) = detached(&server);
+    let (controller, mut work) = detached(&server).await;
     controller.watches.view.set_registries(anonymous());
     detach(&controller, &mut work).await;
     assert!(work.detached.contains_key("mine"));
@@ -426,7 +426,7 @@ async fn a_registry_that_needs_a_credential_again_keeps_it() {
 #[tokio::test(start_paused = true)]
 async fn emptying_what_is_written_again_backs_off() {
     let server = Server::default();
-    let (controller, mut work) = detached(&server);
+    let (controller, mut work) = detached(&server).await;
     let minted = controller.watches.credentials.of("mine").unwrap();
     for _ in 0..600 {
         detach(&controller, &mut work).await;
@@ -446,7 +446,7 @@ async fn emptying_what_is_written_again_backs_off() {
 #[tokio::test(start_paused = true)]
 async fn a_conflict_is_no_end() {
     let server = Server::default();
-    let (mut controller, mut work) = detached(&server);
+    let (mut controller, mut work) = detached(&server).await;
     controller.emptied_interval = Duration::ZERO;
     for _ in 0..3 {
         detach(&controller, &mut work).await;
@@ -470,7 +470,7 @@ async fn a_conflict_is_no_end() {
 #[tokio::test(start_paused = true)]
 async fn a_credential_deleted_by_hand_is_swept_twice_all_the_same() {
     let server = Server::default();
-    let (controller, mut work) = detached(&server);
+    let (controller, mut work) = detached(&server).await;
     detach(&controller, &mut work).await;
     assert_eq!(deleted(&controller, &mut work), ["apps"]);
     detach(&controller, &mut work).await;
@@ -500,7 +500,7 @@ async fn a_credential_deleted_by_hand_is_swept_twice_all_the_same() {
 
 #[tokio::test]
 async fn a_deletion_begun_before_a_sweep_is_made_again() {
-    let (controller, mut work) = detached(&Server::default());
+    let (controller, mut work) = detached(&Server::default()).await;
     let pair = Arc::new(("apps".to_owned(), "mine".to_owned()));
     work.enqueue(Arc::clone(&pair));
     assert_eq!(work.next(), Some(Arc::clone(&pair)));
@@ -518,7 +518,7 @@ async fn a_deletion_begun_before_a_sweep_is_made_again() {
 
 #[tokio::test]
 async fn a_deletion_begun_in_a_sweep_is_made_once() {
-    let (controller, mut work) = detached(&Server::default());
+    let (controller, mut work) = detached(&Server::default()).await;
     let namespaces = controller.watches.view.namespaces();
     SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
     let pair = work.next().unwrap();
@@ -530,7 +530,7 @@ async fn a_deletion_begun_in_a_sweep_is_made_once() {
 
 #[tokio::test]
 async fn no_more_credentials_are_written_together_than_there_is_room() {
-    let (controller, mut work) = detached(&Server::default());
+    let (controller, mut work) = detached(&Server::default()).await;
     assert!(controller.detach(&mut work, 0).is_empty());
     let [write] = <[_; 1]>::try_from(controller.detach(&mut work, 1)).unwrap();
     assert!(controller.detach(&mut work, 1).is_empty(), "it is under way");
@@ -558,7 +558,7 @@ async fn a_slow_write_of_a_credential_holds_up_no_pull_secret() {
             Ok::<_, std::io::Error>(Response::new(body))
         }
     });
-    let (mut controller, _) = detached(&Server::default());
+    let (mut controller, _) = detached(&Server::default()).await;
     controller.client = Client::new(service, "own");
     let other = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "other"},

@@ -76,8 +76,8 @@ impl SecretsController {
     /// Notes what is swept by now, where no more pairs than `most` wait for something. `has_seen_all` says whether every change
     /// that was told is dealt with.
     pub(super) fn note_swept(&self, work: &mut Work, most: usize, has_seen_all: impl FnOnce() -> bool) {
-        if !work.is_begun || work.knows_all_for(now()) < self.emptied_interval {
-            // A replica may write still what it did not know to be forbidden.
+        if !work.is_begun || work.due.is_some() || work.knows_all_for(now()) < self.emptied_interval {
+            // What changed may not have been told one by one, and a replica may write still what it did not know to be forbidden.
             return;
         }
         let Some(swept) = self.swept_by_now(work, most, has_seen_all) else {

@@ -135,7 +135,7 @@ impl Cluster {
     async fn settled() -> (Self, Work) {
         let cluster = Self::new();
         cluster.sweep().await;
-        let work = cluster.next_leader();
+        let work = cluster.next_leader().await;
         tokio::time::advance(EMPTIED_INTERVAL).await;
         (cluster, work)
     }
@@ -182,10 +182,10 @@ impl Cluster {
     }
 
     /// Another process leads.
-    fn next_leader(&self) -> Work {
+    async fn next_leader(&self) -> Work {
         let mut work = Work::after(self.controller.read_note());
         self.controller.watches.versions().take_doubts();
-        self.controller.look_at_everything(&mut work);
+        self.controller.look_at_everything(&mut work).await;
         work
     }
 
@@ -224,7 +224,7 @@ impl Cluster {
 
     /// Has a leader sweep everything, and note it.
     async fn sweep(&self) {
-        let mut work = self.next_leader();
+        let mut work = self.next_leader().await;
         let deleted = self.deletes(&mut work).await;
         assert_eq!(deleted, ["b-1", "b-2", "b-1", "b-2"], "each twice");
     }
@@ -235,7 +235,7 @@ async fn the_next_leader_deletes_nothing_that_is_unchanged() {
     let cluster = Cluster::new();
     cluster.sweep().await;
     for _ in 0..3 {
-        let mut work = cluster.next_leader();
+        let mut work = cluster.next_leader().await;
         assert_eq!(cluster.deletes(&mut work).await, [""; 0]);
         assert_eq!(work.sweep.len(), 0);
     }
@@ -253,7 +253,7 @@ async fn a_note_of_other_rules_does_not_outlive_them() {
     let rules = cluster.controller.scope.clone();
     cluster.controller.scope = rules.clone().with_mode(Mode::OptIn);
     // One that leads too short to sweep anything.
-    cluster.next_leader();
+    cluster.next_leader().await;
     cluster.controller.scope = rules;
     cluster.sweep().await;
 }
@@ -289,10 +289,10 @@ async fn the_next_leader_deletes_what_changed_while_nobody_led() {
         let mut cluster = Cluster::new();
         cluster.sweep().await;
         happens(&mut cluster);
-        let mut work = cluster.next_leader();
+        let mut work = cluster.next_leader().await;
         let twice: Vec<&str> = swept.iter().chain(swept).copied().collect();
         assert_eq!(cluster.deletes(&mut work).await, twice);
-        let mut work = cluster.next_leader();
+        let mut work = cluster.next_leader().await;
         assert_eq!(cluster.deletes(&mut work).await, [""; 0], "once it is noted");
     }
 }
@@ -325,7 +325,7 @@ async fn a_leader_that_ends_early_leaves_the_rest_to_the_next() {
         if done == 2 {
             cluster.deletes(&mut work).await;
         }
-        let next = cluster.next_leader();
+        let next = cluster.next_leader().await;
         let mut swept: Vec<&str> = next.sweep.iter().map(|pair| &*pair.0).collect();
         swept.sort_unstable();
         assert_eq!(swept, expected, "{done} {refused}");
@@ -366,7 +366,7 @@ async fn a_new_registry_costs_no_deletion() {
     let new = Change::Registry("mine".to_owned());
     cluster.controller.on_change(&mut work, &new);
     cluster.tick(&mut work);
-    cluster.controller.look_at_everything(&mut work);
+    cluster.controller.look_at_everything(&mut work).await;
     assert_eq!(cluster.deletes(&mut work).await, [""; 0]);
 }
 
@@ -406,14 +406,14 @@ async fn nothing_is_noted_past_a_doubt() {
     // It is another version, and may have been something else in between.
     cluster.list([("a-1", 1), ("b-1", 100), ("b-2", 3)]);
     cluster.controller.note_swept(&mut work, MAX_PENDING, || true);
-    let next = cluster.next_leader();
+    let next = cluster.next_leader().await;
     let swept: Vec<&str> = next.sweep.iter().map(|pair| &*pair.0).collect();
     assert_eq!(swept, ["b-1"]);
 }
 
 /// The namespaces that another leader would sweep, if it led now.
-fn left_to_the_next(cluster: &Cluster) -> Vec<String> {
-    let next = cluster.next_leader();
+async fn left_to_the_next(cluster: &Cluster) -> Vec<String> {
+    let next = cluster.next_leader().await;
     let mut left: Vec<String> = next.sweep.iter().map(|pair| pair.0.clone()).collect();
     left.sort();
     left
@@ -423,21 +423,34 @@ fn left_to_the_next(cluster: &Cluster) -> Vec<String> {
 async fn nothing_is_noted_while_a_replica_may_be_behind() {
     let (mut cluster, _) = Cluster::settled().await;
     cluster.set_namespace("b-3", "b");
-    let note = |work: &mut Work| {
+    let note = async |work: &mut Work| {
         cluster.controller.note_swept(work, usize::MAX, || true);
-        left_to_the_next(&cluster)
+        left_to_the_next(&cluster).await
     };
     let mut new = Work::after(cluster.controller.read_note());
-    cluster.controller.look_at_everything(&mut new);
+    cluster.controller.look_at_everything(&mut new).await;
     new.take_up_sweep(usize::MAX);
     cluster.delete(&mut new, &Ok(Timestamp::UNIX_EPOCH));
     let _ = new.take_lost(now() + EMPTIED_INTERVAL, Duration::ZERO);
     assert_eq!(new.pending().count(), 0);
-    assert_eq!(note(&mut new), ["b-3"], "it does not lead for long enough");
+    assert_eq!(note(&mut new).await, ["b-3"], "it does not lead for long enough");
     let mut idle = Work::after(cluster.controller.read_note());
     tokio::time::advance(EMPTIED_INTERVAL).await;
-    assert_eq!(note(&mut idle), ["b-3"], "it has looked at nothing");
-    assert_eq!(note(&mut new), [""; 0]);
+    assert_eq!(note(&mut idle).await, ["b-3"], "it has looked at nothing");
+    assert_eq!(note(&mut new).await, [""; 0]);
+}
+
+/// A list brought so many changes that they were not told one by one.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_noted_before_everything_is_looked_at() {
+    let (mut cluster, mut work) = Cluster::settled().await;
+    cluster.set_namespace("b-3", "b");
+    cluster.controller.on_change(&mut work, &Change::Everything);
+    cluster.controller.note_swept(&mut work, usize::MAX, || true);
+    assert_eq!(left_to_the_next(&cluster).await, ["b-3"]);
+    cluster.controller.look_at_everything(&mut work).await;
+    cluster.deletes(&mut work).await;
+    assert_eq!(left_to_the_next(&cluster).await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -452,7 +465,7 @@ async fn a_deletion_that_is_refused_for_long_is_left_to_the_next() {
     assert_eq!(cluster.delete(&mut work, &refused), ["a-1"]);
     assert_eq!(work.pending().count(), 0, "it waits only after a failure");
     cluster.tick(&mut work);
-    assert_eq!(left_to_the_next(&cluster), ["a-1"]);
+    assert_eq!(left_to_the_next(&cluster).await, ["a-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -466,7 +479,7 @@ async fn nothing_is_noted_of_a_registry_that_is_left_out_or_detached() {
         cluster.set_namespace("b-3", "b");
         is_unknown(&mut work);
         cluster.controller.note_swept(&mut work, MAX_PENDING, || true);
-        assert_eq!(left_to_the_next(&cluster), ["b-3"]);
+        assert_eq!(left_to_the_next(&cluster).await, ["b-3"]);
     }
 }
 
@@ -491,18 +504,20 @@ async fn many_pairs_are_swept_part_by_part() {
     for number in 3..60_003 {
         cluster.set_namespace(&format!("b-{number}"), "b");
     }
-    let mut work = cluster.next_leader();
+    let mut work = cluster.next_leader().await;
     assert_eq!(work.sweep.len(), 50_000, "it fills no memory");
     let mut swept = cluster.deletes(&mut work).await;
     assert_eq!(swept.len(), 2 * 50_000, "each twice");
-    let left = left_to_the_next(&cluster).len();
+    let left = left_to_the_next(&cluster).await.len();
     assert_eq!(left, 50_000, "nothing is noted while some are left out");
     // Without a look at everything, which the resync interval puts off.
     cluster.controller.find_left_out(&mut work);
+    assert!(work.due.is_some());
+    cluster.controller.look_at_everything(&mut work).await;
     assert_eq!(work.sweep.len(), 10_002);
     swept.extend(cluster.deletes(&mut work).await);
     swept.sort();
     swept.dedup();
     assert_eq!(swept.len(), 60_002);
-    assert_eq!(left_to_the_next(&cluster), [""; 0]);
+    assert_eq!(left_to_the_next(&cluster).await, [""; 0]);
 }
