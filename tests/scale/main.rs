@@ -37,8 +37,14 @@ fn an_outage_shorter_than_half_a_life_expires_nothing() {
     assert_eq!(short.expired, 0, "{short:?}");
     // The longest wait between two attempts.
     assert!(short.recovery_seconds <= 300, "{short:?}");
+    assert_eq!(with_outage(84).expired, 0, "what half of a life leaves, less one wait");
+    let longer = with_outage(100);
+    assert!((1..200).contains(&longer.expired), "{longer:?}");
     let long = with_outage(180);
-    assert!(long.expired > 0, "{long:?}");
+    assert_eq!(long.expired, 200, "{long:?}");
+    // Eight within the first minutes of each, and then one in four to five minutes.
+    let failed = (long.requests - long.minted) / 200;
+    assert!((8 + 95 / 5..=8 + 180 / 4).contains(&failed), "{long:?}");
     assert!(long.recovery_seconds <= 300, "{long:?}");
 }
 
@@ -54,4 +60,8 @@ fn a_tenant_that_throttles_is_asked_once_a_minute_at_most() {
     assert!(outcome.throttled <= least, "{outcome:?}");
     assert!(outcome.minted >= 200, "{outcome:?}");
     assert_eq!(outcome.expired, 0, "{outcome:?}");
+    // Leaders that are told to wait equally long do not ask again together.
+    assert!(outcome.peak_of_a_second <= 180 / 8, "{outcome:?}");
+    // Nobody knows when there is room: it takes less than twice what the limit would allow.
+    assert!((10 * 60..20 * 60).contains(&outcome.recovery_seconds), "{outcome:?}");
 }
