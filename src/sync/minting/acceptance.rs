@@ -1,7 +1,6 @@
 //! When a registry last took a static credential: a user name and a password that nothing renews, and that may be withdrawn
 //! at any time. They are tried again now and then.
 
-use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use super::refresh::RefreshPlan;
 use super::{MintFailure, RegistryController};
 use crate::api::reason::Reason;
 use crate::base::backoff::Jitter;
+use crate::base::pruned_map::PrunedMap;
 
 /// How often a registry is asked whether it still takes a static credential.
 const TRIAL_INTERVAL: Duration = Duration::from_hours(1);
@@ -22,11 +22,11 @@ struct Acceptance {
 
 /// What this process knows of static credentials, by AcrRegistry. Losing it costs one call for each.
 #[derive(Debug, Default)]
-pub(super) struct Acceptances(HashMap<String, Acceptance>);
+pub(super) struct Acceptances(PrunedMap<String, Acceptance>);
 
 impl Acceptances {
-    /// The registry took a credential that was made of these inputs. What is known of others that are not attached any more
-    /// is forgotten.
+    /// The registry took a credential that was made of these inputs. Now and then, what is known of others that are not
+    /// attached any more is forgotten.
     pub(super) fn accepted(
         &mut self,
         registry: &str,
@@ -34,9 +34,10 @@ impl Acceptances {
         now: Instant,
         is_attached: impl Fn(&str) -> bool,
     ) {
-        self.0.retain(|name, _| is_attached(name));
         let inputs = inputs.to_owned();
-        self.0.insert(registry.to_owned(), Acceptance { inputs, at: now });
+        let acceptance = Acceptance { inputs, at: now };
+        self.0
+            .insert(registry.to_owned(), acceptance, |name, _| is_attached(name));
     }
 
     /// The same for other inputs that mean the same.
@@ -155,8 +156,21 @@ mod tests {
         );
         known.accepted("other", "a", after(150), |_| true);
         assert_eq!(known.0.len(), 2, "an outage may take longer than two questions");
-        known.accepted("other", "a", after(150), |name| name == "other");
-        assert_eq!(known.0.len(), 1, "what is detached is forgotten");
+    }
+
+    #[test]
+    fn an_acceptance_costs_the_same_among_any_number() {
+        let (now, mut known) = (Instant::now(), Acceptances::default());
+        for number in 0..2_000 {
+            known.accepted(&format!("r{number}"), "a", now, |_| true);
+        }
+        assert_eq!(known.0.len(), 2_000);
+        assert!(known.0.looks() < 4_000, "{}", known.0.looks());
+        for number in 0..10_000 {
+            let name = format!("detached{number}");
+            known.accepted(&name, "a", now, |name| name.starts_with('r'));
+        }
+        assert!(known.0.len() <= 4_500, "{}", known.0.len());
     }
 
     #[test]

@@ -449,8 +449,7 @@ impl RegistryController {
         let now = Instant::now();
         let mut last = self.last_attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let next = LastAttempt::next(last.get(name), now, inputs, is_minted);
-        last.retain(|_, attempt| attempt.is_of_use(now));
-        last.insert(name.to_owned(), next);
+        last.insert(name.to_owned(), next, |_, attempt| attempt.is_of_use(now));
     }
 
     /// Has failures and the last attempt count for other inputs, which mean the same.
@@ -474,12 +473,11 @@ impl RegistryController {
         (last, of_inputs.cloned())
     }
 
-    /// Remembers a failure, and forgets those of registries that are not attached any more.
+    /// Remembers a failure, and now and then forgets those of registries that are not attached any more.
     fn remember(&self, name: &str, memory: Memory) {
         let view = &self.parts.watches.view;
         let mut failing = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.retain(|name, _| view.is_attached(name));
-        let memories = failing.entry(name.to_owned()).or_default();
+        let memories = failing.get_or_default(name.to_owned(), |name, _| view.is_attached(name));
         memories.take(Some(memory), Instant::now());
     }
 
@@ -577,6 +575,32 @@ mod tests {
         assert_eq!(memories.asked_to_wait.len(), MAX_ASKED);
         memories.take(None, minutes(13));
         assert!(memories.asked_to_wait.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_costs_the_same_among_any_number() {
+        const ALL: usize = 2_000;
+        let name = |number: usize| format!("r{number}");
+        let controller = controller(&registry("mine"), 404, &serde_json::Value::Null);
+        let view = &controller.parts.watches.view;
+        view.set_registries((0..ALL).map(|number| registry(&name(number))).collect());
+        for number in 0..ALL {
+            controller.note_attempt(&name(number), "a", true);
+            controller.note_failure(&name(number), "a", None, &failure(None));
+        }
+        let counts = || {
+            let (memory, last) = (&controller.memory, &controller.last_attempts);
+            let (memory, last) = (memory.lock().unwrap(), last.lock().unwrap());
+            ([memory.len(), last.len()], [memory.looks(), last.looks()])
+        };
+        let (known, looks) = counts();
+        assert_eq!(known, [ALL, ALL]);
+        assert!(looks.iter().all(|looks| *looks < 2 * ALL), "{looks:?}");
+        for number in 0..5 * ALL {
+            controller.note_failure(&format!("detached{number}"), "a", None, &failure(None));
+        }
+        let ([known, _], _) = counts();
+        assert!(known < 3 * ALL, "{known}");
     }
 
     #[tokio::test]

@@ -17,7 +17,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -55,6 +54,7 @@ use crate::api::names::{MANAGER, binding_of_key, minted_credential, pull_secret}
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
 use crate::base::clock::Clock;
+use crate::base::pruned_map::PrunedMap;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::events::note;
 use crate::kubernetes::watch::with_backoff;
@@ -95,8 +95,8 @@ impl StatusOwner for AcrRegistry {
 /// The controller. One runs in the cluster: the leader's.
 pub struct RegistryController {
     parts: Parts,
-    memory: Mutex<HashMap<String, Memories>>,
-    last_attempts: Mutex<HashMap<String, LastAttempt>>,
+    memory: Mutex<PrunedMap<String, Memories>>,
+    last_attempts: Mutex<PrunedMap<String, LastAttempt>>,
     acceptances: Mutex<Acceptances>,
     pull_rights: Mutex<PullRights>,
     read_values: Mutex<ReadValues>,

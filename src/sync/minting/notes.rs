@@ -4,7 +4,6 @@
 //! A note is applied by a field manager of its own, so that it never writes a credential, and does not change the time
 //! at which the credential was stored: a new leader derives its age from that time.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use crate::api::advice::without_advice;
 use crate::api::names::{INPUTS_ANNOTATION, NAMESPACES_ANNOTATION, NOTE_MANAGER, minted_credential};
 use crate::api::reason::Reason;
 use crate::base::clock::Instants;
+use crate::base::pruned_map::PrunedMap;
 use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::AttachedRegistry;
 use crate::sync::credentials::{Seen, Version};
@@ -57,9 +57,9 @@ pub(super) struct Unnoted {
     pub(super) wait: Duration,
 }
 
-/// Notes that were refused, by AcrRegistry, as long as they are.
+/// Notes that were refused, by AcrRegistry, as long as they are; now and then those that are not attached are forgotten.
 #[derive(Debug, Default)]
-pub(super) struct RefusedNotes(Mutex<HashMap<String, Refused>>);
+pub(super) struct RefusedNotes(Mutex<PrunedMap<String, Refused>>);
 
 #[derive(Debug, Clone)]
 struct Refused {
@@ -87,8 +87,7 @@ impl RefusedNotes {
 
     fn remember(&self, registry: &str, refused: Refused, is_attached: impl Fn(&str) -> bool) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|name, _| is_attached(name));
-        known.insert(registry.to_owned(), refused);
+        known.insert(registry.to_owned(), refused, |name, _| is_attached(name));
     }
 
     fn forget(&self, registry: &str) {
@@ -219,5 +218,40 @@ impl RegistryController {
         self.refused_notes
             .remember(registry, refused, |name| view.is_attached(name));
         unnoted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_costs_the_same_among_any_number() {
+        let note = Note {
+            inputs: "a".to_owned(),
+            namespaces: NO_NAMESPACES.to_owned(),
+        };
+        let refused = Refused {
+            failures: refresh::failed(Instants::now(), &note.inputs, None, None),
+            failure: MintFailure {
+                reason: Reason::Unreachable,
+                message: String::new(),
+                retry_after: None,
+            },
+            note: note.clone(),
+        };
+        let notes = RefusedNotes::default();
+        for number in 0..2_000 {
+            notes.remember(&format!("r{number}"), refused.clone(), |_| true);
+        }
+        assert!(notes.of("r0", &note).is_some() && notes.of("r1999", &note).is_some());
+        let looks = notes.0.lock().unwrap().looks();
+        assert!(looks < 4_000, "{looks}");
+        for number in 0..10_000 {
+            let name = format!("detached{number}");
+            notes.remember(&name, refused.clone(), |name| name.starts_with('r'));
+        }
+        let known = notes.0.lock().unwrap().len();
+        assert!(known <= 4_500, "{known}");
     }
 }

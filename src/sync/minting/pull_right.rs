@@ -1,7 +1,6 @@
 //! What a registry's credential may pull: an identity that may do nothing gets a token of a registry with Entra repository
 //! permissions all the same, so the registry is asked about repositories that Pods name.
 
-use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use crate::api::advice::with_advice;
 use crate::api::reason::Reason;
 use crate::azure::mint::denied_pull_advice;
 use crate::base::backoff::{Backoff, Jitter};
+use crate::base::pruned_map::PrunedMap;
 use crate::policy::attached::AttachedRegistry;
 use crate::registry::docker_config::credential_of;
 use crate::sync::held_credential::HeldCredential;
@@ -23,6 +23,8 @@ const QUESTION_INTERVAL: Duration = Duration::from_hours(1);
 const NEW_REPOSITORY_INTERVAL: Duration = Duration::from_mins(5);
 /// The least time between two questions to a registry, however often its spec is edited.
 const MIN_QUESTION_INTERVAL: Duration = Duration::from_secs(30);
+/// How long an answer is remembered: what was not asked for so long is not attached any more, or no Pod names it.
+const ANSWER_INTERVAL: Duration = Duration::from_hours(2);
 /// When a registry is asked again that denied a pull, or did not answer: a role takes minutes to act.
 const QUESTION_BACKOFF: Backoff = Backoff::new(Duration::from_mins(2), QUESTION_INTERVAL);
 
@@ -75,7 +77,7 @@ enum PullAnswer {
 
 /// What this process asked, by AcrRegistry and by what an AcrPullBinding is known by. Losing it costs one question for each.
 #[derive(Debug, Default)]
-pub(super) struct PullRights(HashMap<String, Asked>);
+pub(super) struct PullRights(PrunedMap<String, Asked>);
 
 impl PullRights {
     /// How long a question has to wait; none if it is to be asked now.
@@ -99,21 +101,21 @@ impl PullRights {
     }
 
     /// The last question of the same inputs.
-    fn asked(&self, question: &Question) -> Option<&Asked> {
+    fn asked(&self, question: &Question, now: Instant) -> Option<&Asked> {
         let asked = self.0.get(question.registry.name());
-        asked.filter(|asked| asked.inputs == question.inputs)
+        asked.filter(|asked| asked.inputs == question.inputs && asked.is_recent(now))
     }
 
     /// What it was answered.
-    fn answer(&self, question: &Question) -> PullRight {
-        let asked = self.asked(question);
+    fn answer(&self, question: &Question, now: Instant) -> PullRight {
+        let asked = self.asked(question, now);
         asked.map_or(PullRight::Untold, |asked| asked.answer.clone())
     }
 
     /// Takes an answer; where there is none, the last one still holds.
     fn take(&mut self, question: &Question, answer: Option<PullAnswer>, now: Instant) {
         let name = question.registry.name();
-        let before = self.asked(question);
+        let before = self.asked(question, now);
         let failures = match answer {
             Some(PullAnswer::Allowed) => 0,
             Some(PullAnswer::Denied(..)) | None => before.map_or(0, |asked| asked.failures).saturating_add(1),
@@ -122,7 +124,7 @@ impl PullRights {
             Some(PullAnswer::Allowed) => (PullRight::Allowed(question.repositories.clone()), None),
             Some(PullAnswer::Denied(repository, message)) => (PullRight::Denied(message), Some(repository)),
             None => (
-                self.answer(question),
+                self.answer(question, now),
                 before.and_then(|asked| asked.denied.clone()),
             ),
         };
@@ -135,14 +137,16 @@ impl PullRights {
             failures,
             answer,
         };
-        // One that was not asked for so long is not attached any more, or no Pod names it.
         self.0
-            .retain(|_, asked| now.saturating_duration_since(asked.at) < QUESTION_INTERVAL * 2);
-        self.0.insert(name.to_owned(), asked);
+            .insert(name.to_owned(), asked, |_, asked| asked.is_recent(now));
     }
 }
 
 impl Asked {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < ANSWER_INTERVAL
+    }
+
     /// How long after it a question of the same inputs is asked.
     fn wait(&self, question: &Question) -> Duration {
         let jitter = Jitter::of(&(question.registry.name(), &self.repositories));
@@ -181,7 +185,7 @@ impl RegistryController {
         }
         let question = registry.and_then(|registry| self.question(generation, registry, state));
         let right = match &question {
-            Some(question) => self.pull_rights().answer(question),
+            Some(question) => self.pull_rights().answer(question, Instant::now()),
             None if self.parts.watches.repositories.has_none(name) => PullRight::NotNamed,
             None => PullRight::Untold,
         };
@@ -331,7 +335,7 @@ pub(super) mod tests {
         let mut rights = PullRights::default();
         assert_eq!(rights.left(&one, begin), None);
         rights.take(&one, Some(PullAnswer::Allowed), begin);
-        assert_eq!(rights.answer(&one), allowed(&one));
+        assert_eq!(rights.answer(&one, begin), allowed(&one));
         let left = rights.left(&one, begin).unwrap();
         assert!(
             left > Duration::from_mins(50) && left <= QUESTION_INTERVAL,
@@ -343,13 +347,13 @@ pub(super) mod tests {
         assert!(rights.left(&question(1, &[]), after(50)).is_some(), "one went");
         let edited = question(2, &["app"]);
         assert_eq!(rights.left(&edited, begin), Some(left), "the same credential");
-        assert_eq!(rights.answer(&edited), allowed(&one));
+        assert_eq!(rights.answer(&edited, begin), allowed(&one));
         rights.rename("mine", "a", "b");
-        assert_eq!(rights.answer(&one), PullRight::Untold, "other inputs");
+        assert_eq!(rights.answer(&one, begin), PullRight::Untold, "other inputs");
         assert_eq!(rights.left(&one, begin), Some(MIN_QUESTION_INTERVAL));
         assert_eq!(rights.left(&one, begin + MIN_QUESTION_INTERVAL), None);
         rights.rename("mine", "b", "a");
-        assert_eq!(rights.answer(&one), allowed(&one));
+        assert_eq!(rights.answer(&one, begin), allowed(&one));
     }
 
     #[test]
@@ -362,10 +366,30 @@ pub(super) mod tests {
         let forgotten = begin + 2 * QUESTION_INTERVAL;
         let nearly = forgotten.checked_sub(Duration::from_nanos(1)).unwrap();
         rights.take(&other, Some(PullAnswer::Allowed), nearly);
-        assert_eq!(rights.answer(&mine), allowed(&mine));
+        assert_eq!(rights.answer(&mine, nearly), allowed(&mine));
         rights.take(&other, Some(PullAnswer::Allowed), forgotten);
-        assert_eq!(rights.answer(&mine), PullRight::Untold);
-        assert_eq!(rights.answer(&other), allowed(&other));
+        assert_eq!(rights.answer(&mine, forgotten), PullRight::Untold);
+        assert_eq!(rights.answer(&other, forgotten), allowed(&other));
+    }
+
+    #[test]
+    fn an_answer_costs_the_same_among_any_number() {
+        let (begin, mut rights) = (Instant::now(), PullRights::default());
+        let mut take = |number: u32, now| {
+            let mut question = question(1, &["app"]);
+            question.registry = registry(&format!("r{number}"));
+            rights.take(&question, Some(PullAnswer::Allowed), now);
+            (rights.0.len(), rights.0.looks())
+        };
+        for number in 0..2_000 {
+            take(number, begin);
+        }
+        let (known, looks) = take(0, begin);
+        assert!(known == 2_000 && looks < 4_000, "{known} {looks}");
+        for number in 2_000..6_000 {
+            let (known, _) = take(number, begin + ANSWER_INTERVAL * number);
+            assert!(known < 4_500, "{number}: {known}");
+        }
     }
 
     fn denies(repository: &str) -> PullAnswer {
@@ -427,7 +451,7 @@ pub(super) mod tests {
         for _ in 0..20 {
             // Without an answer the last one holds.
             rights.take(&asked, None, begin);
-            assert_eq!(rights.answer(&asked), denied);
+            assert_eq!(rights.answer(&asked, begin), denied);
         }
         let last = rights.left(&asked, begin).unwrap();
         assert!(

@@ -1,7 +1,6 @@
 //! An identity's Secret that is written again with the same values: an annotation, or the same manifest applied again, causes
 //! no mint and ends no backoff. Only what is read of it counts.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
 
@@ -9,6 +8,7 @@ use super::RegistryController;
 use super::identity::{CredentialSource, Resolved};
 use super::notes::{NO_NAMESPACES, Note, Unnoted};
 use crate::azure::identity::{Application, MintIdentity};
+use crate::base::pruned_map::PrunedMap;
 use crate::policy::attached::AttachedRegistry;
 
 /// What was read last of the Secrets of identities, by AcrRegistry: as hashes under a key that only this process has,
@@ -16,7 +16,7 @@ use crate::policy::attached::AttachedRegistry;
 #[derive(Debug, Default)]
 pub(super) struct ReadValues {
     key: RandomState,
-    known: HashMap<String, Known>,
+    known: PrunedMap<String, Known>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +44,15 @@ impl ReadValues {
         is_rewritten.then(|| known.inputs.clone())
     }
 
-    fn learn(&mut self, registry: &AttachedRegistry, resolved: &Resolved) {
-        let known = self.of(registry, resolved);
-        self.known.insert(registry.name().to_owned(), known);
+    /// Takes what was read now. Now and then it forgets what is not attached any more.
+    fn learn(
+        &mut self,
+        registry: &AttachedRegistry,
+        resolved: &Resolved,
+        is_attached: impl Fn(&str) -> bool,
+    ) {
+        let (name, known) = (registry.name().to_owned(), self.of(registry, resolved));
+        self.known.insert(name, known, |name, _| is_attached(name));
     }
 }
 
@@ -98,8 +104,7 @@ impl RegistryController {
         }
         let view = &self.parts.watches.view;
         let mut values = self.read_values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.known.retain(|name, _| view.is_attached(name));
-        values.learn(registry, &resolved);
+        values.learn(registry, &resolved, |name| view.is_attached(name));
         (resolved, noted)
     }
 
@@ -195,7 +200,7 @@ mod tests {
         let mine = registry("myregistry");
         let mut values = ReadValues::default();
         assert_eq!(values.inputs_before(&mine, &resolved("hunter2", "a/1")), None);
-        values.learn(&mine, &resolved("hunter2", "a/1"));
+        values.learn(&mine, &resolved("hunter2", "a/1"), |_| true);
         let before = |registry: &AttachedRegistry, password, inputs| {
             values.inputs_before(registry, &resolved(password, inputs))
         };
@@ -208,6 +213,24 @@ mod tests {
             "another spec"
         );
         assert!(!format!("{values:?}").contains("hunter"));
+    }
+
+    #[tokio::test]
+    async fn a_reconcile_costs_the_same_among_any_number() {
+        const ALL: usize = 2_000;
+        let named = |number: usize| crate::sync::minting::pull_right::tests::registry(&format!("r{number}"));
+        let controller = controller_of(&named(0), |_| (500, String::new()));
+        let view = &controller.parts.watches.view;
+        view.set_registries((0..ALL).map(named).collect());
+        for number in (0..ALL).chain(ALL / 2..ALL) {
+            let (_, noted) = controller
+                .carry_over(&named(number), resolved("hunter2", "a/1"))
+                .await;
+            assert_eq!(noted, Ok(()), "none is held");
+        }
+        let values = controller.read_values.lock().unwrap();
+        assert_eq!(values.known.len(), ALL);
+        assert!(values.known.looks() < 2 * ALL, "{}", values.known.looks());
     }
 
     #[test]
@@ -227,7 +250,7 @@ mod tests {
         };
         let mine = registry("myregistry");
         let mut values = ReadValues::default();
-        values.learn(&mine, &resolved("powerful"));
+        values.learn(&mine, &resolved("powerful"), |_| true);
         assert_eq!(values.inputs_before(&mine, &resolved("narrow")), None);
     }
 
@@ -323,7 +346,7 @@ mod tests {
         let mine = registry("myregistry");
         let controller = holding(&mine, "a/2", 200);
         let mut values = ReadValues::default();
-        values.learn(&mine, &resolved("hunter2", "a/1"));
+        values.learn(&mine, &resolved("hunter2", "a/1"), |_| true);
         *controller.read_values.lock().unwrap() = values;
         let (_, noted) = controller.carry_over(&mine, resolved("hunter2", "a/2")).await;
         assert_eq!(noted, Ok(()));
