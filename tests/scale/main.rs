@@ -37,7 +37,11 @@ fn an_outage_shorter_than_half_a_life_expires_nothing() {
     assert_eq!(short.expired, 0, "{short:?}");
     // The longest wait between two attempts.
     assert!(short.recovery_seconds <= 300, "{short:?}");
-    assert_eq!(with_outage(84).expired, 0, "what half of a life leaves, less one wait");
+    assert_eq!(
+        with_outage(84).expired,
+        0,
+        "what half of a life leaves, less one wait"
+    );
     let longer = with_outage(100);
     assert!((1..200).contains(&longer.expired), "{longer:?}");
     let long = with_outage(180);
@@ -63,5 +67,8 @@ fn a_tenant_that_throttles_is_asked_once_a_minute_at_most() {
     // Leaders that are told to wait equally long do not ask again together.
     assert!(outcome.peak_of_a_second <= 180 / 8, "{outcome:?}");
     // Nobody knows when there is room: it takes less than twice what the limit would allow.
-    assert!((10 * 60..20 * 60).contains(&outcome.recovery_seconds), "{outcome:?}");
+    assert!(
+        (10 * 60..20 * 60).contains(&outcome.recovery_seconds),
+        "{outcome:?}"
+    );
 }
