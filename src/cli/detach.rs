@@ -70,7 +70,7 @@ async fn detach(args: &DetachArgs) -> Result<(), CliError> {
         })?;
     let object = match args.target.find(&attached.items) {
         Attached::One(object) => object,
-        Attached::Nothing => return print(format!("{} is not attached.\n", args.target)),
+        Attached::Nothing => return say(&format!("{} is not attached.\n", args.target), args.output),
         Attached::Several(objects) => {
             let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();
             return Err(CliError::Input(format!(

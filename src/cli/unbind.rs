@@ -68,10 +68,8 @@ async fn unbind(args: &UnbindArgs, namespace: &str) -> Result<(), CliError> {
     let object = match args.target.find(&bound.items) {
         Attached::One(object) => object,
         Attached::Nothing => {
-            return print(format!(
-                "{} is not bound to namespace {namespace}.\n",
-                args.target
-            ));
+            let text = format!("{} is not bound to namespace {namespace}.\n", args.target);
+            return say(&text, args.output);
         }
         Attached::Several(objects) => {
             let names: Vec<_> = objects.into_iter().map(ResourceExt::name_any).collect();

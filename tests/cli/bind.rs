@@ -182,8 +182,14 @@ fn binding_writes_what_is_needed_and_unbinding_deletes_it() -> Test {
         "{said}"
     );
     assert_eq!(team.objects("role,rolebinding,acrpullbinding")?, [""; 0]);
+    let unbound = "REGISTRY is not bound to namespace TEAM.\n";
     let again = team.run("unbind", &team.login.name, &[])?.ok()?;
-    assert_eq!(team.plain(&again), "REGISTRY is not bound to namespace TEAM.\n");
+    assert_eq!(team.plain(&again), unbound);
+    for output in ["json", "yaml", "name"] {
+        let again = team.run("unbind", &team.login.name, &["--output", output])?;
+        assert_eq!(team.plain(&again.stderr), unbound);
+        assert_eq!(again.ok()?, "", "{output}");
+    }
     let accounts = team.objects("serviceaccount")?;
     assert!(
         accounts.contains(&"serviceaccount/puller".to_owned()),

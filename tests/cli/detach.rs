@@ -63,6 +63,11 @@ fn every_form_detaches_and_every_secret_is_gone() -> Test {
         }
         let again = detach(world, &target, &[])?.ok()?;
         assert_eq!(again, format!("{target} is not attached.\n"));
+        for output in ["json", "yaml", "name"] {
+            let again = detach(world, &target, &["--output", output])?;
+            assert_eq!(again.stderr, format!("{target} is not attached.\n"));
+            assert_eq!(again.ok()?, "", "{output}");
+        }
     }
     Ok(())
 }
