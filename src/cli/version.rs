@@ -1,5 +1,6 @@
 //! `pullpass version`: the versions of this program, of the replicas and of the definitions.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::check::installation::gather::{SELECTOR, definitions, expected_definitions, listed};
 use crate::check::installation::{Facts, image, is_current, version_of_image};
-use crate::cli::flags::kubeconfig::KubeFlags;
+use crate::cli::flags::kubeconfig::{KubeFlags, Role};
 use crate::cli::flags::no_headers::NoHeaders;
 use crate::cli::flags::own_namespace::OwnNamespace;
 use crate::cli::output::print;
@@ -20,8 +21,8 @@ const SCHEMA: &str = "pullpass.dev/version/v1";
 
 /// Print the versions of this program, of the replicas in the cluster, and of the custom resources there.
 ///
-/// A replica's version is the one that the tag of its image names; `pullpass check` asks a replica itself. Exit code: 0; 1 if the
-/// cluster can't be read.
+/// A replica's version is the one that the tag of its image names; `pullpass check` asks a replica itself. If the
+/// cluster can't be read, this program's version is printed all the same. Exit code: 0; 1 if the cluster can't be read.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  pullpass version\n  pullpass version --client\n  pullpass version --output json"
@@ -52,46 +53,70 @@ enum VersionOutput {
     Yaml,
 }
 
-/// What a cluster has.
+/// What a cluster has; none of what can't be read.
+#[derive(Default)]
 struct Installed {
-    replicas: Vec<Pod>,
-    /// Names, served versions, and whether they have every field that this program knows.
-    definitions: Vec<(String, Vec<String>, bool)>,
+    replicas: Option<Vec<Pod>>,
+    definitions: Option<Vec<Definition>>,
+}
+
+struct Definition {
+    name: String,
+    served: Vec<String>,
+    /// Whether it has every field that this program knows.
+    is_current: bool,
 }
 
 pub(super) fn run(args: &VersionArgs) -> Result<ExitCode, CliError> {
-    let installed = if args.client {
-        None
+    let mut installed = Installed::default();
+    let looked = if args.client {
+        Ok(())
     } else {
-        Some(block_on(Box::pin(look(args)))??)
+        block_on(Box::pin(look(args, &mut installed)))?
     };
     print(match args.output {
-        VersionOutput::Text => text(installed.as_ref(), args.no_headers.with_header()),
+        VersionOutput::Text => text(&installed, args.no_headers.with_header()),
         VersionOutput::Json => {
-            let report = serde_json::to_string_pretty(&report(installed.as_ref()));
+            let report = serde_json::to_string_pretty(&report(&installed));
             report.map_err(|error| CliError::Output(error.into()))? + "\n"
         }
-        VersionOutput::Yaml => serde_saphyr::to_string(&report(installed.as_ref()))
+        VersionOutput::Yaml => serde_saphyr::to_string(&report(&installed))
             .map_err(|error| CliError::Input(error.to_string()))?,
     })?;
+    looked?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(args: &VersionArgs) -> Result<Installed, CliError> {
+/// Reads as much as the user may. The error says each right that is missing, and who gives it.
+async fn look(args: &VersionArgs, installed: &mut Installed) -> Result<(), CliError> {
     let client = args.cluster.client().await?;
-    let live = definitions(&client).await?.map_err(CliError::Cluster)?;
+    let own_namespace = args.own_namespace.as_str();
+    let mut refusals = Vec::new();
+    match definitions(&client).await? {
+        Ok(live) => installed.definitions = Some(compared(&live)?),
+        Err(why) => refusals.push(Role::View.told(&why)),
+    }
+    match listed(&client, own_namespace, SELECTOR, "Pods").await? {
+        Ok(pods) => installed.replicas = Some(pods),
+        Err(why) => refusals.push(Role::Namespace(Some(own_namespace)).told(&why)),
+    }
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Cluster(refusals.join(". ")))
+}
+
+/// The definitions that a cluster has, beside those of this program.
+fn compared(live: &BTreeMap<String, Value>) -> Result<Vec<Definition>, CliError> {
     let expected = expected_definitions()?;
-    let definitions = live.iter().map(|(name, definition)| {
-        let is_current = expected
+    let definitions = live.iter().map(|(name, definition)| Definition {
+        name: name.clone(),
+        served: served_versions(definition),
+        is_current: expected
             .get(name)
-            .is_some_and(|expected| is_current(expected, definition));
-        (name.clone(), served_versions(definition), is_current)
+            .is_some_and(|expected| is_current(expected, definition)),
     });
-    let replicas = listed(&client, args.own_namespace.as_str(), SELECTOR, "Pods").await?;
-    Ok(Installed {
-        definitions: definitions.collect(),
-        replicas: replicas.map_err(CliError::Cluster)?,
-    })
+    Ok(definitions.collect())
 }
 
 fn served_versions(definition: &Value) -> Vec<String> {
@@ -103,38 +128,37 @@ fn served_versions(definition: &Value) -> Vec<String> {
         .collect()
 }
 
-fn text(installed: Option<&Installed>, with_header: bool) -> String {
+fn text(installed: &Installed, with_header: bool) -> String {
     let client = vec![
         "client".to_owned(),
         "pullpass".to_owned(),
         Facts::CLIENT_VERSION.to_owned(),
     ];
     let mut rows = vec![client];
-    for pod in installed.iter().flat_map(|installed| &installed.replicas) {
+    for pod in installed.replicas.iter().flatten() {
         let version = image(pod).and_then(version_of_image).unwrap_or("unknown");
         rows.push(vec!["replica".to_owned(), pod.name_any(), version.to_owned()]);
     }
-    for (name, versions, is_current) in installed.iter().flat_map(|installed| &installed.definitions) {
-        let age = if *is_current { "" } else { " (older)" };
-        let versions = format!("{}{age}", versions.join(","));
-        rows.push(vec!["definition".to_owned(), name.clone(), versions]);
+    for definition in installed.definitions.iter().flatten() {
+        let age = if definition.is_current { "" } else { " (older)" };
+        let versions = format!("{}{age}", definition.served.join(","));
+        rows.push(vec!["definition".to_owned(), definition.name.clone(), versions]);
     }
     table::render_with(&["KIND", "NAME", "VERSION"], &rows, with_header)
 }
 
-fn report(installed: Option<&Installed>) -> Value {
+fn report(installed: &Installed) -> Value {
     let replica = |pod: &Pod| {
         let image = image(pod);
         json!({"name": pod.name_any(), "image": image, "version": image.and_then(version_of_image)})
     };
-    let definition = |(name, versions, is_current): &(String, Vec<String>, bool)| json!({"name": name, "versions": versions, "current": is_current});
-    let replicas = installed.map(|installed| installed.replicas.iter().map(replica).collect::<Vec<_>>());
-    let definitions =
-        installed.map(|installed| installed.definitions.iter().map(definition).collect::<Vec<_>>());
+    let definition = |found: &Definition| json!({"name": found.name, "versions": found.served, "current": found.is_current});
+    let replicas = installed.replicas.as_ref();
+    let definitions = installed.definitions.as_ref();
     json!({
         "schema": SCHEMA,
         "client": {"version": Facts::CLIENT_VERSION},
-        "replicas": replicas,
-        "definitions": definitions,
+        "replicas": replicas.map(|pods| pods.iter().map(replica).collect::<Vec<_>>()),
+        "definitions": definitions.map(|found| found.iter().map(definition).collect::<Vec<_>>()),
     })
 }

@@ -17,11 +17,12 @@ use pullpass_test_support::{
 };
 use serde_json::{Value, json};
 
+use crate::versions::{assert_versions, assert_versions_without_rights};
 use crate::world::{Test, assert_text, pullpass, run};
 
 /// Only bounds how long a broken test takes.
-const SOON: Duration = Duration::from_mins(1);
-const OWN: &str = "pullpass-system";
+pub const SOON: Duration = Duration::from_mins(1);
+pub const OWN: &str = "pullpass-system";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/chart");
 /// What is registered already, or stands in for what is in the cluster.
 const REGISTERED: [&str; 4] = [
@@ -452,42 +453,6 @@ fn inject_into_the_rest(world: &World<'_>) -> Test {
     world.assert_found("NAMESPACE_NOT_INJECTED_ERROR", &["--namespace=kube-system"])
 }
 
-/// What `pullpass version` prints of the cluster, and without it.
-fn assert_versions(cluster: &ControlPlane) -> Test {
-    let run = |arguments: &[&str]| {
-        std::process::Command::new(env!("CARGO_BIN_EXE_pullpass"))
-            .arg("version")
-            .args(arguments)
-            .env("KUBECONFIG", cluster.kubeconfig())
-            .output()
-    };
-    let version = env!("CARGO_PKG_VERSION");
-    let whole: Value = serde_json::from_slice(&run(&["--output=json"])?.stdout)?;
-    let client: Value =
-        serde_json::from_slice(&run(&["--client", "-o", "json", "--context=nowhere"])?.stdout)?;
-    fits_schema("version", &whole)?;
-    fits_schema("version", &client)?;
-    assert_eq!(client["replicas"], Value::Null);
-    let replica = json!({"name": "pullpass-0", "image": format!("pullpass:{version}"), "version": version});
-    assert_eq!(whole["replicas"], json!([replica]));
-    let definition = |name: &str| json!({"name": name, "versions": ["v1alpha1"], "current": true});
-    assert_eq!(
-        whole["definitions"],
-        json!([
-            definition("acrindexes.pullpass.dev"),
-            definition("acrregistries.pullpass.dev")
-        ])
-    );
-    let bare = String::from_utf8(run(&["--no-headers"])?.stdout)?;
-    assert!(bare.starts_with("client "), "{bare}");
-    let said = String::from_utf8(run(&[])?.stdout)?;
-    assert!(
-        said.contains(&format!("replica      pullpass-0                   {version}\n")),
-        "{said}"
-    );
-    Ok(())
-}
-
 /// `namespace:` in a kustomization, which moves the Deployment and leaves the names inside objects.
 fn move_by_kustomize(world: &World<'_>) -> Test {
     let scratch = Scratch::new()?;
@@ -608,6 +573,7 @@ fn each_fault_of_an_installation_is_found() -> Test {
         errors.contains("you may not read any part of the installation"),
         "{errors}"
     );
+    assert_versions_without_rights(&cluster)?;
 
     move_by_kustomize(&world)
 }

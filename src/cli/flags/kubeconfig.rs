@@ -201,6 +201,11 @@ pub(in crate::cli) enum Role<'a> {
 }
 
 impl Role<'_> {
+    /// What is refused for lack of a right, with whom it is asked for.
+    pub(in crate::cli) fn told(self, refused: &str) -> String {
+        with_advice(refused, Some(&self.advice()))
+    }
+
     fn advice(self) -> String {
         match self {
             Self::View | Self::Edit => {
