@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::check::installation::gather::{SELECTOR, definitions, expected_definitions, listed};
-use crate::check::installation::{Facts, image, is_current, version_of_image};
+use super::check::installation::gather::{SELECTOR, definitions, known_definitions, listed};
+use crate::check::installation::{Facts, image, is_current, is_replica, version_of_image};
 use crate::cli::flags::kubeconfig::{KubeFlags, Role};
 use crate::cli::flags::no_headers::NoHeaders;
 use crate::cli::flags::own_namespace::OwnNamespace;
@@ -97,7 +97,7 @@ async fn look(args: &VersionArgs, installed: &mut Installed) -> Result<(), CliEr
         Err(why) => refusals.push(Role::View.told(&why)),
     }
     match listed(&client, own_namespace, SELECTOR, "Pods").await? {
-        Ok(pods) => installed.replicas = Some(pods),
+        Ok(pods) => installed.replicas = Some(pods.into_iter().filter(is_replica).collect()),
         Err(why) => refusals.push(Role::Namespace(Some(own_namespace)).told(&why)),
     }
     if refusals.is_empty() {
@@ -108,7 +108,7 @@ async fn look(args: &VersionArgs, installed: &mut Installed) -> Result<(), CliEr
 
 /// The definitions that a cluster has, beside those of this program.
 fn compared(live: &BTreeMap<String, Value>) -> Result<Vec<Definition>, CliError> {
-    let expected = expected_definitions()?;
+    let expected = known_definitions()?;
     let definitions = live.iter().map(|(name, definition)| Definition {
         name: name.clone(),
         served: served_versions(definition),

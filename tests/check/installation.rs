@@ -17,7 +17,7 @@ use pullpass_test_support::{
 };
 use serde_json::{Value, json};
 
-use crate::versions::{assert_versions, assert_versions_without_rights};
+use crate::versions::{assert_versions, assert_versions_of_what_is_there, assert_versions_without_rights};
 use crate::world::{Test, assert_text, pullpass, run};
 
 /// Only bounds how long a broken test takes.
@@ -364,6 +364,7 @@ fn inject_into_the_bindings(world: &World<'_>) -> Test {
     let well = check(world.cluster.kubeconfig(), &["--wait=1m"])?;
     assert!(well.status.success(), "{well:?}");
 
+    assert_versions_of_what_is_there(world.cluster)?;
     let binding = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
         "metadata": {"name": "app", "namespace": "default"},

@@ -78,6 +78,32 @@ pub fn assert_versions(cluster: &ControlPlane) -> Test {
     Ok(())
 }
 
+/// A replica that was evicted is none, and the definition of a component is listed where it is installed.
+pub fn assert_versions_of_what_is_there(cluster: &ControlPlane) -> Test {
+    let own = format!("--namespace={OWN}");
+    let replica = cluster.get_json(&["pod", "pullpass-0", &own])?;
+    let ended = json!({
+        "apiVersion": "v1", "kind": "Pod", "spec": replica["spec"],
+        "metadata": {"name": "pullpass-ended", "namespace": OWN, "labels": replica["metadata"]["labels"]},
+    });
+    cluster.apply(&ended.to_string())?;
+    for phase in ["Failed", "Succeeded"] {
+        let status = format!("--patch={}", json!({"status": {"phase": phase}}));
+        let patch = ["patch", "pod", "pullpass-ended", &own, "--subresource=status", &status];
+        cluster.run(&patch)?;
+        let Seen { report, code, .. } = seen(cluster.kubeconfig())?;
+        let replicas = report["replicas"].as_array().into_iter().flatten();
+        let names: Vec<_> = replicas.map(|replica| &replica["name"]).collect();
+        assert_eq!((names, code), (vec![&json!("pullpass-0")], Some(0)), "{phase}");
+        let definitions = report["definitions"].as_array().into_iter().flatten();
+        let definitions: Vec<_> = definitions.collect();
+        let expected = json!({"name": "acrpullbindings.pullpass.dev", "versions": ["v1alpha1"], "current": true});
+        assert!(definitions.contains(&&expected), "{definitions:?}");
+    }
+    cluster.run(&["delete", "pod", "pullpass-ended", &own])?;
+    Ok(())
+}
+
 /// Somebody without rights sees this program's version, and then of each right that is missing who has it.
 pub fn assert_versions_without_rights(cluster: &ControlPlane) -> Test {
     let nobody = cluster.service_account_kubeconfig("default", "default")?;

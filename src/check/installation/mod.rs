@@ -27,7 +27,7 @@ pub use self::definitions::is_current;
 pub use self::egress::{Egress, SHIPPED_PORTS};
 pub use self::fence::{FENCES, FencePolicy, REPORT_FENCES};
 pub use self::pre::{APIS, INSTALL_RIGHTS, PreFacts};
-pub use self::replicas::{Leader, image, version_of_image};
+pub use self::replicas::{Leader, image, is_replica, version_of_image};
 pub use self::rights::{BINDING_RIGHTS, OWN_CERTIFICATE, REPORT_RIGHTS, RIGHTS, Right};
 pub use self::webhook::bundle;
 use super::advice::{apply_again, kubectl};

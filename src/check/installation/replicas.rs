@@ -161,10 +161,15 @@ pub fn version_of_image(image: &str) -> Option<&str> {
     (has_three && numbers.next().is_none()).then_some(version)
 }
 
-/// The image of pullpass in one of its Pods; none of a Pod that is on its way out, or has ended, as one that was evicted.
-pub fn image(pod: &Pod) -> Option<&str> {
+/// Whether a Pod is a replica still, and not one that is on its way out, or has ended, as one that was evicted.
+pub fn is_replica(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// The image of pullpass in one of its Pods, unless that is a replica no more.
+pub fn image(pod: &Pod) -> Option<&str> {
+    if !is_replica(pod) {
         return None;
     }
     let containers = &pod.spec.as_ref()?.containers;

@@ -1,9 +1,8 @@
 //! Reads what optional components are judged by: whether all of one is installed, or nothing.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ListParams;
-use kube::{Api, Client, CustomResourceExt, ResourceExt};
+use kube::{Api, Client, CustomResourceExt};
 
 use super::deployed::{BINDINGS, REPORTS};
 use super::gather::{SELECTOR, fence, known, listed, missing_rights, named};
@@ -40,22 +39,17 @@ async fn add_bindings(
     is_on: Option<bool>,
     facts: &mut Facts,
 ) -> Result<(), CliError> {
-    let definition = AcrPullBinding::crd();
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let live = call(api.get_opt(&definition.name_any())).await;
-    let Ok(live) = known("CustomResourceDefinitions", live)? else {
+    let Ok(definitions) = &facts.definitions else {
         return Ok(());
     };
-    if live.is_some() || is_on == Some(true) {
-        let expected = named(&definition)?;
-        facts.expected_definitions.extend([expected]);
-    }
-    if let (Some(live), Ok(definitions)) = (&live, &mut facts.definitions) {
-        definitions.extend([named(live)?]);
+    let (name, expected) = named(&AcrPullBinding::crd())?;
+    let is_defined = definitions.contains_key(&name);
+    if is_defined || is_on == Some(true) {
+        facts.expected_definitions.insert(name, expected);
     }
     match is_on {
         Some(true) => add_rights(client, own_namespace, BINDING_RIGHTS, facts).await,
-        Some(false) if live.is_some() => {
+        Some(false) if is_defined => {
             let bindings: Api<AcrPullBinding> = Api::all(client.clone());
             let one = ListParams::default().limit(1);
             let found = known("AcrPullBindings", call(bindings.list_metadata(&one)).await)?;

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::deployed::{CertificateSource, SecretKey};
 use crate::api::acr_index::AcrIndex;
+use crate::api::acr_pull_binding::AcrPullBinding;
 use crate::api::acr_registry::AcrRegistry;
 use crate::api::names::{ECHO_IMAGE, MANAGER, SERVICE, WEBHOOK_CONFIGURATION};
 use crate::certificates::{accept_pem, host};
@@ -195,8 +196,15 @@ async fn deployments(client: &Client) -> Result<Known<Vec<Deployment>>, CliError
     known("Deployments", found.map(|list| list.items))
 }
 
-pub(in crate::cli) fn expected_definitions() -> Result<BTreeMap<String, Value>, CliError> {
+/// The definitions that every installation has to have.
+fn expected_definitions() -> Result<BTreeMap<String, Value>, CliError> {
     let definitions = [AcrRegistry::crd(), AcrIndex::crd()];
+    definitions.iter().map(named).collect()
+}
+
+/// Every definition that this program knows, those of components too.
+pub(in crate::cli) fn known_definitions() -> Result<BTreeMap<String, Value>, CliError> {
+    let definitions = [AcrRegistry::crd(), AcrIndex::crd(), AcrPullBinding::crd()];
     definitions.iter().map(named).collect()
 }
 
@@ -205,11 +213,12 @@ pub(super) fn named(definition: &CustomResourceDefinition) -> Result<(String, Va
     Ok((definition.name_any(), value))
 }
 
+/// Those of them that the cluster has.
 pub(in crate::cli) async fn definitions(client: &Client) -> Result<Known<BTreeMap<String, Value>>, CliError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut found = BTreeMap::new();
-    for name in [AcrRegistry::crd(), AcrIndex::crd()].map(|definition| definition.name_any()) {
-        match known("CustomResourceDefinitions", call(api.get_opt(&name)).await)? {
+    for name in known_definitions()?.keys() {
+        match known("CustomResourceDefinitions", call(api.get_opt(name)).await)? {
             Ok(definition) => found.extend(definition.as_ref().map(named).transpose()?),
             Err(why) => return Ok(Err(why)),
         }
