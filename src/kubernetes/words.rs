@@ -5,6 +5,7 @@
 //! output of the command that a kubeconfig has for credentials: a token.
 
 use std::error::Error;
+use std::io;
 
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
@@ -52,6 +53,11 @@ fn other_words(error: &(dyn Error + 'static)) -> Option<String> {
         });
         return Some(format!("the kubeconfig is not YAML of a kubeconfig{place}"));
     }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        // The client's own limits; the system's have a number and words.
+        let is_limit = error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none();
+        return is_limit.then(|| "no answer in time".to_owned());
+    }
     match error.downcast_ref::<AuthError>()? {
         AuthError::AuthExecRun { out, .. } => {
             let said = String::from_utf8_lossy(&out.stderr);
@@ -71,7 +77,6 @@ fn other_words(error: &(dyn Error + 'static)) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{ExitStatus, Output};
 
@@ -101,6 +106,17 @@ mod tests {
             words(&watcher::Error::InitialListFailed(error)),
             "failed to perform initial object list: ServiceError: connection refused"
         );
+    }
+
+    #[test]
+    fn a_limit_of_the_client_is_said_in_plain_words() {
+        let said = |error| kube::Error::Service(Box::new(io::Error::other(error))).words();
+        let limit = io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed");
+        assert_eq!(said(limit), "ServiceError: no answer in time");
+        let limit = io::Error::from(io::ErrorKind::TimedOut);
+        assert_eq!(said(limit), "ServiceError: no answer in time");
+        let system = said(io::Error::from_raw_os_error(110));
+        assert!(system.contains("os error 110"), "{system}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod detach;
 mod dry_run;
 mod from_az;
 mod proxy;
+mod request_timeout;
 mod teams;
 mod terminal;
 #[path = "../sync/world.rs"]
