@@ -42,7 +42,8 @@ fn report(kubeconfig: &Path, arguments: &[&str]) -> Result<Value, Box<dyn Error>
     let report: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     fits_schema("installation-check", &report)?;
-    assert_eq!(output.status.success(), report["ok"] == true, "{report:#}");
+    let expected = if report["ok"] == true { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(expected), "{report:#}");
     Ok(report)
 }
 
@@ -471,9 +472,16 @@ fn move_by_kustomize(world: &World<'_>) -> Test {
         &moved,
     ];
     world.cluster.run(&apply)?;
-    for arguments in [&[][..], &["--own-namespace=elsewhere"]] {
+    for (arguments, own) in [(&[][..], OWN), (&["--own-namespace=elsewhere"], "elsewhere")] {
         let report = report(world.cluster.kubeconfig(), arguments)?;
         assert_eq!(report["code"], "NAMESPACE_MOVED_ERROR", "{report:#}");
+        let mut steps = report["steps"].as_array().into_iter().flatten();
+        let moved = steps.find(|step| step["code"] == "NAMESPACE_MOVED_ERROR");
+        let cures = moved.and_then(|step| step["cures"].as_array());
+        let commands: Vec<_> = cures.into_iter().flatten().map(|cure| &cure["command"]).collect();
+        let install =
+            format!("helm upgrade --install pullpass manifests/chart --namespace {own} --create-namespace");
+        assert_eq!(commands, [&Value::Null, &json!(install)], "{report:#}");
     }
     Ok(())
 }
