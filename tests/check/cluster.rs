@@ -180,14 +180,43 @@ fn viewer(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::err
     Ok(cluster.service_account_kubeconfig("default", "viewer")?)
 }
 
-/// The API server's own policies are told about, and that the webhook's configuration is another overlay's, or that
-/// they have nothing to decide by.
-fn assert_policies_are_told(cluster: &ControlPlane, azure: &Azure, admin: &Path, well: &Login) -> Test {
+/// Somebody with the role that is shipped for people who look, and with no other.
+fn onlooker(cluster: &ControlPlane) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+    let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/people.yaml");
+    cluster.run(&["apply", "--filename", roles])?;
+    cluster.run(&["create", "serviceaccount", "onlooker", "--namespace=default"])?;
+    cluster.run(&[
+        "create",
+        "clusterrolebinding",
+        "onlooker",
+        "--clusterrole=pullpass-view",
+        "--serviceaccount=default:onlooker",
+    ])?;
+    wait_for("the role to count", SOON, || {
+        let user = "system:serviceaccount:default:onlooker";
+        let may = cluster.may(user, "get", "acrregistries", &[]);
+        may.map_err(|error| error.to_string())?
+            .then_some(())
+            .ok_or_else(|| "not yet".to_owned())
+    })?;
+    Ok(cluster.service_account_kubeconfig("default", "onlooker")?)
+}
+
+/// The API server's own policies are told about, to all who may look, and that the webhook's configuration is another
+/// overlay's, or that they have nothing to decide by.
+fn assert_policies_are_told(
+    cluster: &ControlPlane,
+    azure: &Azure,
+    [admin, onlooker]: [&Path; 2],
+    well: &Login,
+) -> Test {
     let in_cluster = |code, says: &str| -> Test {
-        let output = check(admin, azure, &[&well.name, "--in-cluster"])?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(text.contains(says), "{says}: {text}");
+        for kubeconfig in [admin, onlooker] {
+            let output = check(kubeconfig, azure, &[&well.name, "--in-cluster"])?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(code), "{text}");
+            assert!(text.contains(says), "{says}: {text}");
+        }
         Ok(())
     };
     for (component, says) in [
@@ -415,7 +444,11 @@ fn an_acr_registry_is_checked_from_outside_and_inside() -> Test {
     let output = check(&viewer, &azure, &[&well.name, "--in-cluster"])?;
     assert_said(&azure, "viewer-in-cluster", &output, 0)?;
 
-    assert_policies_are_told(&cluster, &azure, &admin, well)?;
+    let onlooker = onlooker(&cluster)?;
+    let output = check(&onlooker, &azure, &[&well.name, "--in-cluster"])?;
+    assert_said(&azure, "onlooker-in-cluster", &output, 0)?;
+
+    assert_policies_are_told(&cluster, &azure, [&admin, &onlooker], well)?;
 
     assert_hosts_lead_to_registries(&cluster, &azure, &admin)?;
     assert_custom_domains_are_asked(&cluster, &azure, &admin, well)?;
