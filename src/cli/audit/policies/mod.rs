@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use self::shipped::{contains, is_same, selects_the_same};
+use self::shipped::{contains, is_same, left_out_by_name, selects_the_same};
 use crate::api::acr_index::AcrIndex;
 use crate::api::names::INDEX;
 use crate::cli::CliError;
@@ -33,7 +33,7 @@ const TEXT: [&str; 8] = [
     "/spec/validations",
 ];
 
-/// Which namespaces a policy is for: those that are left out by name are the user's.
+/// Which namespaces a policy is for: those that are left out by name are the user's, as far as pullpass excludes them, too.
 const NAMESPACES: &str = "/spec/matchConstraints/namespaceSelector";
 /// What else picks the objects that a policy sees. Nothing but `resourceRules` is shipped, and what somebody adds has Pods pass
 /// the policy by.
@@ -134,8 +134,9 @@ pub(in crate::cli) async fn read(client: &Client, webhook: Option<&Scope>) -> Se
     .into_iter()
     .map(Disagreement::from)
     .collect::<Vec<_>>();
-    told.extend(ADMISSION_POLICY.faults(&injecting, [true, true]));
-    told.extend(ENFORCE.faults(&enforcing, [says("deny"), says("warn")]));
+    let excluded = spec.map(|spec| &spec.excluded_namespaces[..]);
+    told.extend(ADMISSION_POLICY.faults(&injecting, [true, true], excluded));
+    told.extend(ENFORCE.faults(&enforcing, [says("deny"), says("warn")], excluded));
     policies.disagreements = told;
     policies
 }
@@ -149,9 +150,15 @@ impl Component {
         ]
     }
 
-    /// What is wrong with its policies: one of two that are needed does not act, or has another text than this
-    /// version ships. Of what can't be read nothing is said, nor of a component that is not installed.
-    fn faults(&self, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<Disagreement> {
+    /// What is wrong with its policies: one of two that are needed does not act, sees fewer namespaces than those that pullpass
+    /// excludes, or has another text than this version ships. Of what can't be read nothing is said, nor of a component that is
+    /// not installed.
+    fn faults(
+        &self,
+        found: &[Found; 2],
+        are_needed: [bool; 2],
+        excluded: Option<&[String]>,
+    ) -> Vec<Disagreement> {
         let Self { name, kind, .. } = self;
         let [first, second] = &self.policies;
         let mut faults = Vec::new();
@@ -181,6 +188,19 @@ impl Component {
                 faults.push(Disagreement { about, text });
             }
             let policy = this.policy.as_ref();
+            let names = policy.zip(excluded).map(|(policy, excluded)| {
+                let mut names = left_out_by_name(policy.pointer(NAMESPACES));
+                names.retain(|name| !excluded.iter().any(|excluded| excluded == name));
+                names.into_iter().collect::<Vec<_>>().join(", ")
+            });
+            if let Some(names) = names.filter(|names| !names.is_empty()) {
+                let text = format!(
+                    "{kind} {} excludes namespaces by name that --exclude-namespaces does not, so that their Pods pass it by: \
+                     {names}: exclude the same in both",
+                    part.name
+                );
+                faults.push(Disagreement { about, text });
+            }
             if policy.is_some_and(|policy| !self.is_shipped(part, policy)) {
                 let text = format!(
                     "{kind} {} is not the one of version {VERSION}, which this program is of: apply the component {name} of \

@@ -1,6 +1,8 @@
 //! Whether what an API server has is what is shipped: it adds defaults, and users exclude namespaces by name.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+use serde_json::Value;
 
 use crate::api::names::NAMESPACE_NAME_LABEL;
 
@@ -50,15 +52,7 @@ pub(super) fn selects_the_same(present: Option<&Value>, shipped: Option<&Value>)
     let labels =
         |selector: Option<&Value>| selector.and_then(|selector| selector.get("matchLabels")).cloned();
     let requirements = |selector: Option<&Value>| -> Vec<Value> {
-        let all = selector.and_then(|selector| selector.get("matchExpressions")?.as_array());
-        let is_name = |requirement: &&Value| {
-            requirement.get("key") == Some(&json!(NAMESPACE_NAME_LABEL))
-                && requirement.get("operator") == Some(&json!("NotIn"))
-        };
-        let others = all
-            .into_iter()
-            .flatten()
-            .filter(|requirement| !is_name(requirement));
+        let others = expressions(selector).filter(|requirement| !leaves_out_names(requirement));
         others.cloned().collect()
     };
     let (present_requirements, shipped_requirements) = (requirements(present), requirements(shipped));
@@ -73,4 +67,22 @@ pub(super) fn selects_the_same(present: Option<&Value>, shipped: Option<&Value>)
         && shipped_requirements
             .iter()
             .all(|requirement| is_in(requirement, &present_requirements))
+}
+
+/// The namespaces that a selector leaves out by name, in order.
+pub(super) fn left_out_by_name(selector: Option<&Value>) -> BTreeSet<&str> {
+    let values = expressions(selector)
+        .filter(|requirement| leaves_out_names(requirement))
+        .filter_map(|requirement| requirement.get("values")?.as_array());
+    values.flatten().filter_map(Value::as_str).collect()
+}
+
+fn expressions(selector: Option<&Value>) -> impl Iterator<Item = &Value> {
+    let all = selector.and_then(|selector| selector.get("matchExpressions")?.as_array());
+    all.into_iter().flatten()
+}
+
+fn leaves_out_names(requirement: &Value) -> bool {
+    let is = |field: &str, value: &str| requirement.get(field).and_then(Value::as_str) == Some(value);
+    is("key", NAMESPACE_NAME_LABEL) && is("operator", "NotIn")
 }

@@ -36,8 +36,18 @@ fn installed(component: &Component) -> [Found; 2] {
     })
 }
 
+/// What pullpass excludes, as the policies do.
+const EXCLUDED: [&str; 5] = [
+    "infra",
+    "kube-node-lease",
+    "kube-public",
+    "kube-system",
+    "pullpass-system",
+];
+
 fn faults_of(component: &Component, found: &[Found; 2], are_needed: [bool; 2]) -> Vec<String> {
-    let faults = component.faults(found, are_needed).into_iter();
+    let excluded = EXCLUDED.map(str::to_owned);
+    let faults = component.faults(found, are_needed, Some(&excluded)).into_iter();
     let faults = faults.map(|Disagreement { about, text }| {
         assert_eq!(
             about == About::Version,
@@ -170,16 +180,32 @@ fn selectors_by_which_pods_pass_a_policy_are_told() {
     }
 }
 
-/// Which namespaces are left out by name is the user's, and nothing else of their selector.
+/// Which namespaces are left out by name is the user's, as far as pullpass excludes them, and nothing else of their selector.
 #[test]
 fn other_namespaces_of_a_policy_are_told() {
-    for (path, value) in [
-        ("matchLabels", json!({"pullpass.dev/inject": "enabled"})),
+    let not_shipped = "spec.matchConstraints.namespaceSelector of KIND NAME is not as shipped";
+    for (path, value, expected) in [
+        (
+            "matchLabels",
+            json!({"pullpass.dev/inject": "enabled"}),
+            Some(not_shipped),
+        ),
         (
             "matchExpressions/0",
             json!({"key": "environment", "operator": "NotIn", "values": ["dev"]}),
+            Some(not_shipped),
         ),
-        ("matchExpressions", json!([])),
+        ("matchExpressions", json!([]), Some(not_shipped)),
+        (
+            "matchExpressions/1/values",
+            json!(["tests", "infra", "apps"]),
+            Some(
+                "KIND NAME excludes namespaces by name that --exclude-namespaces does not, so that their Pods pass it by: \
+                 apps, tests",
+            ),
+        ),
+        // The policy has the names that pullpass excludes from the AcrIndex, too.
+        ("matchExpressions/1/values", json!(["kube-system"]), None),
     ] {
         let path = format!("/spec/matchConstraints/namespaceSelector/{path}");
         for component in [ADMISSION_POLICY, ENFORCE] {
@@ -187,14 +213,19 @@ fn other_namespaces_of_a_policy_are_told() {
             let policy = found[1].policy.as_mut().unwrap();
             *policy.pointer_mut(&path).unwrap() = value.clone();
             let faults = faults_of(&component, &found, [true, true]);
-            let expected = format!(
-                "spec.matchConstraints.namespaceSelector of {} {} is not as shipped",
-                component.kind, component.policies[1].name
-            );
+            let expected = expected.map(|text| {
+                text.replace("KIND", component.kind)
+                    .replace("NAME", component.policies[1].name)
+            });
+            assert_eq!(faults.len(), usize::from(expected.is_some()), "{faults:?}");
             assert!(
-                faults.len() == 1 && faults[0].contains(&expected),
+                faults.iter().zip(&expected).all(|(fault, text)| fault.contains(text)),
                 "{path}: {faults:?}"
             );
+            // Without an AcrIndex nobody knows what pullpass excludes.
+            let unknown = component.faults(&found, [true, true], None);
+            let is_by_name = path.ends_with("/values");
+            assert_eq!(unknown.len(), if is_by_name { 0 } else { faults.len() });
         }
     }
 }
