@@ -49,7 +49,9 @@ fn client() -> Value {
 /// Of a cluster with all that is shipped.
 pub fn assert_versions(cluster: &ControlPlane) -> Test {
     let ours = env!("CARGO_PKG_VERSION");
-    let Seen { report: whole, code, .. } = seen(cluster.kubeconfig())?;
+    let Seen {
+        report: whole, code, ..
+    } = seen(cluster.kubeconfig())?;
     assert_eq!(code, Some(0));
     let alone = version(
         cluster.kubeconfig(),
@@ -89,7 +91,14 @@ pub fn assert_versions_of_what_is_there(cluster: &ControlPlane) -> Test {
     cluster.apply(&ended.to_string())?;
     for phase in ["Failed", "Succeeded"] {
         let status = format!("--patch={}", json!({"status": {"phase": phase}}));
-        let patch = ["patch", "pod", "pullpass-ended", &own, "--subresource=status", &status];
+        let patch = [
+            "patch",
+            "pod",
+            "pullpass-ended",
+            &own,
+            "--subresource=status",
+            &status,
+        ];
         cluster.run(&patch)?;
         let Seen { report, code, .. } = seen(cluster.kubeconfig())?;
         let replicas = report["replicas"].as_array().into_iter().flatten();
@@ -97,7 +106,8 @@ pub fn assert_versions_of_what_is_there(cluster: &ControlPlane) -> Test {
         assert_eq!((names, code), (vec![&json!("pullpass-0")], Some(0)), "{phase}");
         let definitions = report["definitions"].as_array().into_iter().flatten();
         let definitions: Vec<_> = definitions.collect();
-        let expected = json!({"name": "acrpullbindings.pullpass.dev", "versions": ["v1alpha1"], "current": true});
+        let expected =
+            json!({"name": "acrpullbindings.pullpass.dev", "versions": ["v1alpha1"], "current": true});
         assert!(definitions.contains(&&expected), "{definitions:?}");
     }
     cluster.run(&["delete", "pod", "pullpass-ended", &own])?;
@@ -141,7 +151,10 @@ pub fn assert_versions_without_rights(cluster: &ControlPlane) -> Test {
         "{errors}"
     );
     // What view consists of: without a controller manager, view itself has no rules.
-    let (to, own) = ("--clusterrole=system:aggregate-to-view", format!("--namespace={OWN}"));
+    let (to, own) = (
+        "--clusterrole=system:aggregate-to-view",
+        format!("--namespace={OWN}"),
+    );
     cluster.run(&["create", "rolebinding", "version", to, subject, &own])?;
     wait_for("the second role to count", SOON, || {
         let seen = seen(&nobody).map_err(|error| error.to_string())?;

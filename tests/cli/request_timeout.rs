@@ -42,7 +42,8 @@ fn a_small_timeout_ends_a_request_without_an_answer() -> Test {
             let took = begin.elapsed();
             assert!(took < DEFAULT, "{scheme} {command:?}: {took:?}");
             assert!(
-                said.starts_with("pullpass: the cluster can't be used: ") && said.ends_with(": no answer in time\n"),
+                said.starts_with("pullpass: the cluster can't be used: ")
+                    && said.ends_with(": no answer in time\n"),
                 "{scheme} {command:?}: {said}"
             );
         }

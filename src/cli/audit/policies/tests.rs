@@ -219,7 +219,10 @@ fn other_namespaces_of_a_policy_are_told() {
             });
             assert_eq!(faults.len(), usize::from(expected.is_some()), "{faults:?}");
             assert!(
-                faults.iter().zip(&expected).all(|(fault, text)| fault.contains(text)),
+                faults
+                    .iter()
+                    .zip(&expected)
+                    .all(|(fault, text)| fault.contains(text)),
                 "{path}: {faults:?}"
             );
             // Without an AcrIndex nobody knows what pullpass excludes.
