@@ -24,6 +24,7 @@ fn common_labels_are_on_every_object_and_pod() -> Test {
         "bindings": {"enabled": true},
         "admissionPolicy": {"enabled": true},
         "enforce": {"enabled": true},
+        "reports": {"enabled": true},
         "monitoring": {"enabled": true},
         "tls": {"source": "cert-manager"},
         "namespace": {"create": true},

@@ -106,6 +106,9 @@ fn the_chart_can_be_installed_in_any_namespace() -> Test {
         "monitoring": {"enabled": true},
         "rescue": true,
         "bindings": {"enabled": true},
+        "reports": {"enabled": true},
+        "enforce": {"enabled": true},
+        "admissionPolicy": {"enabled": true},
         "tls": {"source": "cert-manager"},
         "namespace": {"create": true},
     });
