@@ -16,8 +16,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const IMAGE: &str = "contoso.azurecr.io/pullpass";
 /// Any file, where nobody runs it: a debug build takes seconds to pack.
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-/// Any file, for the bill of materials.
-const BILL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
+/// A bill of materials with nothing in it.
+const BILL: &str = r#"{"bomFormat": "CycloneDX", "specVersion": "1.3"}"#;
 const BINARIES: [&str; 5] = [
     "darwin-amd64/pullpass",
     "darwin-arm64/pullpass",
@@ -47,6 +47,14 @@ fn stand_ins() -> Result<Scratch, Box<dyn Error>> {
 }
 
 fn assemble(binaries: &Path, output: &Path) -> Result<Output, Box<dyn Error>> {
+    assemble_with(BILL, binaries, output)
+}
+
+/// The same with this bill of materials.
+fn assemble_with(bill: &str, binaries: &Path, output: &Path) -> Result<Output, Box<dyn Error>> {
+    let scratch = Scratch::new()?;
+    let file = scratch.path().join("bill.json");
+    fs::write(&file, bill)?;
     let mut command = Command::new(format!("{ROOT}/packaging/assemble"));
     command
         .args([
@@ -62,7 +70,7 @@ fn assemble(binaries: &Path, output: &Path) -> Result<Output, Box<dyn Error>> {
         .arg("--kubectl")
         .arg(kubectl()?)
         .arg("--bill")
-        .arg(BILL)
+        .arg(file)
         .arg("--binaries")
         .arg(binaries)
         .arg("--output")
@@ -106,7 +114,7 @@ fn the_same_binaries_make_the_same_release() -> Test {
     ] {
         assert!(listed.contains(&format!("  {file}\n")), "no {file} in {listed}");
     }
-    assert_eq!(fs::read(one.join("pullpass.cdx.json"))?, fs::read(BILL)?);
+    assert_eq!(fs::read_to_string(one.join("pullpass.cdx.json"))?, BILL);
     let mut check = Command::new("sha256sum");
     check
         .args(["--check", "--strict", "SHA256SUMS"])
@@ -123,6 +131,27 @@ fn a_release_without_a_platform_is_refused() -> Test {
     let said = String::from_utf8(output.stderr)?;
     assert!(!output.status.success());
     assert!(said.contains("no binaries for darwin-arm64"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_bill_that_is_not_cyclonedx_is_refused() -> Test {
+    let (binaries, scratch) = (stand_ins()?, Scratch::new()?);
+    let dist = scratch.path().join("dist");
+    for bill in [
+        "",
+        "[]",
+        "[[package]]\n",
+        r#"{"spdxVersion": "SPDX-2.3"}"#,
+        r#"{"bomFormat": "SPDX"}"#,
+    ] {
+        let output = assemble_with(bill, binaries.path(), &dist)?;
+        let said = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(1), "{bill}: {said}");
+        let expected = "is no bill of materials in CycloneDX (JSON with bomFormat): auditable2cdx writes one";
+        assert!(said.contains(expected), "{bill}: {said}");
+        assert!(!dist.exists(), "{bill}");
+    }
     Ok(())
 }
 
