@@ -265,6 +265,53 @@ fn charts_of_a_release_say_where_they_come_from() -> Test {
         let images = at(&shown, "/annotations/artifacthub.io~1images");
         let images: Value = serde_saphyr::from_str(images.as_str().unwrap_or("null"))?;
         assert_eq!(images, image, "{chart}");
+        if chart == "pullpass" {
+            links_and_changes_are_those_of_the_version(&shown)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a catalogue of charts shows of the version: where its files are, and what CHANGELOG.md says of it.
+fn links_and_changes_are_those_of_the_version(shown: &Value) -> Test {
+    let listed = |key: &str| -> Result<Vec<Value>, Box<dyn Error>> {
+        let text = at(shown, &format!("/annotations/artifacthub.io~1{key}"));
+        let text = text.as_str().ok_or_else(|| format!("there is no {key}"))?;
+        Ok(serde_saphyr::from_str(text)?)
+    };
+    for link in listed("links")? {
+        let url = at(&link, "/url");
+        let base = format!("https://home.example/pullpass/blob/v{VERSION}/");
+        let file = url
+            .as_str()
+            .and_then(|url| url.strip_prefix(&base))
+            .ok_or("no URL")?;
+        assert!(Path::new(ROOT).join(file).is_file(), "{link}");
+    }
+    let changelog = fs::read_to_string(format!("{ROOT}/CHANGELOG.md"))?;
+    let (_, section) = changelog
+        .split_once(&format!("\n## [{VERSION}]"))
+        .ok_or("no section")?;
+    let section = section.split("\n## [").next().unwrap_or_default();
+    let changes = listed("changes")?;
+    for (group, kind) in [
+        ("Added", "added"),
+        ("Changed", "changed"),
+        ("Fixed", "fixed"),
+        ("Security", "security"),
+    ] {
+        let (_, entries) = section
+            .split_once(&format!("\n### {group}\n"))
+            .unwrap_or_default();
+        let entries = entries.split("\n### ").next().unwrap_or_default();
+        let entries = entries.lines().filter(|line| line.starts_with("* ")).count();
+        let of_kind = changes.iter().filter(|change| at(change, "/kind") == json!(kind));
+        assert_eq!(of_kind.count(), entries, "{group}");
+    }
+    for change in &changes {
+        let text = at(change, "/description");
+        let text = text.as_str().ok_or("no description")?;
+        assert!(!text.is_empty() && !text.contains("]("), "{text}");
     }
     Ok(())
 }
