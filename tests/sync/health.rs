@@ -65,6 +65,30 @@ fn one_that_is_tried_again_is_in_progress(world: &World) -> Test {
     wait_for_health(world.cluster, &["acrregistry", &login.name], IN_PROGRESS)
 }
 
+/// Without flags that describe the cloud, no retry helps.
+fn one_with_an_invalid_spec_is_stuck(cluster: &ControlPlane) -> Test {
+    let object = json!({
+        "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": "stuck"},
+        "spec": {"loginServer": "images.azurecr.contoso.com", "cloud": "Other", "identity": {"anonymous": {}}},
+    });
+    cluster.apply(&object.to_string())?;
+    let stuck = ["acrregistry", "stuck"];
+    wait_for_health(cluster, &stuck, FAILED)?;
+    let object = cluster.get_json(&stuck)?;
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let stalled = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| text(condition, "/type") == "Stalled");
+    let stalled = stalled.ok_or_else(|| format!("it is not Stalled: {object:#}"))?;
+    assert_eq!(
+        (text(stalled, "/status"), text(stalled, "/reason")),
+        ("True", "InvalidSpec"),
+        "{object:#}"
+    );
+    Ok(())
+}
+
 #[test]
 fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     let cluster = cluster_of_its_own()?;
@@ -110,6 +134,7 @@ fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     // There is no such ServiceAccount.
     wait_for_health(&cluster, &binding, FAILED)?;
     one_that_is_tried_again_is_in_progress(&world)?;
+    one_with_an_invalid_spec_is_stuck(&cluster)?;
 
     let login = world.login()?;
     let mine = ["acrregistry", &login.name];
