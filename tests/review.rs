@@ -162,6 +162,19 @@ fn formats_are_those_of_kubectl() {
         lines[1]
     );
     let denied = WORKLOADS.replace("myregistry.azurecr.io/web:1", "otherregistry.azurecr.io/web:1");
+    for format in ["table", "wide"] {
+        let flags = ["--output", format, "--no-headers", "--unattached=warn"];
+        let (output, _directory) = review(&flags, &denied);
+        let rows = String::from_utf8_lossy(&output.stdout);
+        let kinds: Vec<_> = rows.lines().map(|line| line.split_whitespace().nth(1)).collect();
+        assert_eq!(
+            kinds,
+            [Some("Deployment"), Some("CronJob"), Some("Pod")],
+            "{format}"
+        );
+        let notes = String::from_utf8_lossy(&output.stderr);
+        assert!(notes.starts_with("Deployment web: "), "{format}: {notes}");
+    }
     let (output, _directory) = review(&["-o", "json", "--unattached=deny"], &denied);
     assert_eq!(decisions(&output)[0]["violations"][0]["action"], "deny");
 }

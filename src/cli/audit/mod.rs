@@ -29,6 +29,7 @@ use crate::api::names::{OWN_NAMESPACE, WEBHOOK_CONFIGURATION};
 use crate::cli::flags::decisions::mode;
 use crate::cli::flags::kubeconfig::{KubeFlags, Role, refusal_without};
 use crate::cli::flags::no_headers::NoHeaders;
+use crate::cli::output::print;
 use crate::cli::{CliError, block_on};
 use crate::kubernetes::call::call;
 use crate::kubernetes::pages::{pages, pages_of};
@@ -95,6 +96,11 @@ enum AuditOutput {
 }
 
 impl AuditOutput {
+    /// Whether notes belong to it; scripts and other programs read the other formats.
+    fn has_notes(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+
     /// Whether it tells of each Pod.
     fn has_pods(self) -> bool {
         match self {
@@ -114,18 +120,30 @@ impl AuditOutput {
 
 pub(super) fn run(args: &AuditArgs) -> Result<ExitCode, CliError> {
     let findings = block_on(look(args))??;
+    let with_header = args.no_headers.with_header();
     let text = match args.output {
-        AuditOutput::Table => findings.table(args.uncovered, args.no_headers.with_header()),
-        AuditOutput::Wide => findings.wide(args.no_headers.with_header()),
+        AuditOutput::Table => findings.table(args.uncovered, with_header),
+        AuditOutput::Wide => findings.wide(with_header),
         AuditOutput::Json => findings.json(args.uncovered)?,
         AuditOutput::Yaml => findings.yaml(args.uncovered)?,
         AuditOutput::Name => findings.names(),
         AuditOutput::Html => page::render(&findings, &args.subject()),
         AuditOutput::OpenReports => report::yaml(&findings.open_reports(Timestamp::now(), args.uncovered))?,
     };
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(CliError::Output)?;
+    let notes = findings.notes();
+    match (args.output.has_notes(), with_header) {
+        (true, true) => {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            print(format!("{text}{gap}{notes}"))?;
+        }
+        (true, false) => {
+            print(text)?;
+            io::stderr()
+                .write_all(notes.as_bytes())
+                .map_err(CliError::Output)?;
+        }
+        (false, _) => print(text)?,
+    }
     Ok(if findings.summary.uncovered > 0 {
         ExitCode::from(3)
     } else {

@@ -86,6 +86,14 @@ fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
 }
 
+/// A table; nothing, not even its headings, if it has no row.
+fn table_of(header: &[&str], rows: &[Vec<String>], with_header: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    table::render_with(header, rows, with_header)
+}
+
 impl Findings {
     /// What is wrong with registries that Pods lean on.
     fn unready(&self) -> Told {
@@ -124,7 +132,7 @@ impl Findings {
             })
             .collect();
         let header = ["NAMESPACE", "REGISTRY", "ACRREGISTRY", "STATE", "PODS", "REASON"];
-        self.with_notes(&header, &rows, with_header)
+        table_of(&header, &rows, with_header)
     }
 
     pub(super) fn wide(&self, with_header: bool) -> String {
@@ -143,11 +151,11 @@ impl Findings {
             })
             .collect();
         let header = ["NAMESPACE", "POD", "REGISTRY", "STATE", "SECRET", "REASON"];
-        self.with_notes(&header, &rows, with_header)
+        table_of(&header, &rows, with_header)
     }
 
-    /// A table, and what a reader should know or do.
-    fn with_notes(&self, header: &[&str], rows: &[Vec<String>], with_header: bool) -> String {
+    /// The summary, and what a reader should know or do; each on a line.
+    pub(super) fn notes(&self) -> String {
         let Summary {
             covered,
             uncovered,
@@ -190,12 +198,7 @@ impl Findings {
             ));
         }
         notes.extend(self.policies.notes());
-        let table = if rows.is_empty() {
-            String::new()
-        } else {
-            table::render_with(header, rows, with_header) + "\n"
-        };
-        table + &notes.join("\n") + "\n"
+        notes.join("\n") + "\n"
     }
 
     /// Each Pod once.
@@ -260,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_say_that_another_cloud_is_unknown() {
+    fn notes_say_that_another_cloud_is_unknown() {
         let row = RegistryRow {
             name: "appliance".to_owned(),
             is_in_other_cloud: true,
@@ -278,8 +281,7 @@ mod tests {
             rules: Policy::default(),
         };
         let note = "\nAcrRegistry appliance is in another cloud and counts as attached";
-        for table in [findings.table(false, true), findings.wide(true)] {
-            assert!(table.contains(note), "{table}");
-        }
+        let notes = findings.notes();
+        assert!(notes.contains(note), "{notes}");
     }
 }

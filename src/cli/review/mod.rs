@@ -93,7 +93,7 @@ enum ReviewOutput {
 }
 
 impl ReviewOutput {
-    /// Whether notes are part of what is printed; scripts read the other formats.
+    /// Whether notes may be part of what is printed; scripts read the other formats.
     fn has_notes(self) -> bool {
         matches!(self, Self::Table | Self::Wide)
     }
@@ -130,8 +130,9 @@ pub(super) fn run(args: &ReviewArgs) -> Result<ExitCode, CliError> {
         report.add(subject, &request, &decision)?;
     }
     notes(&mut report, &known, &unknown, &passed_over);
-    print(report.finish(args.no_headers.with_header())?)?;
-    if !args.output.has_notes() {
+    let with_header = args.no_headers.with_header();
+    print(report.finish(with_header)?)?;
+    if !(args.output.has_notes() && with_header) {
         for note in &report.notes {
             writeln!(io::stderr(), "{note}").map_err(CliError::Output)?;
         }

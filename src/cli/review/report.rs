@@ -114,6 +114,7 @@ impl Report {
         Ok(())
     }
 
+    /// What is printed; with the headings of a table, also the notes.
     pub(super) fn finish(&mut self, with_header: bool) -> Result<String, CliError> {
         match self.output {
             ReviewOutput::Table | ReviewOutput::Wide => {
@@ -122,8 +123,10 @@ impl Report {
                     header.push("IMAGES");
                 }
                 let mut text = table::render_with(&header, &self.rows, with_header);
-                for note in &self.notes {
-                    text.extend(["\n", note, "\n"]);
+                if with_header {
+                    for note in &self.notes {
+                        text.extend(["\n", note, "\n"]);
+                    }
                 }
                 Ok(text)
             }
