@@ -866,19 +866,19 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "tests/help/defaults.rs",
-        "(\"serve\", \"--reload-interval\", \"15\")",
+        "(\"serve\", \"--reload-interval\", \"15s\")",
         "docs/certificates.md",
         "reads them again every 15 seconds (`--reload-interval`)",
     ),
     (
         "tests/help/defaults.rs",
-        "(\"serve\", \"--shutdown-delay\", \"10\")",
+        "(\"serve\", \"--shutdown-delay\", \"10s\")",
         "docs/availability.md",
         "`--shutdown-delay` (10 s)",
     ),
     (
         "tests/help/defaults.rs",
-        "(\"serve\", \"--resync-interval\", \"600\")",
+        "(\"serve\", \"--resync-interval\", \"10m\")",
         "docs/availability.md",
         "(`--resync-interval`, 10 minutes)",
     ),

@@ -180,6 +180,7 @@ fn run_command(invocation: Invocation) -> Result<ExitCode, CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
     use std::collections::BTreeSet;
 
     use super::*;
@@ -231,6 +232,18 @@ mod tests {
             }
             let writes = ["attach", "detach", "bind", "unbind"].contains(&name);
             assert_eq!(longs.contains("dry-run"), writes, "{name}");
+        }
+    }
+
+    #[test]
+    fn durations_have_one_placeholder() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                let is_duration = argument.get_value_parser().type_id() == TypeId::of::<Duration>();
+                let names = argument.get_value_names().unwrap_or_default();
+                let is_called_so = names.iter().any(|name| name == "DURATION");
+                assert_eq!(is_called_so, is_duration, "{} {argument}", command.get_name());
+            }
         }
     }
 

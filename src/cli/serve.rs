@@ -54,13 +54,13 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     tls: TlsFlags,
     /// How often certificate, manifests and the log's filter are checked for changes
-    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = seconds, env = "PULLPASS_RELOAD_INTERVAL")]
     reload_interval: Duration,
     /// How many reviews are worked on concurrently; further ones wait
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..), env = "PULLPASS_MAX_CONCURRENT")]
     max_concurrent: u16,
     /// How long pullpass still accepts requests after SIGTERM, so that clients stop sending them
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "PULLPASS_SHUTDOWN_DELAY")]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = seconds, env = "PULLPASS_SHUTDOWN_DELAY")]
     shutdown_delay: Duration,
     #[command(flatten)]
     audit: AuditFlags,

@@ -69,7 +69,7 @@ pub(in crate::cli) struct WaitFlags {
     #[arg(long)]
     pub(in crate::cli) no_wait: bool,
     /// How long to wait until it is done
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = seconds)]
     pub(in crate::cli) timeout: Duration,
 }
 

@@ -66,7 +66,7 @@ pub(super) struct CheckArgs {
     #[arg(short, long, value_enum, default_value_t)]
     output: CheckOutput,
     /// How long a step may take
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
     own_namespace: OwnNamespace,

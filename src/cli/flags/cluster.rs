@@ -30,7 +30,7 @@ pub(in crate::cli) enum Rescue {
 pub(in crate::cli) struct ClusterFlags {
     /// How often the leader checks all Pods and writes every pull secret again, which restores those that were deleted
     /// or edited without a kubelet's report
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = seconds, env = "PULLPASS_RESYNC_INTERVAL")]
     resync_interval: Duration,
     /// What to do about Pods that were admitted without their pull secret and never started: evict those whose
     /// controller replaces them and does not count that as a failure. It needs the right of the component rescue
@@ -52,11 +52,11 @@ pub(in crate::cli) struct ClusterFlags {
     #[arg(long, value_name = "NAME", default_value = MANAGER, env = "PULLPASS_WEBHOOK_CONFIGURATION")]
     webhook_configuration: String,
     /// How long a new certificate authority is trusted before it signs, and the old one after it has signed
-    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = seconds, env = "PULLPASS_CA_OVERLAP")]
     ca_overlap: Duration,
     /// How long the emptied credential of a detached registry is kept; shorter than the default is only for tests,
     /// since the watch of a replica may be behind for so long
-    #[arg(long, hide = true, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = seconds)]
     emptied_interval: Option<Duration>,
 }
 

@@ -36,6 +36,9 @@ pub(super) fn page(command: Command) -> String {
     page.push('\n');
     after_help(&mut page, &command);
     page.push_str("\nAfter any command, `--help` prints what is below, and `-h` a shorter text.\n");
+    page.push_str(
+        "A `DURATION` is a number of seconds, such as `10` or `0.5`, or a duration in Kubernetes' form, such as `2m30s`.\n",
+    );
     page.push_str("\n| `--output json` of | is described by |\n|---|---|\n");
     for (command, name) in SCHEMAS {
         let file = format!("schemas/{name}.json");
