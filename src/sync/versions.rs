@@ -3,8 +3,9 @@
 //! A leader tells the next one by this what it has swept. So everything here counts as long as nothing was missed: what may
 //! have been something else in between, while nobody watched, is in doubt.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use kube::core::ObjectMeta;
@@ -81,13 +82,65 @@ pub(super) struct Versions {
     /// That of the newest namespace: every change up to it is known.
     newest: Option<Version>,
     registries: HashMap<String, RegistryVersion>,
-    /// Namespaces that were deleted, and when: a replica that is behind may take one of that name for them.
-    gone: HashMap<Box<str>, Instant>,
-    /// When one was deleted last for which there was no room in these.
-    gone_unnoted: Option<Instant>,
+    gone: GoneNamespaces,
     /// Registries that changed, and at which nobody has looked since.
     unseen: BTreeSet<String>,
     doubts: Doubts,
+}
+
+/// Namespaces that were deleted a moment ago: a replica that is behind may take one of that name for them.
+#[derive(Debug, Default)]
+struct GoneNamespaces {
+    /// When each was deleted last.
+    at: HashMap<Arc<str>, Instant>,
+    /// The same in the order of time, so that those that have expired are found without a look at the others.
+    order: VecDeque<(Arc<str>, Instant)>,
+    /// When one was deleted last for which there was no room in these.
+    unnoted: Option<Instant>,
+}
+
+impl GoneNamespaces {
+    /// One was deleted.
+    fn note(&mut self, name: &str, now: Instant) {
+        self.expire(now);
+        if self.order.len() < MAX_GONE {
+            let name = Arc::from(name);
+            self.order.push_back((Arc::clone(&name), now));
+            self.at.insert(name, now);
+        } else {
+            self.unnoted = Some(now);
+        }
+    }
+
+    /// Whether a namespace that is new may be taken for one that was deleted.
+    fn may_have_been(&self, name: &str, now: Instant) -> bool {
+        self.at.get(name).is_some_and(|at| was_recent(*at, now)) || self.may_have_been_any(now)
+    }
+
+    /// Whether that is so whatever its name is.
+    fn may_have_been_any(&self, now: Instant) -> bool {
+        self.unnoted.is_some_and(|at| was_recent(at, now))
+    }
+
+    /// A namespace is there again; says whether one of its name was deleted a moment ago.
+    fn take(&mut self, name: &str, now: Instant) -> bool {
+        self.at.remove(name).is_some_and(|at| was_recent(at, now))
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((name, at)) = self.order.pop_front_if(|(_, at)| !was_recent(*at, now)) {
+            // It may have been there again, and deleted later.
+            if self.at.get(&name) == Some(&at) {
+                self.at.remove(&name);
+            }
+        }
+    }
+}
+
+fn was_recent(deleted: Instant, now: Instant) -> bool {
+    #[cfg(test)]
+    tests::LOOKS.set(tests::LOOKS.get() + 1);
+    now.saturating_duration_since(deleted) < EMPTIED_INTERVAL
 }
 
 /// Namespaces of a list.
@@ -127,10 +180,8 @@ impl Versions {
 
     /// A namespace came or changed.
     pub(super) fn set_namespace(&mut self, name: &str, version: Option<Version>, now: Instant) {
-        self.gone
-            .retain(|_, at| now.saturating_duration_since(*at) < EMPTIED_INTERVAL);
         let is_new = !self.namespaces.contains_key(name);
-        if self.gone.remove(name).is_some() || is_new && self.may_be_gone(now) {
+        if self.gone.take(name, now) || is_new && self.gone.may_have_been_any(now) {
             // A replica may take it for the former one.
             self.doubts.namespaces.insert(name.to_owned());
         }
@@ -149,40 +200,24 @@ impl Versions {
     pub(super) fn remove_namespace(&mut self, name: &str, now: Instant) {
         self.namespaces.remove(name);
         self.doubts.namespaces.remove(name);
-        self.note_gone(name.into(), now);
-    }
-
-    fn note_gone(&mut self, name: Box<str>, now: Instant) {
-        if self.gone.len() < MAX_GONE {
-            self.gone.insert(name, now);
-        } else {
-            self.gone_unnoted = Some(now);
-        }
-    }
-
-    /// Whether any name may be that of a namespace which was deleted a moment ago.
-    fn may_be_gone(&self, now: Instant) -> bool {
-        self.gone_unnoted
-            .is_some_and(|at| now.saturating_duration_since(at) < EMPTIED_INTERVAL)
+        self.gone.note(name, now);
     }
 
     /// A list has all namespaces. The newest of them counts, also where it is older than before: the API server may have
     /// been restored from a backup.
     pub(super) fn set_namespaces(&mut self, listed: Listed, now: Instant) {
         let known = mem::take(&mut self.namespaces);
-        self.gone
-            .retain(|_, at| now.saturating_duration_since(*at) < EMPTIED_INTERVAL);
         let in_doubt: Vec<String> = listed
             .iter()
             .filter(|(name, version)| match known.get(*name) {
                 Some(known) => known != *version,
-                None => self.gone.contains_key(*name) || self.may_be_gone(now),
+                None => self.gone.may_have_been(name, now),
             })
             .map(|(name, _)| name.to_string())
             .collect();
-        self.gone.retain(|name, _| !listed.contains_key(name));
-        for name in known.into_keys().filter(|name| !listed.contains_key(name)) {
-            self.note_gone(name, now);
+        self.gone.at.retain(|name, _| !listed.contains_key(&**name));
+        for name in known.keys().filter(|name| !listed.contains_key(*name)) {
+            self.gone.note(name, now);
         }
         self.doubts.namespaces.extend(in_doubt);
         self.doubts.namespaces.retain(|name| listed.contains_key(&**name));
@@ -225,9 +260,76 @@ impl Versions {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    thread_local! {
+        /// How many deletions were looked at.
+        pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    fn doubted(versions: &mut Versions) -> Vec<String> {
+        versions.take_doubts().namespaces.into_iter().collect()
+    }
+
+    #[test]
+    fn a_namespace_that_is_recreated_within_minutes_is_in_doubt() {
+        let (mut versions, begin) = (Versions::default(), Instant::now());
+        let version = Version::parse(Some("7"));
+        let almost = EMPTIED_INTERVAL.saturating_sub(Duration::from_nanos(1));
+        versions.remove_namespace("a", begin);
+        versions.set_namespace("b", version, begin);
+        versions.set_namespace("a", version, begin + almost);
+        assert_eq!(doubted(&mut versions), ["a"]);
+        versions.set_namespace("a", version, begin + almost);
+        assert!(!versions.has_doubts(), "it was told");
+        versions.remove_namespace("a", begin);
+        versions.set_namespace("a", version, begin + EMPTIED_INTERVAL);
+        assert!(!versions.has_doubts(), "nobody is so far behind");
+        // It went twice: the second time counts.
+        versions.remove_namespace("a", begin);
+        versions.set_namespace("a", version, begin + EMPTIED_INTERVAL);
+        versions.remove_namespace("a", begin + almost);
+        versions.remove_namespace("c", begin + EMPTIED_INTERVAL);
+        versions.set_namespace("a", version, begin + EMPTIED_INTERVAL);
+        assert_eq!(doubted(&mut versions), ["a"]);
+        let listed = |names: &[&str]| -> Listed {
+            let all = names.iter().zip(version.into_iter().cycle());
+            all.map(|(name, version)| ((*name).into(), version)).collect()
+        };
+        versions.set_namespaces(listed(&["a", "b"]), begin);
+        versions.set_namespaces(listed(&["a", "c"]), begin + EMPTIED_INTERVAL);
+        assert_eq!(doubted(&mut versions), ["c"]);
+        versions.set_namespaces(listed(&["a", "b", "c"]), begin + EMPTIED_INTERVAL + almost);
+        assert_eq!(doubted(&mut versions), ["b"]);
+    }
+
+    #[test]
+    fn a_namespace_event_costs_the_same_after_any_number_of_deletions() {
+        let (mut versions, begin) = (Versions::default(), Instant::now());
+        let version = Version::parse(Some("7"));
+        let looks = || LOOKS.replace(0);
+        for number in 0..MAX_GONE {
+            versions.remove_namespace(&number.to_string(), begin);
+        }
+        assert!(looks() < 2 * MAX_GONE);
+        for number in 0..100 {
+            versions.set_namespace(&number.to_string(), version, begin);
+            versions.set_namespace(&format!("new-{number}"), version, begin);
+        }
+        assert!(looks() <= 200);
+        assert_eq!(doubted(&mut versions).len(), 100);
+        versions.remove_namespace("more", begin);
+        versions.set_namespace("any", version, begin);
+        assert_eq!(doubted(&mut versions), ["any"], "there was no room for it");
+        assert_eq!(versions.gone.order.len(), MAX_GONE);
+        versions.remove_namespace("later", begin + EMPTIED_INTERVAL);
+        assert_eq!((versions.gone.at.len(), versions.gone.order.len()), (1, 1));
+    }
 
     fn version((uid, generation): (u8, i64)) -> RegistryVersion {
         let metadata = ObjectMeta {
