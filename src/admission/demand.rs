@@ -99,7 +99,7 @@ impl DemandSender {
                 registry: (*registry).to_owned(),
                 every_key: needs_every_key,
             };
-            let review = match self.demanded.claim(form, since) {
+            let review = match self.demanded.claim(&form, since) {
                 Claim::Settled => None,
                 Claim::Joined(written) => {
                     unwritten.push(written);
@@ -156,23 +156,22 @@ impl DemandReceiver {
 
     /// Says that the pull secrets of a namespace may be gone, or have never been there.
     pub fn forget_namespace(&self, namespace: &str) {
-        self.demanded.forget(|form| form.namespace == namespace);
+        self.demanded.forget_namespace(namespace);
     }
 
     /// Says so of those of a registry.
     pub fn forget_registry(&self, registry: &str) {
-        self.demanded.forget(|form| form.registry == registry);
+        self.demanded.forget_registry(registry);
     }
 
     /// Says so of one of them.
     pub fn forget_pull_secret(&self, namespace: &str, registry: &str) {
-        self.demanded
-            .forget(|form| form.namespace == namespace && form.registry == registry);
+        self.demanded.forget_pull_secret(namespace, registry);
     }
 
     /// Says so of all.
     pub fn forget_all(&self) {
-        self.demanded.forget(|_| true);
+        self.demanded.forget_all();
     }
 }
 

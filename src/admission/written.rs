@@ -1,13 +1,14 @@
 //! Which pull secrets were demanded a moment ago, and whether they are written: a review waits for those of its Pod, so that
 //! the Pod's kubelet finds them at its first try.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::Shared;
 use tokio::sync::oneshot;
+
+use crate::base::pair_map::PairMap;
 
 /// How long a pull secret that was written is taken to be there: the next Pod of its namespace waits for nothing.
 const WRITTEN_INTERVAL: Duration = Duration::from_mins(1);
@@ -24,7 +25,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub type Written = Shared<oneshot::Receiver<()>>;
 
 /// A pull secret, in the form that a Pod needs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PullSecretForm {
     /// Its namespace.
     pub(super) namespace: String,
@@ -40,7 +41,10 @@ pub(super) struct Demanded(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    entries: HashMap<PullSecretForm, Entry>,
+    /// Those with a registry's own hosts, by namespace and registry.
+    hosts: PairMap<Entry>,
+    /// Those with every key.
+    every_key: PairMap<Entry>,
     swept: Option<Instant>,
 }
 
@@ -77,13 +81,35 @@ impl Entry {
     }
 }
 
+impl Remembered {
+    fn all(&mut self) -> [&mut PairMap<Entry>; 2] {
+        [&mut self.hosts, &mut self.every_key]
+    }
+
+    fn len(&self) -> usize {
+        self.hosts.len() + self.every_key.len()
+    }
+
+    /// Those of the same kind as a form.
+    fn like(&mut self, form: &PullSecretForm) -> &mut PairMap<Entry> {
+        if form.every_key {
+            &mut self.every_key
+        } else {
+            &mut self.hosts
+        }
+    }
+}
+
 impl Demanded {
     /// What a review is to do about a pull secret of its Pod.
-    pub(super) fn claim(&self, form: PullSecretForm, now: Instant) -> Claim {
-        // No code panics while it holds the lock.
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Remembered { entries, swept } = &mut *remembered;
-        if let Some(entry) = entries.get(&form).filter(|entry| entry.holds(now)) {
+    pub(super) fn claim(&self, form: &PullSecretForm, now: Instant) -> Claim {
+        let PullSecretForm {
+            namespace, registry, ..
+        } = form;
+        let mut remembered = self.remembered();
+        let known = remembered.like(form).get(namespace, registry);
+        let is_known = known.is_some();
+        if let Some(entry) = known.filter(|entry| entry.holds(now)) {
             let is_open = entry.outcome().is_none();
             return if is_open && now.saturating_duration_since(entry.at) < JOIN_INTERVAL {
                 Claim::Joined(entry.written.clone())
@@ -91,24 +117,55 @@ impl Demanded {
                 Claim::Settled
             };
         }
+        let swept = remembered.swept;
         let is_swept = swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_INTERVAL);
-        if entries.len() >= MAX_REMEMBERED && !is_swept {
-            entries.retain(|_, entry| entry.holds(now));
-            *swept = Some(now);
+        if remembered.len() >= MAX_REMEMBERED && !is_swept {
+            for entries in remembered.all() {
+                entries.retain(|entry| entry.holds(now));
+            }
+            remembered.swept = Some(now);
         }
         let (sender, receiver) = oneshot::channel();
         let written = receiver.shared();
-        if entries.len() < MAX_REMEMBERED || entries.contains_key(&form) {
+        if remembered.len() < MAX_REMEMBERED || is_known {
             let written = written.clone();
-            entries.insert(form, Entry { at: now, written });
+            let entry = Entry { at: now, written };
+            remembered.like(form).insert(namespace, registry, entry);
         }
         Claim::New(sender, written)
     }
 
-    /// Forgets pull secrets that may be gone.
-    pub(super) fn forget(&self, may_be_gone: impl Fn(&PullSecretForm) -> bool) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.entries.retain(|form, _| !may_be_gone(form));
+    /// Forgets the pull secrets of a namespace, which may be gone.
+    pub(super) fn forget_namespace(&self, namespace: &str) {
+        for entries in self.remembered().all() {
+            entries.remove_first(namespace);
+        }
+    }
+
+    /// Forgets those of a registry.
+    pub(super) fn forget_registry(&self, registry: &str) {
+        for entries in self.remembered().all() {
+            entries.remove_second(registry);
+        }
+    }
+
+    /// Forgets one of them.
+    pub(super) fn forget_pull_secret(&self, namespace: &str, registry: &str) {
+        for entries in self.remembered().all() {
+            entries.remove(namespace, registry);
+        }
+    }
+
+    /// Forgets all of them.
+    pub(super) fn forget_all(&self) {
+        for entries in self.remembered().all() {
+            *entries = PairMap::default();
+        }
+    }
+
+    /// No code panics while it holds the lock.
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,55 +191,88 @@ mod tests {
     #[test]
     fn a_pull_secret_is_demanded_once_and_waited_for() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
-        let sender = new(demanded.claim(form("apps"), begin));
-        let Claim::Joined(written) = demanded.claim(form("apps"), begin) else {
+        let sender = new(demanded.claim(&form("apps"), begin));
+        let Claim::Joined(written) = demanded.claim(&form("apps"), begin) else {
             panic!("it is not joined");
         };
         assert_eq!(written.clone().now_or_never(), None);
         sender.send(()).unwrap();
         assert_eq!(written.now_or_never(), Some(Ok(())));
         let almost = begin + WRITTEN_INTERVAL.mul_f64(0.99);
-        assert!(matches!(demanded.claim(form("apps"), almost), Claim::Settled));
-        new(demanded.claim(form("apps"), begin + WRITTEN_INTERVAL));
+        assert!(matches!(demanded.claim(&form("apps"), almost), Claim::Settled));
+        new(demanded.claim(&form("apps"), begin + WRITTEN_INTERVAL));
     }
 
     #[test]
     fn a_write_that_hangs_delays_the_pods_of_one_second() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
-        let _hangs = new(demanded.claim(form("apps"), begin));
+        let _hangs = new(demanded.claim(&form("apps"), begin));
         let late = begin + JOIN_INTERVAL;
-        assert!(matches!(demanded.claim(form("apps"), late), Claim::Settled));
-        new(demanded.claim(form("apps"), begin + FAILED_INTERVAL));
+        assert!(matches!(demanded.claim(&form("apps"), late), Claim::Settled));
+        new(demanded.claim(&form("apps"), begin + FAILED_INTERVAL));
     }
 
     #[test]
     fn a_form_with_more_keys_is_demanded_by_itself() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
-        new(demanded.claim(form("apps"), begin)).send(()).unwrap();
+        new(demanded.claim(&form("apps"), begin)).send(()).unwrap();
         let every_key = PullSecretForm {
             every_key: true,
             ..form("apps")
         };
-        new(demanded.claim(every_key, begin));
+        new(demanded.claim(&every_key, begin));
     }
 
     #[test]
     fn a_failed_write_is_waited_for_again_seconds_later() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
-        drop(new(demanded.claim(form("apps"), begin)));
-        assert!(matches!(demanded.claim(form("apps"), begin), Claim::Settled));
-        new(demanded.claim(form("apps"), begin + FAILED_INTERVAL));
+        drop(new(demanded.claim(&form("apps"), begin)));
+        assert!(matches!(demanded.claim(&form("apps"), begin), Claim::Settled));
+        new(demanded.claim(&form("apps"), begin + FAILED_INTERVAL));
     }
 
     #[test]
     fn a_namespace_that_goes_takes_its_pull_secrets_along() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
         for namespace in ["apps", "other"] {
-            new(demanded.claim(form(namespace), begin)).send(()).unwrap();
+            new(demanded.claim(&form(namespace), begin)).send(()).unwrap();
         }
-        demanded.forget(|form| form.namespace == "apps");
-        new(demanded.claim(form("apps"), begin));
-        assert!(matches!(demanded.claim(form("other"), begin), Claim::Settled));
+        demanded.forget_namespace("apps");
+        new(demanded.claim(&form("apps"), begin)).send(()).unwrap();
+        assert!(matches!(demanded.claim(&form("other"), begin), Claim::Settled));
+        demanded.forget_pull_secret("apps", "mine");
+        demanded.forget_pull_secret("other", "another");
+        new(demanded.claim(&form("apps"), begin));
+        assert!(matches!(demanded.claim(&form("other"), begin), Claim::Settled));
+        demanded.forget_registry("mine");
+        new(demanded.claim(&form("other"), begin)).send(()).unwrap();
+        demanded.forget_all();
+        new(demanded.claim(&form("other"), begin));
+    }
+
+    #[test]
+    fn a_change_costs_what_was_demanded_of_it() {
+        let (demanded, begin) = (Demanded::default(), Instant::now());
+        for number in 0..2_000 {
+            let form = PullSecretForm {
+                registry: format!("r{}", number % 100),
+                every_key: number % 2 == 1,
+                ..form(&format!("n{number}"))
+            };
+            drop(new(demanded.claim(&form, begin)));
+        }
+        let looks = || {
+            let remembered = demanded.remembered();
+            remembered.hosts.looks() + remembered.every_key.looks()
+        };
+        for number in 0..100 {
+            demanded.forget_namespace(&format!("n{number}"));
+            demanded.forget_namespace("another");
+            demanded.forget_pull_secret("n1000", "another");
+        }
+        assert_eq!(looks(), 100);
+        demanded.forget_registry("r7");
+        assert_eq!(looks(), 119);
     }
 
     #[test]
@@ -190,35 +280,35 @@ mod tests {
         let (demanded, begin) = (Demanded::default(), Instant::now());
         let mut senders = Vec::new();
         for number in 0..MAX_REMEMBERED + 10 {
-            senders.push(new(demanded.claim(form(&number.to_string()), begin)));
+            senders.push(new(demanded.claim(&form(&number.to_string()), begin)));
         }
-        assert_eq!(demanded.0.lock().unwrap().entries.len(), MAX_REMEMBERED);
+        assert_eq!(demanded.remembered().len(), MAX_REMEMBERED);
         drop(senders);
         // What failed gives way, but not to each of many.
-        new(demanded.claim(form("more"), begin + FAILED_INTERVAL / 2));
-        assert_eq!(demanded.0.lock().unwrap().entries.len(), MAX_REMEMBERED);
-        new(demanded.claim(form("more"), begin + FAILED_INTERVAL));
-        assert_eq!(demanded.0.lock().unwrap().entries.len(), 1);
+        new(demanded.claim(&form("more"), begin + FAILED_INTERVAL / 2));
+        assert_eq!(demanded.remembered().len(), MAX_REMEMBERED);
+        new(demanded.claim(&form("more"), begin + FAILED_INTERVAL));
+        assert_eq!(demanded.remembered().len(), 1);
     }
 
     #[test]
     fn old_pull_secrets_give_way_where_there_is_no_room() {
         let (demanded, begin) = (Demanded::default(), Instant::now());
-        let kept = || demanded.0.lock().unwrap().entries.len();
-        drop(new(demanded.claim(form("old"), begin)));
-        new(demanded.claim(form("new"), begin + FAILED_INTERVAL));
+        let kept = || demanded.remembered().len();
+        drop(new(demanded.claim(&form("old"), begin)));
+        new(demanded.claim(&form("new"), begin + FAILED_INTERVAL));
         assert_eq!(kept(), 2, "there is room for both");
 
         let (demanded, begin) = (Demanded::default(), Instant::now());
-        let kept = || demanded.0.lock().unwrap().entries.len();
+        let kept = || demanded.remembered().len();
         for number in 0..MAX_REMEMBERED {
-            drop(new(demanded.claim(form(&number.to_string()), begin)));
+            drop(new(demanded.claim(&form(&number.to_string()), begin)));
         }
         let looked = begin + FAILED_INTERVAL.saturating_sub(SWEEP_INTERVAL / 2);
-        new(demanded.claim(form("more"), looked));
-        new(demanded.claim(form("more"), looked + SWEEP_INTERVAL / 2));
+        new(demanded.claim(&form("more"), looked));
+        new(demanded.claim(&form("more"), looked + SWEEP_INTERVAL / 2));
         assert_eq!(kept(), MAX_REMEMBERED, "it was looked a moment ago");
-        new(demanded.claim(form("more"), looked + SWEEP_INTERVAL));
+        new(demanded.claim(&form("more"), looked + SWEEP_INTERVAL));
         assert_eq!(kept(), 1);
     }
 }

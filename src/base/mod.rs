@@ -10,6 +10,7 @@ pub mod guid;
 #[cfg(test)]
 pub(crate) mod logged;
 pub mod occasional;
+pub mod pair_map;
 pub mod pruned_map;
 pub mod qualified_name;
 pub mod readiness;

@@ -73,6 +73,15 @@ struct OpenDemands {
 }
 
 impl OpenDemands {
+    /// None yet.
+    fn new() -> Self {
+        Self {
+            waiting: Waiting::default(),
+            reviews: WaitingReviews::default(),
+            failures: Failures::new(RETRY_BACKOFF),
+        }
+    }
+
     /// Has a demand wait. One for which there is no room is counted as dropped, and no review waits for it.
     fn put_off(&mut self, demands: &DemandReceiver, pair: &Pair, since: Instant, reason: For) {
         if let Err(reason) = self.waiting.add(pair.clone(), since, reason) {
@@ -86,11 +95,7 @@ impl DemandWriter {
     /// Writes the demanded pull secrets, until it is dropped.
     pub async fn run(&self, mut demands: DemandReceiver) {
         let mut changes = self.watches.changes();
-        let mut open = OpenDemands {
-            waiting: Waiting::default(),
-            reviews: WaitingReviews::default(),
-            failures: Failures::new(RETRY_BACKOFF),
-        };
+        let mut open = OpenDemands::new();
         let mut writes = FuturesUnordered::new();
         let mut under_way = HashSet::new();
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
@@ -179,28 +184,31 @@ impl DemandWriter {
         match change {
             Ok(Change::Registry(registry) | Change::Binding(registry)) => {
                 demands.forget_registry(&registry);
-                recent.doubt(|pair| pair.1 == registry);
-                Some(false)
+                recent.doubt_registry(&registry);
+                // Under the former spec, the newest credential may not have been the one to be written.
+                Some(self.write_overtaken(open, demands, &registry))
             }
             Ok(Change::NamespaceGone(namespace)) => {
                 demands.forget_namespace(&namespace);
-                recent.doubt(|pair| pair.0 == namespace);
+                recent.doubt_namespace(&namespace);
                 Some(false)
             }
             Ok(Change::Namespace(namespace)) => {
                 demands.forget_namespace(&namespace.name);
-                recent.doubt(|pair| pair.0 == namespace.name);
+                recent.doubt_namespace(&namespace.name);
                 Some(true)
             }
-            Ok(Change::Credential(_) | Change::Noted(_)) => {
-                self.write_overtaken(open, demands);
+            Ok(Change::Credential(registry) | Change::Noted(registry)) => {
+                self.write_overtaken(open, demands, &registry);
                 Some(true)
             }
             Ok(Change::ServiceAccounts(_)) => Some(false),
             Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                 demands.forget_all();
-                recent.doubt(|_| true);
-                self.write_overtaken(open, demands);
+                recent.doubt_all();
+                for registry in recent.registries() {
+                    self.write_overtaken(open, demands, &registry);
+                }
                 Some(true)
             }
             Err(RecvError::Closed) => None,
@@ -227,7 +235,7 @@ impl DemandWriter {
                     open.put_off(demands, &pair, since, For::Credential);
                 } else {
                     open.reviews.written(&pair);
-                    self.watches.recent_writes.add(pair, credential, version, now());
+                    self.watches.recent_writes.add(&pair, credential, version, now());
                 }
             }
             // The watch may bring it while the review waits.
@@ -255,16 +263,17 @@ impl DemandWriter {
         is_overtaken
     }
 
-    /// Has the pull secrets written again that hold a former credential, since a refresh overtook their write. The leader,
-    /// which wrote the newest one, does not know of that.
-    fn write_overtaken(&self, open: &mut OpenDemands, demands: &DemandReceiver) {
-        let overtaken = self
-            .watches
-            .recent_writes
-            .take_overtaken(|registry| self.newest(registry));
-        for pair in overtaken {
-            open.put_off(demands, &pair, now(), For::Credential);
+    /// Has the pull secrets of a registry written again that hold a former credential, since a refresh overtook their write.
+    /// The leader, which wrote the newest one, does not know of that. Says whether there are any.
+    fn write_overtaken(&self, open: &mut OpenDemands, demands: &DemandReceiver, registry: &str) -> bool {
+        let Some(newest) = self.newest(registry) else {
+            return false;
+        };
+        let overtaken = self.watches.recent_writes.take_overtaken(registry, newest);
+        for pair in &overtaken {
+            open.put_off(demands, pair, now(), For::Credential);
         }
+        !overtaken.is_empty()
     }
 
     /// Whether the credential that was written is a former one: it may have been refreshed during the write.
@@ -528,6 +537,35 @@ mod tests {
             // The leader writes that one: it sees the Pod too.
             assert_eq!(written_beside_a_refresh("30", is_during).await, [former]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_overtaken_once_the_newest_spec_is_known() {
+        let (writer, _, receiver, _) = writer(200, &serde_json::Value::Null);
+        let (watches, mut open) = (&writer.watches, OpenDemands::new());
+        let pair = ("apps".to_owned(), "mine".to_owned());
+        let version = |number: &str| Version::parse(Some(number));
+        watches
+            .recent_writes
+            .add(&pair, jiff::Timestamp::UNIX_EPOCH, version("20"), now());
+        let spec = serde_json::json!({"loginServer": "other1.azurecr.io"});
+        let registry = crate::sync::secrets::tests::registry(&spec);
+        let newest = HeldCredential {
+            refreshed_at: jiff::Timestamp::from_second(60).unwrap(),
+            ..credential(&registry)
+        };
+        watches.learn("mine", newest, version("10"), Seen::new());
+        let mut take = |change| {
+            let is_ready = writer.take_change(&mut open, &receiver, Ok(change));
+            let ready = open.waiting.take(8, |_| true).into_iter();
+            (is_ready, ready.map(|(pair, _)| pair).collect::<Vec<_>>())
+        };
+        let credential = || Change::Credential("mine".to_owned());
+        assert_eq!(take(credential()), (Some(true), vec![]));
+        watches.view.set_registries(std::iter::once(registry).collect());
+        let registry = || Change::Registry("mine".to_owned());
+        assert_eq!(take(registry()), (Some(true), vec![pair]));
+        assert_eq!(take(registry()), (Some(false), vec![]), "once");
     }
 
     /// How often it writes within two minutes in which a Pod is admitted each second and the API server refuses with this

@@ -2,12 +2,12 @@
 //! for the sighting of the same one. They are remembered for longer, since the credential may have been a former one: by what
 //! this process knew, or when the write arrived.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::base::pair_map::PairMap;
 use crate::sync::credentials::Version;
 use crate::sync::pair::Pair;
 use crate::sync::stored::EMPTIED_INTERVAL;
@@ -17,9 +17,9 @@ const WRITE_RECENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How many are remembered.
 const MAX_RECENT: usize = 16_384;
 
-/// What was written last of each.
+/// What was written last of each, by namespace and registry.
 #[derive(Debug, Default)]
-pub struct RecentWrites(Mutex<HashMap<Pair, Write>>);
+pub struct RecentWrites(Mutex<PairMap<Write>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Write {
@@ -52,7 +52,13 @@ impl Newest {
 
 impl RecentWrites {
     /// This version was written just now; one too many is written again.
-    pub(super) fn add(&self, pair: Pair, credential: Timestamp, version: Option<Version>, now: Instant) {
+    pub(super) fn add(
+        &self,
+        (namespace, registry): &Pair,
+        credential: Timestamp,
+        version: Option<Version>,
+        now: Instant,
+    ) {
         let write = Write {
             credential,
             version,
@@ -60,50 +66,80 @@ impl RecentWrites {
             is_doubted: false,
         };
         let mut recent = self.recent();
-        if recent.len() >= MAX_RECENT && !recent.contains_key(&pair) {
-            recent.retain(|_, write| write.is_recent(now));
+        if let Some(known) = recent.get_mut(namespace, registry) {
+            *known = write;
+            return;
         }
-        if recent.len() < MAX_RECENT || recent.contains_key(&pair) {
-            recent.insert(pair, write);
+        if recent.len() >= MAX_RECENT {
+            recent.retain(|write| write.is_recent(now));
+        }
+        if recent.len() < MAX_RECENT {
+            recent.insert(namespace, registry, write);
         }
     }
 
     /// Whether this version was.
-    pub(super) fn has(&self, pair: &Pair, credential: Timestamp, now: Instant) -> bool {
+    pub(super) fn has(&self, (namespace, registry): &Pair, credential: Timestamp, now: Instant) -> bool {
         let recent = self.recent();
-        let written = recent.get(pair);
+        let written = recent.get(namespace, registry);
         written.is_some_and(|write| write.credential == credential && write.is_recent(now))
     }
 
-    /// Takes out the pull secrets that were overtaken, as [`Newest::overtakes`] says.
-    pub(super) fn take_overtaken(&self, newest: impl Fn(&str) -> Option<Newest>) -> Vec<Pair> {
+    /// Takes out the pull secrets of a registry that were overtaken, as [`Newest::overtakes`] says.
+    pub(super) fn take_overtaken(&self, registry: &str, newest: Newest) -> Vec<Pair> {
         let mut recent = self.recent();
-        let overtaken = recent.extract_if(|pair, write| {
-            newest(&pair.1).is_some_and(|newest| newest.overtakes(write.credential, write.version))
-        });
-        overtaken.map(|(pair, _)| pair).collect()
+        let written = recent.firsts_of(registry).into_iter();
+        let overtaken: Vec<_> = written
+            .filter(|namespace| {
+                let write = recent.get(namespace, registry);
+                write.is_some_and(|write| newest.overtakes(write.credential, write.version))
+            })
+            .collect();
+        for namespace in &overtaken {
+            recent.remove(namespace, registry);
+        }
+        let pairs = overtaken.into_iter();
+        pairs
+            .map(|namespace| (namespace.to_string(), registry.to_owned()))
+            .collect()
+    }
+
+    /// The registries of which anything was written.
+    pub(super) fn registries(&self) -> Vec<Arc<str>> {
+        self.recent().seconds().cloned().collect()
     }
 
     /// Forgets a pull secret that was deleted, or whose namespace was.
-    pub(super) fn remove(&self, pair: &Pair) {
-        self.recent().remove(pair);
+    pub(super) fn remove(&self, (namespace, registry): &Pair) {
+        self.recent().remove(namespace, registry);
     }
 
-    /// Takes those that may be gone, or lack what they are to have, not to be there any more.
-    pub(super) fn doubt(&self, may_be_gone: impl Fn(&Pair) -> bool) {
-        for (_, write) in self.recent().iter_mut().filter(|(pair, _)| may_be_gone(pair)) {
-            write.is_doubted = true;
+    /// Takes the pull secrets of a namespace, which may be gone, not to be there any more.
+    pub(super) fn doubt_namespace(&self, namespace: &str) {
+        doubt(self.recent().of_first_mut(namespace));
+    }
+
+    /// Does so with those of a registry, which may be gone, or lack what they are to have.
+    pub(super) fn doubt_registry(&self, registry: &str) {
+        let mut recent = self.recent();
+        for namespace in recent.firsts_of(registry) {
+            doubt(recent.get_mut(&namespace, registry));
         }
+    }
+
+    /// Does so with all.
+    pub(super) fn doubt_all(&self) {
+        doubt(self.recent().values_mut());
     }
 
     /// Forgets what was written so long ago that the watch has brought every credential that was stored before.
     pub(super) fn expire(&self, now: Instant) {
         self.recent()
-            .retain(|_, write| now.saturating_duration_since(write.at) < EMPTIED_INTERVAL);
+            .retain(|write| now.saturating_duration_since(write.at) < EMPTIED_INTERVAL);
     }
 
     /// No code panics while it holds the lock.
-    fn recent(&self) -> MutexGuard<'_, HashMap<Pair, Write>> {
+    fn recent(&self) -> MutexGuard<'_, PairMap<Write>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,6 +147,12 @@ impl RecentWrites {
 impl Write {
     fn is_recent(&self, now: Instant) -> bool {
         !self.is_doubted && now.saturating_duration_since(self.at) < WRITE_RECENT_INTERVAL
+    }
+}
+
+fn doubt<'a>(writes: impl IntoIterator<Item = &'a mut Write>) {
+    for write in writes {
+        write.is_doubted = true;
     }
 }
 
@@ -126,7 +168,7 @@ mod tests {
     fn a_version_is_there_for_seconds_after_its_write() {
         let (recent, begin) = (RecentWrites::default(), Instant::now());
         let version = Timestamp::UNIX_EPOCH;
-        recent.add(pair("apps"), version, None, begin);
+        recent.add(&pair("apps"), version, None, begin);
         assert!(recent.has(&pair("apps"), version, begin));
         assert!(
             !recent.has(&pair("apps"), Timestamp::MAX, begin),
@@ -136,24 +178,57 @@ mod tests {
         assert!(!recent.has(&pair("apps"), version, begin + WRITE_RECENT_INTERVAL));
         recent.remove(&pair("apps"));
         assert!(!recent.has(&pair("apps"), version, begin), "it was deleted");
-        recent.add(pair("gone"), version, None, begin);
-        recent.add(pair("other"), version, None, begin);
-        recent.doubt(|pair| pair.0 == "gone");
+        recent.add(&pair("gone"), version, None, begin);
+        recent.add(&pair("other"), version, None, begin);
+        recent.doubt_namespace("gone");
         assert!(!recent.has(&pair("gone"), version, begin));
         assert!(recent.has(&pair("other"), version, begin));
+        recent.doubt_registry("another");
+        assert!(recent.has(&pair("other"), version, begin));
+        recent.doubt_registry("mine");
+        assert!(!recent.has(&pair("other"), version, begin));
+        recent.add(&pair("other"), version, None, begin);
+        recent.doubt_all();
+        assert!(!recent.has(&pair("other"), version, begin));
+    }
+
+    #[test]
+    fn a_change_costs_what_was_written_of_it() {
+        const ALL: usize = 2_000;
+        let (recent, begin) = (RecentWrites::default(), Instant::now());
+        let of = |number: usize| (format!("n{number}"), format!("r{}", number % 100));
+        for number in 0..ALL {
+            recent.add(&of(number), Timestamp::UNIX_EPOCH, None, begin);
+        }
+        let newest = Newest {
+            credential: Timestamp::MAX,
+            stored_in: None,
+        };
+        let looks = || recent.recent().looks();
+        let before = looks();
+        for number in 0..100 {
+            recent.doubt_namespace(&format!("n{number}"));
+            recent.doubt_namespace("another");
+        }
+        assert_eq!(looks() - before, 100);
+        recent.doubt_registry("r7");
+        assert_eq!(recent.take_overtaken("r7", newest).len(), ALL / 100);
+        assert!(recent.take_overtaken("r7", newest).is_empty(), "once");
+        assert_eq!(looks() - before, 100 + 2 * ALL / 100);
+        assert_eq!(recent.registries().len(), 99);
     }
 
     #[test]
     fn recent_writes_are_bounded() {
         let (recent, begin) = (RecentWrites::default(), Instant::now());
         for number in 0..MAX_RECENT + 10 {
-            recent.add(pair(&number.to_string()), Timestamp::UNIX_EPOCH, None, begin);
+            recent.add(&pair(&number.to_string()), Timestamp::UNIX_EPOCH, None, begin);
         }
         assert_eq!(recent.recent().len(), MAX_RECENT);
-        recent.add(pair("0"), Timestamp::MAX, None, begin);
+        recent.add(&pair("0"), Timestamp::MAX, None, begin);
         assert!(recent.has(&pair("0"), Timestamp::MAX, begin));
         let later = begin + WRITE_RECENT_INTERVAL;
-        recent.add(pair("more"), Timestamp::MAX, None, later);
+        recent.add(&pair("more"), Timestamp::MAX, None, later);
         assert_eq!(recent.recent().len(), 1, "earlier ones make room");
         recent.expire(later + EMPTIED_INTERVAL);
         assert_eq!(recent.recent().len(), 0);
@@ -171,12 +246,12 @@ mod tests {
         ] {
             let at = |second| Timestamp::from_second(second).unwrap();
             let recent = RecentWrites::default();
-            recent.add(pair("apps"), at(credential), written, Instant::now());
+            recent.add(&pair("apps"), at(credential), written, Instant::now());
             let newest = Newest {
                 credential: at(9),
                 stored_in,
             };
-            let take = |registry: &str| recent.take_overtaken(|name| (name == registry).then_some(newest));
+            let take = |registry: &str| recent.take_overtaken(registry, newest);
             assert!(take("other").is_empty());
             assert_eq!(
                 take("mine").len(),

@@ -1332,7 +1332,8 @@ async fn a_pair_just_written_on_demand_is_not_written_again() {
     let mut work = Work::default();
     let recent = &controller.watches.recent_writes;
     let wrote = |namespace: &str, version| {
-        recent.add((namespace.to_owned(), "mine".to_owned()), version, None, now());
+        let pair = (namespace.to_owned(), "mine".to_owned());
+        recent.add(&pair, version, None, now());
     };
     let mut see = |namespace: &str| {
         controller.see(&mut work, needed(namespace));
