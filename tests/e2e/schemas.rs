@@ -17,15 +17,8 @@ pub fn with_crd(
     let installed = installed.get_or_init(|| {
         let crd = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
         let apply = ["apply", "--server-side", "--validate=strict", "--filename", &crd];
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            "--filename",
-            &crd,
-        ];
-        let applied = cluster.run(&apply).and_then(|_| cluster.run(&wait));
-        applied.map(drop).map_err(|error| error.to_string())
+        let applied = cluster.run(&apply).and_then(|_| cluster.wait_until_established());
+        applied.map_err(|error| error.to_string())
     });
     installed.clone()?;
     Ok(cluster)

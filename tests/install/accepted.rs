@@ -203,13 +203,7 @@ fn the_examples_in_the_charts_metadata_are_accepted() -> Test {
             cluster.apply(&object.to_string())?;
         }
     }
-    cluster.run(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd",
-        "--all",
-    ])?;
+    cluster.wait_until_established()?;
     assert_eq!(examples.len(), 2);
     try_out(&cluster, &examples)
 }

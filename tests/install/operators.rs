@@ -36,7 +36,5 @@ pub fn define_operators(cluster: &ControlPlane) -> Test {
     }
     let directory = scratch.path().to_str().ok_or("a path that is no text")?;
     cluster.run(&["apply", "--server-side", "--filename", directory])?;
-    let established = "--for=condition=Established";
-    cluster.run(&["wait", established, "--timeout=60s", "--filename", directory])?;
-    Ok(())
+    Ok(cluster.wait_until_established()?)
 }

@@ -127,12 +127,7 @@ fn a_registry_in_a_hook_is_detached_by_each_upgrade() -> Test {
             &json!({}),
         )?,
     )?;
-    cluster.run(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd/acrregistries.pullpass.dev",
-    ])?;
+    cluster.wait_until_established()?;
     let values = documented()?;
     let object = json!({
         "apiVersion": "pullpass.dev/v1alpha1",

@@ -15,11 +15,7 @@ fn kubectls_flags_say_which_cluster_and_which_namespace() -> Test {
         &["apply", "--server-side", "--filename=-"],
         &String::from_utf8(crd.stdout)?,
     )?;
-    cluster.run(&[
-        "wait",
-        "--for=condition=Established",
-        "crd/acrregistries.pullpass.dev",
-    ])?;
+    cluster.wait_until_established()?;
     let kubeconfig = cluster.kubeconfig().to_str().ok_or("not UTF-8")?;
     let context = cluster.run(&["config", "current-context"])?.stdout;
     let flags = ["--kubeconfig", kubeconfig, "--context", context.trim()];

@@ -421,8 +421,7 @@ fn a_binding_is_attached_in_its_own_namespace() -> Test {
         let file = format!("{}/manifests/{definitions}", env!("CARGO_MANIFEST_DIR"));
         cluster.run(&["apply", "--server-side", "--filename", &file])?;
     }
-    let established = "--for=condition=Established";
-    cluster.run(&["wait", established, "customresourcedefinitions", "--all"])?;
+    cluster.wait_until_established()?;
     for team in ["shop", "blog"] {
         namespace(&cluster, team, &Value::Null)?;
     }

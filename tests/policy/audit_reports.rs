@@ -53,8 +53,7 @@ fn define(cluster: &ControlPlane) -> Test {
         .output()?;
     let file = String::from_utf8(listed.stdout)?;
     cluster.run(&["apply", "--filename", file.trim()])?;
-    cluster.run(&["wait", "--for=condition=Established", "--timeout=60s", DEFINITION])?;
-    Ok(())
+    Ok(cluster.wait_until_established()?)
 }
 
 fn report_name(deployment: &str) -> String {

@@ -13,13 +13,7 @@ const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/base/crd.y
 fn apply(cluster: &ControlPlane, definition: &Value) -> Test {
     let arguments = ["apply", "--server-side", "--filename", "-"];
     cluster.run_with_input(&arguments, &definition.to_string())?;
-    cluster.run(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd/acrregistries.pullpass.dev",
-    ])?;
-    Ok(())
+    Ok(cluster.wait_until_established()?)
 }
 
 fn insert(object: &mut Value, pointer: &str, key: &str, value: Value) -> Test {

@@ -95,12 +95,7 @@ fn gitops_tools_see_when_an_object_is_ready_or_stuck() -> Test {
     let definitions = format!("{ROOT}/manifests/base/crd.yaml");
     cluster.run(&["apply", "--server-side", "--filename", &definitions])?;
     install_bindings(&cluster)?;
-    cluster.run(&[
-        "wait",
-        "--for=condition=Established",
-        "customresourcedefinitions",
-        "--all",
-    ])?;
+    cluster.wait_until_established()?;
     let binding = json!({
         "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
         "metadata": {"name": "app", "namespace": "default"},

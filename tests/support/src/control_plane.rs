@@ -21,13 +21,15 @@ use crate::process::Supervised;
 use crate::resource_path::resource_path;
 use crate::scratch::Scratch;
 use crate::seed;
-use crate::wait::free_port;
+use crate::wait::{free_port, wait_for};
 
 /// Generous, since it only bounds how long a broken start takes to be noticed.
 const READY: Duration = Duration::from_secs(90);
 /// What the API server gets to finish requests before it is killed: it would wait a minute for watches,
 /// and etcd has all that it knows.
 const GRACE: Duration = Duration::from_secs(1);
+/// Only bounds how long a broken test takes.
+const ESTABLISHED_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a [`ControlPlane`] is made of.
@@ -281,6 +283,24 @@ impl ControlPlane {
         self.run_with_input(&["create", "--filename", "-"], yaml)
     }
 
+    /// Waits until the API server serves all CustomResourceDefinitions that it has. `kubectl wait` fails on one of which it has
+    /// said nothing yet.
+    pub fn wait_until_established(&self) -> Result<(), Error> {
+        let established = || -> Result<(), String> {
+            let all = self
+                .get_json(&["customresourcedefinitions"])
+                .map_err(|error| error.to_string())?;
+            let mut items = all.get("items").and_then(Value::as_array).into_iter().flatten();
+            let pending = items.find(|definition| !is_established(definition));
+            pending.map_or(Ok(()), |definition| Err(format!("{definition:#}")))
+        };
+        Ok(wait_for(
+            "the definitions to be served",
+            ESTABLISHED_TIMEOUT,
+            established,
+        )?)
+    }
+
     /// What the API server says at a path.
     pub fn get_raw(&self, path: &str) -> Result<Value, Error> {
         self.client.get(path)
@@ -471,5 +491,15 @@ fn not_ready_yet(begin: Instant, process: Option<&Supervised>, error: &Error) ->
         waited: begin.elapsed(),
         reason: error.to_string(),
         tail: process.map(Supervised::log_tail).unwrap_or_default(),
+    })
+}
+
+/// Whether the API server serves what a CustomResourceDefinition defines.
+fn is_established(definition: &Value) -> bool {
+    let conditions = definition.pointer("/status/conditions").and_then(Value::as_array);
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| {
+        condition.get("type") == Some(&json!("Established"))
+            && condition.get("status") == Some(&json!("True"))
     })
 }
