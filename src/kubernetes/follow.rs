@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 const PAGE: u32 = 250;
 /// The same, of objects that there are few of, or that are as a rule short, and that somebody can fill up to the 1.5 MiB that
 /// the API server takes.
-const PAGE_OF_LONG: u32 = 16;
+const PAGE_OF_LONG: u32 = 8;
 
 /// All objects that the field selector matches, and then their changes.
 ///
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn an_api_server_that_refuses_is_asked_for_pages() {
         let expected = ["Init", "InitApply(a)", "InitApply(b)", "InitDone"];
-        for (is_long, limit) in [(false, "limit=250"), (true, "limit=16")] {
+        for (is_long, limit) in [(false, "limit=250"), (true, "limit=8")] {
             let (api, asked) = old_server();
             let seen = if is_long {
                 first_list_of(follow_long(api)).await
