@@ -12,15 +12,15 @@ mod support;
 #[path = "../../tests/availability/world.rs"]
 mod world;
 
-use std::process::{ExitCode, exit};
-use std::thread;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
 
 use soak::events::Event;
-use soak::report::{Row, json, render};
-use soak::{Pace, Plan, Setting};
+use soak::report::{Progress, Row, json, render};
+use soak::{Pace, Plan, Setting, within};
 use support::{Output, Result};
 
 /// What the end of the last row, and the report, have of the time.
@@ -72,12 +72,6 @@ fn events(row: usize, setting: Setting) -> Vec<Event> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let limit = Duration::from_mins(arguments.minutes.into());
-    // Every process that was started ends with this one.
-    thread::spawn(move || {
-        thread::sleep(limit);
-        eprintln!("soak: ended after {limit:?}; the lines above say how far it came");
-        exit(1);
-    });
     // The row with the fewest aims is the last one, since a slow machine has less time for it.
     let [ignore, ignore_with, fail, fail_with, enforce, both] = Setting::ALL;
     let rows = [ignore_with, fail, fail_with, both, enforce, ignore]
@@ -94,19 +88,25 @@ fn run(arguments: &Arguments) -> Result<()> {
         replicas: arguments.replicas.into(),
         events,
     });
-    let mut rows = Vec::new();
-    let limit = Some(limit.saturating_sub(REST));
-    let done = soak::run(plans.collect(), PACE, limit, &mut rows);
+    let progress = Arc::new(Mutex::<Progress>::default());
+    let done = within(limit, {
+        let (progress, limit) = (Arc::clone(&progress), limit.saturating_sub(REST));
+        let plans = plans.collect();
+        move || soak::run(plans, PACE, Some(limit), &progress).map_err(|error| error.to_string())
+    });
+    // Those that ended, while another one may run still.
+    let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let rows = &progress.rows;
     match arguments.output {
-        Output::Table => print!("{}", render(&rows)),
-        Output::Json => println!("{:#}", json(&rows)),
+        Output::Table => print!("{}", render(rows)),
+        Output::Json => println!("{:#}", json(rows)),
     }
-    for row in &rows {
+    for row in rows {
         for (text, times) in &row.texts {
             eprintln!("{}: {times} times: {text}", row.setting.name());
         }
     }
-    done.map_err(|error| error.to_string())?;
+    done.map_err(|error| format!("{error}: {}", progress.interrupted()))?;
     let missed: Vec<_> = rows.iter().flat_map(Row::missed).collect();
     if missed.is_empty() {
         return Ok(());

@@ -1,7 +1,9 @@
 //! The soak in short: each event in one of its rows, but that the leader is killed, which `kills` has under load.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::soak::events::Event;
-use crate::soak::report::{Row, render};
+use crate::soak::report::{Progress, Row, render};
 use crate::soak::{Pace, Plan, Setting, run};
 use crate::world::Test;
 
@@ -46,8 +48,9 @@ fn a_short_soak_reaches_its_aims() -> Test {
         replicas: 2,
         events,
     });
-    let mut rows = Vec::new();
-    run(plans.into(), PACE, None, &mut rows)?;
+    let progress = Mutex::<Progress>::default();
+    run(plans.into(), PACE, None, &progress)?;
+    let rows = progress.into_inner().unwrap_or_else(PoisonError::into_inner).rows;
     print!("{}", render(&rows));
     let missed: Vec<_> = rows.iter().flat_map(Row::missed).collect();
     let texts: Vec<_> = rows.iter().map(|row| &row.texts).collect();

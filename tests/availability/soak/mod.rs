@@ -11,9 +11,14 @@ mod pods;
 mod race;
 pub mod report;
 mod strangers;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pullpass_test_support::wait_for;
@@ -21,8 +26,8 @@ use serde_json::{Value, json};
 
 use self::events::{Conductor, Event};
 use self::fleet::Fleet;
-use self::pods::Pods;
-use self::report::Row;
+use self::pods::{Leftovers, Pods, lock};
+use self::report::{Progress, Row};
 use crate::world::{NAMESPACE, SOON, Test, World, is_injected};
 
 const ADMISSION_POLICY: &str = concat!(
@@ -99,22 +104,49 @@ impl Setting {
     }
 }
 
+/// Does this, for so long at most. What is not done then ends with this process, as every process does that it started.
+pub fn within(
+    limit: Duration,
+    work: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
+    let (done, end) = channel();
+    thread::spawn(move || done.send(work()));
+    match end.recv_timeout(limit) {
+        Ok(done) => done,
+        Err(RecvTimeoutError::Timeout) => Err(format!("ended after {limit:?}")),
+        Err(RecvTimeoutError::Disconnected) => Err("it panicked".to_owned()),
+    }
+}
+
 /// Runs one row after the other in one cluster. Where the machine is too slow for a limit, events begin earlier, with fewer
-/// Pods, and in the end are left out, all but the last of a row. Rows that came to their end are there after an error, too.
-pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>, rows: &mut Vec<Row>) -> Test {
+/// Pods, and in the end are left out, all but the last of a row. Rows that came to their end are there after an error, too, and
+/// while others run. Nobody needs the cluster after the last one, whose Pods stay.
+pub fn run(plans: Vec<Plan>, pace: Pace, limit: Option<Duration>, progress: &Mutex<Progress>) -> Test {
     let begun = Instant::now();
     let mut events_left: usize = plans.iter().map(|plan| plan.events.len()).sum();
     let world = World::start(|_| {})?;
     world.attach(world.login(1)?)?;
+    let mut leftovers: Option<Leftovers> = None;
     for plan in plans {
-        let name = plan.setting.name();
-        let say = |what: &str| eprintln!("[{:>4} s] {name}: {what}", begun.elapsed().as_secs());
+        if let Some(leftovers) = leftovers.take() {
+            leftovers.delete()?;
+        }
+        let setting = plan.setting;
+        let say = |what: &str| eprintln!("[{:>4} s] {}: {what}", begun.elapsed().as_secs(), setting.name());
         let now = Instant::now();
         // Of the time that is left, as much as the row has of the events.
         let (events, all) = (u32::try_from(plan.events.len())?, u32::try_from(events_left)?);
         let time = limit.map(|limit| now..now + limit.saturating_sub(begun.elapsed()) * events / all);
         events_left -= plan.events.len();
-        rows.push(row(&world, plan, pace, time.as_ref(), &say)?);
+        lock(progress).begin(setting);
+        let end = |row: Row| {
+            say(&format!(
+                "ends with {} Pods: lost {}, refused {}",
+                row.counts.admitted, row.counts.lost, row.counts.refused
+            ));
+            lock(progress).end(row);
+        };
+        leftovers = Some(row(&world, plan, pace, time.as_ref(), &say, end)?);
     }
     Ok(())
 }
@@ -125,7 +157,8 @@ fn row(
     pace: Pace,
     time: Option<&Range<Instant>>,
     say: &dyn Fn(&str),
-) -> Result<Row, Box<dyn Error>> {
+    end: impl FnOnce(Row),
+) -> Result<Leftovers, Box<dyn Error>> {
     let Plan {
         setting,
         pods: planned,
@@ -175,21 +208,17 @@ fn row(
         ));
         seen.push((event, of_event));
     }
-    let (counts, texts) = pods.end()?;
-    fleet.end()?;
-    let row = Row {
+    let (counts, texts, leftovers) = pods.stop()?;
+    end(Row {
         setting,
         planned,
         left_out: count - seen.len(),
         counts,
         seen,
         texts,
-    };
-    say(&format!(
-        "ends with {} Pods: lost {}, refused {}",
-        row.counts.admitted, row.counts.lost, row.counts.refused
-    ));
-    Ok(row)
+    });
+    fleet.end()?;
+    Ok(leftovers)
 }
 
 /// Sets the failure policy and the components, and waits until the API server acts on both: nobody answers it yet.

@@ -83,6 +83,12 @@ pub struct Pods {
     cleaner: JoinHandle<()>,
 }
 
+/// Pods that are there when no more are created.
+pub struct Leftovers {
+    runtime: Runtime,
+    cleaner: JoinHandle<()>,
+}
+
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) counts: Mutex<Counts>,
@@ -222,17 +228,28 @@ impl Pods {
         Ok(())
     }
 
-    /// Creates no more, and deletes all.
-    pub fn end(self) -> Result<(Counts, Texts), Box<dyn Error>> {
+    /// Creates no more. What was counted is complete, whether or not the Pods can be deleted.
+    pub fn stop(self) -> Result<(Counts, Texts, Leftovers), Box<dyn Error>> {
         self.shared.end.store(true, Ordering::Relaxed);
         for stream in self.streams {
             self.runtime.block_on(async { timeout(SOON, stream).await })??;
         }
-        self.runtime
-            .block_on(async { timeout(CLEANED, self.cleaner).await })??;
         let counts = lock(&self.shared.counts).clone();
         let texts = lock(&self.shared.texts).clone();
-        Ok((counts, texts))
+        let leftovers = Leftovers {
+            runtime: self.runtime,
+            cleaner: self.cleaner,
+        };
+        Ok((counts, texts, leftovers))
+    }
+}
+
+impl Leftovers {
+    /// Deletes them, before others are created.
+    pub fn delete(self) -> Test {
+        self.runtime
+            .block_on(async { timeout(CLEANED, self.cleaner).await })??;
+        Ok(())
     }
 }
 

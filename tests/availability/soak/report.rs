@@ -19,6 +19,36 @@ pub struct Row {
     pub texts: Texts,
 }
 
+/// The rows that came to their end, and the one that runs.
+#[derive(Default)]
+pub struct Progress {
+    pub rows: Vec<Row>,
+    runs: Option<Setting>,
+}
+
+impl Progress {
+    /// A row begins.
+    pub fn begin(&mut self, setting: Setting) {
+        self.runs = Some(setting);
+    }
+
+    /// The row that ran has ended.
+    pub fn end(&mut self, row: Row) {
+        self.rows.push(row);
+        self.runs = None;
+    }
+
+    /// What did not come to its end, should nothing more happen.
+    pub fn interrupted(&self) -> String {
+        let row = self.runs.map(|setting| format!(" in the row {}", setting.name()));
+        format!(
+            "interrupted{}; rows that have ended: {}",
+            row.unwrap_or_default(),
+            self.rows.len()
+        )
+    }
+}
+
 impl Row {
     /// What was missed.
     pub fn missed(&self) -> Vec<String> {
@@ -223,36 +253,4 @@ pub fn json(rows: &[Row]) -> Value {
         })
         .collect();
     json!({"rows": rows})
-}
-
-#[cfg(test)]
-mod tests {
-    /// Where the webhook's `failurePolicy` refuses Pods, a rule refuses none all the same.
-    #[test]
-    fn a_refusal_by_a_rule_is_missed_in_each_row() {
-        // In here: a benchmark that has this file has no tests.
-        use super::*;
-        for setting in Setting::ALL {
-            let row = |refused_by_a_rule| Row {
-                setting,
-                planned: 1,
-                left_out: 0,
-                counts: Counts {
-                    admitted: 1,
-                    injected: 1,
-                    refused: refused_by_a_rule,
-                    refused_by_a_rule,
-                    ..Counts::default()
-                },
-                seen: Vec::new(),
-                texts: Texts::default(),
-            };
-            assert_eq!(row(0).missed(), [""; 0]);
-            let missed = row(1).missed();
-            assert!(
-                missed.iter().any(|text| text.contains("1 refused by a rule")),
-                "{missed:?}"
-            );
-        }
-    }
 }
