@@ -55,18 +55,28 @@ enum Difference {
     NoReference,
     /// A name is missing of an image whose reference is long.
     LongReference,
-    /// An image is judged that no kubelet pulls.
+    /// An image is judged that no kubelet pulls, since a part has a wrong length.
     JudgedByHost,
+    /// The same, since its digest has upper-case letters.
+    DigestCase,
 }
 
 impl Difference {
-    const ALL: [Self; 3] = [Self::NoReference, Self::LongReference, Self::JudgedByHost];
+    const ALL: [Self; 4] = [
+        Self::NoReference,
+        Self::LongReference,
+        Self::JudgedByHost,
+        Self::DigestCase,
+    ];
 
     fn documented(self) -> &'static str {
         match self {
             Self::NoReference => "If an image is not a valid reference",
             Self::LongReference => "if an image reference has more than 1,024 characters",
             Self::JudgedByHost => "They do not check the lengths of an image reference's parts",
+            Self::DigestCase => {
+                "or only because a `sha256`, `sha384` or `sha512` digest has upper-case letters"
+            }
         }
     }
 }
@@ -392,13 +402,18 @@ fn compare(
     let (webhook, policies) = (of(by_webhook), of(by_policies));
     if webhook != policies {
         // One that is judged only by its host may stand before the one that the webhook names.
-        let by_host = images.iter().any(|image| image.path == Path::Length);
+        let difference = [
+            (Path::Length, Difference::JudgedByHost),
+            (Path::Case, Difference::DigestCase),
+        ]
+        .into_iter()
+        .find(|(path, _)| images.iter().any(|image| image.path == *path));
         let is_stricter = webhook.len() <= policies.len();
         assert!(
-            by_host && is_stricter,
+            difference.is_some() && is_stricter,
             "{images:?}\nwebhook {webhook:?}\npolicies {policies:?}"
         );
-        differences.insert(Difference::JudgedByHost);
+        differences.extend(difference.map(|(_, difference)| difference));
     }
     differences
 }

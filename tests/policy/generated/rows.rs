@@ -175,10 +175,12 @@ pub fn custom_domains() -> Vec<&'static str> {
 pub enum Path {
     /// Of a reference.
     Valid,
-    /// Of none, for a reason other than the length of a part.
+    /// Of none, for a reason that is none of the following.
     Malformed,
     /// Of none, only because of the length of a part.
     Length,
+    /// Of none, only because of the case of its digest.
+    Case,
 }
 
 /// An image of the rows.
@@ -218,11 +220,14 @@ fn path() -> impl Strategy<Value = (String, Path)> {
         format!("app@sha256:{}", "0a".repeat(31)),
         format!("app@sha512:{}", "0".repeat(1_100)),
     ];
+    let case = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
+    let case = case.map(|(algorithm, digits)| format!("app@{algorithm}:{}", "0A".repeat(digits / 2)));
     prop_oneof![
         10 => select(valid[..2].to_vec()).prop_map(|path| (path, Path::Valid)),
         6 => select(valid.to_vec()).prop_map(|path| (path, Path::Valid)),
         2 => select(malformed.to_vec()).prop_map(|path| (path.to_owned(), Path::Malformed)),
         2 => select(length.to_vec()).prop_map(|path| (path, Path::Length)),
+        1 => select(case.to_vec()).prop_map(|path| (path, Path::Case)),
     ]
 }
 
@@ -252,7 +257,8 @@ fn image() -> impl Strategy<Value = Image> {
     let port = prop_oneof![
         8 => Just(String::new()),
         2 => Just(":443".to_owned()),
-        2 => select(vec![":0443".to_owned(), ":5000".to_owned(), ":4430".to_owned(), ":".to_owned(), format!(":{}443", "0".repeat(1_100))]),
+        2 => select(vec![":0443".to_owned(), ":5000".to_owned(), ":4430".to_owned(), ":".to_owned()]),
+        2 => Just(format!(":{}443", "0".repeat(1_100))),
     ];
     (host(), 0..4_u8, port, path()).prop_map(|((known, host), case, port, (path, kind))| {
         let host = match case {
