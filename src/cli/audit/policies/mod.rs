@@ -24,7 +24,7 @@ const GROUP: &str = "admissionregistration.k8s.io";
 /// What decides of a policy. Of its other fields the namespaces are the user's, and the API server fills in defaults.
 const TEXT: [&str; 8] = [
     "/spec/paramKind",
-    "/spec/failurePolicy",
+    FAILURE_POLICY,
     "/spec/reinvocationPolicy",
     "/spec/matchConstraints/resourceRules",
     "/spec/matchConditions",
@@ -33,6 +33,8 @@ const TEXT: [&str; 8] = [
     "/spec/validations",
 ];
 
+/// What happens to a Pod that a policy can't evaluate.
+const FAILURE_POLICY: &str = "/spec/failurePolicy";
 /// Which namespaces a policy is for: those that are left out by name are the user's, as far as pullpass excludes them, too.
 const NAMESPACES: &str = "/spec/matchConstraints/namespaceSelector";
 /// What else picks the objects that a policy sees. Nothing but `resourceRules` is shipped, and what somebody adds has Pods pass
@@ -150,8 +152,9 @@ impl Component {
         ]
     }
 
-    /// What is wrong with its policies: one of two that are needed does not act, sees fewer namespaces than those that pullpass
-    /// excludes, or has another text than this version ships. Of what can't be read nothing is said, nor of a component that is
+    /// What is wrong with its policies: one of two that are needed does not act; Pods pass one by, since it sees fewer of them than
+    /// the one that is shipped, leaves out more namespaces than pullpass excludes, or admits what it can't evaluate; or one has
+    /// another text than this version ships. Of what can't be read nothing is said, nor of a component that is
     /// not installed.
     fn faults(
         &self,
@@ -188,6 +191,14 @@ impl Component {
                 faults.push(Disagreement { about, text });
             }
             let policy = this.policy.as_ref();
+            if policy.is_some_and(|policy| self.is_lenient(part, policy)) {
+                let text = format!(
+                    "{kind} {} has another failurePolicy than Fail, so that Pods that it can't evaluate pass it by, such as those that \
+                     cost too much: apply the component {name} again",
+                    part.name
+                );
+                faults.push(Disagreement { about, text });
+            }
             let names = policy.zip(excluded).map(|(policy, excluded)| {
                 let mut names = left_out_by_name(policy.pointer(NAMESPACES));
                 names.retain(|name| !excluded.iter().any(|excluded| excluded == name));
@@ -214,12 +225,21 @@ impl Component {
         faults
     }
 
-    /// Whether a policy has the text that this version ships.
+    /// Whether a policy has the text that this version ships. That it is lenient is told by itself.
     fn is_shipped(&self, part: &Part, policy: &Value) -> bool {
         self.shipped(self.kind, part).is_some_and(|shipped| {
-            TEXT.iter()
-                .all(|path| contains(policy.pointer(path), shipped.pointer(path)))
+            TEXT.iter().all(|path| {
+                contains(policy.pointer(path), shipped.pointer(path))
+                    || (*path == FAILURE_POLICY && self.is_lenient(part, policy))
+            })
         })
+    }
+
+    /// Whether a policy admits Pods that it can't evaluate, and is shipped to refuse them.
+    fn is_lenient(&self, part: &Part, policy: &Value) -> bool {
+        let fails = |policy: &Value| policy.pointer(FAILURE_POLICY).and_then(Value::as_str) == Some("Fail");
+        let shipped = self.shipped(self.kind, part);
+        shipped.is_some_and(|shipped| fails(&shipped)) && !fails(policy)
     }
 
     /// The fields by which the policy or its binding may see fewer Pods than those that are shipped, each with the kind that has it.

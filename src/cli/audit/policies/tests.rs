@@ -233,6 +233,36 @@ fn other_namespaces_of_a_policy_are_told() {
     }
 }
 
+/// Anybody can write a Pod that costs too much to evaluate.
+#[test]
+fn a_policy_that_admits_what_it_cannot_evaluate_is_told() {
+    for (component, number, other, expected) in [
+        (
+            &ENFORCE,
+            0,
+            "Ignore",
+            "pullpass-enforce has another failurePolicy than Fail",
+        ),
+        // These refuse nothing; they are only as nobody ships them.
+        (&ENFORCE, 1, "Fail", "pullpass-warn is not the one of version"),
+        (
+            &ADMISSION_POLICY,
+            0,
+            "Fail",
+            "MutatingAdmissionPolicy pullpass is not the one of version",
+        ),
+    ] {
+        let mut found = installed(component);
+        let policy = found[number].policy.as_mut().unwrap();
+        *policy.pointer_mut(FAILURE_POLICY).unwrap() = json!(other);
+        let faults = faults_of(component, &found, [true, true]);
+        assert!(
+            faults.len() == 1 && faults[0].contains(expected),
+            "{expected}: {faults:?}"
+        );
+    }
+}
+
 #[test]
 fn a_policy_without_its_sibling_is_told_where_a_rule_needs_it() {
     let of = |first, second, are_needed| {
