@@ -985,6 +985,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "| 38 MiB | the leader, with 10,000 namespaces and one registry",
     ),
     (
+        "tests/policy/mountable_secrets.rs",
+        r#"refused.contains("is not allowed because service account unknown")"#,
+        "docs/policy.md",
+        "the policies add names that the ServiceAccount does not list, and the API server refuses the Pod",
+    ),
+    (
         "docs/benchmarks.md",
         "for 82 minutes here",
         "docs/architecture.md",
