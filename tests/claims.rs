@@ -991,6 +991,18 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "the policies add names that the ServiceAccount does not list, and the API server refuses the Pod",
     ),
     (
+        "src/sync/index/mod.rs",
+        "WRITE_INTERVAL: Duration = Duration::from_millis(100);",
+        "docs/policy.md",
+        "when the leader, which gathers changes for 0.1 seconds, has written the AcrIndex",
+    ),
+    (
+        "src/sync/index/mod.rs",
+        "BINDINGS_INTERVAL: Duration = Duration::from_millis(900);",
+        "docs/policy.md",
+        "An AcrPullBinding is in the AcrIndex after one to three seconds",
+    ),
+    (
         "docs/benchmarks.md",
         "for 82 minutes here",
         "docs/architecture.md",
