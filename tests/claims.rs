@@ -1003,6 +1003,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "An AcrPullBinding is in the AcrIndex after one to three seconds",
     ),
     (
+        "src/policy/decision/tests.rs",
+        "fn a_namespace_of_unknown_labels_is_forbidden_nothing()",
+        "docs/policy.md",
+        "Every selector matches such a namespace",
+    ),
+    (
         "docs/benchmarks.md",
         "for 82 minutes here",
         "docs/architecture.md",

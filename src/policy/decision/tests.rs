@@ -1149,6 +1149,36 @@ fn waits_are_recorded_by_their_outcome() {
     }
 }
 
+/// What docs/policy.md says of `--forbidden=deny`. Whether a pull secret is written is decided by labels that are known.
+#[test]
+fn a_namespace_of_unknown_labels_is_forbidden_nothing() {
+    let settings = Settings {
+        policy: Policy {
+            forbidden: Action::Deny,
+            ..Policy::default()
+        },
+        ..Settings::default()
+    };
+    let review = create(&pod(&["teamregistry.azurecr.io/app"]));
+    for (labels, outcome, secrets) in [
+        (
+            None,
+            Outcome::Injected,
+            &["pullpass-team-a", "pullpass-team-b"][..],
+        ),
+        (
+            Some(&[("team", "a")][..]),
+            Outcome::Injected,
+            &["pullpass-team-a"],
+        ),
+        (Some(&[("team", "c")][..]), Outcome::Denied, &[]),
+    ] {
+        let seen = seen(&review, labels, &settings);
+        assert_eq!(seen.outcome, outcome, "{labels:?}");
+        assert_eq!(seen.secrets, secrets, "{labels:?}");
+    }
+}
+
 #[test]
 fn labels_read_since_are_judged_by_whatever_a_selector_says() {
     for (team, is_read, expected) in [
