@@ -72,7 +72,9 @@ impl Difference {
     fn documented(self) -> &'static str {
         match self {
             Self::NoReference => "If an image is not a valid reference",
-            Self::LongReference => "if an image reference has more than 1,024 characters",
+            Self::LongReference => {
+                "leaves an image to the webhook if its reference has more than 1,024 characters"
+            }
             Self::JudgedByHost => "They do not check the lengths of an image reference's parts",
             Self::DigestCase => {
                 "or only because a `sha256`, `sha384` or `sha512` digest has upper-case letters"
