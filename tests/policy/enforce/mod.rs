@@ -529,6 +529,12 @@ fn without_an_index_nothing_is_refused() -> Test {
 #[test]
 fn without_the_definition_the_binding_has_to_go() -> Test {
     let cluster = enforced(&index())?;
+    let live = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "live", "namespace": "none", "finalizers": ["example.com/kept"]},
+        "spec": {"containers": [{"name": "main", "image": "nginx"}]},
+    });
+    cluster.create(&live.to_string())?;
     cluster.run(&["delete", "crd", "acrindexes.pullpass.dev"])?;
     let plain = pod(
         "none",
@@ -542,6 +548,7 @@ fn without_the_definition_the_binding_has_to_go() -> Test {
         said.text.contains("pullpass-enforce").then_some(said)
     })?;
     assert!(said.refused, "{}", said.text);
+    assert_only_status_and_deletion_pass(&cluster)?;
     let bindings = [
         "delete",
         "validatingadmissionpolicybinding",
@@ -552,6 +559,49 @@ fn without_the_definition_the_binding_has_to_go() -> Test {
     wait_for("the policy to be gone", SOON, || {
         !create(&cluster, &plain).refused
     })?;
+    Ok(())
+}
+
+/// What happens to a Pod that was there before, where no policy can be evaluated.
+fn assert_only_status_and_deletion_pass(cluster: &ControlPlane) -> Test {
+    let of_pod = ["live", "--namespace=none"];
+    let update = |verb: &[&str], change: &[&str]| send(cluster, &[verb, &of_pod, change].concat(), "");
+    let mut debugged = cluster.get_json(&["pod", "live", "--namespace=none"])?;
+    let spec = debugged.pointer_mut("/spec").and_then(Value::as_object_mut);
+    spec.ok_or("the Pod has no spec")?.insert(
+        "ephemeralContainers".to_owned(),
+        json!([{"name": "debugger", "image": "nginx"}]),
+    );
+    let path = "/api/v1/namespaces/none/pods/live/ephemeralcontainers";
+    let no_finalizers = r#"--patch={"metadata": {"finalizers": null}}"#;
+    for said in [
+        update(&["label", "pod"], &["some=label"]),
+        update(&["patch", "pod"], &["--type=merge", no_finalizers]),
+        send(
+            cluster,
+            &["replace", "--raw", path, "--filename", "-"],
+            &debugged.to_string(),
+        ),
+    ] {
+        assert!(
+            said.refused && said.text.contains("pullpass-enforce"),
+            "{}",
+            said.text
+        );
+    }
+    let status = r#"--patch={"status": {"message": "seen"}}"#;
+    for said in [
+        update(
+            &["patch", "pod"],
+            &["--subresource=status", "--type=merge", status],
+        ),
+        update(
+            &["delete", "pod"],
+            &["--wait=false", "--grace-period=0", "--force"],
+        ),
+    ] {
+        assert!(!said.refused, "{}", said.text);
+    }
     Ok(())
 }
 
