@@ -570,6 +570,41 @@ fn a_large_pod_and_a_large_index_fit_the_budget() -> Test {
     });
     let ports = pod("apps", &json!({"containers": ports.collect::<Vec<_>>()}));
     assert_eq!(injected(&cluster, &ports)?, ["pullpass-registry0000"]);
+    assert_full_annotations_refuse_no_pod(&cluster, &format!("{own}/app:1"))
+}
+
+/// Annotations may take so many bytes, of which the policies' own needs some.
+fn assert_full_annotations_refuse_no_pod(cluster: &ControlPlane, image: &str) -> Test {
+    const LIMIT: usize = 262_144;
+    const OWN: usize = 40;
+    assert_eq!("pullpass.dev/injected-by".len() + "admission-policy".len(), OWN);
+    for (namespace, labels) in [
+        ("apps", json!({})),
+        ("always", json!({"pullpass.dev/always-inject": "true"})),
+    ] {
+        self::namespace(cluster, namespace, &labels)?;
+        for (letter, bytes, is_annotated) in [
+            ("x", LIMIT - OWN, true),
+            ("x", LIMIT - OWN + 1, false),
+            ("x", LIMIT, false),
+            // Bytes count, and not letters.
+            ("\u{e9}", LIMIT - OWN, true),
+            ("\u{e9}", LIMIT - OWN + 2, false),
+        ] {
+            let value = letter.repeat((bytes - "an".len()) / letter.len());
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "pod", "namespace": namespace, "annotations": {"an": value}},
+                "spec": {"containers": [{"name": "main", "image": image}]},
+            });
+            let created = create(cluster, &pod.to_string())?;
+            let pod = created.first().ok_or("no Pod")?;
+            let context = format!("{namespace}: {bytes} bytes of {letter}");
+            assert!(pull_secrets(pod).contains(&"pullpass-registry0000"), "{context}");
+            let by = text(pod, "/metadata/annotations/pullpass.dev~1injected-by");
+            assert_eq!(by == "admission-policy", is_annotated, "{context}");
+        }
+    }
     Ok(())
 }
 
