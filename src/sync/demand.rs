@@ -203,7 +203,7 @@ impl DemandWriter {
                 Some(true)
             }
             Ok(Change::ServiceAccounts(_)) => Some(false),
-            Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
+            Ok(Change::Everything | Change::Bindings) | Err(RecvError::Lagged(_)) => {
                 demands.forget_all();
                 recent.doubt_all();
                 for registry in recent.registries() {

@@ -6,6 +6,7 @@ use std::mem::Discriminant;
 use std::time::{Duration, Instant};
 
 use crate::base::backoff::{Backoff, Jitter};
+use crate::base::pruned_map::PrunedMap;
 use crate::sync::pull_secret::WriteError;
 
 /// The longest that a write waits.
@@ -46,7 +47,7 @@ pub(super) struct Failures<K> {
     backoff: Backoff,
     failing: HashMap<K, Retry>,
     /// What was logged of a registry, each by its hash, and when.
-    logged: HashMap<(String, Discriminant<WriteError>), HashMap<u64, Instant>>,
+    logged: PrunedMap<(String, Discriminant<WriteError>), HashMap<u64, Instant>>,
 }
 
 impl<K: Hash + Eq> Failures<K> {
@@ -55,7 +56,7 @@ impl<K: Hash + Eq> Failures<K> {
         Self {
             backoff: Backoff::new(first, MAX_WRITE_BACKOFF),
             failing: HashMap::new(),
-            logged: HashMap::new(),
+            logged: PrunedMap::default(),
         }
     }
 
@@ -104,12 +105,12 @@ impl<K: Hash + Eq> Failures<K> {
 
     /// Whether a problem of a registry is to be logged: it was not for a while, and few others of its kind were.
     pub(super) fn is_news(&mut self, registry: &str, error: &WriteError, now: Instant) -> bool {
-        self.logged.retain(|_, problems| {
-            problems.retain(|_, at| now.saturating_duration_since(*at) < LOG_INTERVAL);
-            !problems.is_empty()
-        });
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < LOG_INTERVAL;
         let kind = (registry.to_owned(), std::mem::discriminant(error));
-        let problems = self.logged.entry(kind).or_default();
+        let problems = self
+            .logged
+            .get_or_default(kind, |_, problems| problems.values().any(is_recent));
+        problems.retain(|_, at| is_recent(at));
         let mut hasher = DefaultHasher::new();
         error.to_string().hash(&mut hasher);
         let problem = hasher.finish();
@@ -186,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_costs_the_same_among_any_number() {
+        let (mut failures, begin) = (Failures::<()>::new(FIRST), Instant::now());
+        for number in 0..2_000 {
+            let name = format!("r{number}");
+            assert!(failures.is_news(&name, &refused(), begin));
+            assert!(!failures.is_news(&name, &refused(), begin));
+        }
+        assert_eq!(failures.logged.len(), 2_000);
+        assert!(failures.logged.looks() < 4_000, "{}", failures.logged.looks());
+        for number in 2_000..10_000 {
+            failures.is_news(&format!("r{number}"), &refused(), begin + LOG_INTERVAL * number);
+            assert!(failures.logged.len() < 4_500, "{number}");
+        }
+    }
+
+    #[test]
     fn another_message_is_logged_but_not_any_number() {
         let (mut failures, begin) = (Failures::<()>::new(FIRST), Instant::now());
         let told = |failures: &mut Failures<()>, namespace: usize, at| {
@@ -202,6 +219,7 @@ mod tests {
             "another kind"
         );
         assert!(told(&mut failures, 1_000, begin + LOG_INTERVAL));
-        assert_eq!(failures.logged.len(), 1);
+        let kind = ("mine".to_owned(), std::mem::discriminant(&refused()));
+        assert_eq!(failures.logged.get(&kind).map(HashMap::len), Some(1));
     }
 }

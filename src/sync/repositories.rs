@@ -1,12 +1,13 @@
 //! The repositories that Pods pull from, so that it can be tried whether a registry's credential may: a few of each registry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
+use crate::base::pruned_map::PrunedMap;
 use crate::policy::attached::AttachedRegistries;
 use crate::policy::pod::PodNames;
 use crate::policy::scope::{Labels, Scope};
@@ -26,7 +27,7 @@ type LastNamed = BTreeMap<String, Instant>;
 /// What this process has seen, by AcrRegistry.
 #[derive(Debug)]
 pub struct Repositories {
-    seen: Mutex<HashMap<String, LastNamed>>,
+    seen: Mutex<PrunedMap<String, LastNamed>>,
     changed: broadcast::Sender<String>,
     is_scanned: AtomicBool,
     timeout: Duration,
@@ -92,17 +93,14 @@ impl Repositories {
                 *at = now;
                 return;
             }
-            // Of the others nothing is looked at: most Pods name a repository for which there is no room.
             known.retain(|_, at| self.is_named(*at, now));
             if known.len() >= MAX_REPOSITORIES {
                 return;
             }
         }
-        seen.retain(|_, known| {
-            known.retain(|_, at| self.is_named(*at, now));
-            !known.is_empty()
+        let known = seen.get_or_default(registry.to_owned(), |_, known| {
+            known.values().any(|at| self.is_named(*at, now))
         });
-        let known = seen.entry(registry.to_owned()).or_default();
         known.insert(repository.to_owned(), now);
         // Nobody listening is fine.
         let _ = self.changed.send(registry.to_owned());
@@ -310,8 +308,23 @@ mod tests {
         let known = || repositories.seen.lock().unwrap().len();
         repositories.note("mine", "one-more", end);
         assert_eq!(known(), 2, "what no Pod names any more is still there");
-        repositories.note("another", "app", end);
-        assert_eq!(known(), 2, "and goes when there is something to keep");
+        for number in 0..10_000 {
+            repositories.note(&format!("another{number}"), "app", end + SEEN_TIMEOUT * number);
+            assert!(known() < 200, "and goes when there is much to keep");
+        }
+    }
+
+    #[test]
+    fn a_repository_costs_the_same_among_any_number_of_registries() {
+        let (repositories, begin) = (Repositories::default(), Instant::now());
+        for number in 0..2_000 {
+            for repository in ["app", "web", "app"] {
+                repositories.note(&format!("r{number}"), repository, begin);
+            }
+        }
+        let seen = repositories.seen.lock().unwrap();
+        assert_eq!(seen.len(), 2_000);
+        assert!(seen.looks() < 4_000, "{}", seen.looks());
     }
 
     #[test]
@@ -325,7 +338,10 @@ mod tests {
         repositories.note("mine", "app07", begin + SEEN_TIMEOUT);
         repositories.note("mine", "new", begin + SEEN_TIMEOUT);
         assert_eq!(repositories.of_at("mine", begin + SEEN_TIMEOUT), ["app07", "new"]);
-        repositories.note("other", "app", begin + SEEN_TIMEOUT * 3);
-        assert_eq!(repositories.of("mine"), [""; 0], "it may be detached");
+        assert_eq!(
+            repositories.of_at("mine", begin + SEEN_TIMEOUT * 3),
+            [""; 0],
+            "it may be detached"
+        );
     }
 }

@@ -45,6 +45,8 @@ pub enum Change {
     Registry(String),
     /// The same of an AcrPullBinding, by what it is known by; or its ServiceAccount came, changed or went.
     Binding(String),
+    /// So many AcrPullBindings changed that all of them are to be looked at.
+    Bindings,
     /// A namespace came, or its labels changed.
     Namespace(NamespaceChange),
     /// A namespace went, and its pull secrets with it.
@@ -135,8 +137,8 @@ impl Watches {
     /// Tells of the bindings whose ServiceAccount came, changed or went: it says which identity they pull as. Any may have, where a
     /// list follows another: how it was before is not kept.
     fn tell_bindings_of(&self, event: &Event<ServiceAccount>, were_listed: &AtomicBool) {
-        let told = |binding: &AttachedRegistry| Change::Binding(binding.name().to_owned());
-        let changes = match event {
+        let told = |binding: &AttachedRegistry| binding.name().to_owned();
+        let changed = match event {
             Event::Apply(account) | Event::Delete(account) => {
                 let name = account.name_any();
                 let here = self.view.bindings_in(&account.namespace().unwrap_or_default());
@@ -152,7 +154,7 @@ impl Watches {
             }
             Event::Init | Event::InitApply(_) | Event::InitDone => return,
         };
-        self.tell_each(changes);
+        self.tell_bindings(changed);
     }
 
     /// Keeps the cache of bindings, until it is dropped.
@@ -174,9 +176,7 @@ impl Watches {
                 self.view.set_bindings_of(namespace, bindings);
             }
             filled.store(true, Ordering::Release);
-            for key in changed {
-                self.tell(Change::Binding(key));
-            }
+            self.tell_bindings(changed);
         }
     }
 
@@ -380,6 +380,17 @@ impl Watches {
         }
     }
 
+    /// Tells of the bindings with these keys.
+    fn tell_bindings(&self, changed: Vec<String>) {
+        if changed.len() > MANY {
+            self.tell(Change::Bindings);
+        } else {
+            for key in changed {
+                self.tell(Change::Binding(key));
+            }
+        }
+    }
+
     fn tell_each(&self, changes: Vec<Change>) {
         if changes.len() > MANY {
             self.tell(Change::Everything);
@@ -563,7 +574,29 @@ mod tests {
         let all = ["blog/app0", "shop/app0", "shop/app1"].map(binding);
         assert_eq!(told_of(&Event::InitDone, true), all);
         bind("many", MANY);
-        assert_eq!(told_of(&Event::InitDone, true), [Change::Everything]);
+        assert_eq!(told_of(&Event::InitDone, true), [Change::Bindings]);
+    }
+
+    #[tokio::test]
+    async fn many_bindings_that_change_are_one_change() {
+        let (watches, filled) = (Watches::new(Arc::default()), AtomicBool::default());
+        let mut changes = watches.changes();
+        for (count, told) in [(2, 2), (BACKLOG + 1, 1)] {
+            let bindings = (0..count).map(|number| {
+                let object = json!({
+                    "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrPullBinding",
+                    "metadata": {"name": "app", "namespace": format!("team-{number}"), "uid": "u"},
+                    "spec": {"loginServer": "shared1.azurecr.io", "serviceAccountName": "puller"},
+                });
+                Event::InitApply(serde_json::from_value(object).unwrap())
+            });
+            let events = [Event::Init].into_iter().chain(bindings).chain([Event::InitDone]);
+            watches
+                .follow_bindings(futures::stream::iter(events), &filled)
+                .await;
+            let seen: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+            assert_eq!(seen.len(), told, "{count}");
+        }
     }
 
     /// Anybody who may annotate `ServiceAccounts` can have many change.

@@ -339,7 +339,9 @@ async fn changed(changes: &mut Receiver<Change>) -> Changed {
             Ok(
                 Change::Namespace(_) | Change::NamespaceGone(_) | Change::Credential(_) | Change::Noted(_),
             ) => {}
-            Ok(Change::Binding(_) | Change::ServiceAccounts(_)) => return Changed::Bindings,
+            Ok(Change::Binding(_) | Change::Bindings | Change::ServiceAccounts(_)) => {
+                return Changed::Bindings;
+            }
             Ok(Change::Everything | Change::Registry(_)) | Err(RecvError::Lagged(_)) => {
                 return Changed::Registries;
             }

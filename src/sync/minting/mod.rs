@@ -11,6 +11,7 @@ mod notes;
 mod pull_right;
 pub mod refresh;
 mod rewrites;
+mod secret_users;
 mod series;
 mod shares;
 mod status;
@@ -19,10 +20,10 @@ mod tests;
 
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -46,11 +47,12 @@ use self::notes::RefusedNotes;
 use self::pull_right::{PullRight, PullRights};
 use self::refresh::{LastAttempt, fraction};
 use self::rewrites::ReadValues;
+use self::secret_users::SecretUsers;
 use self::shares::Shares;
 use self::status::{StatusFacts, next_status};
 use crate::api::acr_registry::{AcrRegistry, AcrRegistryStatus};
 use crate::api::condition::{PULL_AUTHORIZED, READY, RECONCILING, STALLED};
-use crate::api::names::{MANAGER, binding_of_key, minted_credential, pull_secret};
+use crate::api::names::{MANAGER, binding_of_key, pull_secret};
 use crate::api::reason::Reason;
 use crate::azure::mint::Minter;
 use crate::base::clock::Clock;
@@ -155,23 +157,18 @@ impl RegistryController {
                 .inspect_err(|Unreadable(name)| metrics.registries.credential_fails(name, true));
             future::ready(read.ok())
         };
+        let users = Arc::new(Mutex::new(SecretUsers::default()));
+        let known = Arc::clone(&users);
         let events = with_backoff(watcher(registries, config.clone()))
             .filter_map(readable)
-            .reflect(writer);
+            .reflect(writer)
+            .inspect_ok(move |event| known.lock().unwrap_or_else(PoisonError::into_inner).take(event));
         let changed = stored_objects(events, reader.clone())
             .predicate_filter(predicates::generation, PredicateConfig::default());
-        let by_secret = reader.clone();
         let users_of = move |secret: Secret| -> Vec<ObjectRef<AcrRegistry>> {
-            let name = secret.name_any();
-            let uses = |object: &Arc<AcrRegistry>| {
-                minted_credential(&object.name_any()) == name || object.spec.identity.names_secret(&name)
-            };
-            by_secret
-                .state()
-                .iter()
-                .filter(|object| uses(object))
-                .map(|object| ObjectRef::from_obj(&**object))
-                .collect()
+            let users = users.lock().unwrap_or_else(PoisonError::into_inner);
+            let users = users.of(&secret.name_any());
+            users.iter().map(|name| ObjectRef::new(name)).collect()
         };
         let own = |name: String| binding_of_key(&name).is_none().then(|| ObjectRef::new(&name));
         let tallied = follow(self.parts.tallies.changes(), reader.clone(), |name: String| {
@@ -186,6 +183,7 @@ impl RegistryController {
                 Change::Everything
                 | Change::Registry(_)
                 | Change::Binding(_)
+                | Change::Bindings
                 | Change::Namespace(_)
                 | Change::NamespaceGone(_)
                 | Change::Noted(_)

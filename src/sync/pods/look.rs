@@ -116,7 +116,7 @@ impl<'a> Look<'a> {
                 let namespace = binding_of_key(&key).map(|(namespace, _)| namespace.to_owned());
                 self.namespaces.extend(namespace);
             }
-            Change::Registry(_) | Change::Everything => self.note_everything(),
+            Change::Registry(_) | Change::Bindings | Change::Everything => self.note_everything(),
             Change::Credential(_) | Change::Noted(_) => {}
         }
     }

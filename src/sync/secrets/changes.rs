@@ -58,7 +58,7 @@ impl SecretsController {
                 self.watches.view.registries()
             }
             // Their controller writes their pull secrets.
-            Change::Binding(_) | Change::ServiceAccounts(_) => return,
+            Change::Binding(_) | Change::Bindings | Change::ServiceAccounts(_) => return,
             Change::Credential(name) | Change::Noted(name) if binding_of_key(name).is_some() => return,
             Change::Everything
             | Change::Namespace(_)
@@ -72,7 +72,7 @@ impl SecretsController {
             Change::Namespace(change) => self.namespace_changed(work, &registries, change),
             // The next look at everything forgets the rest.
             Change::NamespaceGone(namespace) => work.written.forget_written_in(namespace),
-            Change::Binding(_) | Change::ServiceAccounts(_) => {}
+            Change::Binding(_) | Change::Bindings | Change::ServiceAccounts(_) => {}
             Change::Credential(name) => {
                 // What must not be there was taken away when that came about; another credential is no reason to ask
                 // for it again.

@@ -40,7 +40,7 @@ impl BindingController {
                         | Change::Namespace(_) | Change::NamespaceGone(_) | Change::Noted(_)
                         | Change::ServiceAccounts(_),
                     ) => continue,
-                    Err(RecvError::Lagged(_)) => all(),
+                    Ok(Change::Bindings) | Err(RecvError::Lagged(_)) => all(),
                     Err(RecvError::Closed) => return,
                 },
                 _ = ticks.tick() => all(),
@@ -227,5 +227,11 @@ mod tests {
         // Two reads, a deletion, and the second look, of twice as many.
         assert!(timeout(CALL * 2 * 4, &mut work).await.is_err());
         assert_eq!(asked(), 2 * CONCURRENT_DELETIONS * 4);
+        let watches = &controller.mints.parts.watches;
+        watches.learn("blog/app", held(), None, Seen::new());
+        watches.tell(Change::Bindings);
+        assert!(timeout(CALL * 2 * 5, &mut work).await.is_err());
+        let of_blog = || asked() - 2 * CONCURRENT_DELETIONS * 4;
+        assert!(of_blog() >= 4, "many changed, and this one is gone");
     }
 }

@@ -125,7 +125,7 @@ impl BindingController {
         let all = reader.clone();
         let concerned = follow(watches.changes(), reader.clone(), move |change| {
             let keys: Vec<String> = match change {
-                Change::Everything => return all_of(&all),
+                Change::Everything | Change::Bindings => return all_of(&all),
                 Change::Credential(key) | Change::Binding(key) => vec![key],
                 Change::Namespace(change) => {
                     let here = watches.view.bindings_in(&change.name);
