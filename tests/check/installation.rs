@@ -42,7 +42,7 @@ fn report(kubeconfig: &Path, arguments: &[&str]) -> Result<Value, Box<dyn Error>
     let report: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     fits_schema("installation-check", &report)?;
-    let expected = if report["ok"] == true { 0 } else { 1 };
+    let expected = i32::from(report["ok"] != true);
     assert_eq!(output.status.code(), Some(expected), "{report:#}");
     Ok(report)
 }
