@@ -209,12 +209,14 @@ impl Credentials {
 
     /// The registries that have such a Secret, whatever it holds.
     pub fn registries(&self) -> Vec<String> {
-        self.held
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
-            .collect()
+        self.registries_that(|_| true)
+    }
+
+    /// Those of them of which this is true: no name of another is copied.
+    pub(super) fn registries_that<C: FromIterator<String>>(&self, is_true: impl Fn(&str) -> bool) -> C {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let names = held.keys().filter(|name| is_true(name));
+        names.cloned().collect()
     }
 }
 

@@ -245,7 +245,7 @@ fn distribution(facts: &StatusFacts<'_>) -> (bool, String, String) {
     } else {
         let cause = format!(
             "a Secret that is not pullpass' has the pull secret's name in namespace {}",
-            abridged(&tally.conflicts, MAX_NAMED)
+            abridged(&*tally.conflicts, MAX_NAMED)
         );
         (Reason::NameConflict, cause)
     };
@@ -380,13 +380,13 @@ mod tests {
             failed: 1,
             ..Tally::default()
         };
-        tally.conflicts.insert("shop".to_owned());
+        tally.conflicts = Arc::new(["shop".to_owned()].into());
         let said = told(&tally);
         assert!(
             said.ends_with("`kubectl delete secret pullpass-binding-app --namespace shop`"),
             "{said}"
         );
-        tally.conflicts.clear();
+        tally.conflicts = Arc::default();
         tally.refusal = Some(("shop".to_owned(), "exceeded quota".to_owned()));
         let said = told(&tally);
         assert!(
@@ -548,11 +548,11 @@ mod tests {
 
     #[test]
     fn conflicts_are_named_but_not_all_of_a_thousand() {
-        let conflicts = (0..1000).map(|number| format!("ns-{number:04}")).collect();
+        let conflicts = (0..1000).map(|number| format!("ns-{number:04}"));
         let tally = Tally {
             served: 1,
             failed: 1000,
-            conflicts,
+            conflicts: Arc::new(conflicts.collect()),
             ..Tally::default()
         };
         let status = next(
@@ -593,7 +593,7 @@ mod tests {
         let counted = Tally {
             served: 3,
             failed: 1,
-            conflicts: ["apps".to_owned()].into(),
+            conflicts: Arc::new(["apps".to_owned()].into()),
             is_settled: true,
             ..Tally::default()
         };

@@ -1,14 +1,13 @@
 //! The state of the pull secrets of each registry, for statuses.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use super::work::Work;
 use super::{SecretsController, now};
-use crate::sync::pull_secret::WriteError;
 
 /// How long a registry that is detached is remembered: far longer than an attempt to mint lasts.
 const DETACHED_INTERVAL: Duration = Duration::from_mins(10);
@@ -21,7 +20,7 @@ pub struct Tally {
     /// Namespaces in which the pull secret could not be written.
     pub failed: i64,
     /// Namespaces in which a foreign Secret has the name.
-    pub conflicts: BTreeSet<String>,
+    pub conflicts: Arc<BTreeSet<String>>,
     /// The first namespace in which the API server did not write it for another reason, and what it said.
     pub refusal: Option<(String, String)>,
     /// This leader has handled everything that existed when it began. Until then its predecessor's count is more
@@ -106,20 +105,14 @@ impl SecretsController {
     /// The state of the pull secrets of a registry.
     fn tally(&self, work: &Work, registry: &str) -> Tally {
         let minted = self.watches.credentials.of(registry);
-        let mut tally = Tally {
+        let refusal = work.written.refusal(registry);
+        Tally {
             // Of a former credential nobody knows whether it still works.
             served: minted.map_or(0, |minted| work.written.served(registry, minted.refreshed_at)),
+            failed: work.written.failed(registry),
+            conflicts: work.written.conflicts(registry),
+            refusal: refusal.map(|(namespace, error)| (namespace.to_owned(), error.to_string())),
             is_settled: work.settled.contains(registry),
-            ..Tally::default()
-        };
-        for (namespace, error) in work.written.failed(registry) {
-            tally.failed += 1;
-            if *error == WriteError::Foreign {
-                tally.conflicts.insert(namespace.to_owned());
-            } else if tally.refusal.is_none() {
-                tally.refusal = Some((namespace.to_owned(), error.to_string()));
-            }
         }
-        tally
     }
 }

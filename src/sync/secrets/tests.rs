@@ -958,7 +958,7 @@ async fn a_tally_has_conflicts_and_the_first_refusal() {
     let expected = Tally {
         served: 1,
         failed: 3,
-        conflicts: ["a".to_owned()].into(),
+        conflicts: Arc::new(["a".to_owned()].into()),
         refusal: Some(("b".to_owned(), "the API server did not write it: no".to_owned())),
         is_settled: true,
     };

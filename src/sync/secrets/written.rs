@@ -24,16 +24,21 @@ pub(super) struct Written {
 struct Counts {
     /// How many namespaces have each version of the credential.
     versions: BTreeMap<Timestamp, i64>,
-    /// Pairs whose write failed; of one registry, so in the order of their namespaces.
-    failed: BTreeSet<SharedPair>,
+    /// Namespaces in which a foreign Secret has the name; shared with the tally, which is told again and again.
+    conflicts: Arc<BTreeSet<String>>,
+    /// Pairs whose write failed for another reason; of one registry, so in the order of their namespaces.
+    refused: BTreeSet<SharedPair>,
 }
 
 impl Counts {
     fn add(&mut self, pair: &SharedPair, result: &WriteResult) {
         match result {
             Ok(version) => *self.versions.entry(*version).or_default() += 1,
+            Err(WriteError::Foreign) => {
+                Arc::make_mut(&mut self.conflicts).insert(pair.0.clone());
+            }
             Err(_) => {
-                self.failed.insert(Arc::clone(pair));
+                self.refused.insert(Arc::clone(pair));
             }
         }
     }
@@ -47,10 +52,17 @@ impl Counts {
                     self.versions.remove(version);
                 }
             }
+            Err(WriteError::Foreign) => {
+                Arc::make_mut(&mut self.conflicts).remove(&pair.0);
+            }
             Err(_) => {
-                self.failed.remove(pair);
+                self.refused.remove(pair);
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.conflicts.is_empty() && self.refused.is_empty()
     }
 }
 
@@ -72,6 +84,10 @@ impl Written {
 
     /// Notes how a write went.
     pub(super) fn insert(&mut self, pair: SharedPair, result: WriteResult) {
+        if self.results.get(&pair) == Some(&result) {
+            // As where a write is tried again and again.
+            return;
+        }
         self.remove(&pair);
         let counts = match self.counts.get_mut(&pair.1) {
             Some(counts) => counts,
@@ -116,20 +132,24 @@ impl Written {
             .unwrap_or_default()
     }
 
-    /// The namespaces in which a registry's pull secret could not be written, in order, and why.
-    pub(super) fn failed<'a>(
-        &'a self,
-        registry: &str,
-    ) -> impl Iterator<Item = (&'a str, &'a WriteError)> + use<'a> {
-        let failed = self
-            .counts
-            .get(registry)
-            .into_iter()
-            .flat_map(|counts| &counts.failed);
-        failed.filter_map(|pair| {
-            let error = self.results.get(pair)?.as_ref().err()?;
-            Some((pair.0.as_str(), error))
-        })
+    /// In how many namespaces a registry's pull secret could not be written.
+    pub(super) fn failed(&self, registry: &str) -> i64 {
+        let counts = self.counts.get(registry);
+        let failed = counts.map_or(0, |counts| counts.conflicts.len() + counts.refused.len());
+        i64::try_from(failed).unwrap_or(i64::MAX)
+    }
+
+    /// The namespaces in which a foreign Secret has its name.
+    pub(super) fn conflicts(&self, registry: &str) -> Arc<BTreeSet<String>> {
+        let counts = self.counts.get(registry);
+        counts.map_or_else(Arc::default, |counts| Arc::clone(&counts.conflicts))
+    }
+
+    /// The first namespace in which it could not be written for another reason, and why.
+    pub(super) fn refusal(&self, registry: &str) -> Option<(&str, &WriteError)> {
+        let pair = self.counts.get(registry)?.refused.first()?;
+        let error = self.results.get(pair)?.as_ref().err()?;
+        Some((pair.0.as_str(), error))
     }
 }
 
@@ -139,7 +159,7 @@ fn subtract(counts: &mut HashMap<String, Counts>, pair: &SharedPair, result: &Wr
         return;
     };
     of_registry.subtract(pair, result);
-    if of_registry.versions.is_empty() && of_registry.failed.is_empty() {
+    if of_registry.is_empty() {
         counts.remove(&pair.1);
     }
 }
@@ -191,11 +211,16 @@ mod tests {
                     let served = all().filter(|(_, result)| **result == Ok(version)).count();
                     prop_assert_eq!(written.served(registry, version), i64::try_from(served).unwrap());
                 }
-                let mut failed: Vec<_> = all()
+                let failed: BTreeMap<_, _> = all()
                     .filter_map(|(pair, result)| Some((pair.0.as_str(), result.as_ref().err()?)))
                     .collect();
-                failed.sort_unstable_by_key(|(namespace, _)| *namespace);
-                prop_assert_eq!(written.failed(registry).collect::<Vec<_>>(), failed);
+                let is_conflict = |error: &WriteError| *error == WriteError::Foreign;
+                prop_assert_eq!(written.failed(registry), i64::try_from(failed.len()).unwrap());
+                let conflicts = failed.iter().filter(|(_, error)| is_conflict(error));
+                let conflicts: BTreeSet<_> = conflicts.map(|(namespace, _)| (*namespace).to_owned()).collect();
+                prop_assert_eq!(&*written.conflicts(registry), &conflicts);
+                let refusal = failed.into_iter().find(|(_, error)| !is_conflict(error));
+                prop_assert_eq!(written.refusal(registry), refusal);
                 prop_assert_eq!(written.counts.contains_key(registry), all().next().is_some());
             }
         }
@@ -212,5 +237,21 @@ mod tests {
                 prop_assert_eq!(written.get(pair), Some(result).filter(|_| stays));
             }
         }
+    }
+
+    #[test]
+    fn a_tally_costs_what_changed_since_the_last() {
+        let mut written = Written::default();
+        for namespace in 0..100 {
+            written.insert(pair((namespace, 0)), Err(WriteError::Foreign));
+        }
+        let told = written.conflicts("r0");
+        // Tried again, and others.
+        written.insert(pair((7, 0)), Err(WriteError::Foreign));
+        written.insert(pair((7, 1)), Err(WriteError::Foreign));
+        written.insert(pair((100, 0)), Err(WriteError::Timeout));
+        assert!(Arc::ptr_eq(&told, &written.conflicts("r0")), "it is not copied");
+        written.insert(pair((7, 0)), Err(WriteError::Timeout));
+        assert_eq!((told.len(), written.conflicts("r0").len()), (100, 99));
     }
 }

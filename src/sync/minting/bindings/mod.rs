@@ -294,7 +294,7 @@ impl BindingController {
             Err(WriteError::NamespaceGone) => None,
             Err(WriteError::Foreign) => {
                 tally.failed = 1;
-                tally.conflicts.insert(namespace.to_owned());
+                tally.conflicts = Arc::new([namespace.to_owned()].into());
                 Some(LOOK_AGAIN_INTERVAL)
             }
             Err(error @ (WriteError::Api(_) | WriteError::Unreachable(_) | WriteError::Timeout)) => {

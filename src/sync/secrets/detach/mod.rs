@@ -61,19 +61,14 @@ impl SecretsController {
     /// be made now, no more than so many.
     pub(in crate::sync::secrets) fn detach(&self, work: &mut Work, most: usize) -> Vec<CredentialWrite> {
         let registries = self.watches.view.registries();
-        let all = self.watches.credentials.registries().into_iter();
-        let names: BTreeSet<String> = all.filter(|name| binding_of_key(name).is_none()).collect();
-        let mut all = names.iter();
-        if work.detached.is_empty() && !all.any(|name| has_no_credential(&registries, name)) {
+        let is_detached = |name: &str| binding_of_key(name).is_none() && has_no_credential(&registries, name);
+        let names: BTreeSet<String> = self.watches.credentials.registries_that(is_detached);
+        if work.detached.is_empty() && names.is_empty() {
             // As it is nearly always: no look at all namespaces each second.
             return Vec::new();
         }
         let namespaces = self.watches.view.namespaces();
         Self::go_on_without_secret(work, &registries, &names, &namespaces);
-        let names: BTreeSet<String> = names
-            .into_iter()
-            .filter(|name| has_no_credential(&registries, name))
-            .collect();
         work.detached.retain(|name, _| names.contains(name));
         let now = now();
         let mut writes = Vec::new();
