@@ -38,7 +38,7 @@ impl Progress {
         self.runs = None;
     }
 
-    /// What did not come to its end, should nothing more happen.
+    /// Which row is interrupted if nothing more happens, and how many have ended.
     pub fn interrupted(&self) -> String {
         let row = self.runs.map(|setting| format!(" in the row {}", setting.name()));
         format!(
