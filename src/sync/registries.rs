@@ -46,9 +46,9 @@ impl KnownRegistries {
         }
     }
 
-    /// Takes an event; gives all of them where they are known and something is new.
-    pub(super) fn take(&mut self, event: Event<UnreadRegistry>) -> Option<AttachedRegistries> {
-        let is_new = match event {
+    /// Takes an event; says whether all of them are known, and something is new.
+    pub(super) fn take(&mut self, event: Event<UnreadRegistry>) -> bool {
+        match event {
             Event::Init => {
                 self.listed = Known::default();
                 false
@@ -64,8 +64,12 @@ impl KnownRegistries {
             }
             Event::Apply(object) => self.current.insert(object, None, &self.other_cloud),
             Event::Delete(object) => self.current.remove(&object.name_any()),
-        };
-        is_new.then(|| self.current.registries())
+        }
+    }
+
+    /// All of them. That builds the maps of all, so it is done once for several events.
+    pub(super) fn registries(&self) -> AttachedRegistries {
+        self.current.registries()
     }
 
     /// The versions of all of them.
@@ -193,15 +197,19 @@ mod tests {
         ]
     }
 
+    fn take(attached: &mut KnownRegistries, event: Event<UnreadRegistry>) -> Option<AttachedRegistries> {
+        attached.take(event).then(|| attached.registries())
+    }
+
     fn listed(
         attached: &mut KnownRegistries,
         objects: impl IntoIterator<Item = UnreadRegistry>,
     ) -> AttachedRegistries {
-        assert!(attached.take(Event::Init).is_none());
+        assert!(take(attached, Event::Init).is_none());
         for object in objects {
-            assert!(attached.take(Event::InitApply(object)).is_none());
+            assert!(take(attached, Event::InitApply(object)).is_none());
         }
-        attached.take(Event::InitDone).unwrap()
+        take(attached, Event::InitDone).unwrap()
     }
 
     fn names(registries: &AttachedRegistries) -> Vec<&str> {
@@ -216,7 +224,7 @@ mod tests {
             assert_eq!(names(&registries), ["registry2"]);
             assert!(registries.is_attached("registry1") && registries.is_attached("registry2"));
             assert!(!registries.is_attached("registry3"));
-            let registries = attached.take(Event::Apply(sound("registry1"))).unwrap();
+            let registries = take(&mut attached, Event::Apply(sound("registry1"))).unwrap();
             assert_eq!(names(&registries), ["registry1", "registry2"]);
         }
     }
@@ -230,11 +238,14 @@ mod tests {
             };
             let mut attached = KnownRegistries::default();
             listed(&mut attached, [sound("registry1")]);
-            let registries = attached.take(Event::Apply(bad())).unwrap();
+            let registries = take(&mut attached, Event::Apply(bad())).unwrap();
             assert_eq!(names(&registries), ["registry1"]);
-            assert!(attached.take(Event::Apply(bad())).is_none(), "nothing is new");
+            assert!(
+                take(&mut attached, Event::Apply(bad())).is_none(),
+                "nothing is new"
+            );
             assert_eq!(names(&listed(&mut attached, [bad()])), ["registry1"]);
-            let registries = attached.take(Event::Delete(bad())).unwrap();
+            let registries = take(&mut attached, Event::Delete(bad())).unwrap();
             assert!(names(&registries).is_empty() && !registries.is_attached("registry1"));
         }
     }
@@ -255,7 +266,7 @@ mod tests {
             "registry7",
             &json!({"loginServer": "other1.azurecr.io", "identity": {"managedIdentity": {}}}),
         );
-        let second = attached.take(Event::Apply(edit)).unwrap();
+        let second = take(&mut attached, Event::Apply(edit)).unwrap();
         assert_eq!(copied(&first, &second), 1);
         let third = listed(&mut attached, all());
         assert_eq!(

@@ -186,25 +186,35 @@ impl Watches {
         filled: &AtomicBool,
     ) {
         let mut attached = KnownRegistries::new(self.view.other_cloud().clone());
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
-            let one = match &event {
-                Event::Apply(object) | Event::Delete(object) => Some(object.name_any()),
-                Event::Init | Event::InitApply(_) | Event::InitDone => None,
-            };
-            let ends_list = matches!(event, Event::InitDone);
-            let registries = attached.take(event);
+        // Events that have come together lead to one view: it has the maps of all registries.
+        let mut events = std::pin::pin!(events.ready_chunks(MANY));
+        while let Some(events) = events.next().await {
             let mut versions = self.versions();
-            match one {
-                Some(name) => versions.set_registry(&name, attached.versions().get(&name)),
-                None if ends_list => versions.set_registries(attached.versions()),
-                None => {}
+            let (mut is_new, mut names) = (false, BTreeSet::new());
+            for event in events {
+                let one = match &event {
+                    Event::Apply(object) | Event::Delete(object) => Some(object.name_any()),
+                    Event::Init | Event::InitApply(_) | Event::InitDone => None,
+                };
+                let ends_list = matches!(event, Event::InitDone);
+                let changes = attached.take(event);
+                is_new |= changes;
+                match one {
+                    Some(name) => {
+                        versions.set_registry(&name, attached.versions().get(&name));
+                        // It may be the same again in the end, and was another one in between.
+                        names.extend(changes.then_some(name));
+                    }
+                    None if ends_list => versions.set_registries(attached.versions()),
+                    None => {}
+                }
             }
-            if let Some(registries) = registries {
+            if is_new {
+                let registries = attached.registries();
                 let before = self.view.registries();
-                let changes = changed(&before, &registries).map(Change::Registry).collect();
+                names.extend(changed(&before, &registries));
                 self.view.set_registries(registries);
-                self.tell_all(changes, filled);
+                self.tell_all(names.into_iter().map(Change::Registry).collect(), filled);
             }
         }
     }
@@ -529,6 +539,49 @@ mod tests {
         watches.pods_scanned();
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         assert_eq!(told, ["mine", "shop/app"]);
+    }
+
+    #[tokio::test]
+    async fn registries_that_come_together_are_one_view() {
+        let (watches, filled) = (Watches::new(Arc::default()), AtomicBool::new(true));
+        let mut changes = watches.changes();
+        let registry = |number: usize, host: &str| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry",
+                "metadata": {"name": format!("r{number}"), "uid": "u", "generation": host.len()},
+                "spec": {"loginServer": format!("{host}.azurecr.io"), "identity": {"managedIdentity": {}}},
+            });
+            serde_json::from_value::<UnreadRegistry>(object).unwrap()
+        };
+        let applied = (0..2 * MANY).map(|number| Event::Apply(registry(number, "shared1")));
+        let mut seen = BTreeSet::new();
+        let events = futures::stream::iter(applied).inspect(|_| {
+            seen.insert(watches.view.registries().names().count());
+        });
+        watches.follow_registries(events, &filled).await;
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, MANY]);
+        assert_eq!(watches.view.registries().names().count(), 2 * MANY);
+        let mut told = || -> Vec<_> { std::iter::from_fn(|| changes.try_recv().ok()).collect() };
+        assert_eq!(told().len(), 2 * MANY, "each is told");
+        // Another spec, and the former one again: nobody saw the one between.
+        let list = || {
+            [
+                Event::Init,
+                Event::InitApply(registry(0, "shared1")),
+                Event::InitDone,
+            ]
+        };
+        let one = Change::Registry("r0".to_owned());
+        let edits = ["another1", "shared1"].map(|host| Event::Apply(registry(0, host)));
+        for (events, change) in [(vec![], Change::Everything), (Vec::from(edits), one)] {
+            let events = list().into_iter().chain(events);
+            watches
+                .follow_registries(futures::stream::iter(events), &filled)
+                .await;
+            assert_eq!(told(), [change]);
+        }
+        let doubts = watches.versions().take_doubts();
+        assert_eq!(doubts.registries.into_iter().collect::<Vec<_>>(), ["r0"]);
     }
 
     /// Another list says how each `ServiceAccount` is, and not how it was.
