@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pullpass::admission::demand::channel;
 use pullpass::admission::{Admission, ReviewStep};
 use pullpass::api::acr_pull_binding::AcrPullBinding;
 use pullpass::api::acr_registry::AcrRegistry;
@@ -116,6 +117,12 @@ pub(crate) const CASES: &[Case] = &[
         grows_with: "namespaces",
         is_for_all: false,
         prepare: edit_of_a_namespace,
+    },
+    Case {
+        step: "a demand, and an event of its namespace",
+        grows_with: "demanded pull secrets",
+        is_for_all: false,
+        prepare: |size| Ok(event_among_demands(size)),
     },
     Case {
         step: "one more namespace in a list",
@@ -355,6 +362,18 @@ fn edit_of_a_namespace(count: usize) -> Result<Step> {
         }
         Ok(())
     }))
+}
+
+fn event_among_demands(count: usize) -> Step {
+    let (sender, receiver) = channel(Arc::new(Metrics::new(|| 0)));
+    for namespace in 0..count {
+        black_box(sender.send(&name_of(namespace), &["registry-0"]));
+    }
+    Box::new(move || {
+        black_box(sender.send("namespace-0", &["registry-0"]));
+        receiver.forget_namespace("namespace-0");
+        Ok(())
+    })
 }
 
 fn per_listed_namespace(count: usize) -> Result<Step> {

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_event_costs_the_same_after_any_number_of_deletions() {
+    fn a_namespace_event_costs_the_same_among_any_number() {
         let (mut versions, begin) = (Versions::default(), Instant::now());
         let version = Version::parse(Some("7"));
         let looks = || LOOKS.replace(0);
