@@ -283,7 +283,7 @@ impl ControlPlane {
         self.run_with_input(&["create", "--filename", "-"], yaml)
     }
 
-    /// Waits until the API server serves all CustomResourceDefinitions that it has. `kubectl wait` fails on one of which it has
+    /// Waits until the API server serves all `CustomResourceDefinitions` that it has. `kubectl wait` fails on one of which it has
     /// said nothing yet.
     pub fn wait_until_established(&self) -> Result<(), Error> {
         let established = || -> Result<(), String> {
@@ -494,7 +494,7 @@ fn not_ready_yet(begin: Instant, process: Option<&Supervised>, error: &Error) ->
     })
 }
 
-/// Whether the API server serves what a CustomResourceDefinition defines.
+/// Whether the API server serves what a `CustomResourceDefinition` defines.
 fn is_established(definition: &Value) -> bool {
     let conditions = definition.pointer("/status/conditions").and_then(Value::as_array);
     let mut conditions = conditions.into_iter().flatten();

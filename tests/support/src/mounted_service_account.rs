@@ -9,7 +9,7 @@ use crate::scratch::Scratch;
 /// Where a Pod has the files by which it reaches the API server.
 const DIRECTORY: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
-/// What a Pod is told of the API server and of itself: a token of its ServiceAccount, the authority, its namespace, and the
+/// What a Pod has to reach the API server: a token of its ServiceAccount, the authority, its namespace, and the
 /// address in two variables.
 #[derive(Debug)]
 pub struct MountedServiceAccount {
