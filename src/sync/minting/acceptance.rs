@@ -9,6 +9,7 @@ use super::{MintFailure, RegistryController};
 use crate::api::reason::Reason;
 use crate::base::backoff::Jitter;
 use crate::base::pruned_map::PrunedMap;
+use crate::sync::held_credential::HeldCredential;
 
 /// How often a registry is asked whether it still takes a static credential.
 const TRIAL_INTERVAL: Duration = Duration::from_hours(1);
@@ -104,10 +105,17 @@ impl RegistryController {
             .is_current(registry, inputs, failure, Instant::now())
     }
 
-    /// Whether a failure leaves a static credential as good as it was. A refusal does not.
-    pub(super) fn outlasts(&self, registry: &str, inputs: &str, failure: &MintFailure) -> bool {
+    /// Whether a failure leaves the static credential that is held as good as it was. A refusal does not, and where none is held
+    /// any more, as after a registry was detached, that one was accepted before says nothing.
+    pub(super) fn outlasts(
+        &self,
+        registry: &str,
+        inputs: &str,
+        held: Option<&HeldCredential>,
+        failure: &MintFailure,
+    ) -> bool {
         let mut acceptances = self.acceptances();
-        let outlasts = acceptances.outlast(registry, inputs, failure);
+        let outlasts = held.is_some() && acceptances.outlast(registry, inputs, failure);
         if !outlasts {
             acceptances.refused(registry);
         }
@@ -216,16 +224,29 @@ mod tests {
         ));
         assert!(controller.is_accepted("mine", "a", &outage));
         assert!(!controller.is_accepted("mine", "b", &outage), "another password");
-        assert!(controller.outlasts("mine", "a", &outage));
+        let held = HeldCredential {
+            docker_config: k8s_openapi::ByteString(Vec::new()),
+            audience: None,
+            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
+            expires_at: None,
+            inputs: "a".to_owned(),
+            fingerprint: None,
+            namespaces: None,
+        };
+        let outlasts = |failure: &MintFailure| controller.outlasts("mine", "a", Some(&held), failure);
+        assert!(outlasts(&outage));
         assert!(
             controller.is_accepted("mine", "a", &outage),
             "an outage is forgotten"
         );
-        assert!(!controller.outlasts("mine", "a", &failure(Reason::ExchangeRejected)));
         assert!(
-            !controller.outlasts("mine", "a", &outage),
-            "it was refused before"
+            !controller.outlasts("mine", "a", None, &outage),
+            "none is held, as after a registry was detached"
         );
+        assert!(!outlasts(&outage), "that was accepted before is forgotten then");
+        controller.accepted("mine", "a").unwrap();
+        assert!(!outlasts(&failure(Reason::ExchangeRejected)));
+        assert!(!outlasts(&outage), "it was refused before");
         assert!(!controller.is_accepted("mine", "a", &outage));
     }
 }

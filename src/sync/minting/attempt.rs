@@ -280,7 +280,7 @@ impl RegistryController {
             };
             let failure = match &memory {
                 Some(memory) => Some(memory.failure.clone())
-                    .filter(|failure| !self.outlasts(registry.name(), inputs, failure)),
+                    .filter(|failure| !self.outlasts(registry.name(), inputs, held.as_deref(), failure)),
                 // While a change has to wait for its turn, what was tried last has failed still.
                 None => last_failure.filter(|_| is_due).map(|memory| memory.failure),
             };
@@ -328,8 +328,8 @@ impl RegistryController {
             }
             Err(failure) => {
                 let (next, wait) = self.note_failure(registry.name(), inputs, failures, &failure);
-                let failure =
-                    Some(failure).filter(|failure| !self.outlasts(registry.name(), inputs, failure));
+                let failure = Some(failure)
+                    .filter(|failure| !self.outlasts(registry.name(), inputs, held.as_deref(), failure));
                 (held, failure, Some(next), Some(wait))
             }
         };
