@@ -67,7 +67,7 @@ impl SecretsController {
             | Change::Noted(_) => self.watches.view.registries(),
         };
         match change {
-            Change::Everything => work.look_again(),
+            Change::Everything => work.look_afresh(),
             Change::Registry(name) => self.registry_changed(work, &registries, name),
             Change::Namespace(change) => self.namespace_changed(work, &registries, change),
             // The next look at everything forgets the rest.

@@ -121,7 +121,7 @@ impl SecretsController {
                 },
                 change = changes.recv() => match change {
                     Ok(change) => self.on_change(&mut work, &change),
-                    Err(RecvError::Lagged(_)) => work.look_afresh(),
+                    Err(RecvError::Lagged(_)) => work.miss_changes(),
                     Err(RecvError::Closed) => return,
                 },
                 _ = resync.tick() => {
@@ -137,6 +137,9 @@ impl SecretsController {
                     self.find_left_out(&mut work);
                     work.take_up_sweep(SWEPT_A_SECOND);
                     work.repairs.begin_second();
+                    if work.repairs.take_overdue() {
+                        work.look_again();
+                    }
                     self.tally_all(&mut work);
                     work.is_detached = true;
                 }
@@ -149,7 +152,7 @@ impl SecretsController {
         loop {
             match changes.try_recv() {
                 Ok(change) => self.on_change(work, &change),
-                Err(TryRecvError::Lagged(_)) => work.look_afresh(),
+                Err(TryRecvError::Lagged(_)) => work.miss_changes(),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
@@ -217,7 +220,9 @@ impl SecretsController {
                 tokio::task::yield_now().await;
             }
         }
-        if !is_repairing {
+        if is_repairing {
+            work.repairs.are_overdue();
+        } else {
             work.repairs.take(repairs, self.resync_interval);
         }
         work.is_begun = true;

@@ -15,6 +15,8 @@ pub(super) struct Repairs {
     waiting: VecDeque<SharedPair>,
     a_second: usize,
     left_this_second: usize,
+    /// Whether all are to be found again when these had their turn.
+    is_overdue: bool,
 }
 
 impl Repairs {
@@ -30,6 +32,16 @@ impl Repairs {
         self.a_second = paced.clamp(CONCURRENCY, MAX_A_SECOND);
         self.waiting = pairs.into();
         self.begin_second();
+    }
+
+    /// Notes that everything was looked at before these had their turn: they are found again after it.
+    pub(super) fn are_overdue(&mut self) {
+        self.is_overdue = true;
+    }
+
+    /// Whether these had their turn, and all are to be found again.
+    pub(super) fn take_overdue(&mut self) -> bool {
+        self.waiting.is_empty() && std::mem::take(&mut self.is_overdue)
     }
 
     /// Gives this second's share.

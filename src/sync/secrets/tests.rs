@@ -347,7 +347,9 @@ async fn an_edit_costs_calls_for_the_pairs_that_it_changes_alone() {
         (0, 0),
         "one that is new"
     );
+    controller.on_change(&mut work, &Change::Everything);
     controller.look_at_everything(&mut work).await;
+    assert_eq!(work.queue.len(), 20, "it may hold what it should not");
     assert_eq!(
         done(&controller, &mut work),
         (20, 0),
@@ -505,6 +507,8 @@ async fn what_is_written_again_waits_for_all_else() {
         written.extend(of_this_second);
     }
     assert_eq!(written.len(), 999);
+    assert!(work.repairs.take_overdue(), "they are found again");
+    assert!(!work.repairs.take_overdue());
     written.sort();
     written.dedup();
     assert_eq!(written.len(), 999);
@@ -517,7 +521,7 @@ async fn missed_changes_have_all_written_before_other_work() {
     let mut work = Work::default();
     controller.look_at_everything(&mut work).await;
     assert_eq!(done(&controller, &mut work), (1, 0));
-    work.look_afresh();
+    work.miss_changes();
     controller.look_at_everything(&mut work).await;
     assert_eq!(work.queue, [mine("apps")]);
     done(&controller, &mut work);
@@ -900,7 +904,7 @@ async fn absent_pairs_are_forgotten_with_the_registry_or_with_all() {
     assert!(!work.is_known_absent(&mine("apps")));
     work.has_none(&mine("apps"), true);
     tokio::time::advance(EMPTIED_INTERVAL).await;
-    work.look_afresh();
+    work.miss_changes();
     assert!(!work.is_known_absent(&mine("apps")));
     // What was missed meanwhile may be the loss of a right.
     work.may_have_lost(mine("apps"), now(), EMPTIED_INTERVAL);

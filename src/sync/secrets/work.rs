@@ -28,7 +28,8 @@ const SETTLE_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) enum Look {
     /// What was written is written again behind all other work.
     Again,
-    /// Changes were missed: what was written may have gone with its namespace.
+    /// Changes were not told one by one, or not at all: what was written may have gone with its namespace, or hold what it should
+    /// not hold any more.
     Afresh,
 }
 
@@ -363,9 +364,14 @@ impl Work {
         self.due.get_or_insert(Look::Again);
     }
 
-    /// The same when changes were missed: nothing is known to be absent any more.
+    /// The same when changes were not told one by one.
     pub(super) fn look_afresh(&mut self) {
         self.due = Some(Look::Afresh);
+    }
+
+    /// The same when changes were missed: nothing is known to be absent any more.
+    pub(super) fn miss_changes(&mut self) {
+        self.look_afresh();
         self.absent.clear();
         self.known_since = now();
     }
