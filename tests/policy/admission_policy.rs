@@ -604,6 +604,20 @@ fn assert_full_annotations_refuse_no_pod(cluster: &ControlPlane, image: &str) ->
             let by = text(pod, "/metadata/annotations/pullpass.dev~1injected-by");
             assert_eq!(by == "admission-policy", is_annotated, "{context}");
         }
+        // So many cost more than the API server lets an expression cost.
+        let short: serde_json::Map<_, _> = (0..43_000)
+            .map(|number| (format!("a{number}"), json!("")))
+            .collect();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace, "annotations": short},
+            "spec": {"containers": [{"name": "main", "image": image}]},
+        });
+        let created = create(cluster, &pod.to_string())?;
+        let pod = created.first().ok_or("no Pod")?;
+        assert!(
+            pull_secrets(pod).contains(&"pullpass-registry0000"),
+            "{namespace}"
+        );
     }
     Ok(())
 }
