@@ -206,9 +206,9 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "src/kubernetes/follow.rs",
-        "PAGE_OF_LONG: u32 = 16;",
+        "PAGE_OF_LONG: u32 = 8;",
         "docs/teams.md",
-        "or in pages of 16 if",
+        "or in pages of 8 if",
     ),
     (
         "src/policy/attached/bindings.rs",
@@ -880,7 +880,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "tests/help/defaults.rs",
         "(\"serve\", \"--resync-interval\", \"10m\")",
         "docs/availability.md",
-        "(`--resync-interval`, 10 minutes)",
+        "every 10 minutes (`--resync-interval`)",
     ),
     (
         "tests/memory.rs",
