@@ -6,13 +6,66 @@ use std::sync::Arc;
 /// The values, by both names.
 #[derive(Debug)]
 pub struct PairMap<V> {
-    values: HashMap<Arc<str>, HashMap<Arc<str>, V>>,
+    values: HashMap<Arc<str>, Seconds<V>>,
     /// The first names of each second one.
     firsts: HashMap<Arc<str>, HashSet<Arc<str>>>,
     len: usize,
     /// How many values were gone through.
     #[cfg(test)]
     looks: std::cell::Cell<usize>,
+}
+
+/// The values of a first name, by the second one and in its order: most have one or two, for which a map takes several times
+/// the memory.
+#[derive(Debug)]
+struct Seconds<V>(Vec<(Arc<str>, V)>);
+
+impl<V> Default for Seconds<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V> Seconds<V> {
+    fn position(&self, second: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(second))
+    }
+
+    fn get(&self, second: &str) -> Option<&V> {
+        self.0.get(self.position(second).ok()?).map(|(_, value)| value)
+    }
+
+    fn get_mut(&mut self, second: &str) -> Option<&mut V> {
+        let position = self.position(second).ok()?;
+        self.0.get_mut(position).map(|(_, value)| value)
+    }
+
+    fn insert(&mut self, second: Arc<str>, value: V) -> Option<V> {
+        match self.position(&second) {
+            Ok(_) => self.get_mut(&second).map(|known| std::mem::replace(known, value)),
+            Err(position) => {
+                if self.0.is_empty() {
+                    // Without it, there would be room for four.
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(position, (second, value));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, second: &str) -> Option<V> {
+        let position = self.position(second).ok()?;
+        Some(self.0.remove(position).1)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().map(|(second, _)| second)
+    }
+
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.iter_mut().map(|(_, value)| value)
+    }
 }
 
 impl<V> Default for PairMap<V> {
@@ -63,7 +116,7 @@ impl<V> PairMap<V> {
     pub fn remove(&mut self, first: &str, second: &str) -> Option<V> {
         let seconds = self.values.get_mut(first)?;
         let value = seconds.remove(second)?;
-        if seconds.is_empty() {
+        if seconds.0.is_empty() {
             self.values.remove(first);
         }
         self.unlink(first, second);
@@ -74,8 +127,8 @@ impl<V> PairMap<V> {
     /// Takes out all values of a first name.
     pub fn remove_first(&mut self, first: &str) {
         let seconds = self.values.remove(first).unwrap_or_default();
-        self.look_at(seconds.len());
-        for second in seconds.keys() {
+        self.look_at(seconds.0.len());
+        for second in seconds.names() {
             self.unlink(first, second);
             self.len -= 1;
         }
@@ -90,15 +143,15 @@ impl<V> PairMap<V> {
 
     /// The values of a first name, to change them.
     pub fn of_first_mut(&mut self, first: &str) -> impl Iterator<Item = &mut V> {
-        self.look_at(self.values.get(first).map_or(0, HashMap::len));
+        self.look_at(self.values.get(first).map_or(0, |seconds| seconds.0.len()));
         let values = self.values.get_mut(first).into_iter();
-        values.flat_map(HashMap::values_mut)
+        values.flat_map(Seconds::values_mut)
     }
 
     /// All values, to change them.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.look_at(self.len);
-        self.values.values_mut().flat_map(HashMap::values_mut)
+        self.values.values_mut().flat_map(Seconds::values_mut)
     }
 
     /// The first names of a second one.
@@ -118,7 +171,7 @@ impl<V> PairMap<V> {
         self.look_at(self.len);
         let mut dropped = Vec::new();
         for (first, seconds) in &self.values {
-            let others = seconds.iter().filter(|(_, value)| !is_kept(value));
+            let others = seconds.0.iter().filter(|(_, value)| !is_kept(value));
             dropped.extend(others.map(|(second, _)| (Arc::clone(first), Arc::clone(second))));
         }
         for (first, second) in dropped {

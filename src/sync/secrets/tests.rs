@@ -483,7 +483,7 @@ async fn a_pod_does_not_wait_for_the_pull_secrets_of_others() {
 }
 
 #[tokio::test]
-async fn what_is_written_again_waits_for_all_else() {
+async fn a_resync_waits_for_all_other_work() {
     let eager = json!({"provision": "Eager"});
     let namespaces: Vec<String> = (0..1_000).map(|number| format!("ns-{number}")).collect();
     let listed: Vec<_> = namespaces.iter().map(|name| (name.as_str(), None)).collect();
