@@ -908,7 +908,7 @@ fn warnings_stay_short_and_few_whatever_a_pod_says() {
 
 #[test]
 fn hosts_and_old_images_cost_no_more_than_their_number() {
-    // Comparing each with all takes minutes, looking each up less than a second.
+    // Comparing each with all takes minutes of a processor, looking each up a second or two.
     let images: Vec<_> = (0..100_000)
         .map(|n| PodImage {
             field: ImageField::Containers,
@@ -937,7 +937,7 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
         account_is_uncached: false,
     };
     let (registries, settings) = (registries(), Settings::default());
-    let begun = std::time::Instant::now();
+    let begun = processor_seconds();
     let created = decide(&request, &registries, None, &settings);
     assert_eq!(created.violations.len(), 100_000);
     let request = ReviewRequest {
@@ -947,7 +947,15 @@ fn hosts_and_old_images_cost_no_more_than_their_number() {
     };
     let updated = decide(&request, &registries, None, &settings);
     assert_eq!(updated.outcome, Outcome::NotApplicable);
-    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    let took = processor_seconds() - begun;
+    assert!(took < 30, "{took} s");
+}
+
+/// How long this thread had a processor, whatever else the machine did meanwhile.
+fn processor_seconds() -> u64 {
+    let state = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanoseconds = state.split_whitespace().next().unwrap();
+    nanoseconds.parse::<u64>().unwrap() / 1_000_000_000
 }
 
 proptest! {
