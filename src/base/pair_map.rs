@@ -42,7 +42,10 @@ impl<V> Seconds<V> {
 
     fn insert(&mut self, second: Arc<str>, value: V) -> Option<V> {
         match self.position(&second) {
-            Ok(_) => self.get_mut(&second).map(|known| std::mem::replace(known, value)),
+            Ok(position) => {
+                let known = self.0.get_mut(position);
+                known.map(|(_, known)| std::mem::replace(known, value))
+            }
             Err(position) => {
                 if self.0.is_empty() {
                     // Without it, there would be room for four.

@@ -130,6 +130,7 @@ impl RegistryController {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::held_credential::tests::held;
     use crate::sync::minting::pull_right::tests::registry;
     use crate::sync::minting::tests::controller;
 
@@ -224,15 +225,7 @@ mod tests {
         ));
         assert!(controller.is_accepted("mine", "a", &outage));
         assert!(!controller.is_accepted("mine", "b", &outage), "another password");
-        let held = HeldCredential {
-            docker_config: k8s_openapi::ByteString(Vec::new()),
-            audience: None,
-            refreshed_at: jiff::Timestamp::UNIX_EPOCH,
-            expires_at: None,
-            inputs: "a".to_owned(),
-            fingerprint: None,
-            namespaces: None,
-        };
+        let held = held();
         let outlasts = |failure: &MintFailure| controller.outlasts("mine", "a", Some(&held), failure);
         assert!(outlasts(&outage));
         assert!(
