@@ -21,7 +21,8 @@ use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
 /// Attach a registry: Pods that name its images get a pull secret.
 ///
 /// Writes the Secret with the identity's password, if you give one, and the AcrRegistry; waits until pullpass has
-/// minted a credential. If you attach the registry again, only the options that you give change: a new password, another identity, other namespaces.
+/// minted a credential. If you attach the registry again, only the options that you give change: a new password, another
+/// identity, other namespaces.
 /// Exit code: 0; 1 if the registry did not become ready or the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

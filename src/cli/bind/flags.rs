@@ -22,8 +22,8 @@ const KINDS: [CredentialKind; 2] = [CredentialKind::RefreshToken, CredentialKind
 ///
 /// Writes the Role and the RoleBinding that let pullpass ask for tokens of the ServiceAccount, and the AcrPullBinding; waits
 /// until pullpass has minted a credential. It prints the command that makes the identity trust the ServiceAccount. If you
-/// bind the registry again, only the options that you give change. Exit code: 0; 1 if the binding did not become ready or the cluster refused; 2 for bad
-/// input.
+/// bind the registry again, only the options that you give change. Exit code: 0; 1 if the binding did not become ready or
+/// the cluster refused; 2 for bad input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     pullpass bind myregistry --namespace shop --service-account puller --create --client-id CLIENT --tenant-id TENANT\n  \
