@@ -18,11 +18,11 @@ pub struct PairMap<V> {
 /// The values of a first name, by the second one and in its order: most have one or two, for which a map takes several times
 /// the memory.
 #[derive(Debug)]
-struct Seconds<V>(Vec<(Arc<str>, V)>);
+struct Seconds<V>(Box<[(Arc<str>, V)]>);
 
 impl<V> Default for Seconds<V> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Box::default())
     }
 }
 
@@ -47,11 +47,9 @@ impl<V> Seconds<V> {
                 known.map(|(_, known)| std::mem::replace(known, value))
             }
             Err(position) => {
-                if self.0.is_empty() {
-                    // Without it, there would be room for four.
-                    self.0.reserve_exact(1);
-                }
-                self.0.insert(position, (second, value));
+                let mut values = std::mem::take(&mut self.0).into_vec();
+                values.insert(position, (second, value));
+                self.0 = values.into_boxed_slice();
                 None
             }
         }
@@ -59,7 +57,10 @@ impl<V> Seconds<V> {
 
     fn remove(&mut self, second: &str) -> Option<V> {
         let position = self.position(second).ok()?;
-        Some(self.0.remove(position).1)
+        let mut values = std::mem::take(&mut self.0).into_vec();
+        let (_, value) = values.remove(position);
+        self.0 = values.into_boxed_slice();
+        Some(value)
     }
 
     fn names(&self) -> impl Iterator<Item = &Arc<str>> {
