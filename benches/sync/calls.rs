@@ -8,18 +8,23 @@ use kube::Client;
 use crate::support::Result;
 
 /// What pullpass asks for. The API server has counts of its own requests too, about other resources.
-const RESOURCES: [&str; 6] = [
+const RESOURCES: [&str; 11] = [
+    "acrindexes",
+    "acrpullbindings",
     "acrregistries",
     "events",
     "leases",
+    "mutatingwebhookconfigurations",
     "namespaces",
     "pods",
     "secrets",
+    "serviceaccounts",
+    "validatingwebhookconfigurations",
 ];
 /// The API server counts this when it ends.
 const LASTING: &str = "WATCH";
 /// How the API server itself writes its Leases, which pullpass never does.
-const REPLACING: &str = "PUT";
+const OWN: (&str, &str) = ("PUT", "leases");
 
 /// Calls by verb and resource.
 #[derive(Clone, Default)]
@@ -51,7 +56,7 @@ impl Calls {
                     .unwrap_or_default()
             };
             let (verb, resource, subresource) = (label("verb"), label("resource"), label("subresource"));
-            if !RESOURCES.contains(&resource) || [LASTING, REPLACING].contains(&verb) {
+            if !RESOURCES.contains(&resource) || verb == LASTING || (verb, resource) == OWN {
                 continue;
             }
             let resource = if subresource.is_empty() {
@@ -62,6 +67,12 @@ impl Calls {
             *calls.0.entry((verb.to_owned(), resource)).or_default() += value.parse().unwrap_or(0.0);
         }
         calls
+    }
+
+    /// How often one was made.
+    pub(crate) fn of(&self, verb: &str, resource: &str) -> f64 {
+        let key = (verb.to_owned(), resource.to_owned());
+        self.0.get(&key).copied().unwrap_or_default()
     }
 
     /// Adds what came between two readings.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use pullpass::api::names::MANAGER;
 use pullpass::api::pull_secret_metadata::PullSecretMetadata;
@@ -14,7 +14,7 @@ use pullpass::policy::attached::AttachedRegistry;
 use pullpass::registry::docker_config::Keys;
 use pullpass::sync::held_credential::HeldCredential;
 use pullpass::sync::secrets::CONCURRENCY;
-use serde_json::json;
+use pullpass_test_support::Login;
 
 use crate::support::Result;
 
@@ -26,18 +26,13 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// One that writes this credential as this client.
-    pub(crate) fn new(client: Client, registry: &str, credential: HeldCredential) -> Result<Self> {
-        let object = json!({
-            "apiVersion": "pullpass.dev/v1alpha1",
-            "kind": "AcrRegistry",
-            "metadata": {"name": registry},
-            "spec": {"loginServer": "myregistry.azurecr.io", "identity": {"managedIdentity": {}}},
-        });
+    /// One that writes this credential of a registry as this client.
+    pub(crate) fn new(client: Client, login: &Login, credential: HeldCredential) -> Result<Self> {
+        let object = serde_json::from_value(login.acr_registry())?;
         Ok(Self {
             client,
             credential,
-            registry: AttachedRegistry::parse(&serde_json::from_value(object)?)?,
+            registry: AttachedRegistry::parse(&object)?,
         })
     }
 
@@ -51,15 +46,15 @@ impl Floor {
     pub(crate) async fn fan_out(&self, namespaces: &[String]) -> Result<Instant> {
         let begun = Instant::now();
         stream::iter(namespaces)
-            .map(|namespace| self.write(namespace))
+            .map(async |namespace: &String| self.write(namespace).await.map(drop))
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()
             .await?;
         Ok(begun)
     }
 
-    /// Writes it to one namespace.
-    pub(crate) async fn write(&self, namespace: &str) -> Result<()> {
+    /// Writes it to one namespace; returns the version that the Secret has then.
+    pub(crate) async fn write(&self, namespace: &str) -> Result<Option<String>> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let name = self.registry.pull_secret();
         let chosen = PullSecretMetadata::default();
@@ -67,8 +62,17 @@ impl Floor {
             .credential
             .pull_secret(namespace, &self.registry, &[], Keys::Hosts, &chosen);
         let parameters = PatchParams::apply(MANAGER).force();
-        secrets
+        let written = secrets
             .patch_metadata(name, &parameters, &Patch::Apply(manifest))
+            .await?;
+        Ok(written.metadata.resource_version)
+    }
+
+    /// Deletes it from one namespace.
+    pub(crate) async fn delete(&self, namespace: &str) -> Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        secrets
+            .delete(self.registry.pull_secret(), &DeleteParams::default())
             .await?;
         Ok(())
     }

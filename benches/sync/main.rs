@@ -1,6 +1,6 @@
 //! What keeping pull secrets costs: `pullpass serve` in a real cluster, under the shipped rights, beside a floor that
-//! applies the same Secrets with no logic. Both take turns, since a machine is never quiet. And what an edit asks the API
-//! server for, and what many registries cost.
+//! applies the same Secrets with no logic. Both take turns, since a machine is never quiet. And what many registries cost:
+//! edits of one, new leaders, restarts of the API server, and refreshes.
 
 mod calls;
 mod edits;
@@ -55,13 +55,13 @@ struct Arguments {
     /// How many registries there are when edits and many registries are measured; none, and they are not
     #[arg(long, default_value_t = 50)]
     registries: usize,
-    /// How many namespaces there are when edits are measured
-    #[arg(long, default_value_t = 1_000)]
+    /// How many namespaces all registries have together when edits, new leaders and restarts of the API server are measured
+    #[arg(long, default_value_t = 10_000)]
     edited_namespaces: usize,
     /// How many namespaces all registries have together when many registries are measured
     #[arg(long, default_value_t = 10_000)]
     many_namespaces: usize,
-    /// Measure only edits
+    /// Measure only edits, new leaders and restarts of the API server
     #[arg(long)]
     edits: bool,
     /// Measure only many registries
@@ -86,7 +86,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         measure_refreshes(arguments, &runtime, &mut report)?;
     }
     if arguments.registries > 0 && !arguments.many {
-        let edits = edits::measure(&runtime, arguments.registries, arguments.edited_namespaces)?;
+        let edits = edits::measure(
+            &runtime,
+            arguments.registries,
+            arguments.edited_namespaces,
+            arguments.rounds,
+        )?;
         report.edits = Some(edits);
     }
     if arguments.registries > 0 && !arguments.edits {
@@ -164,7 +169,7 @@ impl<'a> Bench<'a> {
             let watching = world::client(cluster.kubeconfig()).await?;
             let floor = Floor::new(
                 world::client(&account).await?,
-                &login.name,
+                &login,
                 administrator.minted().await?,
             )?;
             Ok(Self {

@@ -94,7 +94,7 @@ pub(crate) fn measure(runtime: &Runtime, size: Size) -> Result<Many> {
     // The namespaces come while the registries are there: of each the leader learns what it may not have.
     teams::attach(&cluster, &logins)?;
     attach_on_demand(&cluster, &demanded)?;
-    wait_until_minted(&cluster, registries + 1)?;
+    teams::wait_until_minted(&cluster, registries + 1)?;
     runtime.block_on(teams::make_namespaces(&client, registries, namespaces))?;
     teams::wait_for_served(&leader, namespaces)?;
     eprintln!("{namespaces} namespaces are served");
@@ -103,8 +103,8 @@ pub(crate) fn measure(runtime: &Runtime, size: Size) -> Result<Many> {
         runtime,
         cluster: &cluster,
         azure: &azure,
-        floors: floors(runtime, &cluster, &client, &logins)?,
-        observer: observe(runtime, &cluster, Observer::of_all)?,
+        floors: teams::floors(runtime, &cluster, &client, &logins)?,
+        observer: teams::observe(runtime, &cluster, Observer::of_all)?,
         client,
         logins,
         demanded,
@@ -270,7 +270,7 @@ impl<'a> Bench<'a> {
         let written = stream::iter(&pairs)
             .map(|(registry, namespace)| async move {
                 let floor = floors.get(*registry).ok_or("a registry has no floor")?;
-                floor.write(namespace).await
+                floor.write(namespace).await.map(drop)
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>();
@@ -290,7 +290,7 @@ impl<'a> Bench<'a> {
         };
         let (ours, floors) = (names("fresh"), names("floor"));
         let administrator = Administrator::new(self.client.clone(), self.demanded.clone());
-        let mut seen = observe(self.runtime, self.cluster, |client| {
+        let mut seen = teams::observe(self.runtime, self.cluster, |client| {
             Observer::start(client, &self.demanded.name)
         })?;
         let account = world::account_kubeconfig(self.cluster)?;
@@ -298,7 +298,7 @@ impl<'a> Bench<'a> {
             make_demanding(&self.client, &ours).await?;
             make_demanding(&self.client, &floors).await?;
             let minted = administrator.minted().await?;
-            Floor::new(world::client(&account).await?, &self.demanded.name, minted)
+            Floor::new(world::client(&account).await?, &self.demanded, minted)
         })?;
         thread::sleep(SETTLE_INTERVAL);
         seen.forget();
@@ -366,35 +366,6 @@ async fn during(
     span
 }
 
-/// Watches through a client of its own.
-fn observe(
-    runtime: &Runtime,
-    cluster: &ControlPlane,
-    watch: impl FnOnce(Client) -> Observer,
-) -> Result<Observer> {
-    runtime.block_on(async { Ok(watch(world::client(cluster.kubeconfig()).await?)) })
-}
-
-/// One for each registry. They share connections, as pullpass' writes do.
-fn floors(
-    runtime: &Runtime,
-    cluster: &ControlPlane,
-    administrator: &Client,
-    logins: &[Login],
-) -> Result<Vec<Floor>> {
-    let account = world::account_kubeconfig(cluster)?;
-    runtime.block_on(async {
-        let client = world::client(&account).await?;
-        let mut floors = Vec::with_capacity(logins.len());
-        for login in logins {
-            let minted = Administrator::new(administrator.clone(), login.clone());
-            let minted = minted.minted().await?;
-            floors.push(Floor::new(client.clone(), &login.name, minted)?);
-        }
-        Ok(floors)
-    })
-}
-
 /// Attaches a registry for the namespaces whose Pods ask for it.
 fn attach_on_demand(cluster: &ControlPlane, login: &Login) -> Result<()> {
     let mut object = login.acr_registry();
@@ -404,21 +375,6 @@ fn attach_on_demand(cluster: &ControlPlane, login: &Login) -> Result<()> {
     fields.insert("namespaces".to_owned(), labels);
     let items = [login.secret(&login.password), object];
     cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
-    Ok(())
-}
-
-/// Waits until so many registries have a credential.
-fn wait_until_minted(cluster: &ControlPlane, count: usize) -> Result<()> {
-    wait_for("the registries to be ready", world::READY_TIMEOUT, || {
-        let list = cluster.get_json(&["acrregistries"]);
-        let list = list.map_err(|error| error.to_string())?;
-        let items = list.get("items").and_then(Value::as_array);
-        let reason = |item: &&Value| item.pointer("/status/conditions/0/reason") == Some(&json!("Minted"));
-        let minted = items.into_iter().flatten().filter(reason).count();
-        (minted == count)
-            .then_some(())
-            .ok_or_else(|| format!("{minted} of {count} are"))
-    })?;
     Ok(())
 }
 

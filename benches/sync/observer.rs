@@ -19,7 +19,7 @@ use crate::support::Result;
 /// How long nothing may be seen. It only bounds how long a broken run takes.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A Secret that was written.
+/// A Secret that was written or deleted.
 pub(crate) struct Sight {
     /// Where it is.
     pub(crate) namespace: String,
@@ -29,6 +29,8 @@ pub(crate) struct Sight {
     pub(crate) version: String,
     /// When its event came.
     pub(crate) at: Instant,
+    /// Whether it was deleted, and not written.
+    is_deleted: bool,
 }
 
 /// From when until when something was done.
@@ -75,8 +77,13 @@ impl Observer {
             let mut events = std::pin::pin!(watcher(secrets, config).default_backoff());
             while let Some(event) = events.next().await {
                 let at = Instant::now();
+                let is_deleted = matches!(event, Ok(watcher::Event::Delete(_)));
                 match event {
-                    Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => {
+                    Ok(
+                        watcher::Event::Apply(secret)
+                        | watcher::Event::InitApply(secret)
+                        | watcher::Event::Delete(secret),
+                    ) => {
                         let version = secret.annotations().get(REFRESHED_AT_ANNOTATION);
                         let registry = secret.labels().get(REGISTRY_LABEL);
                         let sight = Sight {
@@ -84,6 +91,7 @@ impl Observer {
                             registry: registry.cloned().unwrap_or_default(),
                             version: version.cloned().unwrap_or_default(),
                             at,
+                            is_deleted,
                         };
                         if sender.send(sight).is_err() {
                             return;
@@ -104,6 +112,29 @@ impl Observer {
 
     /// The next Secret that is written.
     async fn next(&mut self) -> Result<Sight> {
+        loop {
+            let sight = self.next_of_any().await?;
+            if !sight.is_deleted {
+                return Ok(sight);
+            }
+        }
+    }
+
+    /// Waits until the pull secrets of a registry were written to some namespaces and deleted from others, and returns when the
+    /// last of them was.
+    pub(crate) async fn moved(&mut self, registry: &str, to: &[String], from: &[String]) -> Result<Instant> {
+        let mut left: HashSet<_> = to.iter().map(|namespace| (namespace.clone(), false)).collect();
+        left.extend(from.iter().map(|namespace| (namespace.clone(), true)));
+        loop {
+            let sight = self.next_of_any().await?;
+            let is_left = sight.registry == registry && left.remove(&(sight.namespace, sight.is_deleted));
+            if is_left && left.is_empty() {
+                return Ok(sight.at);
+            }
+        }
+    }
+
+    async fn next_of_any(&mut self) -> Result<Sight> {
         let next = tokio::time::timeout(WRITE_TIMEOUT, self.sights.recv());
         next.await
             .map_err(|_| format!("no Secret was written for {WRITE_TIMEOUT:?}"))?

@@ -49,7 +49,7 @@ pub(crate) struct Report {
     pub(crate) follower: Option<Memory>,
     /// From a Pod to its Secret.
     pub(crate) lags: Option<Lags>,
-    /// What edits ask the API server for.
+    /// Edits, new leaders and restarts of the API server.
     pub(crate) edits: Option<Edits>,
     /// Many registries.
     pub(crate) many: Option<Many>,
@@ -126,6 +126,8 @@ impl From<(f64, f64)> for Memory {
 #[derive(Default)]
 pub(crate) struct Rounds {
     times: Vec<(Duration, Duration)>,
+    /// Rounds of which only calls were counted.
+    untimed: usize,
     entra_calls: u64,
     registry_calls: u64,
     calls: Calls,
@@ -135,6 +137,12 @@ impl Rounds {
     /// Takes the times of pullpass and of the floor.
     pub(crate) fn push(&mut self, pullpass: Duration, floor: Duration) {
         self.times.push((pullpass, floor));
+    }
+
+    /// Takes the calls of a round of which no time was measured.
+    pub(crate) fn push_untimed(&mut self, before: &Calls, after: &Calls) {
+        self.untimed += 1;
+        self.add_calls(before, after);
     }
 
     /// Takes calls to Entra ID and to the registry.
@@ -167,12 +175,13 @@ impl Rounds {
     /// Puts them together. Each refresh wrote so many pull secrets.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     pub(crate) fn refreshes(&self, pull_secrets: usize) -> Refreshes {
-        let refreshes = self.times.len() as f64;
+        let rounds = self.times.len() + self.untimed;
+        let refreshes = rounds as f64;
         let pullpass = || self.times.iter().map(|(pullpass, _)| pullpass.as_secs_f64());
         let floor = || self.times.iter().map(|(_, floor)| floor.as_secs_f64());
         Refreshes {
             pull_secrets,
-            rounds: self.times.len(),
+            rounds,
             pullpass_seconds: median(pullpass()),
             floor_seconds: median(floor()),
             ratio: median(floor().zip(pullpass()).map(|(floor, pullpass)| floor / pullpass)),
@@ -238,7 +247,9 @@ impl Report {
                 if !self.sizes.is_empty() {
                     tables.extend([self.fan_out(), self.api_calls(), self.memory(), self.lags()]);
                 }
-                tables.extend(self.edits.as_ref().map(edits));
+                if let Some(edits) = &self.edits {
+                    tables.extend(self.edits(edits));
+                }
                 if let Some(many) = &self.many {
                     tables.extend(self.many(many));
                 }
@@ -270,9 +281,9 @@ impl Report {
             [
                 first,
                 refreshes.rounds.to_string(),
-                format!("{:.3} s", refreshes.pullpass_seconds),
-                format!("{:.3} s", refreshes.floor_seconds),
-                format!("{:.2}", refreshes.ratio),
+                shown(refreshes.ratio, format!("{:.3} s", refreshes.pullpass_seconds)),
+                shown(refreshes.ratio, format!("{:.3} s", refreshes.floor_seconds)),
+                shown(refreshes.ratio, format!("{:.2}", refreshes.ratio)),
                 format!(">= {:.2}", self.aims.ratio),
                 format!("{:.2}", refreshes.entra_calls_per_refresh),
                 format!("{:.2}", refreshes.registry_calls_per_refresh),
@@ -304,6 +315,21 @@ impl Report {
 
     fn lags(&self) -> String {
         lags(self.lags.as_ref(), &format!("<= {:.0} ms", self.aims.p99_ms), "")
+    }
+
+    fn edits(&self, edits: &Edits) -> [String; 2] {
+        let size = format!("{} x {}", edits.registries, edits.namespaces);
+        let rows = edits.cases.iter().map(|case| {
+            let what = format!(
+                "{size}: {} ({} pull secrets)",
+                case.what, case.measured.pull_secrets
+            );
+            (what, &case.measured)
+        });
+        [
+            self.times("REGISTRIES x NAMESPACES", rows.clone()),
+            calls("REGISTRIES x NAMESPACES", rows),
+        ]
     }
 
     /// Of many registries.
@@ -342,7 +368,7 @@ fn calls<'a>(first: &str, rows: impl Iterator<Item = (String, &'a Refreshes)>) -
                 calls.verb.clone(),
                 calls.resource.clone(),
                 format!("{:.1}", calls.per_refresh),
-                format!("{:.4}", calls.per_pull_secret),
+                shown(calls.per_pull_secret, format!("{:.4}", calls.per_pull_secret)),
             ]
         })
     });
@@ -397,32 +423,9 @@ fn lags(lags: Option<&Lags>, aim_of_answered: &str, aim_of_asked: &str) -> Strin
     with_head(["FROM, TO", "COUNT", "P50", "P99", "WORST", "AIM OF P99"], rows)
 }
 
-fn edits(edits: &Edits) -> String {
-    let head = [
-        "REGISTRIES x NAMESPACES",
-        "WHAT",
-        "PAIRS CHANGED (FLOOR)",
-        "WRITES",
-        "DELETES",
-        "STATUS WRITES",
-        "LISTS",
-        "UNTIL THE LAST",
-    ];
-    let size = format!("{} x {}", edits.registries, edits.namespaces);
-    let rows = edits.cases.iter().map(|case| {
-        let cut_off = if case.is_cut_off { ", and goes on" } else { "" };
-        [
-            size.clone(),
-            case.what.clone(),
-            case.pairs_changed.to_string(),
-            case.writes.to_string(),
-            case.deletes.to_string(),
-            case.status_writes.to_string(),
-            case.lists.to_string(),
-            format!("{:.1} s{cut_off}", case.seconds),
-        ]
-    });
-    with_head(head, rows)
+/// A figure, unless nothing was measured.
+fn shown(figure: f64, text: String) -> String {
+    if !figure.is_finite() { "-".to_owned() } else { text }
 }
 
 fn with_head<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {

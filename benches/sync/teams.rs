@@ -8,8 +8,12 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use pullpass_test_support::{ControlPlane, Installation, Login, wait_for};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
+use crate::floor::Floor;
+use crate::observer::Observer;
 use crate::support::Result;
+use crate::world::{self, Administrator};
 
 /// How many namespaces are made concurrently.
 const CONCURRENCY: usize = 16;
@@ -30,8 +34,7 @@ pub(crate) async fn make_namespaces(client: &Client, teams: usize, count: usize)
     let made = stream::iter(0..count).map(|number| {
         let namespaces = namespaces.clone();
         async move {
-            let labels = json!({"team": name_of(number % teams)});
-            let object = json!({"metadata": {"name": namespace(number), "labels": labels}});
+            let object = json!({"metadata": {"name": namespace(number), "labels": labels(number % teams)}});
             let object = serde_json::from_value(object)?;
             namespaces.create(&PostParams::default(), &object).await?;
             Result::Ok(())
@@ -49,9 +52,14 @@ fn name_of(team: usize) -> String {
     format!("t{team}")
 }
 
+/// The labels of a team's namespaces.
+pub(crate) fn labels(team: usize) -> Value {
+    json!({"team": name_of(team)})
+}
+
 /// What selects the namespaces of a team.
 pub(crate) fn selector(team: usize) -> Value {
-    json!({"namespaces": {"matchLabels": {"team": name_of(team)}}})
+    json!({"namespaces": {"matchLabels": labels(team)}})
 }
 
 /// Attaches each registry for a team of its own, ahead of time.
@@ -61,10 +69,7 @@ pub(crate) fn attach(cluster: &ControlPlane, logins: &[Login]) -> Result<()> {
         let mut object = login.acr_registry();
         let fields = object.pointer_mut("/spec").and_then(Value::as_object_mut);
         let fields = fields.ok_or("an AcrRegistry has no spec")?;
-        fields.insert(
-            "namespaces".to_owned(),
-            json!({"matchLabels": {"team": name_of(team)}}),
-        );
+        fields.insert("namespaces".to_owned(), json!({"matchLabels": labels(team)}));
         fields.insert("provision".to_owned(), json!("Eager"));
         items.extend([login.secret(&login.password), object]);
     }
@@ -91,5 +96,49 @@ pub(crate) fn wait_for_served(pullpass: &Installation<'_>, count: usize) -> Resu
             }
         },
     )?;
+    Ok(())
+}
+
+/// Watches through a client of its own.
+pub(crate) fn observe(
+    runtime: &Runtime,
+    cluster: &ControlPlane,
+    watch: impl FnOnce(Client) -> Observer,
+) -> Result<Observer> {
+    runtime.block_on(async { Ok(watch(world::client(cluster.kubeconfig()).await?)) })
+}
+
+/// One for each registry. They share connections, as pullpass' writes do.
+pub(crate) fn floors(
+    runtime: &Runtime,
+    cluster: &ControlPlane,
+    administrator: &Client,
+    logins: &[Login],
+) -> Result<Vec<Floor>> {
+    let account = world::account_kubeconfig(cluster)?;
+    runtime.block_on(async {
+        let client = world::client(&account).await?;
+        let mut floors = Vec::with_capacity(logins.len());
+        for login in logins {
+            let minted = Administrator::new(administrator.clone(), login.clone());
+            let minted = minted.minted().await?;
+            floors.push(Floor::new(client.clone(), login, minted)?);
+        }
+        Ok(floors)
+    })
+}
+
+/// Waits until so many registries have a credential.
+pub(crate) fn wait_until_minted(cluster: &ControlPlane, count: usize) -> Result<()> {
+    wait_for("the registries to be ready", world::READY_TIMEOUT, || {
+        let list = cluster.get_json(&["acrregistries"]);
+        let list = list.map_err(|error| error.to_string())?;
+        let items = list.get("items").and_then(Value::as_array);
+        let reason = |item: &&Value| item.pointer("/status/conditions/0/reason") == Some(&json!("Minted"));
+        let minted = items.into_iter().flatten().filter(reason).count();
+        (minted == count)
+            .then_some(())
+            .ok_or_else(|| format!("{minted} of {count} are"))
+    })?;
     Ok(())
 }
