@@ -16,3 +16,4 @@ pub mod qualified_name;
 pub mod readiness;
 pub(crate) mod remedy;
 pub mod secret_text;
+pub mod time_order;

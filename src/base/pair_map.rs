@@ -105,6 +105,14 @@ impl<V> PairMap<V> {
         self.values.get_mut(first)?.get_mut(second)
     }
 
+    /// The names of a pair that has a value, as the map shares them among its pairs.
+    pub fn names(&self, first: &str, second: &str) -> Option<(Arc<str>, Arc<str>)> {
+        let (first, seconds) = self.values.get_key_value(first)?;
+        let position = seconds.position(second).ok()?;
+        let (second, _) = seconds.0.get(position)?;
+        Some((Arc::clone(first), Arc::clone(second)))
+    }
+
     /// Sets the value of a pair; returns the one before.
     pub fn insert(&mut self, first: &str, second: &str, value: V) -> Option<V> {
         let first = name(self.values.get_key_value(first), first);
@@ -233,6 +241,11 @@ mod tests {
         assert_eq!((map.get("a", "y"), map.get("b", "x")), (Some(&11), Some(&1)));
         assert_eq!(map.firsts_of("x").len(), 2);
         assert!(map.firsts_of("z").is_empty() && map.get_mut("b", "y").is_none());
+        let of = |first: &str, second: &str| map.names(first, second);
+        let (known, other) = (of("a", "x").unwrap(), of("b", "x").unwrap());
+        assert_eq!((&*known.0, &*known.1), ("a", "x"));
+        assert!(Arc::ptr_eq(&known.1, &other.1), "it is the same piece of memory");
+        assert!(of("b", "y").is_none() && of("c", "x").is_none());
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::base::pair_map::PairMap;
+use crate::base::time_order::TimeOrder;
 use crate::sync::credentials::Version;
 use crate::sync::pair::Pair;
 use crate::sync::stored::EMPTIED_INTERVAL;
@@ -19,7 +20,14 @@ const MAX_RECENT: usize = 16_384;
 
 /// What was written last of each, by namespace and registry.
 #[derive(Debug, Default)]
-pub struct RecentWrites(Mutex<PairMap<Write>>);
+pub struct RecentWrites(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    writes: PairMap<Write>,
+    /// Each of them once.
+    order: TimeOrder<(Arc<str>, Arc<str>)>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Write {
@@ -66,14 +74,12 @@ impl RecentWrites {
             is_doubted: false,
         };
         let mut recent = self.recent();
-        if let Some(known) = recent.get_mut(namespace, registry) {
-            *known = write;
-            return;
+        // Its time is another one.
+        recent.remove(namespace, registry);
+        if recent.writes.len() >= MAX_RECENT {
+            recent.expire(now, WRITE_RECENT_INTERVAL);
         }
-        if recent.len() >= MAX_RECENT {
-            recent.retain(|write| write.is_recent(now));
-        }
-        if recent.len() < MAX_RECENT {
+        if recent.writes.len() < MAX_RECENT {
             recent.insert(namespace, registry, write);
         }
     }
@@ -81,17 +87,17 @@ impl RecentWrites {
     /// Whether this version was.
     pub(super) fn has(&self, (namespace, registry): &Pair, credential: Timestamp, now: Instant) -> bool {
         let recent = self.recent();
-        let written = recent.get(namespace, registry);
+        let written = recent.writes.get(namespace, registry);
         written.is_some_and(|write| write.credential == credential && write.is_recent(now))
     }
 
     /// Takes out the pull secrets of a registry that were overtaken, as [`Newest::overtakes`] says.
     pub(super) fn take_overtaken(&self, registry: &str, newest: Newest) -> Vec<Pair> {
         let mut recent = self.recent();
-        let written = recent.firsts_of(registry).into_iter();
+        let written = recent.writes.firsts_of(registry).into_iter();
         let overtaken: Vec<_> = written
             .filter(|namespace| {
-                let write = recent.get(namespace, registry);
+                let write = recent.writes.get(namespace, registry);
                 write.is_some_and(|write| newest.overtakes(write.credential, write.version))
             })
             .collect();
@@ -106,7 +112,7 @@ impl RecentWrites {
 
     /// The registries of which anything was written.
     pub(super) fn registries(&self) -> Vec<Arc<str>> {
-        self.recent().seconds().cloned().collect()
+        self.recent().writes.seconds().cloned().collect()
     }
 
     /// Forgets a pull secret that was deleted, or whose namespace was.
@@ -116,31 +122,55 @@ impl RecentWrites {
 
     /// Takes the pull secrets of a namespace, which may be gone, not to be there any more.
     pub(super) fn doubt_namespace(&self, namespace: &str) {
-        doubt(self.recent().of_first_mut(namespace));
+        doubt(self.recent().writes.of_first_mut(namespace));
     }
 
     /// Does so with those of a registry, which may be gone, or lack what they are to have.
     pub(super) fn doubt_registry(&self, registry: &str) {
         let mut recent = self.recent();
-        for namespace in recent.firsts_of(registry) {
-            doubt(recent.get_mut(&namespace, registry));
+        for namespace in recent.writes.firsts_of(registry) {
+            doubt(recent.writes.get_mut(&namespace, registry));
         }
     }
 
     /// Does so with all.
     pub(super) fn doubt_all(&self) {
-        doubt(self.recent().values_mut());
+        doubt(self.recent().writes.values_mut());
     }
 
     /// Forgets what was written so long ago that the watch has brought every credential that was stored before.
     pub(super) fn expire(&self, now: Instant) {
-        self.recent()
-            .retain(|write| now.saturating_duration_since(write.at) < EMPTIED_INTERVAL);
+        self.recent().expire(now, EMPTIED_INTERVAL);
     }
 
     /// No code panics while it holds the lock.
-    fn recent(&self) -> MutexGuard<'_, PairMap<Write>> {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    fn insert(&mut self, namespace: &str, registry: &str, write: Write) {
+        self.writes.insert(namespace, registry, write);
+        if let Some(names) = self.writes.names(namespace, registry) {
+            self.order.insert(write.at, names);
+        }
+    }
+
+    fn remove(&mut self, namespace: &str, registry: &str) {
+        let names = self.writes.names(namespace, registry);
+        let write = self.writes.remove(namespace, registry);
+        if let Some((names, write)) = names.zip(write) {
+            self.order.remove(write.at, names);
+        }
+    }
+
+    /// Forgets what was written so long ago.
+    fn expire(&mut self, now: Instant, interval: Duration) {
+        let is_due = |at| now.saturating_duration_since(at) >= interval;
+        while let Some((namespace, registry)) = self.order.pop_if(is_due) {
+            self.writes.remove(&namespace, &registry);
+        }
     }
 }
 
@@ -159,6 +189,17 @@ fn doubt<'a>(writes: impl IntoIterator<Item = &'a mut Write>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Recent {
+        fn looks(&self) -> usize {
+            self.writes.looks() + self.order.looks()
+        }
+
+        fn len(&self) -> usize {
+            assert_eq!(self.writes.len(), self.order.len(), "each is in the order once");
+            self.writes.len()
+        }
+    }
 
     fn pair(namespace: &str) -> Pair {
         (namespace.to_owned(), "mine".to_owned())
@@ -216,6 +257,36 @@ mod tests {
         assert!(recent.take_overtaken("r7", newest).is_empty(), "once");
         assert_eq!(looks() - before, 100 + 2 * ALL / 100);
         assert_eq!(recent.registries().len(), 99);
+    }
+
+    #[test]
+    fn an_expiry_costs_the_writes_that_expire() {
+        let (recent, begin) = (RecentWrites::default(), Instant::now());
+        let at = |second: usize| begin + Duration::from_secs(u64::try_from(second).unwrap());
+        for number in 0..1_000 {
+            recent.add(
+                &pair(&number.to_string()),
+                Timestamp::UNIX_EPOCH,
+                None,
+                at(number / 10),
+            );
+        }
+        // These are newer than the others now, and one of them is there no more.
+        for number in 0..10 {
+            recent.add(&pair(&number.to_string()), Timestamp::UNIX_EPOCH, None, at(100));
+        }
+        recent.remove(&pair("500"));
+        let looks = || recent.recent().looks();
+        let before = looks();
+        for second in 0..100 {
+            recent.expire(at(second) + EMPTIED_INTERVAL.saturating_sub(Duration::from_nanos(1)));
+        }
+        assert_eq!(recent.recent().len(), 20, "those of the last two seconds");
+        assert_eq!(looks() - before, 979 + 100);
+        recent.expire(at(99) + EMPTIED_INTERVAL);
+        assert_eq!(recent.recent().len(), 10, "the time of the last write counts");
+        recent.expire(at(100) + EMPTIED_INTERVAL);
+        assert_eq!(recent.recent().len(), 0);
     }
 
     #[test]
