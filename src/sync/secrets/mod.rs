@@ -6,6 +6,7 @@
 mod absent;
 mod changes;
 mod detach;
+mod lost;
 mod repairs;
 mod step;
 mod swept;

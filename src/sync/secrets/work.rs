@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::absent::Absent;
 use super::detach::progress::Detached;
+use super::lost::Lost;
 use super::repairs::Repairs;
 use super::swept::note::Swept;
 use super::written::Written;
@@ -72,9 +73,7 @@ pub(super) struct Work {
     /// They are looked at slowly, behind all else.
     pub(super) sweep: VecDeque<SharedPair>,
     to_sweep: HashSet<SharedPair>,
-    /// Pairs that lost the right to a pull secret, and when that became known here: a replica whose watch is behind may
-    /// write it after it was deleted, so it is deleted once more. As many at most as there are pairs.
-    lost: HashMap<SharedPair, Instant>,
+    lost: Lost,
     /// Since when every change is known here.
     known_since: Instant,
     /// When this leader began.
@@ -127,7 +126,7 @@ impl Work {
             domains: HashMap::new(),
             sweep: VecDeque::new(),
             to_sweep: HashSet::new(),
-            lost: HashMap::new(),
+            lost: Lost::default(),
             known_since: now(),
             since: now(),
             due: None,
@@ -256,18 +255,14 @@ impl Work {
     /// The same for a pair of which nobody knows when it lost its right: before all changes were known here, at the latest.
     pub(super) fn may_have_lost(&mut self, pair: SharedPair, now: Instant, interval: Duration) {
         if self.knows_all_for(now) < interval {
-            let since = self.known_since;
-            self.lost.entry(pair).or_insert(since);
+            self.lost.insert_unknown(pair, self.known_since);
         }
     }
 
     /// Takes out the pairs that lost their right so long ago.
     pub(super) fn take_lost(&mut self, now: Instant, interval: Duration) -> Vec<SharedPair> {
-        let is_due = |at: &Instant| now.saturating_duration_since(*at) >= interval;
         self.lost
-            .extract_if(|_, at| is_due(at))
-            .map(|(pair, _)| pair)
-            .collect()
+            .take_due(|at| now.saturating_duration_since(at) >= interval)
     }
 
     /// Whether a pair is worked on, is about to be, or waits after a failure.
@@ -384,7 +379,7 @@ impl Work {
     /// Pairs that are about to be looked at, now or later, those after a failure aside.
     pub(super) fn pending(&self) -> impl Iterator<Item = &SharedPair> {
         let soon = self.queued.iter().chain(&self.busy);
-        soon.chain(&self.to_sweep).chain(self.lost.keys())
+        soon.chain(&self.to_sweep).chain(self.lost.pairs())
     }
 
     /// Counts a failure, and tries again after a while that grows.
@@ -460,7 +455,7 @@ impl Work {
 
     /// Forgets which pairs of a registry lost their right: every pair of it does.
     pub(super) fn forget_lost(&mut self, registry: &str) {
-        self.lost.retain(|pair, _| pair.1 != registry);
+        self.lost.retain(|pair| pair.1 != registry);
     }
 
     /// Forgets which pull secrets of a registry were to be written once more: all of them go.
@@ -473,7 +468,7 @@ impl Work {
         self.written.keep_namespaces(&exists);
         self.failures.retain(|pair| exists(&pair.0));
         self.undeleted.retain(|pair| exists(&pair.0));
-        self.lost.retain(|pair, _| exists(&pair.0));
+        self.lost.retain(|pair| exists(&pair.0));
         self.rewrites.retain(|pair| exists(&pair.0));
         self.absent.keep_namespaces(&exists);
         for detached in self.detached.values_mut() {
