@@ -76,7 +76,11 @@ pub type Bindings = HashMap<String, BindingsHere>;
 
 /// Namespaces and their labels.
 #[derive(Debug, Clone, Default)]
-pub struct Namespaces(HashMap<Box<str>, PackedLabels>);
+pub struct Namespaces {
+    labels: HashMap<Box<str>, PackedLabels>,
+    /// Another one whenever a namespace came or went.
+    revision: u64,
+}
 
 /// A namespace that came, or whose labels changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,31 +124,44 @@ impl Namespaces {
     /// Takes a namespace's labels; returns what changed, if anything did.
     pub fn insert(&mut self, name: &str, labels: &Labels) -> Option<NamespaceChange> {
         let packed = PackedLabels::pack(labels);
-        if self.0.get(name) == Some(&packed) {
+        if self.labels.get(name) == Some(&packed) {
             return None;
         }
-        let before = self.0.insert(name.into(), packed);
+        let before = self.labels.insert(name.into(), packed);
+        if before.is_none() {
+            self.revise();
+        }
         Some(NamespaceChange {
             name: name.to_owned(),
             before: before.map(|before| before.unpack()),
         })
     }
 
+    fn remove(&mut self, name: &str) {
+        if self.labels.remove(name).is_some() {
+            self.revise();
+        }
+    }
+
+    fn revise(&mut self) {
+        self.revision = self.revision.wrapping_add(1);
+    }
+
     /// What is new here, or has other labels than before.
     fn changes_since(&self, before: &Self) -> Vec<NamespaceChange> {
-        let changed = self.0.iter();
-        let changed = changed.filter(|(name, labels)| before.0.get(*name) != Some(*labels));
+        let changed = self.labels.iter();
+        let changed = changed.filter(|(name, labels)| before.labels.get(*name) != Some(*labels));
         changed
             .map(|(name, _)| NamespaceChange {
                 name: name.to_string(),
-                before: before.0.get(name).map(PackedLabels::unpack),
+                before: before.labels.get(name).map(PackedLabels::unpack),
             })
             .collect()
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.labels.clear();
     }
 }
 
@@ -261,17 +278,24 @@ impl View {
 
     /// The labels of a namespace; none if it is not known (yet). The lock is held only for the look-up.
     pub fn labels(&self, namespace: &str) -> Option<Labels> {
-        self.read().0.get(namespace).map(PackedLabels::unpack)
+        self.read().labels.get(namespace).map(PackedLabels::unpack)
     }
 
     /// Whether a namespace is known.
     pub fn knows(&self, namespace: &str) -> bool {
-        self.read().0.contains_key(namespace)
+        self.read().labels.contains_key(namespace)
     }
 
     /// The names of the known namespaces.
     pub fn namespaces(&self) -> Vec<String> {
-        self.read().0.keys().map(ToString::to_string).collect()
+        self.read().labels.keys().map(ToString::to_string).collect()
+    }
+
+    /// The same, and which revision they are, if any came or went since this one.
+    pub fn namespaces_since(&self, revision: Option<u64>) -> Option<(u64, Vec<String>)> {
+        let known = self.read();
+        let names = || known.labels.keys().map(ToString::to_string).collect();
+        (revision != Some(known.revision)).then(|| (known.revision, names()))
     }
 
     /// Takes a new set of registries.
@@ -307,16 +331,19 @@ impl View {
 
     /// Forgets a namespace.
     pub fn remove_namespace(&self, name: &str) {
-        Arc::make_mut(&mut self.write()).0.remove(name);
+        Arc::make_mut(&mut self.write()).remove(name);
         self.strict_accounts().readmit(name);
     }
 
     /// Takes all namespaces at one time; returns which of them are new or changed, and the names of those that are gone.
-    pub fn set_namespaces(&self, namespaces: Namespaces) -> (Vec<NamespaceChange>, Vec<String>) {
+    pub fn set_namespaces(&self, mut namespaces: Namespaces) -> (Vec<NamespaceChange>, Vec<String>) {
         let mut known = self.write();
         let changes = namespaces.changes_since(&known);
-        let gone = known.0.keys().filter(|name| !namespaces.0.contains_key(*name));
+        let gone = known.labels.keys();
+        let gone = gone.filter(|name| !namespaces.labels.contains_key(*name));
         let gone = gone.map(ToString::to_string).collect();
+        namespaces.revision = known.revision;
+        namespaces.revise();
         *known = Arc::new(namespaces);
         (changes, gone)
     }

@@ -136,3 +136,42 @@ fn labels_come_out_as_they_went_in() {
     view.remove_namespace("apps");
     assert!(!view.knows("apps") && view.labels("apps").is_none());
 }
+
+#[test]
+fn namespaces_that_come_or_go_are_another_revision() {
+    type Change = fn(&View);
+    let view = View::default();
+    let first = view.namespaces_since(None).unwrap().0;
+    assert_eq!(view.namespaces_since(Some(first)), None);
+    let mut seen = vec![first];
+    let changes: [(Change, Option<&[&str]>); 6] = [
+        (|view| drop(view.set_namespace("a", &labels(&[]))), Some(&["a"])),
+        (
+            |view| drop(view.set_namespace("b", &labels(&[]))),
+            Some(&["a", "b"]),
+        ),
+        (
+            |view| drop(view.set_namespace("a", &labels(&[("team", "a")]))),
+            None,
+        ),
+        (|view| view.remove_namespace("a"), Some(&["b"])),
+        (|view| view.remove_namespace("a"), None),
+        (
+            |view| drop(view.set_namespaces([("c", &labels(&[]))].into_iter().collect())),
+            Some(&["c"]),
+        ),
+    ];
+    for (change, expected) in changes {
+        let before = *seen.last().unwrap();
+        change(&view);
+        let since = view.namespaces_since(Some(before));
+        let names = since.map(|(revision, mut names)| {
+            assert!(!seen.contains(&revision));
+            seen.push(revision);
+            names.sort();
+            names
+        });
+        let expected = expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names, expected);
+    }
+}
