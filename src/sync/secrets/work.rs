@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::absent::Absent;
+use super::detach::namespaces::KnownNamespaces;
 use super::detach::progress::Detached;
 use super::lost::Lost;
 use super::repairs::Repairs;
@@ -60,6 +61,8 @@ pub(super) struct Work {
     undeleted: HashSet<SharedPair>,
     /// Registries that are detached and whose credential still has a Secret.
     pub(super) detached: HashMap<String, Detached>,
+    /// The namespaces that they are swept in; none while there are no such registries.
+    pub(super) namespaces: KnownNamespaces,
     /// It is time to go on with these: one was detached just now, say.
     pub(super) is_detached: bool,
     /// Of registries that are attached: the namespaces whose pull secret is known to be gone, until the registry's selector
@@ -72,6 +75,9 @@ pub(super) struct Work {
     /// Pairs that should have no pull secret, and of which nobody knows whether they have one: nobody who led before told.
     /// They are looked at slowly, behind all else.
     pub(super) sweep: VecDeque<SharedPair>,
+    /// Those that come before them: some of registries that are detached.
+    pub(super) sweep_next: VecDeque<SharedPair>,
+    /// What is in either of them, each pair once.
     to_sweep: HashSet<SharedPair>,
     lost: Lost,
     /// Since when every change is known here.
@@ -120,11 +126,13 @@ impl Work {
             failures: Failures::new(RETRY_BACKOFF),
             undeleted: HashSet::new(),
             detached: HashMap::new(),
+            namespaces: KnownNamespaces::default(),
             is_detached: false,
             absent: Absent::default(),
             looked_at: HashMap::new(),
             domains: HashMap::new(),
             sweep: VecDeque::new(),
+            sweep_next: VecDeque::new(),
             to_sweep: HashSet::new(),
             lost: Lost::default(),
             known_since: now(),
@@ -243,7 +251,7 @@ impl Work {
     /// Looks at a pair when there is time for it, before all others of that kind.
     pub(super) fn sweep_next(&mut self, pair: SharedPair) {
         if self.to_sweep.insert(pair.clone()) {
-            self.sweep.push_front(pair);
+            self.sweep_next.push_back(pair);
         }
     }
 
@@ -273,7 +281,13 @@ impl Work {
     /// Takes some pairs of the sweep up, behind all else: one where other work waits, so that a busy leader sweeps too.
     pub(super) fn take_up_sweep(&mut self, most: usize) {
         let most = if self.queued.is_empty() { most } else { most.min(1) };
-        let pairs: Vec<SharedPair> = self.sweep.drain(..most.min(self.sweep.len())).collect();
+        let first = self.sweep_next.len().min(most);
+        let then = self.sweep.len().min(most - first);
+        let pairs: Vec<SharedPair> = self
+            .sweep_next
+            .drain(..first)
+            .chain(self.sweep.drain(..then))
+            .collect();
         for pair in pairs {
             self.to_sweep.remove(&pair);
             self.enqueue_deletion(pair);
@@ -313,6 +327,12 @@ impl Work {
         }
     }
 
+    /// Has the pairs of a registry that are being worked on worked on again.
+    pub(super) fn repeat(&mut self, registry: &str) {
+        let busy = self.busy.iter().filter(|pair| pair.1 == registry);
+        self.again.extend(busy.cloned());
+    }
+
     /// Ends the work on a pair that is tried again after a wait, and at no other time for what happened during the work.
     pub(super) fn done_until_retry(&mut self, pair: &SharedPair) {
         self.busy.remove(pair);
@@ -329,7 +349,7 @@ impl Work {
         }
         let (namespace, registry) = &**pair;
         if let Some(detached) = self.detached.get_mut(registry) {
-            detached.cleared.insert(namespace.clone());
+            detached.clear(namespace);
         }
     }
 
@@ -471,8 +491,5 @@ impl Work {
         self.lost.retain(|pair| exists(&pair.0));
         self.rewrites.retain(|pair| exists(&pair.0));
         self.absent.keep_namespaces(&exists);
-        for detached in self.detached.values_mut() {
-            detached.cleared.retain(|namespace| exists(namespace));
-        }
     }
 }

@@ -6,9 +6,11 @@
 //! credential last: while that exists, a new leader knows that there is work left, and which step is next. No part of
 //! this state is only in memory.
 
+pub(in crate::sync::secrets) mod namespaces;
 pub(in crate::sync::secrets) mod progress;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,13 +24,19 @@ use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Seen, Version};
 use crate::sync::failures::Retry;
+use crate::sync::secrets::detach::namespaces::{KnownNamespaces, Name};
 use crate::sync::secrets::detach::progress::{DetachStep, Detached, Round, next_step};
 use crate::sync::secrets::work::Work;
-use crate::sync::secrets::{SecretsController, now};
+use crate::sync::secrets::{CONCURRENCY, SWEPT_A_SECOND, SecretsController, now};
 use crate::sync::stored::{Emptied, Stored};
 
 /// How long the same write of the credential's Secret waits when it is due again.
 const DETACH_BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
+
+/// How many pairs may be queued when more of a first sweep are: a leader deletes fewer until it looks again, a second later.
+const QUEUED_TOGETHER: usize = 2_000;
+/// The same of a second sweep, among those that wait for a time without other work.
+const SWEPT_TOGETHER: usize = 10 * SWEPT_A_SECOND;
 
 /// A write of the Secret of a detached registry's credential.
 #[derive(Debug)]
@@ -64,14 +72,15 @@ impl SecretsController {
         let is_detached = |name: &str| binding_of_key(name).is_none() && has_no_credential(&registries, name);
         let names: BTreeSet<String> = self.watches.credentials.registries_that(is_detached);
         if work.detached.is_empty() && names.is_empty() {
-            // As it is nearly always: no look at all namespaces each second.
+            // As it is nearly always.
+            work.namespaces = KnownNamespaces::default();
             return Vec::new();
         }
-        let namespaces = self.watches.view.namespaces();
-        Self::go_on_without_secret(work, &registries, &names, &namespaces);
+        self.find_namespaces(work);
+        Self::go_on_without_secret(work, &registries, &names);
         work.detached.retain(|name, _| names.contains(name));
         let now = now();
-        let mut writes = Vec::new();
+        let (mut writes, mut sweeps) = (Vec::new(), Vec::new());
         for name in names {
             let Some((stored, seen)) = self.watches.credentials.stored(&name) else {
                 continue;
@@ -81,16 +90,11 @@ impl SecretsController {
                 continue;
             }
             let kept_for = now.saturating_duration_since(seen.at.steady);
-            let is_cleared = |round| {
-                detached.round == Some(round)
-                    && namespaces
-                        .iter()
-                        .all(|namespace| detached.cleared.contains(namespace))
-            };
+            let is_cleared = |round| detached.is_cleared(round);
             let step = next_step(&stored, kept_for, self.emptied_interval, is_cleared);
             match step {
                 DetachStep::Keep => {}
-                DetachStep::Sweep(round) => Self::sweep(work, &name, &namespaces, round),
+                DetachStep::Sweep(round) => sweeps.push((name, round)),
                 DetachStep::Empty | DetachStep::MarkSwept | DetachStep::Delete => {
                     if !detached.waits(step, now) {
                         if writes.len() < most {
@@ -103,12 +107,24 @@ impl SecretsController {
                         }
                     } else if step == DetachStep::Empty {
                         // It is better to delete pull secrets that may come back than none.
-                        Self::sweep(work, &name, &namespaces, Round::First);
+                        sweeps.push((name, Round::First));
                     }
                 }
             }
         }
+        Self::sweep_all(work, &sweeps);
         writes
+    }
+
+    /// Has the detached registries know of the namespaces that came or went since the last look.
+    fn find_namespaces(&self, work: &mut Work) {
+        let known = work.namespaces.revision;
+        if let Some((revision, listed)) = self.watches.view.namespaces_since(known) {
+            let difference = work.namespaces.update(revision, listed);
+            for detached in work.detached.values_mut() {
+                detached.take(&difference);
+            }
+        }
     }
 
     /// Somebody deleted the Secret of a detached registry's credential before the second sweep: what is left of both sweeps
@@ -117,7 +133,6 @@ impl SecretsController {
         work: &mut Work,
         registries: &AttachedRegistries,
         with_secret: &BTreeSet<String>,
-        namespaces: &[String],
     ) {
         let is_lost = |name: &String, detached: &Detached| {
             !with_secret.contains(name) && !detached.is_deleted && has_no_credential(registries, name)
@@ -133,8 +148,8 @@ impl SecretsController {
                 "somebody deleted the rest of a detached registry's credential; its pull secrets are still swept"
             );
             let was_swept = |namespace| detached.round.is_some() && detached.cleared.contains(namespace);
-            for namespace in namespaces {
-                let pair = work.pair(namespace.clone(), name.clone());
+            for namespace in &*Arc::clone(&work.namespaces.names) {
+                let pair = work.pair(namespace.to_string(), name.clone());
                 if !was_swept(namespace) {
                     work.enqueue(pair.clone());
                 }
@@ -179,38 +194,73 @@ impl SecretsController {
             | (DetachStep::Sweep(_) | DetachStep::MarkSwept | DetachStep::Keep, Ok(_)) => {}
         }
         if step == DetachStep::Empty {
-            Self::sweep(work, &registry, &self.watches.view.namespaces(), Round::First);
+            // Some may have come during the write.
+            self.find_namespaces(work);
+            let namespaces = Arc::clone(&work.namespaces.names);
+            Self::sweep(work, &registry, &namespaces, Round::First);
         }
     }
 
-    /// Has the pull secret deleted in the namespaces that are not dealt with yet. It is looked at again and again until all
-    /// are, so a namespace that comes meanwhile is not missed.
-    fn sweep(work: &mut Work, name: &str, namespaces: &[String], round: Round) {
+    /// Goes on with the sweeps of these registries, which share the room that there is.
+    fn sweep_all(work: &mut Work, sweeps: &[(String, Round)]) {
+        let namespaces = Arc::clone(&work.namespaces.names);
+        for (name, round) in sweeps {
+            Self::begin_sweep(work, name, &namespaces, *round);
+        }
+        for round in [Round::First, Round::Second] {
+            let mut room = Self::room(work, round);
+            let of_round = || sweeps.iter().filter(|(_, of)| *of == round);
+            for (index, (name, _)) in of_round().enumerate() {
+                let share = room.div_ceil(of_round().count() - index);
+                room -= Self::go_on_sweeping(work, name, round, share);
+            }
+        }
+    }
+
+    /// Goes on with the sweep of one registry.
+    fn sweep<N: Clone + Into<Name>>(work: &mut Work, name: &str, namespaces: &[N], round: Round) {
+        Self::begin_sweep(work, name, namespaces, round);
+        let room = Self::room(work, round);
+        Self::go_on_sweeping(work, name, round, room);
+    }
+
+    /// How many namespaces have their turn now.
+    fn room(work: &Work, round: Round) -> usize {
+        match round {
+            // Some in any case, so that a long queue does not keep all of them waiting.
+            Round::First => QUEUED_TOGETHER.saturating_sub(work.queued.len()).max(CONCURRENCY),
+            Round::Second => SWEPT_TOGETHER.saturating_sub(work.sweep_next.len()),
+        }
+    }
+
+    /// Begins a sweep, unless it is under way.
+    fn begin_sweep<N: Clone + Into<Name>>(work: &mut Work, name: &str, namespaces: &[N], round: Round) {
         let detached = work.detached.entry(name.to_owned()).or_default();
-        let is_new = detached.round != Some(round);
-        if is_new {
-            detached.round = Some(round);
-            detached.cleared.clear();
+        if detached.round != Some(round) {
+            detached.begin(round, namespaces.iter().cloned().map(Into::into));
             // What failed before was something else: a conflict, say, that is none any more.
             work.forget_failures(name);
-        }
-        let Some(detached) = work.detached.get(name) else {
-            return;
-        };
-        let left = namespaces
-            .iter()
-            .filter(|namespace| !detached.cleared.contains(*namespace));
-        for namespace in left.cloned().collect::<Vec<_>>() {
-            let pair = work.pair(namespace, name.to_owned());
             // What is under way already when a sweep begins may have been done before a replica wrote.
-            if work.is_under_way(&pair) && !(is_new && work.busy.contains(&pair)) {
-                continue;
-            }
-            match round {
-                Round::First => work.enqueue(pair),
-                Round::Second => work.sweep_next(pair),
+            work.repeat(name);
+        }
+    }
+
+    /// Has the pull secret deleted in some of the namespaces that are not dealt with yet; says in how many. All of them have
+    /// their turn again and again until they are dealt with.
+    fn go_on_sweeping(work: &mut Work, name: &str, round: Round, most: usize) -> usize {
+        let detached = work.detached.get_mut(name);
+        let next = detached.map_or_else(Vec::new, |detached| detached.next(most));
+        let count = next.len();
+        for namespace in next {
+            let pair = work.pair(namespace.to_string(), name.to_owned());
+            if !work.is_under_way(&pair) {
+                match round {
+                    Round::First => work.enqueue(pair),
+                    Round::Second => work.sweep_next(pair),
+                }
             }
         }
+        count
     }
 
     /// Writes or deletes the Secret of a detached registry's credential, unless it holds something else by now: the registry

@@ -11,6 +11,7 @@ use super::*;
 use crate::policy::attached::AttachedRegistries;
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::secrets::CONCURRENCY;
+use crate::sync::secrets::detach::namespaces::Difference;
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::tests::{controller, registry};
 use crate::sync::stored::EMPTIED_INTERVAL;
@@ -586,4 +587,161 @@ async fn a_slow_write_of_a_credential_holds_up_no_pull_secret() {
     }
     let took = written.lock().unwrap().unwrap();
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn namespaces_take_turns_until_they_are_dealt_with() {
+    let mut detached = Detached::default();
+    let names = |names: &[&str]| -> Vec<Name> { names.iter().map(|name| Name::from(*name)).collect() };
+    let difference = |came: &[&str], gone: &[&str]| Difference {
+        came: names(came),
+        gone: names(gone),
+    };
+    // Before a sweep begins, which takes all that there are then.
+    detached.take(&difference(&["z"], &[]));
+    assert!(detached.next(9).is_empty());
+    detached.begin(Round::First, names(&["a", "b", "c", "d", "e"]).into_iter());
+    assert_eq!(detached.next(2), names(&["a", "b"]));
+    assert_eq!(detached.next(0), names(&[]));
+    assert_eq!(detached.next(2), names(&["c", "d"]));
+    assert_eq!(detached.next(9), names(&["e", "a", "b", "c", "d"]), "each once");
+    detached.clear("e");
+    detached.clear("b");
+    detached.take(&difference(&["f"], &["a", "e"]));
+    assert_eq!(detached.next(2), names(&["f", "c"]));
+    assert_eq!(detached.cleared, names(&["b"]).into_iter().collect());
+    // One that is there again may be there without having been dealt with.
+    detached.take(&difference(&["b"], &[]));
+    assert_eq!(detached.next(9), names(&["d", "f", "b", "c"]));
+    for name in ["b", "c", "d", "f"] {
+        assert!(!detached.is_cleared(Round::First));
+        detached.clear(name);
+    }
+    assert!(detached.is_cleared(Round::First) && !detached.is_cleared(Round::Second));
+    assert!(detached.next(9).is_empty());
+}
+
+#[test]
+fn registries_share_the_room_for_their_sweeps() {
+    let mut work = Work::default();
+    let listed: Vec<String> = (0..QUEUED_TOGETHER).map(|number| number.to_string()).collect();
+    work.namespaces.update(1, listed);
+    let sweeps = |names: &[&str]| -> Vec<_> {
+        let names = names.iter();
+        names.map(|name| ((*name).to_owned(), Round::First)).collect()
+    };
+    let turns = |work: &Work, name: &str| work.detached[name].turns;
+    SecretsController::sweep_all(&mut work, &sweeps(&["a", "b"]));
+    assert_eq!((turns(&work, "a"), turns(&work, "b")), (1_000, 1_000));
+    assert_eq!(work.queued.len(), QUEUED_TOGETHER);
+    // Of one of them, all that is left waits for something.
+    for pair in std::iter::from_fn(|| work.next()).collect::<Vec<_>>() {
+        work.done(&pair);
+        work.has_none(&pair, false);
+    }
+    let mut few = Detached::default();
+    few.begin(Round::First, std::iter::once(Name::from("one")));
+    work.detached.insert("few".to_owned(), few);
+    SecretsController::sweep_all(&mut work, &sweeps(&["few", "a", "b", "c"]));
+    let all = ["few", "a", "b", "c"].map(|name| turns(&work, name));
+    assert_eq!(all, [1, 1_000 + 667, 1_000 + 666, 666]);
+    // A long queue keeps none of them waiting for ever.
+    SecretsController::sweep_all(&mut work, &sweeps(&["a", "c"]));
+    let half = CONCURRENCY / 2;
+    assert_eq!((turns(&work, "a"), turns(&work, "c")), (1_667 + half, 666 + half));
+}
+
+/// Does so many deletions that are to be made; gives their namespaces.
+fn delete(controller: &SecretsController, work: &mut Work, most: usize) -> Vec<String> {
+    let pairs: Vec<_> = std::iter::from_fn(|| work.next()).take(most).collect();
+    let namespaces = pairs.iter().map(|pair| pair.0.clone()).collect();
+    for pair in pairs {
+        controller.finish(work, pair, Step::Delete, Ok(Timestamp::UNIX_EPOCH));
+    }
+    namespaces
+}
+
+#[tokio::test]
+async fn a_second_of_a_sweep_costs_what_was_done_in_it() {
+    const ALL: usize = 10_000;
+    let server = Server::default();
+    let (controller, mut work) = detached(&server).await;
+    let none = std::collections::BTreeMap::new();
+    for number in 1..ALL {
+        controller
+            .watches
+            .view
+            .set_namespace(&format!("n{number}"), &none);
+    }
+    detach(&controller, &mut work).await;
+    let turns = |work: &Work| work.detached["mine"].turns;
+    assert_eq!(
+        (turns(&work), work.queued.len()),
+        (QUEUED_TOGETHER, QUEUED_TOGETHER)
+    );
+    let names = Arc::clone(&work.namespaces.names);
+    let mut swept = Vec::new();
+    for _ in 0..ALL / 500 - 1 {
+        let before = turns(&work);
+        swept.extend(delete(&controller, &mut work, 500));
+        detach(&controller, &mut work).await;
+        // Near the end, some of those that are queued have their turn again.
+        assert!(turns(&work) - before <= 2 * 500);
+    }
+    assert!(turns(&work) < ALL + ALL / 4, "{}", turns(&work));
+    assert!(
+        Arc::ptr_eq(&names, &work.namespaces.names),
+        "they are not listed again"
+    );
+    controller.watches.view.set_namespace("new", &none);
+    detach(&controller, &mut work).await;
+    swept.extend(delete(&controller, &mut work, usize::MAX));
+    assert_eq!(is_swept(server.stored().as_ref()), Some(false));
+    detach(&controller, &mut work).await;
+    assert_eq!(is_swept(server.stored().as_ref()), Some(true));
+    swept.sort();
+    assert_eq!(swept.len(), ALL + 1);
+    swept.dedup();
+    assert_eq!(swept.len(), ALL + 1, "each once");
+    let before = turns(&work);
+    for _ in 0..10 {
+        detach(&controller, &mut work).await;
+    }
+    assert_eq!(turns(&work), before);
+}
+
+#[tokio::test]
+async fn a_second_sweep_fills_no_memory() {
+    const ALL: usize = 1_000;
+    let server = Server::default();
+    let (mut controller, mut work) = detached(&server).await;
+    controller.emptied_interval = Duration::ZERO;
+    let none = std::collections::BTreeMap::new();
+    for number in 1..ALL {
+        controller
+            .watches
+            .view
+            .set_namespace(&format!("n{number}"), &none);
+    }
+    for _ in 0..2 {
+        detach(&controller, &mut work).await;
+        assert_eq!(work.sweep_next.len(), 0);
+        delete(&controller, &mut work, usize::MAX);
+    }
+    detach(&controller, &mut work).await;
+    let (mut swept, mut seconds) = (Vec::new(), 0);
+    while server.secret().is_some() {
+        assert!(work.sweep_next.len() <= SWEPT_TOGETHER && work.sweep.is_empty());
+        if seconds == ALL / SWEPT_A_SECOND / 2 {
+            controller.watches.view.set_namespace("new", &none);
+        }
+        work.take_up_sweep(SWEPT_A_SECOND);
+        swept.extend(delete(&controller, &mut work, usize::MAX));
+        detach(&controller, &mut work).await;
+        seconds += 1;
+    }
+    assert_eq!(seconds, ALL / SWEPT_A_SECOND + 1, "it is no slower");
+    swept.sort();
+    swept.dedup();
+    assert_eq!(swept.len(), ALL + 1);
 }
