@@ -68,7 +68,8 @@ impl Tallies {
 
     pub(super) fn set(&self, registry: &str, tally: Tally) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        if tallies.insert(registry.to_owned(), tally.clone()) != Some(tally) {
+        if tallies.get(registry) != Some(&tally) {
+            tallies.insert(registry.to_owned(), tally);
             // Nobody listening is fine.
             let _ = self.changed.send(registry.to_owned());
         }
@@ -81,8 +82,14 @@ impl SecretsController {
         let registries = self.watches.view.registries();
         let now = now();
         work.settle(&registries, now);
-        let attached = registries.names().map(|name| (name.to_owned(), now));
-        work.seen.extend(attached);
+        for name in registries.names() {
+            match work.seen.get_mut(name) {
+                Some(at) => *at = now,
+                None => {
+                    work.seen.insert(name.to_owned(), now);
+                }
+            }
+        }
         for registry in registries.all() {
             let tally = self.tally(work, registry.name());
             // Until then there is nothing, or what this process counted when it led before.
@@ -114,5 +121,27 @@ impl SecretsController {
             refusal: refusal.map(|(namespace, error)| (namespace.to_owned(), error.to_string())),
             is_settled: work.settled.contains(registry),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_that_is_the_same_is_kept() {
+        let tallies = Tallies::default();
+        let tell = |conflicts: &[&str]| {
+            let conflicts: BTreeSet<String> = conflicts.iter().map(|name| (*name).to_owned()).collect();
+            let tally = Tally {
+                conflicts: Arc::new(conflicts),
+                ..Tally::default()
+            };
+            tallies.set("mine", tally);
+            tallies.of("mine").conflicts
+        };
+        let first = tell(&["apps"]);
+        assert!(Arc::ptr_eq(&first, &tell(&["apps"])));
+        assert!(!Arc::ptr_eq(&first, &tell(&["apps", "other"])));
     }
 }
