@@ -17,3 +17,4 @@ pub mod readiness;
 pub(crate) mod remedy;
 pub mod secret_text;
 pub mod time_order;
+pub mod tracked;

@@ -33,6 +33,11 @@ impl<K: Ord> TimeOrder<K> {
         self.keys.remove(&(at, key));
     }
 
+    /// The earliest time.
+    pub fn first(&self) -> Option<Instant> {
+        self.keys.first().map(|(at, _)| *at)
+    }
+
     /// Takes out the earliest key, if its time is due.
     pub fn pop_if(&mut self, is_due: impl FnOnce(Instant) -> bool) -> Option<K> {
         #[cfg(test)]
@@ -78,6 +83,7 @@ mod tests {
         for (second, key) in [(3, "c"), (1, "a"), (2, "removed"), (2, "b"), (2, "dropped")] {
             order.insert(at(second), key);
         }
+        assert_eq!(order.first(), Some(at(1)));
         order.remove(at(1), "b");
         order.remove(at(2), "removed");
         order.retain(|key| *key != "dropped");

@@ -82,9 +82,9 @@ impl<K: Hash + Eq> Failures<K> {
         self.failing.get(pair).map(|retry| retry.at)
     }
 
-    /// The pairs that failed.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = &K> {
-        self.failing.keys()
+    /// Whether a pair failed last.
+    pub(super) fn contains(&self, pair: &K) -> bool {
+        self.failing.contains_key(pair)
     }
 
     /// Forgets the failures of a pair: it was written, or needs not be.

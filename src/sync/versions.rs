@@ -86,6 +86,8 @@ pub(super) struct Versions {
     /// Registries that changed, and at which nobody has looked since.
     unseen: BTreeSet<String>,
     doubts: Doubts,
+    /// Another one whenever a version is another.
+    revision: u64,
 }
 
 /// Namespaces that were deleted a moment ago: a replica that is behind may take one of that name for them.
@@ -162,6 +164,15 @@ impl Versions {
         self.registries.get(registry)?.mark
     }
 
+    /// Another number whenever any of these may be another than before.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn revise(&mut self) {
+        self.revision = self.revision.wrapping_add(1);
+    }
+
     /// Whether anything is in doubt.
     pub(super) fn has_doubts(&self) -> bool {
         self.doubts != Doubts::default()
@@ -185,6 +196,7 @@ impl Versions {
             // A replica may take it for the former one.
             self.doubts.namespaces.insert(name.to_owned());
         }
+        self.revise();
         match version {
             Some(version) => {
                 self.namespaces.insert(name.into(), version);
@@ -198,6 +210,7 @@ impl Versions {
 
     /// A namespace is gone.
     pub(super) fn remove_namespace(&mut self, name: &str, now: Instant) {
+        self.revise();
         self.namespaces.remove(name);
         self.doubts.namespaces.remove(name);
         self.gone.note(name, now);
@@ -206,6 +219,7 @@ impl Versions {
     /// A list has all namespaces. The newest of them counts, also where it is older than before: the API server may have
     /// been restored from a backup.
     pub(super) fn set_namespaces(&mut self, listed: Listed, now: Instant) {
+        self.revise();
         let known = mem::take(&mut self.namespaces);
         let in_doubt: Vec<String> = listed
             .iter()
@@ -227,6 +241,9 @@ impl Versions {
 
     /// A registry came, changed or went.
     pub(super) fn set_registry(&mut self, name: &str, next: Option<&RegistryVersion>) {
+        if self.registries.get(name) != next {
+            self.revise();
+        }
         let Some(next) = next else {
             self.registries.remove(name);
             self.unseen.remove(name);

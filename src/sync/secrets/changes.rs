@@ -146,6 +146,7 @@ impl SecretsController {
             let step = self
                 .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
                 .0;
+            work.note_step(&pair, step);
             match step {
                 // What no Pod needs now has the credential under their names still.
                 Step::Nothing
@@ -204,10 +205,11 @@ impl SecretsController {
         let labels = self.watches.view.labels(&change.name);
         for registry in registries.all() {
             let pair = work.pair(change.name.clone(), registry.name().to_owned());
-            match self
+            let step = self
                 .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))
-                .0
-            {
+                .0;
+            work.note_step(&pair, step);
+            match step {
                 Step::Nothing => {}
                 Step::Write => work.enqueue(pair),
                 Step::Delete => {

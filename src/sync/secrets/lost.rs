@@ -32,6 +32,11 @@ impl Lost {
         }
     }
 
+    /// Whether the time of any pair is due.
+    pub(super) fn is_due(&self, is_due: impl Fn(Instant) -> bool) -> bool {
+        self.order.first().is_some_and(is_due)
+    }
+
     /// Takes out the pairs whose time is due.
     pub(super) fn take_due(&mut self, is_due: impl Fn(Instant) -> bool) -> Vec<SharedPair> {
         let due: Vec<SharedPair> = std::iter::from_fn(|| self.order.pop_if(&is_due)).collect();
@@ -45,6 +50,11 @@ impl Lost {
     pub(super) fn retain(&mut self, is_kept: impl Fn(&SharedPair) -> bool) {
         self.at.retain(|pair, _| is_kept(pair));
         self.order.retain(is_kept);
+    }
+
+    /// How many pairs there are.
+    pub(super) fn len(&self) -> usize {
+        self.at.len()
     }
 
     /// The pairs.
@@ -79,8 +89,9 @@ mod tests {
         lost.insert_unknown(pair(1), at(9));
         lost.insert_unknown(pair(4), at(1));
         lost.retain(|pair| pair.0 != "n2");
+        assert!(!lost.is_due(|due| due <= at(0)) && lost.is_due(|due| due <= at(1)));
         assert_eq!(names(&due(&mut lost, 2)), ["n1", "n4"]);
-        assert_eq!(lost.pairs().count(), 1);
+        assert_eq!((lost.len(), lost.pairs().count()), (1, 1));
         assert_eq!(names(&due(&mut lost, 3)), ["n0"]);
         assert!(lost.at.is_empty() && lost.order.is_empty());
     }

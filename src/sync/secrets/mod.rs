@@ -187,10 +187,11 @@ impl SecretsController {
             let labels = view.labels(&namespace);
             for registry in &all {
                 let pair = work.pair(namespace.clone(), registry.name().to_owned());
-                match self
+                let step = self
                     .decide(&registries, &pair, labels.as_ref(), work.is_due(&pair))
-                    .0
-                {
+                    .0;
+                work.note_step(&pair, step);
+                match step {
                     Step::Nothing => {}
                     // It is tried again by itself.
                     Step::Write if work.waits(&pair) => {}
@@ -436,6 +437,7 @@ impl SecretsController {
             (Step::Write | Step::Delete, Err(error)) => {
                 let now = now();
                 work.failed(&pair, step == Step::Delete, error, now);
+                work.note_step(&pair, self.step_of(&registries, &pair, work.is_wanted(&pair)));
                 if let Some(unwritten) = work.unwritten.as_mut().filter(|_| step == Step::Write) {
                     unwritten.tell(&pair, error, now);
                 }

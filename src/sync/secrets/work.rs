@@ -9,9 +9,12 @@ use super::detach::namespaces::KnownNamespaces;
 use super::detach::progress::Detached;
 use super::lost::Lost;
 use super::repairs::Repairs;
+use super::step::Step;
+use super::swept::basis::NoteBasis;
 use super::swept::note::Swept;
 use super::written::Written;
 use super::{RETRY_BACKOFF, now};
+use crate::base::tracked::Tracked;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::registry::custom_domain::CustomDomain;
 use crate::sync::failures::Failures;
@@ -48,19 +51,21 @@ pub(super) struct Work {
     /// Those that a Pod began to need: they come first, and may stand in the queue too.
     needed: VecDeque<SharedPair>,
     /// What is in either of them, each pair once.
-    pub(super) queued: HashSet<SharedPair>,
+    pub(super) queued: Tracked<HashSet<SharedPair>>,
     /// Pairs that have what they are to have, as far as is known here.
     pub(super) repairs: Repairs,
     /// Pairs being worked on; they are queued again when something happens meanwhile.
-    pub(super) busy: HashSet<SharedPair>,
+    pub(super) busy: Tracked<HashSet<SharedPair>>,
     again: HashSet<SharedPair>,
     pub(super) retries: BTreeMap<Instant, Vec<SharedPair>>,
     /// Pairs whose last write or deletion failed.
     pub(super) failures: Failures<SharedPair>,
     /// Those of them where it was a deletion.
     undeleted: HashSet<SharedPair>,
+    /// Those of them that must have no pull secret, by what was known at the last look at each.
+    forbidden: Tracked<HashSet<SharedPair>>,
     /// Registries that are detached and whose credential still has a Secret.
-    pub(super) detached: HashMap<String, Detached>,
+    pub(super) detached: Tracked<HashMap<String, Detached>>,
     /// The namespaces that they are swept in; none while there are no such registries.
     pub(super) namespaces: KnownNamespaces,
     /// It is time to go on with these: one was detached just now, say.
@@ -78,8 +83,8 @@ pub(super) struct Work {
     /// Those that come before them: some of registries that are detached.
     pub(super) sweep_next: VecDeque<SharedPair>,
     /// What is in either of them, each pair once.
-    to_sweep: HashSet<SharedPair>,
-    lost: Lost,
+    to_sweep: Tracked<HashSet<SharedPair>>,
+    lost: Tracked<Lost>,
     /// Since when every change is known here.
     known_since: Instant,
     /// When this leader began.
@@ -95,7 +100,9 @@ pub(super) struct Work {
     /// What is known to be swept, by this leader or those before.
     pub(super) swept: Swept,
     /// Registries of which some pairs were left out of the sweep.
-    pub(super) left_out: BTreeSet<String>,
+    pub(super) left_out: Tracked<BTreeSet<String>>,
+    /// What was told last of what is swept was worked out from this.
+    pub(super) basis: Option<NoteBasis>,
     /// Registries that are attached, or were until a moment ago: what is to be forgotten of those.
     pub(super) seen: BTreeMap<String, Instant>,
     /// Where failed writes are told to the namespaces' users.
@@ -118,14 +125,15 @@ impl Work {
             written: Written::default(),
             queue: VecDeque::new(),
             needed: VecDeque::new(),
-            queued: HashSet::new(),
+            queued: Tracked::default(),
             repairs: Repairs::default(),
-            busy: HashSet::new(),
+            busy: Tracked::default(),
             again: HashSet::new(),
             retries: BTreeMap::new(),
             failures: Failures::new(RETRY_BACKOFF),
             undeleted: HashSet::new(),
-            detached: HashMap::new(),
+            forbidden: Tracked::default(),
+            detached: Tracked::default(),
             namespaces: KnownNamespaces::default(),
             is_detached: false,
             absent: Absent::default(),
@@ -133,8 +141,8 @@ impl Work {
             domains: HashMap::new(),
             sweep: VecDeque::new(),
             sweep_next: VecDeque::new(),
-            to_sweep: HashSet::new(),
-            lost: Lost::default(),
+            to_sweep: Tracked::default(),
+            lost: Tracked::default(),
             known_since: now(),
             since: now(),
             due: None,
@@ -142,7 +150,8 @@ impl Work {
             is_scanned: false,
             settled: HashSet::new(),
             swept,
-            left_out: BTreeSet::new(),
+            left_out: Tracked::default(),
+            basis: None,
             seen: BTreeMap::new(),
             unwritten: None,
         }
@@ -269,8 +278,13 @@ impl Work {
 
     /// Takes out the pairs that lost their right so long ago.
     pub(super) fn take_lost(&mut self, now: Instant, interval: Duration) -> Vec<SharedPair> {
-        self.lost
-            .take_due(|at| now.saturating_duration_since(at) >= interval)
+        let is_due = |at| now.saturating_duration_since(at) >= interval;
+        // Otherwise it is not changed.
+        if self.lost.is_due(is_due) {
+            self.lost.take_due(is_due)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whether a pair is worked on, is about to be, or waits after a failure.
@@ -396,10 +410,56 @@ impl Work {
         now.saturating_duration_since(self.known_since)
     }
 
+    /// Notes that a pair was looked at, and what there is to do about it: where it fails, that is left to do.
+    pub(super) fn note_step(&mut self, pair: &SharedPair, step: Step) {
+        let is_forbidden = step == Step::Delete && self.failures.contains(pair);
+        if is_forbidden && !self.forbidden.contains(pair) {
+            self.forbidden.insert(Arc::clone(pair));
+        } else if !is_forbidden {
+            self.permit(pair);
+        }
+    }
+
+    fn permit(&mut self, pair: &SharedPair) {
+        if self.forbidden.contains(pair) {
+            self.forbidden.remove(pair);
+        }
+    }
+
+    /// Pairs whose pull secret may be left to delete: those that are about to be looked at, and those that must have none after
+    /// a failure.
+    pub(super) fn left(&self) -> impl Iterator<Item = &SharedPair> {
+        self.pending().chain(self.forbidden.iter())
+    }
+
+    #[cfg(test)]
+    pub(super) fn forbidden(&self) -> impl Iterator<Item = &SharedPair> {
+        self.forbidden.iter()
+    }
+
+    /// How many these are; some count twice.
+    pub(super) fn left_len(&self) -> usize {
+        let soon = self.queued.len() + self.busy.len();
+        soon + self.to_sweep.len() + self.lost.len() + self.forbidden.len()
+    }
+
+    /// Another number whenever what is left to delete may be something else.
+    pub(super) fn revision(&self) -> u64 {
+        let sets = [&self.queued, &self.busy, &self.to_sweep, &self.forbidden];
+        let sets = sets.map(Tracked::revision);
+        let others = [
+            self.lost.revision(),
+            self.detached.revision(),
+            self.left_out.revision(),
+        ];
+        // None of them goes back, so that the sum is another one whenever one of them is.
+        sets.into_iter().chain(others).fold(0, u64::wrapping_add)
+    }
+
     /// Pairs that are about to be looked at, now or later, those after a failure aside.
     pub(super) fn pending(&self) -> impl Iterator<Item = &SharedPair> {
-        let soon = self.queued.iter().chain(&self.busy);
-        soon.chain(&self.to_sweep).chain(self.lost.pairs())
+        let soon = self.queued.iter().chain(self.busy.iter());
+        soon.chain(self.to_sweep.iter()).chain(self.lost.pairs())
     }
 
     /// Counts a failure, and tries again after a while that grows.
@@ -439,7 +499,7 @@ impl Work {
             return;
         }
         // What was written before is written again at each look at everything, which can be always.
-        let under_way = self.queued.iter().chain(&self.busy);
+        let under_way = self.queued.iter().chain(self.busy.iter());
         let first_time = under_way.filter(|pair| !self.written.contains(pair));
         let unsettled: HashSet<&str> = first_time.map(|pair| &*pair.1).collect();
         let is_settled = |name: &&str| is_late || self.settled.contains(*name) || !unsettled.contains(name);
@@ -450,12 +510,14 @@ impl Work {
     pub(super) fn forget_failure(&mut self, pair: &SharedPair) {
         self.failures.forget(pair);
         self.undeleted.remove(pair);
+        self.permit(pair);
     }
 
     /// Has the pairs of a registry wait no longer.
     pub(super) fn forget_failures(&mut self, registry: &str) {
         self.failures.retain(|pair| pair.1 != registry);
         self.undeleted.retain(|pair| pair.1 != registry);
+        self.forbidden.retain(|pair| pair.1 != registry);
     }
 
     /// Whether a pair failed and is not to be tried yet.
@@ -488,6 +550,7 @@ impl Work {
         self.written.keep_namespaces(&exists);
         self.failures.retain(|pair| exists(&pair.0));
         self.undeleted.retain(|pair| exists(&pair.0));
+        self.forbidden.retain(|pair| exists(&pair.0));
         self.lost.retain(|pair| exists(&pair.0));
         self.rewrites.retain(|pair| exists(&pair.0));
         self.absent.keep_namespaces(&exists);

@@ -78,14 +78,22 @@ impl SecretsController {
         }
         self.find_namespaces(work);
         Self::go_on_without_secret(work, &registries, &names);
-        work.detached.retain(|name, _| names.contains(name));
+        // Only what changes is changed: a note is worked out from it.
+        if !work.detached.keys().all(|name| names.contains(name)) {
+            work.detached.retain(|name, _| names.contains(name));
+        }
         let now = now();
         let (mut writes, mut sweeps) = (Vec::new(), Vec::new());
         for name in names {
             let Some((stored, seen)) = self.watches.credentials.stored(&name) else {
                 continue;
             };
-            let detached = work.detached.entry(name.clone()).or_default();
+            if !work.detached.contains_key(&name) {
+                work.detached.insert(name.clone(), Detached::default());
+            }
+            let Some(detached) = work.detached.get(&name) else {
+                continue;
+            };
             if detached.is_busy || (detached.is_deleted && matches!(stored, Stored::Emptied(_))) {
                 continue;
             }
@@ -98,7 +106,6 @@ impl SecretsController {
                 DetachStep::Empty | DetachStep::MarkSwept | DetachStep::Delete => {
                     if !detached.waits(step, now) {
                         if writes.len() < most {
-                            detached.is_busy = true;
                             writes.push(CredentialWrite {
                                 registry: name,
                                 stored,
@@ -110,6 +117,11 @@ impl SecretsController {
                         sweeps.push((name, Round::First));
                     }
                 }
+            }
+        }
+        for CredentialWrite { registry, .. } in &writes {
+            if let Some(detached) = work.detached.get_mut(registry) {
+                detached.is_busy = true;
             }
         }
         Self::sweep_all(work, &sweeps);
@@ -137,6 +149,13 @@ impl SecretsController {
         let is_lost = |name: &String, detached: &Detached| {
             !with_secret.contains(name) && !detached.is_deleted && has_no_credential(registries, name)
         };
+        if !work
+            .detached
+            .iter()
+            .any(|(name, detached)| is_lost(name, detached))
+        {
+            return;
+        }
         let lost: Vec<(String, Detached)> = work
             .detached
             .extract_if(|name, detached| is_lost(name, detached))

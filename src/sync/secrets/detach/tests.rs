@@ -745,3 +745,18 @@ async fn a_second_sweep_fills_no_memory() {
     swept.dedup();
     assert_eq!(swept.len(), ALL + 1);
 }
+
+#[tokio::test]
+async fn a_registry_that_is_kept_changes_nothing() {
+    let (controller, mut work) = detached(&Server::default()).await;
+    for _ in 0..2 {
+        detach(&controller, &mut work).await;
+        deleted(&controller, &mut work);
+    }
+    let before = work.revision();
+    for _ in 0..3 {
+        detach(&controller, &mut work).await;
+    }
+    assert!(work.detached.contains_key("mine"));
+    assert_eq!(work.revision(), before);
+}

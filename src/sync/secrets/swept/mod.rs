@@ -5,15 +5,18 @@
 //! second one. It applies only to what has not changed since: another label makes a namespace newer, and another spec
 //! changes the mark. So a note that is old, or lost, only causes more deletions, and a note that was true stays true.
 
+pub(in crate::sync::secrets) mod basis;
 pub(in crate::sync::secrets) mod note;
 
 use std::collections::HashMap;
 
+use self::basis::NoteBasis;
 pub use self::note::SweptNote;
 use self::note::{Left, Swept};
 use super::work::Work;
 use super::{SecretsController, SharedPair, Step, now};
-use crate::sync::versions::Mark;
+use crate::policy::attached::AttachedRegistries;
+use crate::sync::versions::{Mark, Versions};
 
 /// While more pairs than that wait for something, the note is written when everything is looked at, and not each second:
 /// that takes a while, in which the watches wait.
@@ -80,9 +83,26 @@ impl SecretsController {
             // What changed may not have been told one by one, and a replica may write still what it did not know to be forbidden.
             return;
         }
-        let Some(swept) = self.swept_by_now(work, most, has_seen_all) else {
+        // Of a registry that was detached just now, nobody has begun to delete what there is.
+        if work.is_detached || work.left_len() > most {
+            return;
+        }
+        let registries = self.watches.view.registries();
+        // Nothing is told while this is locked.
+        let versions = self.watches.versions();
+        // What is in doubt is swept first.
+        if versions.has_doubts() || !has_seen_all() {
+            return;
+        }
+        let basis = NoteBasis::new(work.revision(), versions.revision(), &registries);
+        if work.basis.as_ref() == Some(&basis) {
+            return;
+        }
+        let Some(swept) = swept_by_now(work, &versions, &registries) else {
             return;
         };
+        drop(versions);
+        work.basis = Some(basis);
         if swept != work.swept {
             if let Some(text) = swept.text(&self.scope) {
                 self.note.set(Some(text));
@@ -90,40 +110,27 @@ impl SecretsController {
             work.swept = swept;
         }
     }
+}
 
-    fn swept_by_now(&self, work: &Work, most: usize, has_seen_all: impl FnOnce() -> bool) -> Option<Swept> {
-        let registries = self.watches.view.registries();
-        let failing = work.failures.pairs().filter(|pair| {
-            let wanted = work.is_wanted(pair);
-            self.step_of(&registries, pair, wanted) == Step::Delete
-        });
-        let pending = work.pending().chain(failing).take(most.saturating_add(1));
-        let pending: Vec<&SharedPair> = pending.collect();
-        if pending.len() > most {
-            return None;
-        }
-        // Nothing is told while this is locked.
-        let versions = self.watches.versions();
-        let newest = versions.newest()?;
-        // What is in doubt is swept first.
-        if versions.has_doubts() || !has_seen_all() {
-            return None;
-        }
-        let mut left: HashMap<&str, (Mark, Left)> = HashMap::new();
-        for registry in registries.all() {
-            let name = registry.name();
-            let is_unknown = work.detached.contains_key(name) || work.left_out.contains(name);
-            let known = if is_unknown { Left::Unknown } else { Left::Nothing };
-            left.extend(versions.mark(name).map(|mark| (name, (mark, known))));
-        }
-        for pair in pending {
-            // With a namespace that is gone its Secrets are, and one of that name is newer.
-            if let (Some((_, left)), Some(version)) = (left.get_mut(&*pair.1), versions.namespace(&pair.0)) {
-                *left = left.and(version);
-            }
-        }
-        Some(work.swept.advance(newest, left.into_values()))
+/// What is swept by now; none while no version of a namespace is known.
+fn swept_by_now(work: &Work, versions: &Versions, registries: &AttachedRegistries) -> Option<Swept> {
+    let newest = versions.newest()?;
+    let mut left: HashMap<&str, (Mark, Left)> = HashMap::new();
+    for registry in registries.all() {
+        let name = registry.name();
+        let is_unknown = work.detached.contains_key(name) || work.left_out.contains(name);
+        let known = if is_unknown { Left::Unknown } else { Left::Nothing };
+        left.extend(versions.mark(name).map(|mark| (name, (mark, known))));
     }
+    for pair in work.left() {
+        #[cfg(test)]
+        tests::LOOKS.set(tests::LOOKS.get() + 1);
+        // With a namespace that is gone its Secrets are, and one of that name is newer.
+        if let (Some((_, left)), Some(version)) = (left.get_mut(&*pair.1), versions.namespace(&pair.0)) {
+            *left = left.and(version);
+        }
+    }
+    Some(work.swept.advance(newest, left.into_values()))
 }
 
 #[cfg(test)]

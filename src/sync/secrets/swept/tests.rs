@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use crate::policy::attached::AttachedRegistry;
 use crate::policy::scope::Mode;
 use crate::policy::scope::Scope;
 use crate::sync::credentials::Version;
+use crate::sync::pods::Sighting;
 use crate::sync::secrets::WriteError;
 use crate::sync::secrets::detach::progress::Detached;
 use crate::sync::secrets::tests::controller;
@@ -17,6 +19,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+thread_local! {
+    /// How many pairs were looked at to work out a note.
+    pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+}
 
 fn version(number: u32) -> Version {
     Version::parse(Some(&number.to_string())).unwrap()
@@ -520,4 +527,199 @@ async fn many_pairs_are_swept_part_by_part() {
     swept.dedup();
     assert_eq!(swept.len(), 60_002);
     assert_eq!(left_to_the_next(&cluster).await, [""; 0]);
+}
+
+fn mine(namespace: &str) -> SharedPair {
+    Arc::new((namespace.to_owned(), "mine".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_costs_what_changed_since_the_last() {
+    let (mut cluster, mut work) = Cluster::settled().await;
+    for number in 0..5_000 {
+        work.lose(mine(&format!("gone-{number}")), now());
+    }
+    let seconds = async |cluster: &Cluster, work: &mut Work| {
+        LOOKS.set(0);
+        for _ in 0..100 {
+            cluster.tick(work);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        LOOKS.get()
+    };
+    assert_eq!(seconds(&cluster, &mut work).await, 5_000, "once");
+    assert_eq!(seconds(&cluster, &mut work).await, 0);
+    cluster.set_namespace("b-1", "b");
+    assert_eq!(seconds(&cluster, &mut work).await, 5_000);
+    // They are due in the first of these seconds, and dealt with in the next ones.
+    tokio::time::advance(EMPTIED_INTERVAL).await;
+    assert_eq!(
+        seconds(&cluster, &mut work).await,
+        0,
+        "they are looked at no more"
+    );
+    for number in 0..=MAX_PENDING {
+        work.lose(mine(&format!("gone-{number}")), now());
+    }
+    assert_eq!(seconds(&cluster, &mut work).await, 0, "there are too many");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_looked_at_for_no_note() {
+    let (mut cluster, mut work) = Cluster::settled().await;
+    let refused = || Err(WriteError::Api("no".to_owned()));
+    let names: Vec<String> = (0..100).map(|number| format!("a-{number}")).collect();
+    for name in &names {
+        let change = cluster.set_namespace(name, "a");
+        if let Some(change) = change {
+            cluster.controller.on_change(&mut work, &change);
+        }
+        cluster
+            .controller
+            .finish(&mut work, mine(name), Step::Write, refused());
+    }
+    LOOKS.set(0);
+    cluster.tick(&mut work);
+    assert_eq!((work.left_len(), LOOKS.get()), (0, 0));
+    // It may have been made all the same, and must not be there now.
+    let change = cluster.set_namespace("a-7", "b").unwrap();
+    cluster.controller.on_change(&mut work, &change);
+    let left = |work: &Work| {
+        work.left()
+            .map(|pair| pair.0.clone())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(left(&work), ["a-7".to_owned()].into());
+    let change = cluster.set_registry("uid", 2, registry("b"));
+    cluster.controller.on_change(&mut work, &change);
+    let mut expected: std::collections::BTreeSet<_> = names.iter().cloned().collect();
+    expected.remove("a-7");
+    let forbidden: std::collections::BTreeSet<_> = work.forbidden().map(|pair| pair.0.clone()).collect();
+    assert_eq!(forbidden, expected);
+    for name in &names {
+        cluster
+            .controller
+            .finish(&mut work, mine(name), Step::Delete, Ok(Timestamp::UNIX_EPOCH));
+    }
+    assert_eq!(work.forbidden().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_noted_of_a_registry_just_detached() {
+    let (mut cluster, mut work) = Cluster::settled().await;
+    let anonymous = json!({"identity": {"anonymous": {}}});
+    let anonymous = crate::sync::secrets::tests::registry(&anonymous);
+    let change = cluster.set_registry("uid", 2, anonymous);
+    cluster.controller.on_change(&mut work, &change);
+    // Its pull secrets are there until the controller goes on with what is detached.
+    let before = work.swept.clone();
+    cluster.controller.note_swept(&mut work, usize::MAX, || true);
+    assert_eq!(work.swept, before);
+}
+
+/// A note as it is worked out from all that is known, after `before`.
+fn noted_from_all(cluster: &Cluster, work: &Work, names: &[&str], before: &Swept) -> Swept {
+    let versions = cluster.controller.watches.versions();
+    let is_left_for_later = !work.is_begun
+        || work.due.is_some()
+        || work.knows_all_for(now()) < EMPTIED_INTERVAL
+        || versions.has_doubts();
+    let (false, Some(newest), Some(mark)) = (is_left_for_later, versions.newest(), versions.mark("mine"))
+    else {
+        return before.clone();
+    };
+    drop(versions);
+    let registries = cluster.controller.watches.view.registries();
+    let is_forbidden =
+        |pair: &SharedPair| cluster.controller.step_of(&registries, pair, false) == Step::Delete;
+    let failing = names.iter().map(|name| mine(name));
+    let failing = failing.filter(|pair| work.failures.contains(pair) && is_forbidden(pair));
+    let versions = cluster.controller.watches.versions();
+    let pending: Vec<SharedPair> = work.pending().cloned().collect();
+    let left = pending
+        .into_iter()
+        .chain(failing.collect::<Vec<_>>())
+        .filter_map(|pair| versions.namespace(&pair.0))
+        .fold(Left::Nothing, Left::and);
+    before.advance(newest, [(mark, left)])
+}
+
+/// Numbers that look random, and are the same each time.
+fn draw(state: &mut u64, below: usize) -> usize {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    usize::try_from(*state >> 33).unwrap() % below
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_note_is_what_a_look_at_everything_would_note() {
+    const NAMES: [&str; 4] = ["a-1", "b-1", "b-2", "c"];
+    let (mut notes, mut forbidden) = (0, 0);
+    for seed in 0..400 {
+        let (mut state, mut generation) = (seed, 1);
+        let (mut cluster, mut work) = Cluster::settled().await;
+        for _ in 0..40 {
+            let name = NAMES[draw(&mut state, NAMES.len())];
+            let team = ["a", "b"][draw(&mut state, 2)];
+            let controller = &cluster.controller;
+            let change = match draw(&mut state, 9) {
+                0 | 1 => cluster.set_namespace(name, team),
+                2 => {
+                    cluster.remove_namespace(name);
+                    Some(Change::NamespaceGone(name.to_owned()))
+                }
+                3 => {
+                    generation += 1;
+                    Some(cluster.set_registry("uid", generation, registry(team)))
+                }
+                4 => {
+                    let pair = (name.to_owned(), "mine".to_owned());
+                    controller.see(&mut work, Sighting::Needed(pair));
+                    None
+                }
+                5 => {
+                    work.look_again();
+                    controller.look_at_everything(&mut work).await;
+                    None
+                }
+                6 => {
+                    let seconds = [1, 20, 400][draw(&mut state, 3)];
+                    tokio::time::advance(Duration::from_secs(seconds)).await;
+                    work.take_up_retries(now());
+                    cluster.tick(&mut work);
+                    None
+                }
+                _ => {
+                    if let Some(pair) = work.next() {
+                        let step = controller.step_of(
+                            &controller.watches.view.registries(),
+                            &pair,
+                            work.is_wanted(&pair),
+                        );
+                        let result = match draw(&mut state, 3) {
+                            0 => Ok(Timestamp::UNIX_EPOCH),
+                            1 => Err(WriteError::Foreign),
+                            _ => Err(WriteError::Timeout),
+                        };
+                        controller.finish(&mut work, pair, step, result);
+                    }
+                    None
+                }
+            };
+            let before = work.swept.clone();
+            if let Some(change) = change {
+                // What is not seen yet is not noted.
+                cluster.controller.note_swept(&mut work, usize::MAX, || false);
+                assert_eq!(work.swept, before);
+                cluster.controller.on_change(&mut work, &change);
+            }
+            let expected = noted_from_all(&cluster, &work, &NAMES, &before);
+            cluster.controller.note_swept(&mut work, usize::MAX, || true);
+            assert_eq!(work.swept, expected, "{seed}");
+            notes += usize::from(work.swept != before);
+            forbidden += work.forbidden().count();
+        }
+    }
+    assert!(notes > 1_000 && forbidden > 1_000, "{notes} {forbidden}");
 }
