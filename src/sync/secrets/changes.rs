@@ -131,7 +131,7 @@ impl SecretsController {
         }
         let was_minted = self.watches.credentials.stored(name).is_some();
         if now.is_some_and(|registry| !registry.is_anonymous()) {
-            work.detached.remove(name);
+            self.end_sweep(work, registries, name);
         } else if was_minted {
             // Both lead to the same: its credential and all its pull secrets go.
             work.forget_lost(name);

@@ -26,6 +26,7 @@ use crate::sync::credentials::{Seen, Version};
 use crate::sync::failures::Retry;
 use crate::sync::secrets::detach::namespaces::{KnownNamespaces, Name};
 use crate::sync::secrets::detach::progress::{DetachStep, Detached, Round, next_step};
+use crate::sync::secrets::step::Step;
 use crate::sync::secrets::work::Work;
 use crate::sync::secrets::{CONCURRENCY, SWEPT_A_SECOND, SecretsController, now};
 use crate::sync::stored::{Emptied, Stored};
@@ -79,8 +80,9 @@ impl SecretsController {
         self.find_namespaces(work);
         Self::go_on_without_secret(work, &registries, &names);
         // Only what changes is changed: a note is worked out from it.
-        if !work.detached.keys().all(|name| names.contains(name)) {
-            work.detached.retain(|name, _| names.contains(name));
+        let others = work.detached.keys().filter(|name| !names.contains(*name));
+        for name in others.cloned().collect::<Vec<_>>() {
+            self.end_sweep(work, &registries, &name);
         }
         let now = now();
         let (mut writes, mut sweeps) = (Vec::new(), Vec::new());
@@ -126,6 +128,30 @@ impl SecretsController {
         }
         Self::sweep_all(work, &sweeps);
         writes
+    }
+
+    /// Forgets that a registry is detached. Where it is attached again, what is left of its sweep is deleted all the same in the
+    /// namespaces that it is not for.
+    pub(in crate::sync::secrets) fn end_sweep(
+        &self,
+        work: &mut Work,
+        registries: &AttachedRegistries,
+        name: &str,
+    ) {
+        if !work.detached.contains_key(name) {
+            return;
+        }
+        let detached = work.detached.remove(name).unwrap_or_default();
+        if has_no_credential(registries, name) {
+            return;
+        }
+        for namespace in detached.left() {
+            let pair = work.pair(namespace.to_string(), name.to_owned());
+            if self.step_of(registries, &pair, work.is_wanted(&pair)) == Step::Delete {
+                self.lose(work, &pair);
+                work.enqueue_deletion(pair);
+            }
+        }
     }
 
     /// Has the detached registries know of the namespaces that came or went since the last look.

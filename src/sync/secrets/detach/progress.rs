@@ -94,6 +94,11 @@ impl Detached {
         self.round == Some(round) && self.left.is_empty()
     }
 
+    /// The namespaces that the sweep under way has not dealt with.
+    pub(super) fn left(&self) -> impl Iterator<Item = &Name> {
+        self.left.iter()
+    }
+
     /// Notes that a namespace has no pull secret.
     pub(in crate::sync::secrets) fn clear(&mut self, namespace: &str) {
         let name = self.left.take(namespace);

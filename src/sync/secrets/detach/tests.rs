@@ -760,3 +760,38 @@ async fn a_registry_that_is_kept_changes_nothing() {
     assert!(work.detached.contains_key("mine"));
     assert_eq!(work.revision(), before);
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_sweep_is_deleted_after_it_too() {
+    const ALL: usize = QUEUED_TOGETHER + 500;
+    for is_told_first in [true, false] {
+        let (controller, mut work) = detached(&Server::default()).await;
+        let none = std::collections::BTreeMap::new();
+        for number in 1..ALL {
+            controller
+                .watches
+                .view
+                .set_namespace(&format!("n{number}"), &none);
+        }
+        controller.watches.view.set_registries(anonymous());
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        detach(&controller, &mut work).await;
+        assert_eq!(work.queued.len(), QUEUED_TOGETHER);
+        delete(&controller, &mut work, 1);
+        // It needs a credential again, and is for other namespaces.
+        let selecting = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
+        controller
+            .watches
+            .view
+            .set_registries(std::iter::once(selecting).collect());
+        if !is_told_first {
+            detach(&controller, &mut work).await;
+        }
+        controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+        assert!(work.detached.is_empty());
+        let mut swept = delete(&controller, &mut work, usize::MAX);
+        swept.sort();
+        swept.dedup();
+        assert_eq!(swept.len(), ALL - 1, "{is_told_first}");
+    }
+}
