@@ -16,5 +16,6 @@ pub mod qualified_name;
 pub mod readiness;
 pub(crate) mod remedy;
 pub mod secret_text;
+pub mod shared_map;
 pub mod time_order;
 pub mod tracked;

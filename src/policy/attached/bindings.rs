@@ -1,5 +1,6 @@
 //! Bindings: registries that are attached in only one namespace, by an AcrPullBinding there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -153,17 +154,18 @@ impl AttachedRegistries {
         };
         let mut bindings = served(bindings);
         bindings.sort_unstable_by_key(|binding| binding.name());
+        let mut by_host: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for binding in bindings {
             if cluster.namesake_of(binding).is_some() {
                 continue;
             }
-            here.by_name.insert(binding.name.clone(), Arc::clone(binding));
-            let host = binding.login_server.as_str();
-            let sharing = here.by_host.entry(host.to_owned()).or_default();
+            here.by_name.insert(&binding.name, Arc::clone(binding));
+            let sharing = by_host.entry(binding.login_server.as_str()).or_default();
             sharing.push(Arc::clone(binding));
         }
-        for (host, sharing) in &mut here.by_host {
+        for (host, mut sharing) in by_host {
             sharing.extend(cluster.having(host).iter().cloned());
+            here.by_host.share(host, sharing);
         }
         here
     }
@@ -258,7 +260,7 @@ mod tests {
         let cluster = Arc::new(cluster.with_unusable(["broken".to_owned()].into()));
         let here = AttachedRegistries::in_namespace(&cluster, &[binding("z", SHARED)]);
         assert_eq!(
-            (here.by_name.len(), here.by_host.len()),
+            (here.by_name.names().count(), here.by_host.len()),
             (1, 1),
             "what is its own"
         );
@@ -301,7 +303,8 @@ mod tests {
         expected.insert(0, "shop/a00000".to_owned());
         expected.push("a".to_owned());
         assert_eq!(granted(&here), expected);
-        assert_eq!((here.by_name.len(), here.by_host.len()), (MAX_SERVED, 1));
+        let kept = (here.by_name.names().count(), here.by_host.len());
+        assert_eq!(kept, (MAX_SERVED, 1));
     }
 
     #[test]

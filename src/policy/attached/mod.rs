@@ -1,17 +1,20 @@
 //! Attached registries: what a valid AcrRegistry means, and which of them an image and a namespace lead to.
 
 pub mod bindings;
+mod hosts;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 pub use self::bindings::BindingOwner;
+use self::hosts::Hosts;
 use crate::api::acr_registry::{AcrRegistry, AcrRegistrySpec, AcrRegistryStatus, CredentialKind, Provision};
 use crate::api::condition::READY;
 use crate::api::names::pull_secret;
+use crate::base::shared_map::SharedMap;
 use crate::policy::fingerprint;
 use crate::policy::identity::AttachedIdentity;
 use crate::policy::invalid_spec::InvalidSpec;
@@ -244,21 +247,54 @@ pub struct TakenDomain<'a> {
 /// login server: that of the first AcrRegistry by name that names it. Other AcrRegistries for the same login server
 /// share it; one for another login server does not get it, so that no credential is sent to a registry for which it is
 /// not meant.
+///
+/// A clone costs some pointers, and shares with this whatever is not changed later.
 #[derive(Debug, Clone, Default)]
 pub struct AttachedRegistries {
     /// What is attached in every namespace, where this is about one with bindings: thousands of these share it.
     cluster: Option<Arc<AttachedRegistries>>,
-    by_name: BTreeMap<String, Arc<AttachedRegistry>>,
-    /// By login server and custom domain; each list is ordered by name, bindings first. That of a binding's host has all of it.
-    by_host: HashMap<String, Vec<Arc<AttachedRegistry>>>,
-    unusable: BTreeSet<String>,
+    by_name: SharedMap<Arc<AttachedRegistry>>,
+    /// That of a binding's host has all of it.
+    by_host: Hosts,
+    unusable: SharedMap<()>,
 }
 
 impl AttachedRegistries {
     /// The same, and `AcrRegistries` of these names are there that can't be acted on.
     #[must_use]
     pub fn with_unusable(self, unusable: BTreeSet<String>) -> Self {
-        Self { unusable, ..self }
+        let mut all = Self {
+            unusable: SharedMap::default(),
+            ..self
+        };
+        for name in unusable {
+            all.set_unusable(&name);
+        }
+        all
+    }
+
+    /// Takes a registry that is new, or that replaces the one of its name. Returns the names of the others that have got or lost
+    /// a custom domain by that. It costs what its hosts have, however many registries there are.
+    pub fn set(&mut self, registry: &Arc<AttachedRegistry>) -> BTreeSet<String> {
+        let before = self.by_name.insert(&registry.name, Arc::clone(registry));
+        self.by_host.replace(before.as_deref(), Some(registry))
+    }
+
+    /// Takes that there is no registry of this name. Returns the names of the others that have got a custom domain by that; none
+    /// if there was no such registry.
+    pub fn remove(&mut self, name: &str) -> Option<BTreeSet<String>> {
+        let before = self.by_name.remove(name)?;
+        Some(self.by_host.replace(Some(&before), None))
+    }
+
+    /// Takes that an `AcrRegistry` of this name is there that can't be acted on; says whether that is new.
+    pub fn set_unusable(&mut self, name: &str) -> bool {
+        self.unusable.insert(name, ()).is_none()
+    }
+
+    /// Takes that there is none of this name that can't be acted on; says whether there was one.
+    pub fn unset_unusable(&mut self, name: &str) -> bool {
+        self.unusable.remove(name).is_some()
     }
 
     /// This, and what is attached in every namespace.
@@ -266,12 +302,10 @@ impl AttachedRegistries {
         std::iter::once(self).chain(self.cluster.as_deref())
     }
 
-    /// The names of all `AcrRegistries` that there are.
+    /// The names of all `AcrRegistries` that there are, in any order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.layers().flat_map(|layer| {
-            let usable = layer.by_name.keys().map(String::as_str);
-            usable.chain(layer.unusable.iter().map(String::as_str))
-        })
+        self.layers()
+            .flat_map(|layer| layer.by_name.names().chain(layer.unusable.names()))
     }
 
     /// Whether there is an `AcrRegistry` of that name, be it one that can't be acted on.
@@ -288,14 +322,19 @@ impl AttachedRegistries {
     }
 
     fn having(&self, host: &str) -> &[Arc<AttachedRegistry>] {
-        let sharing = self.layers().find_map(|layer| layer.by_host.get(host));
-        sharing.map_or(&[], Vec::as_slice)
+        let sharing = self.layers().find_map(|layer| layer.by_host.sharing(host));
+        sharing.unwrap_or_default()
+    }
+
+    /// Every registry, in any order.
+    pub fn each(&self) -> impl Iterator<Item = &AttachedRegistry> {
+        let each = self.layers().flat_map(|layer| layer.by_name.values());
+        each.map(Arc::as_ref)
     }
 
     /// Every registry, ordered by name.
     pub fn all(&self) -> Vec<&AttachedRegistry> {
-        let all = self.layers().flat_map(|layer| layer.by_name.values());
-        let mut all: Vec<_> = all.map(Arc::as_ref).collect();
+        let mut all: Vec<_> = self.each().collect();
         if self.cluster.is_some() {
             all.sort_unstable_by_key(|registry| registry.name());
         }
@@ -304,8 +343,12 @@ impl AttachedRegistries {
 
     /// The registry of that name.
     pub fn by_name(&self, name: &str) -> Option<&AttachedRegistry> {
-        let found = self.layers().find_map(|layer| layer.by_name.get(name));
-        found.map(Arc::as_ref)
+        self.shared(name).map(Arc::as_ref)
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self, name: &str) -> Option<&Arc<AttachedRegistry>> {
+        self.layers().find_map(|layer| layer.by_name.get(name))
     }
 
     /// The custom domains that a registry has, in order.
@@ -332,37 +375,13 @@ impl AttachedRegistries {
     }
 }
 
-/// A registry that is shared already is not copied: an edit of one of many costs the others a pointer each.
 impl<R: Into<Arc<AttachedRegistry>>> FromIterator<R> for AttachedRegistries {
     fn from_iter<T: IntoIterator<Item = R>>(registries: T) -> Self {
-        let by_name: BTreeMap<_, _> = registries
-            .into_iter()
-            .map(Into::into)
-            .map(|registry: Arc<AttachedRegistry>| (registry.name.clone(), registry))
-            .collect();
-        let mut by_host: HashMap<String, Vec<Arc<AttachedRegistry>>> = HashMap::new();
-        for registry in by_name.values() {
-            let own = registry.login_server.as_str();
-            by_host
-                .entry(own.to_owned())
-                .or_default()
-                .push(Arc::clone(registry));
+        let mut all = Self::default();
+        for registry in registries {
+            all.set(&registry.into());
         }
-        for registry in by_name.values() {
-            for domain in &registry.custom_domains {
-                let sharing = by_host.entry(domain.as_str().to_owned()).or_default();
-                let first = sharing.first();
-                if first.is_none_or(|first| first.login_server == registry.login_server) {
-                    sharing.push(Arc::clone(registry));
-                }
-            }
-        }
-        Self {
-            cluster: None,
-            by_name,
-            by_host,
-            unusable: BTreeSet::new(),
-        }
+        all
     }
 }
 

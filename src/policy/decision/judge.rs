@@ -123,7 +123,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         if self.treatment != (Treatment::Injected { always: true }) || self.is_live {
             return Needed::new();
         }
-        let all = self.registries.all().into_iter();
+        let all = self.registries.each();
         all.filter(|registry| registry.gives_secret_to(self.labels))
             .filter(|registry| self.may_have(registry))
             .filter(|registry| !registry.is_unminted())
@@ -169,8 +169,7 @@ impl<'a, 'l> Judge<'a, 'l> {
     /// Whether labels that are not known could give a new Pod more pull secrets than those of its images, or fewer than
     /// those of every registry.
     fn depends_on_always_inject(&self, needed: &Needed<'_>) -> bool {
-        let all = self.registries.all().into_iter();
-        let mut all = all.filter(|registry| !registry.is_anonymous());
+        let mut all = self.registries.each().filter(|registry| !registry.is_anonymous());
         match self.treatment {
             Treatment::Injected { always: true } => all.any(|registry| !registry.is_for_every_namespace()),
             Treatment::Injected { always: false } => {

@@ -203,7 +203,7 @@ impl SecretsController {
         change: &NamespaceChange,
     ) {
         let labels = self.watches.view.labels(&change.name);
-        for registry in registries.all() {
+        for registry in registries.each() {
             let pair = work.pair(change.name.clone(), registry.name().to_owned());
             let step = self
                 .decide(registries, &pair, labels.as_ref(), work.is_wanted(&pair))

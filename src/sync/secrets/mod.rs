@@ -181,7 +181,7 @@ impl SecretsController {
         work.left_out.retain(|name| !registries.is_attached(name));
         let is_repairing = !work.repairs.is_empty();
         let mut repairs = Vec::new();
-        let all = registries.all();
+        let all: Vec<_> = registries.each().collect();
         let mut looked = 0_usize;
         for namespace in view.namespaces() {
             let labels = view.labels(&namespace);

@@ -90,7 +90,7 @@ impl SecretsController {
                 }
             }
         }
-        for registry in registries.all() {
+        for registry in registries.each() {
             let tally = self.tally(work, registry.name());
             // Until then there is nothing, or what this process counted when it led before.
             if tally.is_settled {

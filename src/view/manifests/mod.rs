@@ -240,7 +240,7 @@ pub async fn follow(directory: &Path, view: &View, interval: Duration) {
         match Manifests::read(directory, view.other_cloud()) {
             Ok(manifests) => {
                 tracing::info!(
-                    registries = manifests.registries.all().len(),
+                    registries = manifests.registries.each().count(),
                     "reloaded the manifests"
                 );
                 manifests.publish(view);

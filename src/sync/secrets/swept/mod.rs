@@ -61,7 +61,7 @@ impl SecretsController {
         for namespace in self.watches.view.namespaces() {
             let labels = self.watches.view.labels(&namespace);
             let is_in_doubt = doubts.namespaces.contains(&namespace);
-            for registry in registries.all() {
+            for registry in registries.each() {
                 if !is_in_doubt && !doubts.registries.contains(registry.name()) {
                     continue;
                 }
@@ -116,7 +116,7 @@ impl SecretsController {
 fn swept_by_now(work: &Work, versions: &Versions, registries: &AttachedRegistries) -> Option<Swept> {
     let newest = versions.newest()?;
     let mut left: HashMap<&str, (Mark, Left)> = HashMap::new();
-    for registry in registries.all() {
+    for registry in registries.each() {
         let name = registry.name();
         let is_unknown = work.detached.contains_key(name) || work.left_out.contains(name);
         let known = if is_unknown { Left::Unknown } else { Left::Nothing };
