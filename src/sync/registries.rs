@@ -32,9 +32,17 @@ pub(super) struct KnownRegistries {
 #[derive(Debug, Default)]
 struct Known {
     /// Shared with what was told: one that stays the same is the same piece of memory.
-    usable: HashMap<String, Arc<AttachedRegistry>>,
-    unusable: BTreeSet<String>,
+    registries: AttachedRegistries,
     versions: HashMap<String, RegistryVersion>,
+}
+
+/// Which registries may have changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Any of them: a list was read.
+    Any,
+    /// The one that an event is about, and those that got or lost a custom domain by that.
+    These(BTreeSet<String>),
 }
 
 impl KnownRegistries {
@@ -46,30 +54,33 @@ impl KnownRegistries {
         }
     }
 
-    /// Takes an event; says whether all of them are known, and something is new.
-    pub(super) fn take(&mut self, event: Event<UnreadRegistry>) -> bool {
+    /// Takes an event; tells which may have changed by it, as soon as all of them are known.
+    pub(super) fn take(&mut self, event: Event<UnreadRegistry>) -> Option<Changed> {
         match event {
             Event::Init => {
                 self.listed = Known::default();
-                false
+                None
             }
             Event::InitApply(object) => {
-                let before = self.current.usable.get(&object.name_any()).cloned();
+                let before = self.current.registries.shared(&object.name_any()).cloned();
                 self.listed.insert(object, before, &self.other_cloud);
-                false
+                None
             }
             Event::InitDone => {
                 self.current = std::mem::take(&mut self.listed);
-                true
+                Some(Changed::Any)
             }
-            Event::Apply(object) => self.current.insert(object, None, &self.other_cloud),
-            Event::Delete(object) => self.current.remove(&object.name_any()),
+            Event::Apply(object) => {
+                let changed = self.current.insert(object, None, &self.other_cloud);
+                changed.map(Changed::These)
+            }
+            Event::Delete(object) => self.current.remove(&object.name_any()).map(Changed::These),
         }
     }
 
-    /// All of them. That builds the maps of all, so it is done once for several events.
-    pub(super) fn registries(&self) -> AttachedRegistries {
-        self.current.registries()
+    /// All of them.
+    pub(super) fn registries(&self) -> &AttachedRegistries {
+        &self.current.registries
     }
 
     /// The versions of all of them.
@@ -79,46 +90,50 @@ impl KnownRegistries {
 }
 
 impl Known {
-    /// Takes an object; `before` is what it meant where it was known before.
+    /// Takes an object; `before` is what it meant where it was known before. Returns the names of those that changed, if any did.
     fn insert(
         &mut self,
         object: UnreadRegistry,
         before: Option<Arc<AttachedRegistry>>,
         other_cloud: &OtherCloud,
-    ) -> bool {
+    ) -> Option<BTreeSet<String>> {
         let name = object.name_any();
         let metadata = object.meta().clone();
         let parsed = listed::read(object, other_cloud);
         let version = RegistryVersion::of(&metadata, parsed.as_ref().ok());
         self.versions.insert(name.clone(), version);
-        match parsed {
+        let known = self.registries.shared(&name).cloned();
+        let (registry, is_new) = match parsed {
             Ok(registry) => {
-                let was_unusable = self.unusable.remove(&name);
-                let known = self.usable.get(&name).or(before.as_ref());
-                let same = known.filter(|known| ***known == registry).cloned();
-                let registry = same.unwrap_or_else(|| Arc::new(registry));
-                let known = self.usable.insert(name, Arc::clone(&registry));
-                was_unusable || known.is_none_or(|known| !Arc::ptr_eq(&known, &registry))
+                let same = known.clone().or(before).filter(|known| **known == registry);
+                let was_unusable = self.registries.unset_unusable(&name);
+                (Some(same.unwrap_or_else(|| Arc::new(registry))), was_unusable)
             }
             Err(error) => {
                 tracing::warn!(registry = name, %error, "an AcrRegistry can't be acted on");
-                if let Some(before) = before {
-                    self.usable.insert(name.clone(), before);
-                }
-                self.unusable.insert(name)
+                (before, self.registries.set_unusable(&name))
             }
+        };
+        // Another piece of memory is another registry, or one that a list has brought back.
+        let is_known = |registry: &Arc<_>| known.is_some_and(|known| Arc::ptr_eq(&known, registry));
+        let registry = registry.filter(|registry| !is_known(registry));
+        if registry.is_none() && !is_new {
+            return None;
         }
+        let mut changed = registry.map_or_else(BTreeSet::new, |registry| self.registries.set(&registry));
+        changed.insert(name);
+        Some(changed)
     }
 
-    fn remove(&mut self, name: &str) -> bool {
+    fn remove(&mut self, name: &str) -> Option<BTreeSet<String>> {
         self.versions.remove(name);
-        let was_unusable = self.unusable.remove(name);
-        self.usable.remove(name).is_some() || was_unusable
-    }
-
-    fn registries(&self) -> AttachedRegistries {
-        let usable: AttachedRegistries = self.usable.values().cloned().collect();
-        usable.with_unusable(self.unusable.clone())
+        let was_unusable = self.registries.unset_unusable(name);
+        let affected = self.registries.remove(name);
+        let affected = affected.or_else(|| was_unusable.then(BTreeSet::new));
+        affected.map(|mut changed| {
+            changed.insert(name.to_owned());
+            changed
+        })
     }
 }
 
@@ -198,7 +213,7 @@ mod tests {
     }
 
     fn take(attached: &mut KnownRegistries, event: Event<UnreadRegistry>) -> Option<AttachedRegistries> {
-        attached.take(event).then(|| attached.registries())
+        attached.take(event).map(|_| attached.registries().clone())
     }
 
     fn listed(

@@ -28,7 +28,7 @@ use crate::sync::credentials::{Credentials, News, Seen, Version};
 use crate::sync::held_credential::HeldCredential;
 use crate::sync::pair::Pair;
 use crate::sync::recent_writes::RecentWrites;
-use crate::sync::registries::{KnownRegistries, UnreadRegistry};
+use crate::sync::registries::{Changed, KnownRegistries, UnreadRegistry};
 use crate::sync::repositories::Repositories;
 use crate::sync::service_accounts;
 use crate::sync::spellings::Spellings;
@@ -186,34 +186,34 @@ impl Watches {
         filled: &AtomicBool,
     ) {
         let mut attached = KnownRegistries::new(self.view.other_cloud().clone());
-        // Events that have come together lead to one view: it has the maps of all registries.
+        // Events that have come together lead to one view: what several of them change is copied once.
         let mut events = std::pin::pin!(events.ready_chunks(MANY));
         while let Some(events) = events.next().await {
             let mut versions = self.versions();
-            let (mut is_new, mut names) = (false, BTreeSet::new());
+            let (mut is_listed, mut names) = (false, BTreeSet::new());
             for event in events {
                 let one = match &event {
                     Event::Apply(object) | Event::Delete(object) => Some(object.name_any()),
                     Event::Init | Event::InitApply(_) | Event::InitDone => None,
                 };
-                let ends_list = matches!(event, Event::InitDone);
-                let changes = attached.take(event);
-                is_new |= changes;
-                match one {
-                    Some(name) => {
-                        versions.set_registry(&name, attached.versions().get(&name));
-                        // It may be the same again in the end, and was another one in between.
-                        names.extend(changes.then_some(name));
+                match attached.take(event) {
+                    // It may be the same again in the end, and was another one in between.
+                    Some(Changed::These(changed)) => names.extend(changed),
+                    Some(Changed::Any) => {
+                        is_listed = true;
+                        versions.set_registries(attached.versions());
                     }
-                    None if ends_list => versions.set_registries(attached.versions()),
                     None => {}
                 }
+                if let Some(name) = one {
+                    versions.set_registry(&name, attached.versions().get(&name));
+                }
             }
-            if is_new {
-                let registries = attached.registries();
-                let before = self.view.registries();
-                names.extend(changed(&before, &registries));
-                self.view.set_registries(registries);
+            if is_listed {
+                names.extend(changed(&self.view.registries(), attached.registries()));
+            }
+            if is_listed || !names.is_empty() {
+                self.view.set_registries(attached.registries().clone());
                 self.tell_all(names.into_iter().map(Change::Registry).collect(), filled);
             }
         }
@@ -438,6 +438,8 @@ fn namespaces_of(keys: &[String]) -> BTreeSet<&str> {
 fn changed(before: &AttachedRegistries, after: &AttachedRegistries) -> impl Iterator<Item = String> {
     let names: BTreeSet<_> = before.names().chain(after.names()).collect();
     let differs = |name: &&str| {
+        #[cfg(test)]
+        tests::LOOKS.set(tests::LOOKS.get() + 1);
         let (now, then) = (after.by_name(name), before.by_name(name));
         // Most are the same piece of memory, and need not be compared.
         let is_same = match (then, now) {
@@ -458,8 +460,15 @@ fn changed(before: &AttachedRegistries, after: &AttachedRegistries) -> impl Iter
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
     use serde_json::{Value, json};
+
+    thread_local! {
+        /// How many registries were compared.
+        pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn list(items: &[&str]) -> Vec<Event<PartialObjectMeta<Namespace>>> {
         let namespace = |name: &&str| {
@@ -582,6 +591,65 @@ mod tests {
         }
         let doubts = watches.versions().take_doubts();
         assert_eq!(doubts.registries.into_iter().collect::<Vec<_>>(), ["r0"]);
+    }
+
+    #[tokio::test]
+    async fn an_edit_tells_the_registries_that_it_changes() {
+        let registry = |name: &str, host: &str, domains: &[&str]| {
+            let object = json!({
+                "apiVersion": "pullpass.dev/v1alpha1", "kind": "AcrRegistry", "metadata": {"name": name},
+                "spec": {
+                    "loginServer": format!("{host}.azurecr.io"), "customDomains": domains,
+                    "identity": {"managedIdentity": {}},
+                },
+            });
+            serde_json::from_value::<UnreadRegistry>(object).unwrap()
+        };
+        let others = (0..1_000).map(|number| registry(&format!("r{number}"), "shared1", &[]));
+        let domain = "registry.contoso.com";
+        let listed = others.chain([
+            registry("b", "registryb", &[domain]),
+            registry("c", "registryc", &[domain]),
+        ]);
+        let list = [Event::Init]
+            .into_iter()
+            .chain(listed.map(Event::InitApply))
+            .chain([Event::InitDone]);
+        let taking = || registry("a", "registrya", &[domain]);
+        let edits = [
+            (Event::Apply(registry("r7", "shared2", &[])), vec!["r7"]),
+            (Event::Apply(registry("r7", "shared2", &[])), vec![]),
+            (Event::Apply(registry("c", "registryc", &[])), vec!["c"]),
+            (Event::Apply(taking()), vec!["a", "b"]),
+            (Event::Apply(registry("a", "registrya", &["broken"])), vec!["a"]),
+            (Event::Apply(taking()), vec!["a"]),
+            (Event::Delete(taking()), vec!["a", "b"]),
+            (Event::Delete(taking()), vec![]),
+        ];
+        let (watches, filled) = (Watches::new(Arc::default()), AtomicBool::new(true));
+        let (edits, expected): (Vec<_>, Vec<_>) = edits.into_iter().unzip();
+        let noted = RefCell::new((watches.changes(), Vec::new()));
+        let note = || {
+            let (changes, noted) = &mut *noted.borrow_mut();
+            let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+            noted.push((told, LOOKS.replace(0)));
+        };
+        // One after the other, as a watch brings them.
+        let events = futures::stream::iter(list.chain(edits)).then(|event| async {
+            tokio::task::yield_now().await;
+            note();
+            event
+        });
+        watches.follow_registries(events, &filled).await;
+        note();
+        let expected = expected.into_iter().map(|names| {
+            let told = names.into_iter().map(|name| Change::Registry(name.to_owned()));
+            (told.collect::<Vec<_>>(), 0)
+        });
+        // A list compares all, and an edit none.
+        let listed = (vec![Change::Everything], 1_002);
+        let expected: Vec<_> = [listed].into_iter().chain(expected).collect();
+        assert!(noted.borrow().1.ends_with(&expected));
     }
 
     /// Another list says how each `ServiceAccount` is, and not how it was.
