@@ -4,8 +4,9 @@ mod accounts;
 mod known_accounts;
 pub mod manifests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
@@ -23,6 +24,8 @@ use crate::registry::other_cloud::OtherCloud;
 pub struct View {
     registries: ArcSwap<AttachedRegistries>,
     bindings: RwLock<HashMap<String, Arc<Bound>>>,
+    /// The namespaces with bindings that have a layer. It is locked after the bindings, and has none that they don't have.
+    layered: Mutex<HashSet<String>>,
     other_cloud: OtherCloud,
     /// Shared with what was frozen, and copied by the first change after that.
     namespaces: RwLock<Arc<Namespaces>>,
@@ -60,14 +63,9 @@ impl Bound {
         }
     }
 
-    fn registries(&self, cluster: &Arc<AttachedRegistries>) -> Arc<AttachedRegistries> {
-        let layer = self.layer.load_full().filter(|layer| layer.is_above(cluster));
-        layer.unwrap_or_else(|| {
-            let layer = AttachedRegistries::in_namespace(cluster, self.bindings.values());
-            let layer = Arc::new(layer);
-            self.layer.store(Some(Arc::clone(&layer)));
-            layer
-        })
+    /// What is attached there beside these, where that is known.
+    fn layer_above(&self, cluster: &Arc<AttachedRegistries>) -> Option<Arc<AttachedRegistries>> {
+        self.layer.load_full().filter(|layer| layer.is_above(cluster))
     }
 }
 
@@ -190,9 +188,12 @@ impl View {
         let bindings = self.read_bindings();
         let bindings = bindings.iter();
         let bindings = bindings.map(|(namespace, bound)| (namespace.clone(), Arc::new(bound.frozen())));
+        let bindings: HashMap<_, _> = bindings.collect();
+        let layered = bindings.iter().filter(|(_, bound)| bound.layer.load().is_some());
         Self {
             registries: ArcSwap::new(self.registries()),
-            bindings: RwLock::new(bindings.collect()),
+            layered: Mutex::new(layered.map(|(namespace, _)| namespace.clone()).collect()),
+            bindings: RwLock::new(bindings),
             other_cloud: self.other_cloud.clone(),
             namespaces: RwLock::new(Arc::clone(&self.read())),
             accounts: RwLock::new(self.read_accounts().clone()),
@@ -227,7 +228,10 @@ impl View {
         let (is_known, registries) = (registries.is_none(), registries.map_or_else(known, Arc::clone));
         match (bindings, self.bound(namespace)) {
             (Some(bindings), _) => Arc::new(AttachedRegistries::in_namespace(&registries, bindings)),
-            (None, Some(bound)) if is_known => bound.registries(&registries),
+            (None, Some(bound)) if is_known => {
+                let layer = bound.layer_above(&registries);
+                layer.unwrap_or_else(|| self.build_layer(namespace, &bound, &registries))
+            }
             // Kept for this one review, it would push out what is kept for all.
             (None, Some(bound)) => Arc::new(AttachedRegistries::in_namespace(
                 &registries,
@@ -235,6 +239,25 @@ impl View {
             )),
             (None, None) => registries,
         }
+    }
+
+    /// Builds what is attached in a namespace beside these, and keeps it for the next review.
+    fn build_layer(
+        &self,
+        namespace: &str,
+        bound: &Arc<Bound>,
+        cluster: &Arc<AttachedRegistries>,
+    ) -> Arc<AttachedRegistries> {
+        let layer = AttachedRegistries::in_namespace(cluster, bound.bindings.values());
+        let layer = Arc::new(layer);
+        if bound.layer.swap(Some(Arc::clone(&layer))).is_none() {
+            let bindings = self.read_bindings();
+            // Others may have replaced these bindings, and nobody asks for them again.
+            if bindings.get(namespace).is_some_and(|now| Arc::ptr_eq(now, bound)) {
+                self.lock_layered().insert(namespace.to_owned());
+            }
+        }
+        layer
     }
 
     /// The registries among which the one is that is known by a key: those of the namespace of a binding, or those of all.
@@ -298,12 +321,16 @@ impl View {
         (revision != Some(known.revision)).then(|| (known.revision, names()))
     }
 
-    /// Takes a new set of registries.
+    /// Takes a new set of registries. It costs the layers that were built since the last one, however many namespaces have bindings.
     pub fn set_registries(&self, registries: AttachedRegistries) {
         self.registries.store(Arc::new(registries));
         // A namespace that nobody asks about again would keep the former ones in memory.
-        for bound in self.read_bindings().values() {
-            bound.layer.store(None);
+        let bindings = self.read_bindings();
+        let layered = mem::take(&mut *self.lock_layered());
+        for namespace in &layered {
+            if let Some(bound) = bindings.get(namespace) {
+                bound.layer.store(None);
+            }
         }
     }
 
@@ -311,13 +338,16 @@ impl View {
     pub fn set_bindings(&self, bindings: Bindings) {
         let bindings = bindings.into_iter();
         let bindings = bindings.map(|(namespace, here)| (namespace, Arc::new(Bound::new(here))));
-        *self.write_bindings() = bindings.collect();
+        let mut all = self.write_bindings();
+        *all = bindings.collect();
+        self.lock_layered().clear();
     }
 
     /// Takes the bindings of a namespace, or that it has none. It costs what this namespace has, whatever others have.
     pub fn set_bindings_of(&self, namespace: &str, bindings: Option<&BindingsHere>) {
         let bindings = bindings.map(|here| Arc::new(Bound::new(here.clone())));
         let mut all = self.write_bindings();
+        self.lock_layered().remove(namespace);
         match bindings {
             Some(here) => all.insert(namespace.to_owned(), here),
             None => all.remove(namespace),
@@ -404,6 +434,10 @@ impl View {
 
     fn write_bindings(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Bound>>> {
         self.bindings.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_layered(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.layered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Arc<Namespaces>> {

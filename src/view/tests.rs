@@ -121,6 +121,55 @@ fn an_edit_of_a_binding_costs_its_namespace() {
 }
 
 #[test]
+fn an_edit_of_a_registry_costs_the_layers_built_since() {
+    let view = View::default();
+    let name = |number: usize| format!("n{number}");
+    view.set_bindings(
+        (0..100)
+            .map(|number| (name(number), BindingsHere::default()))
+            .collect(),
+    );
+    let ask = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            view.registries_in(&name(number));
+            view.registries_in(&name(number));
+        }
+    };
+    // What the next edit goes through, and which namespaces have a layer.
+    let layered = |view: &View| {
+        let has_layer = |bound: &Arc<Bound>| bound.layer.load().is_some();
+        let built = view
+            .read_bindings()
+            .values()
+            .filter(|bound| has_layer(bound))
+            .count();
+        (view.lock_layered().len(), built)
+    };
+    ask(0..10);
+    assert_eq!(layered(&view), (10, 10));
+    assert_eq!(layered(&view.frozen()), (10, 10));
+    view.set_registries(AttachedRegistries::default());
+    assert_eq!(layered(&view), (0, 0));
+    ask(5..8);
+    view.set_bindings_of("n5", Some(&BindingsHere::default()));
+    view.set_bindings_of("n6", None);
+    assert_eq!(
+        layered(&view),
+        (1, 1),
+        "nothing is left of those that are replaced or gone"
+    );
+    ask(5..8);
+    assert_eq!(layered(&view), (2, 2));
+    // A review that began before the bindings were replaced.
+    let (bound, cluster) = (view.bound("n9").unwrap(), view.registries());
+    view.set_bindings_of("n9", None);
+    view.build_layer("n9", &bound, &cluster);
+    assert_eq!(layered(&view), (2, 2));
+    view.set_bindings(Bindings::new());
+    assert_eq!(layered(&view), (0, 0));
+}
+
+#[test]
 fn labels_come_out_as_they_went_in() {
     let view = View::default();
     for labels in [
