@@ -314,30 +314,33 @@ fn look_at(registry_count: usize, images: Vec<String>, pull_secrets: Vec<String>
 }
 
 fn edit_of_a_registry(count: usize) -> Result<Step> {
-    let all = registries(count)?;
-    edit_in(view(all.clone(), 1), all)
+    edit_in(view(registries(count)?, 1))
 }
 
 fn edit_on_a_shared_host(count: usize) -> Result<Step> {
     let all: Result<Vec<_>> = (0..count)
         .map(|number| registry(&format!("registry-{number}"), &host(0)))
         .collect();
-    let all = all?;
-    edit_in(view(all.clone(), 1), all)
+    edit_in(view(all?, 1))
 }
 
 fn edit_beside_bindings(count: usize) -> Result<Step> {
-    edit_in(view_with_bindings(count)?, registries(10)?)
+    edit_in(view_with_bindings(count)?)
 }
 
-/// Changes the first of these in a view that has them.
-fn edit_in(view: Arc<View>, mut all: Vec<Arc<AttachedRegistry>>) -> Result<Step> {
-    let edit = registry("registry-0", "other1.azurecr.io")?;
+/// Changes the login server of one of a view's registries and changes it back, each time as the watch does for an event.
+fn edit_in(view: Arc<View>) -> Result<Step> {
+    let mut all = AttachedRegistries::clone(&view.registries());
+    let edits = [
+        registry("registry-0", "other1.azurecr.io")?,
+        registry("registry-0", &host(0))?,
+    ];
+    let mut edits = edits.into_iter().cycle();
     Ok(Box::new(move || {
-        if let Some(one) = all.first_mut() {
-            *one = Arc::clone(&edit);
+        if let Some(edit) = edits.next() {
+            black_box(all.set(&edit));
         }
-        view.set_registries(all.iter().cloned().collect());
+        view.set_registries(all.clone());
         Ok(())
     }))
 }
