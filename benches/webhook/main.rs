@@ -2,6 +2,7 @@
 //! and answers a constant. Both run at the same time and take turns, since a machine is never quiet.
 
 mod load;
+mod pair;
 mod reading;
 mod report;
 mod review;
@@ -13,26 +14,17 @@ mod support;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, ValueEnum};
-use pullpass_test_support::Scratch;
-use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use load::{Load, Width};
+use pair::{Contender, Pair};
 use report::{Report, Row};
-use review::{PULL_SECRET, Size, review};
+use review::Size;
 use rounds::Rounds;
-use servers::{Process, audit_dropped, prepare, serve_floor, start_floor, start_pullpass};
+use servers::{audit_dropped, serve_floor};
 use support::{Output, Result};
-
-/// How long a server is left alone before its memory counts as idle.
-const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Measures what an admission review costs, beside a floor that answers a constant
 #[derive(Debug, Parser)]
@@ -111,67 +103,23 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 /// Measures one size on fresh servers, so that its peak of memory is its own. Also gives the idle memory.
 fn measure(runtime: &Runtime, size: Size, rounds: u16, duration: Duration) -> Result<(Row, f64)> {
-    let scratch = Scratch::new()?;
-    let certificate = prepare(scratch.path())?;
-    let body = Bytes::from(review(size));
+    let pair = Pair::start(runtime, size)?;
     let name = size.name();
-
-    let (pullpass, metrics) = start_pullpass(scratch.path())?;
-    thread::sleep(SETTLE_INTERVAL);
-    let idle = pullpass.memory("VmRSS")?;
-    let load = runtime.block_on(Load::connect(
-        pullpass.address,
-        &certificate,
-        body.clone(),
-        Width::MANY,
-    ))?;
-    let answer = runtime.block_on(load.answer())?;
-    check(&answer)?;
-
-    let floor = start_floor(scratch.path(), &answer)?;
-    let floor_load = runtime.block_on(Load::connect(
-        floor.address,
-        &certificate,
-        body.clone(),
-        Width::MANY,
-    ))?;
-
-    let mut contenders = [
-        (floor, floor_load, Rounds::default()),
-        (pullpass, load, Rounds::default()),
-    ];
+    let (mut floor, mut pullpass) = (Rounds::default(), Rounds::default());
     for number in 0..=rounds {
-        for (process, load, results) in &mut contenders {
-            let before = process.cpu()?;
-            let round = runtime.block_on(load.run(duration, &answer))?;
-            let cpu = process.cpu()? - before;
+        for (contender, results) in [(&pair.floor, &mut floor), (&pair.pullpass, &mut pullpass)] {
+            let (round, cpu) = contender.round(runtime, duration, &pair.answer)?;
             if number > 0 {
                 results.push(round, cpu);
             }
         }
         eprintln!("{name}: {number} of {rounds}");
     }
-    let lost = audit_dropped(metrics)?;
-    let [floor, pullpass] =
-        contenders.map(|(process, _, results)| peak(&process).map(|peak| (results, peak)));
-    Ok((Row::new((name, body.len()), &pullpass?, &floor?, lost), idle))
-}
-
-fn peak(process: &Process) -> Result<f64> {
-    process.memory("VmHWM")
-}
-
-/// Whether it is the answer that injects the registry's secret. All others must be the same to the byte.
-fn check(answer: &[u8]) -> Result<()> {
-    let wrong = || format!("a wrong answer: {}", String::from_utf8_lossy(answer));
-    let review: Value = serde_json::from_slice(answer)?;
-    let response = review.get("response").ok_or_else(wrong)?;
-    let patch = response.get("patch").and_then(Value::as_str).ok_or_else(wrong)?;
-    let patch: Value = serde_json::from_slice(&STANDARD.decode(patch)?)?;
-    let expected = json!([{"op": "add", "path": "/spec/imagePullSecrets", "value": [{"name": PULL_SECRET}]}]);
-    if patch == expected && response.get("allowed") == Some(&Value::Bool(true)) {
-        Ok(())
-    } else {
-        Err(wrong().into())
-    }
+    let lost = audit_dropped(pair.metrics)?;
+    let peak = |contender: &Contender| contender.process.memory("VmHWM");
+    let (floor, pullpass) = ((floor, peak(&pair.floor)?), (pullpass, peak(&pair.pullpass)?));
+    Ok((
+        Row::new((name, pair.bytes), &pullpass, &floor, lost),
+        pair.idle_memory_kib,
+    ))
 }
