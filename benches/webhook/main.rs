@@ -3,6 +3,7 @@
 
 mod load;
 mod pair;
+mod profile;
 mod reading;
 mod report;
 mod review;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
 use pair::{Contender, Pair};
@@ -38,9 +39,8 @@ struct Arguments {
     /// Sizes of reviews; all when left out
     #[arg(long, value_enum, value_delimiter = ',')]
     size: Vec<Size>,
-    /// Measure only what it costs to read a review with escapes, in this process
-    #[arg(long)]
-    reading: bool,
+    #[command(flatten)]
+    only: Only,
     /// One short round of each: shows that it works, and no more
     #[arg(long)]
     quick: bool,
@@ -56,6 +56,19 @@ struct Arguments {
     /// What cargo adds to a benchmark's arguments
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// What is measured instead of all the rest
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Only {
+    /// Measure only what it costs to read a review with escapes, in this process
+    #[arg(long)]
+    reading: bool,
+    /// Show only which part of the work on a review needs how much processor time, by samples of both servers (needs `perf`,
+    /// Debian's package linux-perf)
+    #[arg(long)]
+    profile: bool,
 }
 
 fn seconds(text: &str) -> Result<f64> {
@@ -84,6 +97,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     } else {
         &arguments.size
     };
+    if arguments.only.profile {
+        let profiles = sizes.iter();
+        let profiles = profiles.map(|size| profile::measure(&runtime, *size, rounds, duration));
+        let profiles = profiles.collect::<Result<Vec<_>>>()?;
+        print!("{}", profile::render(&profiles, arguments.output)?);
+        return Ok(());
+    }
     let mut report = Report {
         idle_memory_kib: 0.0,
         sizes: Vec::new(),
@@ -92,7 +112,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     if sizes.contains(&Size::Escaped) {
         report.reading = Some(reading::measure()?);
     }
-    for size in sizes.iter().filter(|_| !arguments.reading) {
+    for size in sizes.iter().filter(|_| !arguments.only.reading) {
         let (row, idle) = measure(&runtime, *size, rounds, duration)?;
         report.sizes.push(row);
         report.idle_memory_kib = report.idle_memory_kib.max(idle);

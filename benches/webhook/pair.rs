@@ -1,6 +1,7 @@
 //! Both servers, fresh for each size, each with connections that put the same load on it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(crate) struct Pair {
     /// What every answer must be.
     pub(crate) answer: Bytes,
     /// Removed last.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Pair {
@@ -79,8 +80,13 @@ impl Pair {
             idle_memory_kib,
             bytes: body.len(),
             answer,
-            _scratch: scratch,
+            scratch,
         })
+    }
+
+    /// A directory that is removed with them.
+    pub(crate) fn directory(&self) -> &Path {
+        self.scratch.path()
     }
 }
 

@@ -58,6 +58,11 @@ impl Process {
         Ok(Self { process, address })
     }
 
+    /// Its process identifier.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The processor time that it has used, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
