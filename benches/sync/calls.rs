@@ -69,12 +69,6 @@ impl Calls {
         calls
     }
 
-    /// How often one was made.
-    pub(crate) fn of(&self, verb: &str, resource: &str) -> f64 {
-        let key = (verb.to_owned(), resource.to_owned());
-        self.0.get(&key).copied().unwrap_or_default()
-    }
-
     /// Adds what came between two readings.
     pub(crate) fn add(&mut self, before: &Self, after: &Self) {
         for (call, count) in &after.0 {
