@@ -186,7 +186,7 @@ impl<'a> Bench<'a> {
                     led.get_or_insert_with(Instant::now);
                 }
                 let written = value(&metrics, "pullpass_secret_writes_total{result=\"written\"}");
-                if let Some(led) = led.filter(|_| written >= self.namespaces as f64) {
+                if let Some(led) = led.filter(|_| written >= self.namespaces) {
                     break led.elapsed();
                 }
                 if begun.elapsed() > TIMEOUT {
@@ -329,7 +329,7 @@ impl<'a> Bench<'a> {
             let of_kinds = calls
                 .iter()
                 .filter(|(verb, resource, _)| kinds.contains(&(verb, resource)));
-            of_kinds.fold(0.0, |sum, (_, _, count)| sum + count)
+            of_kinds.map(|(_, _, count)| count.to_string()).collect::<Vec<_>>()
         };
         let begun = Instant::now();
         let (mut calls, mut changed) = (self.calls()?, begun);
@@ -357,7 +357,7 @@ fn tell(what: &str, ours: Duration, floor: Duration) {
 }
 
 /// The value of a series.
-fn value(metrics: &str, series: &str) -> f64 {
+fn value(metrics: &str, series: &str) -> usize {
     let values: BTreeMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     values
         .get(series)

@@ -425,7 +425,7 @@ fn lags(lags: Option<&Lags>, aim_of_answered: &str, aim_of_asked: &str) -> Strin
 
 /// A figure, unless nothing was measured.
 fn shown(figure: f64, text: String) -> String {
-    if !figure.is_finite() { "-".to_owned() } else { text }
+    if figure.is_finite() { text } else { "-".to_owned() }
 }
 
 fn with_head<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
