@@ -329,7 +329,9 @@ impl<'a> Bench<'a> {
             let of_kinds = calls
                 .iter()
                 .filter(|(verb, resource, _)| kinds.contains(&(verb, resource)));
-            of_kinds.map(|(_, _, count)| count.to_string()).collect::<Vec<_>>()
+            of_kinds
+                .map(|(_, _, count)| count.to_string())
+                .collect::<Vec<_>>()
         };
         let begun = Instant::now();
         let (mut calls, mut changed) = (self.calls()?, begun);

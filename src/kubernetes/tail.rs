@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::call::{CallError, call};
-use super::watch::WatchBackoff;
+use super::watch::{WatchBackoff, is_unreachable};
 use super::words::Words;
 use crate::base::clock::monotonic as now;
 use crate::base::occasional::Occasional;
@@ -139,24 +139,39 @@ where
             );
         }
         // They never end.
-        sleep(self.waits.next().unwrap_or(AGAIN_INTERVAL)).await;
+        let wait = self.waits.after(error.is_unreachable());
+        sleep(wait.unwrap_or(AGAIN_INTERVAL)).await;
     }
 }
 
 /// An error that may be the API server's.
 trait MaybeStatus {
     fn is_expired(&self) -> bool;
+
+    /// Whether it is the client's: the API server did not answer.
+    fn is_unreachable(&self) -> bool;
 }
 
 impl MaybeStatus for kube::Error {
     fn is_expired(&self) -> bool {
         matches!(self, Self::Api(status) if status.code == 410)
     }
+
+    fn is_unreachable(&self) -> bool {
+        is_unreachable(self)
+    }
 }
 
 impl MaybeStatus for CallError {
     fn is_expired(&self) -> bool {
         self.status().is_some_and(|status| status.code == 410)
+    }
+
+    fn is_unreachable(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Kube(error) => is_unreachable(error),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Watches that fail: their waits, and what is reported about it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryStream};
-use kube::runtime::utils::{Backoff as Waits, StreamBackoff};
+use futures::{Stream, StreamExt, TryStreamExt};
+use kube::runtime::utils::Backoff as Waits;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::time::Instant;
 
@@ -12,16 +14,35 @@ use crate::base::backoff::{Backoff, Jitter};
 
 /// The waits before a watch, or the list that it begins with, is tried again.
 const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(30));
+/// The same while the API server does not answer at all, as when it restarts: an attempt costs it nothing then, and what a watch
+/// misses grows until it is back.
+const UNREACHABLE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(3));
 /// How long a watch has to go without a failure before the waits start from the shortest one again. Longer than the
 /// longest of them.
 const STEADY_INTERVAL: Duration = Duration::from_mins(2);
 
 /// Lets a watch wait after each failure, longer after each that follows.
-pub(crate) fn with_backoff<S>(watch: S) -> StreamBackoff<S, WatchBackoff>
-where
-    S: TryStream + WatchStreamExt,
-{
-    watch.backoff(WatchBackoff::default())
+pub(crate) fn with_backoff<T: Send>(
+    watch: impl Stream<Item = watcher::Result<T>>,
+) -> impl Stream<Item = watcher::Result<T>> {
+    let waits = WatchBackoff::default();
+    let is_unanswered = Arc::clone(&waits.is_unanswered);
+    let watch = watch.inspect_err(move |error| {
+        let is_unreachable = match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => is_unreachable(error),
+            watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => false,
+        };
+        is_unanswered.store(is_unreachable, Ordering::Relaxed);
+    });
+    watch.backoff(waits)
+}
+
+/// Whether the API server could not be reached, or broke off: it did not say what is wrong.
+pub(crate) fn is_unreachable(error: &kube::Error) -> bool {
+    use kube::Error::{HyperError, ReadEvents, Service};
+    matches!(error, HyperError(_) | ReadEvents(_) | Service(_))
 }
 
 /// What a watch that never ends yields: errors are logged, with all that caused them, and tried again with growing waits.
@@ -41,6 +62,18 @@ fn tell(error: &watcher::Error) {
 pub(crate) struct WatchBackoff {
     failures: u32,
     last: Option<Instant>,
+    /// Whether the API server did not answer last.
+    is_unanswered: Arc<AtomicBool>,
+    /// The same of the failure before.
+    was_unanswered: bool,
+}
+
+impl WatchBackoff {
+    /// The wait after another failure.
+    pub(crate) fn after(&mut self, is_unreachable: bool) -> Option<Duration> {
+        self.is_unanswered.store(is_unreachable, Ordering::Relaxed);
+        self.next()
+    }
 }
 
 impl Iterator for WatchBackoff {
@@ -55,8 +88,18 @@ impl Iterator for WatchBackoff {
             self.failures = 0;
         }
         self.last = Some(now);
+        let is_unanswered = self.is_unanswered.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.was_unanswered, is_unanswered) && !is_unanswered {
+            // It is back, and what it refuses now it may accept in a moment.
+            self.failures = 0;
+        }
         self.failures = self.failures.saturating_add(1);
-        Some(WATCH_BACKOFF.delay(self.failures, None, Jitter::random()))
+        let backoff = if is_unanswered {
+            UNREACHABLE_BACKOFF
+        } else {
+            WATCH_BACKOFF
+        };
+        Some(backoff.delay(self.failures, None, Jitter::random()))
     }
 }
 
@@ -68,6 +111,8 @@ impl Waits for WatchBackoff {
 mod tests {
     use super::*;
     use futures::{StreamExt, stream};
+    use kube::core::Status;
+    use kube::runtime::utils::StreamBackoff;
 
     /// How long it takes until so many failures are seen, each after what a watcher yields before it lists.
     async fn waited(failures: usize) -> Duration {
@@ -88,6 +133,24 @@ mod tests {
         let full = Duration::from_millis(800 + 1_600 + 3_200 + 6_400 + 12_800 + 25_600 + 4 * 30_000);
         assert!(waited <= full + Duration::from_millis(20), "{waited:?}");
         assert!(waited >= full.mul_f64(0.75), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unreachable_api_server_is_asked_again_soon() {
+        let no_answer = || kube::Error::Service("connection refused".into());
+        let refused = || kube::Error::Api(Box::new(Status::failure("storage is initializing", "")));
+        let failed = |error| Err::<(), _>(watcher::Error::InitialListFailed(error));
+        let unreachable = (0..20).map(|_| failed(no_answer()));
+        let back = (0..2).map(|_| failed(refused()));
+        let begin = Instant::now();
+        let failures = with_backoff(stream::iter(unreachable.chain(back)));
+        let at: Vec<_> = failures.map(|_| begin.elapsed()).collect().await;
+        let waits: Vec<_> = at.windows(2).filter_map(|at| at[1].checked_sub(at[0])).collect();
+        let longest = |waits: &[Duration]| waits.iter().max().copied().unwrap();
+        assert!(longest(&waits[..20]) <= Duration::from_secs(3), "{waits:?}");
+        assert!(waits[19] > Duration::from_secs(2), "{waits:?}");
+        // What it says when it is back does not count as another failure of so many.
+        assert!(waits[20] <= Duration::from_millis(801), "{waits:?}");
     }
 
     #[tokio::test(start_paused = true)]
