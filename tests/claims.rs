@@ -37,6 +37,12 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "32 bindings concurrently",
     ),
     (
+        "src/kubernetes/watch.rs",
+        "UNREACHABLE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(3));",
+        "docs/availability.md",
+        "its watches try at least every 3 seconds",
+    ),
+    (
         "src/base/backoff.rs",
         "JITTER: f64 = 0.25;",
         "docs/scale.md",
