@@ -40,7 +40,7 @@ const CLAIMS: &[(&str, &str, &str, &str)] = &[
         "src/kubernetes/watch.rs",
         "UNREACHABLE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(800), Duration::from_secs(3));",
         "docs/availability.md",
-        "its watches try at least every 3 seconds",
+        "its watches try at most 3 seconds after a failed connection",
     ),
     (
         "src/base/backoff.rs",

@@ -39,10 +39,9 @@ pub(crate) fn with_backoff<T: Send>(
     watch.backoff(waits)
 }
 
-/// Whether the API server could not be reached, or broke off: it did not say what is wrong.
+/// Whether the API server could not be reached. An answer that breaks off was one: it may be a long list, which costs as much again.
 pub(crate) fn is_unreachable(error: &kube::Error) -> bool {
-    use kube::Error::{HyperError, ReadEvents, Service};
-    matches!(error, HyperError(_) | ReadEvents(_) | Service(_))
+    matches!(error, kube::Error::Service(_))
 }
 
 /// What a watch that never ends yields: errors are logged, with all that caused them, and tried again with growing waits.
@@ -60,12 +59,12 @@ fn tell(error: &watcher::Error) {
 /// asks for it, so that the waits of one whose lists are refused would never grow.
 #[derive(Debug, Default)]
 pub(crate) struct WatchBackoff {
-    failures: u32,
+    refused: u32,
+    /// Those without an answer are counted for themselves: what an API server refuses that is back, it may accept in a moment.
+    unanswered: u32,
     last: Option<Instant>,
     /// Whether the API server did not answer last.
     is_unanswered: Arc<AtomicBool>,
-    /// The same of the failure before.
-    was_unanswered: bool,
 }
 
 impl WatchBackoff {
@@ -85,21 +84,16 @@ impl Iterator for WatchBackoff {
             .last
             .is_some_and(|last| now.duration_since(last) >= STEADY_INTERVAL)
         {
-            self.failures = 0;
+            (self.refused, self.unanswered) = (0, 0);
         }
         self.last = Some(now);
-        let is_unanswered = self.is_unanswered.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.was_unanswered, is_unanswered) && !is_unanswered {
-            // It is back, and what it refuses now it may accept in a moment.
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        let backoff = if is_unanswered {
-            UNREACHABLE_BACKOFF
+        let (backoff, failures) = if self.is_unanswered.load(Ordering::Relaxed) {
+            (UNREACHABLE_BACKOFF, &mut self.unanswered)
         } else {
-            WATCH_BACKOFF
+            (WATCH_BACKOFF, &mut self.refused)
         };
-        Some(backoff.delay(self.failures, None, Jitter::random()))
+        *failures = failures.saturating_add(1);
+        Some(backoff.delay(*failures, None, Jitter::random()))
     }
 }
 
