@@ -291,9 +291,13 @@ impl<'a> Bench<'a> {
         numbers.map(teams::namespace).collect()
     }
 
-    /// Waits until the Lease tells the next leader that all registries are swept.
+    /// Waits until the Lease tells the next leader that all registries are swept, in the newest namespace too.
     fn wait_until_swept(&self) -> Result<()> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), OWN_NAMESPACE);
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let newest = teams::namespace(self.namespaces.saturating_sub(1));
+        let newest = self.runtime.block_on(namespaces.get_metadata(&newest))?;
+        let newest: u64 = newest.metadata.resource_version.unwrap_or_default().parse()?;
         wait_for("the Lease to tell what is swept", TIMEOUT, || {
             let lease = self.runtime.block_on(leases.get(MANAGER));
             let annotations = lease.map_err(|error| error.to_string())?.metadata.annotations;
@@ -302,13 +306,10 @@ impl<'a> Bench<'a> {
                 .unwrap_or_default();
             let read: Value = serde_json::from_str(&note).unwrap_or_default();
             let swept = read.get("swept").and_then(Value::as_object);
-            let marks = swept
-                .into_iter()
-                .flatten()
-                .filter_map(|(_, marks)| marks.as_str());
-            // All of them up to the same version.
-            let mut counts = marks.map(|marks| marks.split(' ').count());
-            let is_swept = counts.any(|count| count == self.logins.len());
+            let is_new = |version: &str| version.parse::<u64>().is_ok_and(|version| version >= newest);
+            let marks = swept.into_iter().flatten().filter(|(version, _)| is_new(version));
+            let counts = marks.map(|(_, marks)| marks.as_str().unwrap_or_default().split(' ').count());
+            let is_swept = counts.sum::<usize>() == self.logins.len();
             is_swept.then_some(()).ok_or(note)
         })?;
         Ok(())
