@@ -159,7 +159,7 @@ impl Namespaces {
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
-        self.labels.clear();
+        *self = Self::default();
     }
 }
 

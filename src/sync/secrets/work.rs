@@ -84,7 +84,7 @@ pub(super) struct Work {
     pub(super) sweep_next: VecDeque<SharedPair>,
     /// What is in either of them, each pair once.
     to_sweep: Tracked<HashSet<SharedPair>>,
-    lost: Tracked<Lost>,
+    pub(super) lost: Tracked<Lost>,
     /// Since when every change is known here.
     known_since: Instant,
     /// When this leader began.
@@ -258,10 +258,12 @@ impl Work {
     }
 
     /// Looks at a pair when there is time for it, before all others of that kind.
-    pub(super) fn sweep_next(&mut self, pair: SharedPair) {
-        if self.to_sweep.insert(pair.clone()) {
+    pub(super) fn sweep_next(&mut self, pair: SharedPair) -> bool {
+        let is_new = self.to_sweep.insert(pair.clone());
+        if is_new {
             self.sweep_next.push_back(pair);
         }
+        is_new
     }
 
     /// Has a pair, whose pull secret must go, looked at a second time when no replica can be behind any more.

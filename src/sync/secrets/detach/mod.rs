@@ -130,8 +130,8 @@ impl SecretsController {
         writes
     }
 
-    /// Forgets that a registry is detached. Where it is attached again, what is left of its sweep is deleted all the same in the
-    /// namespaces that it is not for.
+    /// Forgets that a registry is detached. Where it is attached again, what is left of both sweeps is deleted all the same in the
+    /// namespaces that it is not for: a replica may have written there until a moment ago.
     pub(in crate::sync::secrets) fn end_sweep(
         &self,
         work: &mut Work,
@@ -141,15 +141,18 @@ impl SecretsController {
         if !work.detached.contains_key(name) {
             return;
         }
+        self.find_namespaces(work);
         let detached = work.detached.remove(name).unwrap_or_default();
         if has_no_credential(registries, name) {
             return;
         }
-        for namespace in detached.left() {
+        for namespace in &*Arc::clone(&work.namespaces.names) {
             let pair = work.pair(namespace.to_string(), name.to_owned());
             if self.step_of(registries, &pair, work.is_wanted(&pair)) == Step::Delete {
                 self.lose(work, &pair);
-                work.enqueue_deletion(pair);
+                if !detached.has_dealt_with(namespace) {
+                    work.enqueue_deletion(pair);
+                }
             }
         }
     }
@@ -192,10 +195,9 @@ impl SecretsController {
                 registry = name,
                 "somebody deleted the rest of a detached registry's credential; its pull secrets are still swept"
             );
-            let was_swept = |namespace| detached.round.is_some() && detached.cleared.contains(namespace);
             for namespace in &*Arc::clone(&work.namespaces.names) {
                 let pair = work.pair(namespace.to_string(), name.clone());
-                if !was_swept(namespace) {
+                if !detached.has_dealt_with(namespace) {
                     work.enqueue(pair.clone());
                 }
                 work.lose(pair, now);
@@ -263,7 +265,7 @@ impl SecretsController {
     }
 
     /// Goes on with the sweep of one registry.
-    fn sweep<N: Clone + Into<Name>>(work: &mut Work, name: &str, namespaces: &[N], round: Round) {
+    fn sweep(work: &mut Work, name: &str, namespaces: &[Name], round: Round) {
         Self::begin_sweep(work, name, namespaces, round);
         let room = Self::room(work, round);
         Self::go_on_sweeping(work, name, round, room);
@@ -279,10 +281,10 @@ impl SecretsController {
     }
 
     /// Begins a sweep, unless it is under way.
-    fn begin_sweep<N: Clone + Into<Name>>(work: &mut Work, name: &str, namespaces: &[N], round: Round) {
+    fn begin_sweep(work: &mut Work, name: &str, namespaces: &[Name], round: Round) {
         let detached = work.detached.entry(name.to_owned()).or_default();
         if detached.round != Some(round) {
-            detached.begin(round, namespaces.iter().cloned().map(Into::into));
+            detached.begin(round, namespaces.iter().cloned());
             // What failed before was something else: a conflict, say, that is none any more.
             work.forget_failures(name);
             // What is under way already when a sweep begins may have been done before a replica wrote.
@@ -290,22 +292,27 @@ impl SecretsController {
         }
     }
 
-    /// Has the pull secret deleted in some of the namespaces that are not dealt with yet; says in how many. All of them have
-    /// their turn again and again until they are dealt with.
+    /// Has the pull secret deleted in some of the namespaces that are not dealt with yet. All of them have their turn again and
+    /// again until they are dealt with. Says for how many a deletion was queued: those that wait after a failure take no room from
+    /// other registries.
     fn go_on_sweeping(work: &mut Work, name: &str, round: Round, most: usize) -> usize {
         let detached = work.detached.get_mut(name);
         let next = detached.map_or_else(Vec::new, |detached| detached.next(most));
-        let count = next.len();
+        let mut queued = 0;
         for namespace in next {
             let pair = work.pair(namespace.to_string(), name.to_owned());
-            if !work.is_under_way(&pair) {
-                match round {
-                    Round::First => work.enqueue(pair),
-                    Round::Second => work.sweep_next(pair),
+            if work.is_under_way(&pair) {
+                continue;
+            }
+            match round {
+                Round::First => {
+                    work.enqueue(pair);
+                    queued += 1;
                 }
+                Round::Second => queued += usize::from(work.sweep_next(pair)),
             }
         }
-        count
+        queued
     }
 
     /// Writes or deletes the Secret of a detached registry's credential, unless it holds something else by now: the registry

@@ -94,15 +94,15 @@ impl Detached {
         self.round == Some(round) && self.left.is_empty()
     }
 
-    /// The namespaces that the sweep under way has not dealt with.
-    pub(super) fn left(&self) -> impl Iterator<Item = &Name> {
-        self.left.iter()
+    /// Whether the sweep under way has dealt with a namespace.
+    pub(super) fn has_dealt_with(&self, namespace: &str) -> bool {
+        self.round.is_some() && self.cleared.contains(namespace)
     }
 
     /// Notes that a namespace has no pull secret.
     pub(in crate::sync::secrets) fn clear(&mut self, namespace: &str) {
-        let name = self.left.take(namespace);
-        self.cleared.insert(name.unwrap_or_else(|| namespace.into()));
+        // One that is gone meanwhile is forgotten.
+        self.cleared.extend(self.left.take(namespace));
     }
 
     /// Takes which namespaces came and which are gone. Those that come during a sweep are part of it.

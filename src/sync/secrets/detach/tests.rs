@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::attached::AttachedRegistries;
 use crate::sync::held_credential::HeldCredential;
-use crate::sync::secrets::CONCURRENCY;
 use crate::sync::secrets::detach::namespaces::Difference;
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::tests::{controller, registry};
+use crate::sync::secrets::{CONCURRENCY, WriteError};
 use crate::sync::stored::EMPTIED_INTERVAL;
 use crate::sync::watches::Change;
 
@@ -520,7 +520,7 @@ async fn a_deletion_begun_before_a_sweep_is_made_again() {
 #[tokio::test]
 async fn a_deletion_begun_in_a_sweep_is_made_once() {
     let (controller, mut work) = detached(&Server::default()).await;
-    let namespaces = controller.watches.view.namespaces();
+    let namespaces: Vec<Name> = vec!["apps".into()];
     SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
     let pair = work.next().unwrap();
     SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
@@ -645,10 +645,39 @@ fn registries_share_the_room_for_their_sweeps() {
     SecretsController::sweep_all(&mut work, &sweeps(&["few", "a", "b", "c"]));
     let all = ["few", "a", "b", "c"].map(|name| turns(&work, name));
     assert_eq!(all, [1, 1_000 + 667, 1_000 + 666, 666]);
-    // A long queue keeps none of them waiting for ever.
+    // A long queue keeps none of them waiting for ever, and what waits after a failure keeps no other registry waiting.
     SecretsController::sweep_all(&mut work, &sweeps(&["a", "c"]));
     let half = CONCURRENCY / 2;
     assert_eq!((turns(&work, "a"), turns(&work, "c")), (1_667 + half, 666 + half));
+}
+
+#[test]
+fn failed_deletions_of_many_registries_take_no_room() {
+    for round in [Round::First, Round::Second] {
+        let mut work = Work::default();
+        let failing: Vec<String> = (0..2 * QUEUED_TOGETHER)
+            .map(|number| format!("a{number}"))
+            .collect();
+        for name in failing.iter().map(String::as_str).chain(["last"]) {
+            let mut detached = Detached::default();
+            detached.begin(round, std::iter::once(Name::from("one")));
+            work.detached.insert(name.to_owned(), detached);
+        }
+        let failure = WriteError::Api("refused".to_owned());
+        for name in &failing {
+            let pair = Arc::new(("one".to_owned(), name.clone()));
+            work.failed(&pair, true, &failure, now());
+        }
+        let sweeps: Vec<_> = failing
+            .iter()
+            .chain([&"last".to_owned()])
+            .map(|name| (name.clone(), round))
+            .collect();
+        SecretsController::sweep_all(&mut work, &sweeps);
+        let mut queued = work.queued.iter().chain(&work.sweep_next);
+        assert_eq!(queued.next().map(|pair| &*pair.1), Some("last"), "{round:?}");
+        assert!(queued.next().is_none(), "{round:?}");
+    }
 }
 
 /// Does so many deletions that are to be made; gives their namespaces.
@@ -793,5 +822,25 @@ async fn what_is_left_of_a_sweep_is_deleted_after_it_too() {
         swept.sort();
         swept.dedup();
         assert_eq!(swept.len(), ALL - 1, "{is_told_first}");
+        // A replica may have written where it was deleted, until a moment ago.
+        assert_eq!(work.lost.len(), ALL, "{is_told_first}");
     }
+}
+
+#[tokio::test]
+async fn a_detachment_that_is_undone_before_its_sweep_is_swept() {
+    let (controller, mut work) = detached(&Server::default()).await;
+    controller.watches.view.set_registries(anonymous());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    // The write that empties its credential is under way.
+    let writes = controller.detach(&mut work, CONCURRENCY);
+    assert_eq!(writes.len(), 1);
+    let selecting = registry(&json!({"namespaces": {"matchLabels": {"team": "a"}}}));
+    controller
+        .watches
+        .view
+        .set_registries(std::iter::once(selecting).collect());
+    controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
+    assert_eq!(delete(&controller, &mut work, usize::MAX), ["apps"]);
+    assert_eq!(work.lost.len(), 1);
 }
