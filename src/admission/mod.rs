@@ -12,6 +12,7 @@ pub mod review;
 mod turns;
 mod written;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -377,7 +378,11 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
             has_list: request.pod.pull_secrets.is_some(),
         })?)
     };
-    let (injected, violations) = (decision.secrets.join(","), listed(&decision.violations));
+    let injected = match decision.secrets.as_slice() {
+        [only] => Cow::Borrowed(*only),
+        several => Cow::Owned(several.join(",")),
+    };
+    let violations = listed(&decision.violations);
     let refusal = decision.refusal();
     let warnings = with_echo(request, &decision.warnings);
     ReviewResponse {
@@ -397,13 +402,17 @@ pub fn encode(request: &ReviewRequest<'_>, decision: &Decision<'_>) -> Result<Ve
 
 /// Violations as the audit annotation lists them: `rule:host:action`, the first of many.
 fn listed(violations: &[Violation<'_>]) -> String {
-    let left_out = violations.len().saturating_sub(MAX_ANNOTATED);
-    let rest = (left_out > 0).then(|| format!("and {left_out} more"));
-    let first = violations.iter().take(MAX_ANNOTATED).map(|violation| {
+    let mut listed = String::new();
+    for violation in violations.iter().take(MAX_ANNOTATED) {
         let (rule, action) = (violation.rule.as_str(), violation.action.as_str());
-        format!("{rule}:{}:{action}", violation.host)
-    });
-    first.chain(rest).collect::<Vec<_>>().join(",")
+        let comma = if listed.is_empty() { "" } else { "," };
+        listed.extend([comma, rule, ":", &violation.host, ":", action]);
+    }
+    let left_out = violations.len().saturating_sub(MAX_ANNOTATED);
+    if left_out > 0 {
+        listed.extend([",and ", &left_out.to_string(), " more"]);
+    }
+    listed
 }
 
 #[cfg(test)]
