@@ -1,6 +1,7 @@
 //! One line of the audit log.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use jiff::Timestamp;
 use serde::ser::SerializeStruct;
@@ -127,8 +128,48 @@ pub(super) struct Micros(pub(super) Timestamp);
 
 impl Serialize for Micros {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.6}", self.0))
+        if self.0 < Timestamp::UNIX_EPOCH {
+            return serializer.collect_str(&format_args!("{:.6}", self.0));
+        }
+        let mut latest = LATEST.take();
+        let written = serializer.serialize_str(latest.of(self.0));
+        LATEST.set(latest);
+        written
     }
+}
+
+thread_local! {
+    /// The time that was written last: most records are of the same second.
+    static LATEST: Cell<TimeText> = const { Cell::new(TimeText { second: None, text: String::new() }) };
+}
+
+/// A time as text, of which the next one in the same second takes all but the microseconds.
+#[derive(Default)]
+struct TimeText {
+    second: Option<i64>,
+    text: String,
+}
+
+impl TimeText {
+    /// The text of a time since 1970.
+    fn of(&mut self, time: Timestamp) -> &str {
+        const UNITS: [u32; 6] = [100_000, 10_000, 1_000, 100, 10, 1];
+        let second = Some(time.as_second());
+        if self.second != second {
+            self.second = second;
+            self.text = format!("{time:.6}");
+        }
+        self.text.truncate("1970-01-01T00:00:00.".len());
+        let micros = time.subsec_microsecond().unsigned_abs();
+        self.text.extend(UNITS.map(|unit| digit(micros / unit)));
+        self.text.push('Z');
+        &self.text
+    }
+}
+
+/// The last decimal digit of a number.
+fn digit(number: u32) -> char {
+    char::from_digit(number % 10, 10).unwrap_or_default()
 }
 
 struct PodRecord<'a>(&'a ReviewRequest<'a>);
@@ -235,6 +276,7 @@ mod tests {
     use super::*;
     use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
     use crate::policy::decision::{Settings, decide};
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn record(pod: &Value, user: &str) -> (String, Value) {
@@ -336,6 +378,40 @@ mod tests {
             assert!(line.len() < 100 << 10, "{}", line.len());
             let host = record["images"][0]["host"].as_str().unwrap();
             assert!(host.len() <= MAX_HOST, "{}", host.len());
+        }
+    }
+
+    proptest! {
+        /// Most times are in the second of the former one.
+        #[test]
+        fn a_time_is_written_with_six_digits(
+            first in Timestamp::MIN.as_second()..Timestamp::MAX.as_second(),
+            steps in prop::collection::vec((prop_oneof![3 => Just(0), 1 => -1..=1_i64], 0..1_000_000_000), 1..20),
+        ) {
+            let mut second = first;
+            for (step, nanos) in steps {
+                second = second.saturating_add(step);
+                let Ok(time) = Timestamp::new(second, nanos) else { continue };
+                let text = serde_json::to_string(&Micros(time)).unwrap();
+                prop_assert_eq!(text, format!("\"{time:.6}\""));
+            }
+        }
+    }
+
+    #[test]
+    fn times_around_1970_are_written_with_six_digits() {
+        for nanos in [
+            -1_000_000_001,
+            -1_000_000_000,
+            -1,
+            0,
+            1,
+            999_999_999,
+            1_000_000_000,
+        ] {
+            let time = Timestamp::from_nanosecond(nanos).unwrap();
+            let text = serde_json::to_string(&Micros(time)).unwrap();
+            assert_eq!(text, format!("\"{time:.6}\""));
         }
     }
 
