@@ -166,13 +166,16 @@ impl PodImage<'_> {
     /// Where the image stands, for instance `spec.containers[nginx]`.
     pub fn path(&self) -> impl fmt::Display + '_ {
         fmt::from_fn(|f| {
-            let (list, rest) = match self.field {
-                ImageField::Containers => ("containers", ""),
-                ImageField::InitContainers => ("initContainers", ""),
-                ImageField::EphemeralContainers => ("ephemeralContainers", ""),
-                ImageField::Volumes => ("volumes", ".image"),
+            let (before, after) = match self.field {
+                ImageField::Containers => ("spec.containers[", "]"),
+                ImageField::InitContainers => ("spec.initContainers[", "]"),
+                ImageField::EphemeralContainers => ("spec.ephemeralContainers[", "]"),
+                ImageField::Volumes => ("spec.volumes[", "].image"),
             };
-            write!(f, "spec.{list}[{}]{rest}", self.name)
+            // It is written for each image of each review.
+            [before, &self.name, after]
+                .into_iter()
+                .try_for_each(|part| f.write_str(part))
         })
     }
 }
