@@ -6,6 +6,7 @@ pub mod causes;
 pub mod clock;
 pub mod dns;
 pub mod encoding;
+pub mod few;
 pub mod guid;
 #[cfg(test)]
 pub(crate) mod logged;

@@ -1,10 +1,10 @@
 //! Which attached registries the images of one namespace may use.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::base::few::FewMap;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::scope::Labels;
 use crate::registry::image::RegistryHost;
@@ -32,7 +32,7 @@ pub struct Accesses<'a, 'l> {
     registries: &'a AttachedRegistries,
     labels: Option<&'l Labels>,
     /// By the list of `AcrRegistries` that share a host.
-    known: RefCell<HashMap<*const Arc<AttachedRegistry>, Access<'a>>>,
+    known: RefCell<FewMap<*const Arc<AttachedRegistry>, Access<'a>>>,
 }
 
 impl<'a, 'l> Accesses<'a, 'l> {
@@ -55,19 +55,21 @@ impl<'a, 'l> Accesses<'a, 'l> {
                 Access::Elsewhere
             };
         };
-        let mut known = self.known.borrow_mut();
-        let access = known.entry(sharing.as_ptr()).or_insert_with(|| {
-            let usable: Rc<[_]> = sharing
-                .iter()
-                .map(Arc::as_ref)
-                .filter(|registry| registry.allows(self.labels))
-                .collect();
-            if usable.is_empty() {
-                Access::Forbidden(first)
-            } else {
-                Access::Granted(usable)
-            }
-        });
-        access.clone()
+        let list = sharing.as_ptr();
+        if let Some(access) = self.known.borrow().get(&list) {
+            return access.clone();
+        }
+        let usable: Rc<[_]> = sharing
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|registry| registry.allows(self.labels))
+            .collect();
+        let access = if usable.is_empty() {
+            Access::Forbidden(first)
+        } else {
+            Access::Granted(usable)
+        };
+        self.known.borrow_mut().insert(list, access.clone());
+        access
     }
 }

@@ -1,8 +1,9 @@
 //! Judges the images of a Pod one by one, and concludes what happens to the Pod.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::few::FewSet;
 use crate::policy::access::Accesses;
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::policy::decision::fresher::Fresher;
@@ -29,22 +30,45 @@ pub(super) struct Judge<'a, 'l> {
     /// Whether the Pod exists, so that nothing can be added to it.
     pub(super) is_live: bool,
     /// The pull secrets that the Pod names.
-    held: HashSet<&'a str>,
+    held: FewSet<&'a str>,
     /// The images that the Pod had before.
-    old: HashSet<&'a str>,
+    old: FewSet<&'a str>,
 }
 
 /// Registries whose pull secrets a Pod needs, by the order in which it gets them.
 type Needed<'a> = BTreeMap<(bool, &'a str), &'a AttachedRegistry>;
 
+/// What the verdicts on a request's images say of the caches.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// What would have to be known better for one of them.
+    fresher: Fresher,
+    /// Whether one is on a host that could be a custom domain.
+    is_elsewhere: bool,
+    /// Whether one is on ACR.
+    is_on_acr: bool,
+}
+
+impl Seen {
+    fn see(&mut self, verdict: &Verdict<'_>, has_labels: bool) {
+        match verdict {
+            Verdict::Elsewhere(Some(host)) if host.is_default_port() => self.is_elsewhere = true,
+            Verdict::Elsewhere(_) | Verdict::NoReference(_) => {}
+            Verdict::Refused(..) | Verdict::Granted(_) => self.is_on_acr = true,
+        }
+        self.fresher = self.fresher.and(Fresher::of(verdict, has_labels));
+    }
+}
+
 /// What follows from the images of a request, gathered image by image.
 #[derive(Default)]
 struct Tally<'a> {
+    seen: Seen,
     is_on_acr: bool,
     /// Whether an image is on a registry that needs no credential.
     is_anonymous: bool,
     /// The lists of registries that were taken up, and whether with every key.
-    granted: HashSet<(*const &'a AttachedRegistry, bool)>,
+    granted: FewSet<(*const &'a AttachedRegistry, bool)>,
     /// In the order of their pull secrets.
     needed: Needed<'a>,
     needing_every_key: BTreeSet<&'a str>,
@@ -52,7 +76,7 @@ struct Tally<'a> {
     /// A pull secret that an image needs, and that the Pod's ServiceAccount does not let it name.
     unlisted: Option<&'a str>,
     violations: Vec<Violation<'a>>,
-    known: HashSet<(Rule, Cow<'a, str>)>,
+    known: FewSet<(Rule, Cow<'a, str>)>,
     denials: Vec<Denial>,
     notices: Vec<Notice>,
     warnings: Warnings,
@@ -97,25 +121,22 @@ impl<'a, 'l> Judge<'a, 'l> {
 
     pub(super) fn judge(&self) -> Decision<'a> {
         let accesses = Accesses::new(self.registries, self.labels);
-        let images = self.request.pod.images.iter();
-        let judged: Vec<_> = images
-            .map(|image| (image, Verdict::of(&image.reference, &accesses)))
-            .collect();
         let mut tally = Tally {
             needed: self.needed_by_every_pod(),
             ..Tally::default()
         };
-        // What was admitted before is not judged again because something else changed.
-        let new = || {
-            let judged = judged.iter();
-            judged.filter(|(image, _)| !self.old.contains(image.reference.as_ref()))
-        };
-        for (image, verdict) in new() {
-            self.weigh(image, verdict, &mut tally);
-        }
-        let fresher = self.fresher(new().map(|(_, verdict)| verdict), &tally);
-        let images = judged.iter().map(|(image, verdict)| self.named(image, verdict));
-        self.conclude(images.collect(), tally, fresher)
+        let images = self.request.pod.images.iter().map(|image| {
+            let verdict = Verdict::of(&image.reference, &accesses);
+            // What was admitted before is not judged again because something else changed.
+            if !self.old.contains(&image.reference.as_ref()) {
+                tally.seen.see(&verdict, self.labels.is_some());
+                self.weigh(image, &verdict, &mut tally);
+            }
+            self.named(image, &verdict)
+        });
+        let images = images.collect();
+        let fresher = self.fresher(&tally);
+        self.conclude(images, tally, fresher)
     }
 
     /// The registries whose pull secrets every new Pod of the namespace gets, whatever its images are.
@@ -131,26 +152,19 @@ impl<'a, 'l> Judge<'a, 'l> {
             .collect()
     }
 
-    /// What would have to be known better, as the verdicts on the new images tell and the registries that they need.
-    fn fresher<'v>(&self, verdicts: impl Iterator<Item = &'v Verdict<'a>>, tally: &Tally<'_>) -> Fresher
-    where
-        'a: 'v,
-    {
-        let (mut is_elsewhere, mut is_on_acr) = (false, false);
-        let of_images = verdicts
-            .inspect(|verdict| match verdict {
-                Verdict::Elsewhere(Some(host)) if host.is_default_port() => is_elsewhere = true,
-                Verdict::Elsewhere(_) | Verdict::NoReference(_) => {}
-                Verdict::Refused(..) | Verdict::Granted(_) => is_on_acr = true,
-            })
-            .map(|verdict| Fresher::of(verdict, self.labels.is_some()))
-            .fold(Fresher::default(), Fresher::and);
+    /// What would have to be known better, as the new images tell and the registries that they need.
+    fn fresher(&self, tally: &Tally<'_>) -> Fresher {
+        let Seen {
+            fresher,
+            is_elsewhere,
+            is_on_acr,
+        } = tally.seen;
         // The API server asks about such a Pod where it names a custom domain, which an AcrRegistry may have by now.
         let has_a_domain = is_elsewhere && !is_on_acr && self.request.picked == Some(Picked::ByMode);
         let unknown = self.labels.is_none() && !self.is_live;
         Fresher {
-            registries: of_images.registries || has_a_domain,
-            labels: of_images.labels || (unknown && self.depends_on_always_inject(&tally.needed)),
+            registries: fresher.registries || has_a_domain,
+            labels: fresher.labels || (unknown && self.depends_on_always_inject(&tally.needed)),
             account: self.depends_on_account(tally),
         }
     }
@@ -217,7 +231,7 @@ impl<'a, 'l> Judge<'a, 'l> {
                 event: messages::denial_event(breach, &host, &self.request.namespace),
             }),
         }
-        if tally.known.insert((rule, host.clone())) {
+        if tally.known.add((rule, host.clone())) {
             tally.violations.push(Violation {
                 rule,
                 host,
@@ -261,7 +275,7 @@ impl<'a, 'l> Judge<'a, 'l> {
         }
         let needs_every_key = Keys::of(&grant.host) == Keys::Every;
         // Most images of a Pod share a registry.
-        if !tally.granted.insert((grant.usable.as_ptr(), needs_every_key)) {
+        if !tally.granted.add((grant.usable.as_ptr(), needs_every_key)) {
             return;
         }
         let usable = grant.usable.iter().copied();
@@ -415,6 +429,6 @@ impl<'a, 'l> Judge<'a, 'l> {
 
     /// Whether the Pod names the registry's pull secret already.
     fn holds(&self, registry: &AttachedRegistry) -> bool {
-        self.held.contains(registry.pull_secret())
+        self.held.contains(&registry.pull_secret())
     }
 }
