@@ -57,8 +57,7 @@ impl Keys {
     /// The keys that a kubelet needs to find a credential for a host as it is written. It compares a key's host and port with
     /// an image's, part by part and with wildcards (`pkg/credentialprovider`, `URLsMatch`). Where no key helps, none is needed.
     pub fn of(host: &RegistryHost<'_>) -> Self {
-        let is_regional = LoginServer::known_host(host) != host.canonical();
-        if (is_regional || host.port().is_some()) && host.is_matched_by_kubelets() {
+        if (LoginServer::is_regional(host) || host.port().is_some()) && host.is_matched_by_kubelets() {
             Self::Every
         } else {
             Self::Hosts

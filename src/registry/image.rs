@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::registry::endpoint::Endpoint;
+
 /// The longest repository that the grammar allows (`RepositoryNameTotalLengthMax`). It does not limit the registry: up to
 /// its version 0.5 it counted the registry too, and a node can have a runtime with any version.
 const MAX_REPOSITORY: usize = 255;
@@ -29,6 +31,9 @@ pub struct RegistryHost<'a> {
     authority: &'a str,
     host: &'a str,
     port: Option<&'a str>,
+    is_lower_case: bool,
+    /// What the host says by its form, parsed once for all that ask.
+    endpoint: Option<Endpoint<'a>>,
 }
 
 /// Why a text is not an image reference.
@@ -154,6 +159,8 @@ impl<'a> RegistryHost<'a> {
             authority,
             host,
             port,
+            is_lower_case: !host.bytes().any(|byte| byte.is_ascii_uppercase()),
+            endpoint: Endpoint::parse(host).ok(),
         })
     }
 
@@ -184,7 +191,12 @@ impl<'a> RegistryHost<'a> {
 
     /// Whether the host has no upper-case letter.
     pub fn is_lower_case(&self) -> bool {
-        !self.host.bytes().any(|byte| byte.is_ascii_uppercase())
+        self.is_lower_case
+    }
+
+    /// The registry in Azure's clouds that the host is of by its form, whatever the port.
+    pub(super) fn endpoint(&self) -> Option<&Endpoint<'a>> {
+        self.endpoint.as_ref()
     }
 
     /// The form in which hosts are compared: in lower case, and with the port only where it is not HTTPS' own.

@@ -7,16 +7,13 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::base::dns::MAX_LABEL;
 use crate::registry::cloud::Cloud;
 use crate::registry::custom_domain::{CustomDomain, CustomDomainError};
+pub use crate::registry::endpoint::NAME_LENGTH;
+use crate::registry::endpoint::{Endpoint, EndpointError, REGIONAL};
 use crate::registry::image::RegistryHost;
 
-/// The shortest and the longest name of a registry resource.
-pub const NAME_LENGTH: std::ops::RangeInclusive<usize> = 5..=50;
-/// The label that tells a regional endpoint: `{name}.{region}.geo.azurecr.io`.
-const REGIONAL: &str = "geo";
-/// The same of the host that layers come from.
+/// The label of the host that layers come from.
 const DATA: &str = "data";
 
 /// The host of a registry, in lower case: `{name}.azurecr.{io,us,cn}`, or `{name}-{hash}.…` where the registry
@@ -88,14 +85,21 @@ impl LoginServer {
         if endpoint.is_regional {
             return Err(LoginServerError::Regional);
         }
-        Ok(endpoint.login_server())
+        Ok(Self::of_endpoint(&endpoint))
     }
 
     /// The login server of the registry that a person names by any of its hosts: its own or a regional endpoint, with or
     /// without HTTPS' own port.
     pub fn of_host(text: &str) -> Result<Self, LoginServerError> {
         let host = text.strip_suffix(":443").unwrap_or(text);
-        Endpoint::parse(host).map(|endpoint| endpoint.login_server())
+        Ok(Self::of_endpoint(&Endpoint::parse(host)?))
+    }
+
+    fn of_endpoint(endpoint: &Endpoint<'_>) -> Self {
+        Self {
+            host: endpoint.own_host().into_boxed_str(),
+            cloud: Some(endpoint.cloud()),
+        }
     }
 
     /// The login server of a registry without a domain name label.
@@ -134,17 +138,26 @@ impl LoginServer {
     /// Whether an image's registry is on ACR: a registry's own host or a regional endpoint by its form, and no port but
     /// HTTPS' own.
     pub fn is_named_by(registry: &RegistryHost<'_>) -> bool {
-        registry.is_default_port() && Endpoint::parse(registry.host()).is_ok()
+        registry.is_default_port() && registry.endpoint().is_some()
     }
 
     /// The host that an image's registry is known by, in lower case: of a regional endpoint the registry's own, and of any
     /// other host that host, with the port only where it is not HTTPS' own.
     pub fn known_host<'a>(registry: &RegistryHost<'a>) -> Cow<'a, str> {
-        let endpoint = Endpoint::parse(registry.host()).ok();
-        match endpoint.filter(|endpoint| endpoint.is_regional && registry.is_default_port()) {
+        match Self::regional(registry) {
             Some(endpoint) => Cow::Owned(endpoint.own_host()),
             None => registry.canonical(),
         }
+    }
+
+    /// Whether an image's registry is named by a regional endpoint, so that it is known by another host.
+    pub fn is_regional(registry: &RegistryHost<'_>) -> bool {
+        Self::regional(registry).is_some()
+    }
+
+    fn regional<'h, 'a>(registry: &'h RegistryHost<'a>) -> Option<&'h Endpoint<'a>> {
+        let endpoint = registry.endpoint().filter(|endpoint| endpoint.is_regional)?;
+        registry.is_default_port().then_some(endpoint)
     }
 
     /// The data endpoint that has the layers of a regional endpoint, where the registry has such; none of any other host.
@@ -158,68 +171,13 @@ impl LoginServer {
     }
 }
 
-/// A host of a registry: its own, `{label}.azurecr.io`, or that of a replica in a region,
-/// `{label}.{region}.geo.azurecr.io`. Layers come from `{label}.{region}.data.azurecr.io`, which is no login server.
-#[derive(Debug, Clone, Copy)]
-struct Endpoint<'a> {
-    label: &'a str,
-    is_regional: bool,
-    cloud: Cloud,
-}
-
-impl<'a> Endpoint<'a> {
-    fn parse(host: &'a str) -> Result<Self, LoginServerError> {
-        let (label, suffix) = host.split_once('.').ok_or(LoginServerError::Suffix)?;
-        let (is_regional, cloud) = match cloud_of(suffix) {
-            Some(cloud) => (false, cloud),
-            None => (true, cloud_of_region(suffix).ok_or(LoginServerError::Suffix)?),
-        };
-        let (name, hash) = match label.split_once('-') {
-            Some((name, hash)) => (name, Some(hash)),
-            None => (label, None),
-        };
-        let fits = label.len() <= MAX_LABEL && NAME_LENGTH.contains(&name.len());
-        if !fits || !is_word(name) || !hash.is_none_or(is_word) {
-            return Err(LoginServerError::Name);
-        }
-        Ok(Self {
-            label,
-            is_regional,
-            cloud,
-        })
-    }
-
-    fn own_host(&self) -> String {
-        let mut host = format!("{}.{}", self.label, self.cloud.login_server_suffix());
-        host.make_ascii_lowercase();
-        host
-    }
-
-    fn login_server(&self) -> LoginServer {
-        LoginServer {
-            host: self.own_host().into_boxed_str(),
-            cloud: Some(self.cloud),
+impl From<EndpointError> for LoginServerError {
+    fn from(error: EndpointError) -> Self {
+        match error {
+            EndpointError::Suffix => Self::Suffix,
+            EndpointError::Name => Self::Name,
         }
     }
-}
-
-fn is_word(word: &str) -> bool {
-    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// The cloud that a suffix is of.
-fn cloud_of(suffix: &str) -> Option<Cloud> {
-    Cloud::ALL
-        .into_iter()
-        .find(|cloud| suffix.eq_ignore_ascii_case(cloud.login_server_suffix()))
-}
-
-/// The cloud that `{region}.geo.{suffix}` is of.
-fn cloud_of_region(rest: &str) -> Option<Cloud> {
-    let (region, rest) = rest.split_once('.')?;
-    let (geo, suffix) = rest.split_once('.')?;
-    let is_region = is_word(region) && region.len() <= MAX_LABEL && geo.eq_ignore_ascii_case(REGIONAL);
-    cloud_of(suffix).filter(|_| is_region)
 }
 
 impl FromStr for LoginServer {

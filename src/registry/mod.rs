@@ -3,6 +3,7 @@
 pub mod cloud;
 pub mod custom_domain;
 pub mod docker_config;
+mod endpoint;
 pub mod image;
 pub mod login_server;
 pub mod other_cloud;

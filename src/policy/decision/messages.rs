@@ -36,13 +36,12 @@ pub(super) fn spelling_event(host: &RegistryHost<'_>) -> Option<String> {
 }
 
 fn misspelled(host: &RegistryHost<'_>) -> Option<String> {
-    let lower = host.canonical();
     (!host.is_matched_by_kubelets()).then(|| {
         let (written, how) = match host.port() {
             Some(_) if host.is_lower_case() => (host.as_str(), "by the port's text"),
             _ => (host.host(), "by case"),
         };
-        let written = quoted(written);
+        let (written, lower) = (quoted(written), host.canonical());
         format!(
             "names {written}: write {lower}, since a kubelet matches credentials {how} and finds none for it"
         )
