@@ -294,11 +294,16 @@ impl Webhook {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    // As API servers write it; others may write it in another way.
+    value == JSON
+        || value
+            .to_str()
+            .ok()
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
 }
 
 #[cfg(test)]
@@ -380,13 +385,25 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_one_content_type() {
+    fn json_is_known_however_it_is_written() {
+        for (content_type, expected) in [
+            (&b"application/json"[..], true),
+            (b"Application/JSON", true),
+            (b"application/json; charset=utf-8", true),
+            (b" application/json ;", true),
+            (b"application/jsonp", false),
+            (b"application/json\xff", false),
+            (b"text/plain; application/json", false),
+            (b"", false),
+        ] {
+            let value = HeaderValue::from_bytes(content_type).unwrap();
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value)]);
+            assert_eq!(is_json(&headers), expected, "{content_type:?}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
         let answer = json(b"{}".to_vec());
-        let headers: Vec<_> = answer.headers().iter().collect();
-        assert_eq!(
-            headers,
-            [(&header::CONTENT_TYPE, &HeaderValue::from_static(JSON))]
-        );
+        let types: Vec<_> = answer.headers().iter().collect();
+        assert_eq!(types, [(&header::CONTENT_TYPE, &HeaderValue::from_static(JSON))]);
     }
 
     #[tokio::test]
