@@ -6,11 +6,13 @@
 //! one, and if there is only one peer, for example a proxy in front of all API servers, it may use all of it.
 
 use std::collections::HashMap;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::AbortHandle;
+use nohash_hasher::IntMap;
 
 /// What every body reserves from its beginning: what the request itself takes, and the usual review.
 pub(super) const FIRST: usize = 16 << 10;
@@ -67,7 +69,8 @@ struct Body {
 /// Every reservation, and their sums.
 #[derive(Debug, Default)]
 struct Reserved {
-    bodies: HashMap<u64, Body>,
+    /// By ids that are counted here, so that nobody can choose colliding ones.
+    bodies: IntMap<u64, Body>,
     last: u64,
     small: usize,
     large: usize,
@@ -192,9 +195,8 @@ impl Reserved {
     }
 
     fn grow(&mut self, limits: &BodyLimits, id: u64, bytes: usize, now: Instant) -> Result<(), Full> {
-        let Body {
-            peer, bytes: before, ..
-        } = *self.bodies.get(&id).ok_or(Full)?;
+        let body = self.bodies.get_mut(&id).ok_or(Full)?;
+        let (peer, before) = (body.peer, mem::take(&mut body.bytes));
         let is_small = bytes <= limits.small;
         let room = if is_small {
             limits.all_small
@@ -202,9 +204,6 @@ impl Reserved {
             limits.all_large
         };
         *self.pool(before <= limits.small) -= before;
-        if let Some(body) = self.bodies.get_mut(&id) {
-            body.bytes = 0;
-        }
         while *self.pool(is_small) + bytes > room {
             let pool = Pool {
                 bodies: &self.bodies,
@@ -227,7 +226,7 @@ impl Reserved {
 
 /// The bodies that share a pool with one that grows, without itself.
 struct Pool<'a> {
-    bodies: &'a HashMap<u64, Body>,
+    bodies: &'a IntMap<u64, Body>,
     id: u64,
     small: usize,
     is_small: bool,
