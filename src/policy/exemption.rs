@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::policy::scope::{Labels, Membership, Picked, Scope};
+use crate::policy::scope::Membership;
 
 /// Why a Pod gets no pull secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -86,12 +86,8 @@ pub enum Mirror {
 /// What of a Pod decides how it is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PodTraits<'a> {
-    /// The Pod's namespace.
-    pub namespace: &'a str,
-    /// The namespace's labels; absent if the cache does not have it yet.
-    pub labels: Option<&'a Labels>,
-    /// Which of the API server's selectors has just picked the namespace, if one did.
-    pub picked: Option<Picked>,
+    /// Whether the Pod's namespace is injected.
+    pub membership: Membership,
     /// Whether the Pod mirrors a static Pod.
     pub mirror: Mirror,
     /// The value of the Pod's own inject label.
@@ -100,11 +96,11 @@ pub struct PodTraits<'a> {
 
 impl PodTraits<'_> {
     /// What is done with the Pod.
-    pub fn treatment(&self, scope: &Scope) -> Treatment {
+    pub fn treatment(&self) -> Treatment {
         if self.mirror == Mirror::Yes {
             return Treatment::Exempt(Exemption::MirrorPod);
         }
-        match scope.membership_of_picked(self.namespace, self.labels, self.picked) {
+        match self.membership {
             Membership::Excluded => Treatment::Exempt(Exemption::NamespaceExcluded),
             Membership::OptedOut => Treatment::Exempt(Exemption::NamespaceOptedOut),
             Membership::NotOptedIn => Treatment::Exempt(Exemption::NamespaceNotOptedIn),

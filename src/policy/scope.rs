@@ -66,6 +66,30 @@ pub enum Membership {
     NotSelected,
 }
 
+impl Membership {
+    /// The membership of a namespace that a selector of the API server has just picked: labels that say otherwise are old. A
+    /// namespace that is left out by name stays so, since a flag can name more than the selectors do.
+    #[must_use]
+    pub fn of_picked(self, picked: Option<Picked>) -> Self {
+        let Some(picked) = picked else { return self };
+        let is_always = picked == Picked::Always;
+        match self {
+            Self::Excluded => self,
+            Self::Injected { always } => Self::Injected {
+                always: always || is_always,
+            },
+            Self::OptedOut | Self::NotOptedIn | Self::NotSelected => Self::Injected { always: is_always },
+        }
+    }
+
+    /// Whether a namespace can be judged by the labels that this follows from, if a selector of the API server has just picked it.
+    /// Labels that the selector contradicts are old in this, and so may be in all else: the namespace then counts as one that
+    /// is not known yet.
+    pub fn is_current(self, picked: Option<Picked>) -> bool {
+        self == self.of_picked(picked)
+    }
+}
+
 /// Which of the API server's selectors picked the namespace of a request. They say the same as the scope, of labels that
 /// may be newer than those of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,40 +185,6 @@ impl Scope {
     pub fn injects(&self, namespace: &str, labels: Option<&Labels>) -> bool {
         matches!(self.membership(namespace, labels), Membership::Injected { .. })
     }
-
-    /// The membership of a namespace that a selector of the API server has just picked: labels that say otherwise are old. A
-    /// namespace that is left out by name stays so, since a flag can name more than the selectors do.
-    pub fn membership_of_picked(
-        &self,
-        namespace: &str,
-        labels: Option<&Labels>,
-        picked: Option<Picked>,
-    ) -> Membership {
-        let known = self.membership(namespace, labels);
-        let Some(picked) = picked else { return known };
-        let is_always = picked == Picked::Always;
-        match known {
-            Membership::Excluded => known,
-            Membership::Injected { always } => Membership::Injected {
-                always: always || is_always,
-            },
-            Membership::OptedOut | Membership::NotOptedIn | Membership::NotSelected => {
-                Membership::Injected { always: is_always }
-            }
-        }
-    }
-
-    /// Labels by which a namespace can be judged that a selector of the API server has just picked. Labels that the selector
-    /// contradicts are old in this, and so may be in all else: the namespace then counts as one that is not known yet.
-    pub fn current_labels<'l>(
-        &self,
-        namespace: &str,
-        labels: Option<&'l Labels>,
-        picked: Option<Picked>,
-    ) -> Option<&'l Labels> {
-        let known = self.membership(namespace, labels);
-        labels.filter(|_| known == self.membership_of_picked(namespace, labels, picked))
-    }
 }
 
 /// Labels whose value is none of those that mean something, with the values that do. They count as not set.
@@ -213,6 +203,17 @@ pub fn unknown_values(labels: &Labels) -> impl Iterator<Item = (&'static str, &s
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    impl Scope {
+        fn membership_of_picked(
+            &self,
+            namespace: &str,
+            labels: Option<&Labels>,
+            picked: Option<Picked>,
+        ) -> Membership {
+            self.membership(namespace, labels).of_picked(picked)
+        }
+    }
 
     pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs

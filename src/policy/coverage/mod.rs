@@ -169,14 +169,12 @@ pub fn findings_of<'a>(
     mountable: Option<&Mountable>,
 ) -> Vec<CoverageFinding<'a>> {
     let traits = PodTraits {
-        namespace: pod.namespace,
-        labels,
-        picked: None,
+        membership: scope.membership(pod.namespace, labels),
         // Who asked for it is not known any more. No kubelet runs a Pod that claims it: it deletes the Pod.
         mirror: if pod.is_mirror { Mirror::Yes } else { Mirror::No },
         inject_label: pod.inject_label,
     };
-    let treatment = traits.treatment(scope);
+    let treatment = traits.treatment();
     let held: HashSet<&str> = pod.pull_secrets.iter().copied().collect();
     let mut findings: Vec<CoverageFinding<'a>> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();

@@ -190,21 +190,21 @@ pub fn decide<'a>(
     if let Some(reason) = why_not_applicable(request) {
         return Decision::unjudged(request, Outcome::NotApplicable, reason, Vec::new());
     }
+    // As the labels have it: of a namespace that the API server has just picked, they may be old.
+    let membership = settings.scope.membership(&request.namespace, labels);
     let traits = PodTraits {
-        namespace: &request.namespace,
-        labels,
-        picked: request.picked,
+        membership: membership.of_picked(request.picked),
         mirror: request.mirror(),
         inject_label: request.pod.inject_label.as_deref(),
     };
-    match traits.treatment(&settings.scope) {
+    match traits.treatment() {
         Treatment::Exempt(exemption) => {
             let warnings = label_warnings(request, labels);
             Decision::unjudged(request, Outcome::Skipped, exemption.sentence(), warnings)
         }
         treatment @ (Treatment::JudgedOnly(_) | Treatment::Injected { .. }) => {
             let picked = request.picked.filter(|_| !request.labels_are_read);
-            let labels = settings.scope.current_labels(&request.namespace, labels, picked);
+            let labels = labels.filter(|_| membership.is_current(picked));
             Judge::new(request, registries, labels, settings.policy, treatment).judge()
         }
     }
