@@ -50,6 +50,8 @@ struct Shared {
 struct Queue {
     /// Whole lines.
     lines: Vec<u8>,
+    /// How many.
+    count: u64,
     /// Whether the writer waits to be told.
     idle: bool,
     /// Whether nothing more comes.
@@ -111,7 +113,10 @@ impl Channel {
             });
         if fits.is_ok() {
             self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-            self.shared.tell(|queue| queue.lines.extend_from_slice(line));
+            self.shared.tell(|queue| {
+                queue.lines.extend_from_slice(line);
+                queue.count += 1;
+            });
         } else {
             self.refuse();
         }
@@ -164,23 +169,24 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut lines = Vec::new();
-        while self.take(&mut lines) {
+        while let Some(count) = self.take(&mut lines) {
             self.reopen_if_asked();
-            self.deliver(&lines);
+            self.deliver(&lines, count);
             self.report_drops();
             thread::sleep(WRITE_INTERVAL);
         }
         self.report_drops();
     }
 
-    /// Waits until there is something to do, and takes the lines that are there; false when nothing more comes.
-    fn take(&self, lines: &mut Vec<u8>) -> bool {
+    /// Waits until there is something to do, and takes the lines that are there; returns how many, or nothing when nothing
+    /// more comes.
+    fn take(&self, lines: &mut Vec<u8>) -> Option<u64> {
         lines.clear();
         lines.shrink_to(KEPT);
         let mut queue = self.shared.queue();
         while queue.lines.is_empty() && !self.shared.reopen.load(Ordering::Acquire) {
             if queue.closed {
-                return false;
+                return None;
             }
             queue.idle = true;
             queue = self
@@ -191,10 +197,11 @@ impl Writer {
         }
         queue.idle = false;
         std::mem::swap(&mut queue.lines, lines);
-        true
+        Some(std::mem::take(&mut queue.count))
     }
 
-    fn deliver(&mut self, mut lines: &[u8]) {
+    /// Delivers so many lines.
+    fn deliver(&mut self, mut lines: &[u8], mut left: u64) {
         while let Some((chunk, rest)) = lines
             .split_at_checked(chunk_end(lines))
             .filter(|_| !lines.is_empty())
@@ -204,7 +211,10 @@ impl Writer {
                 Ok(()) => self.delivered(),
                 Err(lost) => self.lost(&lost),
             }
-            self.shared.waiting.fetch_sub(count(chunk), Ordering::Relaxed);
+            // Counting reads every byte, and most of what is delivered is one chunk.
+            let delivered = if rest.is_empty() { left } else { count(chunk) };
+            left = left.saturating_sub(delivered);
+            self.shared.waiting.fetch_sub(delivered, Ordering::Relaxed);
             self.shared.queued.fetch_sub(chunk.len(), Ordering::AcqRel);
             lines = rest;
         }
@@ -365,6 +375,33 @@ mod tests {
         end(channel);
         let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
         assert!(text.contains("\"dropped\":2"), "{text}");
+    }
+
+    #[test]
+    fn lines_wait_until_their_chunk_is_delivered() {
+        let (channel, gate, taken) = gated(BUFFER);
+        let line = [vec![b'x'; CHUNK / 2 - 1], b"\n".to_vec()].concat();
+        // The writer takes the first line alone, and is then kept by its delivery.
+        channel.send(&line);
+        while !channel.shared.queue().lines.is_empty() {
+            thread::yield_now();
+        }
+        for _ in 0..5 {
+            channel.send(&line);
+        }
+        let waiting = || channel.shared.waiting.load(Ordering::Relaxed);
+        assert_eq!(waiting(), 6);
+        // Then two, two, and the last one.
+        for left in [5, 3, 1, 0] {
+            gate.send(()).unwrap();
+            while waiting() > left {
+                thread::yield_now();
+            }
+            assert_eq!(waiting(), left);
+        }
+        drop(gate);
+        end(channel);
+        assert_eq!(taken.lock().unwrap().len(), 6 * line.len());
     }
 
     #[test]
