@@ -7,6 +7,7 @@ pub mod index;
 pub mod port;
 pub mod process;
 pub mod registries;
+mod requests;
 
 use std::fmt;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::metrics::index::{IndexMetrics, LeftOutCounts};
 use crate::metrics::port::PortMetrics;
 use crate::metrics::process::ProcessCollector;
 use crate::metrics::registries::RegistryMetrics;
+use crate::metrics::requests::RequestCounters;
 use crate::policy::coverage::UncoveredGroup;
 use crate::policy::decision::{Outcome, Waited};
 use crate::policy::request::Operation;
@@ -49,7 +51,7 @@ pub struct Metrics {
     /// What the API server's own policies are told.
     pub index: IndexMetrics,
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
+    requests: RequestCounters,
     duration: Histogram,
     violations: Family<ViolationLabels, Counter>,
     waited: Family<WaitLabels, Counter>,
@@ -135,12 +137,6 @@ impl EncodeLabelValue for Word {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    operation: Word,
-    decision: Word,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ViolationLabels {
     rule: Word,
     action: Word,
@@ -191,12 +187,12 @@ impl Metrics {
         let to = &mut registry;
         Self {
             port,
-            requests: added(
+            requests: RequestCounters::new(added(
                 to,
                 "pullpass_admission_requests_total",
                 "Admission reviews answered",
                 Family::default(),
-            ),
+            )),
             duration: added(
                 to,
                 "pullpass_admission_duration_seconds",
@@ -267,11 +263,7 @@ impl Metrics {
 
     /// Counts an answer.
     pub fn admission(&self, operation: Operation, outcome: Outcome, took: Duration) {
-        let labels = RequestLabels {
-            operation: Word(operation.as_str()),
-            decision: Word(outcome.as_str()),
-        };
-        self.requests.get_or_create(&labels).inc();
+        self.requests.count(operation, outcome);
         self.duration.observe(took.as_secs_f64());
     }
 
