@@ -12,6 +12,8 @@ use crate::policy::decision::Outcome;
 use crate::policy::request::Operation;
 
 const OUTCOMES: usize = Outcome::ALL.len();
+// One that is not among them would be counted as the first of the next operation.
+const _: () = assert!(Outcome::Denied as usize + 1 == OUTCOMES);
 const OPERATIONS: usize = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

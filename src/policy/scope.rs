@@ -204,17 +204,6 @@ pub fn unknown_values(labels: &Labels) -> impl Iterator<Item = (&'static str, &s
 pub(crate) mod tests {
     use super::*;
 
-    impl Scope {
-        fn membership_of_picked(
-            &self,
-            namespace: &str,
-            labels: Option<&Labels>,
-            picked: Option<Picked>,
-        ) -> Membership {
-            self.membership(namespace, labels).of_picked(picked)
-        }
-    }
-
     pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs
             .iter()
@@ -329,7 +318,9 @@ pub(crate) mod tests {
                 }
                 assert_eq!(scope.membership("own", Some(&labels)), Membership::Excluded);
                 assert_eq!(scope.membership("apps", None), injected);
-                let picked = scope.membership_of_picked("apps", Some(&labels), Some(Picked::ByMode));
+                let picked = scope
+                    .membership("apps", Some(&labels))
+                    .of_picked(Some(Picked::ByMode));
                 assert_eq!(picked, injected, "the labels are old");
             }
         }
@@ -372,9 +363,9 @@ pub(crate) mod tests {
             (None, Some(Picked::Always), injected(true)),
             (None, Some(Picked::ByMode), injected(false)),
         ] {
-            let membership = scope.membership_of_picked("apps", labels.as_ref(), picked);
+            let membership = scope.membership("apps", labels.as_ref()).of_picked(picked);
             assert_eq!(membership, expected, "{labels:?} {picked:?}");
-            let excluded = scope.membership_of_picked("legacy", labels.as_ref(), picked);
+            let excluded = scope.membership("legacy", labels.as_ref()).of_picked(picked);
             assert_eq!(excluded, Membership::Excluded, "{labels:?} {picked:?}");
         }
     }

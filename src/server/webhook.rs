@@ -401,6 +401,19 @@ mod tests {
             assert_eq!(is_json(&headers), expected, "{content_type:?}");
         }
         assert!(!is_json(&HeaderMap::new()));
+        let [json, text] = ["application/json", "text/plain"].map(HeaderValue::from_static);
+        for (first, second) in [(&json, &text), (&text, &json)] {
+            let both = [first, second].map(|value| (header::CONTENT_TYPE, value.clone()));
+            let mut headers = HeaderMap::new();
+            for (name, value) in both {
+                headers.append(name, value);
+            }
+            assert_eq!(is_json(&headers), first == json, "the first one counts");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_one_content_type() {
         let answer = json(b"{}".to_vec());
         let types: Vec<_> = answer.headers().iter().collect();
         assert_eq!(types, [(&header::CONTENT_TYPE, &HeaderValue::from_static(JSON))]);

@@ -129,6 +129,39 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_its_fields_in_order_and_escaped() {
+        let text = "\"\\\u{1}\u{2028}é";
+        let written = r#""\"\\\u0001"#.to_owned() + "\u{2028}é\"";
+        let response = ReviewResponse {
+            uid: text,
+            allowed: false,
+            denial: Some(text),
+            patch: Some(b"[]"),
+            warnings: &[text.to_owned(), "b".to_owned()],
+            audit_annotations: AuditAnnotations {
+                decision: "denied",
+                injected: "a,b",
+                violations: text,
+            },
+        };
+        let expected = format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{{"uid":{written},"allowed":false,"status":{{"code":403,"reason":"Forbidden","message":{written}}},"patchType":"JSONPatch","patch":"W10=","warnings":[{written},"b"],"auditAnnotations":{{"decision":"denied","injected":"a,b","violations":{written}}}}}}}"#
+        );
+        assert_eq!(String::from_utf8(response.encode().unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_patch_of_any_length_is_whole() {
+        use base64::Engine;
+        for length in [0, 1, 2, 3, 767, 768, 769, 1_600] {
+            let patch: Vec<u8> = (0..length).map(|number: u32| number.to_le_bytes()[0]).collect();
+            let mut written = Vec::new();
+            write_base64(&mut written, &patch).unwrap();
+            assert_eq!(written, STANDARD.encode(&patch).into_bytes(), "{length}");
+        }
+    }
+
+    #[test]
     fn a_denial_is_a_forbidden_status() {
         let response = ReviewResponse {
             uid: "u",

@@ -69,7 +69,7 @@ struct Body {
 /// Every reservation, and their sums.
 #[derive(Debug, Default)]
 struct Reserved {
-    /// By ids that are counted here, so that nobody can choose colliding ones.
+    /// By ids that are counted here. A client chooses at most which of them stay, and they are too few for collisions to matter.
     bodies: IntMap<u64, Body>,
     last: u64,
     small: usize,
