@@ -791,7 +791,7 @@ async fn a_registry_that_is_kept_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_sweep_is_deleted_after_it_too() {
+async fn deletions_left_by_an_ended_sweep_are_made() {
     const ALL: usize = QUEUED_TOGETHER + 500;
     for is_told_first in [true, false] {
         let (controller, mut work) = detached(&Server::default()).await;
