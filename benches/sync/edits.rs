@@ -2,7 +2,6 @@
 //! server restarts so that every watch begins with a list. The calls of each, and its time beside a floor that writes and
 //! deletes the same Secrets, or lists the same objects.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -182,7 +181,7 @@ impl<'a> Bench<'a> {
             let (mut led, begun) = (None, Instant::now());
             let ours = loop {
                 let metrics = leader.metrics()?;
-                if metrics.lines().any(|line| line == "pullpass_leader 1") {
+                if world::leads(&metrics) {
                     led.get_or_insert_with(Instant::now);
                 }
                 let written = value(&metrics, "pullpass_secret_writes_total{result=\"written\"}");
@@ -361,11 +360,9 @@ fn tell(what: &str, ours: Duration, floor: Duration) {
 
 /// The value of a series.
 fn value(metrics: &str, series: &str) -> usize {
-    let values: BTreeMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
-    values
-        .get(series)
-        .and_then(|value| value.parse().ok())
-        .unwrap_or_default()
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+    value.unwrap_or_default()
 }
 
 /// Writes to some namespaces and deletes from others, as many concurrently as pullpass does.

@@ -179,8 +179,9 @@ impl<'a> Bench<'a> {
     fn wait_until_settled(&self, leader: &Installation<'_>) -> Result<()> {
         wait_for("another leader", LEADING_TIMEOUT, || {
             let metrics = leader.metrics().map_err(|error| error.to_string())?;
-            let leads = metrics.lines().any(|line| line == "pullpass_leader 1");
-            leads.then_some(()).ok_or_else(|| "it does not lead".to_owned())
+            world::leads(&metrics)
+                .then_some(())
+                .ok_or_else(|| "it does not lead".to_owned())
         })?;
         teams::wait_for_served(leader, self.served)?;
         thread::sleep(SETTLE_INTERVAL);

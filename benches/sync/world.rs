@@ -61,6 +61,11 @@ fn start<'a>(builder: InstallationBuilder<'a>, azure: &Azure) -> Result<Installa
     Ok(builder.start()?)
 }
 
+/// Whether the process leads, as its metrics say.
+pub(crate) fn leads(metrics: &str) -> bool {
+    metrics.lines().any(|line| line == "pullpass_leader 1")
+}
+
 /// Prepares a control plane without controllers for a pullpass that is asked about all of it.
 pub(crate) fn prepare(cluster: &ControlPlane) -> Result<()> {
     cluster.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: default}}")?;
