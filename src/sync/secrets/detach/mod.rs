@@ -24,7 +24,7 @@ use crate::kubernetes::call::{CallError, call};
 use crate::policy::attached::{AttachedRegistries, AttachedRegistry};
 use crate::sync::credentials::{Seen, Version};
 use crate::sync::failures::Retry;
-use crate::sync::secrets::detach::namespaces::{KnownNamespaces, Name};
+use crate::sync::secrets::detach::namespaces::KnownNamespaces;
 use crate::sync::secrets::detach::progress::{DetachStep, Detached, Round, next_step};
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::work::Work;
@@ -126,7 +126,7 @@ impl SecretsController {
                 detached.is_busy = true;
             }
         }
-        Self::sweep_all(work, &sweeps);
+        Self::sweep(work, &sweeps);
         writes
     }
 
@@ -243,32 +243,23 @@ impl SecretsController {
         if step == DetachStep::Empty {
             // Some may have come during the write.
             self.find_namespaces(work);
-            let namespaces = Arc::clone(&work.namespaces.names);
-            Self::sweep(work, &registry, &namespaces, Round::First);
+            Self::sweep(work, &[(registry, Round::First)]);
         }
     }
 
     /// Goes on with the sweeps of these registries, which share the room that there is.
-    fn sweep_all(work: &mut Work, sweeps: &[(String, Round)]) {
-        let namespaces = Arc::clone(&work.namespaces.names);
+    fn sweep(work: &mut Work, sweeps: &[(String, Round)]) {
         for (name, round) in sweeps {
-            Self::begin_sweep(work, name, &namespaces, *round);
+            Self::begin_sweep(work, name, *round);
         }
         for round in [Round::First, Round::Second] {
             let mut room = Self::room(work, round);
             let of_round = || sweeps.iter().filter(|(_, of)| *of == round);
-            for (index, (name, _)) in of_round().enumerate() {
-                let share = room.div_ceil(of_round().count() - index);
-                room -= Self::go_on_sweeping(work, name, round, share);
+            let rest = (1..=of_round().count()).rev();
+            for ((name, _), rest) in of_round().zip(rest) {
+                room -= Self::go_on_sweeping(work, name, round, room.div_ceil(rest));
             }
         }
-    }
-
-    /// Goes on with the sweep of one registry.
-    fn sweep(work: &mut Work, name: &str, namespaces: &[Name], round: Round) {
-        Self::begin_sweep(work, name, namespaces, round);
-        let room = Self::room(work, round);
-        Self::go_on_sweeping(work, name, round, room);
     }
 
     /// How many namespaces have their turn now.
@@ -281,7 +272,8 @@ impl SecretsController {
     }
 
     /// Begins a sweep, unless it is under way.
-    fn begin_sweep(work: &mut Work, name: &str, namespaces: &[Name], round: Round) {
+    fn begin_sweep(work: &mut Work, name: &str, round: Round) {
+        let namespaces = &work.namespaces.names;
         let detached = work.detached.entry(name.to_owned()).or_default();
         if detached.round != Some(round) {
             detached.begin(round, namespaces.iter().cloned());

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::attached::AttachedRegistries;
 use crate::sync::held_credential::HeldCredential;
-use crate::sync::secrets::detach::namespaces::Difference;
+use crate::sync::secrets::detach::namespaces::{Difference, Name};
 use crate::sync::secrets::step::Step;
 use crate::sync::secrets::tests::{controller, registry};
 use crate::sync::secrets::{CONCURRENCY, WriteError};
@@ -520,10 +521,11 @@ async fn a_deletion_begun_before_a_sweep_is_made_again() {
 #[tokio::test]
 async fn a_deletion_begun_in_a_sweep_is_made_once() {
     let (controller, mut work) = detached(&Server::default()).await;
-    let namespaces: Vec<Name> = vec!["apps".into()];
-    SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
+    work.namespaces.update(1, controller.watches.view.namespaces());
+    let sweeps = [("mine".to_owned(), Round::First)];
+    SecretsController::sweep(&mut work, &sweeps);
     let pair = work.next().unwrap();
-    SecretsController::sweep(&mut work, "mine", &namespaces, Round::First);
+    SecretsController::sweep(&mut work, &sweeps);
     controller.finish(&mut work, pair, Step::Delete, Ok(Timestamp::UNIX_EPOCH));
     assert_eq!(work.next(), None);
     assert!(work.detached["mine"].cleared.contains("apps"));
@@ -631,7 +633,7 @@ fn registries_share_the_room_for_their_sweeps() {
         names.map(|name| ((*name).to_owned(), Round::First)).collect()
     };
     let turns = |work: &Work, name: &str| work.detached[name].turns;
-    SecretsController::sweep_all(&mut work, &sweeps(&["a", "b"]));
+    SecretsController::sweep(&mut work, &sweeps(&["a", "b"]));
     assert_eq!((turns(&work, "a"), turns(&work, "b")), (1_000, 1_000));
     assert_eq!(work.queued.len(), QUEUED_TOGETHER);
     // Of one of them, all that is left waits for something.
@@ -642,11 +644,11 @@ fn registries_share_the_room_for_their_sweeps() {
     let mut few = Detached::default();
     few.begin(Round::First, std::iter::once(Name::from("one")));
     work.detached.insert("few".to_owned(), few);
-    SecretsController::sweep_all(&mut work, &sweeps(&["few", "a", "b", "c"]));
+    SecretsController::sweep(&mut work, &sweeps(&["few", "a", "b", "c"]));
     let all = ["few", "a", "b", "c"].map(|name| turns(&work, name));
     assert_eq!(all, [1, 1_000 + 667, 1_000 + 666, 666]);
     // A long queue keeps none of them waiting for ever, and what waits after a failure keeps no other registry waiting.
-    SecretsController::sweep_all(&mut work, &sweeps(&["a", "c"]));
+    SecretsController::sweep(&mut work, &sweeps(&["a", "c"]));
     let half = CONCURRENCY / 2;
     assert_eq!((turns(&work, "a"), turns(&work, "c")), (1_667 + half, 666 + half));
 }
@@ -673,10 +675,18 @@ fn failed_deletions_of_many_registries_take_no_room() {
             .chain([&"last".to_owned()])
             .map(|name| (name.clone(), round))
             .collect();
-        SecretsController::sweep_all(&mut work, &sweeps);
+        SecretsController::sweep(&mut work, &sweeps);
         let mut queued = work.queued.iter().chain(&work.sweep_next);
         assert_eq!(queued.next().map(|pair| &*pair.1), Some("last"), "{round:?}");
         assert!(queued.next().is_none(), "{round:?}");
+    }
+}
+
+/// Adds namespaces without labels until there are so many.
+fn add_namespaces(controller: &SecretsController, all: usize) {
+    for number in 1..all {
+        let name = format!("n{number}");
+        controller.watches.view.set_namespace(&name, &BTreeMap::new());
     }
 }
 
@@ -695,13 +705,7 @@ async fn a_second_of_a_sweep_costs_what_was_done_in_it() {
     const ALL: usize = 10_000;
     let server = Server::default();
     let (controller, mut work) = detached(&server).await;
-    let none = std::collections::BTreeMap::new();
-    for number in 1..ALL {
-        controller
-            .watches
-            .view
-            .set_namespace(&format!("n{number}"), &none);
-    }
+    add_namespaces(&controller, ALL);
     detach(&controller, &mut work).await;
     let turns = |work: &Work| work.detached["mine"].turns;
     assert_eq!(
@@ -722,7 +726,7 @@ async fn a_second_of_a_sweep_costs_what_was_done_in_it() {
         Arc::ptr_eq(&names, &work.namespaces.names),
         "they are not listed again"
     );
-    controller.watches.view.set_namespace("new", &none);
+    controller.watches.view.set_namespace("new", &BTreeMap::new());
     detach(&controller, &mut work).await;
     swept.extend(delete(&controller, &mut work, usize::MAX));
     assert_eq!(is_swept(server.stored().as_ref()), Some(false));
@@ -745,13 +749,7 @@ async fn a_second_sweep_fills_no_memory() {
     let server = Server::default();
     let (mut controller, mut work) = detached(&server).await;
     controller.emptied_interval = Duration::ZERO;
-    let none = std::collections::BTreeMap::new();
-    for number in 1..ALL {
-        controller
-            .watches
-            .view
-            .set_namespace(&format!("n{number}"), &none);
-    }
+    add_namespaces(&controller, ALL);
     for _ in 0..2 {
         detach(&controller, &mut work).await;
         assert_eq!(work.sweep_next.len(), 0);
@@ -762,7 +760,7 @@ async fn a_second_sweep_fills_no_memory() {
     while server.secret().is_some() {
         assert!(work.sweep_next.len() <= SWEPT_TOGETHER && work.sweep.is_empty());
         if seconds == ALL / SWEPT_A_SECOND / 2 {
-            controller.watches.view.set_namespace("new", &none);
+            controller.watches.view.set_namespace("new", &BTreeMap::new());
         }
         work.take_up_sweep(SWEPT_A_SECOND);
         swept.extend(delete(&controller, &mut work, usize::MAX));
@@ -795,13 +793,7 @@ async fn deletions_left_by_an_ended_sweep_are_made() {
     const ALL: usize = QUEUED_TOGETHER + 500;
     for is_told_first in [true, false] {
         let (controller, mut work) = detached(&Server::default()).await;
-        let none = std::collections::BTreeMap::new();
-        for number in 1..ALL {
-            controller
-                .watches
-                .view
-                .set_namespace(&format!("n{number}"), &none);
-        }
+        add_namespaces(&controller, ALL);
         controller.watches.view.set_registries(anonymous());
         controller.on_change(&mut work, &Change::Registry("mine".to_owned()));
         detach(&controller, &mut work).await;
